@@ -1,0 +1,7 @@
+//! Settings.
+
+/// Reads settings by name, such as `internal_token`. On Spin they are the application's variables.
+pub trait Config {
+    /// The value of a setting; `None` where it is not set or empty.
+    fn get(&self, name: &str) -> Option<String>;
+}

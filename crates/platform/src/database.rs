@@ -1,0 +1,138 @@
+//! The SQL database (SQLite, or libSQL over HTTP).
+
+use thiserror::Error;
+
+/// Runs SQL statements.
+///
+/// Every statement is a transaction of its own: it happens whole or not at all, and it is on disk
+/// when the call returns. There are no interactive transactions, for a database over HTTP has none.
+#[allow(async_fn_in_trait)]
+pub trait Database {
+    /// Runs one statement with its parameters (`?1`, `?2` …) and returns its rows.
+    ///
+    /// # Errors
+    /// When the statement failed, or when nobody knows whether it did.
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError>;
+}
+
+impl<D: Database> Database for &D {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        (**self).execute(sql, parameters).await
+    }
+}
+
+/// A value of SQLite's.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A floating-point number.
+    Real(f64),
+    /// A string.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+    /// No value.
+    Null,
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u64> for Value {
+    /// SQLite's integers are signed: what is beyond them becomes the largest one.
+    fn from(value: u64) -> Self {
+        Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Blob(value)
+    }
+}
+
+/// A row of a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row(pub Vec<Value>);
+
+impl Row {
+    fn take(&mut self, column: usize) -> Value {
+        self.0
+            .get_mut(column)
+            .map_or(Value::Null, |value| std::mem::replace(value, Value::Null))
+    }
+
+    fn wrong(&self, column: usize, wanted: &str) -> DatabaseError {
+        DatabaseError::Unexpected(format!("column {column} is not {wanted}"))
+    }
+
+    /// The integer in a column; NULL counts as 0.
+    ///
+    /// # Errors
+    /// When the column is missing or something else.
+    pub fn integer(&self, column: usize) -> Result<i64, DatabaseError> {
+        match self.0.get(column) {
+            Some(Value::Integer(value)) => Ok(*value),
+            Some(Value::Null) => Ok(0),
+            _ => Err(self.wrong(column, "an integer")),
+        }
+    }
+
+    /// The non-negative integer in a column, such as a rev; NULL counts as 0.
+    ///
+    /// # Errors
+    /// When the column is missing, negative or something else.
+    pub fn unsigned(&self, column: usize) -> Result<u64, DatabaseError> {
+        u64::try_from(self.integer(column)?).map_err(|_| self.wrong(column, "a count"))
+    }
+
+    /// Takes the string out of a column.
+    ///
+    /// # Errors
+    /// When the column is missing or something else.
+    pub fn text(&mut self, column: usize) -> Result<String, DatabaseError> {
+        match self.take(column) {
+            Value::Text(value) => Ok(value),
+            _ => Err(self.wrong(column, "a string")),
+        }
+    }
+
+    /// Takes the bytes out of a column; NULL counts as none.
+    ///
+    /// # Errors
+    /// When the column is missing or something else.
+    pub fn blob(&mut self, column: usize) -> Result<Vec<u8>, DatabaseError> {
+        match self.take(column) {
+            Value::Blob(value) => Ok(value),
+            Value::Null => Ok(Vec::new()),
+            _ => Err(self.wrong(column, "bytes")),
+        }
+    }
+}
+
+/// A statement failed.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The database refused or failed; its own words.
+    #[error("database: {0}")]
+    Failed(String),
+    /// The database answered with something else than the statement asks for.
+    #[error("database answered oddly: {0}")]
+    Unexpected(String),
+}

@@ -1,0 +1,25 @@
+//! Ports to the outside world, and their adapters.
+//!
+//! The libraries with the logic (`rooms`, later `tasks` and `auth`) speak to these traits alone and
+//! so know no Spin, no HTTP framework and no clock. An adapter for Spin serves them inside a Wasm
+//! component; a native one serves their tests.
+
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod http_client;
+pub mod key_value;
+pub mod migrations;
+pub mod pubsub;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+#[cfg(target_arch = "wasm32")]
+pub mod spin;
+
+pub use clock::Clock;
+pub use config::Config;
+pub use database::{Database, DatabaseError, Row, Value};
+pub use http_client::{HttpClient, HttpError};
+pub use key_value::{KeyValue, KeyValueError};
+pub use pubsub::{PubSub, PubSubError};

@@ -1,0 +1,151 @@
+//! The native adapters, for tests: SQLite in a file, and everything else in memory.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    path::Path,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use rusqlite::types::ValueRef;
+
+use crate::{
+    Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
+    PubSubError, Row, Value,
+};
+
+/// Runs a future that only waits for adapters of this module, which never make it wait.
+///
+/// # Panics
+/// When the future waits for something else.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a native adapter never waits"),
+    }
+}
+
+/// A SQLite database in a file, as durable as the one that Spin opens.
+#[derive(Debug)]
+pub struct SqliteFile(rusqlite::Connection);
+
+impl SqliteFile {
+    /// Opens the file; makes it where it is not there.
+    ///
+    /// # Errors
+    /// When SQLite cannot open it.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let connection = rusqlite::Connection::open(path).map_err(failed)?;
+        connection
+            .busy_timeout(std::time::Duration::from_secs(5))
+            .map_err(failed)?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed)?;
+        Ok(Self(connection))
+    }
+}
+
+fn failed(error: rusqlite::Error) -> DatabaseError {
+    DatabaseError::Failed(error.to_string())
+}
+
+impl Database for SqliteFile {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let columns = statement.column_count();
+        let parameters = parameters.into_iter().map(|value| match value {
+            Value::Integer(value) => rusqlite::types::Value::Integer(value),
+            Value::Real(value) => rusqlite::types::Value::Real(value),
+            Value::Text(value) => rusqlite::types::Value::Text(value),
+            Value::Blob(value) => rusqlite::types::Value::Blob(value),
+            Value::Null => rusqlite::types::Value::Null,
+        });
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(parameters))
+            .map_err(failed)?;
+        let mut result = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let mut values = Vec::with_capacity(columns);
+            for column in 0..columns {
+                values.push(match row.get_ref(column).map_err(failed)? {
+                    ValueRef::Null => Value::Null,
+                    ValueRef::Integer(value) => Value::Integer(value),
+                    ValueRef::Real(value) => Value::Real(value),
+                    ValueRef::Text(value) => Value::Text(String::from_utf8_lossy(value).into_owned()),
+                    ValueRef::Blob(value) => Value::Blob(value.to_vec()),
+                });
+            }
+            result.push(Row(values));
+        }
+        Ok(result)
+    }
+}
+
+/// A key-value store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryKeyValue(RefCell<HashMap<String, Vec<u8>>>);
+
+impl KeyValue for MemoryKeyValue {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(self.0.borrow().get(key).cloned())
+    }
+
+    async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError> {
+        self.0.borrow_mut().insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        self.0.borrow_mut().remove(key);
+        Ok(())
+    }
+}
+
+/// Remembers what was published, as (channel, payload).
+#[derive(Debug, Default)]
+pub struct Published(pub RefCell<Vec<(String, Vec<u8>)>>);
+
+impl PubSub for Published {
+    async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
+        self.0.borrow_mut().push((channel.to_owned(), payload));
+        Ok(())
+    }
+}
+
+/// Settings from a map.
+#[derive(Debug, Default)]
+pub struct MapConfig(pub HashMap<String, String>);
+
+impl Config for MapConfig {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+}
+
+/// A clock that a test sets.
+#[derive(Debug, Default)]
+pub struct SetClock(pub std::cell::Cell<i64>);
+
+impl Clock for SetClock {
+    fn unix_seconds(&self) -> i64 {
+        self.0.get()
+    }
+}
+
+/// Answers every request with a function.
+pub struct AnswerWith<F>(pub F);
+
+impl<F> HttpClient for AnswerWith<F>
+where
+    F: Fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>,
+{
+    async fn send(
+        &self,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        (self.0)(request)
+    }
+}

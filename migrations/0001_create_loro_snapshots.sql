@@ -1,0 +1,8 @@
+-- The state of each room up to and including `rev`: one row a project, the old one overwritten.
+CREATE TABLE IF NOT EXISTS loro_snapshots (
+    project_id TEXT    NOT NULL PRIMARY KEY,
+    snapshot   BLOB    NOT NULL,           -- a Loro snapshot
+    version    BLOB    NOT NULL,           -- its encoded Loro version vector
+    updated_at INTEGER NOT NULL,           -- Unix seconds
+    rev        INTEGER NOT NULL DEFAULT 0
+);

@@ -1,0 +1,24 @@
+-- Generation tasks. The row is the truth; messages only make it quicker. Times are Unix seconds.
+CREATE TABLE IF NOT EXISTS aigc_tasks (
+    task_id          TEXT    NOT NULL PRIMARY KEY,
+    project_id       TEXT    NOT NULL,
+    task_type        TEXT    NOT NULL,
+    status           TEXT    NOT NULL,     -- pending, processing, completed, failed, cancelled
+    external_task_id TEXT,
+    external_service TEXT,
+    params           TEXT    NOT NULL,     -- JSON
+    result_url       TEXT,
+    result_data      TEXT,                 -- JSON
+    error_message    TEXT,
+    created_at       INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL,
+    completed_at     INTEGER,
+    retry_count      INTEGER NOT NULL DEFAULT 0,
+    max_retries      INTEGER NOT NULL DEFAULT 3,
+    -- What the engine needs.
+    lease_until      INTEGER,              -- claimed until then
+    next_attempt_at  INTEGER,              -- not before then
+    projected_status TEXT                  -- the status that the room's document shows
+);
+CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
+CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);
