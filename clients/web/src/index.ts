@@ -1,0 +1,21 @@
+/**
+ * Keeps a Loro document in step with a room of a Loro Sync Server.
+ *
+ * ```ts
+ * import { LoroDoc } from "loro-crdt";
+ * import { connect } from "loro-sync-client-web";
+ *
+ * const doc = new LoroDoc();
+ * const connection = connect("ws://127.0.0.1:8787/sync/demo", doc);
+ * connection.on("status", ({ state, saved }) => console.log(state, saved.all ? "all saved" : saved.unsaved));
+ * await connection.whenSynced();
+ * doc.getText("text").insert(0, "hello");
+ * await connection.whenSaved();
+ * connection.close();
+ * ```
+ *
+ * @module
+ */
+export { connect } from "./connection.js";
+export type { Connection, Options, State, Status, SyncError } from "./connection.js";
+export type { SocketConstructor, SocketLike } from "./socket.js";

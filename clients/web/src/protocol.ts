@@ -1,0 +1,107 @@
+/** The largest message that the server takes, in bytes. */
+export const MAX_MESSAGE = 16 * 1024 * 1024;
+
+/** A version longer than this makes too long a URL for some proxies; then it is left out, and the whole state comes. */
+const MAX_URL = 4096;
+
+/** What the server tells in text frames. */
+export type ServerEvent =
+  /** First of all: the room's rev, and its version, from which follows what the server lacks. */
+  | { readonly type: "joined"; readonly rev: number; readonly version: Uint8Array }
+  /** The whole state has been sent. */
+  | { readonly type: "synced" }
+  /** The first `frames` binary frames of this connection are stored, or were refused with an error. */
+  | { readonly type: "saved"; readonly frames: number; readonly rev: number }
+  /** So many sockets are in the room, this one among them. */
+  | { readonly type: "peers"; readonly count: number }
+  /** Something went wrong; `frame` is the number (from 1) of the binary frame that was refused. */
+  | { readonly type: "error"; readonly code: string; readonly message: string; readonly frame?: number };
+
+/** Reads a text frame; `undefined` for what this client does not know, which it passes over. */
+export function parseEvent(text: string): ServerEvent | undefined {
+  let event: Record<string, unknown>;
+  try {
+    event = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+  if (typeof event !== "object" || event === null) return undefined;
+  const { type, rev, version, frames, count, code, message, frame } = event;
+  switch (type) {
+    case "joined":
+      if (typeof rev !== "number" || typeof version !== "string") return undefined;
+      return { type, rev, version: fromBase64Url(version) };
+    case "synced":
+      return { type };
+    case "saved":
+      if (typeof frames !== "number" || typeof rev !== "number") return undefined;
+      return { type, frames, rev };
+    case "peers":
+      return typeof count === "number" ? { type, count } : undefined;
+    case "error": {
+      const what = { type, code: String(code ?? "unknown"), message: String(message ?? "") } as const;
+      return typeof frame === "number" ? { ...what, frame } : what;
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** The address to open: a WebSocket's scheme, the opt-in to events, and what this document already has. */
+export function joinUrl(base: URL, version: Uint8Array): string {
+  const url = new URL(base);
+  url.searchParams.set("events", "1");
+  const bare = url.href;
+  url.searchParams.set("version", toBase64Url(version));
+  return url.href.length > MAX_URL ? bare : url.href;
+}
+
+/**
+ * Makes an absolute WebSocket address of what a user passes: `ws:`, `wss:`, `http:`, `https:`, or, in a
+ * browser, a path on the page's own server.
+ *
+ * @throws TypeError for what is no such address
+ */
+export function socketUrl(address: string | URL): URL {
+  const url = new URL(address, globalThis.location?.href);
+  if (url.protocol === "http:") url.protocol = "ws:";
+  if (url.protocol === "https:") url.protocol = "wss:";
+  if (url.protocol !== "ws:" && url.protocol !== "wss:") {
+    throw new TypeError(`${url.protocol} is no scheme of a sync server: use ws:, wss:, http: or https:`);
+  }
+  url.hash = "";
+  return url;
+}
+
+/** What a close code says to a user. */
+export function describeClose(code: number, reason: string): string {
+  const known: Record<number, string> = {
+    1000: "the server ended the connection",
+    1001: "the server is restarting",
+    1006: "the connection was lost",
+    1008: "the server does not allow this",
+    1009: "a message was larger than the server takes",
+    1011: "the server had an internal error",
+    1013: "the server is overloaded for the moment",
+    4008: "this client was too slow to follow",
+    4401: "please sign in",
+    4403: "no access to this project",
+    4404: "there is no such project",
+  };
+  return reason || (known[code] ?? `the connection was closed (${code})`);
+}
+
+/** Close codes after which trying again cannot help: not signed in, no access, no such project. */
+export function isFinal(code: number): boolean {
+  return code === 4401 || code === 4403 || code === 4404;
+}
+
+function toBase64Url(bytes: Uint8Array): string {
+  const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function fromBase64Url(text: string): Uint8Array {
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  return Uint8Array.from(binary, (char) => char.charCodeAt(0));
+}

@@ -1,0 +1,22 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { delayBefore } from "../src/backoff.js";
+
+const backoff = { minDelay: 500, maxDelay: 30_000 };
+
+test("the wait doubles up to its ceiling", () => {
+  const longest = Array.from({ length: 9 }, (_, attempt) => delayBefore(attempt, backoff, () => 1));
+  assert.deepEqual(longest, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+});
+
+test("jitter takes up to half of it", () => {
+  for (let attempt = 0; attempt < 9; attempt += 1) {
+    assert.equal(delayBefore(attempt, backoff, () => 0), delayBefore(attempt, backoff, () => 1) / 2);
+    const waits = new Set(Array.from({ length: 50 }, () => delayBefore(attempt, backoff, Math.random)));
+    assert.ok(waits.size > 10, "clients spread out");
+  }
+});
+
+test("the thousandth attempt still has a wait", () => {
+  assert.equal(delayBefore(1_000, backoff, () => 1), 30_000);
+});

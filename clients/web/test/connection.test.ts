@@ -1,0 +1,343 @@
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import { LoroDoc, VersionVector } from "loro-crdt";
+import { WebSocket } from "ws";
+import { connect, type Connection, type Options, type SyncError } from "../src/index.js";
+import { RoomServer } from "./room-server.js";
+import { eventually, until } from "./until.js";
+
+const open: { close(): void | Promise<void> }[] = [];
+
+afterEach(async () => {
+  for (const each of open.splice(0).reverse()) await each.close();
+});
+
+async function room(port?: number): Promise<RoomServer> {
+  const server = await RoomServer.start(port);
+  open.push({ close: () => server.stop() });
+  return server;
+}
+
+function join(server: RoomServer, doc = new LoroDoc(), options: Options = {}): Client {
+  const connection = connect(server.address, doc, { WebSocket, minDelay: 10, maxDelay: 100, ...options });
+  open.push(connection);
+  const errors: SyncError[] = [];
+  connection.on("error", (error) => errors.push(error));
+  return { doc, connection, errors };
+}
+
+interface Client {
+  readonly doc: LoroDoc;
+  readonly connection: Connection;
+  readonly errors: SyncError[];
+}
+
+function write(doc: LoroDoc, text: string): void {
+  doc.getText("text").push(text);
+  doc.commit();
+}
+
+const live = (connection: Connection) => until(connection, "live", ({ state }) => state === "live");
+const allSaved = (connection: Connection) => until(connection, "all saved", ({ saved }) => saved.all);
+const text = (doc: LoroDoc) => doc.getText("text").toString();
+
+test("the first state, then live updates both ways", async () => {
+  const server = await room();
+  write(server.doc, "before ");
+  const a = join(server);
+  const b = join(server);
+  const states: string[] = [];
+  a.connection.on("status", ({ state }) => states.at(-1) !== state && states.push(state));
+  await Promise.all([a.connection.whenSynced(), b.connection.whenSynced()]);
+  assert.equal(text(a.doc), "before ");
+  assert.deepEqual(states, ["connecting", "syncing", "live"].slice(-states.length));
+  assert.equal((await until(a.connection, "two peers", ({ peers }) => peers === 2)).peers, 2);
+  write(a.doc, "and after");
+  await eventually("b has it", () => text(b.doc) === "before and after");
+  await a.connection.whenSaved();
+  assert.deepEqual(a.connection.status.saved, { all: true, unsaved: 0 });
+  b.connection.close();
+  await until(a.connection, "one peer", ({ peers }) => peers === 1);
+});
+
+test("what was written before the connection is sent at the join, as an edit that is not saved yet", async () => {
+  const server = await room();
+  server.decide = () => "ignore";
+  const { doc, connection } = join(server, new LoroDoc());
+  assert.equal(connection.status.saved.all, false, "nothing is known yet");
+  write(doc, "early");
+  await live(connection);
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  server.decide = () => "store";
+  connection.resync();
+  await allSaved(connection);
+  assert.equal(text(server.doc), "early");
+});
+
+test("saved says so only when the server has confirmed every frame", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  server.decide = (frame) => (frame === 1 ? "ignore" : "store");
+  write(doc, "1");
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  server.decide = () => "ignore";
+  write(doc, "2");
+  write(doc, "3");
+  assert.equal(connection.status.saved.unsaved, 3);
+  await eventually("three frames came", () => [...server.members][0]?.frames === 3);
+  server.tell({ type: "saved", frames: 2, rev: 2 });
+  await until(connection, "one left", ({ saved, rev }) => saved.unsaved === 1 && !saved.all && rev === 2);
+  server.tell({ type: "saved", frames: 3, rev: 3 });
+  await allSaved(connection);
+});
+
+test("edits made while the server is away arrive when it is back", async () => {
+  const first = await room();
+  const a = join(first);
+  const b = join(first);
+  await Promise.all([live(a.connection), live(b.connection)]);
+  write(a.doc, "online. ");
+  await allSaved(a.connection);
+  const { port } = first;
+  await first.stop();
+  await until(a.connection, "offline", ({ state }) => state === "offline");
+  assert.equal(a.connection.status.peers, undefined);
+  assert.equal(a.connection.status.saved.all, true, "what was saved stays saved");
+  write(a.doc, "offline a. ");
+  write(b.doc, "offline b. ");
+  await until(a.connection, "told that nobody is there", ({ reason }) => reason === "the server cannot be reached");
+  assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 1 });
+  assert.ok(a.errors.some(({ code, final }) => code === "unreachable" && !final));
+
+  const second = await room(port);
+  second.doc.import(first.doc.export({ mode: "snapshot" }));
+  await Promise.all([allSaved(a.connection), allSaved(b.connection)]);
+  await eventually("both have both", () => text(a.doc) === text(b.doc) && text(a.doc).length === "online. offline a. offline b. ".length);
+  const join2 = second.joins[0]?.searchParams.get("version") ?? "";
+  assert.ok(VersionVector.decode(Buffer.from(join2, "base64url")).length() > 0, "joins with what it has");
+});
+
+test("a frame that was on its way when the connection broke is sent again", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  server.decide = () => "ignore";
+  write(doc, "lost?");
+  await eventually("it arrived and was forgotten", () => [...server.members][0]?.frames === 1);
+  assert.equal(text(server.doc), "");
+  server.decide = () => "store";
+  server.cut();
+  await until(connection, "offline", ({ state }) => state === "offline");
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  await allSaved(connection);
+  assert.equal(text(server.doc), "lost?");
+});
+
+test("a frame that was stored but not confirmed counts as saved after the next join, and is not sent again", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  server.decide = (_frame, update) => {
+    server.doc.import(update);
+    return "ignore";
+  };
+  write(doc, "stored");
+  await eventually("stored", () => text(server.doc) === "stored");
+  assert.equal(connection.status.saved.all, false);
+  server.decide = () => assert.fail("nothing is to be sent");
+  server.cut();
+  await until(connection, "offline", ({ state }) => state === "offline");
+  await allSaved(connection);
+});
+
+test("a bad update from the server is reported and skipped", async () => {
+  const server = await room();
+  const { doc, connection, errors } = join(server);
+  await live(connection);
+  server.broadcast(new Uint8Array([1, 2, 3]));
+  const other = new LoroDoc();
+  write(other, "good");
+  server.broadcast(other.export({ mode: "update" }));
+  await eventually("the good one came", () => text(doc) === "good");
+  assert.deepEqual(errors.map(({ code, final }) => [code, final]), [["import_failed", false]]);
+  assert.equal(connection.status.state, "live");
+});
+
+test("a bad part of the first state does not keep the other parts away", async () => {
+  const server = await room();
+  write(server.doc, "state");
+  server.state = () => [server.doc.export({ mode: "snapshot" }), new Uint8Array(40), new Uint8Array()];
+  const { doc, connection, errors } = join(server);
+  await live(connection);
+  assert.equal(text(doc), "state");
+  assert.ok(errors.length >= 1 && errors.every(({ code }) => code === "import_failed"));
+});
+
+test("a refused update is reported and stays unsaved, and is offered again", async () => {
+  const server = await room();
+  const { doc, connection, errors } = join(server);
+  await live(connection);
+  server.decide = () => "refuse";
+  write(doc, "refused");
+  await assert.rejects(connection.whenSaved(), /refused/);
+  assert.deepEqual(errors.map(({ code, frame }) => [code, frame]), [["invalid_update", 1]]);
+  await until(connection, "confirmed", ({ rev }) => rev === 1);
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  server.decide = () => "store";
+  server.cut();
+  await until(connection, "offline", ({ state }) => state === "offline");
+  await allSaved(connection);
+  assert.equal(text(server.doc), "refused");
+});
+
+test("closed for maintenance, overload or slowness: it joins again", async () => {
+  const server = await room();
+  const { connection } = join(server);
+  for (const code of [1001, 1013, 4008, 1011, 1008]) {
+    await live(connection);
+    server.closeAll(code);
+    await until(connection, `offline after ${code}`, ({ state }) => state === "offline");
+  }
+  await live(connection);
+  assert.equal(server.joins.length, 6);
+});
+
+test("not signed in, no access, no such project: it ends and says why", async () => {
+  for (const code of [4401, 4403, 4404]) {
+    const server = await room();
+    server.closesNew = { code };
+    const { connection, errors } = join(server);
+    const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+    assert.ok(reason && reason.length > 5);
+    assert.deepEqual(errors.map(({ final }) => final), [true]);
+    await assert.rejects(connection.whenSynced(), new RegExp(reason));
+    assert.equal(server.joins.length, 1);
+  }
+});
+
+test("waits grow while the server is away, within their bounds", async () => {
+  const server = await room();
+  server.closesNew = { code: 1001 };
+  const { connection } = join(server, new LoroDoc(), { minDelay: 8, maxDelay: 64, random: () => 0.999 });
+  const waits: number[] = [];
+  await until(connection, "six attempts", ({ state, retryIn }) => {
+    if (state === "offline" && retryIn !== undefined) waits.push(retryIn);
+    return waits.length === 6;
+  });
+  assert.deepEqual(waits, [8, 16, 32, 64, 64, 64]);
+});
+
+test("an overloaded server is given more time", async () => {
+  const server = await room();
+  const { connection } = join(server, new LoroDoc(), { random: () => 0 });
+  await live(connection);
+  server.closeAll(1013);
+  const { retryIn } = await until(connection, "offline", ({ state }) => state === "offline");
+  assert.equal(retryIn, 20, "half of the third ceiling");
+});
+
+test("a dead connection is noticed and replaced", async () => {
+  const server = await room();
+  const { doc, connection } = join(server, new LoroDoc(), { pingInterval: 20, pingTimeout: 50 });
+  await live(connection);
+  await eventually("pings are answered", () => connection.status.state === "live");
+  server.answersPings = false;
+  server.decide = () => "ignore";
+  write(doc, "into the void");
+  const { reason } = await until(connection, "offline", ({ state }) => state === "offline");
+  assert.match(reason ?? "", /does not answer/);
+  server.answersPings = true;
+  server.decide = () => "store";
+  await allSaved(connection);
+  assert.equal(text(server.doc), "into the void");
+});
+
+test("a connection whose pings are answered stays", async () => {
+  const server = await room();
+  const { connection } = join(server, new LoroDoc(), { pingInterval: 5, pingTimeout: 2_000 });
+  await live(connection);
+  let pings = 0;
+  for (const { socket } of server.members) socket.on("message", () => (pings += 1));
+  await eventually("twenty pings", () => pings >= 20);
+  assert.equal(connection.status.state, "live");
+  assert.equal(server.joins.length, 1);
+});
+
+test("a join that is never answered is given up", async () => {
+  const server = await room();
+  server.answersJoins = false;
+  const { connection } = join(server, new LoroDoc(), { syncTimeout: 50 });
+  await until(connection, "offline", ({ state }) => state === "offline");
+  server.answersJoins = true;
+  await live(connection);
+});
+
+test("an edit too large for one message arrives in pieces", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  let seed = 1;
+  const noise = Array.from({ length: 18 * 1024 * 1024 }, () => {
+    seed = (seed * 48_271) % 2_147_483_647;
+    return String.fromCharCode(33 + (seed % 90));
+  }).join("");
+  doc.getText("text").insert(0, noise);
+  doc.commit();
+  await connection.whenSaved();
+  assert.equal(server.doc.getText("text").length, noise.length);
+});
+
+test("ten writers at once converge", async () => {
+  const server = await room();
+  const writers = Array.from({ length: 10 }, () => join(server));
+  await Promise.all(writers.map(({ connection }) => connection.whenSynced()));
+  for (let turn = 0; turn < 20; turn += 1) {
+    for (const [index, { doc }] of writers.entries()) {
+      doc.getMap("map").set(`${index}-${turn}`, turn);
+      write(doc, `${index},`);
+    }
+    if (turn === 10) server.cut();
+  }
+  await Promise.all(writers.map(({ connection }) => connection.whenSaved()));
+  await eventually("all the same", () => writers.every(({ doc }) => doc.oplogVersion().compare(server.doc.oplogVersion()) === 0));
+  for (const { doc } of writers) assert.deepEqual(doc.toJSON(), server.doc.toJSON());
+  assert.equal(Object.keys(server.doc.getMap("map").toJSON() as object).length, 200);
+});
+
+test("close sends what is committed, and then nothing more happens", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  doc.getText("text").push("goodbye");
+  connection.close();
+  await eventually("it arrived", () => text(server.doc) === "goodbye");
+  assert.equal(connection.status.state, "closed");
+  write(doc, " more");
+  await eventually("gone", () => server.members.size === 0);
+  await assert.rejects(connection.whenSaved(), /closed/);
+  assert.equal(server.joins.length, 1);
+});
+
+test("a listener that throws is reported as uncaught, and harms nothing", async (context) => {
+  const server = await room();
+  const thrown: unknown[] = [];
+  context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
+    try {
+      task();
+    } catch (error) {
+      thrown.push(error);
+    }
+  });
+  const { connection } = join(server);
+  const stop = connection.on("status", () => {
+    stop();
+    throw new Error("mine");
+  });
+  await live(connection);
+  assert.deepEqual(thrown.map(String), ["Error: mine"]);
+});
+
+test("a platform without WebSocket is told what to do", { skip: "WebSocket" in globalThis }, () => {
+  assert.throws(() => connect("ws://127.0.0.1:1/sync/a", new LoroDoc()), /npm install ws/);
+});

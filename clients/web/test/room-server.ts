@@ -1,0 +1,128 @@
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { LoroDoc, VersionVector } from "loro-crdt";
+import { type WebSocket, WebSocketServer } from "ws";
+
+/** One client's socket, as the server sees it. */
+interface Member {
+  readonly socket: WebSocket;
+  readonly url: URL;
+  frames: number;
+}
+
+/**
+ * A room in memory that speaks the server's raw protocol, with the faults that the tests want from it. Every
+ * address is the same room.
+ */
+export class RoomServer {
+  /** What is "on disk". */
+  readonly doc = new LoroDoc();
+  readonly members = new Set<Member>();
+  /** Addresses of all joins so far. */
+  readonly joins: URL[] = [];
+  /** What to do with a binary frame: store it, refuse it with an error frame, or leave it undecided. */
+  decide: (frame: number, update: Uint8Array) => "store" | "refuse" | "ignore" = () => "store";
+  /** Blobs to send in place of the room's state. */
+  state: ((version: VersionVector) => Uint8Array[]) | undefined;
+  /** Whether text "ping" is answered. */
+  answersPings = true;
+  /** Whether a join is answered at all. */
+  answersJoins = true;
+  /** What a new socket is closed with at once. */
+  closesNew: { code: number; reason?: string } | undefined;
+
+  readonly #http: Server;
+  readonly #sockets: WebSocketServer;
+
+  private constructor(http: Server) {
+    this.#http = http;
+    this.#sockets = new WebSocketServer({ server: http, maxPayload: 16 * 1024 * 1024 });
+    this.#sockets.on("connection", (socket, request) => this.#accept(socket, new URL(request.url ?? "/", this.address)));
+  }
+
+  /** Listens on the given port, or one that the system picks. */
+  static async start(port = 0): Promise<RoomServer> {
+    const http = createServer((_request, response) => response.writeHead(404).end());
+    const server = new RoomServer(http);
+    await new Promise<void>((resolve) => http.listen(port, "127.0.0.1", resolve));
+    return server;
+  }
+
+  get port(): number {
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  get address(): string {
+    return `ws://127.0.0.1:${this.port}/sync/test`;
+  }
+
+  /** Cuts every connection, as a crash does. */
+  cut(): void {
+    for (const { socket } of this.members) socket.terminate();
+    this.members.clear();
+  }
+
+  /** Closes every connection with a code. */
+  closeAll(code: number, reason = ""): void {
+    for (const { socket } of this.members) socket.close(code, reason);
+  }
+
+  /** Sends a binary frame to everybody. */
+  broadcast(bytes: Uint8Array, except?: Member): void {
+    for (const member of this.members) if (member !== except) member.socket.send(bytes);
+  }
+
+  /** Sends an event to everybody. */
+  tell(event: object): void {
+    for (const { socket } of this.members) socket.send(JSON.stringify(event));
+  }
+
+  /** Stops listening and cuts every connection. */
+  async stop(): Promise<void> {
+    this.cut();
+    this.#sockets.close();
+    this.#http.closeAllConnections();
+    await new Promise<void>((resolve) => this.#http.close(() => resolve()));
+  }
+
+  #accept(socket: WebSocket, url: URL): void {
+    this.joins.push(url);
+    if (this.closesNew) {
+      socket.close(this.closesNew.code, this.closesNew.reason);
+      return;
+    }
+    const member: Member = { socket, url, frames: 0 };
+    this.members.add(member);
+    socket.on("close", () => {
+      this.members.delete(member);
+      this.tell({ type: "peers", count: this.members.size });
+    });
+    socket.on("message", (data: Buffer, binary) => {
+      if (binary) this.#take(member, new Uint8Array(data));
+      else if (this.answersPings) socket.send("pong");
+    });
+    if (!this.answersJoins) return;
+    const encoded = url.searchParams.get("version");
+    const version = encoded ? VersionVector.decode(Buffer.from(encoded, "base64url")) : new VersionVector(null);
+    const mine = Buffer.from(this.doc.oplogVersion().encode()).toString("base64url");
+    socket.send(JSON.stringify({ type: "joined", rev: 0, version: mine }));
+    const blobs = this.state?.(version) ?? [this.doc.export({ mode: "update", from: version })];
+    for (const blob of blobs) socket.send(blob);
+    socket.send(JSON.stringify({ type: "synced" }));
+    this.tell({ type: "peers", count: this.members.size });
+  }
+
+  #take(member: Member, update: Uint8Array): void {
+    member.frames += 1;
+    const frame = member.frames;
+    const decision = this.decide(frame, update);
+    if (decision === "ignore") return;
+    if (decision === "refuse") {
+      member.socket.send(JSON.stringify({ type: "error", code: "invalid_update", message: "refused", frame }));
+    } else {
+      this.doc.import(update);
+      this.broadcast(update, member);
+    }
+    member.socket.send(JSON.stringify({ type: "saved", frames: frame, rev: frame }));
+  }
+}
