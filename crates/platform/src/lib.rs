@@ -4,6 +4,8 @@
 //! so know no Spin, no HTTP framework and no clock. An adapter for Spin serves them inside a Wasm
 //! component; a native one serves their tests.
 
+#![forbid(unsafe_code)]
+
 pub mod clock;
 pub mod config;
 pub mod database;

@@ -187,11 +187,18 @@ mod tests {
         let database = SqliteFile::open(&folder.path().join("new.db")).unwrap();
         block_on(apply(&database, &SystemClock)).unwrap();
         block_on(apply(&database, &SystemClock)).unwrap();
-        for table in ["loro_snapshots", "aigc_tasks", "loro_updates", "loro_quarantine"] {
+        for table in [
+            "loro_snapshots",
+            "aigc_tasks",
+            "loro_updates",
+            "loro_quarantine",
+        ] {
             assert!(rows(&database, &format!("SELECT * FROM {table}")).is_empty());
         }
         assert_eq!(
-            rows(&database, "SELECT count(*) FROM schema_migrations")[0].integer(0).unwrap(),
+            rows(&database, "SELECT count(*) FROM schema_migrations")[0]
+                .integer(0)
+                .unwrap(),
             i64::try_from(MIGRATIONS.len()).unwrap()
         );
     }
@@ -215,7 +222,10 @@ mod tests {
         }
         block_on(apply(&database, &SystemClock)).unwrap();
         assert_eq!(
-            rows(&database, "SELECT project_id, snapshot, version, updated_at, rev FROM loro_snapshots"),
+            rows(
+                &database,
+                "SELECT project_id, snapshot, version, updated_at, rev FROM loro_snapshots"
+            ),
             [crate::Row(vec![
                 Value::Text("p".into()),
                 Value::Blob(vec![1]),
@@ -225,8 +235,16 @@ mod tests {
             ])]
         );
         assert_eq!(
-            rows(&database, "SELECT task_id, lease_until, next_attempt_at, projected_status FROM aigc_tasks"),
-            [crate::Row(vec![Value::Text("t".into()), Value::Null, Value::Null, Value::Null])]
+            rows(
+                &database,
+                "SELECT task_id, lease_until, next_attempt_at, projected_status FROM aigc_tasks"
+            ),
+            [crate::Row(vec![
+                Value::Text("t".into()),
+                Value::Null,
+                Value::Null,
+                Value::Null
+            ])]
         );
     }
 
@@ -254,7 +272,10 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         files.sort();
-        let named: Vec<String> = MIGRATIONS.iter().map(|m| format!("{}.sql", m.name)).collect();
+        let named: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|m| format!("{}.sql", m.name))
+            .collect();
         assert_eq!(named, files);
         for (index, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version, index as u64 + 1);

@@ -21,7 +21,10 @@ use crate::{
 /// When the future waits for something else.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("a native adapter never waits"),
     }
@@ -74,7 +77,9 @@ impl Database for SqliteFile {
                     ValueRef::Null => Value::Null,
                     ValueRef::Integer(value) => Value::Integer(value),
                     ValueRef::Real(value) => Value::Real(value),
-                    ValueRef::Text(value) => Value::Text(String::from_utf8_lossy(value).into_owned()),
+                    ValueRef::Text(value) => {
+                        Value::Text(String::from_utf8_lossy(value).into_owned())
+                    }
                     ValueRef::Blob(value) => Value::Blob(value.to_vec()),
                 });
             }

@@ -184,3 +184,14 @@ fn no_answer(error: SendError) -> HttpError {
         other => HttpError::NoAnswer(other.to_string()),
     }
 }
+
+/// Sends the log lines of this instance to the component's standard error.
+/// Call it once, first.
+pub fn log_to_stderr() {
+    // A second call in one instance changes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .try_init();
+}

@@ -16,6 +16,8 @@
 //! All of them want `Authorization: Bearer {internal_token}` where a token is configured. What
 //! fails answers `application/problem+json`.
 
+#![forbid(unsafe_code)]
+
 use minicbor::{Decode, Encode};
 
 pub use minicbor::bytes::ByteVec;
@@ -226,10 +228,7 @@ mod tests {
                 payload: vec![1, 2, 3].into(),
             }],
         };
-        assert_eq!(
-            decode::<AppendRequest>(&encode(&request)).unwrap(),
-            request
-        );
+        assert_eq!(decode::<AppendRequest>(&encode(&request)).unwrap(), request);
         let notice = Notice::Updates {
             origin: "relay".into(),
             first_rev: 7,

@@ -1,0 +1,97 @@
+//! `/sync/{project}`: the document of a project over plain HTTP.
+
+use platform::DatabaseError;
+use rooms::{
+    Appended, NewUpdate, State,
+    supervise::{self, Job},
+};
+
+use crate::{App, afterwards::Afterwards, problem::Problem, reply::Reply, request::Incoming};
+
+/// The origin of what comes over plain HTTP: no relay's id, so every relay takes notice.
+const ORIGIN: &str = "http";
+
+pub(crate) fn project_id(segment: &str) -> Result<&str, Problem> {
+    if wire::is_project_id(segment) {
+        Ok(segment)
+    } else {
+        Err(Problem::bad_project_id())
+    }
+}
+
+/// The whole document: one Loro snapshot, or JSON where that is asked for.
+pub(crate) async fn get(
+    app: &App,
+    project: &str,
+    request: &Incoming,
+    only_head: bool,
+) -> Result<Reply, Problem> {
+    let rev = rooms::head(&app.database, project).await?;
+    let known = request.header("if-none-match");
+    if known.is_some_and(|known| names(&known, rev)) {
+        return Ok(described(Reply::new(304), rev));
+    }
+    let json = request
+        .header("accept")
+        .is_some_and(|accept| accept.contains("application/json"));
+    let media_type = if json {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    };
+    if only_head {
+        return Ok(described(Reply::new(200), rev).header("content-type", media_type));
+    }
+    let State { rev, blobs, .. } = if json {
+        supervise::run(&app.database, &app.clock, &app.merger, project, &Job::Json).await?
+    } else {
+        rooms::snapshot(&app.database, &app.clock, &app.merger, project).await?
+    };
+    Ok(described(Reply::new(200), rev)
+        .header("content-type", media_type)
+        .body(blobs.into_iter().next().unwrap_or_default()))
+}
+
+/// Whether an `If-None-Match` header names this rev.
+fn names(header: &str, rev: u64) -> bool {
+    let tag = format!("\"{rev}\"");
+    header
+        .split(',')
+        .map(|given| given.trim().trim_start_matches("W/"))
+        .any(|given| given == tag || given == "*")
+}
+
+fn described(reply: Reply, rev: u64) -> Reply {
+    reply
+        .header("etag", format!("\"{rev}\""))
+        .header("x-loro-rev", rev.to_string())
+        .header("cache-control", "no-cache")
+        .header("vary", "accept")
+}
+
+/// Applies one update and answers its rev.
+pub(crate) async fn post(
+    app: &App,
+    project: &str,
+    request: Incoming,
+) -> Result<(Reply, Afterwards), Problem> {
+    let payload = request.body(wire::MAX_UPDATE_BYTES).await?;
+    let updates = vec![NewUpdate {
+        project: project.to_owned(),
+        payload,
+    }];
+    let mut work = Afterwards::new(ORIGIN, &updates);
+    let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates).await?;
+    work.stored(&outcomes);
+    match outcomes.into_iter().next() {
+        Some(Appended::Stored { rev }) => {
+            let reply = Reply::new(200)
+                .header("content-type", "application/json")
+                .header("x-loro-rev", rev.to_string())
+                .body(serde_json::json!({ "rev": rev }).to_string());
+            Ok((reply, work))
+        }
+        Some(Appended::Refused { reason }) => Err(Problem::bad_update(reason)),
+        None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
+    }
+}

@@ -1,0 +1,48 @@
+//! `GET /health`: whether this app can serve.
+
+use platform::{
+    Database,
+    clock::SystemClock,
+    migrations,
+    spin::{SpinConfig, SpinDatabase},
+};
+
+use crate::{access, reply::Reply};
+
+/// 200 when the database answers and the settings suffice, else 503 with the reason.
+pub(crate) async fn check() -> Reply {
+    let (status, body) = match reason().await {
+        None => (200, serde_json::json!({ "status": "ok" })),
+        Some(reason) => (
+            503,
+            serde_json::json!({ "status": "unavailable", "reason": reason }),
+        ),
+    };
+    Reply::new(status)
+        .header("content-type", "application/json")
+        .header("cache-control", "no-store")
+        .body(body.to_string())
+}
+
+async fn reason() -> Option<String> {
+    if let Some(setting) = access::missing_setting(&SpinConfig) {
+        return Some(setting.to_owned());
+    }
+    let answered = async {
+        let database = SpinDatabase::open()?;
+        migrations::apply(&database, &SystemClock).await?;
+        database
+            .execute(
+                "SELECT count(*) FROM loro_updates WHERE project_id = ''",
+                vec![],
+            )
+            .await
+    };
+    match answered.await {
+        Ok(_) => None,
+        Err(error) => {
+            tracing::error!(%error, "database failed");
+            Some("the database does not answer".to_owned())
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! `/internal/…`: what the relay asks of the app. The messages are in the crate `wire`.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rooms::{Appended, NewUpdate, State};
+use spin_sdk::http::Method;
+use wire::{AppendRequest, AppendResponse, Heads, HeadsRequest, Outcome};
+
+use crate::{
+    Answer, App,
+    afterwards::{self, Afterwards},
+    document::project_id,
+    merging,
+    problem::Problem,
+    reply::Reply,
+    request::Incoming,
+};
+
+/// The most rooms that one sweep compacts; the next one goes on.
+const SWEEP_ROOMS: u64 = 32;
+
+/// The most rooms in one question for heads.
+const MAX_HEADS: usize = 1000;
+
+pub(crate) async fn route(rest: &[&str], request: Incoming) -> Result<Answer, Problem> {
+    let method = match rest {
+        ["rooms", _, "state" | "updates"] => Method::Get,
+        _ => Method::Post,
+    };
+    request.allow(&[method])?;
+    let app = App::open().await?;
+    match rest {
+        ["append"] => {
+            let (reply, work) = append(&app, request).await?;
+            Ok((reply, Some((app, work))))
+        }
+        ["heads"] => Ok((heads(&app, request).await?, None)),
+        ["sweep"] => Ok((sweep(&app).await?, None)),
+        ["merge", project] => {
+            let reply = merging::answer(&app, project_id(project)?, request).await?;
+            Ok((reply, None))
+        }
+        ["rooms", project, action] => {
+            let project = project_id(project)?;
+            let reply = match *action {
+                "state" => state(&app, project, &request).await?,
+                "updates" => updates(&app, project, &request).await?,
+                "compact" => {
+                    afterwards::compact(&app, project).await?;
+                    Reply::new(202)
+                }
+                _ => return Err(Problem::not_found()),
+            };
+            Ok((reply, None))
+        }
+        _ => Err(Problem::not_found()),
+    }
+}
+
+async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Problem> {
+    let body = request.body(wire::MAX_APPEND_BYTES).await?;
+    let AppendRequest { origin, updates } = decode(&body)?;
+    drop(body);
+    if updates.len() > wire::MAX_APPEND_UPDATES {
+        return Err(Problem::bad_request(format!(
+            "An append has at most {} updates.",
+            wire::MAX_APPEND_UPDATES
+        )));
+    }
+    let updates: Vec<NewUpdate> = updates
+        .into_iter()
+        .map(|update| {
+            project_id(&update.project)?;
+            Ok(NewUpdate {
+                project: update.project,
+                payload: update.payload.into(),
+            })
+        })
+        .collect::<Result<_, Problem>>()?;
+    let mut work = Afterwards::new(&origin, &updates);
+    let outcomes = rooms::append(&app.database, &app.clock, &origin, updates).await?;
+    work.stored(&outcomes);
+    let outcomes = outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Appended::Stored { rev } => Outcome::Stored { rev },
+            Appended::Refused { reason } => Outcome::Refused { reason },
+        })
+        .collect();
+    let reply = Reply::cbor(wire::encode(&AppendResponse { outcomes }));
+    Ok((reply, work))
+}
+
+async fn state(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
+    let version = request
+        .query("version")
+        .map(|version| URL_SAFE_NO_PAD.decode(version))
+        .transpose()
+        .map_err(|_| Problem::bad_request("`version` is not base64url without padding."))?;
+    let state = rooms::state(
+        &app.database,
+        &app.clock,
+        &app.merger,
+        project,
+        version.as_deref(),
+    )
+    .await?;
+    Ok(Reply::cbor(wire::encode(&as_wire(state))))
+}
+
+async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
+    let after = request
+        .query("after")
+        .and_then(|after| after.parse().ok())
+        .ok_or_else(|| Problem::bad_request("`after` is not a rev."))?;
+    let state = rooms::updates_after(&app.database, project, after).await?;
+    Ok(Reply::cbor(wire::encode(&as_wire(state))))
+}
+
+async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
+    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
+    let HeadsRequest { projects } = decode(&body)?;
+    if projects.len() > MAX_HEADS {
+        return Err(Problem::bad_request(format!("At most {MAX_HEADS} rooms.")));
+    }
+    let revs = rooms::heads(&app.database, &projects).await?;
+    Ok(Reply::cbor(wire::encode(&Heads { revs })))
+}
+
+async fn sweep(app: &App) -> Result<Reply, Problem> {
+    for project in rooms::sweep(&app.database, &app.clock, SWEEP_ROOMS).await? {
+        if let Err(error) = afterwards::compact(app, &project).await {
+            tracing::warn!(project, %error, "room not compacted");
+        }
+    }
+    Ok(Reply::new(202))
+}
+
+fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<T, Problem> {
+    wire::decode(body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+pub(crate) fn as_wire(state: State) -> wire::State {
+    wire::State {
+        rev: state.rev,
+        version: state.version.into(),
+        blobs: state.blobs.into_iter().map(Into::into).collect(),
+    }
+}

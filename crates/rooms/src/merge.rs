@@ -1,0 +1,157 @@
+//! Applying a room's log to its snapshot.
+
+use loro::{ExportMode, ImportStatus, LoroDoc, ToJson, VersionVector};
+use platform::{Clock, Database};
+
+use crate::{
+    RoomError,
+    quarantine::quarantine,
+    rows::{self, LogRow, Rows},
+};
+
+/// A room's document with its log applied.
+#[derive(Debug)]
+pub struct Merged {
+    doc: LoroDoc,
+    /// The rev up to which it tells all.
+    pub rev: u64,
+    /// Updates that wait for others that never came. They are part of the room's state, but Loro
+    /// leaves them out of every export.
+    pub(crate) pending: Vec<LogRow>,
+}
+
+/// Applies the whole log of a room. An update that Loro refuses is quarantined on the way.
+///
+/// This may trap, and so is to be called through a [`crate::supervise::Merger`].
+///
+/// # Errors
+/// When the database fails, or the stored snapshot cannot be read.
+pub async fn merge(
+    database: &impl Database,
+    clock: &impl Clock,
+    project: &str,
+) -> Result<Merged, RoomError> {
+    let mut rows = rows::all(database, project).await?;
+    loop {
+        match apply(&rows)? {
+            Applied::All(merged) => return Ok(merged),
+            Applied::Refused { rev, reason } => {
+                quarantine(database, clock, project, rev, &reason).await?;
+                rows.log.retain(|row| row.rev != rev);
+            }
+        }
+    }
+}
+
+/// Applies the log of a room up to `rev` and throws the result away: a trial whether it traps.
+///
+/// # Errors
+/// When the database fails.
+pub async fn merge_until(
+    database: &impl Database,
+    project: &str,
+    rev: u64,
+) -> Result<(), RoomError> {
+    let mut rows = rows::all(database, project).await?;
+    rows.log.retain(|row| row.rev <= rev);
+    // An update that Loro refuses in good order is not what the trial is after.
+    apply(&rows)?;
+    Ok(())
+}
+
+enum Applied {
+    All(Merged),
+    Refused { rev: u64, reason: String },
+}
+
+fn apply(rows: &Rows) -> Result<Applied, RoomError> {
+    let open = || -> Result<LoroDoc, RoomError> {
+        let doc = LoroDoc::new();
+        if let Some(snapshot) = &rows.snapshot {
+            doc.import(&snapshot.blob).map_err(loro)?;
+        }
+        Ok(doc)
+    };
+    let mut doc = open()?;
+    let blobs: Vec<Vec<u8>> = rows.log.iter().map(|row| row.payload.clone()).collect();
+    // All at once is many times quicker; one by one tells which it was.
+    let status = match doc.import_batch(&blobs) {
+        Ok(status) => status,
+        Err(_) => {
+            doc = open()?;
+            let mut last = ImportStatus::default();
+            for row in &rows.log {
+                match doc.import(&row.payload) {
+                    Ok(status) => last = status,
+                    Err(error) => {
+                        return Ok(Applied::Refused {
+                            rev: row.rev,
+                            reason: error.to_string(),
+                        });
+                    }
+                }
+            }
+            last
+        }
+    };
+    let pending = if status.pending.is_some() || !rows.log.is_empty() {
+        let reached = doc.oplog_vv();
+        rows.log
+            .iter()
+            .filter(|row| !is_within(&row.payload, &reached))
+            .cloned()
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Applied::All(Merged {
+        doc,
+        rev: rows.head,
+        pending,
+    }))
+}
+
+/// Whether every change of `update` is part of the version `reached`.
+fn is_within(update: &[u8], reached: &VersionVector) -> bool {
+    // What cannot be read is kept.
+    LoroDoc::decode_import_blob_meta(update, false)
+        .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))
+}
+
+impl Merged {
+    /// The document as one Loro snapshot.
+    ///
+    /// # Errors
+    /// When Loro cannot make it.
+    pub fn snapshot(&self) -> Result<Vec<u8>, RoomError> {
+        self.doc.export(ExportMode::Snapshot).map_err(loro)
+    }
+
+    /// What somebody lacks who has `version`, an encoded version vector.
+    ///
+    /// # Errors
+    /// When `version` is not a version vector, or Loro cannot export.
+    pub fn updates_since(&self, version: &[u8]) -> Result<Vec<u8>, RoomError> {
+        let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
+        self.doc.export(ExportMode::updates(&version)).map_err(loro)
+    }
+
+    /// The document's encoded version vector.
+    pub fn version(&self) -> Vec<u8> {
+        self.doc.oplog_vv().encode()
+    }
+
+    /// Updates that wait for others that never came.
+    pub fn pending(&self) -> impl Iterator<Item = &[u8]> {
+        self.pending.iter().map(|row| row.payload.as_slice())
+    }
+
+    /// The document as JSON text.
+    pub fn json(&self) -> String {
+        self.doc.get_deep_value().to_json()
+    }
+}
+
+pub(crate) fn loro(error: impl std::fmt::Display) -> RoomError {
+    RoomError::Loro(error.to_string())
+}

@@ -1,0 +1,90 @@
+//! Reading a room's rows.
+
+use platform::{Database, DatabaseError, Row};
+
+/// The snapshot of a room.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    /// What it holds: everything up to this rev, but for updates that were still waiting for others.
+    pub(crate) rev: u64,
+    /// The Loro snapshot.
+    pub(crate) blob: Vec<u8>,
+    /// Its encoded version vector.
+    pub(crate) version: Vec<u8>,
+}
+
+/// An update in a room's log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LogRow {
+    pub(crate) rev: u64,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Some of a room's rows, as they were at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Rows {
+    pub(crate) snapshot: Option<Snapshot>,
+    /// By rev. Quarantined updates are left out. Rows at or below the snapshot's rev are updates
+    /// that wait for others, or that a compaction has not deleted yet.
+    pub(crate) log: Vec<LogRow>,
+    /// The newest rev of these rows.
+    pub(crate) head: u64,
+}
+
+impl Rows {
+    /// The bytes of all blobs together.
+    pub(crate) fn bytes(&self) -> usize {
+        let snapshot = self.snapshot.as_ref().map_or(0, |s| s.blob.len());
+        snapshot + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
+    }
+}
+
+// One statement, so that no compaction can come between the snapshot and the log.
+const ALL: &str = "
+    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
+    UNION ALL
+    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
+
+const AFTER: &str = "
+    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1 AND rev > ?2
+    UNION ALL
+    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2";
+
+/// The whole room.
+pub(crate) async fn all(database: &impl Database, project: &str) -> Result<Rows, DatabaseError> {
+    collect(database.execute(ALL, vec![project.into()]).await?)
+}
+
+/// What somebody lacks who knows the room up to `rev`: the log after it, and the snapshot if that
+/// is newer.
+pub(crate) async fn after(
+    database: &impl Database,
+    project: &str,
+    rev: u64,
+) -> Result<Rows, DatabaseError> {
+    collect(
+        database
+            .execute(AFTER, vec![project.into(), rev.into()])
+            .await?,
+    )
+}
+
+fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
+    let mut rows = Rows::default();
+    for mut row in result {
+        let rev = row.unsigned(1)?;
+        let blob = row.blob(2)?;
+        rows.head = rows.head.max(rev);
+        if row.integer(0)? == 0 {
+            rows.snapshot = Some(Snapshot {
+                rev,
+                blob,
+                version: row.blob(3)?,
+            });
+        } else if !blob.is_empty() {
+            rows.log.push(LogRow { rev, payload: blob });
+        }
+    }
+    rows.log.sort_by_key(|row| row.rev);
+    Ok(rows)
+}

@@ -1,0 +1,102 @@
+//! What comes in: is it a Loro update at all?
+
+use loro::{EncodedBlobMode, LoroDoc};
+
+/// Decodes an update in full: its checksum, then every change in it. Updates that it builds upon
+/// may be missing; that is no error.
+///
+/// # Errors
+/// Words for the sender: why it is refused.
+pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
+    if payload.is_empty() {
+        return Err("an empty frame is not a Loro update".into());
+    }
+    let meta = LoroDoc::decode_import_blob_meta(payload, true)
+        .map_err(|error| format!("not a Loro update: {error}"))?;
+    // A shallow snapshot has forgotten its history: later, an older edit made offline could no
+    // longer be merged into it.
+    if meta.mode == EncodedBlobMode::ShallowSnapshot {
+        return Err("a shallow snapshot cannot be merged; send updates or a full snapshot".into());
+    }
+    LoroDoc::new()
+        .import(payload)
+        .map_err(|error| format!("not a Loro update: {error}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::{ExportMode, VersionVector};
+
+    fn document() -> LoroDoc {
+        let doc = LoroDoc::new();
+        for i in 0..50 {
+            doc.get_text("text").insert(0, "hello ").unwrap();
+            doc.get_map("map").insert(&i.to_string(), i).unwrap();
+            doc.commit();
+        }
+        doc
+    }
+
+    #[test]
+    fn updates_and_snapshots_are_taken() {
+        let doc = document();
+        check(&doc.export(ExportMode::all_updates()).unwrap()).unwrap();
+        check(&doc.export(ExportMode::Snapshot).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_it_builds_upon_may_be_missing() {
+        let doc = document();
+        let version = doc.oplog_vv();
+        doc.get_text("text").insert(3, "later").unwrap();
+        doc.commit();
+        check(&doc.export(ExportMode::updates(&version)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for nonsense in [
+            &b""[..],
+            b"x",
+            b"loro",
+            b"hello, this is no update at all",
+            &[0; 64],
+        ] {
+            assert!(check(nonsense).is_err(), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_bit_is_refused() {
+        let doc = LoroDoc::new();
+        doc.get_text("text").insert(0, "hi").unwrap();
+        doc.commit();
+        let update = doc
+            .export(ExportMode::updates(&VersionVector::default()))
+            .unwrap();
+        for length in 0..update.len() {
+            assert!(check(&update[..length]).is_err(), "cut at {length}");
+        }
+        // The first bytes name the format, then comes the checksum of all that follows.
+        for bit in 0..update.len() * 8 {
+            // Twelve of the sixteen checksum bytes are not in use.
+            if (4..16).contains(&(bit / 8)) {
+                continue;
+            }
+            let mut flipped = update.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(check(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_shallow_snapshot_is_refused() {
+        let doc = document();
+        let shallow = doc
+            .export(ExportMode::shallow_snapshot(&doc.oplog_frontiers()))
+            .unwrap();
+        assert!(check(&shallow).unwrap_err().contains("shallow"));
+    }
+}
