@@ -1,0 +1,120 @@
+//! The load generator, and the peers that it compares with: `cargo xtask bench`.
+//!
+//! Each server is a process of its own, on this machine, beside the generator; everything goes
+//! over loopback. The result is one table on stdout; what happens meanwhile is told on stderr.
+
+mod client;
+mod client_official;
+mod client_raw;
+mod http;
+mod load;
+mod machine;
+mod peers;
+mod scenarios;
+mod servers;
+mod stats;
+mod table;
+mod updates;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::scenarios::{Bench, NAMES};
+use crate::servers::Places;
+
+/// Measures our server beside the official one, and prints a table.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The scenarios to run; all, if none is named.
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// The scenarios to run, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// A smoke test: shorter and smaller, and the numbers say little.
+    #[arg(long)]
+    quick: bool,
+    /// The manifest of our app.
+    #[arg(long, default_value = "spin.toml")]
+    manifest: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves as one of the peers.
+    #[command(hide = true, subcommand)]
+    Peer(peers::Peer),
+}
+
+fn main() -> ExitCode {
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(Arguments::parse())));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    machine::raise_open_files();
+    if let Some(Command::Peer(peer)) = arguments.command {
+        return peers::serve(peer).await;
+    }
+    let mut wanted = arguments.scenarios;
+    wanted.extend(arguments.only);
+    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("no scenario {unknown}: there are {}", NAMES.join(", "));
+    }
+    let bench = Bench {
+        places: Places::new(arguments.manifest)?,
+        quick: arguments.quick,
+    };
+    let facts = machine::facts(bench.places.scratch())?;
+    eprintln!("{facts}");
+    let mut rows = Vec::new();
+    for name in NAMES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            eprintln!("{name}");
+            match scenarios::run(&bench, name).await {
+                Ok(of_scenario) => rows.extend(of_scenario),
+                Err(error) => {
+                    eprintln!("  failed: {error:#}");
+                    rows.push(table::Row::new(
+                        *name,
+                        format!("failed: {error:#}"),
+                        table::Cell::None,
+                        table::Cell::None,
+                    ));
+                }
+            }
+        }
+    }
+    println!("{facts}");
+    println!();
+    print!("{}", table::render(&rows));
+    println!();
+    println!("{NOTES}");
+    Ok(())
+}
+
+/// What a reader of the table must know.
+const NOTES: &str = "\
+theirs: loro-websocket-server 0.1 with its defaults: in memory, nothing is on disk. Ours has every
+update on disk before anybody sees it. Where a measure names something else after the semicolon or
+the bar, that stands in the column \"theirs\".
+Each value of a load scenario is the median of its repetitions, the two servers taking turns. The
+generator shares the cores with the server: where the cores busy are near all of them, a latency
+is the machine's as much as the server's.";

@@ -1,0 +1,43 @@
+//! What we are compared with. Each runs in its own process: this binary, started again as
+//! `bench peer …`.
+
+mod official;
+mod plain;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tokio::net::TcpListener;
+
+/// A peer to be.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Peer {
+    /// The official Rust server, in memory, with its defaults.
+    Official,
+    /// Reads a file and sends it, to everybody who connects.
+    PlainFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Reads a blob from SQLite and sends it, to everybody who connects.
+    PlainSqlite {
+        /// The database.
+        path: PathBuf,
+    },
+}
+
+/// Serves as a peer until the process is killed. Says where on stdout, as our own server does.
+///
+/// # Errors
+/// When there is no port to be had.
+pub(crate) async fn serve(peer: Peer) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("ready http://{}", listener.local_addr()?);
+    match peer {
+        Peer::Official => official::serve(listener).await,
+        Peer::PlainFile { path } => plain::serve(listener, plain::Source::File(path)).await,
+        Peer::PlainSqlite { path } => plain::serve(listener, plain::Source::Sqlite(path)).await,
+    }
+}
+
+pub(crate) use plain::write_sources;

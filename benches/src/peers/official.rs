@@ -1,0 +1,14 @@
+//! The crate `loro-websocket-server`: in memory, as it comes.
+
+use anyhow::{Result, anyhow};
+use tokio::net::TcpListener;
+
+/// Serves until the process is killed.
+///
+/// # Errors
+/// When the server gives up.
+pub(super) async fn serve(listener: TcpListener) -> Result<()> {
+    loro_websocket_server::serve_incoming(listener)
+        .await
+        .map_err(|error| anyhow!("the official server: {error}"))
+}

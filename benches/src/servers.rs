@@ -1,0 +1,303 @@
+//! Starting and stopping the servers, each a process of its own, by its own handle.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::machine;
+
+/// The internal token that ours are started with, so that the bench may read their metrics.
+pub(crate) const TOKEN: &str = "bench-internal-token";
+
+/// How long a server may take until it is ready. A first start compiles the Wasm.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+
+/// Where the programs are, and where they may write.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The manifest of our app.
+    pub manifest: PathBuf,
+    /// The folder of `bench`, `loro-host` and `relay`.
+    programs: PathBuf,
+    /// Everything that this run writes. On the disk of the build, for a state in memory would
+    /// make a commit cost nothing.
+    scratch: TempDir,
+}
+
+/// One of ours that serves a whole app, or a part of it, or a peer.
+#[derive(Debug)]
+pub(crate) struct Server {
+    name: String,
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Places {
+    /// Finds the programs beside this one.
+    ///
+    /// # Errors
+    /// When there is nowhere to write.
+    pub(crate) fn new(manifest: PathBuf) -> Result<Self> {
+        let this = std::env::current_exe().context("this program's own path")?;
+        let programs = this.parent().context("this program's folder")?.to_owned();
+        let scratch = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(&programs)
+            .context("a folder for the servers' state")?;
+        Ok(Self {
+            manifest,
+            programs,
+            scratch,
+        })
+    }
+
+    /// The folder that goes when the bench ends.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// A new, empty state folder. What Wasm was compiled for an earlier one is copied into it,
+    /// for compiling is not what is measured.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn state_dir(&self, name: &str) -> Result<PathBuf> {
+        let state = tempfile::Builder::new()
+            .prefix(&format!("state-{name}-"))
+            .tempdir_in(self.scratch.path())?
+            .keep();
+        let compiled = self.scratch.path().join("compiled");
+        if compiled.exists() {
+            copy_tree(&compiled, &state.join("cache"))?;
+        }
+        Ok(state)
+    }
+
+    /// Starts our whole server: the app with the relay before it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_ours(&self, state: &Path) -> Result<Server> {
+        let mut command = self.host(state);
+        command.args(["--listen", "127.0.0.1:0"]);
+        self.start_host(command, state)
+    }
+
+    /// Starts our app alone, without a relay.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_app(&self, state: &Path) -> Result<Server> {
+        let mut command = self.host(state);
+        command.args(["--relay", "none"]);
+        self.start_host(command, state)
+    }
+
+    fn start_host(&self, command: Command, state: &Path) -> Result<Server> {
+        let server = self.start("ours", command)?;
+        let compiled = self.scratch.path().join("compiled");
+        if !compiled.exists() && state.join("cache").exists() {
+            copy_tree(&state.join("cache"), &compiled)?;
+        }
+        Ok(server)
+    }
+
+    fn host(&self, state: &Path) -> Command {
+        let mut command = Command::new(self.programs.join("loro-host"));
+        command
+            .arg("--manifest")
+            .arg(&self.manifest)
+            .arg("--state-dir")
+            .arg(state)
+            .args(["--variable", &format!("internal_token={TOKEN}")]);
+        command
+    }
+
+    /// Starts our relay alone, before an app that runs already.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_relay(&self, app: &Server) -> Result<Server> {
+        let mut command = Command::new(self.programs.join("relay"));
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .args(["--app", &format!("http://{}", app.address)])
+            .args(["--internal-token", TOKEN]);
+        self.start("relay", command)
+    }
+
+    /// Starts the official server.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_official(&self) -> Result<Server> {
+        self.start("official", self.peer(&["official"]))
+    }
+
+    /// Starts the server that reads a file and sends it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_plain_file(&self, path: &Path) -> Result<Server> {
+        let mut command = self.peer(&["plain-file"]);
+        command.arg(path);
+        self.start("plain-file", command)
+    }
+
+    /// Starts the server that reads a row and sends it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) fn start_plain_sqlite(&self, path: &Path) -> Result<Server> {
+        let mut command = self.peer(&["plain-sqlite"]);
+        command.arg(path);
+        self.start("plain-sqlite", command)
+    }
+
+    fn peer(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.join("bench"));
+        command.arg("peer").args(arguments);
+        command
+    }
+
+    fn start(&self, name: &str, mut command: Command) -> Result<Server> {
+        let log = self.scratch.path().join(format!("{name}.log"));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("start {}", command.get_program().display()))?;
+        let stdout = child.stdout.take().context("its stdout")?;
+        let (found, address) = mpsc::channel();
+        // Reads to the end, so that the server never waits for somebody to read.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = ready_address(&line) {
+                    let _ = found.send(address);
+                }
+            }
+        });
+        let mut server = Server {
+            name: name.to_owned(),
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        match address.recv_timeout(READY_WITHIN) {
+            Ok(address) => server.address = address,
+            Err(_) => {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = said.lines().rev().take(5).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                bail!("{name} did not get ready: {}", tail.join("\n"));
+            }
+        }
+        Ok(server)
+    }
+}
+
+/// The address of a line such as `ready http://127.0.0.1:8787`.
+fn ready_address(line: &str) -> Option<SocketAddr> {
+    line.strip_prefix("ready http://")?
+        .trim()
+        .trim_end_matches('/')
+        .parse()
+        .ok()
+}
+
+impl Server {
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The CPU seconds that it has used until now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let used = machine::cpu_time(self.pid());
+        Ok(used
+            .with_context(|| format!("{} is gone", self.name))?
+            .as_secs_f64())
+    }
+
+    /// Waits until it is idle: what it does after a request, such as compaction, is over. At most
+    /// a minute.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        for _ in 0..60 {
+            let before = self.cpu_seconds()?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if self.cpu_seconds()? - before < 0.05 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills it, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it was gone already.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended by itself: {status}", self.name);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_lines() {
+        for (line, port) in [
+            ("ready http://127.0.0.1:8787", Some(8787)),
+            ("ready http://127.0.0.1:1/", Some(1)),
+            ("  app     http://127.0.0.1:43211", None),
+            ("ready", None),
+        ] {
+            assert_eq!(
+                ready_address(line).map(|address| address.port()),
+                port,
+                "{line}"
+            );
+        }
+    }
+}
