@@ -1,0 +1,218 @@
+//! The app's internal routes, as the crate `wire` describes them.
+
+use crate::proxy::{Body, full};
+use crate::settings::Settings;
+use crate::upstream::{Dedicated, Upstream, UpstreamError, read_body};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// The largest answer to an append or a comparison of heads.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The largest state of a room.
+const MAX_STATE: usize = 512 * 1024 * 1024;
+
+/// How many states are read at once, over all rooms.
+const STATE_READS: usize = 16;
+
+/// Why an internal request failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum AppError {
+    /// No whole answer came.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No whole answer came in time.
+    #[error("the app did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The answer was another than 200 or 202.
+    #[error("the app answered {0}")]
+    Status(StatusCode),
+    /// The answer was not what the route promises.
+    #[error("the app's answer makes no sense: {0}")]
+    Garbage(String),
+}
+
+impl From<UpstreamError> for AppError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// A client of the app.
+pub(crate) struct App {
+    upstream: Arc<Upstream>,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    reads: Semaphore,
+}
+
+impl App {
+    /// # Errors
+    /// With words for the operator, when the token cannot be a header.
+    pub(crate) fn new(upstream: Arc<Upstream>, settings: &Settings) -> Result<Self, String> {
+        let authorization = match settings.internal_token.as_str() {
+            "" => None,
+            token => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                    .map_err(|_| "the internal token has characters that no header may have")?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self {
+            upstream,
+            authorization,
+            timeout: settings.app_timeout,
+            reads: Semaphore::new(STATE_READS),
+        })
+    }
+
+    fn request<B>(&self, method: Method, path: &str, body: B) -> Result<Request<B>, AppError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.upstream.authority)
+            .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
+            .body(body)
+            .map_err(|error| AppError::Garbage(error.to_string()))?;
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<Bytes, AppError> {
+        let request: Request<Body> = self.request(method, path, full(body))?;
+        timeout(self.timeout, async {
+            let response = self.upstream.send(request).await?;
+            let status = response.status();
+            let body = read_body(response.into_body(), max_bytes).await?;
+            match status {
+                StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+                status => Err(AppError::Status(status)),
+            }
+        })
+        .await
+        .map_err(|_| AppError::Timeout(self.timeout))?
+    }
+
+    async fn read(&self, path: &str) -> Result<wire::State, AppError> {
+        // Never closed.
+        let _turn = self.reads.acquire().await;
+        let body = self.call(Method::GET, path, Vec::new(), MAX_STATE).await?;
+        wire::decode(&body).map_err(garbage)
+    }
+
+    /// The state of a room, or what somebody at `version` lacks of it.
+    pub(crate) async fn state(
+        &self,
+        project: &str,
+        version: Option<&[u8]>,
+    ) -> Result<wire::State, AppError> {
+        let query = version
+            .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
+            .unwrap_or_default();
+        self.read(&format!("/internal/rooms/{project}/state{query}"))
+            .await
+    }
+
+    /// Everything after a rev.
+    pub(crate) async fn updates(&self, project: &str, after: u64) -> Result<wire::State, AppError> {
+        self.read(&format!("/internal/rooms/{project}/updates?after={after}"))
+            .await
+    }
+
+    /// The newest rev of each of these rooms, in their order.
+    pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<Vec<u64>, AppError> {
+        let asked = projects.len();
+        let body = wire::encode(&wire::HeadsRequest { projects });
+        let answer = self
+            .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
+            .await?;
+        let wire::Heads { revs } = wire::decode(&answer).map_err(garbage)?;
+        if revs.len() == asked {
+            Ok(revs)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} heads for {asked} rooms",
+                revs.len()
+            )))
+        }
+    }
+
+    /// Asks for a room to be compacted.
+    pub(crate) async fn compact(&self, project: &str) -> Result<(), AppError> {
+        let path = format!("/internal/rooms/{project}/compact");
+        self.call(Method::POST, &path, Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
+    /// Asks for whatever is due to be compacted.
+    pub(crate) async fn sweep(&self) -> Result<(), AppError> {
+        self.call(Method::POST, "/internal/sweep", Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
+    /// Stores updates over a connection of the caller's own, which is opened where there is none
+    /// and let go when it failed. `updates` is how many `body`, an encoded
+    /// [`wire::AppendRequest`], holds.
+    pub(crate) async fn append(
+        &self,
+        line: &mut Option<Dedicated>,
+        body: Bytes,
+        updates: usize,
+    ) -> Result<Vec<wire::Outcome>, AppError> {
+        let exchange = async {
+            let mut connection = match line.take() {
+                Some(connection) => connection,
+                None => self.upstream.dedicated().await?,
+            };
+            let request = self.request(Method::POST, "/internal/append", Full::new(body))?;
+            let response = connection.send(request, MAX_ANSWER).await?;
+            Ok::<_, AppError>((connection, response))
+        };
+        let (connection, response) = timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| AppError::Timeout(self.timeout))??;
+        let close = response
+            .headers()
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        if !close {
+            *line = Some(connection);
+        }
+        if response.status() != StatusCode::OK {
+            return Err(AppError::Status(response.status()));
+        }
+        let wire::AppendResponse { outcomes } = wire::decode(response.body()).map_err(garbage)?;
+        if outcomes.len() == updates {
+            Ok(outcomes)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} outcomes for {updates} updates",
+                outcomes.len()
+            )))
+        }
+    }
+}
+
+fn garbage(error: wire::DecodeError) -> AppError {
+    AppError::Garbage(error.to_string())
+}

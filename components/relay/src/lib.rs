@@ -1,0 +1,127 @@
+//! The relay: the one long-lived part of the server, for a Spin component cannot hold a socket
+//! open. It speaks WebSocket with clients, HTTP with the Spin app, and Redis with its like, and
+//! keeps nothing that is not in the app's log or on its way there.
+//!
+//! ```text
+//!             server ─── proxy ──────────────────────────▶ the app's public routes
+//!               │ upgrade
+//!               ▼
+//!   client ◀─▶ connection ──update──▶ committer ──batch──▶ /internal/append
+//!               ▲   │ join                │ decided
+//!        outbox │   ▼                     ▼
+//!             socket ◀──frames, in order─ room ◀──gap, head── /internal/rooms/…
+//!                                          ▲
+//!                                          └──notices── pubsub ◀─▶ Redis
+//! ```
+//!
+//! What holds, whatever fails:
+//! - An update goes to other clients only after the app said that it is stored.
+//! - A socket gets a room's updates in the order of their revs, none twice, none left out between
+//!   its state and its close; its own never come back, but where the relay had to fetch what it
+//!   had lost.
+//! - Memory is bounded: what waits to be stored, what waits for a slow client, what has arrived in
+//!   part, what is kept for those who join.
+//! - One frame is encoded once, and one socket never waits for another.
+//!
+//! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one
+//! thread.
+
+mod app;
+mod backoff;
+mod committer;
+mod connection;
+mod frame;
+mod internal;
+mod join;
+mod metrics;
+mod peers;
+mod problem;
+mod proxy;
+mod pubsub;
+mod raw;
+mod room;
+mod rooms;
+mod server;
+mod settings;
+mod shutdown;
+mod socket;
+mod upgrade;
+mod upstream;
+
+pub use server::serve;
+pub use settings::Settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Why [`serve`] could not begin, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting makes no sense; in words for the operator.
+    #[error("{0}")]
+    Setting(String),
+    /// A task that the relay cannot do without has ended: a bug.
+    #[error("a part of the relay failed; its log tells which")]
+    PartFailed,
+}
+
+/// What every part of one relay shares.
+struct Relay {
+    settings: Settings,
+    /// Tells this relay's appends and peers from others'. New at every start.
+    id: String,
+    upstream: Arc<upstream::Upstream>,
+    app: app::App,
+    rooms: rooms::Rooms,
+    committer: committer::Committer,
+    pubsub: pubsub::PubSub,
+    metrics: metrics::Metrics,
+    shutdown: shutdown::Shutdown,
+    /// One permit a WebSocket.
+    seats: Arc<Semaphore>,
+    sockets: AtomicU64,
+}
+
+impl Relay {
+    fn new(settings: Settings) -> Result<(Self, Option<pubsub::Inbox>), Error> {
+        let upstream = Arc::new(upstream::Upstream::new(&settings.app).map_err(Error::Setting)?);
+        let app = app::App::new(upstream.clone(), &settings).map_err(Error::Setting)?;
+        let (pubsub, inbox) =
+            pubsub::PubSub::new(settings.redis.as_deref()).map_err(Error::Setting)?;
+        let relay = Self {
+            id: format!("{:016x}", rand::random::<u64>()),
+            upstream,
+            app,
+            rooms: rooms::Rooms::default(),
+            committer: committer::Committer::default(),
+            pubsub,
+            metrics: metrics::Metrics::default(),
+            shutdown: shutdown::Shutdown::default(),
+            seats: Arc::new(Semaphore::new(settings.max_connections)),
+            sockets: AtomicU64::new(0),
+            settings,
+        };
+        Ok((relay, inbox))
+    }
+
+    /// An id that no other socket of this relay has; never 0.
+    fn next_socket_id(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shutdown.has_begun()
+    }
+
+    /// To be held by a connection while it lives.
+    fn alive(&self) -> shutdown::Guard {
+        self.shutdown.guard()
+    }
+
+    /// How long a missing rev may be on its way before it is fetched.
+    fn fill_wait(&self) -> Duration {
+        self.settings.gap_wait
+    }
+}

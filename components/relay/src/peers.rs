@@ -1,0 +1,63 @@
+//! How many sockets a room has, over all relays.
+
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a relay knows of the other relays in one room. Each tells its own count when it changes
+/// and every now and then; one that falls silent is forgotten.
+#[derive(Default)]
+pub(crate) struct Peers {
+    others: HashMap<String, (u32, Instant)>,
+    /// What the room's sockets were told last.
+    told: Option<u64>,
+}
+
+impl Peers {
+    /// Another relay told its count. Returns whether it is new here, and should hear ours.
+    pub(crate) fn heard(&mut self, relay: String, count: u32) -> bool {
+        if count == 0 {
+            self.others.remove(&relay);
+            return false;
+        }
+        self.others.insert(relay, (count, Instant::now())).is_none()
+    }
+
+    /// The count over all relays that were heard of within `expiry`.
+    pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
+        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        own as u64
+            + self
+                .others
+                .values()
+                .map(|(count, _)| u64::from(*count))
+                .sum::<u64>()
+    }
+
+    /// Whether the sockets have yet to be told of this count.
+    pub(crate) fn is_news(&mut self, count: u64) -> bool {
+        self.told.replace(count) != Some(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_who_was_heard_of() {
+        let expiry = Duration::from_secs(30);
+        let mut peers = Peers::default();
+        assert_eq!(peers.count(2, expiry), 2);
+        assert!(peers.heard("b".into(), 3));
+        assert!(!peers.heard("b".into(), 4));
+        assert!(peers.heard("c".into(), 1));
+        assert_eq!(peers.count(2, expiry), 7);
+        assert!(!peers.heard("c".into(), 0));
+        assert_eq!(peers.count(2, expiry), 6);
+        tokio::time::advance(expiry).await;
+        assert_eq!(peers.count(2, expiry), 2);
+        assert!(peers.is_news(2));
+        assert!(!peers.is_news(2));
+    }
+}

@@ -1,0 +1,281 @@
+//! Everything public that is not a WebSocket goes to the app, streamed both ways.
+
+use crate::Relay;
+use crate::problem::Problem;
+use crate::rooms;
+use crate::upstream::UpstreamError;
+use bytes::Bytes;
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A body on its way, in either direction.
+pub(crate) type Body =
+    http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A body that is there already.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), and what has been replaced
+/// by them.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    // The relay's own server has said 100 by the time that there is a body to pass on.
+    header::EXPECT,
+];
+
+const HOP_BY_HOP_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers by which the relay may tell the app things; no client may.
+const OURS: &str = "x-loro-internal-";
+
+const REV: &str = "x-loro-rev";
+
+/// Passes a request on, and its answer back.
+pub(crate) async fn forward(
+    relay: &Arc<Relay>,
+    client: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    relay.metrics.proxied_total.add(1);
+    let posted_to = (request.method() == Method::POST)
+        .then(|| request.uri().path().strip_prefix("/sync/"))
+        .flatten()
+        .map(str::to_owned);
+    let request = match outgoing(relay, client, request) {
+        Ok(request) => request,
+        Err(problem) => return problem.into(),
+    };
+    let answer = timeout(relay.settings.proxy_timeout, relay.upstream.send(request)).await;
+    let mut response = match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            relay.metrics.proxy_errors_total.add(1);
+            match &error {
+                UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
+                UpstreamError::Http(_) => tracing::debug!(%error, "a request was not answered"),
+            }
+            return Problem::app_unreachable().into();
+        }
+        Err(_) => {
+            relay.metrics.proxy_errors_total.add(1);
+            return Problem::app_timeout().into();
+        }
+    };
+    if let Some(project) = posted_to
+        && response.status().is_success()
+    {
+        see_rev(relay, &project, response.headers());
+    }
+    remove_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// A server-side update: the room's sockets need not wait for the next comparison of heads.
+fn see_rev(relay: &Arc<Relay>, project: &str, headers: &HeaderMap) {
+    let rev = headers
+        .get(REV)
+        .and_then(|rev| rev.to_str().ok())
+        .and_then(|rev| rev.parse().ok());
+    if let Some(rev) = rev {
+        // With Redis the update itself is on its way.
+        let wait = if relay.pubsub.is_connected() {
+            relay.settings.gap_wait
+        } else {
+            Duration::ZERO
+        };
+        rooms::note(relay, project, rev, wait);
+    }
+}
+
+/// The request as the app gets it.
+fn outgoing(
+    relay: &Relay,
+    client: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Request<Body>, Problem> {
+    let (mut head, body) = request.into_parts();
+    // A target in absolute form names its own host (RFC 9112, section 3.2.2).
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str())
+            .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
+        head.headers.insert(header::HOST, host);
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    head.uri = target
+        .parse::<Uri>()
+        .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
+    head.version = Version::HTTP_11;
+    remove_hop_by_hop(&mut head.headers);
+    set_forwarded(&mut head.headers, client, relay.settings.trust_forwarded);
+    if !head.headers.contains_key(header::HOST) {
+        // HTTP/1.0. The app wants one.
+        if let Ok(host) = HeaderValue::from_str(&relay.upstream.authority) {
+            head.headers.insert(header::HOST, host);
+        }
+    }
+    Ok(Request::from_parts(
+        head,
+        body.map_err(Into::into).boxed_unsync(),
+    ))
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // What says how long a message is, and to whom it goes, is not for a client to take away.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        remove(headers, name.clone());
+    }
+    for name in HOP_BY_HOP_NAMES {
+        remove(headers, HeaderName::from_static(name));
+    }
+}
+
+fn remove(headers: &mut HeaderMap, name: HeaderName) {
+    if let Entry::Occupied(entry) = headers.entry(name) {
+        entry.remove_entry_mult();
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            name.as_str().starts_with(OURS)
+                || !trusted
+                    && (name.as_str().starts_with("x-forwarded-")
+                        || *name == header::FORWARDED
+                        || *name == "x-real-ip")
+        })
+        .cloned()
+        .collect();
+    for name in ours {
+        remove(headers, name);
+    }
+    let mut chain: Vec<String> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    chain.push(client.to_string());
+    if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private, host, Content-Length"),
+            ("x-private", "1"),
+            ("host", "example.com"),
+            ("content-length", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("authorization", "Bearer x"),
+            ("cookie", "a=b"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("content-length", "3"),
+                ("authorization", "Bearer x"),
+                ("cookie", "a=b"),
+            ])
+        );
+    }
+
+    #[test]
+    fn forwarded_headers() {
+        let sent: [(&str, &str); 6] = [
+            ("host", "example.com"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/x"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-loro-internal-user", "root"),
+        ];
+        let client = IpAddr::from([10, 0, 0, 1]);
+        let mut headers = map(&sent);
+        set_forwarded(&mut headers, client, false);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "example.com"),
+            ])
+        );
+        let mut headers = map(&sent);
+        set_forwarded(&mut headers, client, true);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("x-forwarded-for", "6.6.6.6, 10.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-prefix", "/x"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-forwarded-host", "example.com"),
+            ])
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! Every setting of the relay, with its default.
+
+use std::time::Duration;
+
+/// The settings of a relay. Times are written `20s`, `250ms`, `2m`, or as plain seconds; sizes in
+/// bytes, or as `4MiB`.
+///
+/// As a [`clap::Args`] each is a flag and an environment variable; a host that embeds the relay
+/// fills in what it knows and takes the rest from [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Settings {
+    /// The Spin app, as `http://HOST:PORT`.
+    #[arg(long, env = "RELAY_APP", default_value = "http://127.0.0.1:3000")]
+    pub app: String,
+    /// Redis, for relays beside this one and for updates that the app makes itself. Without it the
+    /// relay compares heads with the app more often.
+    #[arg(long, env = "RELAY_REDIS")]
+    pub redis: Option<String>,
+    /// What the app wants to see on its internal routes, and what `/metrics` and
+    /// `/internal/drain` want to see here. Empty: no token.
+    #[arg(
+        long,
+        env = "RELAY_INTERNAL_TOKEN",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub internal_token: String,
+    /// Believe the `X-Forwarded-*` headers of requests, and append to them: for a relay behind a
+    /// proxy of one's own. Otherwise they are replaced.
+    #[arg(long, env = "RELAY_TRUST_FORWARDED")]
+    pub trust_forwarded: bool,
+
+    /// The most WebSockets at once. One more is answered 503.
+    #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head.
+    #[arg(long, env = "RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub header_timeout: Duration,
+    /// The largest head of a request, in bytes.
+    #[arg(long, env = "RELAY_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
+    pub max_header_bytes: usize,
+    /// How long the app may take to begin its answer to a proxied request. Then 504.
+    #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub proxy_timeout: Duration,
+
+    /// How often the server pings a WebSocket.
+    #[arg(long, env = "RELAY_PING_INTERVAL", default_value = "20s", value_parser = duration)]
+    pub ping_interval: Duration,
+    /// A WebSocket that sent no frame for so long, not even a pong, is dropped.
+    #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub idle_timeout: Duration,
+    /// A WebSocket that took no byte for so long, though some waited, is dropped.
+    #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub write_timeout: Duration,
+    /// How long a closing handshake may take.
+    #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub close_timeout: Duration,
+    /// The most bytes queued for one WebSocket, beyond the state that it is being sent. One that
+    /// needs more is closed with 4008.
+    #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
+    pub max_socket_queue: usize,
+
+    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is
+    /// away, a WebSocket that sends more is closed with 1013.
+    #[arg(long, env = "RELAY_MAX_COMMIT_QUEUE", default_value = "64MiB", value_parser = size)]
+    pub max_commit_queue: usize,
+    /// The bytes of updates of one WebSocket that wait to be stored, beyond which the relay stops
+    /// reading from it.
+    #[arg(long, env = "RELAY_MAX_SOCKET_COMMIT", default_value = "4MiB", value_parser = size)]
+    pub max_socket_commit: usize,
+    /// The number of updates of one WebSocket that wait to be stored, beyond which the relay stops
+    /// reading from it.
+    #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256")]
+    pub max_socket_updates: usize,
+    /// The most bytes of messages that have arrived in part, over all WebSockets. One that sends
+    /// more is closed with 1013.
+    #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
+    pub max_partial: usize,
+    /// How long the app may take to answer an internal request.
+    #[arg(long, env = "RELAY_APP_TIMEOUT", default_value = "15s", value_parser = duration)]
+    pub app_timeout: Duration,
+    /// How long the app may be away before the WebSockets that wait for it are closed with 1013.
+    #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
+    pub app_patience: Duration,
+
+    /// The bytes of recent updates kept for each room, for those who join.
+    #[arg(long, env = "RELAY_RECENT_BYTES", default_value = "1MiB", value_parser = size)]
+    pub recent_bytes: usize,
+    /// The number of recent updates kept for each room.
+    #[arg(long, env = "RELAY_RECENT_UPDATES", default_value = "4096")]
+    pub recent_updates: usize,
+    /// How long a state that was read is handed to those who join later.
+    #[arg(long, env = "RELAY_STATE_RETENTION", default_value = "2s", value_parser = duration)]
+    pub state_retention: Duration,
+    /// How long a missing rev may be on its way before the relay fetches it from the app.
+    #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
+    pub gap_wait: Duration,
+    /// How often the rooms' heads are compared with the app's. Default: every 5 s with Redis,
+    /// every second without.
+    #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
+    pub heads_interval: Option<Duration>,
+    /// How long after a room emptied the app is asked to compact it.
+    #[arg(long, env = "RELAY_COMPACT_DELAY", default_value = "2s", value_parser = duration)]
+    pub compact_delay: Duration,
+    /// How often the app is asked to compact whatever is due.
+    #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
+    pub sweep_interval: Duration,
+    /// How often relays tell each other how many sockets they have in a room. A relay that was
+    /// not heard of for three times as long is taken for gone.
+    #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub peers_interval: Duration,
+
+    /// How long queued updates may take to be stored when the relay drains.
+    #[arg(long, env = "RELAY_DRAIN_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Self {
+            app: "http://127.0.0.1:3000".into(),
+            redis: None,
+            internal_token: String::new(),
+            trust_forwarded: false,
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(10),
+            max_header_bytes: 16 * KIB,
+            proxy_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            max_socket_queue: 4 * MIB,
+            max_commit_queue: 64 * MIB,
+            max_socket_commit: 4 * MIB,
+            max_socket_updates: 256,
+            max_partial: 256 * MIB,
+            app_timeout: Duration::from_secs(15),
+            app_patience: Duration::from_secs(30),
+            recent_bytes: MIB,
+            recent_updates: 4096,
+            state_retention: Duration::from_secs(2),
+            gap_wait: Duration::from_millis(50),
+            heads_interval: None,
+            compact_delay: Duration::from_secs(2),
+            sweep_interval: Duration::from_secs(60),
+            peers_interval: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Settings {
+    /// How often to compare heads, with or without Redis.
+    pub(crate) fn heads_interval(&self) -> Duration {
+        self.heads_interval
+            .unwrap_or(Duration::from_secs(if self.redis.is_some() {
+                5
+            } else {
+                1
+            }))
+    }
+}
+
+/// Reads `20s`, `250ms`, `2m` or `1.5`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{unit:?} is no unit of time: use ms, s, m or h")),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a time such as 20s or 250ms".to_owned())
+}
+
+/// Reads `4096`, `16KiB` or `4MiB`.
+fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let scale: usize = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("{unit:?} is no unit of size: use KiB, MiB or GiB")),
+    };
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(scale))
+        .ok_or_else(|| "not a size such as 4096 or 4MiB".to_owned())
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    /// The flags' defaults and [`Settings::default`] are two lists of the same numbers.
+    #[test]
+    fn flags_and_default_agree() {
+        let command = Settings::augment_args(clap::Command::new("relay"))
+            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from(["relay"]).unwrap();
+        assert_eq!(
+            Settings::from_arg_matches(&matches).unwrap(),
+            Settings::default()
+        );
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        for (text, expected) in [
+            ("20s", Some(20_000)),
+            ("20", Some(20_000)),
+            ("250ms", Some(250)),
+            ("1.5", Some(1500)),
+            ("2m", Some(120_000)),
+            ("0", None),
+            ("-1s", None),
+            ("s", None),
+            ("5 parsecs", None),
+        ] {
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_millis),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("4096", Some(4096)),
+            ("16KiB", Some(16 << 10)),
+            ("4 MiB", Some(4 << 20)),
+            ("4MB", None),
+            ("MiB", None),
+            ("99999999999999999999GiB", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+}
