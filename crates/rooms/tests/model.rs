@@ -1,0 +1,487 @@
+//! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
+//! acknowledged update.
+//!
+//! Random editors, random compactions, kills between any two statements and replays: the state
+//! that somebody who joins gets always equals the model.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, HashMap},
+};
+
+use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
+use platform::{
+    Database, DatabaseError, Row, Value, migrations,
+    native::{SetClock, SqliteFile, block_on},
+};
+use proptest::prelude::*;
+use rooms::{
+    Appended, Merged, NewUpdate, State, limits,
+    supervise::{self, Job, MergeError, Merger},
+};
+
+/// A database whose process is killed before or after a chosen statement.
+struct Mortal {
+    inner: SqliteFile,
+    /// Statements left to live; `None` for ever.
+    statements: Cell<Option<u32>>,
+    /// Whether the last statement still happens, and only its answer is lost.
+    last_happens: Cell<bool>,
+}
+
+impl Database for Mortal {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        match self.statements.get() {
+            Some(0) => return Err(DatabaseError::Failed("killed".into())),
+            Some(1) => {
+                self.statements.set(Some(0));
+                if self.last_happens.get() {
+                    self.inner.execute(sql, parameters).await?;
+                }
+                return Err(DatabaseError::Failed("killed".into()));
+            }
+            Some(left) => self.statements.set(Some(left - 1)),
+            None => {}
+        }
+        self.inner.execute(sql, parameters).await
+    }
+}
+
+/// Merges here and now.
+struct Here<'a> {
+    database: &'a Mortal,
+    clock: &'a SetClock,
+}
+
+impl Merger for Here<'_> {
+    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
+        supervise::work(self.database, self.clock, project, job)
+            .await
+            .map_err(MergeError::Failed)
+    }
+}
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Step {
+    /// An editor types, draws or deletes.
+    Edit {
+        editor: usize,
+        what: u8,
+        at: u16,
+    },
+    /// Editors send what they have not sent, together in one append.
+    Send {
+        editors: Vec<usize>,
+        killed: Option<(u32, bool)>,
+    },
+    /// An editor loses the update it would send next, and sends it last.
+    Withhold {
+        editor: usize,
+    },
+    /// An editor sends what it withheld.
+    Release {
+        editor: usize,
+    },
+    /// An editor joins anew and imports the room's state.
+    Join {
+        editor: usize,
+        with_version: bool,
+    },
+    /// Something acknowledged is sent again.
+    Replay {
+        which: u16,
+    },
+    Compact {
+        killed: Option<(u32, bool)>,
+    },
+    /// A compaction reads, and writes only when `CompactEnd` comes.
+    CompactBegin,
+    CompactEnd {
+        killed: Option<(u32, bool)>,
+    },
+}
+
+fn killed() -> impl Strategy<Value = Option<(u32, bool)>> {
+    prop_oneof![3 => Just(None), 1 => (1..4u32, any::<bool>()).prop_map(Some)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let editor = 0..EDITORS;
+    prop_oneof![
+        8 => (editor.clone(), any::<u8>(), any::<u16>())
+            .prop_map(|(editor, what, at)| Step::Edit { editor, what, at }),
+        6 => (prop::collection::vec(editor.clone(), 1..4), killed())
+            .prop_map(|(editors, killed)| Step::Send { editors, killed }),
+        1 => editor.clone().prop_map(|editor| Step::Withhold { editor }),
+        1 => editor.clone().prop_map(|editor| Step::Release { editor }),
+        2 => (editor, any::<bool>())
+            .prop_map(|(editor, with_version)| Step::Join { editor, with_version }),
+        1 => any::<u16>().prop_map(|which| Step::Replay { which }),
+        1 => killed().prop_map(|killed| Step::Compact { killed }),
+        1 => Just(Step::CompactBegin),
+        1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
+    ]
+}
+
+const EDITORS: usize = 3;
+const ROOM: &str = "room";
+
+struct Editor {
+    doc: LoroDoc,
+    sent: VersionVector,
+    withheld: Vec<Vec<u8>>,
+}
+
+impl Editor {
+    fn edit(&self, what: u8, at: u16) {
+        let at = usize::from(at);
+        let text = self.doc.get_text("text");
+        let list = self.doc.get_list("list");
+        match what % 5 {
+            0 => text
+                .insert(at % (text.len_unicode() + 1), "hello ")
+                .unwrap(),
+            1 if text.len_unicode() > 0 => text.delete(at % text.len_unicode(), 1).unwrap(),
+            2 => {
+                let key = (at % 7).to_string();
+                let node = self.doc.get_map("nodes");
+                node.insert(&key, i64::from(what)).unwrap();
+            }
+            3 => list.insert(at % (list.len() + 1), i64::from(what)).unwrap(),
+            _ if !list.is_empty() => list.delete(at % list.len(), 1).unwrap(),
+            _ => text.insert(0, "x").unwrap(),
+        }
+        self.doc.commit();
+    }
+
+    fn take_unsent(&mut self) -> Option<Vec<u8>> {
+        let version = self.doc.oplog_vv();
+        if version == self.sent {
+            return None;
+        }
+        let update = self.doc.export(ExportMode::updates(&self.sent)).unwrap();
+        self.sent = version;
+        Some(update)
+    }
+}
+
+struct World {
+    database: Mortal,
+    clock: SetClock,
+    editors: Vec<Editor>,
+    model: LoroDoc,
+    acknowledged: Vec<Vec<u8>>,
+    revs: BTreeSet<u64>,
+    unfinished: Option<Merged>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Mortal {
+            inner: SqliteFile::open(&folder.path().join("rooms.db")).unwrap(),
+            statements: Cell::new(None),
+            last_happens: Cell::new(false),
+        };
+        let clock = SetClock::default();
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        let editors = (0..EDITORS)
+            .map(|n| {
+                let doc = LoroDoc::new();
+                doc.set_peer_id(n as u64 + 1).unwrap();
+                Editor {
+                    doc,
+                    sent: VersionVector::default(),
+                    withheld: Vec::new(),
+                }
+            })
+            .collect();
+        Self {
+            database,
+            clock,
+            editors,
+            model: LoroDoc::new(),
+            acknowledged: Vec::new(),
+            revs: BTreeSet::new(),
+            unfinished: None,
+            _folder: folder,
+        }
+    }
+
+    /// Runs something with a database that may die in it, and brings it back to life.
+    fn mortal<T>(&self, killed: Option<(u32, bool)>, run: impl FnOnce(&Self) -> T) -> T {
+        if let Some((statements, last_happens)) = killed {
+            self.database.statements.set(Some(statements));
+            self.database.last_happens.set(last_happens);
+        }
+        let result = run(self);
+        self.database.statements.set(None);
+        result
+    }
+
+    fn append(&mut self, payloads: Vec<Vec<u8>>, killed: Option<(u32, bool)>) {
+        let updates: Vec<NewUpdate> = payloads
+            .iter()
+            .map(|payload| NewUpdate {
+                project: ROOM.into(),
+                payload: payload.clone(),
+            })
+            .collect();
+        let send = |world: &Self| {
+            let append = rooms::append(&world.database, &world.clock, "test", updates.clone());
+            block_on(append)
+        };
+        let outcomes = match self.mortal(killed, send) {
+            Ok(outcomes) => outcomes,
+            // Nobody knows whether it is stored: as a relay does, send it again.
+            Err(_) => send(self).unwrap(),
+        };
+        assert_eq!(outcomes.len(), payloads.len());
+        for (payload, outcome) in payloads.into_iter().zip(outcomes) {
+            let Appended::Stored { rev } = outcome else {
+                panic!("a good update was refused: {outcome:?}");
+            };
+            assert!(self.revs.insert(rev), "rev {rev} was given twice");
+            assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
+            self.model.import(&payload).unwrap();
+            self.acknowledged.push(payload);
+        }
+    }
+
+    fn state(&self, version: Option<&[u8]>) -> State {
+        let here = Here {
+            database: &self.database,
+            clock: &self.clock,
+        };
+        block_on(rooms::state(
+            &self.database,
+            &self.clock,
+            &here,
+            ROOM,
+            version,
+        ))
+        .unwrap()
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Edit { editor, what, at } => self.editors[editor].edit(what, at),
+            Step::Send { editors, killed } => {
+                let payloads: Vec<Vec<u8>> = editors
+                    .into_iter()
+                    .filter_map(|editor| self.editors[editor].take_unsent())
+                    .collect();
+                if !payloads.is_empty() {
+                    self.append(payloads, killed);
+                }
+            }
+            Step::Withhold { editor } => {
+                let editor = &mut self.editors[editor];
+                let update = editor.take_unsent();
+                editor.withheld.extend(update);
+            }
+            Step::Release { editor } => {
+                let withheld = std::mem::take(&mut self.editors[editor].withheld);
+                if !withheld.is_empty() {
+                    self.append(withheld, None);
+                }
+            }
+            Step::Join {
+                editor,
+                with_version,
+            } => {
+                let version = with_version.then(|| self.editors[editor].doc.oplog_vv().encode());
+                let state = self.state(version.as_deref());
+                for blob in &state.blobs {
+                    self.editors[editor].doc.import(blob).unwrap();
+                }
+            }
+            Step::Replay { which } => {
+                if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
+                    self.append(vec![self.acknowledged[n].clone()], None);
+                }
+            }
+            Step::Compact { killed } => {
+                self.mortal(killed, |world| {
+                    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM));
+                    if let Ok(merged) = merged {
+                        let compact = rooms::compact(&world.database, &world.clock, ROOM, &merged);
+                        let _ = block_on(compact);
+                    }
+                });
+            }
+            Step::CompactBegin => {
+                let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+                self.unfinished = Some(merged);
+            }
+            Step::CompactEnd { killed } => {
+                if let Some(merged) = self.unfinished.take() {
+                    self.mortal(killed, |world| {
+                        let compact = rooms::compact(&world.database, &world.clock, ROOM, &merged);
+                        let _ = block_on(compact);
+                    });
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let joined = LoroDoc::new();
+        let state = self.state(None);
+        for blob in &state.blobs {
+            joined.import(blob).unwrap();
+        }
+        assert_eq!(joined.oplog_vv(), self.model.oplog_vv());
+        assert_eq!(
+            joined.get_deep_value().to_json_value(),
+            self.model.get_deep_value().to_json_value()
+        );
+        // What waits for a withheld update must still be there when that comes at last.
+        for editor in &self.editors {
+            for update in &editor.withheld {
+                joined.import(update).unwrap();
+            }
+        }
+        let complete = LoroDoc::new();
+        for update in self
+            .acknowledged
+            .iter()
+            .chain(self.editors.iter().flat_map(|editor| &editor.withheld))
+        {
+            complete.import(update).unwrap();
+        }
+        assert_eq!(joined.oplog_vv(), complete.oplog_vv());
+
+        let head = block_on(rooms::head(&self.database, ROOM)).unwrap();
+        assert!(head >= self.revs.last().copied().unwrap_or(0));
+        assert_eq!(state.rev, head);
+        assert!(
+            self.model
+                .oplog_vv()
+                .includes_vv(&VersionVector::decode(&state.version).unwrap())
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_joined_state_is_the_merge_of_all_acknowledged_updates(
+        steps in prop::collection::vec(step(), 1..80)
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            let looks = matches!(
+                step,
+                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Send { killed: Some(_), .. }
+            );
+            world.step(step);
+            if looks {
+                world.check();
+            }
+        }
+        world.check();
+    }
+
+    /// One statement for many rooms: each keeps its own revs, dense and in the order of the batch.
+    #[test]
+    fn an_append_for_many_rooms_counts_in_each(
+        batches in prop::collection::vec(prop::collection::vec(0..5u8, 1..20), 1..6)
+    ) {
+        let world = World::new();
+        let mut counts: HashMap<u8, u64> = HashMap::new();
+        let doc = LoroDoc::new();
+        doc.get_text("text").insert(0, "hi").unwrap();
+        doc.commit();
+        let good = doc.export(ExportMode::all_updates()).unwrap();
+        for batch in batches {
+            let updates = batch
+                .iter()
+                .map(|room| NewUpdate {
+                    project: room.to_string(),
+                    // Room 4 gets nonsense: refused, and nobody else notices.
+                    payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() },
+                })
+                .collect();
+            let append = rooms::append(&world.database, &world.clock, "test", updates);
+            let outcomes = block_on(append).unwrap();
+            for (room, outcome) in batch.iter().zip(outcomes) {
+                if *room == 4 {
+                    let refused = matches!(outcome, Appended::Refused { .. });
+                    prop_assert!(refused);
+                } else {
+                    let count = counts.entry(*room).or_default();
+                    *count += 1;
+                    prop_assert_eq!(outcome, Appended::Stored { rev: *count });
+                }
+            }
+        }
+        let projects: Vec<String> = (0..5).map(|room| room.to_string()).collect();
+        let heads = block_on(rooms::heads(&world.database, &projects)).unwrap();
+        let expected: Vec<u64> = (0..5).map(|room| counts.get(&room).copied().unwrap_or(0)).collect();
+        prop_assert_eq!(heads, expected);
+    }
+}
+
+#[test]
+fn a_long_log_is_never_handed_to_somebody_who_joins() {
+    let mut world = World::new();
+    for n in 0..1500u16 {
+        world.editors[0].edit(0, n);
+        let update = world.editors[0].take_unsent().unwrap();
+        world.append(vec![update], None);
+    }
+    let state = world.state(None);
+    assert!(
+        state.blobs.len() <= limits::STATE_UPDATES + 1,
+        "{}",
+        state.blobs.len()
+    );
+    world.check();
+}
+
+#[test]
+fn a_relay_gets_what_it_lacks_and_no_more() {
+    let mut world = World::new();
+    for n in 0..10 {
+        world.editors[0].edit(0, n);
+        let update = world.editors[0].take_unsent().unwrap();
+        world.append(vec![update], None);
+    }
+    let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
+    assert_eq!(after(7).blobs, world.acknowledged[7..]);
+    assert_eq!(after(7).rev, 10);
+    assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
+
+    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
+    // The log is gone; the snapshot tells all.
+    assert_eq!((after(7).rev, after(7).blobs.len()), (10, 1));
+    assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
+}
+
+#[test]
+fn the_sweep_finds_what_is_due_by_age_count_or_bytes() {
+    let mut world = World::new();
+    let sweep = |world: &World| block_on(rooms::sweep(&world.database, &world.clock, 10)).unwrap();
+    world.clock.0.set(1000);
+    world.editors[0].edit(0, 0);
+    let update = world.editors[0].take_unsent().unwrap();
+    world.append(vec![update.clone()], None);
+    assert!(sweep(&world).is_empty());
+    world.clock.0.set(1000 + limits::COMPACT_SECONDS);
+    assert_eq!(sweep(&world), [ROOM]);
+
+    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
+    assert!(sweep(&world).is_empty());
+
+    for _ in 0..limits::COMPACT_UPDATES {
+        world.append(vec![update.clone()], None);
+    }
+    assert_eq!(sweep(&world), [ROOM]);
+    assert!(block_on(rooms::is_due(&world.database, ROOM)).unwrap());
+}

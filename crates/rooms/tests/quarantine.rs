@@ -1,0 +1,212 @@
+//! An update that decodes but cannot be applied stops nobody.
+
+use std::{cell::Cell, panic::AssertUnwindSafe};
+
+use loro::{ExportMode, LoroDoc};
+use platform::{
+    Database, migrations,
+    native::{SetClock, SqliteFile, block_on},
+};
+use rooms::{
+    Appended, NewUpdate, State,
+    supervise::{self, Job, MergeError, Merger},
+};
+
+const ROOM: &str = "room";
+
+struct World {
+    database: SqliteFile,
+    clock: SetClock,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
+        let clock = SetClock::default();
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        Self {
+            database,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    fn append(&self, payload: Vec<u8>) -> u64 {
+        let updates = vec![NewUpdate {
+            project: ROOM.into(),
+            payload,
+        }];
+        let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
+        match outcomes.unwrap()[0] {
+            Appended::Stored { rev } => rev,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn quarantined(&self) -> Vec<u64> {
+        let sql = "SELECT rev FROM loro_quarantine ORDER BY rev";
+        let rows = block_on(self.database.execute(sql, vec![])).unwrap();
+        rows.iter().map(|row| row.unsigned(0).unwrap()).collect()
+    }
+
+    fn run(&self, merger: &impl Merger, job: &Job) -> Result<State, rooms::RoomError> {
+        block_on(supervise::run(
+            &self.database,
+            &self.clock,
+            merger,
+            ROOM,
+            job,
+        ))
+    }
+}
+
+/// Types one letter in an own document and gives the update.
+fn letter(doc: &LoroDoc, letter: &str) -> Vec<u8> {
+    let before = doc.oplog_vv();
+    doc.get_text("text").insert(0, letter).unwrap();
+    doc.commit();
+    doc.export(ExportMode::updates(&before)).unwrap()
+}
+
+fn text(state: &State) -> String {
+    let doc = LoroDoc::new();
+    for blob in &state.blobs {
+        doc.import(blob).unwrap();
+    }
+    doc.get_text("text").to_string()
+}
+
+/// A merger that dies of some updates, as a Wasm instance does of a trap.
+struct Dies<'a> {
+    world: &'a World,
+    of: Vec<u64>,
+    runs: Cell<u32>,
+}
+
+impl Merger for Dies<'_> {
+    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
+        self.runs.set(self.runs.get() + 1);
+        let until = match job {
+            Job::Until(rev) => *rev,
+            _ => u64::MAX,
+        };
+        let alive = block_on(self.world.database.execute(
+            "SELECT rev FROM loro_updates WHERE project_id = ?1 AND length(payload) > 0",
+            vec![project.into()],
+        ))
+        .unwrap();
+        let poisoned = alive.iter().any(|row| {
+            let rev = row.unsigned(0).unwrap();
+            rev <= until && self.of.contains(&rev)
+        });
+        let work = || {
+            assert!(!poisoned, "trap");
+            block_on(supervise::work(
+                &self.world.database,
+                &self.world.clock,
+                project,
+                job,
+            ))
+        };
+        match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => result.map_err(MergeError::Failed),
+            Err(_) => Err(MergeError::Trapped("trap".into())),
+        }
+    }
+}
+
+#[test]
+fn updates_that_trap_are_found_and_moved_aside() {
+    let world = World::new();
+    for n in 0..40 {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(n + 1).unwrap();
+        world.append(letter(&doc, "x"));
+    }
+    let merger = Dies {
+        world: &world,
+        of: vec![1, 17, 40],
+        runs: Cell::new(0),
+    };
+    let state = world.run(&merger, &Job::Snapshot).unwrap();
+    assert_eq!(text(&state).len(), 37);
+    assert_eq!(state.rev, 40);
+    assert_eq!(world.quarantined(), [1, 17, 40]);
+    assert!(merger.runs.get() < 60, "{} runs", merger.runs.get());
+
+    // The room goes on, and the last rev is not given again.
+    let doc = LoroDoc::new();
+    assert_eq!(world.append(letter(&doc, "y")), 41);
+    world.run(&merger, &Job::Compact).unwrap();
+    assert_eq!(world.append(letter(&doc, "z")), 42);
+    let state = world.run(&merger, &Job::Snapshot).unwrap();
+    assert_eq!(text(&state).len(), 39);
+}
+
+/// A merge that dies of something else (no memory, no time) blames nobody.
+#[test]
+fn nothing_is_moved_aside_when_no_update_is_to_blame() {
+    struct AlwaysDies;
+    impl Merger for AlwaysDies {
+        async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
+            Err(MergeError::Trapped("always".into()))
+        }
+    }
+    struct DiesButNotInTrials;
+    impl Merger for DiesButNotInTrials {
+        async fn run(&self, _: &str, job: &Job) -> Result<State, MergeError> {
+            match job {
+                Job::Until(_) => Ok(State::default()),
+                _ => Err(MergeError::Trapped("only the whole".into())),
+            }
+        }
+    }
+    let world = World::new();
+    let doc = LoroDoc::new();
+    for _ in 0..5 {
+        world.append(letter(&doc, "x"));
+    }
+    assert!(world.run(&AlwaysDies, &Job::Snapshot).is_err());
+    assert!(world.run(&DiesButNotInTrials, &Job::Snapshot).is_err());
+    assert!(world.quarantined().is_empty());
+}
+
+/// Two documents that share a peer id but not a history: the second's update decodes, but refers
+/// to text that the room never had. Loro refuses it in good order.
+#[test]
+fn an_update_that_loro_refuses_is_moved_aside() {
+    let world = World::new();
+    let here = Dies {
+        world: &world,
+        of: Vec::new(),
+        runs: Cell::new(0),
+    };
+    let ours = LoroDoc::new();
+    ours.set_peer_id(1).unwrap();
+    for n in 0..5 {
+        ours.get_map("map").insert(&n.to_string(), n).unwrap();
+    }
+    ours.commit();
+    world.append(ours.export(ExportMode::all_updates()).unwrap());
+
+    let theirs = LoroDoc::new();
+    theirs.set_peer_id(1).unwrap();
+    theirs.get_text("text").insert(0, "hello").unwrap();
+    theirs.commit();
+    let before = theirs.oplog_vv();
+    theirs.get_text("text").insert(5, " world").unwrap();
+    theirs.commit();
+    let bad = world.append(theirs.export(ExportMode::updates(&before)).unwrap());
+
+    let other = LoroDoc::new();
+    other.set_peer_id(2).unwrap();
+    world.append(letter(&other, "!"));
+
+    let state = world.run(&here, &Job::Compact).unwrap();
+    assert_eq!(state.rev, 3);
+    assert_eq!(world.quarantined(), [bad]);
+    let state = world.run(&here, &Job::Snapshot).unwrap();
+    assert_eq!(text(&state), "!");
+}
