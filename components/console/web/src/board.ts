@@ -1,0 +1,321 @@
+import type { LoroDoc } from "loro-crdt";
+import { type BoardNode, createNode, deleteNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
+
+/** While a node is dragged its place is shared this often, in milliseconds. */
+const DRAG_INTERVAL = 40;
+
+/** How far an arrow key moves a node, in pixels. */
+const STEP = 12;
+
+const STATUS_WORDS: Record<string, string> = {
+  pending: "waiting",
+  processing: "in progress",
+  completed: "done",
+  failed: "failed",
+  cancelled: "cancelled",
+};
+
+/** Elements of the page that the board uses. */
+export interface BoardElements {
+  readonly board: HTMLElement;
+  /** Moves and scales within the board; holds the nodes. */
+  readonly plane: HTMLElement;
+  readonly hint: HTMLElement;
+  readonly count: HTMLElement;
+}
+
+/** Shows the document's nodes, and lets people create, drag, rename and delete them. */
+export class Board {
+  readonly #doc: LoroDoc;
+  readonly #at: BoardElements;
+  readonly #cards = new Map<string, Card>();
+  #view = { x: 0, y: 0, scale: 1 };
+  #due = false;
+
+  constructor(doc: LoroDoc, elements: BoardElements) {
+    this.#doc = doc;
+    this.#at = elements;
+    doc.getMap("nodes").subscribe(() => this.#show());
+    this.#pan();
+    elements.board.addEventListener("dblclick", (event) => {
+      if (event.target === elements.board || event.target === elements.plane) this.add(this.#place(event));
+    });
+    this.#render();
+  }
+
+  /** Adds a node and puts the caret into its label. */
+  add(position = this.#free()): void {
+    const id = createNode(this.#doc, rounded(position), `Node ${this.#cards.size + 1}`);
+    this.#render();
+    this.#cards.get(id)?.edit();
+  }
+
+  /** Moves and scales the view so that every node is in it. */
+  fit(): void {
+    const nodes = [...this.#cards.values()].map(({ node, element }) => ({ ...node.position, element }));
+    if (nodes.length === 0) return;
+    const margin = 24;
+    const left = Math.min(...nodes.map(({ x }) => x)) - margin;
+    const top = Math.min(...nodes.map(({ y }) => y)) - margin;
+    const right = Math.max(...nodes.map(({ x, element }) => x + element.offsetWidth)) + margin;
+    const bottom = Math.max(...nodes.map(({ y, element }) => y + element.offsetHeight)) + margin;
+    const { clientWidth, clientHeight } = this.#at.board;
+    const scale = Math.max(0.1, Math.min(1, clientWidth / (right - left), clientHeight / (bottom - top)));
+    this.#look({ x: -left * scale, y: -top * scale, scale });
+  }
+
+  /** Many changes may come at once; a frame shows them together. A hidden page has no frames. */
+  #show(): void {
+    if (this.#due) return;
+    this.#due = true;
+    const render = (): void => {
+      this.#due = false;
+      this.#render();
+    };
+    if (document.hidden) setTimeout(render);
+    else requestAnimationFrame(render);
+  }
+
+  #render(): void {
+    const nodes = readNodes(this.#doc);
+    const gone = new Set(this.#cards.keys());
+    for (const node of nodes) {
+      gone.delete(node.id);
+      const card = this.#cards.get(node.id);
+      if (card) {
+        card.show(node);
+      } else {
+        const added = new Card(this.#doc, node, () => this.#view.scale);
+        this.#cards.set(node.id, added);
+        this.#at.plane.append(added.element);
+      }
+    }
+    for (const id of gone) {
+      this.#cards.get(id)?.element.remove();
+      this.#cards.delete(id);
+    }
+    this.#at.hint.hidden = nodes.length > 0;
+    this.#at.count.textContent = nodes.length === 0 ? "" : nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
+  }
+
+  /** Dragging the ground moves the view, so does a wheel; with Ctrl it scales. */
+  #pan(): void {
+    const { board, plane } = this.#at;
+    board.addEventListener("pointerdown", (event) => {
+      if ((event.target !== board && event.target !== plane) || event.button !== 0) return;
+      const { x, y } = this.#view;
+      follow(board, event, (dx, dy) => this.#look({ ...this.#view, x: x + dx, y: y + dy }));
+    });
+    board.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const { x, y, scale } = this.#view;
+        if (!event.ctrlKey) {
+          this.#look({ x: x - event.deltaX, y: y - event.deltaY, scale });
+          return;
+        }
+        const next = Math.min(2, Math.max(0.1, scale * Math.exp(-event.deltaY / 300)));
+        const box = board.getBoundingClientRect();
+        const [cx, cy] = [event.clientX - box.left, event.clientY - box.top];
+        this.#look({ x: cx - ((cx - x) * next) / scale, y: cy - ((cy - y) * next) / scale, scale: next });
+      },
+      { passive: false },
+    );
+  }
+
+  #look(view: { x: number; y: number; scale: number }): void {
+    this.#view = view;
+    const { board, plane } = this.#at;
+    plane.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+    board.style.backgroundPosition = `${view.x}px ${view.y}px`;
+    board.style.backgroundSize = `${24 * view.scale}px ${24 * view.scale}px`;
+  }
+
+  /** The place on the plane under the pointer. */
+  #place({ clientX, clientY }: MouseEvent): Position {
+    const { left, top } = this.#at.board.getBoundingClientRect();
+    const { x, y, scale } = this.#view;
+    return { x: (clientX - left - x) / scale - 95, y: (clientY - top - y) / scale - 24 };
+  }
+
+  /** A place in view where no other node is, if there is one. */
+  #free(): Position {
+    const { clientWidth, clientHeight } = this.#at.board;
+    const { x, y, scale } = this.#view;
+    const taken = [...this.#cards.values()].map(({ node }) => node.position);
+    for (let top = 24; top + 60 < clientHeight / scale; top += 84) {
+      for (let left = 24; left + 200 < clientWidth / scale; left += 214) {
+        const place = { x: left - x / scale, y: top - y / scale };
+        if (!taken.some((other) => Math.abs(other.x - place.x) < 200 && Math.abs(other.y - place.y) < 70)) return place;
+      }
+    }
+    const turn = this.#cards.size % 12;
+    return { x: 40 - x / scale + 18 * turn, y: 40 - y / scale + 18 * turn };
+  }
+}
+
+/** One node on the board. */
+class Card {
+  readonly element = document.createElement("article");
+  readonly #doc: LoroDoc;
+  readonly #label = document.createElement("input");
+  readonly #remove = document.createElement("button");
+  readonly #status = document.createElement("span");
+  readonly #error = document.createElement("p");
+  #media: HTMLImageElement | HTMLVideoElement | undefined;
+  #node: BoardNode;
+  #dragged: Position | undefined;
+
+  constructor(doc: LoroDoc, node: BoardNode, scale: () => number) {
+    this.#doc = doc;
+    this.#node = node;
+    this.element.className = "node";
+    this.element.tabIndex = 0;
+    this.element.dataset["testid"] = "node";
+    this.element.dataset["id"] = node.id;
+    this.#label.dataset["testid"] = "node-label";
+    this.#label.setAttribute("aria-label", "Label");
+    this.#remove.dataset["testid"] = "node-delete";
+    this.#remove.type = "button";
+    this.#remove.textContent = "×";
+    this.#status.className = "node-status";
+    this.#status.dataset["testid"] = "node-status";
+    this.#error.className = "node-error";
+    this.#error.dataset["testid"] = "node-error";
+    const head = document.createElement("div");
+    head.className = "node-head";
+    head.append(this.#label, this.#remove);
+    this.element.append(head, this.#status, this.#error);
+    this.#listen(scale);
+    this.show(node);
+  }
+
+  get node(): BoardNode {
+    return this.#node;
+  }
+
+  /** Puts the caret into the label. */
+  edit(): void {
+    this.#label.focus();
+    this.#label.select();
+  }
+
+  /** Shows the node as it is now. */
+  show(node: BoardNode): void {
+    this.#node = node;
+    const { x, y } = this.#dragged ?? node.position;
+    this.element.style.left = `${x}px`;
+    this.element.style.top = `${y}px`;
+    this.element.setAttribute("aria-label", `Node ${node.label}`);
+    this.#remove.setAttribute("aria-label", `Delete ${node.label}`);
+    if (this.#label.value !== node.label) this.#label.value = node.label;
+    this.#status.hidden = node.status === undefined;
+    this.#status.textContent = node.status === undefined ? "" : (STATUS_WORDS[node.status] ?? node.status);
+    this.#status.dataset["status"] = node.status ?? "";
+    this.#error.hidden = node.error === undefined;
+    this.#error.textContent = node.error ?? "";
+    this.#showMedia(node);
+  }
+
+  #showMedia({ src, label }: BoardNode): void {
+    const address = src === undefined ? undefined : mediaAddress(src);
+    if (address !== this.#media?.dataset["src"]) {
+      this.#media?.remove();
+      this.#media = undefined;
+      if (address === undefined) return;
+      const video = /\.(mp4|webm|mov)$/i.test(new URL(address).pathname);
+      this.#media = document.createElement(video ? "video" : "img");
+      if (this.#media instanceof HTMLVideoElement) this.#media.controls = true;
+      this.#media.dataset["src"] = address;
+      this.#media.dataset["testid"] = "node-media";
+      this.#media.src = address;
+      this.element.append(this.#media);
+    }
+    if (this.#media instanceof HTMLImageElement) this.#media.alt = label;
+    else this.#media?.setAttribute("aria-label", label);
+  }
+
+  #listen(scale: () => number): void {
+    this.#label.addEventListener("input", () => renameNode(this.#doc, this.#node.id, this.#label.value));
+    this.#remove.addEventListener("click", () => deleteNode(this.#doc, this.#node.id));
+    this.element.addEventListener("keydown", (event) => {
+      if (event.target === this.#label && event.key === "Enter") this.element.focus();
+      if (event.target !== this.element) return;
+      const { x, y } = this.#node.position;
+      const steps: Record<string, Position> = {
+        ArrowLeft: { x: x - STEP, y },
+        ArrowRight: { x: x + STEP, y },
+        ArrowUp: { x, y: y - STEP },
+        ArrowDown: { x, y: y + STEP },
+      };
+      const step = steps[event.key];
+      if (step) moveNode(this.#doc, this.#node.id, step);
+      else if (event.key === "Delete" || event.key === "Backspace") deleteNode(this.#doc, this.#node.id);
+      else if (event.key === "Enter") this.edit();
+      else return;
+      event.preventDefault();
+    });
+    this.element.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || (event.target as Element).closest("input, button, video")) return;
+      this.#drag(event, scale());
+    });
+  }
+
+  #drag(event: PointerEvent, scale: number): void {
+    const { x, y } = this.#node.position;
+    let shared = 0;
+    this.element.classList.add("dragged");
+    follow(
+      this.element,
+      event,
+      (dx, dy) => {
+        this.#dragged = rounded({ x: x + dx / scale, y: y + dy / scale });
+        this.show(this.#node);
+        const now = performance.now();
+        if (now - shared < DRAG_INTERVAL) return;
+        shared = now;
+        moveNode(this.#doc, this.#node.id, this.#dragged);
+      },
+      () => {
+        const place = this.#dragged;
+        this.#dragged = undefined;
+        this.element.classList.remove("dragged");
+        if (place) moveNode(this.#doc, this.#node.id, place);
+      },
+    );
+  }
+}
+
+/** Calls `moved` with the pointer's way from where it went down, until it is let go. */
+function follow(element: HTMLElement, down: PointerEvent, moved: (dx: number, dy: number) => void, done?: () => void): void {
+  const over = new AbortController();
+  const { signal } = over;
+  element.setPointerCapture(down.pointerId);
+  element.addEventListener("pointermove", (event) => moved(event.clientX - down.clientX, event.clientY - down.clientY), { signal });
+  for (const name of ["pointerup", "pointercancel"] as const) {
+    element.addEventListener(
+      name,
+      () => {
+        over.abort();
+        done?.();
+      },
+      { signal },
+    );
+  }
+}
+
+function rounded({ x, y }: Position): Position {
+  return { x: Math.round(x), y: Math.round(y) };
+}
+
+/** A document is written by many: of its addresses only those of pictures and films are shown. */
+function mediaAddress(src: string): string | undefined {
+  try {
+    const url = new URL(src, location.href);
+    const shown = url.protocol === "https:" || url.protocol === "http:" || /^data:(image|video)\//i.test(src);
+    return shown ? url.href : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,87 @@
+import { LoroDoc, UndoManager } from "loro-crdt";
+import init from "loro-crdt/web/loro_wasm.js";
+import wasm from "loro-crdt/web/loro_wasm_bg.wasm";
+import { connect, type Connection } from "loro-sync-client-web";
+import { Board } from "./board.js";
+import { projectOf } from "./project.js";
+import { showStatus } from "./status.js";
+import { bindText } from "./text.js";
+
+declare global {
+  /** For the developer tools, and the tests: the open document and its connection. */
+  var loro: { readonly doc: LoroDoc; readonly connection: Connection } | undefined;
+}
+
+function element<Type extends HTMLElement = HTMLElement>(id: string): Type {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  return found as Type;
+}
+
+const project = projectOf(location);
+element<HTMLInputElement>("project").value = project ?? "";
+element<HTMLFormElement>("project-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  location.hash = element<HTMLInputElement>("project").value;
+});
+element<HTMLInputElement>("project").addEventListener("change", () => element<HTMLFormElement>("project-form").requestSubmit());
+addEventListener("hashchange", () => location.reload());
+
+try {
+  if (project === undefined) throw new Error("A project's name has letters, digits, - and _, 128 at most.");
+  await open(project);
+} catch (error) {
+  element("connection").textContent = "Closed";
+  element("connection").dataset["state"] = "closed";
+  element("error").textContent = error instanceof Error ? error.message : String(error);
+  element("error").hidden = false;
+  throw error;
+}
+
+async function open(project: string): Promise<void> {
+  document.title = `${project} · Loro Sync`;
+  await init({ module_or_path: wasm });
+  const doc = new LoroDoc();
+  const undo = new UndoManager(doc, {});
+  const connection = connect(`/sync/${project}`, doc);
+  globalThis.loro = { doc, connection };
+
+  showStatus(connection, {
+    connection: element("connection"),
+    saved: element("saved"),
+    peers: element("peers"),
+    error: element("error"),
+  });
+  bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"));
+  const board = new Board(doc, { board: element("board"), plane: element("plane"), hint: element("hint"), count: element("count") });
+  element("add-node").addEventListener("click", () => board.add());
+  element("fit").addEventListener("click", () => board.fit());
+  offerUndo(doc, undo);
+  addEventListener("beforeunload", (event) => {
+    if (connection.status.saved.unsaved > 0) event.preventDefault();
+  });
+}
+
+/** The browser's own undo knows nothing of what others write; Loro's takes back only what was done here. */
+function offerUndo(doc: LoroDoc, undo: UndoManager): void {
+  const show = (): void => {
+    element<HTMLButtonElement>("undo").disabled = !undo.canUndo();
+    element<HTMLButtonElement>("redo").disabled = !undo.canRedo();
+  };
+  const act = (back: boolean): void => {
+    if (back) undo.undo();
+    else undo.redo();
+    show();
+  };
+  element("undo").addEventListener("click", () => act(true));
+  element("redo").addEventListener("click", () => act(false));
+  addEventListener("keydown", (event) => {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.target === element("project")) return;
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    act(key === "z" && !event.shiftKey);
+  });
+  doc.subscribe(show);
+  show();
+}

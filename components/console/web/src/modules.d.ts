@@ -1,0 +1,5 @@
+declare module "*.wasm" {
+  /** The address of the file. */
+  const url: string;
+  export default url;
+}

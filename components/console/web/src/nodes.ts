@@ -1,0 +1,111 @@
+import { LoroMap, type LoroDoc, type Value } from "loro-crdt";
+
+/** A place on the board, in CSS pixels. */
+export interface Position {
+  readonly x: number;
+  readonly y: number;
+}
+
+/** A node as the board shows it. */
+export interface BoardNode {
+  readonly id: string;
+  readonly position: Position;
+  readonly label: string;
+  /** State of the task that makes its content, if there is one. */
+  readonly status: string | undefined;
+  /** Address of its content. */
+  readonly src: string | undefined;
+  /** Why the task failed. */
+  readonly error: string | undefined;
+}
+
+/**
+ * The nodes of a document, in order of their ids. A node is a map of its own, with its `data` another, so that
+ * a move, a new label and a task's progress never undo each other; programs may also write it as a plain value.
+ */
+export function readNodes(doc: LoroDoc): BoardNode[] {
+  const nodes = doc.getMap("nodes").toJSON() as Record<string, unknown>;
+  return Object.entries(nodes)
+    .map(([id, value]) => readNode(id, value))
+    .filter((node) => node !== undefined)
+    .sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function readNode(id: string, value: unknown): BoardNode | undefined {
+  if (!isRecord(value)) return undefined;
+  const position = isRecord(value["position"]) ? value["position"] : {};
+  const data = isRecord(value["data"]) ? value["data"] : {};
+  return {
+    id,
+    position: { x: finite(position["x"]), y: finite(position["y"]) },
+    label: string(data["label"]) ?? "",
+    status: string(data["status"]),
+    src: string(data["src"]),
+    error: string(data["error"]),
+  };
+}
+
+/** Puts a new node on the board; returns its id. */
+export function createNode(doc: LoroDoc, position: Position, label: string): string {
+  const id = crypto.randomUUID();
+  const node = doc.getMap("nodes").setContainer(id, new LoroMap());
+  node.set("id", id);
+  node.set("position", { ...position });
+  node.setContainer("data", new LoroMap()).set("label", label);
+  doc.commit();
+  return id;
+}
+
+/** Moves a node; nothing happens if it has been deleted. */
+export function moveNode(doc: LoroDoc, id: string, position: Position): void {
+  change(doc, id, ["position"], { ...position });
+}
+
+/** Gives a node another label; nothing happens if it has been deleted. */
+export function renameNode(doc: LoroDoc, id: string, label: string): void {
+  change(doc, id, ["data", "label"], label);
+}
+
+/** Takes a node off the board. */
+export function deleteNode(doc: LoroDoc, id: string): void {
+  doc.getMap("nodes").delete(id);
+  doc.commit();
+}
+
+/** Sets one value within a node, in the innermost map that holds it; what is plain there is replaced as a whole. */
+function change(doc: LoroDoc, id: string, path: string[], value: Value): void {
+  let map = doc.getMap("nodes") as LoroMap;
+  const keys = [id, ...path];
+  while (keys.length > 1) {
+    const inner = map.get(keys[0] as string);
+    if (inner === undefined && map.parent() === undefined) return;
+    if (!(inner instanceof LoroMap)) {
+      const key = keys.shift() as string;
+      map.set(key, changed(inner, keys, value));
+      doc.commit();
+      return;
+    }
+    map = inner;
+    keys.shift();
+  }
+  map.set(keys[0] as string, value);
+  doc.commit();
+}
+
+function changed(plain: unknown, [key, ...rest]: string[], value: Value): Value {
+  if (key === undefined) return value;
+  const record = isRecord(plain) ? (plain as Record<string, Value>) : {};
+  return { ...record, [key]: changed(record[key], rest, value) };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function finite(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function string(value: unknown): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
+}

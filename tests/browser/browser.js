@@ -1,0 +1,189 @@
+// Chromium, and what the tests ask of the page.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
+import { LoroDoc } from "loro-crdt";
+import { connect } from "loro-sync-client-web";
+import { chromium } from "playwright-core";
+import { WebSocket } from "ws";
+
+/** Longest wait for any condition, in milliseconds. */
+export const PATIENCE = 30_000;
+
+const failures = fileURLToPath(new URL("../../target/browser-tests/", import.meta.url));
+
+/** The address of the server that the tests run against. */
+export const server = new URL(
+  process.env.LORO_URL ?? assert.fail("LORO_URL is not set: start the server and give its address, e.g. http://127.0.0.1:8787"),
+);
+
+/**
+ * Runs a test in a project of its own, with a browser that is closed afterwards. If it fails, there is a
+ * picture of each page under target/browser-tests.
+ */
+export async function inBrowser(test, act) {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+  const closed = [];
+  const tabs = [];
+  const project = `browser-${randomUUID()}`;
+  const session = {
+    project,
+    /** Opens a tab on the project and waits until it is live. */
+    async tab({ address = server, context } = {}) {
+      const own = context ?? (await browser.newContext({ viewport: { width: 1280, height: 800 } }));
+      const tab = new Tab(await own.newPage());
+      tabs.push(tab);
+      await tab.page.goto(new URL(`/#${project}`, address).href);
+      await tab.live();
+      return tab;
+    },
+    /** A script's document, live. */
+    async script() {
+      const doc = new LoroDoc();
+      const connection = connect(new URL(`/sync/${project}`, server), doc, { WebSocket });
+      closed.push(() => connection.close());
+      await within("the script is live", connection.whenSynced());
+      return { doc, connection };
+    },
+    /** Calls a function when the test is over. */
+    atEnd: (close) => closed.push(close),
+  };
+  try {
+    await act(session);
+    assert.deepEqual(tabs.flatMap(({ errors }) => errors), [], "the pages logged no error");
+  } catch (error) {
+    await mkdir(failures, { recursive: true });
+    const name = test.name.replaceAll(/[^a-z0-9]+/gi, "-");
+    for (const [index, { page }] of tabs.entries()) {
+      // The test's own error matters more than one of the camera.
+      await page.screenshot({ path: `${failures}${name}-${index + 1}.png` }).catch(() => {});
+    }
+    throw error;
+  } finally {
+    for (const close of closed) await close();
+    await browser.close();
+  }
+}
+
+/** One open page. */
+class Tab {
+  /** What the page logged as an error, or threw. */
+  errors = [];
+
+  constructor(page) {
+    this.page = page;
+    page.setDefaultTimeout(PATIENCE);
+    page.on("pageerror", (error) => this.errors.push(String(error)));
+    page.on("console", (message) => {
+      if (message.type() === "error" && !/ERR_CONNECTION|WebSocket connection/.test(message.text())) this.errors.push(message.text());
+    });
+    this.text = page.getByTestId("text");
+    this.nodes = page.getByTestId("node");
+  }
+
+  /** The node with this label. */
+  node(label) {
+    return this.page.getByRole("article", { name: `Node ${label}`, exact: true });
+  }
+
+  live() {
+    return this.state("live");
+  }
+
+  state(state) {
+    return this.page.waitForFunction((wanted) => globalThis.loro?.connection.status.state === wanted, state);
+  }
+
+  /** Waits until the page says that the server has every edit. */
+  saved() {
+    return this.page.locator('[data-testid="saved"][data-saved="yes"]').waitFor();
+  }
+
+  /** The document's contents. */
+  json() {
+    return this.page.evaluate(() => {
+      const { doc } = globalThis.loro;
+      return { nodes: doc.getMap("nodes").toJSON(), text: doc.getText("text").toString() };
+    });
+  }
+
+  /** Adds a node with this label by the page's own button. */
+  async addNode(label) {
+    await this.page.getByTestId("add-node").click();
+    await this.page.keyboard.type(label);
+    await this.page.keyboard.press("Enter");
+    await this.node(label).waitFor();
+  }
+
+  /** Drags a node by its lower edge. */
+  async dragNode(label, dx, dy) {
+    const box = await this.node(label).boundingBox();
+    const [x, y] = [box.x + box.width / 2, box.y + box.height - 4];
+    await this.page.mouse.move(x, y);
+    await this.page.mouse.down();
+    await this.page.mouse.move(x + dx / 2, y + dy / 2);
+    await this.page.mouse.move(x + dx, y + dy);
+    await this.page.mouse.up();
+  }
+}
+
+/** Waits until a value, read again and again, fulfils a condition; returns it. */
+export async function eventually(what, read, holds) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const value = await read();
+    if (holds(value)) return value;
+    if (Date.now() > end) assert.fail(`not within ${PATIENCE / 1_000} s: ${what}; last seen: ${JSON.stringify(value)?.slice(0, 2_000)}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Waits until all of them have the same document; returns it. */
+export async function converged(...holders) {
+  const all = await eventually(
+    "all have the same document",
+    () => Promise.all(holders.map((each) => (each instanceof Tab ? each.json() : contents(each.doc)))),
+    ([first, ...others]) => others.every((other) => isDeepStrictEqual(first, other)),
+  );
+  return all[0];
+}
+
+/** What the server has on its disk, over plain HTTP. */
+export async function stored(project) {
+  const response = await fetch(new URL(`/sync/${project}`, server));
+  assert.equal(response.status, 200);
+  const doc = new LoroDoc();
+  doc.import(new Uint8Array(await response.arrayBuffer()));
+  return contents(doc);
+}
+
+/** What the page shows of a document. `doc.toJSON()` leaves out a text that nobody has looked at. */
+function contents(doc) {
+  return { nodes: doc.getMap("nodes").toJSON(), text: doc.getText("text").toString() };
+}
+
+/** The promise's value, or an error after the usual patience. */
+export async function within(what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${PATIENCE / 1_000} s: ${what}`)), PATIENCE);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
