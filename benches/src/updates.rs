@@ -9,9 +9,12 @@ use rand::{Rng, SeedableRng};
 /// How many nodes of the board a writer moves about.
 const NODES_EACH: usize = 8;
 
-/// The updates of `writers` people, `each` of them, who edit one document together: everybody
-/// types words into a text and moves nodes, and sees what the others did one step before, as
-/// people do who are connected.
+/// The updates of `writers` people, `each` of them, who edit one document together in turns: they
+/// type words into a text and move nodes. The first of everybody is sent first, then the second
+/// of everybody, and so on, and everybody has seen all that was sent before.
+///
+/// So there is as little to merge as can be. That favours a server that merges as it goes, as
+/// the official one does: with edits that overlap, as in life, it is slower.
 ///
 /// Peer ids begin at `first_peer`, so that no two rooms have an update in common.
 ///
@@ -19,49 +22,60 @@ const NODES_EACH: usize = 8;
 /// When Loro cannot make an edit.
 pub(crate) fn together(writers: usize, each: usize, first_peer: u64) -> Result<Vec<Vec<Bytes>>> {
     let mut random = StdRng::seed_from_u64(first_peer);
-    let everything = LoroDoc::new();
-    let people: Vec<LoroDoc> = (0..writers)
-        .map(|number| {
-            let person = LoroDoc::new();
-            person.set_peer_id(first_peer + number as u64)?;
-            Ok(person)
-        })
-        .collect::<Result<_>>()?;
+    // One document that all of them take turns at.
+    let doc = LoroDoc::new();
     let mut updates = vec![Vec::with_capacity(each); writers];
     for step in 0..each {
-        let seen = everything.oplog_vv();
-        let mut made = Vec::with_capacity(writers);
-        for (number, person) in people.iter().enumerate() {
-            let before = person.oplog_vv();
-            edit(person, number, step, &mut random)?;
-            made.push(person.export(ExportMode::updates(&before))?);
-        }
-        if writers > 1 {
-            everything.import_batch(&made)?;
-            let others = everything.export(ExportMode::updates(&seen))?;
-            for person in &people {
-                person.import(&others)?;
+        for (number, updates) in updates.iter_mut().enumerate() {
+            doc.set_peer_id(first_peer + number as u64)?;
+            let before = doc.oplog_vv();
+            if step.is_multiple_of(2) {
+                type_word(&doc, &mut random)?;
+            } else {
+                move_node(&doc, number, &mut random)?;
             }
-        }
-        for (writer, update) in updates.iter_mut().zip(made) {
-            writer.push(update.into());
+            doc.commit();
+            updates.push(doc.export(ExportMode::updates(&before))?.into());
         }
     }
     Ok(updates)
 }
 
-fn edit(doc: &LoroDoc, writer: usize, step: usize, random: &mut StdRng) -> Result<()> {
-    if step.is_multiple_of(2) {
-        let text = doc.get_text("text");
-        let place = random.random_range(0..=text.len_unicode());
-        text.insert(place, &format!("word{} ", random.random_range(0..1000)))?;
-    } else {
-        let node = format!("node-{writer}-{}", random.random_range(0..NODES_EACH));
-        let node = doc.get_map("nodes").ensure_mergeable_map(&node)?;
-        node.insert("x", random.random_range(0.0..4096.0))?;
-        node.insert("y", random.random_range(0.0..4096.0))?;
-    }
-    doc.commit();
+/// The updates of `writers` people, `each` of them, who move nodes of their own in one document,
+/// at any speed: nobody's depend on another's.
+///
+/// # Errors
+/// When Loro cannot make an edit.
+pub(crate) fn apart(writers: usize, each: usize, first_peer: u64) -> Result<Vec<Vec<Bytes>>> {
+    let mut random = StdRng::seed_from_u64(first_peer);
+    (0..writers)
+        .map(|number| {
+            let doc = LoroDoc::new();
+            doc.set_peer_id(first_peer + number as u64)?;
+            (0..each)
+                .map(|_| {
+                    let before = doc.oplog_vv();
+                    move_node(&doc, number, &mut random)?;
+                    doc.commit();
+                    Ok(doc.export(ExportMode::updates(&before))?.into())
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn type_word(doc: &LoroDoc, random: &mut StdRng) -> Result<()> {
+    let text = doc.get_text("text");
+    let place = random.random_range(0..=text.len_unicode());
+    text.insert(place, &format!("word{} ", random.random_range(0..1000)))?;
+    Ok(())
+}
+
+fn move_node(doc: &LoroDoc, writer: usize, random: &mut StdRng) -> Result<()> {
+    let node = format!("node-{writer}-{}", random.random_range(0..NODES_EACH));
+    let node = doc.get_map("nodes").ensure_mergeable_map(&node)?;
+    node.insert("x", random.random_range(0.0..4096.0))?;
+    node.insert("y", random.random_range(0.0..4096.0))?;
     Ok(())
 }
 
@@ -124,6 +138,16 @@ mod tests {
             }
         }
         assert!(doc.get_text("text").len_unicode() > 12 * 5);
+        assert_eq!(doc.oplog_vv().len(), 3);
+    }
+
+    #[test]
+    fn what_people_made_apart_comes_in_any_order_of_people() {
+        let updates = apart(3, 8, 100).unwrap();
+        let doc = LoroDoc::new();
+        for update in updates.iter().rev().flatten() {
+            assert!(doc.import(update).unwrap().pending.is_none());
+        }
         assert_eq!(doc.oplog_vv().len(), 3);
     }
 

@@ -31,7 +31,7 @@ const SAME: f64 = 1.1;
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     let appends = if bench.quick { 20 } else { 200 };
     // A series of its own for each room and each way.
-    let mut series = updates::together(5, appends + 10, 1)?.into_iter();
+    let mut series = updates::apart(5, appends + 10, 1)?.into_iter();
     let mut next = || series.next().context("five series");
     let state = bench.places.state_dir("append")?;
 

@@ -71,7 +71,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     } else {
         (5, 4000, 2)
     };
-    let updates = updates::together(WRITERS, each, 1)?;
+    let updates = updates::apart(WRITERS, each, 1)?;
     let mut rows = Vec::new();
     for window in [1, 16] {
         let mut seen = Pair::<Vec<f64>>::default();
