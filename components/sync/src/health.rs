@@ -7,7 +7,7 @@ use platform::{
     spin::{SpinConfig, SpinDatabase},
 };
 
-use crate::{access, reply::Reply};
+use crate::reply::Reply;
 
 /// 200 when the database answers and the settings suffice, else 503 with the reason.
 pub(crate) async fn check() -> Reply {
@@ -25,7 +25,7 @@ pub(crate) async fn check() -> Reply {
 }
 
 async fn reason() -> Option<String> {
-    if let Some(setting) = access::missing_setting(&SpinConfig) {
+    if let Some(setting) = auth::readiness::missing_setting(&SpinConfig) {
         return Some(setting.to_owned());
     }
     let answered = async {

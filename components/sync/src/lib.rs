@@ -45,7 +45,7 @@ impl App {
             database,
             clock: SystemClock,
             pubsub: SpinPubSub::default(),
-            merger: SelfMerger::new(SpinHttpClient, access::internal_token(&SpinConfig)),
+            merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),
         })
     }
 }
@@ -81,7 +81,7 @@ async fn route(request: Incoming) -> Result<Answer, Problem> {
         request.allow(&[Method::Get, Method::Head])?;
         return Ok((health::check().await, None));
     }
-    access::check(&SpinConfig)?;
+    access::check_settings()?;
     match segments.as_slice() {
         ["sync", project] => {
             let project = document::project_id(project)?;
@@ -100,7 +100,7 @@ async fn route(request: Incoming) -> Result<Answer, Problem> {
         }
         ["sync", ..] => Err(Problem::bad_project_id()),
         ["internal", rest @ ..] => {
-            access::check_internal(&SpinConfig, request.header("authorization").as_deref())?;
+            access::check_internal(request.header("authorization").as_deref())?;
             internal::route(rest, request).await
         }
         _ => Err(Problem::not_found()),

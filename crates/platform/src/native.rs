@@ -124,6 +124,14 @@ impl PubSub for Published {
 #[derive(Debug, Default)]
 pub struct MapConfig(pub HashMap<String, String>);
 
+impl MapConfig {
+    /// Settings from a list of names and values.
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self(pairs.iter().map(owned).collect())
+    }
+}
+
 impl Config for MapConfig {
     fn get(&self, name: &str) -> Option<String> {
         self.0.get(name).filter(|value| !value.is_empty()).cloned()

@@ -1,6 +1,6 @@
 //! Applying a room's log to its snapshot.
 
-use loro::{ExportMode, ImportStatus, LoroDoc, ToJson, VersionVector};
+use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
@@ -75,35 +75,24 @@ fn apply(rows: &Rows) -> Result<Applied, RoomError> {
     let mut doc = open()?;
     let blobs: Vec<Vec<u8>> = rows.log.iter().map(|row| row.payload.clone()).collect();
     // All at once is many times quicker; one by one tells which it was.
-    let status = match doc.import_batch(&blobs) {
-        Ok(status) => status,
-        Err(_) => {
-            doc = open()?;
-            let mut last = ImportStatus::default();
-            for row in &rows.log {
-                match doc.import(&row.payload) {
-                    Ok(status) => last = status,
-                    Err(error) => {
-                        return Ok(Applied::Refused {
-                            rev: row.rev,
-                            reason: error.to_string(),
-                        });
-                    }
-                }
+    if doc.import_batch(&blobs).is_err() {
+        doc = open()?;
+        for row in &rows.log {
+            if let Err(error) = doc.import(&row.payload) {
+                return Ok(Applied::Refused {
+                    rev: row.rev,
+                    reason: first_line(&error.to_string()),
+                });
             }
-            last
         }
-    };
-    let pending = if status.pending.is_some() || !rows.log.is_empty() {
-        let reached = doc.oplog_vv();
-        rows.log
-            .iter()
-            .filter(|row| !is_within(&row.payload, &reached))
-            .cloned()
-            .collect()
-    } else {
-        Vec::new()
-    };
+    }
+    let reached = doc.oplog_vv();
+    let pending = rows
+        .log
+        .iter()
+        .filter(|row| !is_within(&row.payload, &reached))
+        .cloned()
+        .collect();
     Ok(Applied::All(Merged {
         doc,
         rev: rows.head,
@@ -150,6 +139,11 @@ impl Merged {
     pub fn json(&self) -> String {
         self.doc.get_deep_value().to_json()
     }
+}
+
+/// Loro's errors may end in a stack trace.
+fn first_line(words: &str) -> String {
+    words.lines().next().unwrap_or_default().to_owned()
 }
 
 pub(crate) fn loro(error: impl std::fmt::Display) -> RoomError {

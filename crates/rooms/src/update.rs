@@ -1,6 +1,6 @@
 //! What comes in: is it a Loro update at all?
 
-use loro::{EncodedBlobMode, LoroDoc};
+use loro::{EncodedBlobMode, LoroDoc, LoroError};
 
 /// Decodes an update in full: its checksum, then every change in it. Updates that it builds upon
 /// may be missing; that is no error.
@@ -11,17 +11,23 @@ pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
     if payload.is_empty() {
         return Err("an empty frame is not a Loro update".into());
     }
-    let meta = LoroDoc::decode_import_blob_meta(payload, true)
-        .map_err(|error| format!("not a Loro update: {error}"))?;
+    let meta = LoroDoc::decode_import_blob_meta(payload, true).map_err(refusal)?;
     // A shallow snapshot has forgotten its history: later, an older edit made offline could no
     // longer be merged into it.
     if meta.mode == EncodedBlobMode::ShallowSnapshot {
         return Err("a shallow snapshot cannot be merged; send updates or a full snapshot".into());
     }
-    LoroDoc::new()
-        .import(payload)
-        .map_err(|error| format!("not a Loro update: {error}"))?;
+    LoroDoc::new().import(payload).map_err(refusal)?;
     Ok(())
+}
+
+fn refusal(error: LoroError) -> String {
+    // Some of Loro's errors end in a stack trace.
+    let words = error.to_string();
+    format!(
+        "not a Loro update: {}",
+        words.lines().next().unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! Who may come in.
+//!
+//! In development everybody is user `dev`. Anywhere else the app refuses to serve what it cannot
+//! protect: it fails closed ([`readiness`]). The relay proves itself by a token ([`internal`]).
+
+#![forbid(unsafe_code)]
+
+pub mod internal;
+pub mod readiness;

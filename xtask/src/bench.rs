@@ -1,0 +1,28 @@
+//! `cargo xtask bench`: ours against the peers, in one run.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    build,
+    steps::{cargo, program, root, run},
+};
+
+/// The options of `cargo xtask bench`.
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// For the load generator: `--only fanout-20,join`, `--quick`, `--help`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<()> {
+        build::all()?;
+        let load_generator = cargo(&["build", "--release", "-p", "bench"]);
+        run("building the load generator and the peers", load_generator)?;
+        let mut bench = program(&root().join("target/release/bench").to_string_lossy(), &[]);
+        bench.args(&self.arguments);
+        run("measuring", bench)
+    }
+}
