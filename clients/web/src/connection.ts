@@ -1,6 +1,7 @@
 import type { LoroDoc } from "loro-crdt";
 import { delayBefore } from "./backoff.js";
 import { Heartbeat } from "./heartbeat.js";
+import { Inbox } from "./inbox.js";
 import { decodeVersion, missingUpdates } from "./missing.js";
 import { Outbox } from "./outbox.js";
 import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, socketUrl } from "./protocol.js";
@@ -113,6 +114,7 @@ class RoomConnection implements Connection {
   readonly #doc: LoroDoc;
   readonly #options: Required<Omit<Options, "WebSocket">>;
   readonly #WebSocket: SocketConstructor;
+  readonly #inbox = new Inbox((blobs) => this.#import(blobs));
   readonly #outbox = new Outbox();
   readonly #listeners = { status: new Set<(status: Status) => void>(), error: new Set<(error: SyncError) => void>() };
   readonly #atClose: (() => void)[] = [];
@@ -125,8 +127,6 @@ class RoomConnection implements Connection {
   #liveSince: number | undefined;
   /** The server has said what it has, on this socket: from here on local edits are sent as they are made. */
   #joined = false;
-  /** The parts of the first state that have come. */
-  #parts: Uint8Array[] = [];
   /** The server's word was heard at least once, so that "nothing unsaved" is known and not just assumed. */
   #known = false;
   #status: Status;
@@ -238,9 +238,9 @@ class RoomConnection implements Connection {
   /** A blob from the server: a part of the first state, or an update. */
   #received(blob: Uint8Array): void {
     if (this.#status.state === "live") {
-      this.#import([blob]);
+      this.#inbox.push(blob);
     } else {
-      this.#parts.push(blob);
+      this.#inbox.keep(blob);
       this.#awaitState();
     }
   }
@@ -306,9 +306,7 @@ class RoomConnection implements Connection {
   /** The first state is complete. */
   #synced(): void {
     clearTimeout(this.#timer);
-    const parts = this.#parts;
-    this.#parts = [];
-    this.#import(parts);
+    this.#inbox.flush();
     this.#liveSince = Date.now();
     this.#heartbeat = new Heartbeat({
       interval: this.#options.pingInterval,
@@ -363,7 +361,7 @@ class RoomConnection implements Connection {
     this.#heartbeat?.stop();
     this.#heartbeat = undefined;
     this.#joined = false;
-    this.#parts = [];
+    this.#inbox.flush();
     this.#outbox.lost();
     if (this.#socket) abandon(this.#socket);
     this.#socket = undefined;
