@@ -1,0 +1,331 @@
+//! `allowed_outbound_hosts`: which addresses a component may call.
+//!
+//! An entry is `scheme://host[:port]`, each part may be `*`; a host may be `*.example.com`, an
+//! address range (`10.0.0.0/8`) or `self`; a port may be a range (`8000..9000`, end excluded). A
+//! port that isn't said is the scheme's own.
+
+use ipnet::IpNet;
+use url::Host;
+
+/// The host under which components of one application call each other.
+pub const SERVICE_CHAINING_SUFFIX: &str = ".spin.internal";
+/// The host that means "this application", for SDKs that insist on one.
+pub const SELF_HOST: &str = "self.alt";
+
+/// What one component may call.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedHosts {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    scheme: Option<String>,
+    host: HostRule,
+    port: Option<std::ops::Range<u32>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostRule {
+    Any,
+    AnySubdomain(String),
+    ThisApp,
+    One(Host),
+    Range(IpNet),
+}
+
+fn well_known_port(scheme: &str) -> Option<u16> {
+    Some(match scheme {
+        "postgres" => 5432,
+        "mysql" => 3306,
+        "redis" => 6379,
+        "mqtt" => 1883,
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    })
+}
+
+impl HostRule {
+    fn parse(host: &str) -> Result<Self, String> {
+        match host {
+            "*" => return Ok(Self::Any),
+            "self" | SELF_HOST => return Ok(Self::ThisApp),
+            _ => {}
+        }
+        if host.starts_with('{') {
+            return Err("lists of hosts are not supported".into());
+        }
+        if let Ok(range) = host.parse::<IpNet>() {
+            return Ok(Self::Range(range.trunc()));
+        }
+        let host = host.strip_suffix('/').unwrap_or(host);
+        if host.contains('/') {
+            return Err("must not have a path".into());
+        }
+        if let Some(domain) = host.strip_prefix("*.") {
+            return match Host::parse(domain) {
+                Ok(Host::Domain(domain)) if !domain.contains('*') => {
+                    Ok(Self::AnySubdomain(format!(".{domain}")))
+                }
+                _ => Err("after `*.` must come a domain".into()),
+            };
+        }
+        if host.contains('*') {
+            return Err("a wildcard may only be the whole host or `*.` before a domain".into());
+        }
+        Host::parse(host)
+            .map(Self::One)
+            .map_err(|e| format!("host {host:?}: {e}"))
+    }
+
+    fn allows(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::AnySubdomain(suffix), Host::Domain(domain)) => domain.ends_with(suffix),
+            (Self::One(one), host) => one == host,
+            (Self::Range(range), Host::Ipv4(ip)) => range.contains(&std::net::IpAddr::from(*ip)),
+            (Self::Range(range), Host::Ipv6(ip)) => range.contains(&std::net::IpAddr::from(*ip)),
+            _ => false,
+        }
+    }
+}
+
+fn parse_port(port: &str, scheme: &str) -> Result<Option<std::ops::Range<u32>>, String> {
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .map(u32::from)
+            .map_err(|_| format!("port {text:?} is no port"))
+    };
+    match port {
+        "*" => Ok(None),
+        "" => match well_known_port(scheme) {
+            Some(port) => Ok(Some(u32::from(port)..u32::from(port) + 1)),
+            None => Err(format!(
+                "needs a port, for scheme {scheme:?} has none of its own"
+            )),
+        },
+        _ if port.starts_with('{') => Err("lists of ports are not supported".into()),
+        _ => match port.split_once("..") {
+            Some((start, end)) => Ok(Some(number(start)?..number(end)?)),
+            None => number(port).map(|port| Some(port..port + 1)),
+        },
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err("must be <scheme>://<host>[:<port>], e.g. https://example.com".into());
+        };
+        // A colon may be part of an IPv6 address.
+        let (host, port) = match rest.rsplit_once(':') {
+            None => (rest, ""),
+            Some((host, "")) => (host, ""),
+            Some(_) if HostRule::parse(rest).is_ok() => (rest, ""),
+            Some((host, port)) => (host, port.strip_suffix('/').unwrap_or(port)),
+        };
+        if port.contains('/') {
+            return Err("must not have a path".into());
+        }
+        let port = parse_port(port, scheme)?;
+        let scheme = match scheme {
+            "*" => None,
+            _ if !scheme.is_empty() && scheme.chars().all(char::is_alphabetic) => {
+                Some(scheme.to_owned())
+            }
+            _ => return Err(format!("scheme {scheme:?} must be letters or `*`")),
+        };
+        Ok(Self {
+            scheme,
+            host: HostRule::parse(host)?,
+            port,
+        })
+    }
+}
+
+impl AllowedHosts {
+    /// Parses the entries; what a template left empty (`from_template`) allows nothing.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = (&'a str, bool)>) -> Result<Self, String> {
+        let mut hosts = Self::default();
+        for (text, from_template) in entries {
+            hosts
+                .entries
+                .extend(Self::parse_one(text, from_template)?.entries);
+        }
+        Ok(hosts)
+    }
+
+    /// Parses one entry.
+    pub fn parse_one(text: &str, from_template: bool) -> Result<Self, String> {
+        if from_template && matches!(text, "" | "http://" | "https://") {
+            return Ok(Self::default());
+        }
+        let entry = Entry::parse(text).map_err(|e| format!("{text:?}: {e}"))?;
+        Ok(Self {
+            entries: vec![entry],
+        })
+    }
+
+    /// Whether a call to `host` is allowed; without a port the scheme's own is meant.
+    pub fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        let Ok(host) = Host::parse(host) else {
+            return false;
+        };
+        let port = port.or_else(|| well_known_port(scheme)).map(u32::from);
+        self.entries.iter().any(|entry| {
+            entry.scheme.as_deref().is_none_or(|s| s == scheme)
+                && entry.host.allows(&host)
+                && match (&entry.port, port) {
+                    (None, _) => true,
+                    (Some(range), Some(port)) => range.contains(&port),
+                    (Some(_), None) => false,
+                }
+        })
+    }
+
+    /// Whether the component may call its own application.
+    pub fn allows_self(&self) -> bool {
+        self.entries.iter().any(|entry| {
+            entry
+                .scheme
+                .as_deref()
+                .is_none_or(|s| s == "http" || s == "https")
+                && matches!(entry.host, HostRule::Any | HostRule::ThisApp)
+        })
+    }
+
+    /// Whether the component may call component `id` by service chaining. It must be named:
+    /// `*://*:*` is for the network.
+    pub fn allows_chaining(&self, id: &str) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.scheme.as_deref().is_none_or(|s| s == "http")
+                && match &entry.host {
+                    HostRule::One(Host::Domain(domain)) => {
+                        domain.strip_suffix(SERVICE_CHAINING_SUFFIX) == Some(id)
+                    }
+                    HostRule::AnySubdomain(suffix) => suffix == SERVICE_CHAINING_SUFFIX,
+                    _ => false,
+                }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_allow_what_they_say() {
+        // entry, then calls that it allows, then calls that it doesn't
+        type Call = (&'static str, &'static str, Option<u16>);
+        let table: &[(&str, &[Call], &[Call])] = &[
+            (
+                "https://example.com",
+                &[
+                    ("https", "example.com", None),
+                    ("https", "example.com", Some(443)),
+                    ("https", "EXAMPLE.com", None),
+                ],
+                &[
+                    ("http", "example.com", None),
+                    ("https", "example.com", Some(8443)),
+                    ("https", "a.example.com", None),
+                    ("https", "example.com.evil", None),
+                ],
+            ),
+            (
+                "https://*.example.com",
+                &[
+                    ("https", "a.example.com", None),
+                    ("https", "a.b.example.com", None),
+                ],
+                &[
+                    ("https", "example.com", None),
+                    ("https", "evilexample.com", None),
+                ],
+            ),
+            (
+                "*://127.0.0.1:*",
+                &[("redis", "127.0.0.1", None), ("http", "127.0.0.1", Some(1))],
+                &[("http", "127.0.0.2", None)],
+            ),
+            (
+                "http://10.0.0.0/8:8080",
+                &[("http", "10.1.2.3", Some(8080))],
+                &[("http", "11.0.0.1", Some(8080)), ("http", "10.1.2.3", None)],
+            ),
+            (
+                "http://127.0.0.1:8000..8002",
+                &[("http", "127.0.0.1", Some(8001))],
+                &[("http", "127.0.0.1", Some(8002))],
+            ),
+            (
+                "http://[::1]:80",
+                &[("http", "[::1]", None)],
+                &[("http", "[::2]", None)],
+            ),
+            (
+                "redis://localhost",
+                &[("redis", "localhost", Some(6379))],
+                &[("redis", "localhost", Some(6380))],
+            ),
+            ("*://*:*", &[("https", "anything.test", Some(1))], &[]),
+            ("http://self", &[], &[("http", "self.alt", None)]),
+        ];
+        for (entry, yes, no) in table {
+            let hosts = AllowedHosts::parse_one(entry, false).unwrap();
+            for (scheme, host, port) in *yes {
+                assert!(
+                    hosts.allows(scheme, host, *port),
+                    "{entry} allows {scheme} {host} {port:?}"
+                );
+            }
+            for (scheme, host, port) in *no {
+                assert!(
+                    !hosts.allows(scheme, host, *port),
+                    "{entry} refuses {scheme} {host} {port:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn this_application_and_its_components_are_named() {
+        let of = |entry: &str| AllowedHosts::parse_one(entry, false).unwrap();
+        assert!(of("http://self").allows_self());
+        assert!(of("*://*:*").allows_self());
+        assert!(!of("http://example.com").allows_self());
+        assert!(of("http://poller.spin.internal").allows_chaining("poller"));
+        assert!(of("http://*.spin.internal").allows_chaining("poller"));
+        assert!(!of("http://poller.spin.internal").allows_chaining("sync"));
+        assert!(!of("*://*:*").allows_chaining("poller"));
+    }
+
+    #[test]
+    fn malformed_entries_are_refused() {
+        for entry in [
+            "",
+            "*",
+            "example.com",
+            "https://",
+            "https://example.com/path",
+            "https://a.*.com",
+            "https://*.*",
+            "foo://host",
+            "https://host:port",
+            "https://host:70000",
+            "https://{a,b}",
+            "h2c://host:1",
+            "https://host:{1,2}",
+        ] {
+            assert!(AllowedHosts::parse_one(entry, false).is_err(), "{entry}");
+        }
+        assert!(
+            !AllowedHosts::parse_one("", true)
+                .unwrap()
+                .allows("http", "a", None)
+        );
+    }
+}

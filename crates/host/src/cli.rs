@@ -1,0 +1,172 @@
+//! The command line.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::host::{Host, Settings};
+use crate::limits::Limits;
+use crate::relay::Kind;
+
+/// Runs a spin.toml on this machine, with the WebSocket relay in front of it.
+#[derive(Debug, Parser)]
+#[command(name = "loro-host", version)]
+struct Cli {
+    /// The manifest.
+    #[arg(long, default_value = "spin.toml")]
+    manifest: PathBuf,
+    /// The public address: the relay's.
+    #[arg(long, default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// The application's own address; port 0 lets the system pick one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    app_listen: SocketAddr,
+    /// The folder of databases and compiled code.
+    #[arg(long, default_value = ".state")]
+    state_dir: PathBuf,
+    /// A Redis server, e.g. redis://127.0.0.1:6379; without it a broker runs in this process.
+    #[arg(long)]
+    redis: Option<String>,
+    /// How the relay runs.
+    #[arg(long, value_enum, default_value_t = Kind::Native)]
+    relay: Kind,
+    /// The relay's Wasm build, for `--relay wasm`.
+    #[arg(long, default_value = "target/wasm32-wasip2/wasm/relay.wasm")]
+    relay_wasm: PathBuf,
+    /// Spin's runtime configuration; of it `[outbound_networking]` counts.
+    #[arg(long)]
+    runtime_config: Option<PathBuf>,
+    /// Gives an application variable a value; may be repeated.
+    #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = pair)]
+    variables: Vec<(String, String)>,
+    /// Most memory of one instance, in MiB.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4095))]
+    instance_memory: u32,
+    /// Most processor time of one instance, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    instance_cpu: u32,
+    /// Most time of one instance from start to end, in seconds.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    instance_time: u32,
+    /// Most instances at one time.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    instances: u32,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl From<Cli> for Settings {
+    fn from(cli: Cli) -> Self {
+        Self {
+            manifest: cli.manifest,
+            listen: cli.listen,
+            app_listen: cli.app_listen,
+            state_dir: cli.state_dir,
+            redis: cli.redis,
+            relay: cli.relay,
+            relay_wasm: cli.relay_wasm,
+            runtime_config: cli.runtime_config,
+            variables: cli.variables,
+            limits: Limits {
+                memory: cli.instance_memory as usize * 1024 * 1024,
+                cpu: Duration::from_secs(cli.instance_cpu.into()),
+                wall: Duration::from_secs(cli.instance_time.into()),
+                instances: cli.instances,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+/// The whole program: parses the command line, runs until a signal, and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    crate::logs::start();
+    // More threads than cores, for a guest may compute while others have work to do.
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(4);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli.into()));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The signals that mean "stop".
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn run(settings: Settings) -> Result<()> {
+    let mut signals = Signals::new().context("signals cannot be watched")?;
+    let mut host = tokio::select! {
+        host = Host::start(settings) => host?,
+        () = signals.next() => return Ok(()),
+    };
+    announce(&host)?;
+    let failed = tokio::select! {
+        error = host.failed() => Some(error),
+        () = signals.next() => None,
+    };
+    if failed.is_none() {
+        tracing::info!("draining; a second signal stops at once");
+    }
+    tokio::select! {
+        stopped = host.stop() => match failed {
+            Some(error) => Err(error),
+            None => stopped,
+        },
+        () = signals.next() => std::process::exit(130),
+    }
+}
+
+fn announce(host: &Host) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready http://{}", host.address())?;
+    for (word, value) in host.lines() {
+        writeln!(out, "  {word:<7} {value}")?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! A SQLite file and its connections.
+//!
+//! - A commit that was answered is on disk: WAL, `synchronous=FULL`.
+//! - Connections are pooled: one guest uses one at a time, and it comes back with no open transaction. One
+//!   that a guest changed in a way that outlives it (a PRAGMA, a temporary table) is closed instead.
+//! - SQLite has one writer. Writers of this process queue for it in order, rather than sleeping and
+//!   polling as SQLite's own busy handler does.
+//! - Checkpoints are made by a thread of their own, so that no commit pays for one.
+//! - Calls block, so they run on blocking threads, and a guest that is stopped interrupts its call.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection as Sqlite, InterruptHandle, OpenFlags};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a writer waits for its turn.
+const BUSY: Duration = Duration::from_secs(5);
+/// Idle connections that are kept.
+const IDLE: usize = 32;
+/// Pages in the WAL (4 KiB each) past which a checkpoint is due.
+const CHECKPOINT_PAGES: u64 = 1000;
+/// Pages past which writers wait for a checkpoint, so that the WAL cannot grow for ever.
+const WAL_PAGES: u64 = 16 * CHECKPOINT_PAGES;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A SQLite file.
+pub struct Database {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    writer: Arc<Semaphore>,
+    wal: Arc<Wal>,
+    checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What commits tell the checkpoint thread.
+#[derive(Default)]
+struct Wal {
+    pages: AtomicU64,
+    state: Mutex<WalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct WalState {
+    due: bool,
+    stop: bool,
+}
+
+impl Wal {
+    fn committed(&self, pages: u64) {
+        self.pages.store(pages, Relaxed);
+        if pages >= CHECKPOINT_PAGES {
+            let mut state = lock(&self.state);
+            if !state.due {
+                state.due = true;
+                self.changed.notify_one();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Database").field(&self.path).finish()
+    }
+}
+
+impl Database {
+    /// Opens the file at `path`, made if there is none.
+    pub fn open(path: &Path) -> rusqlite::Result<Arc<Self>> {
+        let database = Arc::new(Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            writer: Arc::new(Semaphore::new(1)),
+            wal: Arc::default(),
+            checkpointer: Mutex::default(),
+        });
+        let first = database.connect()?;
+        lock(&database.idle).push(first);
+        let own = open(path)?;
+        let (wal, writer) = (Arc::clone(&database.wal), Arc::clone(&database.writer));
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".into())
+            .spawn(move || checkpoints(&own, &wal, &writer))
+            .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+        *lock(&database.checkpointer) = Some(thread);
+        Ok(database)
+    }
+
+    /// Closes the idle connections and empties the WAL into the file.
+    pub fn close(&self) {
+        lock(&self.wal.state).stop = true;
+        self.wal.changed.notify_one();
+        lock(&self.idle).clear();
+        if let Some(thread) = lock(&self.checkpointer).take()
+            && thread.join().is_err()
+        {
+            tracing::error!(file = %self.path.display(), "the checkpoint thread had panicked");
+        }
+    }
+
+    /// Lends a connection; give it back with [`Database::give_back`].
+    pub fn take(&self) -> rusqlite::Result<Connection> {
+        let idle = lock(&self.idle).pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => self.connect(),
+        }
+    }
+
+    /// Takes a connection back: an open transaction is rolled back, and one that a guest changed
+    /// for good is closed.
+    pub fn give_back(&self, mut connection: Connection) {
+        let clean = connection.sqlite.is_autocommit()
+            || connection.sqlite.execute_batch("ROLLBACK").is_ok();
+        connection.turn = None;
+        if clean && !connection.changed.load(Relaxed) {
+            let mut idle = lock(&self.idle);
+            if idle.len() < IDLE {
+                idle.push(connection);
+            }
+        }
+    }
+
+    /// Runs `work` on a connection of its own, on a blocking thread.
+    pub async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> rusqlite::Result<T> {
+        let database = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || {
+            let mut connection = database.take()?;
+            let result = work(&mut connection);
+            database.give_back(connection);
+            result
+        });
+        result.await.unwrap_or(Err(rusqlite::Error::InvalidQuery))
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let mut sqlite = open(&self.path)?;
+        let wal = Arc::clone(&self.wal);
+        sqlite.wal_hook(Some(
+            move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+                wal.committed(u64::try_from(pages).unwrap_or(0));
+                Ok(())
+            },
+        ))?;
+        let changed = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&changed);
+        sqlite.authorizer(Some(move |context: AuthContext<'_>| {
+            authorize(&context, &note)
+        }))?;
+        Ok(Connection {
+            interrupt: Arc::new(sqlite.get_interrupt_handle()),
+            sqlite,
+            writer: Arc::clone(&self.writer),
+            turn: None,
+            changed,
+        })
+    }
+}
+
+/// Refuses other files, and notes what a connection would keep after its guest.
+fn authorize(context: &AuthContext<'_>, changed: &AtomicBool) -> Authorization {
+    match context.action {
+        AuthAction::Attach { filename } => {
+            changed.store(true, Relaxed);
+            match filename {
+                "" | ":memory:" => Authorization::Allow,
+                _ => Authorization::Deny,
+            }
+        }
+        AuthAction::Pragma {
+            pragma_value: Some(_),
+            ..
+        }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. }
+        | AuthAction::Detach { .. } => {
+            changed.store(true, Relaxed);
+            Authorization::Allow
+        }
+        _ => Authorization::Allow,
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Sqlite> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite = Sqlite::open_with_flags(path, flags)?;
+    sqlite.busy_timeout(BUSY)?;
+    sqlite.pragma_update(None, "journal_mode", "WAL")?;
+    sqlite.pragma_update(None, "synchronous", "FULL")?;
+    sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
+    sqlite.pragma_update(None, "cache_size", -8192)?;
+    sqlite.set_prepared_statement_cache_capacity(64);
+    Ok(sqlite)
+}
+
+/// The checkpoint thread: moves pages from the WAL to the file when there are many, all at the end.
+fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>) {
+    let checkpoint = |mode: &str| {
+        let counts = own.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        if let Err(error) = counts {
+            tracing::warn!("a checkpoint failed, the next one catches up: {error}");
+        }
+    };
+    let mut state = lock(&wal.state);
+    loop {
+        if state.stop {
+            break;
+        }
+        if !state.due {
+            state = wal
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        drop(state);
+        // Copying doesn't hold up a writer.
+        checkpoint("PASSIVE");
+        if wal.pages.load(Relaxed) >= WAL_PAGES {
+            // Under steady writes the WAL would never start anew: hold the writers for the short
+            // rest that was written meanwhile.
+            let turn = wait_for_turn(writer);
+            checkpoint("RESTART");
+            drop(turn);
+        }
+        state = lock(&wal.state);
+        state.due = false;
+        // Under load a checkpoint after the other would take the disk from the commits.
+        let (back, _) = wal
+            .changed
+            .wait_timeout_while(state, Duration::from_millis(200), |state| !state.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        state = back;
+    }
+    drop(state);
+    checkpoint("TRUNCATE");
+}
+
+/// Waits, at most [`BUSY`], until no other writer of this process is at work.
+fn wait_for_turn(writer: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(turn) = Arc::clone(writer).try_acquire_owned() {
+        return Some(turn);
+    }
+    let wait = tokio::time::timeout(BUSY, Arc::clone(writer).acquire_owned());
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.block_on(wait).ok()?.ok(),
+        // The checkpoint thread has no runtime: it tries again and again, for it is in no hurry.
+        Err(_) => (0..5000).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            Arc::clone(writer).try_acquire_owned().ok()
+        }),
+    }
+}
+
+/// A connection of the pool.
+pub struct Connection {
+    sqlite: Sqlite,
+    interrupt: Arc<InterruptHandle>,
+    writer: Arc<Semaphore>,
+    /// Held from a transaction's first write to its end.
+    turn: Option<OwnedSemaphorePermit>,
+    /// Set when a guest changed it for good.
+    changed: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Stops what the connection is doing, from another thread.
+    pub fn interrupter(&self) -> Arc<InterruptHandle> {
+        Arc::clone(&self.interrupt)
+    }
+
+    /// Prepares `sql` (cached) and runs `work` with the statement, when it is its turn if it writes.
+    pub fn statement<T>(
+        &mut self,
+        sql: &str,
+        work: impl FnOnce(&mut rusqlite::Statement<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut statement = self.sqlite.prepare_cached(sql)?;
+        if !statement.readonly() && self.turn.is_none() {
+            self.turn = Some(wait_for_turn(&self.writer).ok_or_else(busy)?);
+        }
+        let result = work(&mut statement);
+        drop(statement);
+        if self.sqlite.is_autocommit() {
+            self.turn = None;
+        }
+        result
+    }
+}
+
+fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+        Some("database is locked".into()),
+    )
+}

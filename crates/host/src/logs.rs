@@ -1,0 +1,191 @@
+//! Logs: this process's own, and what guests print.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// Sends logs to stderr; `RUST_LOG` chooses, else info for ours and warnings for others.
+pub fn start() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,loro_host=info,relay=info,guest=info"));
+    let result = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .try_init();
+    if result.is_err() {
+        tracing::debug!("logs were set up already");
+    }
+}
+
+/// Longest line of a guest that is kept together, in bytes.
+const LINE: usize = 8192;
+
+/// A guest's stdout or stderr: each line becomes a log line with the component's name.
+#[derive(Clone)]
+pub struct GuestOutput {
+    component: String,
+    stderr: bool,
+    watch: Option<Arc<Watch>>,
+}
+
+/// A line that somebody waits for.
+struct Watch {
+    prefix: &'static str,
+    found: Mutex<Option<oneshot::Sender<SocketAddr>>>,
+}
+
+impl GuestOutput {
+    /// The output of `component`.
+    pub fn new(component: &str, stderr: bool) -> Self {
+        Self {
+            component: component.to_owned(),
+            stderr,
+            watch: None,
+        }
+    }
+
+    /// The stdout of `component`, where the address after `prefix` goes to `found`, once.
+    pub fn watched(
+        component: &str,
+        prefix: &'static str,
+        found: oneshot::Sender<SocketAddr>,
+    ) -> Self {
+        let watch = Watch {
+            prefix,
+            found: Mutex::new(Some(found)),
+        };
+        Self {
+            watch: Some(Arc::new(watch)),
+            ..Self::new(component, false)
+        }
+    }
+
+    /// Whether `line` is the one that somebody waits for; then it was told.
+    fn was_awaited(&self, line: &str) -> bool {
+        let Some(watch) = &self.watch else {
+            return false;
+        };
+        let Some(Ok(address)) = line.strip_prefix(watch.prefix).map(str::parse) else {
+            return false;
+        };
+        match watch
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            Some(found) => found.send(address).is_ok(),
+            None => false,
+        }
+    }
+}
+
+impl IsTerminal for GuestOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestOutput {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(Lines {
+            output: self.clone(),
+            line: Vec::new(),
+        })
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Lines {
+            output: self.clone(),
+            line: Vec::new(),
+        })
+    }
+}
+
+/// One open stream with the line that has no end yet.
+struct Lines {
+    output: GuestOutput,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.line.len() >= LINE {
+                self.log();
+            }
+        }
+    }
+
+    fn log(&mut self) {
+        let line = String::from_utf8_lossy(&self.line);
+        let line = line.trim_end();
+        let component = self.output.component.as_str();
+        match (
+            line.is_empty() || self.output.was_awaited(line),
+            self.output.stderr,
+        ) {
+            (true, _) => {}
+            (false, true) => {
+                tracing::info!(target: "guest", component, stream = "stderr", "{line}")
+            }
+            (false, false) => tracing::info!(target: "guest", component, "{line}"),
+        }
+        self.line.clear();
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.log();
+    }
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 * 1024)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

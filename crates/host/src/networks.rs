@@ -1,0 +1,176 @@
+//! Networks that guests may not reach, however a name resolves: Spin's runtime configuration
+//! `[outbound_networking] block_networks`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// The blocked networks.
+#[derive(Debug, Clone, Default)]
+pub struct BlockedNetworks {
+    networks: Vec<IpNet>,
+    private: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutboundNetworking {
+    #[serde(default)]
+    block_networks: Vec<String>,
+    #[serde(default, rename = "max_socket_connections")]
+    _max_socket_connections: Option<usize>,
+    #[serde(default, rename = "max_total_connections")]
+    _max_total_connections: Option<usize>,
+}
+
+impl BlockedNetworks {
+    /// Every network that isn't public.
+    pub fn private() -> Self {
+        Self {
+            networks: Vec::new(),
+            private: true,
+        }
+    }
+
+    /// Reads a runtime configuration file; `None` when it says nothing of networks.
+    pub fn from_runtime_config(path: &Path) -> Result<Option<Self>, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+        let mut table: toml::Table =
+            toml::from_str(&text).map_err(|e: toml::de::Error| e.message().replace('\n', " "))?;
+        let section = table.remove("outbound_networking");
+        for key in table.keys() {
+            tracing::warn!(file = %path.display(), "[{key}] is ignored: this host knows [outbound_networking] only");
+        }
+        let Some(section) = section else {
+            return Ok(None);
+        };
+        let section: OutboundNetworking = section.try_into().map_err(|e: toml::de::Error| {
+            format!("outbound_networking: {}", e.message().replace('\n', " "))
+        })?;
+        let mut blocked = Self::default();
+        for text in &section.block_networks {
+            if text == "private" {
+                blocked.private = true;
+                continue;
+            }
+            let network = text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("outbound_networking.block_networks: {text:?} is neither a network like 10.0.0.0/8 nor \"private\""))?;
+            blocked.networks.push(network);
+        }
+        Ok(Some(blocked))
+    }
+
+    /// Whether `address` is in a blocked network.
+    pub fn blocks(&self, address: IpAddr) -> bool {
+        if (self.private && !is_public(address))
+            || self.networks.iter().any(|net| net.contains(&address))
+        {
+            return true;
+        }
+        // An IPv4 address in IPv6 clothes is the IPv4 address.
+        match address {
+            IpAddr::V6(v6) => v6.to_ipv4().is_some_and(|v4| self.blocks(v4.into())),
+            IpAddr::V4(_) => false,
+        }
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    !(a == 0
+        || ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_documentation()
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (b == 18 || b == 19))
+        || a >= 224)
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    // Global unicast is 2000::/3; 2001:db8::/32 in it is for documents, 2001::/23 for protocols.
+    let [a, b, ..] = ip.segments();
+    (0x2000..0x4000).contains(&a) && !(a == 0x2001 && (b == 0xdb8 || b < 0x200))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_blocks_what_is_not_public() {
+        let blocked = BlockedNetworks::private();
+        for ip in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.1.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "fc00::1",
+            "fe80::1",
+            "2001:db8::1",
+        ] {
+            assert!(blocked.blocks(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "2600::beef",
+            "2a00:1450:4001::1",
+            "::ffff:1.1.1.1",
+        ] {
+            assert!(!blocked.blocks(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_config_names_networks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runtime.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            BlockedNetworks::from_runtime_config(&path)
+        };
+        let some = read("[outbound_networking]\nblock_networks = [\"1.2.3.0/24\", \"private\"]")
+            .unwrap()
+            .unwrap();
+        assert!(
+            some.blocks("1.2.3.4".parse().unwrap()) && some.blocks("10.0.0.1".parse().unwrap())
+        );
+        assert!(!some.blocks("1.2.4.4".parse().unwrap()));
+        let none = read("[outbound_networking]\nblock_networks = []")
+            .unwrap()
+            .unwrap();
+        assert!(!none.blocks("127.0.0.1".parse().unwrap()));
+        assert!(read("[other]\nx = 1").unwrap().is_none());
+        for bad in [
+            "[outbound_networking]\nblock_networks = [\"all\"]",
+            "[outbound_networking]\nblok = []",
+            "x =",
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

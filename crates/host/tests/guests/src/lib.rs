@@ -1,0 +1,270 @@
+//! One component for all of the host's tests. Over HTTP the path says what it does; what a Redis
+//! message or a cron event brings goes to the key-value store, where the HTTP side shows it.
+
+use std::fs;
+
+use anyhow::{Context, Result, anyhow};
+use futures_util::SinkExt;
+use spin_sdk::http::{
+    Headers, IncomingRequest, Method, OutgoingResponse, Request, Response, ResponseOutparam,
+};
+use spin_sdk::key_value::Store;
+use spin_sdk::sqlite::{Connection, Value};
+use spin_sdk::{http_component, redis_component, variables};
+
+#[http_component]
+async fn http(request: IncomingRequest, out: ResponseOutparam) {
+    let method = request.method();
+    let headers = request.headers().entries();
+    let path = headers
+        .iter()
+        .find(|(name, _)| name == "spin-path-info")
+        .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        .unwrap_or_default();
+    let body = request.into_body().await.unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let _ = query;
+
+    if parts == ["later"] {
+        // The whole answer first, the work after it.
+        let response = OutgoingResponse::new(Headers::new());
+        let mut stream = response.take_body();
+        out.set(response);
+        // The client may have hung up already.
+        stream.send(b"accepted".to_vec()).await.ok();
+        drop(stream);
+        work_on(&body).await.expect("the work after the answer");
+        return;
+    }
+    let (status, text) = match answer(&method, &headers, &parts, &body).await {
+        Ok(text) => (200, text),
+        Err(error) => (502, format!("{error:#}").into_bytes()),
+    };
+    let headers = Headers::new();
+    headers
+        .append(&"content-type".to_owned(), &b"text/plain".to_vec())
+        .ok();
+    let response = OutgoingResponse::new(headers);
+    response.set_status_code(status).ok();
+    out.set_with_body(response, text).await.ok();
+}
+
+/// Asks itself for a few echoes and then notes that it is done.
+async fn work_on(key: &[u8]) -> Result<()> {
+    for _ in 0..3 {
+        let request = Request::get("http://self.alt/g/sleep/50").build();
+        let _: Response = spin_sdk::http::send(request).await?;
+    }
+    Store::open_default()?.set(&String::from_utf8_lossy(key), b"done")?;
+    Ok(())
+}
+
+async fn answer(
+    method: &Method,
+    headers: &[(String, Vec<u8>)],
+    parts: &[&str],
+    body: &[u8],
+) -> Result<Vec<u8>> {
+    let text = || String::from_utf8_lossy(body).into_owned();
+    Ok(match parts {
+        ["nothing"] => Vec::new(),
+        ["echo", ..] => {
+            let mut lines = vec![format!("method: {method}")];
+            lines.extend(
+                headers
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))),
+            );
+            lines.push(format!("body: {} bytes", body.len()));
+            lines.join("\n").into_bytes()
+        }
+        ["bytes", count] => vec![b'x'; count.parse()?],
+        ["trap"] => panic!("as asked"),
+        ["loop"] => loop {
+            std::hint::black_box(0);
+        },
+        ["hog"] => {
+            let mut hog = Vec::new();
+            loop {
+                hog.push(vec![1u8; 1 << 20]);
+                std::hint::black_box(&hog);
+            }
+        }
+        ["sleep", ms] => {
+            std::thread::sleep(std::time::Duration::from_millis(ms.parse()?));
+            b"slept".to_vec()
+        }
+        ["variable", name] => variables::get(name)?.into_bytes(),
+        ["env"] => {
+            let mut all: Vec<String> = std::env::vars()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            all.sort();
+            all.join("\n").into_bytes()
+        }
+        ["file", ..] => fs::read(format!("/{}", parts[1..].join("/")))?,
+        ["write", ..] => {
+            fs::write(format!("/{}", parts[1..].join("/")), body)?;
+            b"written".to_vec()
+        }
+        ["sqlite", name] => {
+            // Statements by line; the answer is the last one's rows.
+            let connection = Connection::open(name).map_err(|e| anyhow!("{e:?}"))?;
+            let mut answer = String::new();
+            for statement in text().lines() {
+                let result = connection
+                    .execute(statement, &[])
+                    .map_err(|e| anyhow!("{e:?}"))?;
+                answer = result
+                    .rows
+                    .iter()
+                    .map(|row| format!("{:?}", row.values))
+                    .collect::<Vec<_>>()
+                    .join("\n");
+            }
+            answer.into_bytes()
+        }
+        ["values"] => {
+            let connection = Connection::open("default").map_err(|e| anyhow!("{e:?}"))?;
+            let given = [
+                Value::Integer(-7),
+                Value::Real(1.5),
+                Value::Text("ü".into()),
+                Value::Blob(vec![0, 255]),
+                Value::Null,
+            ];
+            let result = connection
+                .execute("SELECT ?1 AS a, ?2 AS b, ?3 AS c, ?4 AS d, ?5 AS e", &given)
+                .map_err(|e| anyhow!("{e:?}"))?;
+            format!("{:?} {:?}", result.columns, result.rows[0].values).into_bytes()
+        }
+        ["kv", store, rest @ ..] => key_value(store, rest, body)?,
+        ["get", ..] => {
+            let uri = parts[1..].join("/").replacen(":/", "://", 1);
+            let request = Request::get(uri).build();
+            let response: Response = spin_sdk::http::send(request)
+                .await
+                .map_err(|e| anyhow!("{e:?}"))?;
+            format!(
+                "{} {}",
+                response.status(),
+                String::from_utf8_lossy(response.body())
+            )
+            .into_bytes()
+        }
+        ["publish", channel] => {
+            let address = variables::get("redis_url")?;
+            let connection =
+                spin_sdk::redis::Connection::open(&address).map_err(|e| anyhow!("{e:?}"))?;
+            connection
+                .publish(channel, &body.to_vec())
+                .map_err(|e| anyhow!("{e:?}"))?;
+            b"published".to_vec()
+        }
+        ["redis"] => {
+            spin_sdk::redis::Connection::open(&text()).map_err(|e| anyhow!("{e:?}"))?;
+            b"opened".to_vec()
+        }
+        ["redis-commands"] => redis_commands(&text())
+            .map_err(|e| anyhow!("{e:?}"))?
+            .into_bytes(),
+        _ => return Err(anyhow!("no such test: {parts:?}")),
+    })
+}
+
+fn redis_commands(address: &str) -> Result<String, spin_sdk::redis::Error> {
+    use spin_sdk::redis::{Connection, RedisParameter};
+    let redis = Connection::open(address)?;
+    redis.set("k", &b"v".to_vec())?;
+    let got = redis.get("k")?;
+    let missing = redis.get("missing")?;
+    let counted = (redis.incr("n")?, redis.incr("n")?);
+    let wrong = redis.sadd("k", &["x".into()]);
+    let added = redis.sadd("s", &["a".into(), "b".into()])?;
+    let mut members = redis.smembers("s")?;
+    members.sort();
+    let removed = redis.srem("s", &["a".into()])?;
+    let range = redis.execute(
+        "GETRANGE",
+        &[
+            RedisParameter::Binary(b"k".to_vec()),
+            RedisParameter::Int64(0),
+            RedisParameter::Int64(0),
+        ],
+    )?;
+    let deleted = redis.del(&["k".into(), "n".into(), "s".into()])?;
+    Ok(format!(
+        "{got:?} {missing:?} {counted:?} {wrong:?} {added} {members:?} {removed} {range:?} {deleted}"
+    ))
+}
+
+fn key_value(store: &str, rest: &[&str], body: &[u8]) -> Result<Vec<u8>> {
+    let store = Store::open(store).map_err(|e| anyhow!("{e:?}"))?;
+    Ok(match rest {
+        [] => {
+            let mut keys = store.get_keys()?;
+            keys.sort();
+            keys.join("\n").into_bytes()
+        }
+        ["get", key] => store.get(key)?.context("there is no such key")?,
+        ["set", key] => {
+            store.set(key, body)?;
+            Vec::new()
+        }
+        ["delete", key] => {
+            store.delete(key)?;
+            Vec::new()
+        }
+        ["exists", key] => store.exists(key)?.to_string().into_bytes(),
+        _ => return Err(anyhow!("no such test: {rest:?}")),
+    })
+}
+
+/// Notes the message under the key `redis`, after the ones before it.
+#[redis_component]
+fn redis(message: bytes::Bytes) -> Result<()> {
+    if message.as_ref() == b"trap" {
+        panic!("as asked");
+    }
+    note("redis", &message)
+}
+
+fn note(key: &str, what: &[u8]) -> Result<()> {
+    let store = Store::open_default()?;
+    let mut all = store.get(key)?.unwrap_or_default();
+    all.extend_from_slice(what);
+    all.push(b'\n');
+    store.set(key, &all)?;
+    Ok(())
+}
+
+mod cron {
+    spin_sdk::wit_bindgen::generate!({
+        inline: r#"
+            package fermyon:spin-cron@2.0.0;
+
+            interface cron-types {
+                record metadata { timestamp: u64 }
+                variant error { other(string) }
+            }
+
+            world spin-cron {
+                use cron-types.{error, metadata};
+                export handle-cron-event: func(metadata: metadata) -> result<_, error>;
+            }
+        "#,
+        runtime_path: "::spin_sdk::wit_bindgen::rt",
+    });
+
+    struct Cron;
+
+    impl Guest for Cron {
+        fn handle_cron_event(metadata: Metadata) -> Result<(), Error> {
+            super::note("cron", metadata.timestamp.to_string().as_bytes())
+                .map_err(|e| Error::Other(e.to_string()))
+        }
+    }
+
+    export!(Cron);
+}
