@@ -1,0 +1,119 @@
+//! The relay through its public door: real WebSockets on one side, a real HTTP server that stands
+//! in for the app on the other.
+
+mod client;
+mod fake_app;
+mod faults;
+mod http;
+mod lifecycle;
+mod rooms;
+
+use client::Client;
+use fake_app::FakeApp;
+use relay::Settings;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// What no step of a test may take. Far more than any needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits, but not for ever.
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
+/// Waits until a condition holds, but not for ever.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    within(what, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// A relay under test, and the app that it has.
+struct Relay {
+    address: SocketAddr,
+    app: FakeApp,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<Result<(), relay::Error>>,
+}
+
+impl Relay {
+    /// Heads are compared and rooms swept only where a test says so.
+    fn settings() -> Settings {
+        Settings {
+            heads_interval: Some(Duration::from_secs(3600)),
+            sweep_interval: Duration::from_secs(3600),
+            compact_delay: Duration::from_millis(1),
+            close_timeout: Duration::from_secs(10),
+            ..Settings::default()
+        }
+    }
+
+    async fn start(adjust: impl FnOnce(&mut Settings)) -> Self {
+        let app = FakeApp::start().await;
+        let mut settings = Self::settings();
+        settings.app = format!("http://{}", app.address);
+        adjust(&mut settings);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(relay::serve(listener, settings, async {
+            // A test that ends early drops the sender; that stops the relay as well.
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            app,
+            stop: Some(stop),
+            served,
+        }
+    }
+
+    async fn connect(&self, project: &str) -> Client {
+        Client::connect(self.address, &format!("/sync/{project}")).await
+    }
+
+    /// A client that has its state.
+    async fn join(&self, project: &str) -> Client {
+        let mut client = self.connect(project).await;
+        client.binary().await;
+        client
+    }
+
+    /// One number of `/metrics`.
+    async fn metric(&self, name: &str) -> u64 {
+        let answer = http::request(
+            self.address,
+            "GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n",
+        )
+        .await;
+        answer
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("relay_{name} ")))
+            .unwrap_or_else(|| panic!("no {name} in {answer}"))
+            .parse()
+            .unwrap()
+    }
+
+    fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Drains, and waits for it.
+    async fn stop(mut self) {
+        self.begin_stop();
+        within("the relay stops", self.served)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
