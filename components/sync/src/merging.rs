@@ -46,7 +46,7 @@ impl<H: HttpClient> Merger for SelfMerger<H> {
             .map_err(|error| failed(error.to_string()))?;
         let response = self.http.send(request).await.map_err(|error| match error {
             HttpError::NoAnswer(words) => MergeError::Trapped(words),
-            HttpError::NotSent(words) => failed(words),
+            HttpError::NotSent(words) => MergeError::NoPlace(words),
         })?;
         match response.status() {
             StatusCode::OK => {

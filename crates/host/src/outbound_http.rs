@@ -55,7 +55,7 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             )| {
                 let mut http = store.data_mut().http();
                 if let Ok(request) = http.table.get_mut(&request)
-                    && request.authority.as_deref().unwrap_or_default().is_empty()
+                    && has_no_host(request.authority.as_deref())
                 {
                     request.authority = Some(SELF_HOST.to_owned());
                     request.scheme = Some(wit::Scheme::Http);
@@ -68,6 +68,11 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                 Ok((sent,))
             },
         )
+}
+
+/// spin-sdk writes the authority of a relative URI as a port alone, such as `:80`.
+fn has_no_host(authority: Option<&str>) -> bool {
+    authority.is_none_or(|authority| authority.is_empty() || authority.starts_with(':'))
 }
 
 /// The clients that all guests share.

@@ -98,6 +98,9 @@ pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), D
             vec![],
         )
         .await?;
+    // A write-ahead log takes one fsync a commit, and it stays with the file. A database that is
+    // no local file has no such thing, and needs none.
+    let _ = database.execute("PRAGMA journal_mode = WAL", vec![]).await;
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
         for column in migration.columns {
             add(database, column).await?;

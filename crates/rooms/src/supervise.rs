@@ -33,7 +33,7 @@ pub trait Merger {
     /// Runs [`work`] for the room.
     ///
     /// # Errors
-    /// [`MergeError::Trapped`] when it died on the way, and that alone.
+    /// [`MergeError::Trapped`] when it died on the way, and that alone; see the others.
     async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError>;
 }
 
@@ -44,6 +44,8 @@ pub enum MergeError {
     Trapped(String),
     /// It failed in good order.
     Failed(RoomError),
+    /// There is no such place here: the host doesn't let the app ask itself.
+    NoPlace(String),
 }
 
 /// How many updates may be quarantined in one go. More than a few at once are not bad updates but
@@ -65,6 +67,14 @@ pub async fn run(
         let words = match merger.run(project, job).await {
             Ok(state) => return Ok(state),
             Err(MergeError::Failed(error)) => return Err(error),
+            Err(MergeError::NoPlace(words)) => {
+                tracing::warn!(
+                    project,
+                    reason = words,
+                    "merging without protection from traps"
+                );
+                return work(database, clock, project, job).await;
+            }
             Err(MergeError::Trapped(words)) => words,
         };
         tracing::warn!(project, reason = words, "merge trapped");
@@ -116,6 +126,7 @@ async fn traps_until(merger: &impl Merger, project: &str, rev: u64) -> Result<bo
         Ok(_) => Ok(false),
         Err(MergeError::Trapped(_)) => Ok(true),
         Err(MergeError::Failed(error)) => Err(error),
+        Err(MergeError::NoPlace(words)) => Err(RoomError::Merge(words)),
     }
 }
 

@@ -173,6 +173,20 @@ fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     assert!(world.quarantined().is_empty());
 }
 
+#[test]
+fn a_host_without_a_place_of_its_own_merges_here() {
+    struct NoPlace;
+    impl Merger for NoPlace {
+        async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
+            Err(MergeError::NoPlace("forbidden".into()))
+        }
+    }
+    let world = World::new();
+    world.append(letter(&LoroDoc::new(), "x"));
+    let state = world.run(&NoPlace, &Job::Snapshot).unwrap();
+    assert_eq!((text(&state).as_str(), state.rev), ("x", 1));
+}
+
 /// Two documents that share a peer id but not a history: the second's update decodes, but refers
 /// to text that the room never had. Loro refuses it in good order.
 #[test]
