@@ -31,6 +31,25 @@ test("two tabs write one text", (t) =>
     assert.equal((await stored(project)).text, "Look! The quick brown 🦊 fox. It jumps.");
   }));
 
+test("what an input method composes is not disturbed by others", (t) =>
+  inBrowser(t, async ({ tab }) => {
+    const [a, b] = await Promise.all([tab(), tab()]);
+    await a.text.pressSequentially("一三");
+    await b.page.waitForFunction(() => document.querySelector("textarea").value === "一三");
+    await a.text.evaluate((area) => area.setSelectionRange(1, 1));
+    const keyboard = await a.page.context().newCDPSession(a.page);
+    await keyboard.send("Input.imeSetComposition", { text: "に", selectionStart: 1, selectionEnd: 1 });
+    await b.text.evaluate((area) => area.setSelectionRange(0, 0));
+    await b.text.focus();
+    await b.page.keyboard.type("数: ");
+    await eventually("a knows what b wrote", async () => (await a.json()).text, (text) => text === "数: 一三");
+    assert.equal(await a.text.inputValue(), "一に三", "but leaves the text area alone");
+    await keyboard.send("Input.insertText", { text: "二" });
+    assert.equal((await converged(a, b)).text, "数: 一二三");
+    for (const each of [a, b]) assert.equal(await each.text.inputValue(), "数: 一二三");
+    assert.deepEqual(await a.text.evaluate((area) => area.selectionStart), 5);
+  }));
+
 test("undo takes back one's own edits and leaves the others'", (t) =>
   inBrowser(t, async ({ tab }) => {
     const [a, b] = await Promise.all([tab(), tab()]);

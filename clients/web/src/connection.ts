@@ -1,7 +1,6 @@
 import type { LoroDoc } from "loro-crdt";
 import { delayBefore } from "./backoff.js";
 import { Heartbeat } from "./heartbeat.js";
-import { Inbox } from "./inbox.js";
 import { decodeVersion, missingUpdates } from "./missing.js";
 import { Outbox } from "./outbox.js";
 import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, socketUrl } from "./protocol.js";
@@ -27,6 +26,8 @@ export interface Status {
     readonly all: boolean;
     /** Edits (local commits) of which that is not known. */
     readonly unsaved: number;
+    /** Those of them that the server has refused. They are offered again at the next join. */
+    readonly refused: number;
   };
   /** Sockets in the room, this one among them; unknown while not live. */
   readonly peers: number | undefined;
@@ -114,7 +115,6 @@ class RoomConnection implements Connection {
   readonly #doc: LoroDoc;
   readonly #options: Required<Omit<Options, "WebSocket">>;
   readonly #WebSocket: SocketConstructor;
-  readonly #inbox = new Inbox((blobs) => this.#import(blobs));
   readonly #outbox = new Outbox();
   readonly #listeners = { status: new Set<(status: Status) => void>(), error: new Set<(error: SyncError) => void>() };
   readonly #atClose: (() => void)[] = [];
@@ -127,6 +127,8 @@ class RoomConnection implements Connection {
   #liveSince: number | undefined;
   /** The server has said what it has, on this socket: from here on local edits are sent as they are made. */
   #joined = false;
+  /** The parts of the first state that have come. */
+  #parts: Uint8Array[] = [];
   /** The server's word was heard at least once, so that "nothing unsaved" is known and not just assumed. */
   #known = false;
   #status: Status;
@@ -145,7 +147,7 @@ class RoomConnection implements Connection {
     };
     this.#status = {
       state: "connecting",
-      saved: { all: false, unsaved: 0 },
+      saved: { all: false, unsaved: 0, refused: 0 },
       peers: undefined,
       rev: undefined,
       reason: undefined,
@@ -238,22 +240,38 @@ class RoomConnection implements Connection {
   /** A blob from the server: a part of the first state, or an update. */
   #received(blob: Uint8Array): void {
     if (this.#status.state === "live") {
-      this.#inbox.push(blob);
+      this.#import(blob);
     } else {
-      this.#inbox.keep(blob);
+      this.#parts.push(blob);
       this.#awaitState();
     }
   }
 
   /** What one bad update holds is lost to this client until it joins again, but the others still arrive. */
-  #import(blobs: Uint8Array[]): void {
+  #import(blob: Uint8Array): void {
     try {
-      if (blobs.length > 1) this.#doc.importBatch(blobs);
-      else for (const blob of blobs) this.#doc.import(blob);
+      this.#doc.import(blob);
     } catch (error) {
-      if (blobs.length > 1) for (const blob of blobs) this.#import([blob]);
-      else this.#report({ code: "import_failed", message: `an update could not be applied: ${String(error)}`, final: false });
+      this.#report({ code: "import_failed", message: `an update could not be applied: ${String(error)}`, final: false });
     }
+  }
+
+  /**
+   * The parts of the state go in together only where nothing was before: Loro does that by leaving the latest
+   * version and coming back to it, at which an `UndoManager` forgets everything.
+   */
+  #importState(): void {
+    const parts = this.#parts;
+    this.#parts = [];
+    if (parts.length > 1 && this.#doc.opCount() === 0) {
+      try {
+        this.#doc.importBatch(parts);
+        return;
+      } catch {
+        // One of them is bad; the loop finds out which.
+      }
+    }
+    for (const part of parts) this.#import(part);
   }
 
   #told(event: ServerEvent | undefined): void {
@@ -306,7 +324,7 @@ class RoomConnection implements Connection {
   /** The first state is complete. */
   #synced(): void {
     clearTimeout(this.#timer);
-    this.#inbox.flush();
+    this.#importState();
     this.#liveSince = Date.now();
     this.#heartbeat = new Heartbeat({
       interval: this.#options.pingInterval,
@@ -361,7 +379,7 @@ class RoomConnection implements Connection {
     this.#heartbeat?.stop();
     this.#heartbeat = undefined;
     this.#joined = false;
-    this.#inbox.flush();
+    this.#parts = [];
     this.#outbox.lost();
     if (this.#socket) abandon(this.#socket);
     this.#socket = undefined;
@@ -430,11 +448,10 @@ class RoomConnection implements Connection {
   /** Merges a change into the status and tells it, if it is one. */
   #update(change: Partial<Omit<Status, "saved">>): void {
     const before = this.#status;
-    const unsaved = this.#outbox.unsaved;
-    const all = this.#known && unsaved === 0;
-    const saved = before.saved.all === all && before.saved.unsaved === unsaved ? before.saved : { all, unsaved };
-    const after: Status = { ...before, ...change, saved };
-    if ((Object.keys(after) as (keyof Status)[]).every((key) => after[key] === before[key])) return;
+    const { unsaved, refused } = this.#outbox;
+    const saved = { all: this.#known && unsaved === 0, unsaved, refused };
+    const after: Status = { ...before, ...change, saved: same(saved, before.saved) ? before.saved : saved };
+    if (same(after, before)) return;
     this.#status = after;
     this.#tell(this.#listeners.status, after);
   }
@@ -455,4 +472,9 @@ class RoomConnection implements Connection {
       }
     }
   }
+}
+
+/** Whether two objects with the same keys have the same values. */
+function same<Type extends object>(a: Type, b: Type): boolean {
+  return (Object.keys(a) as (keyof Type)[]).every((key) => a[key] === b[key]);
 }

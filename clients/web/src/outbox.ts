@@ -16,6 +16,11 @@ export class Outbox {
     return this.#onTheWay.reduce((sum, { edits }) => sum + edits, this.#unsent + this.#refused);
   }
 
+  /** Edits that the server has refused; it is asked again at the next join. */
+  get refused(): number {
+    return this.#refused;
+  }
+
   /** Edits that wait for a connection. */
   get unsent(): number {
     return this.#unsent;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { LoroDoc, VersionVector } from "loro-crdt";
+import { LoroDoc, UndoManager, VersionVector } from "loro-crdt";
 import { WebSocket } from "ws";
 import { connect, type Connection, type Options, type SyncError } from "../src/index.js";
 import { RoomServer } from "./room-server.js";
@@ -55,7 +55,7 @@ test("the first state, then live updates both ways", async () => {
   write(a.doc, "and after");
   await eventually("b has it", () => text(b.doc) === "before and after");
   await a.connection.whenSaved();
-  assert.deepEqual(a.connection.status.saved, { all: true, unsaved: 0 });
+  assert.deepEqual(a.connection.status.saved, { all: true, unsaved: 0, refused: 0 });
   b.connection.close();
   await until(a.connection, "one peer", ({ peers }) => peers === 1);
 });
@@ -67,7 +67,7 @@ test("what was written before the connection is sent at the join, as an edit tha
   assert.equal(connection.status.saved.all, false, "nothing is known yet");
   write(doc, "early");
   await live(connection);
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
   server.decide = () => "store";
   connection.resync();
   await allSaved(connection);
@@ -80,7 +80,7 @@ test("saved says so only when the server has confirmed every frame", async () =>
   await live(connection);
   server.decide = (frame) => (frame === 1 ? "ignore" : "store");
   write(doc, "1");
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
   server.decide = () => "ignore";
   write(doc, "2");
   write(doc, "3");
@@ -107,7 +107,7 @@ test("edits made while the server is away arrive when it is back", async () => {
   write(a.doc, "offline a. ");
   write(b.doc, "offline b. ");
   await until(a.connection, "told that nobody is there", ({ reason }) => reason === "the server cannot be reached");
-  assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 1 });
+  assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 1, refused: 0 });
   assert.ok(a.errors.some(({ code, final }) => code === "unreachable" && !final));
 
   const second = await room(port);
@@ -129,7 +129,7 @@ test("a frame that was on its way when the connection broke is sent again", asyn
   server.decide = () => "store";
   server.cut();
   await until(connection, "offline", ({ state }) => state === "offline");
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
   await allSaved(connection);
   assert.equal(text(server.doc), "lost?");
 });
@@ -183,7 +183,7 @@ test("a refused update is reported and stays unsaved, and is offered again", asy
   await assert.rejects(connection.whenSaved(), /refused/);
   assert.deepEqual(errors.map(({ code, frame }) => [code, frame]), [["invalid_update", 1]]);
   await until(connection, "confirmed", ({ rev }) => rev === 1);
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 1 });
   server.decide = () => "store";
   server.cut();
   await until(connection, "offline", ({ state }) => state === "offline");
@@ -286,6 +286,29 @@ test("an edit too large for one message arrives in pieces", async () => {
   doc.commit();
   await connection.whenSaved();
   assert.equal(server.doc.getText("text").length, noise.length);
+});
+
+test("what others write never empties the undo stack, live or at a join", async () => {
+  const server = await room();
+  const a = join(server);
+  const b = join(server);
+  await Promise.all([live(a.connection), live(b.connection)]);
+  const undo = new UndoManager(a.doc, {});
+  write(a.doc, "mine ");
+  await eventually("b has it", () => text(b.doc) === "mine ");
+  for (const word of ["a ", "b ", "c "]) write(b.doc, word);
+  await eventually("a has it", () => text(a.doc) === "mine a b c ");
+  server.state = (version) => {
+    server.doc.getText("text").push("d ");
+    const first = server.doc.export({ mode: "update", from: version });
+    const then = server.doc.oplogVersion();
+    server.doc.getText("text").push("e");
+    return [first, server.doc.export({ mode: "update", from: then })];
+  };
+  a.connection.resync();
+  await eventually("the state came in two parts", () => text(a.doc).endsWith("d e"));
+  assert.ok(undo.undo());
+  assert.equal(text(a.doc), "a b c d e");
 });
 
 test("ten writers at once converge", async () => {

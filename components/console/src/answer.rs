@@ -10,12 +10,12 @@ use crate::{
 
 /// Headers of every answer.
 ///
-/// The policy allows what the page needs and no more: its own scripts, styles and Wasm; sockets; and
-/// the pictures and films of the board, which may come from anywhere.
+/// The policy allows what the page needs and no more: its own scripts, styles and Wasm; sockets of the
+/// same origin; and the pictures and films of the board, which may come from anywhere.
 const SECURITY: [(&str, &str); 5] = [
     (
         "content-security-policy",
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self' ws: wss:; \
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; \
          img-src 'self' data: blob: http: https:; media-src 'self' data: blob: http: https:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),

@@ -83,7 +83,7 @@ export class Board {
       gone.delete(node.id);
       const card = this.#cards.get(node.id);
       if (card) {
-        card.show(node);
+        if (!isSame(card.node, node)) card.show(node);
       } else {
         const added = new Card(this.#doc, node, () => this.#view.scale);
         this.#cards.set(node.id, added);
@@ -303,6 +303,17 @@ function follow(element: HTMLElement, down: PointerEvent, moved: (dx: number, dy
       { signal },
     );
   }
+}
+
+function isSame(a: BoardNode, b: BoardNode): boolean {
+  return (
+    a.position.x === b.position.x &&
+    a.position.y === b.position.y &&
+    a.label === b.label &&
+    a.status === b.status &&
+    a.src === b.src &&
+    a.error === b.error
+  );
 }
 
 function rounded({ x, y }: Position): Position {

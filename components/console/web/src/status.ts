@@ -53,8 +53,12 @@ function stateWords({ state, reason, retryIn }: Status): string {
 function savedWords({ state, saved }: Status): string {
   if (saved.all) return "All saved";
   if (saved.unsaved === 0) return "";
-  const edits = saved.unsaved === 1 ? "1 edit" : `${saved.unsaved} edits`;
-  return state === "live" ? `Saving ${edits}` : `${edits} not saved yet`;
+  if (state === "live" && saved.refused > 0) return `The server refused ${edits(saved.refused)}`;
+  return state === "live" ? `Saving ${edits(saved.unsaved)}` : `${edits(saved.unsaved)} not saved yet`;
+}
+
+function edits(count: number): string {
+  return count === 1 ? "1 edit" : `${count} edits`;
 }
 
 function peersWords(peers: number | undefined): string {

@@ -58,6 +58,8 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
   /** What the text area showed when it last agreed with the document. */
   let shown = text.toString();
   let composing = false;
+  /** The text area knows already what is written from it. */
+  let writing = false;
   /** What others did while an input method was composing: then the text area must not be touched. */
   let missed: Delta<string>[][] = [];
   area.value = shown;
@@ -68,9 +70,14 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
     if (!edit) return;
     const start = missed.reduce((position, delta) => follow(delta, position), edit.index);
     const end = missed.reduce((position, delta) => follow(delta, position), edit.index + edit.removed);
-    if (end > start) text.delete(start, end - start);
-    if (edit.inserted) text.insert(start, edit.inserted);
-    doc.commit();
+    writing = true;
+    try {
+      if (end > start) text.delete(start, end - start);
+      if (edit.inserted) text.insert(start, edit.inserted);
+      doc.commit();
+    } finally {
+      writing = false;
+    }
   };
 
   const show = (deltas: readonly Delta<string>[][]): void => {
@@ -96,6 +103,7 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
     show(deltas);
   });
   text.subscribe(({ events }) => {
+    if (writing) return;
     const deltas = events.flatMap(({ diff }) => (diff.type === "text" ? [diff.diff] : []));
     if (composing) missed.push(...deltas);
     else show(deltas);
