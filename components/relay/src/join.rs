@@ -88,8 +88,8 @@ async fn try_join(
             CatchUp::Follows(fill) => {
                 if events {
                     socket.push_state([&raw::synced()]);
-                    let count = rooms::count_peers_in(relay, room);
-                    socket.push([&raw::peers(count)]);
+                    socket.follows();
+                    relay.rooms.tell_peers(&room.project, false);
                 }
                 socket.flush();
                 if fill {

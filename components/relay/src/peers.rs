@@ -9,8 +9,6 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(crate) struct Peers {
     others: HashMap<String, (u32, Instant)>,
-    /// What the room's sockets were told last.
-    told: Option<u64>,
 }
 
 impl Peers {
@@ -33,11 +31,6 @@ impl Peers {
                 .map(|(count, _)| u64::from(*count))
                 .sum::<u64>()
     }
-
-    /// Whether the sockets have yet to be told of this count.
-    pub(crate) fn is_news(&mut self, count: u64) -> bool {
-        self.told.replace(count) != Some(count)
-    }
 }
 
 #[cfg(test)]
@@ -58,7 +51,5 @@ mod tests {
         // Whoever was silent for too long is gone, and stays so.
         assert_eq!(peers.count(2, Duration::ZERO), 2);
         assert_eq!(peers.count(2, expiry), 2);
-        assert!(peers.is_news(2));
-        assert!(!peers.is_news(2));
     }
 }

@@ -252,29 +252,19 @@ pub(crate) async fn count_peers(relay: Arc<Relay>) {
                 let count = u32::try_from(own).unwrap_or(u32::MAX);
                 relay.pubsub.publish_peers(&room.project, &relay.id, count);
             }
-            tell(&room, own, every * 3);
+            announce_peers(&relay, &room);
         }
         sleep(PEERS_PAUSE).await;
     }
 }
 
-/// How many sockets a room has, over all relays that were heard of.
-pub(crate) fn count_peers_in(relay: &Relay, room: &Room) -> u64 {
-    lock(&room.peers).count(room.size(), relay.settings.peers_interval * 3)
-}
-
-fn tell(room: &Room, own: usize, expiry: Duration) {
-    let count = {
-        let mut peers = lock(&room.peers);
-        let count = peers.count(own, expiry);
-        if !peers.is_news(count) {
-            return;
-        }
-        count
-    };
+/// Tells the sockets of a room that want to know how many there are, if that is news to them.
+pub(crate) fn announce_peers(relay: &Relay, room: &Room) {
+    let expiry = relay.settings.peers_interval * 3;
+    let count = lock(&room.peers).count(room.size(), expiry);
     let frame = raw::peers(count);
     for socket in room.sockets() {
-        if socket.wants.events {
+        if socket.wants.events && socket.is_news(count) {
             socket.push([&frame]);
             socket.flush();
         }

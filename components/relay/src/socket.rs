@@ -6,7 +6,7 @@ use crate::raw;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
@@ -17,6 +17,8 @@ const FRAMES_PER_WRITE: usize = 64;
 
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
+
+const NOT_YET: u64 = u64::MAX;
 
 /// Why the server closes a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub(crate) struct Socket {
     pending_updates: AtomicUsize,
     /// Their bytes.
     pending_bytes: AtomicUsize,
+    /// The count of peers that the client knows; [`NOT_YET`] before it has its state.
+    peers: AtomicU64,
 }
 
 #[derive(Default)]
@@ -115,6 +119,7 @@ impl Socket {
             queue_limit,
             pending_updates: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
+            peers: AtomicU64::new(NOT_YET),
         }
     }
 
@@ -225,6 +230,21 @@ impl Socket {
             self.pending_updates.load(Ordering::Relaxed),
             self.pending_bytes.load(Ordering::Relaxed),
         )
+    }
+
+    /// The client has its state: from now on it hears how many there are in the room.
+    pub(crate) fn follows(&self) {
+        self.peers.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the client has yet to hear of this count.
+    pub(crate) fn is_news(&self, peers: u64) -> bool {
+        let known = self.peers.load(Ordering::Relaxed);
+        if known == NOT_YET || known == peers {
+            return false;
+        }
+        self.peers.store(peers, Ordering::Relaxed);
+        true
     }
 
     /// Tells the client that one of its frames was refused.

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::fake_app::Mood;
-use crate::{Relay, until, within};
+use crate::{PATIENCE, Relay, until, within};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -177,7 +177,11 @@ async fn an_update_that_traps_the_app_is_found_and_refused() {
 #[tokio::test]
 async fn a_slow_reader_is_closed_and_slows_nobody() {
     const SIZE: usize = 128 * 1024;
-    let relay = Relay::start(|settings| settings.max_socket_queue = 4 * SIZE).await;
+    let relay = Relay::start(|settings| {
+        settings.max_socket_queue = 4 * SIZE;
+        settings.close_timeout = PATIENCE;
+    })
+    .await;
     let mut writer = relay.join("p").await;
     let mut reader = relay.join("p").await;
     let mut slow = relay.join("p").await;
@@ -193,9 +197,11 @@ async fn a_slow_reader_is_closed_and_slows_nobody() {
         sent += 1;
     }
     assert_eq!(slow.close_code().await, 4008);
+    drop((writer, reader, slow));
     // It joins again and has it all.
     let mut again = relay.connect("p").await;
     assert_eq!(again.binary().await.len(), sent as usize * (SIZE + 1) - 1);
+    drop(again);
     relay.stop().await;
 }
 
@@ -230,7 +236,7 @@ async fn breaches_of_the_protocol_are_closed_with_their_code() {
         ),
         ("a ping in parts", 1002, masked(&[0x09, 0x80], &[])),
     ];
-    let relay = Relay::start(|_| {}).await;
+    let relay = Relay::start(|settings| settings.close_timeout = PATIENCE).await;
     let mut a = relay.join("p").await;
     let mut b = relay.join("p").await;
     for (what, code, bytes) in cases {
@@ -245,6 +251,7 @@ async fn breaches_of_the_protocol_are_closed_with_their_code() {
         relay.metric("connections").await == 2 && relay.metric("partial_bytes").await == 0
     })
     .await;
+    drop((a, b));
     relay.stop().await;
 }
 

@@ -1,13 +1,13 @@
 //! Draining.
 
 use crate::fake_app::Mood;
-use crate::{Relay, until, within};
+use crate::{PATIENCE, Relay, until, within};
 use std::time::Duration;
 
 /// What was taken is stored and seen by others before the sockets are closed.
 #[tokio::test]
 async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
-    let mut relay = Relay::start(|_| {}).await;
+    let mut relay = Relay::start(|settings| settings.close_timeout = PATIENCE).await;
     let mut writer = relay.join("p").await;
     let mut reader = relay.join("p").await;
     relay.app.mood(Mood::Unavailable);
