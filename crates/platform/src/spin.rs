@@ -6,6 +6,9 @@ use spin_sdk::{
     redis, sqlite, variables,
 };
 
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
+
 use crate::{
     Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
     PubSubError, Row, Value,
@@ -185,13 +188,19 @@ fn no_answer(error: SendError) -> HttpError {
     }
 }
 
-/// Sends the log lines of this instance to the component's standard error.
-/// Call it once, first.
+/// Sends the log lines of our own crates to the component's standard error. Call it once, first.
 pub fn log_to_stderr() {
-    // A second call in one instance changes nothing.
-    let _ = tracing_subscriber::fmt()
+    // Loro's own lines and spans cost time, and may quote a document.
+    let ours = Targets::new().with_targets(
+        ["auth", "platform", "rooms", "sync", "wire"].map(|name| (name, Level::INFO)),
+    );
+    let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::INFO)
         .with_ansi(false)
-        .try_init();
+        // The host knows the time.
+        .without_time()
+        .finish()
+        .with(ours);
+    // A second call in one instance changes nothing.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
