@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::stats::{Samples, micros};
 
-/// The machine in one line: cores, kernel, and how long a small commit takes in `dir`.
+/// The machine in one line: cores, kernel, what else it was busy with, and how long a small commit takes in `dir`.
 ///
 /// # Errors
 /// When nothing can be written in `dir`.
@@ -17,12 +17,14 @@ pub(crate) fn facts(dir: &Path) -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory_kib = field_kib(&memory, "MemTotal:").unwrap_or(0);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let commits = commit_times(dir)?;
     Ok(format!(
-        "{} cores, {:.1} GiB memory, Linux {}; a commit (4 KiB write + fsync, 200 times): p50 {:.2} ms, p99 {:.2} ms",
+        "{} cores, {:.1} GiB memory, Linux {}; load before the run {}; a commit (4 KiB write + fsync, 200 times): p50 {:.2} ms, p99 {:.2} ms",
         cores(),
         memory_kib as f64 / f64::from(1 << 20),
         kernel.trim(),
+        load.split(' ').next().unwrap_or("unknown"),
         commits.percentile(50.0).unwrap_or(0.0),
         commits.percentile(99.0).unwrap_or(0.0),
     ))

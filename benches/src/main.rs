@@ -40,6 +40,9 @@ struct Arguments {
     /// A smoke test: shorter and smaller, and the numbers say little.
     #[arg(long)]
     quick: bool,
+    /// Keep the servers' logs and state.
+    #[arg(long)]
+    keep: bool,
     /// The manifest of our app.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
@@ -79,11 +82,15 @@ async fn run(arguments: Arguments) -> Result<()> {
         bail!("no scenario {unknown}: there are {}", NAMES.join(", "));
     }
     let bench = Bench {
-        places: Places::new(arguments.manifest)?,
+        places: Places::new(arguments.manifest, arguments.keep)?,
         quick: arguments.quick,
     };
+    if arguments.keep {
+        eprintln!("logs and state: {}", bench.places.scratch().display());
+    }
     let facts = machine::facts(bench.places.scratch())?;
     eprintln!("{facts}");
+    bench.places.compile().await?;
     let mut rows = Vec::new();
     for name in NAMES {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {

@@ -41,15 +41,33 @@ pub(crate) struct Server {
 }
 
 impl Places {
-    /// Finds the programs beside this one.
+    /// Lets our host compile the Wasm, so that every later state folder can begin with that.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(crate) async fn compile(&self) -> Result<()> {
+        let state = self.state_dir("compile")?;
+        let server = self.start_ours(&state)?;
+        // What was compiled is written in the background.
+        server.settle().await?;
+        server.kill()?;
+        copy_tree(&state.join("cache"), &self.compiled())
+    }
+
+    fn compiled(&self) -> PathBuf {
+        self.scratch.path().join("compiled")
+    }
+
+    /// Finds the programs beside this one. With `keep`, what they write stays when the bench ends.
     ///
     /// # Errors
     /// When there is nowhere to write.
-    pub(crate) fn new(manifest: PathBuf) -> Result<Self> {
+    pub(crate) fn new(manifest: PathBuf, keep: bool) -> Result<Self> {
         let this = std::env::current_exe().context("this program's own path")?;
         let programs = this.parent().context("this program's folder")?.to_owned();
         let scratch = tempfile::Builder::new()
             .prefix("bench-")
+            .disable_cleanup(keep)
             .tempdir_in(&programs)
             .context("a folder for the servers' state")?;
         Ok(Self {
@@ -74,7 +92,7 @@ impl Places {
             .prefix(&format!("state-{name}-"))
             .tempdir_in(self.scratch.path())?
             .keep();
-        let compiled = self.scratch.path().join("compiled");
+        let compiled = self.compiled();
         if compiled.exists() {
             copy_tree(&compiled, &state.join("cache"))?;
         }
@@ -88,7 +106,7 @@ impl Places {
     pub(crate) fn start_ours(&self, state: &Path) -> Result<Server> {
         let mut command = self.host(state);
         command.args(["--listen", "127.0.0.1:0"]);
-        self.start_host(command, state)
+        self.start("ours", command)
     }
 
     /// Starts our app alone, without a relay.
@@ -98,16 +116,7 @@ impl Places {
     pub(crate) fn start_app(&self, state: &Path) -> Result<Server> {
         let mut command = self.host(state);
         command.args(["--relay", "none"]);
-        self.start_host(command, state)
-    }
-
-    fn start_host(&self, command: Command, state: &Path) -> Result<Server> {
-        let server = self.start("ours", command)?;
-        let compiled = self.scratch.path().join("compiled");
-        if !compiled.exists() && state.join("cache").exists() {
-            copy_tree(&state.join("cache"), &compiled)?;
-        }
-        Ok(server)
+        self.start("ours", command)
     }
 
     fn host(&self, state: &Path) -> Command {
@@ -169,7 +178,12 @@ impl Places {
     }
 
     fn start(&self, name: &str, mut command: Command) -> Result<Server> {
-        let log = self.scratch.path().join(format!("{name}.log"));
+        let log = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .suffix(".log")
+            .tempfile_in(self.scratch.path())?
+            .into_temp_path()
+            .keep()?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -67,13 +67,15 @@ async fn once(bench: &Bench, side: Side, updates: &[Bytes]) -> Result<Run> {
         Side::Theirs => bench.places.start_official(),
     };
     let server = start()?;
-    fill(side, &server, updates).await?;
+    fill(side, &server, updates)
+        .await
+        .context("before the kill")?;
 
     let killed = Instant::now();
     server.kill()?;
     let server = start()?;
     let ready_ms = killed.elapsed().as_secs_f64() * 1000.0;
-    let joined = join(side, &server).await?;
+    let joined = join(side, &server).await.context("after the restart")?;
     let live_ms = killed.elapsed().as_secs_f64() * 1000.0;
 
     let doc = LoroDoc::new();
