@@ -11,7 +11,7 @@ pub(crate) struct Problem {
     kind: &'static str,
     title: &'static str,
     detail: String,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    header: Option<(header::HeaderName, &'static str)>,
 }
 
 impl Problem {
@@ -31,7 +31,7 @@ impl Problem {
     }
 
     fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, HeaderValue::from_static(value)));
+        self.header = Some((name, value));
         self
     }
 
@@ -164,7 +164,9 @@ impl From<Problem> for Response<Body> {
             HeaderValue::from_static("application/problem+json"),
         );
         if let Some((name, value)) = problem.header {
-            response.headers_mut().insert(name, value);
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
         }
         response
     }

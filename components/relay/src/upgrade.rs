@@ -72,13 +72,11 @@ fn try_raw(relay: &Arc<Relay>, mut request: Request<Incoming>) -> Result<Respons
         let wants = Wants {
             events: query.events,
         };
-        let connection = Connection::new(
-            task,
-            project,
-            parts.io.into_inner(),
-            parts.read_buf.to_vec(),
-            wants,
-        );
+        let early = parts.read_buf.to_vec();
+        // It is a slice of the HTTP server's buffer, and would keep that as long as the WebSocket.
+        drop(parts.read_buf);
+        let stream = parts.io.into_inner();
+        let connection = Connection::new(task, project, stream, early, wants);
         connection.run(query.version).await;
     });
     let mut response = Response::new(full(""));

@@ -1,6 +1,8 @@
 //! The relay through its public door: real WebSockets on one side, a real HTTP server that stands
 //! in for the app on the other.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod client;
 mod fake_app;
 mod faults;
