@@ -1,0 +1,205 @@
+//! `loro-host`, the server on one machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::built::{built, compiled, root};
+use crate::http::Http;
+use crate::process::Process;
+
+/// Which build of the relay runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Native code.
+    Native,
+    /// The WASI command.
+    Wasm,
+    /// None: the app alone.
+    None,
+}
+
+impl Kind {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Wasm => "wasm",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How to start a host, and its state folder, which lasts as long as any setup or host with it.
+#[derive(Clone)]
+pub struct Setup {
+    relay: Kind,
+    manifest: PathBuf,
+    listen: String,
+    app_listen: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    state: Arc<TempDir>,
+}
+
+impl Setup {
+    /// A host on free ports with an empty state folder.
+    pub fn new(relay: Kind) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(compiled(), state.path().join("cache")).unwrap();
+        Self {
+            relay,
+            manifest: root().join("spin.toml"),
+            listen: "127.0.0.1:0".into(),
+            app_listen: "127.0.0.1:0".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            state: Arc::new(state),
+        }
+    }
+
+    /// With this manifest instead of the repository's.
+    pub fn manifest(mut self, path: &Path) -> Self {
+        self.manifest = path.to_owned();
+        self
+    }
+
+    /// With this public address.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = address.to_owned();
+        self
+    }
+
+    /// With this address of the app.
+    pub fn app_listen(mut self, address: &str) -> Self {
+        self.app_listen = address.to_owned();
+        self
+    }
+
+    /// With an option, such as `--redis URL`.
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// With an application variable.
+    pub fn variable(self, name: &str, value: &str) -> Self {
+        self.option("--variable", &format!("{name}={value}"))
+    }
+
+    /// With an environment variable, such as the relay's `RELAY_…`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The file of the app's database.
+    pub fn database(&self) -> PathBuf {
+        self.state.path().join("sqlite_db.db")
+    }
+
+    /// Starts the process, ready or not.
+    pub fn spawn(&self) -> Process {
+        let mut command = Command::new(built("target/release/loro-host"));
+        command
+            .current_dir(self.state.path())
+            .args(["--relay", self.relay.flag()])
+            .args(["--listen", &self.listen, "--app-listen", &self.app_listen])
+            .arg("--manifest")
+            .arg(&self.manifest)
+            .arg("--state-dir")
+            .arg(self.state.path())
+            .arg("--relay-wasm")
+            .arg(built("target/wasm32-wasip2/wasm/relay.wasm"))
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Process::spawn(
+            format!("loro-host --relay {}", self.relay.flag()),
+            &mut command,
+            &self.state.path().join("host.log"),
+        )
+    }
+
+    /// Starts a host and waits until it serves.
+    pub async fn start(self) -> Host {
+        let mut process = self.spawn();
+        let address = process.ready().await;
+        let mut app = String::new();
+        // What is on, a line each; this is the last.
+        loop {
+            let line = process.line().await.unwrap_or_default();
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["app", url] => app = url.trim_start_matches("http://").to_owned(),
+                ["relay", ..] => break,
+                [] => panic!("the host did not say what is on"),
+                _ => {}
+            }
+        }
+        assert!(!app.is_empty(), "the host did not say where the app is");
+        Host {
+            setup: self,
+            process,
+            address,
+            app,
+        }
+    }
+}
+
+/// A host that serves. Dropping it kills it.
+pub struct Host {
+    setup: Setup,
+    /// The process.
+    pub process: Process,
+    /// Its public address: the relay's, or the app's where no relay runs.
+    pub address: String,
+    /// The app's own address.
+    pub app: String,
+}
+
+impl Host {
+    /// A host with no particular settings.
+    pub async fn start(relay: Kind) -> Self {
+        Setup::new(relay).start().await
+    }
+
+    /// Plain HTTP at the public address.
+    pub fn http(&self) -> Http {
+        Http::new(&self.address)
+    }
+
+    /// Plain HTTP at the app itself.
+    pub fn app_http(&self) -> Http {
+        Http::new(&self.app)
+    }
+
+    /// The file of the app's database.
+    pub fn database(&self) -> PathBuf {
+        self.setup.database()
+    }
+
+    /// How to start it again on the same state, on free ports.
+    pub fn setup(&self) -> Setup {
+        self.setup.clone()
+    }
+
+    /// How to start it again on the same state and with the app at the same address.
+    pub fn setup_in_place(&self) -> Setup {
+        self.setup.clone().app_listen(&self.app)
+    }
+
+    /// Stops it with SIGTERM.
+    ///
+    /// # Panics
+    /// When it does not end with code 0.
+    pub async fn stop(mut self) {
+        self.process.signal("TERM").await;
+        let status = self.process.ended().await;
+        assert!(status.success(), "the host ended with {status}");
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.process.kill().await;
+    }
+}

@@ -1,0 +1,152 @@
+//! `loro-host` on the command line: how it starts, how it fails, how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::both_relays;
+use e2e::host::{Host, Kind, Setup};
+use e2e::raw::Client;
+
+/// Starts a host that cannot start: it must say why in one line on stderr, and end with code 1.
+async fn fails(setup: Setup, why: &[&str]) {
+    let mut process = setup.spawn();
+    let status = process.ended().await;
+    let log = process.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(process.line().await, None, "it said something on stdout");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].starts_with("error: "), "{log}");
+    for words in why {
+        assert!(lines[0].contains(words), "{words:?} is not in: {log}");
+    }
+}
+
+fn manifest(folder: &Path, text: &str) -> std::path::PathBuf {
+    let path = folder.join("spin.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+const ONE_COMPONENT: &str = r#"
+spin_manifest_version = 2
+[application]
+name = "app"
+[[trigger.http]]
+route = "/..."
+component = "sync"
+[component.sync]
+source = "not-built.wasm"
+"#;
+
+both_relays! {
+    async fn a_taken_port_is_said(relay: Kind) {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        fails(Setup::new(relay).listen(&address), &[&address]).await;
+        fails(Setup::new(relay).app_listen(&address), &[&address]).await;
+    }
+
+    async fn an_unreachable_redis_is_said(relay: Kind) {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("redis://127.0.0.1:{}", free.port());
+        fails(Setup::new(relay).option("--redis", &url), &[&url]).await;
+    }
+
+    /// The second start, with everything compiled, is ready within two seconds.
+    async fn a_second_start_is_quick(relay: Kind) {
+        let setup = Setup::new(relay);
+        setup.clone().start().await.stop().await;
+        let start = Instant::now();
+        let host = setup.start().await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(host.http().get("/health").await.status, 200);
+        host.stop().await;
+    }
+
+    /// Ctrl-C is as good as SIGTERM.
+    async fn an_interrupt_drains_too(relay: Kind) {
+        let mut host = Host::start(relay).await;
+        let client = Client::join(&host.address, "p").await;
+        client.until("the state", |client| client.blobs() == 1).await;
+        host.process.signal("INT").await;
+        assert!(host.process.ended().await.success());
+        assert_eq!(client.end().await, e2e::raw::Closed::Code(1001));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_component_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = manifest(folder.path(), ONE_COMPONENT);
+    fails(
+        Setup::new(Kind::Native).manifest(&path),
+        &["not-built.wasm"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_relay_is_said() {
+    let setup = Setup::new(Kind::Wasm).option("--relay-wasm", "no-relay.wasm");
+    fails(setup, &["no-relay.wasm"]).await;
+}
+
+#[tokio::test]
+async fn a_broken_manifest_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, why) in [
+        ("spin_manifest_version = ", "spin.toml"),
+        (
+            "spin_manifest_version = 7\n[application]\nname = \"app\"\n",
+            "version",
+        ),
+        (
+            &ONE_COMPONENT.replace("component = \"sync\"", "component = \"other\""),
+            "other",
+        ),
+        (&ONE_COMPONENT.replace("source", "sauce"), "sauce"),
+    ] {
+        let path = manifest(folder.path(), text);
+        fails(Setup::new(Kind::None).manifest(&path), &[why]).await;
+    }
+    let path = folder.path().join("nowhere.toml");
+    fails(Setup::new(Kind::None).manifest(&path), &["nowhere.toml"]).await;
+}
+
+/// What is on is told when everything serves.
+#[tokio::test]
+async fn it_tells_what_is_on() {
+    let setup = Setup::new(Kind::Native);
+    let mut process = setup.spawn();
+    let address = process.ready().await;
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(process.line().await.unwrap());
+    }
+    let words: Vec<&str> = told
+        .iter()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(
+        words,
+        ["app", "state", "auth", "broker", "relay"],
+        "{told:?}"
+    );
+    assert!(told.iter().all(|line| line.starts_with("  ")), "{told:?}");
+    assert!(
+        told[2].contains("development: everybody is user dev"),
+        "{told:?}"
+    );
+    assert!(told[3].contains("in-process"), "{told:?}");
+    assert_eq!(
+        e2e::http::Http::new(&address).get("/health").await.status,
+        200
+    );
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
+    assert_eq!(process.line().await, None);
+}
