@@ -185,6 +185,9 @@ async fn session(
     relay.pubsub.connected.store(true, Ordering::Relaxed);
     relay.metrics.redis_connected.set(1);
     relay.pubsub.reconnected.notify_one();
+    for room in relay.rooms.all() {
+        relay.rooms.tell_peers(&room.project, true);
+    }
     tracing::info!("Redis is connected");
     let publish = publish(&mut publisher, outgoing);
     tokio::pin!(publish);
