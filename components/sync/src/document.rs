@@ -29,7 +29,7 @@ pub(crate) async fn get(
     let rev = rooms::head(&app.database, project).await?;
     let known = request.header("if-none-match");
     if known.is_some_and(|known| names(&known, rev)) {
-        return Ok(described(Reply::new(304), rev));
+        return Ok(described(Reply::new(304).without_body(), rev));
     }
     let json = request
         .header("accept")
@@ -40,7 +40,9 @@ pub(crate) async fn get(
         "application/octet-stream"
     };
     if only_head {
-        return Ok(described(Reply::new(200), rev).header("content-type", media_type));
+        return Ok(
+            described(Reply::new(200).without_body(), rev).header("content-type", media_type)
+        );
     }
     let State { rev, blobs, .. } = if json {
         supervise::run(&app.database, &app.clock, &app.merger, project, &Job::Json).await?

@@ -6,7 +6,7 @@ use spin_sdk::http::{Fields, OutgoingResponse, ResponseOutparam};
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
+    body: Option<Vec<u8>>,
 }
 
 impl Reply {
@@ -14,7 +14,7 @@ impl Reply {
         Self {
             status,
             headers: Vec::new(),
-            body: Vec::new(),
+            body: Some(Vec::new()),
         }
     }
 
@@ -32,14 +32,20 @@ impl Reply {
     }
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = body.into();
+        self.body = Some(body.into());
+        self
+    }
+
+    /// The answer to a HEAD, or one whose status has no body: its length is not told.
+    pub(crate) fn without_body(mut self) -> Self {
+        self.body = None;
         self
     }
 
     /// Sends it. When this returns, the answer has left, and the instance may go on working.
     pub(crate) async fn send(mut self, out: ResponseOutparam) {
-        if self.status != 204 && self.status != 304 {
-            let length = self.body.len().to_string().into_bytes();
+        if let Some(body) = &self.body {
+            let length = body.len().to_string().into_bytes();
             self.headers.push(("content-length".into(), length));
         }
         let Ok(headers) = Fields::from_list(&self.headers) else {
@@ -51,7 +57,10 @@ impl Reply {
             tracing::error!(status = self.status, "not a status");
             return;
         }
-        if let Err(error) = out.set_with_body(response, self.body).await {
+        if let Err(error) = out
+            .set_with_body(response, self.body.unwrap_or_default())
+            .await
+        {
             // The client has hung up: nothing of what was done is undone by that.
             tracing::debug!(?error, "answer not taken");
         }
