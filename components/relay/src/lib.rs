@@ -26,6 +26,7 @@
 //! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one
 //! thread.
 
+mod accept;
 mod app;
 mod backoff;
 mod committer;
@@ -33,6 +34,7 @@ mod connection;
 mod frame;
 mod internal;
 mod join;
+mod listener;
 mod metrics;
 mod peers;
 mod problem;
@@ -62,6 +64,12 @@ pub enum Error {
     /// A setting makes no sense; in words for the operator.
     #[error("{0}")]
     Setting(String),
+    /// The listening socket cannot be used.
+    #[error("the listening socket cannot be used: {0}")]
+    Listener(std::io::Error),
+    /// The listener cannot be used.
+    #[error("cannot accept connections: {0}")]
+    Listener(std::io::Error),
     /// A task that the relay cannot do without has ended: a bug.
     #[error("a part of the relay failed; its log tells which")]
     PartFailed,

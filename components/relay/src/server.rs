@@ -1,6 +1,8 @@
 //! Accepts connections, and sends each request where it belongs.
 
+use crate::accept::Acceptor;
 use crate::internal::{is_internal, is_operator};
+use crate::listener::Listener;
 use crate::problem::Problem;
 use crate::proxy::{self, Body, full};
 use crate::socket::Close;
@@ -47,7 +49,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (relay, inbox) = Relay::new(settings)?;
+    let listener = Acceptor::new(listener).map_err(Error::Listener)?;
     let relay = Arc::new(relay);
+    let listener = Listener::new(listener).map_err(Error::Listener)?;
     // Dropping the set ends them.
     let mut tasks = JoinSet::new();
     tasks.spawn(committer::run(relay.clone()));
@@ -58,12 +62,11 @@ pub async fn serve(
         tasks.spawn(pubsub::run(relay.clone(), inbox));
     }
     let served = tokio::select! {
-        () = accept(&relay, &listener) => Ok(()),
+        () = accept(&relay, listener) => Ok(()),
         () = shutdown => Ok(()),
         () = relay.shutdown.asked() => Ok(()),
         _ = tasks.join_next() => Err(Error::PartFailed),
     };
-    drop(listener);
     drain(&relay).await;
     tasks.shutdown().await;
     served
@@ -92,7 +95,7 @@ async fn drain(relay: &Relay) {
     }
 }
 
-async fn accept(relay: &Arc<Relay>, listener: &TcpListener) {
+async fn accept(relay: &Arc<Relay>, listener: &Listener) {
     let slots = Arc::new(Semaphore::new(
         relay.settings.max_connections + PLAIN_CONNECTIONS,
     ));
