@@ -26,7 +26,6 @@
 //! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one
 //! thread.
 
-mod accept;
 mod app;
 mod backoff;
 mod committer;
@@ -66,9 +65,6 @@ pub enum Error {
     Setting(String),
     /// The listening socket cannot be used.
     #[error("the listening socket cannot be used: {0}")]
-    Listener(std::io::Error),
-    /// The listener cannot be used.
-    #[error("cannot accept connections: {0}")]
     Listener(std::io::Error),
     /// A task that the relay cannot do without has ended: a bug.
     #[error("a part of the relay failed; its log tells which")]

@@ -1,9 +1,4 @@
 //! The listening socket.
-//!
-//! On `wasm32-wasip2`, mio's accept ends in an `fcntl` that the libc of Rust 1.95 does not know for
-//! sockets, so that every connection is dropped with "Invalid argument". Std's accept does without
-//! it, but nothing safe tells when there is something to accept; there the socket is looked at
-//! every few milliseconds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,18 +22,17 @@ impl Listener {
     ///
     /// # Errors
     /// When that one failed, or the system is out of descriptors.
-    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.0.accept().await
     }
 }
 
-/// How often the socket is looked at.
+/// Accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust 1.95
+/// does not know for sockets, so that every connection is dropped with "Invalid argument". Std
+/// accepts without it; to wait, tokio takes the listening socket for a stream, whose readiness it
+/// can tell.
 #[cfg(target_arch = "wasm32")]
-const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
-
-/// Accepts connections.
-#[cfg(target_arch = "wasm32")]
-pub(crate) struct Listener(std::net::TcpListener);
+pub(crate) struct Listener(Option<std::net::TcpListener>);
 
 #[cfg(target_arch = "wasm32")]
 impl Listener {
@@ -49,24 +43,32 @@ impl Listener {
     pub(crate) fn new(listener: tokio::net::TcpListener) -> io::Result<Self> {
         let listener = listener.into_std()?;
         listener.set_nonblocking(true)?;
-        Ok(Self(listener))
+        Ok(Self(Some(listener)))
     }
 
-    /// The next connection.
+    /// The next connection. Whoever stops waiting loses the socket: it is waited for until the
+    /// relay drains, and then it is to close.
     ///
     /// # Errors
     /// When that one failed, or the system is out of descriptors.
-    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        use std::os::fd::OwnedFd;
         loop {
-            match self.0.accept() {
-                Ok((stream, client)) => {
+            let listener = self.0.take().ok_or(io::ErrorKind::NotConnected)?;
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let waiting = std::net::TcpStream::from(OwnedFd::from(listener));
+                    let waiting = TcpStream::from_std(waiting)?;
+                    waiting.readable().await?;
+                    let ready = OwnedFd::from(waiting.into_std()?);
+                    self.0 = Some(std::net::TcpListener::from(ready));
+                }
+                accepted => {
+                    self.0 = Some(listener);
+                    let (stream, client) = accepted?;
                     stream.set_nonblocking(true)?;
                     return Ok((TcpStream::from_std(stream)?, client));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::sleep(LOOK).await;
-                }
-                Err(error) => return Err(error),
             }
         }
     }

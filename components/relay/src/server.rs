@@ -1,6 +1,5 @@
 //! Accepts connections, and sends each request where it belongs.
 
-use crate::accept::Acceptor;
 use crate::internal::{is_internal, is_operator};
 use crate::listener::Listener;
 use crate::problem::Problem;
@@ -49,7 +48,6 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (relay, inbox) = Relay::new(settings)?;
-    let listener = Acceptor::new(listener).map_err(Error::Listener)?;
     let relay = Arc::new(relay);
     let listener = Listener::new(listener).map_err(Error::Listener)?;
     // Dropping the set ends them.
@@ -95,7 +93,8 @@ async fn drain(relay: &Relay) {
     }
 }
 
-async fn accept(relay: &Arc<Relay>, listener: &Listener) {
+/// Goes on until it is dropped, and the listener with it.
+async fn accept(relay: &Arc<Relay>, mut listener: Listener) {
     let slots = Arc::new(Semaphore::new(
         relay.settings.max_connections + PLAIN_CONNECTIONS,
     ));
