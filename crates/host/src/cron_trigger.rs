@@ -101,11 +101,8 @@ mod tests {
         ] {
             assert!(schedule(bad).is_err(), "{bad}");
         }
-        let mut times = schedule("0/10 * * * * *")
-            .unwrap()
-            .upcoming(Utc)
-            .map(|time| time.timestamp())
-            .take(3);
+        let schedule = schedule("0/10 * * * * *").unwrap();
+        let mut times = schedule.upcoming(Utc).map(|time| time.timestamp()).take(3);
         let first = times.next().unwrap();
         assert_eq!(first % 10, 0);
         assert_eq!(times.next(), Some(first + 10));

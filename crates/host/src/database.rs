@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection as Sqlite, InterruptHandle, OpenFlags};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a writer waits for its turn.
@@ -73,7 +74,7 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the file at `path`, made if there is none.
+    /// Opens the file at `path`, made if there is none. Must be called within a tokio runtime.
     pub fn open(path: &Path) -> rusqlite::Result<Arc<Self>> {
         let database = Arc::new(Self {
             path: path.to_owned(),
@@ -86,9 +87,10 @@ impl Database {
         lock(&database.idle).push(first);
         let own = open(path)?;
         let (wal, writer) = (Arc::clone(&database.wal), Arc::clone(&database.writer));
+        let runtime = Handle::current();
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
-            .spawn(move || checkpoints(&own, &wal, &writer))
+            .spawn(move || checkpoints(&own, &wal, &writer, &runtime))
             .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
         *lock(&database.checkpointer) = Some(thread);
         Ok(database)
@@ -209,7 +211,7 @@ fn open(path: &Path) -> rusqlite::Result<Sqlite> {
 }
 
 /// The checkpoint thread: moves pages from the WAL to the file when there are many, all at the end.
-fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>) {
+fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>, runtime: &Handle) {
     let checkpoint = |mode: &str| {
         let counts = own.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
@@ -236,7 +238,7 @@ fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>) {
         if wal.pages.load(Relaxed) >= WAL_PAGES {
             // Under steady writes the WAL would never start anew: hold the writers for the short
             // rest that was written meanwhile.
-            let turn = wait_for_turn(writer);
+            let turn = wait_for_turn(runtime, writer);
             checkpoint("RESTART");
             drop(turn);
         }
@@ -253,20 +255,16 @@ fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>) {
     checkpoint("TRUNCATE");
 }
 
-/// Waits, at most [`BUSY`], until no other writer of this process is at work.
-fn wait_for_turn(writer: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+/// Waits, at most [`BUSY`], until no other writer of this process is at work; blocks.
+fn wait_for_turn(runtime: &Handle, writer: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if let Ok(turn) = Arc::clone(writer).try_acquire_owned() {
         return Some(turn);
     }
-    let wait = tokio::time::timeout(BUSY, Arc::clone(writer).acquire_owned());
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime.block_on(wait).ok()?.ok(),
-        // The checkpoint thread has no runtime: it tries again and again, for it is in no hurry.
-        Err(_) => (0..5000).find_map(|_| {
-            std::thread::sleep(Duration::from_millis(1));
-            Arc::clone(writer).try_acquire_owned().ok()
-        }),
-    }
+    let turn = Arc::clone(writer).acquire_owned();
+    runtime
+        .block_on(async { tokio::time::timeout(BUSY, turn).await })
+        .ok()?
+        .ok()
 }
 
 /// A connection of the pool.
@@ -294,7 +292,7 @@ impl Connection {
     ) -> rusqlite::Result<T> {
         let mut statement = self.sqlite.prepare_cached(sql)?;
         if !statement.readonly() && self.turn.is_none() {
-            self.turn = Some(wait_for_turn(&self.writer).ok_or_else(busy)?);
+            self.turn = Some(wait_for_turn(&Handle::current(), &self.writer).ok_or_else(busy)?);
         }
         let result = work(&mut statement);
         drop(statement);

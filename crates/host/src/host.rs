@@ -19,7 +19,7 @@ use crate::http::{App, Handler};
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::networks::BlockedNetworks;
-use crate::outbound_http::Clients;
+use crate::outbound_http::{Network, network};
 use crate::relay::{Kind, Relay};
 use crate::routes::Router;
 use crate::variables::{Given, Variables};
@@ -60,11 +60,11 @@ pub struct Shared {
     pub key_value: Option<Arc<Database>>,
     /// Connections to Redis.
     pub redis: redis::Connections,
-    /// HTTP clients.
-    pub clients: Clients,
-    /// The application's own address, once it listens.
-    pub address: OnceLock<SocketAddr>,
-    /// The application, for calls from one component to another.
+    /// The client of outbound HTTP.
+    pub network: Network,
+    /// The application's own address.
+    pub address: SocketAddr,
+    /// The application, for calls from its components to it and to each other.
     pub app: OnceLock<Weak<App>>,
 }
 
@@ -95,7 +95,9 @@ impl Host {
         let given = Given::collect(&settings.variables, std::env::vars(), &manifest.folder);
         let mut variables =
             Variables::resolve(&manifest, &given).map_err(|e| anyhow!("{file}: {e}"))?;
-        let development = variables.get("environment") != Some("production");
+        let development = variables
+            .get("environment")
+            .is_none_or(|environment| environment == "development");
 
         // The addresses first, for a taken port is the likeliest mistake.
         let app_listener = bind(settings.app_listen).await?;
@@ -174,8 +176,8 @@ impl Host {
             slots: Arc::new(Semaphore::new(settings.limits.instances as usize)),
             key_value: key_value.clone(),
             redis: redis::Connections::new(blocked.clone(), Some(redis_url.clone())),
-            clients: Clients::new(blocked),
-            address: OnceLock::from(app_address),
+            network: network(blocked),
+            address: app_address,
             app: OnceLock::new(),
         });
 
@@ -271,6 +273,14 @@ impl Host {
         }
     }
 
+    /// Resolves when no instance runs. It takes no permit, for an instance that finishes its work may
+    /// need another one.
+    async fn finished(&self) {
+        while self.shared.slots.available_permits() < self.shared.limits.instances as usize {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Drains the relay, lets requests and instances finish, and closes the databases.
     pub async fn stop(mut self) -> Result<()> {
         let drained = match self.relay.take() {
@@ -281,8 +291,7 @@ impl Host {
         while let Some(ended) = self.tasks.join_next().await {
             ended.context("a part of the host had failed")?;
         }
-        let all = self.shared.slots.acquire_many(self.shared.limits.instances);
-        if tokio::time::timeout(FINISH, all).await.is_err() {
+        if tokio::time::timeout(FINISH, self.finished()).await.is_err() {
             tracing::warn!("instances still ran after {FINISH:?} and were stopped");
         }
         let databases = std::mem::take(&mut self.databases);

@@ -102,11 +102,12 @@ impl App {
         });
     }
 
-    async fn answer(
-        &self,
-        request: Request<hyper::body::Incoming>,
-        client: SocketAddr,
-    ) -> Response<WasiBody> {
+    /// Routes a request to its component and runs that.
+    pub async fn answer<B>(&self, mut request: Request<B>, client: SocketAddr) -> Response<WasiBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
         let path = request.uri().path();
         if let Some(well_known) = path.strip_prefix(WELL_KNOWN) {
             return match well_known {
@@ -120,7 +121,6 @@ impl App {
         let Some(handler) = self.handlers.get(found.component) else {
             return plain(StatusCode::NOT_FOUND, "");
         };
-        let mut request = request;
         let headers = spin_headers(request.uri(), request.headers(), &found, client);
         request.headers_mut().remove(header::CONNECTION);
         request.headers_mut().extend(headers);

@@ -393,12 +393,11 @@ impl Manifest {
                     address = Some(settings.address);
                 }
                 "http" => {
-                    if let Some(base) = table.get("base") {
-                        if base.as_str() != Some("/") {
-                            return Err(format!(
-                                "{key}.base: a base path is not supported by Spin any more"
-                            ));
-                        }
+                    if table
+                        .get("base")
+                        .is_some_and(|base| base.as_str() != Some("/"))
+                    {
+                        return Err(format!("{key}.base: Spin supports no base path any more"));
                     }
                 }
                 _ => {}

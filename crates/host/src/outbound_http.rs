@@ -1,13 +1,13 @@
 //! Outbound HTTP for guests: `wasi:http/outgoing-handler`.
 //!
-//! A request goes to one of three places: this application's own listener (`self.alt`, or no host),
+//! A request goes to one of three places: this application itself (`self.alt`, or no host),
 //! another component in this process (`<component>.spin.internal`), or the network. Each only
 //! if `allowed_outbound_hosts` names it. Connections to the network are pooled for all guests.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, WasiHtt
 
 use crate::allowed_hosts::{SELF_HOST, SERVICE_CHAINING_SUFFIX};
 use crate::guest::{Guest, Program};
+use crate::http::App;
 use crate::networks::BlockedNetworks;
 
 /// How long connecting may take, whatever a guest says.
@@ -75,28 +76,16 @@ fn has_no_host(authority: Option<&str>) -> bool {
     authority.is_none_or(|authority| authority.is_empty() || authority.starts_with(':'))
 }
 
-/// The clients that all guests share.
-#[derive(Debug)]
-pub struct Clients {
-    network: Client<Connector, WasiBody>,
-    this_app: Client<Connector, WasiBody>,
-}
+/// The client that all guests share.
+pub type Network = Client<Connector, WasiBody>;
 
-impl Clients {
-    /// Clients that reach no address in `blocked`, but for this application's own.
-    pub fn new(blocked: BlockedNetworks) -> Self {
-        let client = |blocked| {
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(16)
-                .build(Connector::new(blocked))
-        };
-        Self {
-            network: client(blocked),
-            this_app: client(BlockedNetworks::default()),
-        }
-    }
+/// A client that reaches no address in `blocked`.
+pub fn network(blocked: BlockedNetworks) -> Network {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(16)
+        .build(Connector::new(blocked))
 }
 
 /// The hooks of one instance.
@@ -157,26 +146,16 @@ async fn send(
             if !program.hosts.allows_self() {
                 return Err(denied("this application"));
             }
-            let address = program
-                .shared
-                .address
-                .get()
-                .copied()
-                .ok_or(Error::DestinationUnavailable)?;
+            let address = program.shared.address;
             address_to(&mut request, address)?;
-            let client = program.shared.clients.this_app.clone();
-            Box::pin(async move { through(&client, request).await })
+            let app = this_app(program)?;
+            Box::pin(async move { Ok(app.answer(request, address).await) })
         } else if let Some(component) = host.strip_suffix(SERVICE_CHAINING_SUFFIX) {
             if !program.hosts.allows_chaining(component) {
                 return Err(denied(&host));
             }
             let component = component.to_owned();
-            let app = program
-                .shared
-                .app
-                .get()
-                .and_then(std::sync::Weak::upgrade)
-                .ok_or(Error::DestinationUnavailable)?;
+            let app = this_app(program)?;
             request.headers_mut().remove(header::HOST);
             Box::pin(async move {
                 app.chain(&component, request)
@@ -187,7 +166,7 @@ async fn send(
             if !program.hosts.allows(&scheme, &host, uri.port_u16()) {
                 return Err(denied(&format!("{scheme}://{host}")));
             }
-            let client = program.shared.clients.network.clone();
+            let client = program.shared.network.clone();
             Box::pin(async move { through(&client, request).await })
         };
     let response = tokio::time::timeout(connect.saturating_add(first), answer)
@@ -203,7 +182,18 @@ async fn send(
     }))
 }
 
-/// Points a request at this application's listener.
+/// The application as a server. A call to it stays in this process, and so is answered also while
+/// the host stops and its instances finish their work.
+fn this_app(program: &Program) -> Result<Arc<App>, Error> {
+    program
+        .shared
+        .app
+        .get()
+        .and_then(Weak::upgrade)
+        .ok_or(Error::DestinationUnavailable)
+}
+
+/// Gives a request the application's own address.
 fn address_to(request: &mut Request<WasiBody>, address: SocketAddr) -> Result<(), Error> {
     let authority: Authority = address
         .to_string()
@@ -220,7 +210,7 @@ fn address_to(request: &mut Request<WasiBody>, address: SocketAddr) -> Result<()
 }
 
 async fn through(
-    client: &Client<Connector, WasiBody>,
+    client: &Network,
     request: Request<WasiBody>,
 ) -> Result<Response<WasiBody>, Error> {
     let response = client.request(request).await.map_err(|error| {
@@ -243,15 +233,20 @@ async fn through(
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
-enum ConnectFailure {
+pub enum ConnectFailure {
+    /// The name doesn't resolve.
     #[error("the name doesn't resolve: {0}")]
     Name(std::io::Error),
+    /// Every address of the name is in a blocked network.
     #[error("every address of the name is in a blocked network")]
     Blocked,
+    /// No address answered in time.
     #[error("no answer in {CONNECT:?}")]
     Timeout,
+    /// No address took the connection.
     #[error("refused: {0}")]
     Refused(std::io::Error),
+    /// TLS could not be agreed on.
     #[error("TLS: {0}")]
     Tls(std::io::Error),
 }
@@ -274,7 +269,7 @@ impl From<&ConnectFailure> for Error {
 
 /// Makes connections: resolves, leaves out blocked addresses, connects, and starts TLS for https.
 #[derive(Clone, Debug)]
-struct Connector {
+pub struct Connector {
     blocked: Arc<BlockedNetworks>,
     tls: Arc<ClientConfig>,
 }
@@ -353,7 +348,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection, with or without TLS.
-struct Stream(Box<dyn Io>);
+pub struct Stream(Box<dyn Io>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError};
 use wasmtime::component::Resource;
 
 use crate::bindings::redis as wit;
@@ -102,9 +102,6 @@ fn broken(error: &RedisError) -> bool {
 fn error(error: RedisError) -> wit::Error {
     match error.kind() {
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => wit::Error::TypeError,
-        ErrorKind::Server(ServerErrorKind::ResponseError) if error.code() == Some("WRONGTYPE") => {
-            wit::Error::TypeError
-        }
         _ => wit::Error::Other(error.to_string()),
     }
 }

@@ -229,6 +229,7 @@ async fn run_command(
         .env("RELAY_INTERNAL_TOKEN", &settings.internal_token)
         .stdout(GuestOutput::watched("relay", "ready http://", ready))
         .inherit_stderr()
+        .allow_tcp(true)
         .inherit_network()
         .allow_ip_name_lookup(true)
         .build();

@@ -160,11 +160,7 @@ fn query(
     parameters: Vec<wit::Value>,
 ) -> rusqlite::Result<wit::QueryResult> {
     connection.statement(sql, |statement| {
-        let columns: Vec<String> = statement
-            .column_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut found =
             statement.query(rusqlite::params_from_iter(parameters.iter().map(Parameter)))?;
         let mut rows = Vec::new();

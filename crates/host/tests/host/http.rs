@@ -1,0 +1,256 @@
+//! Routing, headers, traps, files, variables: what a request meets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{PATIENCE, TestHost, manifest, request};
+
+const STORES: &str = "key_value_stores = [\"default\"]\nallowed_outbound_hosts = [\"http://self\"]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_told_of_its_route() {
+    let more = format!(
+        "[[trigger.http]]\nroute = \"/user/:user_id/...\"\ncomponent = \"user\"\n[component.user]\nsource = \"{}\"",
+        crate::support::guests().display()
+    );
+    let host = TestHost::with(&manifest("", &more), |_| {}).await;
+    let text = host.get("/g/echo/a%20b?x=1&y").await.ok();
+    for line in [
+        "method: GET",
+        "spin-path-info: /echo/a%20b",
+        "spin-full-url: http://app.test/g/echo/a%20b?x=1&y",
+        "spin-matched-route: /g/...",
+        "spin-component-route: /g",
+        "spin-raw-component-route: /g/...",
+        "spin-base-path: /",
+        "body: 0 bytes",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+    }
+    assert!(text.contains("spin-client-addr: 127.0.0.1:"), "{text}");
+    let text = host.post("/user/ann/echo", vec![0; 100_000]).await.ok();
+    for line in [
+        "method: POST",
+        "spin-path-match-user_id: ann",
+        "body: 100000 bytes",
+        "spin-path-info: /echo",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+    }
+    assert_eq!(host.get("/g/bytes/1000000").await.body.len(), 1_000_000);
+    for nowhere in ["/", "/gg", "/user"] {
+        assert_eq!(host.get(nowhere).await.status, 404, "{nowhere}");
+    }
+    assert_eq!(host.get("/.well-known/spin/health").await.ok(), "OK");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_is_a_500_and_harms_nobody() {
+    let host = TestHost::start("").await;
+    for _ in 0..3 {
+        let (trapped, fine) = tokio::join!(host.get("/g/trap"), host.get("/g/sleep/100"));
+        assert_eq!(
+            (trapped.status, trapped.text().as_str()),
+            (500, "internal server error")
+        );
+        assert_eq!(fine.ok(), "slept");
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept_alive() {
+    let host = TestHost::start("").await;
+    let mut stream = TcpStream::connect(host.address).await.unwrap();
+    for _ in 0..3 {
+        stream
+            .write_all(b"GET /g/bytes/3 HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"0\r\n\r\n") {
+            let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut answer))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_ne!(read, 0, "closed after {}", String::from_utf8_lossy(&answer));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_goes_on_after_its_answer_and_when_the_client_hung_up() {
+    let host = TestHost::start(STORES).await;
+    let began = std::time::Instant::now();
+    assert_eq!(host.post("/g/later", "answered").await.ok(), "accepted");
+    let answered = began.elapsed();
+    host.wait_for_key("answered", |value| value == "done").await;
+    assert!(
+        began.elapsed() > answered + Duration::from_millis(50),
+        "the work came before the answer"
+    );
+
+    let mut stream = TcpStream::connect(host.address).await.unwrap();
+    stream
+        .write_all(b"POST /g/later HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nhung-up")
+        .await
+        .unwrap();
+    // Until the head of the answer: then the instance has the whole request.
+    let mut head = [0; 12];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut head))
+        .await
+        .unwrap()
+        .unwrap();
+    drop(stream);
+    host.wait_for_key("hung-up", |value| value == "done").await;
+
+    // A stop waits for it as well.
+    assert_eq!(host.post("/g/later", "at-stop").await.ok(), "accepted");
+    let folder = host.stop().await;
+    let database =
+        rusqlite::Connection::open(folder.path().join("state/sqlite_key_value.db")).unwrap();
+    let found: Vec<u8> = database
+        .query_row(
+            "SELECT value FROM spin_key_value WHERE key = 'at-stop'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(found, b"done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_is_finished_at_a_stop() {
+    let host = TestHost::start("").await;
+    let address = host.address;
+    let slow = tokio::spawn(async move { request(address, "GET", "/g/sleep/500", b"").await });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    host.stop().await;
+    assert_eq!(slow.await.unwrap().ok(), "slept");
+    assert!(TcpStream::connect(address).await.is_err(), "still listens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_route_is_reached_by_chaining_only() {
+    let more = format!(
+        "[[trigger.http]]\nroute = {{ private = true }}\ncomponent = \"inner\"\n[component.inner]\nsource = \"{}\"",
+        crate::support::guests().display()
+    );
+    let allowed = manifest(
+        "allowed_outbound_hosts = [\"http://inner.spin.internal\"]",
+        &more,
+    );
+    let host = TestHost::with(&allowed, |_| {}).await;
+    assert_eq!(host.get("/inner").await.status, 404);
+    let text = host
+        .get("/g/get/http:/inner.spin.internal/echo/x")
+        .await
+        .ok();
+    assert!(
+        text.starts_with("200 ") && text.contains("spin-path-info: /echo/x"),
+        "{text}"
+    );
+    assert!(
+        host.get("/g/get/http:/nobody.spin.internal/")
+            .await
+            .error()
+            .contains("HttpRequestDenied")
+    );
+    host.stop().await;
+
+    let denied = manifest("allowed_outbound_hosts = [\"*://*:*\"]", &more);
+    let host = TestHost::with(&denied, |_| {}).await;
+    let error = host
+        .get("/g/get/http:/inner.spin.internal/echo")
+        .await
+        .error();
+    assert!(error.contains("HttpRequestDenied"), "{error}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_and_environment_are_the_component_s_own() {
+    let extra = "variables = { hello = \"{{ greeting }}, {{ environment }}\" }\nenvironment = { A = \"1\", B = \"2\" }";
+    let host = TestHost::with(&manifest(extra, ""), |settings| {
+        settings.variables = vec![("greeting".into(), "hi".into())];
+    })
+    .await;
+    assert_eq!(host.get("/g/variable/hello").await.ok(), "hi, development");
+    // An application variable isn't a component's.
+    assert!(
+        host.get("/g/variable/greeting")
+            .await
+            .error()
+            .to_lowercase()
+            .contains("undefined")
+    );
+    assert!(
+        host.get("/g/variable/No-Name")
+            .await
+            .error()
+            .to_lowercase()
+            .contains("invalid")
+    );
+    assert_eq!(host.get("/g/env").await.ok(), "A=1\nB=2");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_token_is_made_up_in_development_only() {
+    let extra = "variables = { token = \"{{ internal_token }}\" }";
+    let token = async |variables: &[(&str, &str)]| {
+        let host = TestHost::with(&manifest(extra, ""), |settings| {
+            settings.variables = variables
+                .iter()
+                .map(|(n, v)| ((*n).into(), (*v).into()))
+                .collect();
+        })
+        .await;
+        let token = host.get("/g/variable/token").await.ok();
+        host.stop().await;
+        token
+    };
+    let (one, other) = (token(&[]).await, token(&[]).await);
+    assert!(one.len() >= 32 && one != other);
+    assert_eq!(token(&[("internal_token", "given")]).await, "given");
+    assert_eq!(token(&[("environment", "production")]).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_read_only_and_nothing_else_is_seen() {
+    let extra = "files = [{ source = \"web\", destination = \"/static\" }]";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("web/js")).unwrap();
+    std::fs::write(folder.path().join("web/js/a.js"), "let a").unwrap();
+    std::fs::write(folder.path().join("secret"), "no").unwrap();
+    let settings = crate::support::settings(folder.path(), &manifest(extra, ""), |_| {});
+    let host = loro_host::Host::start(settings).await.unwrap();
+    let get = async |path: &str| request(host.app_address(), "GET", path, b"").await;
+    assert_eq!(get("/g/file/static/js/a.js").await.ok(), "let a");
+    for hidden in [
+        "/g/file/static/../secret",
+        "/g/file/etc/passwd",
+        "/g/file/secret",
+        "/g/file/static/missing",
+    ] {
+        assert_eq!(get(hidden).await.status, 502, "{hidden}");
+    }
+    let write = request(
+        host.app_address(),
+        "POST",
+        "/g/write/static/js/a.js",
+        b"changed",
+    )
+    .await;
+    assert_eq!(write.status, 502, "{write:?}");
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("web/js/a.js")).unwrap(),
+        "let a"
+    );
+    host.stop().await.unwrap();
+}

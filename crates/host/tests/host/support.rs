@@ -1,0 +1,247 @@
+//! A host for one test, and a client for it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use loro_host::limits::Limits;
+use loro_host::relay::Kind;
+use loro_host::{Host, Settings};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// Longest that anything in a test may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository's folder.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Builds a package for Wasm, if it isn't up to date, and answers its file's path.
+pub(crate) fn wasm(package: &str) -> PathBuf {
+    let build = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--target",
+            "wasm32-wasip2",
+            "--profile",
+            "wasm",
+            "--package",
+            package,
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        build.status.success(),
+        "{}",
+        String::from_utf8_lossy(&build.stderr)
+    );
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target
+        .join("wasm32-wasip2/wasm")
+        .join(format!("{}.wasm", package.replace('-', "_")))
+}
+
+/// The tests' component.
+pub(crate) fn guests() -> &'static Path {
+    static GUESTS: OnceLock<PathBuf> = OnceLock::new();
+    GUESTS.get_or_init(|| wasm("host-guests"))
+}
+
+/// The head of every manifest here, and component `g` at `/g/...`; `extra` lines go into the component.
+pub(crate) fn manifest(extra: &str, more: &str) -> String {
+    let source = guests().display();
+    format!(
+        r#"
+spin_manifest_version = 2
+[application]
+name = "test"
+[application.trigger.redis]
+address = "{{{{ redis_url }}}}"
+[variables]
+redis_url = {{ default = "redis://127.0.0.1:1" }}
+environment = {{ default = "development" }}
+internal_token = {{ default = "", secret = true }}
+greeting = {{ default = "hello" }}
+upstream = {{ default = "" }}
+[[trigger.http]]
+route = "/g/..."
+component = "g"
+[component.g]
+source = "{source}"
+{extra}
+{more}
+"#
+    )
+}
+
+/// A host in this process with a folder of its own.
+pub(crate) struct TestHost {
+    host: Option<Host>,
+    /// The folder of its manifest; the state is in `state` below it.
+    pub(crate) folder: TempDir,
+    /// The application's address.
+    pub(crate) address: SocketAddr,
+}
+
+impl TestHost {
+    /// Starts component `g` with `extra` lines.
+    pub(crate) async fn start(extra: &str) -> Self {
+        Self::with(&manifest(extra, ""), |_| {}).await
+    }
+
+    /// Starts a manifest with settings changed by `change`.
+    pub(crate) async fn with(manifest: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), manifest, change);
+        let host = Host::start(settings).await.unwrap();
+        let address = host.app_address();
+        Self {
+            host: Some(host),
+            folder,
+            address,
+        }
+    }
+
+    /// The public address.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.host.as_ref().unwrap().address()
+    }
+
+    /// Stops it and hands back its folder.
+    pub(crate) async fn stop(mut self) -> TempDir {
+        tokio::time::timeout(PATIENCE, self.host.take().unwrap().stop())
+            .await
+            .unwrap()
+            .unwrap();
+        self.folder
+    }
+
+    /// `GET`s a path.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        request(self.address, "GET", path, b"").await
+    }
+
+    /// `POST`s a body to a path.
+    pub(crate) async fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        request(self.address, "POST", path, body.as_ref()).await
+    }
+
+    /// Waits until a key of the default store has a value for which `enough` holds.
+    pub(crate) async fn wait_for_key(&self, key: &str, enough: impl Fn(&str) -> bool) -> String {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get(&format!("/g/kv/default/get/{key}")).await;
+            if reply.status == 200 && enough(&reply.text()) {
+                return reply.text();
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{key} never came: {reply:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Settings for a test: every port picked by the system, state and manifest in `folder`.
+pub(crate) fn settings(
+    folder: &Path,
+    manifest: &str,
+    change: impl FnOnce(&mut Settings),
+) -> Settings {
+    let path = folder.join("spin.toml");
+    std::fs::write(&path, manifest).unwrap();
+    let state_dir = folder.join("state");
+    share_cache(&state_dir);
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut settings = Settings {
+        manifest: path,
+        listen: any,
+        app_listen: any,
+        state_dir,
+        redis: None,
+        relay: Kind::None,
+        relay_wasm: PathBuf::new(),
+        runtime_config: None,
+        variables: Vec::new(),
+        limits: Limits {
+            instances: 32,
+            ..Limits::default()
+        },
+    };
+    change(&mut settings);
+    settings
+}
+
+/// Compiled code is the same for all tests.
+pub(crate) fn share_cache(state: &Path) {
+    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-cache");
+    std::fs::create_dir_all(&shared).unwrap();
+    std::fs::create_dir_all(state).unwrap();
+    std::os::unix::fs::symlink(shared, state.join("cache")).unwrap();
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The text of an answer that must be 200.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.text()
+    }
+
+    /// The text of an answer that must be the guest's own error.
+    pub(crate) fn error(self) -> String {
+        assert_eq!(self.status, 502, "{self:?}");
+        self.text()
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Reply {
+    let work = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "app.test")
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .unwrap();
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        connection.abort();
+        Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        }
+    };
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .expect("no answer in time")
+}
