@@ -84,6 +84,31 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// The CPU time that everything on this machine has used, since it was started.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn all_cpu_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let ticks = all_cpu_ticks(&stat).context("/proc/stat")?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// What the line `cpu` of `/proc/stat` counts: user, nice, system, (not idle, not iowait), irq,
+/// softirq, steal.
+fn all_cpu_ticks(stat: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line
+        .split_ascii_whitespace()
+        .take(8)
+        .map(|field| field.parse().ok())
+        .collect::<Option<_>>()?;
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some(ticks.iter().sum::<u64>() - idle)
+}
+
 /// The memory of a process that is in RAM (`VmRSS`), in KiB.
 ///
 /// # Errors
@@ -108,6 +133,13 @@ mod tests {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 7 7 20 0 3 0 100 1 2";
         assert_eq!(cpu_ticks(stat), Some(300));
         assert_eq!(cpu_ticks("42 (a) S 1"), None);
+    }
+
+    #[test]
+    fn all_cpu_ticks_without_idling() {
+        let stat = "cpu  10 20 30 4000 500 6 7 8 90 90\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(all_cpu_ticks(stat), Some(10 + 20 + 30 + 6 + 7 + 8));
+        assert_eq!(all_cpu_ticks("cpu0 1 1\n"), None);
     }
 
     #[test]

@@ -123,5 +123,5 @@ theirs: loro-websocket-server 0.1 with its defaults: in memory, nothing is on di
 update on disk before anybody sees it. Where a measure names something else after the semicolon or
 the bar, that stands in the column \"theirs\".
 Each value of a load scenario is the median of its repetitions, the two servers taking turns. The
-generator shares the cores with the server: where the cores busy are near all of them, a latency
-is the machine's as much as the server's.";
+generator shares the cores with the server: where the cores busy are near all of them, or many are
+busy with something else, a latency is the machine's as much as the server's.";

@@ -81,6 +81,8 @@ struct Run {
     outcome: Outcome,
     server_cpu: f64,
     generator_cpu: f64,
+    /// What neither of the two has used: other programs, and the kernel for nobody in particular.
+    other_cpu: f64,
 }
 
 pub(super) async fn run(bench: &Bench, case: &Case) -> Result<Vec<Row>> {
@@ -124,11 +126,17 @@ async fn once(bench: &Bench, case: &Case, side: Side, plan: &Plan) -> Result<Run
     let server = side.start(bench, case.name)?;
     let server_before = server.cpu_seconds()?;
     let generator_before = machine::cpu_time(std::process::id())?;
+    let all_before = machine::all_cpu_time()?;
     let outcome = load::run(side.dialect(), server.address, plan).await?;
+    let server_cpu = server.cpu_seconds()? - server_before;
+    let generator = machine::cpu_time(std::process::id())?.saturating_sub(generator_before);
+    let generator_cpu = generator.as_secs_f64();
+    let all = machine::all_cpu_time()?.saturating_sub(all_before);
     let run = Run {
         outcome,
-        server_cpu: server.cpu_seconds()? - server_before,
-        generator_cpu: (machine::cpu_time(std::process::id())? - generator_before).as_secs_f64(),
+        server_cpu,
+        generator_cpu,
+        other_cpu: (all.as_secs_f64() - server_cpu - generator_cpu).max(0.0),
     };
     server.kill()?;
     Ok(run)
@@ -143,13 +151,17 @@ impl Run {
     }
 
     fn cores_busy(&self) -> f64 {
-        (self.server_cpu + self.generator_cpu) / self.outcome.seconds
+        (self.server_cpu + self.generator_cpu + self.other_cpu) / self.outcome.seconds
+    }
+
+    fn cores_busy_elsewhere(&self) -> f64 {
+        self.other_cpu / self.outcome.seconds
     }
 
     fn summary(&self) -> String {
         let outcome = &self.outcome;
         let mut text = format!(
-            "p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms, {}/{} delivered in {:.1} s, CPU {:.1} s + generator {:.1} s",
+            "p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms, {}/{} delivered in {:.1} s, CPU {:.1} s + generator {:.1} s + others {:.1} s",
             self.percentile(50.0),
             self.percentile(99.0),
             outcome.latencies.max().unwrap_or(f64::NAN),
@@ -158,6 +170,7 @@ impl Run {
             outcome.seconds,
             self.server_cpu,
             self.generator_cpu,
+            self.other_cpu,
         );
         if outcome.unknown > 0 {
             text += &format!(", {} unknown frames", outcome.unknown);
@@ -206,6 +219,10 @@ fn rows(case: &Case, runs: &Pair<Vec<Run>>) -> Vec<Row> {
         row(
             &format!("cores busy, of {}", machine::cores()),
             &Run::cores_busy,
+        ),
+        row(
+            "of these busy with something else",
+            &Run::cores_busy_elsewhere,
         ),
     ]
 }

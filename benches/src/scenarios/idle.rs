@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 
 use super::{Bench, Side};
 use crate::client::JoinOptions;
+use crate::http::Http;
 use crate::load::{CONNECT_AT_ONCE, join_patiently};
 use crate::machine;
 use crate::servers::Server;
@@ -81,6 +82,17 @@ async fn memory_each(side: Side, server: &Server, count: usize) -> Result<f64> {
         .collect::<Result<Vec<_>>>()
         .context("connect them all")?;
     let after = settled_memory(server).await?;
+    if side == Side::Ours {
+        // A connection that was dropped costs nothing, and proves nothing.
+        let open = Http::connect(address)
+            .await?
+            .metric("relay_connections")
+            .await?;
+        ensure!(
+            open == (count + 1) as f64,
+            "only {open} are still connected"
+        );
+    }
     drop(sockets);
     Ok(after.saturating_sub(before) as f64 / count as f64)
 }
