@@ -340,5 +340,4 @@ fn answer(hub: &Hub, outbox: &Arc<Outbox>, channels: &mut Vec<Bytes>, command: &
 }
 
 #[cfg(test)]
-#[path = "broker_tests.rs"]
 mod tests;

@@ -8,18 +8,27 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// Sends logs to stderr; `RUST_LOG` chooses, else info for ours and warnings for others.
 pub fn start() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,loro_host=info,relay=info,guest=info"));
+    let chosen = std::env::var("RUST_LOG").ok();
+    let filter = chosen.and_then(|chosen| chosen.parse().ok()).unwrap_or_else(|| {
+        Targets::new()
+            .with_default(Level::WARN)
+            .with_targets(["loro_host", "relay", "guest"].map(|name| (name, Level::INFO)))
+    });
     let result = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .finish()
+        .with(filter)
         .try_init();
     if result.is_err() {
         tracing::debug!("logs were set up already");

@@ -4,10 +4,14 @@
 //! from a URL, a trigger of another type) is refused with a sentence that says so, never ignored.
 //! Every error is one line: the file, the key, what is wrong.
 
+mod file;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use file::{CronConfig, File, HttpConfig, RawComponent, RedisConfig, RedisSettings, Trigger};
 
 use crate::allowed_hosts::AllowedHosts;
 use crate::routes::Route;
@@ -120,134 +124,6 @@ pub struct CronTrigger {
     pub component: String,
     /// When it fires, UTC; the expression has seconds first.
     pub schedule: cron::Schedule,
-}
-
-// What the file may say, field for field; a field that Spin knows and this host has no use for is
-// named here so that it isn't taken for a mistake.
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    spin_manifest_version: toml::Value,
-    application: Application,
-    #[serde(default)]
-    variables: BTreeMap<String, Variable>,
-    trigger: BTreeMap<String, Vec<Trigger>>,
-    #[serde(default)]
-    component: BTreeMap<String, RawComponent>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Application {
-    name: String,
-    #[serde(default, rename = "version")]
-    _version: String,
-    #[serde(default, rename = "description")]
-    _description: String,
-    #[serde(default, rename = "authors")]
-    _authors: Vec<String>,
-    #[serde(default, rename = "targets")]
-    _targets: Vec<toml::Value>,
-    #[serde(default)]
-    trigger: BTreeMap<String, toml::Table>,
-    #[serde(default, rename = "tool")]
-    _tool: BTreeMap<String, toml::Table>,
-}
-
-#[derive(Deserialize)]
-struct Trigger {
-    #[serde(default)]
-    id: String,
-    component: Option<toml::Value>,
-    #[serde(default)]
-    components: toml::Table,
-    #[serde(default)]
-    dependencies: toml::Table,
-    #[serde(flatten)]
-    config: toml::Table,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawComponent {
-    source: toml::Value,
-    #[serde(default, rename = "description")]
-    _description: String,
-    #[serde(default)]
-    variables: BTreeMap<String, String>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    #[serde(default)]
-    files: Vec<toml::Value>,
-    #[serde(default)]
-    exclude_files: Vec<String>,
-    #[serde(default)]
-    allowed_http_hosts: Vec<String>,
-    #[serde(default)]
-    allowed_outbound_hosts: Vec<String>,
-    #[serde(default)]
-    key_value_stores: Vec<String>,
-    #[serde(default)]
-    sqlite_databases: Vec<String>,
-    #[serde(default)]
-    ai_models: Vec<String>,
-    #[serde(default, rename = "targets")]
-    _targets: Option<Vec<toml::Value>>,
-    #[serde(default, rename = "build")]
-    _build: Option<Build>,
-    #[serde(default, rename = "tool")]
-    _tool: BTreeMap<String, toml::Table>,
-    #[serde(default, rename = "dependencies_inherit_configuration")]
-    _dependencies_inherit_configuration: Option<bool>,
-    #[serde(default)]
-    dependencies: toml::Table,
-    #[serde(default, rename = "profile")]
-    _profile: BTreeMap<String, toml::Table>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Build {
-    #[serde(rename = "command")]
-    _command: toml::Value,
-    #[serde(default, rename = "workdir")]
-    _workdir: Option<String>,
-    #[serde(default, rename = "watch")]
-    _watch: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HttpConfig {
-    route: toml::Value,
-    #[serde(default)]
-    executor: Option<Executor>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Executor {
-    r#type: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RedisConfig {
-    channel: String,
-    address: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RedisSettings {
-    address: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CronConfig {
-    cron_expression: String,
 }
 
 /// The rules of an id: words of one case, with `delimiter` between them.
@@ -392,13 +268,12 @@ impl Manifest {
                         typed(table).map_err(|e| format!("{key}: {e}"))?;
                     address = Some(settings.address);
                 }
-                "http" => {
+                "http"
                     if table
                         .get("base")
-                        .is_some_and(|base| base.as_str() != Some("/"))
-                    {
-                        return Err(format!("{key}.base: Spin supports no base path any more"));
-                    }
+                        .is_some_and(|base| base.as_str() != Some("/")) =>
+                {
+                    return Err(format!("{key}.base: Spin supports no base path any more"));
                 }
                 _ => {}
             }
@@ -591,5 +466,4 @@ fn route(value: &toml::Value) -> Result<Option<Route>, String> {
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

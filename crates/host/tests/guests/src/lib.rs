@@ -42,9 +42,7 @@ async fn http(request: IncomingRequest, out: ResponseOutparam) {
         Err(error) => (502, format!("{error:#}").into_bytes()),
     };
     let headers = Headers::new();
-    headers
-        .append(&"content-type".to_owned(), &b"text/plain".to_vec())
-        .ok();
+    headers.append("content-type", b"text/plain".as_ref()).ok();
     let response = OutgoingResponse::new(headers);
     response.set_status_code(status).ok();
     out.set_with_body(response, text).await.ok();
@@ -158,7 +156,7 @@ async fn answer(
             let connection =
                 spin_sdk::redis::Connection::open(&address).map_err(|e| anyhow!("{e:?}"))?;
             connection
-                .publish(channel, &body.to_vec())
+                .publish(channel, body)
                 .map_err(|e| anyhow!("{e:?}"))?;
             b"published".to_vec()
         }
@@ -176,7 +174,7 @@ async fn answer(
 fn redis_commands(address: &str) -> Result<String, spin_sdk::redis::Error> {
     use spin_sdk::redis::{Connection, RedisParameter};
     let redis = Connection::open(address)?;
-    redis.set("k", &b"v".to_vec())?;
+    redis.set("k", b"v".as_ref())?;
     let got = redis.get("k")?;
     let missing = redis.get("missing")?;
     let counted = (redis.incr("n")?, redis.incr("n")?);
