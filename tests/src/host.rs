@@ -35,6 +35,7 @@ impl Kind {
 #[derive(Clone)]
 pub struct Setup {
     relay: Kind,
+    relay_wasm: PathBuf,
     manifest: PathBuf,
     listen: String,
     app_listen: String,
@@ -50,6 +51,7 @@ impl Setup {
         std::os::unix::fs::symlink(compiled(), state.path().join("cache")).unwrap();
         Self {
             relay,
+            relay_wasm: built("target/wasm32-wasip2/wasm/relay.wasm"),
             manifest: root().join("spin.toml"),
             listen: "127.0.0.1:0".into(),
             app_listen: "127.0.0.1:0".into(),
@@ -62,6 +64,12 @@ impl Setup {
     /// With this manifest instead of the repository's.
     pub fn manifest(mut self, path: &Path) -> Self {
         self.manifest = path.to_owned();
+        self
+    }
+
+    /// With this build of the relay.
+    pub fn relay_wasm(mut self, path: &Path) -> Self {
+        self.relay_wasm = path.to_owned();
         self
     }
 
@@ -111,7 +119,7 @@ impl Setup {
             .arg("--state-dir")
             .arg(self.state.path())
             .arg("--relay-wasm")
-            .arg(built("target/wasm32-wasip2/wasm/relay.wasm"))
+            .arg(&self.relay_wasm)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Process::spawn(

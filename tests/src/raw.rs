@@ -288,6 +288,18 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.reader.abort();
+        if std::thread::panicking() {
+            let heard = self.heard();
+            let last = heard
+                .iter()
+                .rev()
+                .find(|heard| !matches!(heard, Heard::Blob(_)));
+            eprintln!(
+                "--- a client had {} blobs, at last {last:?}; {:?}",
+                self.blobs(),
+                self.closed()
+            );
+        }
     }
 }
 

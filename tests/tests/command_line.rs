@@ -91,7 +91,7 @@ async fn a_missing_component_is_said() {
 
 #[tokio::test]
 async fn a_missing_relay_is_said() {
-    let setup = Setup::new(Kind::Wasm).option("--relay-wasm", "no-relay.wasm");
+    let setup = Setup::new(Kind::Wasm).relay_wasm(Path::new("no-relay.wasm"));
     fails(setup, &["no-relay.wasm"]).await;
 }
 
@@ -99,18 +99,18 @@ async fn a_missing_relay_is_said() {
 async fn a_broken_manifest_is_said() {
     let folder = tempfile::tempdir().unwrap();
     for (text, why) in [
-        ("spin_manifest_version = ", "spin.toml"),
+        ("spin_manifest_version = ".to_owned(), "spin.toml"),
         (
-            "spin_manifest_version = 7\n[application]\nname = \"app\"\n",
-            "version",
+            ONE_COMPONENT.replace("version = 2", "version = 7"),
+            "spin_manifest_version",
         ),
         (
-            &ONE_COMPONENT.replace("component = \"sync\"", "component = \"other\""),
+            ONE_COMPONENT.replace("component = \"sync\"", "component = \"other\""),
             "other",
         ),
-        (&ONE_COMPONENT.replace("source", "sauce"), "sauce"),
+        (ONE_COMPONENT.replace("source", "sauce"), "sauce"),
     ] {
-        let path = manifest(folder.path(), text);
+        let path = manifest(folder.path(), &text);
         fails(Setup::new(Kind::None).manifest(&path), &[why]).await;
     }
     let path = folder.path().join("nowhere.toml");

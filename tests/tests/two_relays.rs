@@ -28,6 +28,7 @@ impl World {
             .option("--redis", &redis.url())
             .variable("internal_token", TOKEN)
             .env("RELAY_HEADS_INTERVAL", "1s")
+            .env("RELAY_PEERS_INTERVAL", "1s")
             .start()
             .await;
         let settings = [
