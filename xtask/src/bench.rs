@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::{
     build,
-    steps::{cargo, program, root, run},
+    steps::{program, root, run},
 };
 
 /// The options of `cargo xtask bench`.
@@ -19,8 +19,6 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         build::all()?;
-        let load_generator = cargo(&["build", "--release", "-p", "bench"]);
-        run("building the load generator and the peers", load_generator)?;
         let mut bench = program(&root().join("target/release/bench").to_string_lossy(), &[]);
         bench.args(&self.arguments);
         run("measuring", bench)

@@ -33,10 +33,10 @@ fn wasm(packages: &[&str]) -> Result<()> {
     run("building the Wasm components", build)
 }
 
-/// The local host and the relay beside it.
+/// The local host and the relay beside it, together with the tests' libraries and the bench: in
+/// one build the dependencies are compiled once, and with the same features for all.
 pub(crate) fn host() -> Result<()> {
-    let build = cargo(&["build", "--release", "-p", "loro-host", "-p", "relay"]);
-    run("building the host", build)
+    run("building the host", cargo(&["build", "--release"]))
 }
 
 /// The page: npm packages where they are missing, then the bundle where its sources are newer.

@@ -38,8 +38,7 @@ impl Test {
         machine::debian_packages(PROGRAMS)?;
         build::page()?;
         build::components(&[&["relay"], GUESTS].concat())?;
-        // One build for the servers, the tests and the bench.
-        run("building", cargo(&["build", "--release"]))?;
+        build::host()?;
         if let Some(filter) = self.filter {
             return run("running the tests", cargo(&["test", "--release", &filter]));
         }

@@ -7,7 +7,10 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The WebSocket relay of the Loro sync server.
 #[derive(Debug, Parser)]
@@ -22,13 +25,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,relay=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    start_logs();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,6 +33,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `RUST_LOG` chooses, else ours from info on and others' from warnings on.
+fn start_logs() {
+    let chosen = std::env::var("RUST_LOG").ok();
+    let filter = chosen
+        .and_then(|chosen| chosen.parse().ok())
+        .unwrap_or_else(|| {
+            Targets::new()
+                .with_default(Level::WARN)
+                .with_target("relay", Level::INFO)
+        });
+    tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish()
+        .with(filter)
+        .init();
 }
 
 fn run(cli: Cli) -> Result<()> {
