@@ -82,6 +82,15 @@ impl Problem {
         .with(header::ALLOW, allow)
     }
 
+    pub(crate) fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload-too-large",
+            "Too large",
+            "a body has at most 16 MiB",
+        )
+    }
+
     pub(crate) fn upgrade_required() -> Self {
         Self::new(
             StatusCode::UPGRADE_REQUIRED,

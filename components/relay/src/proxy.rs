@@ -7,10 +7,11 @@ use crate::upstream::UpstreamError;
 use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -61,13 +62,19 @@ pub(crate) async fn forward(
         .then(|| request.uri().path().strip_prefix("/sync/"))
         .flatten()
         .map(str::to_owned);
-    let request = match outgoing(relay, client, request) {
+    // Refused here: an app that answers before it has read everything may not be heard.
+    if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
+        return Problem::too_large().into();
+    }
+    let too_large = Arc::new(AtomicBool::new(false));
+    let request = match outgoing(relay, client, request, too_large.clone()) {
         Ok(request) => request,
         Err(problem) => return problem.into(),
     };
     let answer = timeout(relay.settings.proxy_timeout, relay.upstream.send(request)).await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
+        Ok(Err(_)) if too_large.load(Ordering::Relaxed) => return Problem::too_large().into(),
         Ok(Err(error)) => {
             relay.metrics.proxy_errors_total.add(1);
             match &error {
@@ -108,11 +115,13 @@ fn see_rev(relay: &Arc<Relay>, project: &str, headers: &HeaderMap) {
     }
 }
 
-/// The request as the app gets it.
+/// The request as the app gets it. A body that turns out to be too large breaks off, and sets
+/// `too_large`.
 fn outgoing(
     relay: &Relay,
     client: IpAddr,
     request: Request<Incoming>,
+    too_large: Arc<AtomicBool>,
 ) -> Result<Request<Body>, Problem> {
     let (mut head, body) = request.into_parts();
     // A target in absolute form names its own host (RFC 9112, section 3.2.2).
@@ -137,10 +146,11 @@ fn outgoing(
             head.headers.insert(header::HOST, host);
         }
     }
-    Ok(Request::from_parts(
-        head,
-        body.map_err(Into::into).boxed_unsync(),
-    ))
+    let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
+        too_large.fetch_or(error.is::<LengthLimitError>(), Ordering::Relaxed);
+        error
+    });
+    Ok(Request::from_parts(head, body.boxed_unsync()))
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

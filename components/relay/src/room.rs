@@ -22,6 +22,9 @@ use tokio::sync::watch;
 /// the relay believes that it was set back.
 const SET_BACK_AFTER: u8 = 3;
 
+/// The most updates that follow on a state that was read before; for more it is read again.
+const FEW_UPDATES: u64 = 128;
+
 /// What was stored as one rev, or, fetched from the app, as several.
 #[derive(Debug, Clone)]
 pub(crate) struct Update {
@@ -167,11 +170,13 @@ impl Room {
     }
 
     /// Whether a socket that has everything up to `rev` can be brought up to date from memory, with
-    /// nothing newer known of.
+    /// nothing newer known of and with not more than a few updates, for a client imports a state
+    /// far quicker than what made it.
     pub(crate) fn covers(&self, rev: u64) -> bool {
         let log = self.log();
-        log.head
-            .is_some_and(|head| log.floor <= rev && log.known <= head)
+        log.head.is_some_and(|head| {
+            log.floor <= rev && log.known <= head && head.saturating_sub(rev) <= FEW_UPDATES
+        })
     }
 
     /// Updates were stored: gives them to the sockets, in order, or holds them where one before
