@@ -10,8 +10,7 @@ use http::{Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -66,16 +65,22 @@ pub(crate) async fn forward(
     if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
         return Problem::too_large().into();
     }
-    let too_large = Arc::new(AtomicBool::new(false));
-    let request = match outgoing(relay, client, request, too_large.clone()) {
+    let fault = Arc::new(OnceLock::new());
+    let request = match outgoing(relay, client, request, fault.clone()) {
         Ok(request) => request,
         Err(problem) => return problem.into(),
     };
     let answer = timeout(relay.settings.proxy_timeout, relay.upstream.send(request)).await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) if too_large.load(Ordering::Relaxed) => return Problem::too_large().into(),
         Ok(Err(error)) => {
+            match fault.get() {
+                Some(BodyFault::TooLarge) => return Problem::too_large().into(),
+                Some(BodyFault::Broken) => {
+                    return Problem::bad_request("the request's body broke off").into();
+                }
+                None => {}
+            }
             relay.metrics.proxy_errors_total.add(1);
             match &error {
                 UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
@@ -115,13 +120,18 @@ fn see_rev(relay: &Arc<Relay>, project: &str, headers: &HeaderMap) {
     }
 }
 
-/// The request as the app gets it. A body that turns out to be too large breaks off, and sets
-/// `too_large`.
+/// What is wrong with a request's body, found out while it is passed on.
+enum BodyFault {
+    TooLarge,
+    Broken,
+}
+
+/// The request as the app gets it. Where its body cannot be passed on whole, `fault` tells why.
 fn outgoing(
     relay: &Relay,
     client: IpAddr,
     request: Request<Incoming>,
-    too_large: Arc<AtomicBool>,
+    fault: Arc<OnceLock<BodyFault>>,
 ) -> Result<Request<Body>, Problem> {
     let (mut head, body) = request.into_parts();
     // A target in absolute form names its own host (RFC 9112, section 3.2.2).
@@ -147,7 +157,10 @@ fn outgoing(
         }
     }
     let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
-        too_large.fetch_or(error.is::<LengthLimitError>(), Ordering::Relaxed);
+        fault.get_or_init(|| match error.is::<LengthLimitError>() {
+            true => BodyFault::TooLarge,
+            false => BodyFault::Broken,
+        });
         error
     });
     Ok(Request::from_parts(head, body.boxed_unsync()))
