@@ -383,6 +383,9 @@ async fn deliver(relay: Arc<Relay>, mut decided: mpsc::Receiver<Decided>) {
             .add(batch.len() - refused);
         for (project, mut updates) in stored {
             updates.sort_by_key(|update| update.first);
+            if rooms::is_shared(&relay, &project) {
+                relay.pubsub.publish_updates(&project, &relay.id, &updates);
+            }
             rooms::deliver(&relay, &project, updates).await;
         }
         for sender in senders.into_values() {

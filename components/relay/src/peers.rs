@@ -21,6 +21,12 @@ impl Peers {
         self.others.insert(relay, (count, Instant::now())).is_none()
     }
 
+    /// Whether another relay was heard of within `expiry`.
+    pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
+        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        !self.others.is_empty()
+    }
+
     /// The count over all relays that were heard of within `expiry`.
     pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
         self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
@@ -42,7 +48,9 @@ mod tests {
         let expiry = Duration::from_secs(30);
         let mut peers = Peers::default();
         assert_eq!(peers.count(2, expiry), 2);
+        assert!(!peers.has_others(expiry));
         assert!(peers.heard("b".into(), 3));
+        assert!(peers.has_others(expiry));
         assert!(!peers.heard("b".into(), 4));
         assert!(peers.heard("c".into(), 1));
         assert_eq!(peers.count(2, expiry), 7);

@@ -1,5 +1,9 @@
 //! Redis: what other relays and the app itself stored, and who else is in a room.
 //!
+//! A relay publishes what it had stored, but only while another relay has the room too: most rooms
+//! live on one relay, and then Redis hears nothing of their updates. The app publishes what came to
+//! it without a relay.
+//!
 //! A room's channel is subscribed to while the room has sockets here. Nothing depends on a message
 //! arriving: revs show what is missing, and heads are compared. After a lost connection every room
 //! is subscribed to again, and then compared.
@@ -110,16 +114,53 @@ impl PubSub {
 
     /// Tells other relays how many sockets this one has in a room.
     pub(crate) fn publish_peers(&self, project: &str, relay: &str, count: u32) {
+        self.publish(project, || wire::Notice::Peers {
+            relay: relay.to_owned(),
+            count,
+        });
+    }
+
+    /// Tells other relays what this one had stored: revs without a gap, in their order.
+    pub(crate) fn publish_updates(&self, project: &str, relay: &str, updates: &[Update]) {
+        let (Some(first), Some(last)) = (updates.first(), updates.last()) else {
+            return;
+        };
+        self.publish(project, || {
+            let frames = updates.iter().flat_map(|update| &update.frames);
+            let bytes: usize = frames.clone().map(|frame| frame.payload().len()).sum();
+            wire::Notice::Updates {
+                origin: relay.to_owned(),
+                first_rev: first.first,
+                last_rev: last.last,
+                payloads: if bytes <= wire::MAX_NOTICE_BYTES {
+                    frames
+                        .map(|frame| frame.payload().to_vec().into())
+                        .collect()
+                } else {
+                    Vec::new()
+                },
+            }
+        });
+    }
+
+    /// Tells a relay that is new in a room which rev the room has reached.
+    fn publish_head(&self, project: &str, relay: &str, head: u64) {
+        self.publish(project, || wire::Notice::Updates {
+            origin: relay.to_owned(),
+            first_rev: head,
+            last_rev: head,
+            payloads: Vec::new(),
+        });
+    }
+
+    fn publish(&self, project: &str, notice: impl FnOnce() -> wire::Notice) {
         if let Some(listeners) = &self.listeners
             && self.is_connected()
         {
-            let notice = wire::Notice::Peers {
-                relay: relay.to_owned(),
-                count,
-            };
+            // One that finds no room is lost, as any message may be.
             let _ = listeners
                 .outgoing
-                .try_send((wire::room_channel(project), wire::encode(&notice)));
+                .try_send((wire::room_channel(project), wire::encode(&notice())));
         }
     }
 }
@@ -320,7 +361,11 @@ async fn receive(relay: &Arc<Relay>, message: &redis::Msg) {
 fn hear(relay: &Relay, room: &Room, other: String, count: u32) {
     let mut peers = room.peers.lock().unwrap_or_else(PoisonError::into_inner);
     // A relay that is new here has not heard of us either.
-    let publish = peers.heard(other, count);
+    let is_new = peers.heard(other, count);
     drop(peers);
-    relay.rooms.tell_peers(&room.project, publish);
+    if is_new && let Some(head) = room.head() {
+        // What was stored between its reading of the state and its first word was not published.
+        relay.pubsub.publish_head(&room.project, &relay.id, head);
+    }
+    relay.rooms.tell_peers(&room.project, is_new);
 }

@@ -155,6 +155,16 @@ pub(crate) async fn deliver(relay: &Arc<Relay>, project: &str, updates: Vec<Upda
     }
 }
 
+/// Whether another relay has sockets in a project's room, or may have.
+pub(crate) fn is_shared(relay: &Relay, project: &str) -> bool {
+    let expiry = relay.settings.peers_interval * 3;
+    relay.pubsub.is_connected()
+        && relay
+            .rooms
+            .get(project)
+            .is_none_or(|room| lock(&room.peers).has_others(expiry))
+}
+
 /// Does what a room wants done.
 pub(crate) async fn act(relay: &Arc<Relay>, room: &Arc<Room>, effects: Effects) {
     if effects.fill {

@@ -15,7 +15,8 @@ const LOOK_BYTES: usize = 256 * 1024;
 
 /// The work that follows an append.
 pub(crate) struct Afterwards {
-    origin: String,
+    /// Under whose name relays are told; `None` where they hear of it otherwise.
+    tell_as: Option<&'static str>,
     rooms: Vec<Room>,
     /// Of each update of the append: its place in `rooms`.
     places: Vec<usize>,
@@ -30,7 +31,7 @@ struct Room {
 
 impl Afterwards {
     /// Takes notes of what is about to be appended.
-    pub(crate) fn new(origin: &str, updates: &[NewUpdate]) -> Self {
+    pub(crate) fn new(tell_as: Option<&'static str>, updates: &[NewUpdate]) -> Self {
         let mut rooms: Vec<Room> = Vec::new();
         let mut place_of = std::collections::HashMap::new();
         let mut places = Vec::with_capacity(updates.len());
@@ -46,7 +47,7 @@ impl Afterwards {
             });
             if let Some(room) = rooms.get_mut(place) {
                 room.bytes += update.payload.len();
-                let told = room.bytes <= wire::MAX_NOTICE_BYTES;
+                let told = tell_as.is_some() && room.bytes <= wire::MAX_NOTICE_BYTES;
                 let payload = if told {
                     update.payload.clone()
                 } else {
@@ -57,7 +58,7 @@ impl Afterwards {
             places.push(place);
         }
         Self {
-            origin: origin.to_owned(),
+            tell_as,
             rooms,
             places,
         }
@@ -80,18 +81,27 @@ impl Afterwards {
 
     /// Does it. What fails is logged: revs heal a lost notice, and the sweep a lost compaction.
     pub(crate) async fn run(self, app: &App) {
-        for room in &self.rooms {
-            if let Some(notice) = room.notice(&self.origin) {
-                let channel = wire::room_channel(&room.project);
-                if let Err(error) = app.pubsub.publish(&channel, wire::encode(&notice)).await {
-                    tracing::warn!(%error, "relays not told");
-                    // The others would wait for the same answer.
-                    break;
-                }
-            }
+        if let Some(origin) = self.tell_as {
+            self.tell(app, origin).await;
         }
         for room in self.rooms.iter().filter(|room| room.is_worth_a_look()) {
             compact_if_due(app, &room.project).await;
+        }
+    }
+}
+
+impl Afterwards {
+    async fn tell(&self, app: &App, origin: &str) {
+        for room in &self.rooms {
+            let Some(notice) = room.notice(origin) else {
+                continue;
+            };
+            let channel = wire::room_channel(&room.project);
+            if let Err(error) = app.pubsub.publish(&channel, wire::encode(&notice)).await {
+                tracing::warn!(%error, "relays not told");
+                // The others would wait for the same answer.
+                return;
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn post(
         project: project.to_owned(),
         payload,
     }];
-    let mut work = Afterwards::new(ORIGIN, &updates);
+    let mut work = Afterwards::new(Some(ORIGIN), &updates);
     let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates).await?;
     work.stored(&outcomes);
     match outcomes.into_iter().next() {

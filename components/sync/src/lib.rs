@@ -39,10 +39,15 @@ struct App {
 impl App {
     /// Opens the database and brings its schema up to date.
     async fn open() -> Result<Self, Problem> {
-        let database = SpinDatabase::open()?;
-        migrations::apply(&database, &SystemClock).await?;
+        let app = Self::open_unchecked()?;
+        migrations::apply(&app.database, &app.clock).await?;
+        Ok(app)
+    }
+
+    /// Opens the database as it is: for appends, where one more statement shows.
+    fn open_unchecked() -> Result<Self, Problem> {
         Ok(Self {
-            database,
+            database: SpinDatabase::open()?,
             clock: SystemClock,
             pubsub: SpinPubSub::default(),
             merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),

@@ -58,8 +58,8 @@ pub fn room_channel(project: &str) -> String {
 /// Updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 pub struct AppendRequest {
-    /// Who asks, such as a relay's id: it comes back in the [`Notice`], so that a relay can skip
-    /// its own.
+    /// Who asks: a relay's id. It is kept with each row. The relay itself tells others, see
+    /// [`Notice::Updates`].
     #[n(0)]
     pub origin: String,
     /// The updates. Those of one room are stored in this order.
@@ -139,10 +139,11 @@ pub struct Heads {
 /// A message on [`room_channel`].
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Notice {
-    /// Updates were stored. Sent by the app, after the commit.
+    /// Updates were stored. Sent after the commit, by the relay that had them stored, or by the app
+    /// where they came to it without a relay.
     #[n(0)]
     Updates {
-        /// The origin of the [`AppendRequest`].
+        /// The relay, which so can skip its own; or `http`.
         #[n(0)]
         origin: String,
         /// The rev of the first of them; the others follow without a gap.
@@ -151,7 +152,7 @@ pub enum Notice {
         /// The newest of their revs.
         #[n(2)]
         last_rev: u64,
-        /// The Loro blobs; empty where they were too large for a message.
+        /// The Loro blobs; empty where they were too large for a message, or are not told.
         #[n(3)]
         payloads: Vec<ByteVec>,
     },
