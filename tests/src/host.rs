@@ -156,9 +156,9 @@ impl Setup {
 
 /// A host that serves. Dropping it kills it.
 pub struct Host {
-    setup: Setup,
-    /// The process.
+    /// The process. Dropped first, while its log is there.
     pub process: Process,
+    setup: Setup,
     /// Its public address: the relay's, or the app's where no relay runs.
     pub address: String,
     /// The app's own address.

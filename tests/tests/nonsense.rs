@@ -9,6 +9,7 @@ use e2e::host::{Host, Kind, Setup};
 use e2e::raw::{Client, Closed, Heard, change, converged, open, open_on};
 use e2e::wait::{PATIENCE, soon, until};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use loro::LoroDoc;
 use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -258,7 +259,11 @@ both_relays! {
             .edit_while(async {
                 // The kernel takes some megabytes before the queue begins to fill.
                 while http.metric("relay_closed_slow_total", "t").await == 0 {
-                    writer.edit(|doc| doc.get_map("map").insert("picture", picture.as_str()).unwrap()).await;
+                    // The same value again would be no change.
+                    let value = format!("{updates}{picture}");
+                    writer
+                        .edit(|doc| doc.get_map("map").insert("picture", value).unwrap())
+                        .await;
                     updates += 1;
                     writer.saved(updates).await;
                     assert!(updates < 200, "it is never closed");
@@ -288,20 +293,18 @@ both_relays! {
         let host = Setup::new(relay)
             .variable("internal_token", "t")
             .env("RELAY_MAX_PARTIAL", "64MiB")
+            .env("RELAY_CLOSE_TIMEOUT", "1s")
             .start()
             .await;
         let others = Bystanders::join(&host).await;
         let before = host.process.memory();
         let part = frame(0x82, true, SENT, 15 << 20);
-        let mut sockets = Vec::new();
-        others
-            .edit_while(async {
-                for _ in 0..SOCKETS {
-                    let mut raw = Raw::open(&host, "q").await;
-                    raw.send(&part).await;
-                    sockets.push(raw);
-                }
-            })
+        let sockets = others
+            .edit_while(join_all((0..SOCKETS).map(async |_| {
+                let mut raw = Raw::open(&host, "q").await;
+                raw.send(&part).await;
+                raw
+            })))
             .await;
         assert_growth(&host, before);
         assert!(host.http().metric("relay_closed_try_again_total", "t").await > 0);
@@ -319,13 +322,16 @@ both_relays! {
         let before = host.process.memory();
         let noise: String = (0..128 * 1024).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect();
         others
-            .edit_while(futures_util::future::join_all((0..WRITERS).map(|n| {
+            .edit_while(join_all((0..WRITERS).map(|n| {
                 let (address, noise) = (host.address.clone(), noise.clone());
                 async move {
                     let room = format!("flood-{n}");
                     let writer = Client::join_with_events(&address, &room).await;
-                    for _ in 0..EACH {
-                        writer.edit(|doc| doc.get_map("map").insert("noise", noise.as_str()).unwrap()).await;
+                    for n in 0..EACH {
+                        let value = format!("{n}{noise}");
+                        writer
+                            .edit(|doc| doc.get_map("map").insert("noise", value).unwrap())
+                            .await;
                     }
                     writer.saved(EACH as u64).await;
                 }

@@ -100,7 +100,9 @@ both_relays! {
                 break;
             }
         }
-        let project = trapped.expect("nothing trapped");
+        let Some(project) = trapped else {
+            panic!("nothing trapped");
+        };
         let (stored, rev) = http.document(&project).await;
         assert_eq!((stored.get_text("text").to_string().as_str(), rev), ("base", 2));
         assert_eq!(quarantined(&host, &project), [(2, "applying it traps".to_owned())]);

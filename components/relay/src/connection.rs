@@ -228,7 +228,9 @@ impl Connection {
             let message = self.context.read(&mut pipe);
             let read = pipe.read;
             self.kept = None;
-            self.count_partial(read, message.is_ok());
+            if self.is_too_much(read, message.is_ok()) {
+                return self.end_for(Close::TRY_AGAIN_LATER);
+            }
             match message {
                 Ok(message) => {
                     self.last_heard = Instant::now();
@@ -248,16 +250,27 @@ impl Connection {
         Step::Again
     }
 
-    /// Counts what has arrived of a message that is not whole yet, over all connections.
-    fn count_partial(&mut self, read: usize, whole: bool) {
+    /// Counts what has arrived of a message that is not whole yet, over all connections, and
+    /// tells whether that is more than there may be.
+    fn is_too_much(&mut self, read: usize, whole: bool) -> bool {
         let partial = &self.relay.metrics.partial_bytes;
         partial.add(read);
         self.partial += read;
         if whole {
             partial.sub(std::mem::take(&mut self.partial));
-        } else if self.partial > LARGE && partial.get() > self.relay.settings.max_partial as u64 {
-            self.socket.close(Close::TRY_AGAIN_LATER);
+            return false;
         }
+        self.partial > LARGE && partial.get() > self.relay.settings.max_partial as u64
+    }
+
+    /// Fails the connection in the middle of a message: nothing more of it is kept.
+    fn end_for(&mut self, close: Close) -> Step {
+        if matches!(self.phase, Phase::Open) {
+            self.close(close);
+            self.socket.close(close);
+        }
+        self.fail();
+        Step::Again
     }
 
     fn handle(&mut self, message: Message) {

@@ -10,7 +10,8 @@ use wire::{ByteVec, Notice};
 use crate::App;
 
 /// A room's log is looked at when its rev passes a multiple of this, or after this many bytes.
-const LOOK_EVERY: u64 = 64;
+/// Twice what makes it due: the next look comes when the compaction that this one begins is over.
+const LOOK_EVERY: u64 = 256;
 const LOOK_BYTES: usize = 256 * 1024;
 
 /// The work that follows an append.

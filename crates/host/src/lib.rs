@@ -32,6 +32,7 @@ pub mod outbound_http;
 pub mod redis;
 pub mod redis_trigger;
 pub mod relay;
+pub mod relay_streams;
 pub mod routes;
 pub mod sqlite;
 pub mod variables;

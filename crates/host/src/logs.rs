@@ -18,11 +18,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 /// Sends logs to stderr; `RUST_LOG` chooses, else info for ours and warnings for others.
 pub fn start() {
     let chosen = std::env::var("RUST_LOG").ok();
-    let filter = chosen.and_then(|chosen| chosen.parse().ok()).unwrap_or_else(|| {
-        Targets::new()
-            .with_default(Level::WARN)
-            .with_targets(["loro_host", "relay", "guest"].map(|name| (name, Level::INFO)))
-    });
+    let filter = chosen
+        .and_then(|chosen| chosen.parse().ok())
+        .unwrap_or_else(|| {
+            Targets::new()
+                .with_default(Level::WARN)
+                .with_targets(["loro_host", "relay", "guest"].map(|name| (name, Level::INFO)))
+        });
     let result = tracing_subscriber::fmt()
         .with_max_level(Level::TRACE)
         .with_writer(io::stderr)

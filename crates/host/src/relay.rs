@@ -209,6 +209,7 @@ async fn run_command(
     let component = component.map_err(|error| anyhow!(error))?;
     let mut linker = Linker::<Command>::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    crate::relay_streams::add_to_linker(&mut linker)?;
     let command = CommandPre::new(linker.instantiate_pre(&component)?)?;
     let mut wasi = WasiCtxBuilder::new();
     for (name, value) in

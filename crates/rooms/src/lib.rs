@@ -36,7 +36,7 @@ use thiserror::Error;
 /// The limits of a room. All are soft: they say when work is due, not what is refused.
 pub mod limits {
     /// A log with this many updates is due for compaction.
-    pub const COMPACT_UPDATES: u64 = 256;
+    pub const COMPACT_UPDATES: u64 = 128;
     /// A log with this many bytes is due for compaction.
     pub const COMPACT_BYTES: u64 = 1024 * 1024;
     /// A log whose oldest update is this old, in seconds, is due for compaction.

@@ -4,6 +4,8 @@
 //! Random editors, random compactions, kills between any two statements and replays: the state
 //! that somebody who joins gets always equals the model.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     cell::Cell,
     collections::{BTreeSet, HashMap},

@@ -1,5 +1,7 @@
 //! An update that decodes but cannot be applied stops nobody.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{cell::Cell, panic::AssertUnwindSafe};
 
 use loro::{ExportMode, LoroDoc};
