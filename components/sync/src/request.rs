@@ -42,7 +42,7 @@ impl Incoming {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let values = self.request.headers().get(&name.to_owned());
+        let values = self.request.headers().get(name);
         String::from_utf8(values.into_iter().next()?).ok()
     }
 
