@@ -174,9 +174,13 @@ impl Room {
     /// far quicker than what made it.
     pub(crate) fn covers(&self, rev: u64) -> bool {
         let log = self.log();
-        log.head.is_some_and(|head| {
-            log.floor <= rev && log.known <= head && head.saturating_sub(rev) <= FEW_UPDATES
-        })
+        match log.head {
+            Some(head) => {
+                log.floor <= rev && log.known <= head && head.saturating_sub(rev) <= FEW_UPDATES
+            }
+            // Nobody follows the room yet: whoever read the state is about to.
+            None => log.known <= rev,
+        }
     }
 
     /// Updates were stored: gives them to the sockets, in order, or holds them where one before

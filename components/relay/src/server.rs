@@ -151,6 +151,8 @@ async fn handle_connection(relay: Arc<Relay>, stream: TcpStream, client: IpAddr)
         async move { Ok::<_, Infallible>(handle(&relay, client, request).await) }
     });
     let connection = http1::Builder::new()
+        // On WASI it waits until the kernel takes more, and with it the whole relay.
+        .writev(cfg!(not(target_arch = "wasm32")))
         .timer(TokioTimer::new())
         .header_read_timeout(relay.settings.header_timeout)
         .max_headers(MAX_HEADERS)

@@ -5,7 +5,7 @@ use crate::frame::Frame;
 use crate::raw;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::tcp::OwnedWriteHalf;
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// How many frames go out in one `writev`.
+#[cfg(not(target_arch = "wasm32"))]
 const FRAMES_PER_WRITE: usize = 64;
 
 /// A queue that needed more room than this gives it back when it is empty.
@@ -287,13 +288,7 @@ impl Queue {
         while let Some(stream) = self.stream.as_ref()
             && !self.pieces.is_empty()
         {
-            let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(&piece.bytes);
-                count += 1;
-            }
-            match stream.try_write_vectored(&slices[..count]) {
+            match write_front(stream, &self.pieces) {
                 Ok(0) => self.fail(),
                 Ok(written) => self.written(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -351,4 +346,25 @@ impl Queue {
         self.exempt = 0;
         self.blocked = false;
     }
+}
+
+/// Writes from the front of the queue, as much as the kernel takes at once.
+#[cfg(not(target_arch = "wasm32"))]
+fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = io::IoSlice::new(&piece.bytes);
+        count += 1;
+    }
+    stream.try_write_vectored(&slices[..count])
+}
+
+/// Writes from the front of the queue. Piece by piece, for the `writev` of Rust 1.95's libc for
+/// WASI waits until the kernel takes more, where its `write` does not.
+#[cfg(target_arch = "wasm32")]
+fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    pieces
+        .front()
+        .map_or(Ok(0), |piece| stream.try_write(&piece.bytes))
 }
