@@ -23,7 +23,7 @@ pub mod wait;
 
 /// Makes each scenario two tests, `native` and `wasm`: one for each build of the relay.
 ///
-/// ```ignore
+/// ```text
 /// both_relays! {
 ///     async fn clients_converge(relay: Kind) { … }
 /// }

@@ -45,13 +45,17 @@ async fn edit_for_long(host: &Host, base: &str) {
     }
     writer.saved(UPDATES + 1).await;
     let after = Client::join_with_events(&host.address, "p").await;
+    after.event("synced").await;
+    let blobs = blobs_of_the_state(&after);
+    assert!((1..=MOST).contains(&blobs), "{blobs} blobs after all that");
     meanwhile.push(after);
     for joined in &meanwhile {
         joined.event("synced").await;
+        // What is stored while a state is read comes one by one, and that is a lot a second.
         let blobs = blobs_of_the_state(joined);
         assert!(
-            (1..=MOST).contains(&blobs),
-            "{blobs} blobs for somebody who joined"
+            (1..=MOST + 1000).contains(&blobs),
+            "{blobs} blobs for somebody who joined meanwhile"
         );
         joined
             .until("the newest edit", |joined| {
