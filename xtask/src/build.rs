@@ -49,6 +49,7 @@ pub(crate) fn page() -> Result<()> {
         "components/console/web/src",
         "components/console/web/build.js",
         "components/console/web/package-lock.json",
+        "components/console/web/tsconfig.json",
     ];
     let built = newest(&root().join("components/console/dist"));
     let changed = sources

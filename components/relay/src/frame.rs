@@ -23,6 +23,13 @@ pub(crate) struct Frame {
     header: u8,
 }
 
+impl From<wire::ByteVec> for Frame {
+    /// A Loro blob as the app told it.
+    fn from(blob: wire::ByteVec) -> Self {
+        Self::binary(Vec::from(blob).into())
+    }
+}
+
 impl Frame {
     /// A binary frame.
     pub(crate) fn binary(payload: Bytes) -> Self {

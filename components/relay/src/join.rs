@@ -103,11 +103,7 @@ async fn try_join(
                     relay.app.updates(&room.project, rev).boxed()
                 })
                 .await?;
-                let frames: Vec<Frame> = missed
-                    .blobs
-                    .into_iter()
-                    .map(|blob| Frame::binary(Vec::from(blob).into()))
-                    .collect();
+                let frames: Vec<Frame> = missed.blobs.into_iter().map(Frame::from).collect();
                 socket.push_state(&frames);
                 socket.flush();
                 // The app may be behind what this relay has seen; then it catches up soon.
@@ -194,11 +190,7 @@ fn read_state(relay: &Arc<Relay>, room: &Arc<Room>, version: Option<Vec<u8>>) ->
             Ok(Arc::new(Snapshot {
                 rev: state.rev,
                 version: state.version.into(),
-                frames: state
-                    .blobs
-                    .into_iter()
-                    .map(|blob| Frame::binary(Vec::from(blob).into()))
-                    .collect(),
+                frames: state.blobs.into_iter().map(Frame::from).collect(),
                 read: Instant::now(),
             }))
         }

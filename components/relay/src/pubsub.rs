@@ -335,7 +335,7 @@ async fn receive(relay: &Arc<Relay>, message: &redis::Msg) {
                     .map(|(rev, payload)| Update {
                         first: rev,
                         last: rev,
-                        frames: vec![Frame::binary(Vec::from(payload).into())],
+                        frames: vec![Frame::from(payload)],
                         sender: 0,
                     })
                     .collect();

@@ -283,9 +283,7 @@ pub(crate) fn fetched(after: u64, rev: u64, blobs: Vec<wire::ByteVec>) -> Vec<Up
     if rev <= after {
         return Vec::new();
     }
-    let frames = blobs
-        .into_iter()
-        .map(|blob| Frame::binary(Vec::from(blob).into()));
+    let frames = blobs.into_iter().map(Frame::from);
     if frames.len() as u64 == rev - after {
         (after + 1..=rev)
             .zip(frames)

@@ -5,6 +5,7 @@ use rooms::{
     Appended, NewUpdate, State,
     supervise::{self, Job},
 };
+use wire::Notice;
 
 use crate::{App, afterwards::Afterwards, problem::Problem, reply::Reply, request::Incoming};
 
@@ -78,15 +79,27 @@ pub(crate) async fn post(
     request: Incoming,
 ) -> Result<(Reply, Afterwards), Problem> {
     let payload = request.body(wire::MAX_UPDATE_BYTES).await?;
+    let told = if payload.len() <= wire::MAX_NOTICE_BYTES {
+        vec![payload.clone().into()]
+    } else {
+        Vec::new()
+    };
     let updates = vec![NewUpdate {
         project: project.to_owned(),
         payload,
     }];
-    let mut work = Afterwards::new(Some(ORIGIN), &updates);
+    let mut work = Afterwards::new(&updates);
     let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates).await?;
     work.stored(&outcomes);
     match outcomes.into_iter().next() {
         Some(Appended::Stored { rev }) => {
+            let notice = Notice::Updates {
+                origin: ORIGIN.to_owned(),
+                first_rev: rev,
+                last_rev: rev,
+                payloads: told,
+            };
+            work.tell(project, notice);
             let reply = Reply::new(200)
                 .header("content-type", "application/json")
                 .header("x-loro-rev", rev.to_string())

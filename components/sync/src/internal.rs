@@ -78,8 +78,7 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
             })
         })
         .collect::<Result<_, Problem>>()?;
-    // The relay itself tells the others, over the connection that it has.
-    let mut work = Afterwards::new(None, &updates);
+    let mut work = Afterwards::new(&updates);
     let outcomes = match rooms::append(&app.database, &app.clock, &origin, updates).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
