@@ -18,7 +18,17 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     -- What the engine needs.
     lease_until      INTEGER,              -- claimed until then
     next_attempt_at  INTEGER,              -- not before then
-    projected_status TEXT                  -- the status that the room's document shows
+    projected_status TEXT,                 -- the status that the room's document shows; NULL: not this version
+    version          INTEGER NOT NULL DEFAULT 0, -- counts the changes that a document shows
+    projected_rev    INTEGER NOT NULL DEFAULT 0, -- the room's rev up to which its document was looked at
+    node_id          TEXT,                 -- the node that it was posted for
+    run              INTEGER NOT NULL DEFAULT 0, -- how often its user has set it back
+    attempts         INTEGER NOT NULL DEFAULT 0, -- how often this run was begun to be submitted
+    idempotency_key  TEXT,
+    request_digest   TEXT,                 -- of the request that came with the key
+    callback_url     TEXT,                 -- whom to tell of the end
+    notify_at        INTEGER,              -- not told yet, and not to be before then
+    notify_attempts  INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -10,7 +10,15 @@ use crate::{
 };
 
 /// The Wasm parts of the app.
-const COMPONENTS: &[&str] = &["sync", "console"];
+pub(crate) const COMPONENTS: &[&str] = &[
+    "sync",
+    "tasks-api",
+    "webhooks",
+    "poller",
+    "events",
+    "cron-tick",
+    "console",
+];
 
 /// Everything that `spin up` and `cargo xtask up` need.
 pub(crate) fn all() -> Result<()> {

@@ -1,13 +1,16 @@
 //! `/sync/{project}`: the document of a project over plain HTTP.
 
-use platform::DatabaseError;
+use platform::{
+    DatabaseError, Problem,
+    spin::{Incoming, Reply},
+};
 use rooms::{
     Appended, NewUpdate, State,
     supervise::{self, Job},
 };
 use wire::Notice;
 
-use crate::{App, afterwards::Afterwards, problem::Problem, reply::Reply, request::Incoming};
+use crate::{App, afterwards::Afterwards, problem};
 
 /// The origin of what comes over plain HTTP: no relay's id, so every relay takes notice.
 const ORIGIN: &str = "http";
@@ -46,10 +49,11 @@ pub(crate) async fn get(
         );
     }
     let State { rev, blobs, .. } = if json {
-        supervise::run(&app.database, &app.clock, &app.merger, project, &Job::Json).await?
+        supervise::run(&app.database, &app.clock, &app.merger, project, &Job::Json).await
     } else {
-        rooms::snapshot(&app.database, &app.clock, &app.merger, project).await?
-    };
+        rooms::snapshot(&app.database, &app.clock, &app.merger, project).await
+    }
+    .map_err(problem::of_room)?;
     Ok(described(Reply::new(200), rev)
         .header("content-type", media_type)
         .body(blobs.into_iter().next().unwrap_or_default()))
@@ -89,7 +93,9 @@ pub(crate) async fn post(
         payload,
     }];
     let mut work = Afterwards::new(&updates);
-    let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates).await?;
+    let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates)
+        .await
+        .map_err(problem::of_room)?;
     work.stored(&outcomes);
     match outcomes.into_iter().next() {
         Some(Appended::Stored { rev }) => {
@@ -100,13 +106,11 @@ pub(crate) async fn post(
                 payloads: told,
             };
             work.tell(project, notice);
-            let reply = Reply::new(200)
-                .header("content-type", "application/json")
-                .header("x-loro-rev", rev.to_string())
-                .body(serde_json::json!({ "rev": rev }).to_string());
+            let reply = Reply::json(200, &serde_json::json!({ "rev": rev }))
+                .header("x-loro-rev", rev.to_string());
             Ok((reply, work))
         }
-        Some(Appended::Refused { reason }) => Err(Problem::bad_update(reason)),
+        Some(Appended::Refused { reason }) => Err(problem::bad_update(reason)),
         None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
     }
 }

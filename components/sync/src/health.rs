@@ -4,10 +4,8 @@ use platform::{
     Database,
     clock::SystemClock,
     migrations,
-    spin::{SpinConfig, SpinDatabase},
+    spin::{Reply, SpinConfig, SpinDatabase},
 };
-
-use crate::reply::Reply;
 
 /// 200 when the database answers and the settings suffice, else 503 with the reason.
 pub(crate) async fn check() -> Reply {
@@ -18,10 +16,7 @@ pub(crate) async fn check() -> Reply {
             serde_json::json!({ "status": "unavailable", "reason": reason }),
         ),
     };
-    Reply::new(status)
-        .header("content-type", "application/json")
-        .header("cache-control", "no-store")
-        .body(body.to_string())
+    Reply::json(status, &body).header("cache-control", "no-store")
 }
 
 async fn reason() -> Option<String> {

@@ -1,7 +1,10 @@
 //! `/internal/…`: what the relay asks of the app. The messages are in the crate `wire`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use platform::migrations;
+use platform::{
+    Problem, migrations,
+    spin::{Incoming, Reply},
+};
 use rooms::{Appended, NewUpdate, State};
 use spin_sdk::http::Method;
 use wire::{AppendRequest, AppendResponse, Heads, HeadsRequest, Outcome};
@@ -10,10 +13,7 @@ use crate::{
     Answer, App,
     afterwards::{self, Afterwards},
     document::project_id,
-    merging,
-    problem::Problem,
-    reply::Reply,
-    request::Incoming,
+    merging, problem,
 };
 
 /// The most rooms that one sweep compacts; the next one goes on.
@@ -47,7 +47,9 @@ pub(crate) async fn route(rest: &[&str], request: Incoming) -> Result<Answer, Pr
                 "state" => state(&app, project, &request).await?,
                 "updates" => updates(&app, project, &request).await?,
                 "compact" => {
-                    afterwards::compact(&app, project).await?;
+                    afterwards::compact(&app, project)
+                        .await
+                        .map_err(problem::of_room)?;
                     Reply::new(202)
                 }
                 _ => return Err(Problem::not_found()),
@@ -84,7 +86,7 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
         Err(error) => {
             // It may be the schema: then the relay's next try finds it made.
             migrations::apply(&app.database, &app.clock).await?;
-            return Err(error.into());
+            return Err(problem::of_room(error));
         }
     };
     work.stored(&outcomes);
@@ -95,7 +97,7 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
             Appended::Refused { reason } => Outcome::Refused { reason },
         })
         .collect();
-    let reply = Reply::cbor(wire::encode(&AppendResponse { outcomes }));
+    let reply = cbor(wire::encode(&AppendResponse { outcomes }));
     Ok((reply, work))
 }
 
@@ -112,8 +114,9 @@ async fn state(app: &App, project: &str, request: &Incoming) -> Result<Reply, Pr
         project,
         version.as_deref(),
     )
-    .await?;
-    Ok(Reply::cbor(wire::encode(&as_wire(state))))
+    .await
+    .map_err(problem::of_room)?;
+    Ok(cbor(wire::encode(&as_wire(state))))
 }
 
 async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
@@ -121,8 +124,10 @@ async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, 
         .query("after")
         .and_then(|after| after.parse().ok())
         .ok_or_else(|| Problem::bad_request("`after` is not a rev."))?;
-    let state = rooms::updates_after(&app.database, project, after).await?;
-    Ok(Reply::cbor(wire::encode(&as_wire(state))))
+    let state = rooms::updates_after(&app.database, project, after)
+        .await
+        .map_err(problem::of_room)?;
+    Ok(cbor(wire::encode(&as_wire(state))))
 }
 
 async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
@@ -132,7 +137,7 @@ async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
         return Err(Problem::bad_request(format!("At most {MAX_HEADS} rooms.")));
     }
     let revs = rooms::heads(&app.database, &projects).await?;
-    Ok(Reply::cbor(wire::encode(&Heads { revs })))
+    Ok(cbor(wire::encode(&Heads { revs })))
 }
 
 async fn sweep(app: &App) -> Result<Reply, Problem> {
@@ -146,6 +151,11 @@ async fn sweep(app: &App) -> Result<Reply, Problem> {
 
 fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<T, Problem> {
     wire::decode(body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// A message of the crate `wire`.
+pub(crate) fn cbor(body: Vec<u8>) -> Reply {
+    Reply::new(200).media_type(wire::CONTENT_TYPE).body(body)
 }
 
 pub(crate) fn as_wire(state: State) -> wire::State {

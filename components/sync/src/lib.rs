@@ -3,20 +3,18 @@
 //! It only wires: a request comes in, the library `rooms` does the work, an answer goes out. What
 //! need not be waited for (telling other relays, compaction) happens after the answer.
 
-mod access;
 mod afterwards;
 mod document;
 mod health;
 mod internal;
 mod merging;
 mod problem;
-mod reply;
-mod request;
 
 use platform::{
+    Problem,
     clock::SystemClock,
     migrations,
-    spin::{SpinConfig, SpinDatabase, SpinHttpClient, SpinPubSub, log_to_stderr},
+    spin::{Incoming, Reply, SpinConfig, SpinDatabase, SpinHttpClient, SpinPubSub, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, Method, ResponseOutparam},
@@ -24,9 +22,6 @@ use spin_sdk::{
 };
 
 use merging::SelfMerger;
-use problem::Problem;
-use reply::Reply;
-use request::Incoming;
 
 /// The ports of this instance.
 struct App {
@@ -86,7 +81,7 @@ async fn route(request: Incoming) -> Result<Answer, Problem> {
         request.allow(&[Method::Get, Method::Head])?;
         return Ok((health::check().await, None));
     }
-    access::check_settings()?;
+    auth::readiness::check(&SpinConfig)?;
     match segments.as_slice() {
         ["sync", project] => {
             let project = document::project_id(project)?;
@@ -105,7 +100,8 @@ async fn route(request: Incoming) -> Result<Answer, Problem> {
         }
         ["sync", ..] => Err(Problem::bad_project_id()),
         ["internal", rest @ ..] => {
-            access::check_internal(request.header("authorization").as_deref())?;
+            let authorization = request.header("authorization");
+            auth::internal::check(&SpinConfig, authorization.as_deref())?;
             internal::route(rest, request).await
         }
         _ => Err(Problem::not_found()),

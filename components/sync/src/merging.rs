@@ -2,13 +2,30 @@
 //! takes down the instance that answers and not the one that asks.
 
 use http::{Method, Request, StatusCode};
-use platform::{HttpClient, HttpError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use platform::{
+    HttpClient, HttpError, Problem,
+    http_client::Limits,
+    spin::{Incoming, Reply},
+};
 use rooms::{
     RoomError, State,
     supervise::{Job, MergeError, Merger},
 };
 
-use crate::{App, internal::as_wire, problem::Problem, reply::Reply, request::Incoming};
+use crate::{
+    App,
+    internal::{as_wire, cbor},
+    problem,
+};
+
+/// A merge takes as long as its instance may. A document is as large as the memory of an instance allows.
+const LIMITS: Limits = Limits {
+    timeout: Duration::from_secs(300),
+    max_bytes: usize::MAX,
+};
 
 /// Sends [`Job`]s to `/internal/merge/{project}` of this same app.
 pub(crate) struct SelfMerger<H> {
@@ -25,6 +42,7 @@ impl<H> SelfMerger<H> {
     }
 }
 
+#[async_trait(?Send)]
 impl<H: HttpClient> Merger for SelfMerger<H> {
     async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
         let (query, body) = match job {
@@ -44,10 +62,15 @@ impl<H: HttpClient> Merger for SelfMerger<H> {
         let request = request
             .body(body)
             .map_err(|error| failed(error.to_string()))?;
-        let response = self.http.send(request).await.map_err(|error| match error {
-            HttpError::NoAnswer(words) => MergeError::Trapped(words),
-            HttpError::NotSent(words) => MergeError::NoPlace(words),
-        })?;
+        let response = self
+            .http
+            .send(request, LIMITS)
+            .await
+            .map_err(|error| match error {
+                HttpError::NoAnswer(words) => MergeError::Trapped(words),
+                HttpError::NotSent(words) => MergeError::NoPlace(words),
+                error @ HttpError::TooLarge => failed(error.to_string()),
+            })?;
         match response.status() {
             StatusCode::OK => {
                 let state: wire::State =
@@ -67,7 +90,7 @@ impl<H: HttpClient> Merger for SelfMerger<H> {
 /// `POST /internal/merge/{project}?job=…`: the other side.
 pub(crate) async fn answer(app: &App, project: &str, request: Incoming) -> Result<Reply, Problem> {
     let rev = request.query("rev").and_then(|rev| rev.parse().ok());
-    let job = match (request.query("job").unwrap_or_default(), rev) {
+    let job = match (request.query("job").unwrap_or_default().as_str(), rev) {
         ("snapshot", _) => Job::Snapshot,
         ("json", _) => Job::Json,
         ("compact", _) => Job::Compact,
@@ -75,6 +98,8 @@ pub(crate) async fn answer(app: &App, project: &str, request: Incoming) -> Resul
         ("updates", _) => Job::UpdatesSince(request.body(wire::MAX_UPDATE_BYTES).await?),
         _ => return Err(Problem::bad_request("There is no such job.")),
     };
-    let state = rooms::supervise::work(&app.database, &app.clock, project, &job).await?;
-    Ok(Reply::cbor(wire::encode(&as_wire(state))))
+    let state = rooms::supervise::work(&app.database, &app.clock, project, &job)
+        .await
+        .map_err(problem::of_room)?;
+    Ok(cbor(wire::encode(&as_wire(state))))
 }

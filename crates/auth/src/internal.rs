@@ -1,6 +1,6 @@
 //! The token of the internal routes.
 
-use platform::Config;
+use platform::{Config, Problem};
 use subtle::ConstantTimeEq;
 
 /// The bearer token of the internal routes; `None` where none is set, and they are open.
@@ -8,9 +8,21 @@ pub fn token(config: &impl Config) -> Option<String> {
     config.get("internal_token")
 }
 
+/// Checks the `Authorization` header of a request to an internal route.
+///
+/// # Errors
+/// 401, where it may not pass.
+pub fn check(config: &impl Config, authorization: Option<&str>) -> Result<(), Problem> {
+    if may_pass(config, authorization) {
+        Ok(())
+    } else {
+        Err(Problem::unauthorized())
+    }
+}
+
 /// Whether an `Authorization` header may pass to an internal route. Takes the same time whatever
 /// is wrong with it.
-pub fn may_pass(config: &impl Config, authorization: Option<&str>) -> bool {
+fn may_pass(config: &impl Config, authorization: Option<&str>) -> bool {
     let Some(token) = token(config) else {
         return true;
     };

@@ -1,15 +1,22 @@
 //! Whether the settings suffice to serve.
 
-use platform::Config;
+use platform::{Config, Problem};
 
 use crate::internal;
+
+/// Fails closed: nothing is served that the settings do not suffice to protect.
+///
+/// # Errors
+/// 503, naming the setting.
+pub fn check(config: &impl Config) -> Result<(), Problem> {
+    missing_setting(config).map_or(Ok(()), |setting| Err(Problem::not_configured(setting)))
+}
 
 /// What keeps these settings from serving, naming the setting; `None` where nothing does.
 ///
 /// An `environment` that is not `development` is a deployment, whatever it is called.
 pub fn missing_setting(config: &impl Config) -> Option<&'static str> {
-    let environment = config.get("environment");
-    if environment.as_deref().unwrap_or("development") != "development" {
+    if !config.is_development() {
         return Some(if internal::token(config).is_none() {
             "`internal_token` is not set"
         } else if config.get("better_auth_origin").is_none() {

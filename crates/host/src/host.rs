@@ -102,14 +102,20 @@ impl Host {
         // The addresses first, for a taken port is the likeliest mistake.
         let app_listener = bind(settings.app_listen).await?;
         let app_address = app_listener.local_addr()?;
+        let mut relay_listen = settings.listen;
         let listener = match settings.relay {
             Kind::Native => Some(bind(settings.listen).await?),
             // It listens by itself; here only to know now whether it can.
             Kind::Wasm => {
-                drop(bind(settings.listen).await?);
+                relay_listen = bind(settings.listen).await?.local_addr()?;
                 None
             }
             Kind::None => None,
+        };
+        let public_address = match (&listener, settings.relay) {
+            (Some(listener), _) => listener.local_addr()?,
+            (None, Kind::Wasm) => relay_listen,
+            (None, _) => app_address,
         };
         std::fs::create_dir_all(&settings.state_dir)
             .with_context(|| format!("state folder {}", settings.state_dir.display()))?;
@@ -133,6 +139,11 @@ impl Host {
             .or_else(|| broker.as_ref().map(Broker::url))
             .unwrap_or_default();
         variables.set("redis_url", redis_url.clone());
+        for (name, address) in [("public_url", public_address), ("app_url", app_address)] {
+            if given.get(name).is_none() {
+                variables.set(name, format!("http://{address}"));
+            }
+        }
         if development && variables.get("internal_token").is_none_or(str::is_empty) {
             variables.set("internal_token", format!("{:032x}", rand::random::<u128>()));
         }
@@ -215,7 +226,7 @@ impl Host {
         };
         let relay = match (settings.relay, listener) {
             (Kind::Native, Some(listener)) => Some(Relay::start_native(listener, &relay_settings)?),
-            (Kind::Wasm, _) => Some(Relay::start_wasm(settings.listen, relay_settings).await?),
+            (Kind::Wasm, _) => Some(Relay::start_wasm(relay_listen, relay_settings).await?),
             _ => None,
         };
 

@@ -1,16 +1,36 @@
 //! The time.
 
-/// Tells the time.
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// Tells the time, and waits.
+#[async_trait(?Send)]
 pub trait Clock {
     /// Seconds since the Unix epoch.
     fn unix_seconds(&self) -> i64;
+
+    /// Resolves when this much time has passed.
+    async fn sleep(&self, duration: Duration);
 }
 
 /// The clock of the machine, or of the host of a component.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+#[async_trait(?Send)]
 impl Clock for SystemClock {
+    #[cfg(target_arch = "wasm32")]
+    async fn sleep(&self, duration: Duration) {
+        crate::spin::sleep(duration).await;
+    }
+
+    /// Blocks: natively this clock serves tests without a runtime.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
     fn unix_seconds(&self) -> i64 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

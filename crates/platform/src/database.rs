@@ -1,12 +1,13 @@
 //! The SQL database (SQLite, or libSQL over HTTP).
 
+use async_trait::async_trait;
 use thiserror::Error;
 
 /// Runs SQL statements.
 ///
 /// Every statement is a transaction of its own: it happens whole or not at all, and it is on disk
 /// when the call returns. There are no interactive transactions, for a database over HTTP has none.
-#[allow(async_fn_in_trait)]
+#[async_trait(?Send)]
 pub trait Database {
     /// Runs one statement with its parameters (`?1`, `?2` …) and returns its rows.
     ///
@@ -15,7 +16,8 @@ pub trait Database {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError>;
 }
 
-impl<D: Database> Database for &D {
+#[async_trait(?Send)]
+impl<D: Database + ?Sized> Database for &D {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         (**self).execute(sql, parameters).await
     }
@@ -67,6 +69,12 @@ impl From<Vec<u8>> for Value {
     }
 }
 
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
 /// A row of a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row(pub Vec<Value>);
@@ -110,6 +118,28 @@ impl Row {
         match self.take(column) {
             Value::Text(value) => Ok(value),
             _ => Err(self.wrong(column, "a string")),
+        }
+    }
+
+    /// The integer in a column, if there is one.
+    ///
+    /// # Errors
+    /// When the column is missing or something else.
+    pub fn optional_integer(&self, column: usize) -> Result<Option<i64>, DatabaseError> {
+        match self.0.get(column) {
+            Some(Value::Null) => Ok(None),
+            _ => self.integer(column).map(Some),
+        }
+    }
+
+    /// Takes the string out of a column, if there is one.
+    ///
+    /// # Errors
+    /// When the column is missing or something else.
+    pub fn optional_text(&mut self, column: usize) -> Result<Option<String>, DatabaseError> {
+        match self.0.get(column) {
+            Some(Value::Null) => Ok(None),
+            _ => self.text(column).map(Some),
         }
     }
 

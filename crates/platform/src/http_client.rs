@@ -1,24 +1,37 @@
 //! Outbound HTTP.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use thiserror::Error;
 
 /// Sends HTTP requests with whole bodies.
-#[allow(async_fn_in_trait)]
+#[async_trait(?Send)]
 pub trait HttpClient {
-    /// Sends a request and reads the whole answer, whatever its status.
+    /// Sends a request and reads the whole answer, whatever its status. Redirects are not followed.
     ///
     /// A URI without an authority, such as `/internal/merge`, goes to the application itself.
     ///
     /// # Errors
-    /// When there is no answer; see [`HttpError`].
+    /// When there is no answer within the limits; see [`HttpError`].
     async fn send(
         &self,
         request: http::Request<Vec<u8>>,
+        limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError>;
 }
 
+/// What an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The time from the first byte of the request to the last of the answer.
+    pub timeout: Duration,
+    /// The bytes of the answer's body.
+    pub max_bytes: usize,
+}
+
 /// There was no answer.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HttpError {
     /// The request was never sent: the host forbids it, or nobody listens there.
     #[error("not sent: {0}")]
@@ -26,4 +39,7 @@ pub enum HttpError {
     /// The request may have been received, but no whole answer came.
     #[error("no answer: {0}")]
     NoAnswer(String),
+    /// The answer has a larger body than was allowed.
+    #[error("the answer is too large")]
+    TooLarge,
 }

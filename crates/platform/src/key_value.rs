@@ -1,9 +1,10 @@
 //! The key-value store.
 
+use async_trait::async_trait;
 use thiserror::Error;
 
 /// Keeps small values under a key. On Spin it is the store `default`.
-#[allow(async_fn_in_trait)]
+#[async_trait(?Send)]
 pub trait KeyValue {
     /// The value under `key`, if there is one.
     ///

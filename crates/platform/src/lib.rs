@@ -1,6 +1,6 @@
 //! Ports to the outside world, and their adapters.
 //!
-//! The libraries with the logic (`rooms`, later `tasks` and `auth`) speak to these traits alone and
+//! The libraries with the logic (`rooms`, `tasks`, `auth`) speak to these traits alone and
 //! so know no Spin, no HTTP framework and no clock. An adapter for Spin serves them inside a Wasm
 //! component; a native one serves their tests.
 
@@ -12,6 +12,8 @@ pub mod database;
 pub mod http_client;
 pub mod key_value;
 pub mod migrations;
+pub mod ports;
+pub mod problem;
 pub mod pubsub;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -24,4 +26,6 @@ pub use config::Config;
 pub use database::{Database, DatabaseError, Row, Value};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
+pub use ports::Ports;
+pub use problem::Problem;
 pub use pubsub::{PubSub, PubSubError};

@@ -77,6 +77,69 @@ pub const MIGRATIONS: &[Migration] = &[
         columns: &[],
         sql: include_str!("../../../migrations/0004_create_loro_quarantine.sql"),
     },
+    Migration {
+        version: 5,
+        name: "0005_extend_aigc_tasks",
+        columns: &[
+            Column {
+                table: "aigc_tasks",
+                name: "version",
+                definition: "INTEGER NOT NULL DEFAULT 0",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "projected_rev",
+                definition: "INTEGER NOT NULL DEFAULT 0",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "node_id",
+                definition: "TEXT",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "run",
+                definition: "INTEGER NOT NULL DEFAULT 0",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "attempts",
+                definition: "INTEGER NOT NULL DEFAULT 0",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "idempotency_key",
+                definition: "TEXT",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "request_digest",
+                definition: "TEXT",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "callback_url",
+                definition: "TEXT",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "notify_at",
+                definition: "INTEGER",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "notify_attempts",
+                definition: "INTEGER NOT NULL DEFAULT 0",
+            },
+        ],
+        sql: include_str!("../../../migrations/0005_extend_aigc_tasks.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "0006_create_assets",
+        columns: &[],
+        sql: include_str!("../../../migrations/0006_create_assets.sql"),
+    },
 ];
 
 /// Brings the schema up to date. Where it is, this costs one small query.

@@ -8,11 +8,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use async_trait::async_trait;
 use rusqlite::types::ValueRef;
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
-    PubSubError, Row, Value,
+    PubSubError, Row, Value, http_client::Limits,
 };
 
 /// Runs a future that only waits for adapters of this module, which never make it wait.
@@ -55,6 +56,7 @@ fn failed(error: rusqlite::Error) -> DatabaseError {
     DatabaseError::Failed(error.to_string())
 }
 
+#[async_trait(?Send)]
 impl Database for SqliteFile {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
@@ -93,6 +95,7 @@ impl Database for SqliteFile {
 #[derive(Debug, Default)]
 pub struct MemoryKeyValue(RefCell<HashMap<String, Vec<u8>>>);
 
+#[async_trait(?Send)]
 impl KeyValue for MemoryKeyValue {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
         Ok(self.0.borrow().get(key).cloned())
@@ -113,6 +116,7 @@ impl KeyValue for MemoryKeyValue {
 #[derive(Debug, Default)]
 pub struct Published(pub RefCell<Vec<(String, Vec<u8>)>>);
 
+#[async_trait(?Send)]
 impl PubSub for Published {
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
         self.0.borrow_mut().push((channel.to_owned(), payload));
@@ -138,19 +142,25 @@ impl Config for MapConfig {
     }
 }
 
-/// A clock that a test sets.
+/// A clock that a test sets. Whoever sleeps sets it too.
 #[derive(Debug, Default)]
 pub struct SetClock(pub std::cell::Cell<i64>);
 
+#[async_trait(?Send)]
 impl Clock for SetClock {
     fn unix_seconds(&self) -> i64 {
         self.0.get()
+    }
+
+    async fn sleep(&self, duration: std::time::Duration) {
+        self.0.set(self.0.get() + duration.as_secs() as i64);
     }
 }
 
 /// Answers every request with a function.
 pub struct AnswerWith<F>(pub F);
 
+#[async_trait(?Send)]
 impl<F> HttpClient for AnswerWith<F>
 where
     F: Fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>,
@@ -158,6 +168,7 @@ where
     async fn send(
         &self,
         request: http::Request<Vec<u8>>,
+        _limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError> {
         (self.0)(request)
     }

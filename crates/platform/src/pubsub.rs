@@ -1,9 +1,10 @@
 //! Messages to whoever listens just now.
 
+use async_trait::async_trait;
 use thiserror::Error;
 
 /// Publishes messages. They only make things quicker: one that is lost loses nothing else.
-#[allow(async_fn_in_trait)]
+#[async_trait(?Send)]
 pub trait PubSub {
     /// Sends `payload` to the present subscribers of `channel`.
     ///

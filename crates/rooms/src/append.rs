@@ -57,7 +57,7 @@ pub async fn append(
         .into_iter()
         .zip(&refusals)
         .filter_map(|(new, refusal)| refusal.is_none().then_some(new));
-    let mut revs = insert(database, clock, origin, accepted).await?;
+    let mut revs = insert(database, clock, origin, accepted, None).await?;
     refusals
         .into_iter()
         .zip(order)
@@ -73,14 +73,45 @@ pub async fn append(
         .collect()
 }
 
+/// A condition of an append, in SQL: a boolean expression with parameters of its own, `?1` and so on.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// The expression.
+    pub sql: String,
+    /// Its parameters.
+    pub parameters: Vec<Value>,
+}
+
+/// Stores an update of our own making, if the guard holds at that moment; `None` where it does not.
+///
+/// # Errors
+/// When the database fails. Then it may be stored or not.
+pub async fn append_if(
+    database: &impl Database,
+    clock: &impl Clock,
+    origin: &str,
+    update: NewUpdate,
+    guard: Guard,
+) -> Result<Option<u64>, DatabaseError> {
+    let updates = std::iter::once(update);
+    let revs = insert(database, clock, origin, updates, Some(guard)).await?;
+    Ok(revs.into_values().flatten().next())
+}
+
 /// Inserts the rows and returns each room's new revs, in order.
 async fn insert(
     database: &impl Database,
     clock: &impl Clock,
     origin: &str,
     updates: impl Iterator<Item = NewUpdate>,
+    guard: Option<Guard>,
 ) -> Result<HashMap<String, VecDeque<u64>>, DatabaseError> {
-    let mut parameters = vec![Value::from(origin), clock.unix_seconds().into()];
+    let (guard, mut parameters) = match guard {
+        Some(Guard { sql, parameters }) => (format!("WHERE {sql}"), parameters),
+        None => (String::new(), Vec::new()),
+    };
+    let (by, at) = (parameters.len() + 1, parameters.len() + 2);
+    parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
     let mut incoming = String::new();
     for (n, new) in updates.enumerate() {
         let first = parameters.len() + 1;
@@ -100,8 +131,8 @@ async fn insert(
                 max(ifnull((SELECT max(u.rev) FROM loro_updates u WHERE u.project_id = i.project_id), 0),
                     ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = i.project_id), 0))
                     + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
-                i.payload, ?1, ?2
-           FROM incoming i
+                i.payload, ?{by}, ?{at}
+           FROM incoming i {guard}
          RETURNING project_id, rev"
     );
     let mut revs: HashMap<String, VecDeque<u64>> = HashMap::new();

@@ -24,7 +24,7 @@ mod state;
 pub mod supervise;
 mod update;
 
-pub use append::{Appended, NewUpdate, append};
+pub use append::{Appended, Guard, NewUpdate, append, append_if};
 pub use compact::{compact, is_due, sweep};
 pub use merge::{Merged, merge, merge_until};
 pub use quarantine::{REASON_TRAPPED, quarantine};

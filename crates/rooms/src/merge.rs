@@ -143,6 +143,31 @@ impl Merged {
         self.doc.export(ExportMode::updates(&version)).map_err(loro)
     }
 
+    /// Changes the document under this peer id, and returns the change as an update for the log;
+    /// `None` where nothing was changed.
+    ///
+    /// No other change under the same peer id may be made to the same state: see [`crate::Guard`].
+    ///
+    /// # Errors
+    /// When Loro refuses the change or cannot export it.
+    pub fn change(
+        &self,
+        peer: u64,
+        change: impl FnOnce(&LoroDoc) -> Result<(), LoroError>,
+    ) -> Result<Option<Vec<u8>>, RoomError> {
+        let before = self.doc.oplog_vv();
+        self.doc.set_peer_id(peer).map_err(loro)?;
+        change(&self.doc).map_err(loro)?;
+        self.doc.commit();
+        if self.doc.oplog_vv() == before {
+            return Ok(None);
+        }
+        self.doc
+            .export(ExportMode::updates(&before))
+            .map(Some)
+            .map_err(loro)
+    }
+
     /// The document's encoded version vector.
     pub fn version(&self) -> Vec<u8> {
         self.doc.oplog_vv().encode()

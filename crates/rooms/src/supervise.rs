@@ -5,6 +5,7 @@
 //! instance traps, [`run`] looks for the update that does it: the shortest log that traps ends with
 //! it. It is quarantined, and the merge goes on without it.
 
+use async_trait::async_trait;
 use platform::{Clock, Database};
 
 use crate::{
@@ -28,7 +29,7 @@ pub enum Job {
 }
 
 /// Runs a [`Job`] where a trap harms nobody else, such as in a Wasm instance of its own.
-#[allow(async_fn_in_trait)]
+#[async_trait(?Send)]
 pub trait Merger {
     /// Runs [`work`] for the room.
     ///

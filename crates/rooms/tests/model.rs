@@ -31,6 +31,7 @@ struct Mortal {
     last_happens: Cell<bool>,
 }
 
+#[async_trait::async_trait(?Send)]
 impl Database for Mortal {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         match self.statements.get() {
@@ -55,6 +56,7 @@ struct Here<'a> {
     clock: &'a SetClock,
 }
 
+#[async_trait::async_trait(?Send)]
 impl Merger for Here<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
         supervise::work(self.database, self.clock, project, job)

@@ -87,6 +87,7 @@ struct Dies<'a> {
     runs: Cell<u32>,
 }
 
+#[async_trait::async_trait(?Send)]
 impl Merger for Dies<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
         self.runs.set(self.runs.get() + 1);
@@ -151,12 +152,14 @@ fn updates_that_trap_are_found_and_moved_aside() {
 #[test]
 fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     struct AlwaysDies;
+    #[async_trait::async_trait(?Send)]
     impl Merger for AlwaysDies {
         async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
             Err(MergeError::Trapped("always".into()))
         }
     }
     struct DiesButNotInTrials;
+    #[async_trait::async_trait(?Send)]
     impl Merger for DiesButNotInTrials {
         async fn run(&self, _: &str, job: &Job) -> Result<State, MergeError> {
             match job {
@@ -178,6 +181,7 @@ fn nothing_is_moved_aside_when_no_update_is_to_blame() {
 #[test]
 fn a_host_without_a_place_of_its_own_merges_here() {
     struct NoPlace;
+    #[async_trait::async_trait(?Send)]
     impl Merger for NoPlace {
         async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
             Err(MergeError::NoPlace("forbidden".into()))

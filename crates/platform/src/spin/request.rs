@@ -3,12 +3,24 @@
 use futures_util::StreamExt;
 use spin_sdk::http::{IncomingRequest, Method};
 
-use crate::problem::Problem;
+use crate::Problem;
 
 /// A request whose body has not been read yet.
-pub(crate) struct Incoming {
+pub struct Incoming {
     request: IncomingRequest,
     path_and_query: String,
+}
+
+/// The parameters of a query.
+#[derive(Debug, Clone, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The first parameter of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.iter();
+        pairs.find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
 }
 
 impl From<IncomingRequest> for Incoming {
@@ -22,40 +34,57 @@ impl From<IncomingRequest> for Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn method(&self) -> Method {
+    /// Its method.
+    pub fn method(&self) -> Method {
         self.request.method()
     }
 
-    pub(crate) fn path(&self) -> &str {
+    /// Its path, without the query.
+    pub fn path(&self) -> &str {
         self.path_and_query
             .split_once('?')
             .map_or(self.path_and_query.as_str(), |(path, _)| path)
     }
 
-    /// A parameter of the query. Ours need no percent-encoding, so there is no decoding.
-    pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        let (_, query) = self.path_and_query.split_once('?')?;
-        query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find_map(|(key, value)| (key == name).then_some(value))
+    /// A parameter of the query, percent-decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.parameters().get(name).map(str::to_owned)
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
+    /// All parameters of the query.
+    pub fn parameters(&self) -> Query {
+        let query = self.path_and_query.split_once('?').map_or("", |(_, q)| q);
+        Query(
+            form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+        )
+    }
+
+    /// The first value of a header, if it is text.
+    pub fn header(&self, name: &str) -> Option<String> {
         let values = self.request.headers().get(name);
         String::from_utf8(values.into_iter().next()?).ok()
     }
 
-    pub(crate) fn allow(&self, methods: &[Method]) -> Result<(), Problem> {
+    /// Whether the method is one of these.
+    ///
+    /// # Errors
+    /// 405, which names them, where it is not.
+    pub fn allow(&self, methods: &[Method]) -> Result<(), Problem> {
         if methods.contains(&self.method()) {
             Ok(())
         } else {
-            Err(Problem::method_not_allowed(methods))
+            let allowed: Vec<&str> = methods.iter().map(name).collect();
+            Err(Problem::method_not_allowed(&allowed))
         }
     }
 
     /// Reads the body, up to `limit` bytes.
-    pub(crate) async fn body(self, limit: usize) -> Result<Vec<u8>, Problem> {
+    ///
+    /// # Errors
+    /// When it is larger, or ends too early.
+    pub async fn body(self, limit: usize) -> Result<Vec<u8>, Problem> {
         let length: usize = self
             .header("content-length")
             .and_then(|value| value.parse().ok())
@@ -79,7 +108,7 @@ impl Incoming {
     }
 }
 
-pub(crate) fn method_name(method: &Method) -> &str {
+fn name(method: &Method) -> &str {
     match method {
         Method::Get => "GET",
         Method::Head => "HEAD",

@@ -1,18 +1,25 @@
-//! The Spin adapters: the ports on the host interfaces of `fermyon:spin@2.0.0` and `wasi:http@0.2`.
+//! The Spin adapters: the ports on the host interfaces of `fermyon:spin@2.0.0` and `wasi:http@0.2`,
+//! and what every component with an HTTP trigger needs.
 
-use spin_sdk::{
-    http::{ErrorCode, Request, Response, SendError},
-    key_value::Store,
-    redis, sqlite, variables,
-};
+mod http_client;
+mod reply;
+mod request;
+mod sleep;
 
+use async_trait::async_trait;
+use spin_sdk::{key_value::Store, redis, sqlite, variables};
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
 use crate::{
-    Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
-    PubSubError, Row, Value,
+    Config, Database, DatabaseError, KeyValue, KeyValueError, Ports, PubSub, PubSubError, Row,
+    Value, clock::SystemClock, migrations,
 };
+
+pub use http_client::SpinHttpClient;
+pub use reply::Reply;
+pub use request::{Incoming, Query};
+pub(crate) use sleep::sleep;
 
 /// The database `default`.
 pub struct SpinDatabase(sqlite::Connection);
@@ -36,6 +43,7 @@ fn database_failed(error: sqlite::Error) -> DatabaseError {
     })
 }
 
+#[async_trait(?Send)]
 impl Database for SpinDatabase {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         let parameters: Vec<sqlite::Value> = parameters
@@ -69,34 +77,30 @@ impl Database for SpinDatabase {
     }
 }
 
-/// The store `default`.
-pub struct SpinKeyValue(Store);
+/// The store `default`. It is opened when it is used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SpinKeyValue;
 
-impl SpinKeyValue {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When the host has none, or the component may not use it.
-    pub fn open() -> Result<Self, KeyValueError> {
-        Store::open_default().map(Self).map_err(key_value_failed)
-    }
+fn store() -> Result<Store, KeyValueError> {
+    Store::open_default().map_err(key_value_failed)
 }
 
 fn key_value_failed(error: spin_sdk::key_value::Error) -> KeyValueError {
     KeyValueError(error.to_string())
 }
 
+#[async_trait(?Send)]
 impl KeyValue for SpinKeyValue {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        self.0.get(key).map_err(key_value_failed)
+        store()?.get(key).map_err(key_value_failed)
     }
 
     async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError> {
-        self.0.set(key, &value).map_err(key_value_failed)
+        store()?.set(key, &value).map_err(key_value_failed)
     }
 
     async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        self.0.delete(key).map_err(key_value_failed)
+        store()?.delete(key).map_err(key_value_failed)
     }
 }
 
@@ -106,6 +110,7 @@ pub struct SpinPubSub {
     connection: std::cell::OnceCell<redis::Connection>,
 }
 
+#[async_trait(?Send)]
 impl PubSub for SpinPubSub {
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
         let failed = |error: redis::Error| PubSubError(error.to_string());
@@ -133,58 +138,38 @@ impl Config for SpinConfig {
     }
 }
 
-/// Outbound HTTP, as far as `allowed_outbound_hosts` allows it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SpinHttpClient;
-
-impl HttpClient for SpinHttpClient {
-    async fn send(
-        &self,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        let (parts, body) = request.into_parts();
-        let mut outgoing = Request::builder();
-        outgoing
-            .method(match parts.method {
-                http::Method::POST => spin_sdk::http::Method::Post,
-                http::Method::PUT => spin_sdk::http::Method::Put,
-                http::Method::PATCH => spin_sdk::http::Method::Patch,
-                http::Method::DELETE => spin_sdk::http::Method::Delete,
-                http::Method::HEAD => spin_sdk::http::Method::Head,
-                _ => spin_sdk::http::Method::Get,
-            })
-            .uri(parts.uri.to_string())
-            .body(body);
-        for (name, value) in &parts.headers {
-            if let Ok(value) = value.to_str() {
-                outgoing.header(name.as_str(), value);
-            }
-        }
-        let response: Response = spin_sdk::http::send(outgoing.build())
-            .await
-            .map_err(no_answer)?;
-        let mut answer = http::Response::builder().status(*response.status());
-        for (name, value) in response.headers() {
-            answer = answer.header(name, value.as_bytes());
-        }
-        answer
-            .body(response.into_body())
-            .map_err(|error| HttpError::NoAnswer(error.to_string()))
-    }
+/// The ports of a component with a database, which is brought up to date when they are opened.
+pub struct SpinPorts {
+    /// The database `default`.
+    pub database: SpinDatabase,
+    /// Redis.
+    pub pubsub: SpinPubSub,
 }
 
-fn no_answer(error: SendError) -> HttpError {
-    match error {
-        SendError::Http(
-            code @ (ErrorCode::HttpRequestDenied
-            | ErrorCode::HttpRequestUriInvalid
-            | ErrorCode::DestinationNotFound
-            | ErrorCode::DestinationUnavailable
-            | ErrorCode::DestinationIpProhibited
-            | ErrorCode::DestinationIpUnroutable
-            | ErrorCode::ConnectionRefused),
-        ) => HttpError::NotSent(code.to_string()),
-        other => HttpError::NoAnswer(other.to_string()),
+impl SpinPorts {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open() -> Result<Self, DatabaseError> {
+        let database = SpinDatabase::open()?;
+        migrations::apply(&database, &SystemClock).await?;
+        Ok(Self {
+            database,
+            pubsub: SpinPubSub::default(),
+        })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Ports<'_> {
+        Ports {
+            database: &self.database,
+            key_value: &SpinKeyValue,
+            pubsub: &self.pubsub,
+            http: &SpinHttpClient,
+            config: &SpinConfig,
+            clock: &SystemClock,
+        }
     }
 }
 
@@ -192,7 +177,20 @@ fn no_answer(error: SendError) -> HttpError {
 pub fn log_to_stderr() {
     // Loro's own lines and spans cost time, and may quote a document.
     let ours = Targets::new().with_targets(
-        ["auth", "platform", "rooms", "sync", "wire"].map(|name| (name, Level::INFO)),
+        [
+            "auth",
+            "events",
+            "platform",
+            "poller",
+            "projection",
+            "rooms",
+            "sync",
+            "tasks",
+            "tasks_api",
+            "webhooks",
+            "wire",
+        ]
+        .map(|name| (name, Level::INFO)),
     );
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -1,0 +1,103 @@
+//! The component `cron`: every ten seconds it asks the poller to do what is due.
+//!
+//! The cron trigger is a process of its own, which knows nothing of the app's HTTP side but its address.
+//! It knows WASI 0.2 and Spin's variables, and so this uses nothing else.
+
+use wasi::http::{
+    outgoing_handler,
+    types::{Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme},
+};
+
+use bindings::fermyon::spin::variables;
+
+mod bindings {
+    // What the macro makes is unsafe code.
+    #![allow(unsafe_code, missing_docs, unreachable_pub)]
+
+    wit_bindgen::generate!({
+        inline: r#"
+            package loro-sync:cron;
+
+            world cron {
+                import fermyon:spin/variables@2.0.0;
+                use fermyon:spin-cron/cron-types@2.0.0.{error, metadata};
+                export handle-cron-event: func(metadata: metadata) -> result<_, error>;
+            }
+
+            package fermyon:spin-cron@2.0.0 {
+                interface cron-types {
+                    record metadata { timestamp: u64 }
+                    variant error { other(string) }
+                }
+            }
+
+            package fermyon:spin@2.0.0 {
+                interface variables {
+                    get: func(name: string) -> result<string, error>;
+                    variant error {
+                        invalid-name(string), undefined(string), provider(string), other(string),
+                    }
+                }
+            }
+        "#,
+        generate_all,
+    });
+
+    export!(Tick);
+
+    struct Tick;
+
+    impl Guest for Tick {
+        fn handle_cron_event(_: Metadata) -> Result<(), Error> {
+            super::tick().map_err(Error::Other)
+        }
+    }
+}
+
+/// How long the poller may take to say that it has begun, in nanoseconds.
+const TIMEOUT: u64 = 5_000_000_000;
+
+fn tick() -> Result<(), String> {
+    let address = setting("app_url")?;
+    let (scheme, authority) = match address.trim_end_matches('/').split_once("://") {
+        Some(("http", authority)) => (Scheme::Http, authority),
+        Some(("https", authority)) => (Scheme::Https, authority),
+        _ => return Err("`app_url` is not an http(s) URL".into()),
+    };
+    let mut headers = vec![("content-length".to_owned(), b"0".to_vec())];
+    let token = setting("internal_token").unwrap_or_default();
+    if !token.is_empty() {
+        let bearer = format!("Bearer {token}").into_bytes();
+        headers.push(("authorization".to_owned(), bearer));
+    }
+    let headers = Fields::from_list(&headers).map_err(|error| format!("headers: {error:?}"))?;
+    let request = OutgoingRequest::new(headers);
+    let wrong = |()| "`app_url` is not a URL".to_owned();
+    request.set_method(&Method::Post).map_err(wrong)?;
+    request.set_scheme(Some(&scheme)).map_err(wrong)?;
+    request.set_authority(Some(authority)).map_err(wrong)?;
+    request
+        .set_path_with_query(Some("/internal/poll"))
+        .map_err(wrong)?;
+    let body = request.body().map_err(wrong)?;
+    let options = RequestOptions::new();
+    // A host that has no timeouts waits as it does.
+    let _ = options.set_connect_timeout(Some(TIMEOUT));
+    let _ = options.set_first_byte_timeout(Some(TIMEOUT));
+    let failed = |error| format!("the poller cannot be asked: {error:?}");
+    let answer = outgoing_handler::handle(request, Some(options)).map_err(failed)?;
+    OutgoingBody::finish(body, None).map_err(failed)?;
+    answer.subscribe().block();
+    let answer = match answer.get() {
+        Some(Ok(answer)) => answer.map_err(failed)?,
+        _ => return Err("the poller gave no answer".into()),
+    };
+    match answer.status() {
+        202 => Ok(()),
+        status => Err(format!("the poller answered with status {status}")),
+    }
+}
+
+fn setting(name: &str) -> Result<String, String> {
+    variables::get(name).map_err(|error| format!("`{name}`: {error:?}"))
+}

@@ -1,0 +1,67 @@
+//! `GET /tasks`: the tasks of a project, newest first, page by page.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use platform::{
+    Ports, Problem,
+    spin::{Incoming, Reply},
+};
+use serde_json::json;
+use tasks::{
+    Status, Task,
+    rows::{self, Filter},
+};
+
+const DEFAULT_LIMIT: u64 = 50;
+const MAX_LIMIT: u64 = 200;
+
+pub(crate) async fn get(ports: Ports<'_>, request: &Incoming) -> Result<Reply, Problem> {
+    let parameters = request.parameters();
+    let text = |name: &str| parameters.get(name).filter(|v| !v.is_empty());
+    let limit = match text("limit").map(str::parse) {
+        None => DEFAULT_LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => {
+            let words = format!("`limit` is a number from 1 to {MAX_LIMIT}.");
+            return Err(Problem::bad_request(words));
+        }
+    };
+    let status = match text("status") {
+        None => None,
+        Some(name) => Some(Status::parse(name).ok_or_else(|| {
+            Problem::bad_request(
+                "`status` is one of pending, processing, completed, failed, cancelled.",
+            )
+        })?),
+    };
+    let after = match text("cursor") {
+        None => None,
+        Some(cursor) => Some(
+            read_cursor(cursor)
+                .ok_or_else(|| Problem::bad_request("`cursor` is not one of ours."))?,
+        ),
+    };
+    let filter = Filter {
+        project_id: text("project_id").map(str::to_owned),
+        status,
+        task_type: text("task_type").map(str::to_owned),
+        after,
+        // One more tells whether there is another page.
+        limit: limit + 1,
+    };
+    let mut tasks = rows::list(ports.database, &filter).await?;
+    let has_more = tasks.len() as u64 > limit;
+    tasks.truncate(limit as usize);
+    let next = tasks.last().filter(|_| has_more).map(cursor);
+    let reply = Reply::json(200, &json!({ "tasks": tasks, "next_cursor": next }));
+    Ok(reply.header("cache-control", "no-cache"))
+}
+
+fn cursor(last: &Task) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at, last.task_id))
+}
+
+fn read_cursor(cursor: &str) -> Option<(i64, String)> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (created_at, task_id) = text.split_once(' ')?;
+    Some((created_at.parse().ok()?, task_id.to_owned()))
+}

@@ -1,0 +1,58 @@
+//! The component `webhooks`: services tell how a task is.
+//!
+//! It only wires. Who calls is known by the signature in the address, which is looked at first.
+
+use auth::webhooks::WebhookKey;
+use platform::{
+    Problem,
+    spin::{Incoming, Reply, SpinConfig, SpinPorts, log_to_stderr},
+};
+use spin_sdk::{
+    http::{IncomingRequest, Method, ResponseOutparam},
+    http_component,
+};
+use tasks::{Engine, Registry};
+
+mod entry {
+    // What the macro makes around the function is unsafe code.
+    #![allow(unsafe_code)]
+
+    use super::*;
+
+    #[http_component]
+    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        log_to_stderr();
+        let reply = call_back(request.into()).await;
+        reply.unwrap_or_else(Reply::from).send(out).await;
+    }
+}
+
+async fn call_back(request: Incoming) -> Result<Reply, Problem> {
+    auth::readiness::check(&SpinConfig)?;
+    let path = request.path().to_owned();
+    let service = path.strip_prefix("/webhooks/").unwrap_or_default();
+    if Registry::standard(&SpinConfig).service(service).is_none() {
+        return Err(Problem::not_found());
+    }
+    request.allow(&[Method::Post])?;
+    let ports = SpinPorts::open().await?;
+    let engine = Engine::open(ports.all()).await?;
+    let job = authentic_job(&engine.key, service, &request)?;
+    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
+    engine.call_back(service, &job, &body).await?;
+    Ok(Reply::new(200))
+}
+
+/// The job that the address was signed for.
+fn authentic_job(key: &WebhookKey, service: &str, request: &Incoming) -> Result<String, Problem> {
+    let parameters = request.parameters();
+    match (parameters.get("job"), parameters.get("signature")) {
+        (Some(job), Some(signature)) if key.verifies(service, job, signature) => Ok(job.to_owned()),
+        _ => Err(Problem::new(
+            401,
+            "bad-signature",
+            "Who are you?",
+            "A callback comes with the signature of the address that the service was given.",
+        )),
+    }
+}

@@ -1,0 +1,265 @@
+//! What a document shows of a task.
+//!
+//! In map `tasks`, under the task's id, what became of it. In each node of map `nodes` that is the task's
+//! (its `data.taskId` names it, or it is the node that the task was posted for) `data.status`,
+//! `data.src` and `data.error`, and only those, so that a move of the node at the same time survives.
+//!
+//! A node may be a map of its own in the document, with its `data` another; then a change touches those
+//! three keys alone. Or its `data`, or the whole node, is a plain JSON value, and is written whole.
+
+use std::collections::HashMap;
+
+use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
+use tasks::Task;
+
+/// Writes how these tasks are into the document, where it says something else.
+pub(crate) fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
+    let entries = doc.get_map("tasks");
+    for task in tasks {
+        put(&entries, &task.task_id, entry(task))?;
+    }
+    let by_id: HashMap<&str, &Task> = tasks.iter().map(|t| (t.task_id.as_str(), t)).collect();
+    let by_node: HashMap<&str, &Task> = tasks
+        .iter()
+        .filter_map(|task| Some((task.node_id.as_deref()?, task)))
+        .collect();
+    let nodes = doc.get_map("nodes");
+    for (id, node) in children(&nodes) {
+        // A node that names a task is that one's, whoever else posted for it.
+        let task = match field(&node, "data").and_then(|data| field(&data, "taskId")) {
+            Some(ValueOrContainer::Value(LoroValue::String(named))) => by_id.get(named.as_str()),
+            _ => by_node.get(id.as_str()),
+        };
+        if let Some(task) = task {
+            write_node(&nodes, &id, &node, task)?;
+        }
+    }
+    Ok(())
+}
+
+fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {
+    let mut children = Vec::new();
+    map.for_each(|key, value| children.push((key.to_owned(), value)));
+    children
+}
+
+/// The keys of a node's data that are a task's, with their values.
+fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
+    let text = |text: &Option<String>| text.as_deref().map_or(LoroValue::Null, LoroValue::from);
+    // An error that is tried again is no error yet.
+    let error = task
+        .error_message
+        .clone()
+        .filter(|_| task.status.is_final());
+    [
+        ("status", task.status.as_str().into()),
+        ("src", text(&task.result_url)),
+        ("error", text(&error)),
+    ]
+}
+
+fn entry(task: &Task) -> LoroValue {
+    let mut entry: HashMap<String, LoroValue> = shown(task)
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    entry.insert("task_type".into(), task.task_type.as_str().into());
+    entry.insert("created_at".into(), task.created_at.into());
+    if let Some(completed_at) = task.completed_at {
+        entry.insert("completed_at".into(), completed_at.into());
+    }
+    if let Some(node_id) = &task.node_id {
+        entry.insert("node_id".into(), node_id.as_str().into());
+    }
+    entry.into()
+}
+
+fn field(of: &ValueOrContainer, key: &str) -> Option<ValueOrContainer> {
+    match of {
+        ValueOrContainer::Container(Container::Map(map)) => map.get(key),
+        ValueOrContainer::Value(LoroValue::Map(map)) => {
+            map.get(key).cloned().map(ValueOrContainer::Value)
+        }
+        _ => None,
+    }
+}
+
+fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -> LoroResult<()> {
+    match node {
+        ValueOrContainer::Container(Container::Map(node)) => match node.get("data") {
+            Some(ValueOrContainer::Container(Container::Map(data))) => {
+                for (key, value) in shown(task) {
+                    put(&data, key, value)?;
+                }
+                Ok(())
+            }
+            Some(ValueOrContainer::Value(data)) => put(node, "data", with_shown(&data, task)),
+            // A text or a list: not a node that we know.
+            Some(_) => Ok(()),
+            None => put(node, "data", with_shown(&LoroValue::Null, task)),
+        },
+        ValueOrContainer::Value(LoroValue::Map(node)) => {
+            let data = node.get("data").unwrap_or(&LoroValue::Null);
+            let mut changed: HashMap<String, LoroValue> = (**node)
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            changed.insert("data".into(), with_shown(data, task));
+            put(nodes, id, changed.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A plain `data` with the task's keys.
+fn with_shown(data: &LoroValue, task: &Task) -> LoroValue {
+    let mut changed: HashMap<String, LoroValue> = match data {
+        LoroValue::Map(data) => (**data)
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        _ => HashMap::new(),
+    };
+    for (key, value) in shown(task) {
+        if value != LoroValue::Null || changed.contains_key(key) {
+            changed.insert(key.to_owned(), value);
+        }
+    }
+    changed.into()
+}
+
+/// Puts a value where another one is. What is there already is not written again, and neither is "none"
+/// where there is none.
+fn put(map: &LoroMap, key: &str, value: LoroValue) -> LoroResult<()> {
+    let same = match map.get(key) {
+        Some(ValueOrContainer::Value(present)) => present == value,
+        Some(ValueOrContainer::Container(_)) => false,
+        None => value == LoroValue::Null,
+    };
+    if same { Ok(()) } else { map.insert(key, value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::ToJson;
+    use serde_json::{Value, json};
+    use tasks::Status;
+
+    fn task(status: Status) -> Task {
+        Task {
+            task_id: "task_1".into(),
+            project_id: "p".into(),
+            task_type: "demo".into(),
+            status,
+            external_task_id: None,
+            external_service: None,
+            params: "{}".into(),
+            result_url: (status == Status::Completed).then(|| "https://a/b".into()),
+            result_data: None,
+            error_message: None,
+            created_at: 5,
+            updated_at: 5,
+            completed_at: None,
+            retry_count: 0,
+            max_retries: 3,
+            node_id: None,
+            callback_url: None,
+            version: 0,
+            run: 0,
+            attempts: 0,
+            lease_until: None,
+        }
+    }
+
+    fn json(doc: &LoroDoc) -> Value {
+        serde_json::from_str(&doc.get_deep_value().to_json()).unwrap()
+    }
+
+    fn nested(doc: &LoroDoc, id: &str) -> LoroMap {
+        let node = doc
+            .get_map("nodes")
+            .insert_container(id, LoroMap::new())
+            .unwrap();
+        node.insert("x", 1).unwrap();
+        node
+    }
+
+    #[test]
+    fn every_form_of_a_node_shows_its_task() {
+        let doc = LoroDoc::new();
+        let data = nested(&doc, "maps")
+            .insert_container("data", LoroMap::new())
+            .unwrap();
+        data.insert("taskId", "task_1").unwrap();
+        data.insert("label", "keep").unwrap();
+        let plain = LoroValue::from(json!({ "taskId": "task_1", "label": "keep" }));
+        nested(&doc, "plain data").insert("data", plain).unwrap();
+        let node =
+            LoroValue::from(json!({ "x": 1, "data": { "taskId": "task_1", "label": "keep" } }));
+        doc.get_map("nodes").insert("plain", node).unwrap();
+        nested(&doc, "another's")
+            .insert("data", LoroValue::from(json!({ "taskId": "task_2" })))
+            .unwrap();
+        nested(&doc, "nobody's");
+        doc.get_map("nodes").insert("no node", "text").unwrap();
+        doc.commit();
+        let before = json(&doc);
+
+        write(&doc, &[task(Status::Completed)]).unwrap();
+        doc.commit();
+        let after = json(&doc);
+        for id in ["maps", "plain data", "plain"] {
+            let node = &after["nodes"][id];
+            assert_eq!(node["x"], 1, "{id}");
+            assert_eq!(
+                node["data"],
+                json!({ "taskId": "task_1", "label": "keep", "status": "completed", "src": "https://a/b" }),
+                "{id}"
+            );
+        }
+        for id in ["another's", "nobody's", "no node"] {
+            assert_eq!(after["nodes"][id], before["nodes"][id]);
+        }
+        assert_eq!(after["tasks"]["task_1"]["status"], "completed");
+
+        let version = doc.oplog_vv();
+        write(&doc, &[task(Status::Completed)]).unwrap();
+        doc.commit();
+        assert_eq!(doc.oplog_vv(), version, "the same again changes nothing");
+    }
+
+    #[test]
+    fn the_node_that_a_task_was_posted_for_needs_no_task_id() {
+        let doc = LoroDoc::new();
+        nested(&doc, "mine");
+        let mut task = task(Status::Processing);
+        task.node_id = Some("mine".into());
+        write(&doc, &[task]).unwrap();
+        doc.commit();
+        assert_eq!(
+            json(&doc)["nodes"]["mine"]["data"],
+            json!({ "status": "processing" })
+        );
+    }
+
+    /// A user drags the node while its task completes.
+    #[test]
+    fn a_move_at_the_same_time_survives() {
+        let doc = LoroDoc::new();
+        let node = nested(&doc, "n");
+        let data = node.insert_container("data", LoroMap::new()).unwrap();
+        data.insert("taskId", "task_1").unwrap();
+        doc.commit();
+        let server = doc.fork();
+        node.insert("x", 99).unwrap();
+        doc.commit();
+        write(&server, &[task(Status::Completed)]).unwrap();
+        server.commit();
+        doc.import(&server.export(loro::ExportMode::all_updates()).unwrap())
+            .unwrap();
+        let node = &json(&doc)["nodes"]["n"];
+        assert_eq!(node["x"], 99);
+        assert_eq!(node["data"]["src"], "https://a/b");
+    }
+}

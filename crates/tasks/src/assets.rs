@@ -1,0 +1,219 @@
+//! Results that are too large for a row or a document: in SQLite, or in an S3-compatible bucket (R2,
+//! MinIO, …) where one is configured.
+//!
+//! An asset never changes, and its id cannot be guessed. Its row is always in SQLite; with a bucket, its
+//! bytes are not.
+
+use std::{ops::Range, time::Duration};
+
+use platform::{
+    Config, Database, DatabaseError, HttpClient, HttpError, Value, http_client::Limits,
+};
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use url::Url;
+
+use crate::{create::hex, task::random_word};
+
+/// The store.
+pub struct AssetStore<'a> {
+    database: &'a dyn Database,
+    http: &'a dyn HttpClient,
+    bucket: Option<(Bucket, Credentials)>,
+}
+
+/// An asset, or a part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asset {
+    /// Such as `image/png`.
+    pub media_type: String,
+    /// The length of the whole, in bytes.
+    pub length: u64,
+    /// Names its content: the SHA-256 of it, in hexadecimal.
+    pub digest: String,
+    /// The bytes that were asked for.
+    pub bytes: Vec<u8>,
+}
+
+/// An asset could not be stored or read.
+#[derive(Debug, Error)]
+pub enum AssetError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The bucket failed, or its settings are wrong.
+    #[error("asset store: {0}")]
+    Bucket(String),
+}
+
+/// The largest asset, in bytes.
+pub const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
+
+const CALL: Limits = Limits {
+    timeout: Duration::from_secs(30),
+    max_bytes: MAX_ASSET_BYTES,
+};
+
+/// How long a signed request to the bucket is good for.
+const SIGNED_FOR: Duration = Duration::from_secs(300);
+
+impl<'a> AssetStore<'a> {
+    /// The store that the settings ask for: a bucket where `s3_bucket` is set.
+    ///
+    /// # Errors
+    /// When the bucket's settings are not complete.
+    pub fn open(
+        database: &'a dyn Database,
+        http: &'a dyn HttpClient,
+        config: &dyn Config,
+    ) -> Result<Self, AssetError> {
+        Ok(Self {
+            database,
+            http,
+            bucket: bucket(config)?,
+        })
+    }
+
+    /// Stores an asset and returns its id. It is durable when this returns.
+    ///
+    /// # Errors
+    /// When the database or the bucket fails; then nothing leads to what may have been stored.
+    pub async fn store(
+        &self,
+        project_id: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+        now: i64,
+    ) -> Result<String, AssetError> {
+        let id = format!("asset_{}", random_word(26));
+        let length = bytes.len() as u64;
+        let digest = hex(&Sha256::digest(&bytes));
+        let inline = match &self.bucket {
+            None => Value::Blob(bytes),
+            Some((bucket, credentials)) => {
+                let url = bucket.put_object(Some(credentials), &id).sign(SIGNED_FOR);
+                let request = http::Request::put(url.as_str()).header("content-type", media_type);
+                self.call(request, bytes).await?;
+                Value::Null
+            }
+        };
+        self.database
+            .execute(
+                "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                vec![
+                    id.as_str().into(),
+                    project_id.into(),
+                    media_type.into(),
+                    length.into(),
+                    digest.into(),
+                    inline,
+                    now.into(),
+                ],
+            )
+            .await?;
+        Ok(id)
+    }
+
+    /// What is known of an asset, without its bytes; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn describe(&self, id: &str) -> Result<Option<Asset>, AssetError> {
+        let sql = "SELECT media_type, length, digest FROM assets WHERE asset_id = ?1";
+        let rows = self.database.execute(sql, vec![id.into()]).await?;
+        let Some(mut row) = rows.into_iter().next() else {
+            return Ok(None);
+        };
+        Ok(Some(Asset {
+            length: row.unsigned(1)?,
+            media_type: row.text(0)?,
+            digest: row.text(2)?,
+            bytes: Vec::new(),
+        }))
+    }
+
+    /// An asset, or those bytes of it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the database or the bucket fails.
+    pub async fn read(
+        &self,
+        id: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<Asset>, AssetError> {
+        let Some(mut asset) = self.describe(id).await? else {
+            return Ok(None);
+        };
+        let range = range.unwrap_or(0..asset.length);
+        let sql = "SELECT substr(bytes, ?2 + 1, ?3) FROM assets WHERE asset_id = ?1 AND bytes IS NOT NULL";
+        let length = range.end.saturating_sub(range.start);
+        let parameters = vec![id.into(), range.start.into(), length.into()];
+        let mut rows = self.database.execute(sql, parameters).await?;
+        asset.bytes = match (rows.first_mut(), &self.bucket) {
+            (Some(row), _) => row.blob(0)?,
+            _ if length == 0 => Vec::new(),
+            (None, Some((bucket, credentials))) => {
+                let url = bucket.get_object(Some(credentials), id).sign(SIGNED_FOR);
+                let last = range.end.saturating_sub(1);
+                let request = http::Request::get(url.as_str())
+                    .header("range", format!("bytes={}-{last}", range.start));
+                let bytes = self.call(request, Vec::new()).await?;
+                if bytes.len() as u64 != length {
+                    return Err(AssetError::Bucket("it sent another range".into()));
+                }
+                bytes
+            }
+            (None, None) => {
+                return Err(AssetError::Bucket(
+                    "the asset is in a bucket that is not set".into(),
+                ));
+            }
+        };
+        Ok(Some(asset))
+    }
+
+    async fn call(
+        &self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, AssetError> {
+        let request = request
+            .body(body)
+            .map_err(|error| AssetError::Bucket(error.to_string()))?;
+        // Putting and getting are idempotent, so a fault is tried once more.
+        for attempt in 0..2 {
+            match self.http.send(request.clone(), CALL).await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer.into_body()),
+                Ok(answer) if attempt == 1 || answer.status().is_client_error() => {
+                    let words = format!("{} answered {}", request.method(), answer.status());
+                    return Err(AssetError::Bucket(words));
+                }
+                Err(error @ HttpError::TooLarge) => {
+                    return Err(AssetError::Bucket(error.to_string()));
+                }
+                Err(error) if attempt == 1 => return Err(AssetError::Bucket(error.to_string())),
+                _ => {}
+            }
+        }
+        Err(AssetError::Bucket("no answer".into()))
+    }
+}
+
+fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetError> {
+    let Some(name) = config.get("s3_bucket") else {
+        return Ok(None);
+    };
+    let setting = |name: &str| {
+        let missing = || AssetError::Bucket(format!("`s3_bucket` is set, but `{name}` is not"));
+        config.get(name).ok_or_else(missing)
+    };
+    let endpoint = Url::parse(&setting("s3_endpoint")?)
+        .map_err(|_| AssetError::Bucket("`s3_endpoint` is not a URL".into()))?;
+    let region = setting("s3_region")?;
+    let credentials = Credentials::new(setting("s3_access_key")?, setting("s3_secret_key")?);
+    let bucket = Bucket::new(endpoint, UrlStyle::Path, name, region)
+        .map_err(|error| AssetError::Bucket(error.to_string()))?;
+    Ok(Some((bucket, credentials)))
+}

@@ -1,0 +1,303 @@
+//! Gemini: images from words and other images. It answers a submission with the result.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::future;
+use platform::http_client::Limits;
+use serde_json::{Map, Value, json};
+
+use super::{Callback, Executor, Failure, Media, Outside, Product, Progress, kling::retry_after};
+use crate::{Fields, Task, create::MAX_TEXT, image};
+
+/// The service.
+pub(super) struct Gemini;
+
+/// It takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
+const CALL: Limits = Limits {
+    timeout: Duration::from_secs(120),
+    max_bytes: 64 * 1024 * 1024,
+};
+
+const ASPECT_RATIOS: &[&str] = &[
+    "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9",
+];
+const MOST_IMAGES: usize = 14;
+
+#[async_trait(?Send)]
+impl Executor for Gemini {
+    fn service(&self) -> &'static str {
+        "gemini"
+    }
+
+    fn task_types(&self) -> &'static [&'static str] {
+        &["nano_banana", "nano_banana_pro"]
+    }
+
+    fn check(&self, task_type: &str, params: &mut Fields<'_>) {
+        // Agents call it one or the other.
+        if params.value("text").is_some() {
+            params.required_text("text", MAX_TEXT);
+        } else {
+            params.required_text("prompt", MAX_TEXT);
+        }
+        params.text("system_prompt", MAX_TEXT);
+        params.one_of("aspect_ratio", ASPECT_RATIOS);
+        if params.value("image_size").is_some() {
+            if task_type == "nano_banana_pro" {
+                params.one_of("image_size", &["1K", "2K", "4K"]);
+            } else {
+                params.wrong("image_size", "is for nano_banana_pro only");
+            }
+        }
+        for name in ["reference_image_urls", "base64_images"] {
+            for (n, given) in params.texts(name, MOST_IMAGES).into_iter().enumerate() {
+                if let Err(reason) = image::read(given) {
+                    params.wrong(&format!("{name}[{n}]"), reason);
+                }
+            }
+        }
+    }
+
+    /// Reference images may take 10 s, and the call 120.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(135)
+    }
+
+    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
+        let setting = |name: &str| {
+            outside
+                .config
+                .get(name)
+                .ok_or_else(|| Failure::permanent(format!("the server has no `{name}`")))
+        };
+        let is_pro = task.task_type == "nano_banana_pro";
+        let key = setting("gemini_api_key")?;
+        let base = setting("gemini_base_url")?;
+        let model = setting(if is_pro {
+            "nano_banana_pro_model"
+        } else {
+            "nano_banana_model"
+        })?;
+        let url = format!(
+            "{}/v1beta/models/{model}:generateContent",
+            base.trim_end_matches('/')
+        );
+        let body = request_body(&task.params(), is_pro, outside).await?;
+        let request = http::Request::post(url)
+            .header("content-type", "application/json")
+            .header("x-goog-api-key", key)
+            .body(body.to_string().into_bytes())
+            .map_err(|_| Failure::permanent("`gemini_base_url` is not a URL"))?;
+        let answer = outside.http.send(request, CALL).await;
+        let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
+        read_answer(&answer)
+    }
+
+    async fn poll(&self, _task: &Task, _outside: &Outside<'_>) -> Result<Progress, Failure> {
+        Err(Failure::permanent("Gemini: has no jobs to ask about"))
+    }
+
+    fn process_webhook(&self, body: &Value) -> Option<Callback> {
+        let is_answer = body.get("candidates").is_some() || body.get("promptFeedback").is_some();
+        is_answer.then(|| Callback {
+            about: None,
+            news: product(body),
+        })
+    }
+}
+
+async fn request_body(
+    params: &Value,
+    is_pro: bool,
+    outside: &Outside<'_>,
+) -> Result<Value, Failure> {
+    let text = params["text"].as_str().or(params["prompt"].as_str());
+    let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
+    let given = ["reference_image_urls", "base64_images"]
+        .into_iter()
+        .filter_map(|name| params[name].as_array())
+        .flatten()
+        .filter_map(Value::as_str);
+    let images = given.map(|text| async {
+        let given = image::read(text).map_err(Failure::Permanent)?;
+        image::obtain(given, outside).await
+    });
+    for image in future::try_join_all(images).await? {
+        let data = json!({ "mimeType": image.media_type, "data": image.base64() });
+        parts.push(json!({ "inlineData": data }));
+    }
+    let mut image_config = Map::new();
+    if let Some(ratio) = params["aspect_ratio"].as_str().filter(|r| !r.is_empty()) {
+        image_config.insert("aspectRatio".into(), json!(ratio));
+    }
+    if let Some(size) = params["image_size"].as_str().filter(|_| is_pro) {
+        image_config.insert("imageSize".into(), json!(size));
+    }
+    let mut body = json!({
+        "contents": [{ "role": "user", "parts": parts }],
+        "generationConfig": { "responseModalities": ["TEXT", "IMAGE"] },
+    });
+    if !image_config.is_empty() {
+        body["generationConfig"]["imageConfig"] = Value::Object(image_config);
+    }
+    if let Some(words) = params["system_prompt"].as_str().filter(|w| !w.is_empty()) {
+        body["systemInstruction"] = json!({ "parts": [{ "text": words }] });
+    }
+    Ok(body)
+}
+
+fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Progress, Failure> {
+    let status = answer.status().as_u16();
+    let body: Option<Value> = serde_json::from_slice(answer.body()).ok();
+    if status == 200 {
+        return match body {
+            Some(body) => product(&body),
+            None => Err(Failure::retry("Gemini: an answer that makes no sense")),
+        };
+    }
+    let error = body.map(|body| body["error"].clone()).unwrap_or_default();
+    let words = error["message"].as_str().unwrap_or_default();
+    let reason = format!("Gemini: {words} (status {status})");
+    Err(match status {
+        408 | 429 | 500.. => Failure::Retry {
+            reason,
+            after: retry_after(answer).or_else(|| retry_info(&error)),
+        },
+        _ => Failure::Permanent(reason),
+    })
+}
+
+/// What a `RetryInfo` in an error asks for, such as `{"retryDelay": "17s"}`.
+fn retry_info(error: &Value) -> Option<Duration> {
+    let details = error["details"].as_array()?;
+    let delay = details.iter().find_map(|d| d["retryDelay"].as_str())?;
+    let seconds: f64 = delay.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds.ceil()).ok()
+}
+
+/// The images of a successful answer, or why there are none.
+fn product(body: &Value) -> Result<Progress, Failure> {
+    if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
+        return Err(Failure::Permanent(format!(
+            "Gemini refused the prompt: {reason}"
+        )));
+    }
+    let candidate = &body["candidates"][0];
+    let mut media = Vec::new();
+    let mut words = String::new();
+    for part in candidate["content"]["parts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        if let Some(text) = part["text"].as_str() {
+            words += text;
+        }
+        let inline = &part["inlineData"];
+        if let (Some(media_type), Some(data)) =
+            (inline["mimeType"].as_str(), inline["data"].as_str())
+        {
+            let bytes = STANDARD
+                .decode(data)
+                .map_err(|_| Failure::retry("Gemini: an image that cannot be read"))?;
+            media.push(Media::Inline {
+                media_type: media_type.to_owned(),
+                bytes,
+            });
+        }
+    }
+    if !media.is_empty() {
+        let data = json!({ "text": words });
+        return Ok(Progress::Done(Product { media, data }));
+    }
+    match candidate["finishReason"].as_str() {
+        Some("STOP") | None if words.is_empty() => {
+            Err(Failure::retry("Gemini: an answer without an image"))
+        }
+        Some("STOP") | None => Err(Failure::Permanent(format!(
+            "Gemini answered in words alone: {}",
+            words.chars().take(500).collect::<String>()
+        ))),
+        Some(reason) => {
+            let more = candidate["finishMessage"].as_str().unwrap_or(&words);
+            Err(Failure::Permanent(
+                format!("Gemini refused: {reason} {more}").trim().to_owned(),
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: Value) -> http::Response<Vec<u8>> {
+        let answer = http::Response::builder().status(status);
+        answer.body(body.to_string().into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_taken_out() {
+        let body = json!({ "candidates": [{ "finishReason": "STOP", "content": { "parts": [
+            { "text": "Here." }, { "inlineData": { "mimeType": "image/png", "data": "AAEC" } }
+        ] } }] });
+        let Ok(Progress::Done(product)) = read_answer(&answer(200, body)) else {
+            panic!("not done");
+        };
+        assert_eq!(product.data, json!({ "text": "Here." }));
+        assert_eq!(
+            product.media,
+            [Media::Inline {
+                media_type: "image/png".into(),
+                bytes: vec![0, 1, 2]
+            }]
+        );
+    }
+
+    #[test]
+    fn refusals_are_permanent_and_have_their_reason() {
+        for reason in [
+            "SAFETY",
+            "PROHIBITED_CONTENT",
+            "IMAGE_SAFETY",
+            "RECITATION",
+            "NO_IMAGE",
+        ] {
+            let body = json!({ "candidates": [{ "finishReason": reason }] });
+            match read_answer(&answer(200, body)) {
+                Err(Failure::Permanent(words)) => assert!(words.contains(reason), "{words}"),
+                other => panic!("{reason}: {other:?}"),
+            }
+        }
+        let blocked = json!({ "promptFeedback": { "blockReason": "OTHER" } });
+        assert!(matches!(
+            read_answer(&answer(200, blocked)),
+            Err(Failure::Permanent(words)) if words.contains("OTHER")
+        ));
+    }
+
+    #[test]
+    fn errors_are_permanent_or_not() {
+        for (status, again) in [
+            (400, false),
+            (403, false),
+            (404, false),
+            (429, true),
+            (500, true),
+            (503, true),
+        ] {
+            let body = json!({ "error": { "message": "words", "status": "X" } });
+            let error = read_answer(&answer(status, body)).unwrap_err();
+            assert_eq!(matches!(error, Failure::Retry { .. }), again, "{status}");
+        }
+        let body = json!({ "error": { "message": "slow down", "details": [
+            { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.2s" }
+        ] } });
+        let Err(Failure::Retry { after, .. }) = read_answer(&answer(429, body)) else {
+            panic!("not to be tried again");
+        };
+        assert_eq!(after, Some(Duration::from_secs(18)));
+    }
+}

@@ -1,0 +1,64 @@
+//! Telling an agent that its task is finished, at the address that it chose.
+//!
+//! Signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
+//! `webhook-timestamp` in Unix seconds, and `webhook-signature`, which is `v1,` and the base64 of the
+//! HMAC-SHA256 of `{id}.{timestamp}.{body}`. The key is of that task alone; who posted it got it as
+//! `callback_secret`.
+
+use std::time::Duration;
+
+use auth::webhooks::WebhookKey;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use platform::{HttpClient, http_client::Limits};
+
+use crate::{Task, address};
+
+const LIMITS: Limits = Limits {
+    timeout: Duration::from_secs(10),
+    max_bytes: 64 * 1024,
+};
+
+/// The secret with which the agent of this task checks what it is told.
+pub fn secret(key: &WebhookKey, task_id: &str) -> String {
+    format!(
+        "whsec_{}",
+        STANDARD.encode(key.notification_secret(task_id))
+    )
+}
+
+/// Tells the agent. It has heard if it answers 2xx.
+pub(crate) async fn send(
+    http: &dyn HttpClient,
+    key: &WebhookKey,
+    task: &Task,
+    now: i64,
+    development: bool,
+) -> Result<(), String> {
+    let Some(url) = &task.callback_url else {
+        return Ok(());
+    };
+    address::check_callback(url, development)?;
+    let body = serde_json::to_vec(task).map_err(|error| error.to_string())?;
+    // The same for every attempt, so that an agent which hears twice can tell.
+    let id = format!("{}-{}", task.job(), task.version);
+    let signature = key.sign_notification(&task.task_id, &id, now, &body);
+    let request = http::Request::post(url)
+        .header("content-type", "application/json")
+        .header("webhook-id", &id)
+        .header("webhook-timestamp", now.to_string())
+        .header(
+            "webhook-signature",
+            format!("v1,{}", STANDARD.encode(signature)),
+        )
+        .body(body)
+        .map_err(|error| error.to_string())?;
+    let answer = http
+        .send(request, LIMITS)
+        .await
+        .map_err(|error| error.to_string())?;
+    if answer.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("status {}", answer.status().as_u16()))
+    }
+}
