@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod machine;
+mod python;
 mod steps;
 mod test;
 mod up;

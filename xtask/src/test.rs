@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    build, machine,
+    build, machine, python,
     steps::{cargo, npm, program, quietly, root, run},
 };
 
@@ -25,7 +25,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Only tests whose name contains this; leaves out the style checks and the browser
+    /// Only tests whose name contains this; leaves out the style checks, the browser and Python
     filter: Option<String>,
 }
 
@@ -54,6 +54,7 @@ impl Test {
             )?;
         }
         browser()?;
+        with_server("target/python-state", python::test)?;
         eprintln!("==> all tests pass");
         Ok(())
     }
@@ -70,7 +71,7 @@ fn lint() -> Result<()> {
     ];
     run("clippy", cargo(&native))?;
     let mut wasm = cargo(&["clippy", "--target", "wasm32-wasip2", "--profile", "wasm"]);
-    for package in ["sync", "console", "relay"].iter().chain(GUESTS) {
+    for package in build::COMPONENTS.iter().chain(&["relay"]).chain(GUESTS) {
         wasm.args(["--package", package]);
     }
     wasm.args(["--", "-D", "warnings"]);
@@ -80,7 +81,16 @@ fn lint() -> Result<()> {
 /// The page in Chromium, against a server of its own.
 fn browser() -> Result<()> {
     build::install("tests/browser")?;
-    let state = root().join("target/browser-state");
+    with_server("target/browser-state", |url| {
+        let mut tests = npm("tests/browser", &["test", "--silent"]);
+        tests.env("LORO_URL", url);
+        run("testing in the browser", tests)
+    })
+}
+
+/// Runs tests with the address of a host that is started for them, on an empty state folder.
+fn with_server(state: &str, tests: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    let state = root().join(state);
     let _ = std::fs::remove_dir_all(&state);
     let mut server = Server::start(
         program(
@@ -89,9 +99,7 @@ fn browser() -> Result<()> {
         )
         .arg(&state),
     )?;
-    let mut tests = npm("tests/browser", &["test", "--silent"]);
-    tests.env("LORO_URL", &server.url);
-    let result = run("testing in the browser", tests);
+    let result = tests(&server.url);
     server.stop()?;
     result
 }

@@ -1,0 +1,59 @@
+"""Submits image and video tasks to a Loro Sync Server, and waits for their results."""
+
+from .async_client import AsyncSyncServerClient
+from .client import SyncServerClient
+from .errors import (
+    Conflict,
+    FieldError,
+    InvalidSignature,
+    InvalidTask,
+    NotFound,
+    ServerUnavailable,
+    SyncServerError,
+    TaskCancelled,
+    TaskFailed,
+    Unauthorized,
+    WaitTimeout,
+)
+from .images import MAX_IMAGE_BYTES, Image, encode_image
+from .notifications import verify_notification
+from .retry import RetryPolicy
+from .task import SubmittedTask, Task, TaskPage, TaskStatus
+from .task_params import kling_video_params, nano_banana_params
+from .tasks import (
+    submit_kling_video_task,
+    submit_kling_video_task_async,
+    submit_nano_banana_task,
+    submit_nano_banana_task_async,
+)
+
+__all__ = [
+    "MAX_IMAGE_BYTES",
+    "AsyncSyncServerClient",
+    "Conflict",
+    "FieldError",
+    "Image",
+    "InvalidSignature",
+    "InvalidTask",
+    "NotFound",
+    "RetryPolicy",
+    "ServerUnavailable",
+    "SubmittedTask",
+    "SyncServerClient",
+    "SyncServerError",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskPage",
+    "TaskStatus",
+    "Unauthorized",
+    "WaitTimeout",
+    "encode_image",
+    "kling_video_params",
+    "nano_banana_params",
+    "submit_kling_video_task",
+    "submit_kling_video_task_async",
+    "submit_nano_banana_task",
+    "submit_nano_banana_task_async",
+    "verify_notification",
+]

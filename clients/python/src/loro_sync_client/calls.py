@@ -1,0 +1,171 @@
+"""The server's calls, each as an exchange: what is asked, and how the answer is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+import httpx
+
+from .connection import is_visible_ascii
+from .errors import Conflict, SyncServerError, WaitTimeout, error_of
+from .exchange import Exchange, Pause, Request, answer_to
+from .retry import RetryPolicy
+from .task import SubmittedTask, Task, TaskPage
+
+# The longest that one request is held, in seconds. The server allows 50; proxies may cut off at 30.
+_LONGEST_POLL = 25
+# The least time between two polls that brought no news, should something on the way not hold them.
+_SHORTEST_POLL = 1.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """A state of a task, and its ETag."""
+
+    task: Task
+    tag: str | None
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls, under one policy of retries."""
+
+    policy: RetryPolicy
+
+    def submit(
+        self,
+        project_id: str,
+        task_type: str,
+        params: Mapping[str, Any],
+        max_retries: int | None,
+        node_id: str | None,
+        callback_url: str | None,
+        idempotency_key: str | None,
+    ) -> Exchange[SubmittedTask]:
+        """Submits once, however often it is sent: all attempts have one idempotency key."""
+        if idempotency_key is None:
+            idempotency_key = str(uuid4())
+        elif not (1 <= len(idempotency_key) <= 255 and is_visible_ascii(idempotency_key)):
+            raise ValueError("an idempotency key has 1 to 255 visible ASCII characters")
+        options = {"max_retries": max_retries, "node_id": node_id, "callback_url": callback_url}
+        body = {
+            "project_id": project_id,
+            "task_type": task_type,
+            "params": dict(params),
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        request = Request(
+            "POST",
+            "/tasks",
+            {"Content-Type": "application/json", "Idempotency-Key": idempotency_key},
+            json.dumps(body, allow_nan=False).encode(),
+        )
+        answer = yield from answer_to(request, self.policy)
+        return SubmittedTask.from_json(_json(answer.response))
+
+    def get(self, task_id: str) -> Exchange[Task]:
+        """The task as it is now."""
+        answer = yield from answer_to(Request("GET", _path(task_id)), self.policy)
+        return Task.from_json(_json(answer.response))
+
+    def list(
+        self,
+        project_id: str | None,
+        status: str | None,
+        task_type: str | None,
+        limit: int | None,
+        cursor: str | None,
+    ) -> Exchange[TaskPage]:
+        """One page of tasks."""
+        query = {
+            "project_id": project_id,
+            "status": status,
+            "task_type": task_type,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        given = urlencode({name: value for name, value in query.items() if value is not None})
+        request = Request("GET", f"/tasks?{given}" if given else "/tasks")
+        answer = yield from answer_to(request, self.policy)
+        return TaskPage.from_json(_json(answer.response))
+
+    def cancel(self, task_id: str) -> Exchange[Task]:
+        """Cancels the task."""
+        return self._act(task_id, "cancel", ("cancelled",))
+
+    def retry(self, task_id: str) -> Exchange[Task]:
+        """Sets the task going again.
+
+        Sent again because its answer was lost, it is carried out twice only where the task has
+        failed anew in between.
+        """
+        return self._act(task_id, "retry", ("pending", "processing", "completed"))
+
+    def _act(self, task_id: str, action: str, done: Container[str]) -> Exchange[Task]:
+        answer = yield from answer_to(Request("POST", f"{_path(task_id)}/{action}"), self.policy)
+        try:
+            return Task.from_json(_json(answer.response))
+        except Conflict:
+            # The first attempt may have been carried out and its answer lost; the next one then
+            # finds a task that is already as wished.
+            if answer.attempts == 1:
+                raise
+            task = yield from self.get(task_id)
+            if task.status not in done:
+                raise
+            return task
+
+    def wait(self, task_id: str, timeout: float | None, raise_for_failure: bool) -> Exchange[Task]:
+        """Asks for the task, with requests that the server holds, until it is finished."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        known: Known | None = None
+        while True:
+            asked = time.monotonic()
+            left = math.inf if deadline is None else max(0.0, deadline - asked)
+            # The first request is not held: it tells what there is to wait for. Nor is the last.
+            held = 0 if known is None else int(min(left, _LONGEST_POLL))
+            polled = yield from self._poll(task_id, held, known, deadline)
+            task = polled.task
+            if task.is_finished:
+                return task.raise_for_failure() if raise_for_failure else task
+            if timeout is not None and left == 0:
+                raise WaitTimeout(task, timeout)
+            if polled == known:
+                spent = time.monotonic() - asked
+                yield Pause(max(0.0, min(_SHORTEST_POLL, left) - spent))
+            known = polled
+
+    def _poll(
+        self, task_id: str, held: int, known: Known | None, deadline: float | None
+    ) -> Exchange[Known]:
+        path = f"{_path(task_id)}?wait={held}" if held else _path(task_id)
+        headers = {"If-None-Match": known.tag} if known and known.tag else {}
+        request = Request("GET", path, headers, held=held)
+        response = (yield from answer_to(request, self.policy, deadline)).response
+        if known and response.status_code == httpx.codes.NOT_MODIFIED:
+            return known
+        return Known(Task.from_json(_json(response)), response.headers.get("etag"))
+
+
+def _path(task_id: str) -> str:
+    if not task_id:
+        raise ValueError("the task's id is empty")
+    return f"/tasks/{quote(task_id, safe='')}"
+
+
+def _json(response: httpx.Response) -> Any:
+    if not response.is_success:
+        raise error_of(response)
+    try:
+        return response.json()
+    except ValueError as error:
+        raise SyncServerError(
+            "the server's answer is not JSON", status=response.status_code
+        ) from error

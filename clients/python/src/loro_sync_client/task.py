@@ -1,0 +1,107 @@
+"""A task, as the server tells of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from .errors import SyncServerError, TaskCancelled, TaskFailed
+
+TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's row. Times are in seconds since 1970."""
+
+    task_id: str
+    project_id: str
+    task_type: str
+    status: TaskStatus
+    external_task_id: str | None
+    """The task's id at the service that does the work."""
+    external_service: str | None
+    params: str = field(repr=False)
+    """JSON text; it may hold whole images."""
+    result_url: str | None
+    result_data: str | None = field(repr=False)
+    """JSON text."""
+    error_message: str | None
+    created_at: int
+    updated_at: int
+    completed_at: int | None
+    retry_count: int
+    max_retries: int
+
+    @property
+    def parsed_params(self) -> Any:
+        """`params` as Python values."""
+        return json.loads(self.params)
+
+    @property
+    def parsed_result_data(self) -> Any:
+        """`result_data` as Python values; None where there is none."""
+        return None if self.result_data is None else json.loads(self.result_data)
+
+    @property
+    def is_finished(self) -> bool:
+        """Completed, failed or cancelled: it changes no more, unless it is retried."""
+        return self.status in ("completed", "failed", "cancelled")
+
+    def raise_for_failure(self) -> Task:
+        """Returns the task, unless it failed (`TaskFailed`) or was cancelled (`TaskCancelled`)."""
+        if self.status == "cancelled":
+            raise TaskCancelled(self)
+        if self.status == "failed":
+            raise TaskFailed(self)
+        return self
+
+    @classmethod
+    def from_json(cls, row: Any) -> Task:
+        """Reads what the server sent. Keys that this version does not know are left out."""
+        try:
+            return cls(**{column.name: row[column.name] for column in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise SyncServerError("the server's answer is not a task") from error
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """Some of the tasks, the newest first."""
+
+    tasks: list[Task]
+    next_cursor: str | None
+    """For `cursor`, to get the next page; None on the last one."""
+
+    @classmethod
+    def from_json(cls, page: Any) -> TaskPage:
+        """Reads what the server sent."""
+        try:
+            return cls([Task.from_json(row) for row in page["tasks"]], page["next_cursor"])
+        except (KeyError, TypeError) as error:
+            raise SyncServerError("the server's answer is not a list of tasks") from error
+
+
+@dataclass(frozen=True)
+class SubmittedTask:
+    """What the server says of a task that it has accepted."""
+
+    task_id: str
+    status: TaskStatus
+    created_at: int
+    callback_secret: str | None = field(default=None, repr=False)
+    """With a `callback_url`: the secret that its notification is signed with. Keep it."""
+
+    @classmethod
+    def from_json(cls, answer: Any) -> SubmittedTask:
+        """Reads what the server sent."""
+        try:
+            return cls(
+                answer["task_id"],
+                answer["status"],
+                answer["created_at"],
+                answer.get("callback_secret"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SyncServerError("the server's answer is not a submitted task") from error

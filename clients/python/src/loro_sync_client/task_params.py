@@ -1,0 +1,78 @@
+"""The params of each task type, for `submit_task`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .images import Image, encode_image, is_url
+
+#: The task type of `kling_video_params`.
+KLING_VIDEO = "kling_video"
+#: The task types of `nano_banana_params`.
+NANO_BANANA = "nano_banana"
+NANO_BANANA_PRO = "nano_banana_pro"
+
+
+def kling_video_params(
+    image_path: Image | None,
+    prompt: str,
+    duration: int | str = 5,
+    cfg_scale: float = 0.5,
+    negative_prompt: str | None = None,
+    mode: str = "std",
+    model: str = "kling-v1",
+    *,
+    image_tail: Image | None = None,
+    aspect_ratio: str | None = None,
+) -> dict[str, Any]:
+    """A video, from an image or (`image_path=None`) from the prompt alone.
+
+    `image_path` and `image_tail`, the last picture, are what `encode_image` takes, and raise what
+    it raises. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1, `mode` std or pro; `aspect_ratio`
+    is for a video without an image.
+    """
+    return _given(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        image_path=None if image_path is None else encode_image(image_path),
+        image_tail=None if image_tail is None else encode_image(image_tail),
+        duration=duration,
+        cfg_scale=cfg_scale,
+        mode=mode,
+        model=model,
+        aspect_ratio=aspect_ratio,
+    )
+
+
+def nano_banana_params(
+    text: str,
+    system_prompt: str = "",
+    aspect_ratio: str | None = "4:3",
+    base64_images: Iterable[str] | None = None,
+    reference_image_urls: Iterable[str] | None = None,
+    image_paths: Iterable[Image] | None = None,
+    image_size: str | None = None,
+) -> dict[str, Any]:
+    """A picture, from a text and perhaps from other pictures.
+
+    Each of `image_paths` is what `encode_image` takes, and raises what it raises; URLs among them
+    join `reference_image_urls`, all else `base64_images`. `image_size` is 1K, 2K or 4K, for the pro
+    model only.
+    """
+    in_base64 = list(base64_images or ())
+    urls = list(reference_image_urls or ())
+    for image in map(encode_image, image_paths or ()):
+        (urls if is_url(image) else in_base64).append(image)
+    return _given(
+        prompt=text,
+        system_prompt=system_prompt or None,
+        aspect_ratio=aspect_ratio,
+        base64_images=in_base64 or None,
+        reference_image_urls=urls or None,
+        image_size=image_size,
+    )
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
