@@ -128,14 +128,33 @@ class Tab {
     await this.node(label).waitFor();
   }
 
-  /** Drags a node by its lower edge. */
-  async dragNode(label, dx, dy) {
+  /** Asks for a picture by the page's own form. */
+  async generate(prompt) {
+    await this.page.getByTestId("prompt").fill(prompt);
+    await this.page.getByTestId("generate").click();
+    await this.node(prompt).waitFor();
+  }
+
+  /** Waits until a node's picture is drawn. */
+  drawn(label) {
+    const picture = this.node(label).getByTestId("node-media");
+    return eventually(`${label} is drawn`, () => picture.evaluate((image) => image.naturalWidth), (width) => width > 0);
+  }
+
+  /** Takes hold of a node at its lower edge; returns what moves it from where it was. */
+  async hold(label) {
     const box = await this.node(label).boundingBox();
     const [x, y] = [box.x + box.width / 2, box.y + box.height - 4];
     await this.page.mouse.move(x, y);
     await this.page.mouse.down();
-    await this.page.mouse.move(x + dx / 2, y + dy / 2);
-    await this.page.mouse.move(x + dx, y + dy);
+    return (dx, dy) => this.page.mouse.move(x + dx, y + dy);
+  }
+
+  /** Drags a node by its lower edge. */
+  async dragNode(label, dx, dy) {
+    const move = await this.hold(label);
+    await move(dx / 2, dy / 2);
+    await move(dx, dy);
     await this.page.mouse.up();
   }
 }

@@ -22,12 +22,12 @@ test("the page comes with a strict policy, and is asked for anew each time", asy
   assert.equal(again.headers.get("etag"), etag);
 });
 
-test("assets may be kept forever, and come compressed", async () => {
+test("files may be kept forever, and come compressed", async () => {
   const page = await (await get("/")).text();
-  const assets = [...new Set([...page.matchAll(/\/assets\/[^"]+/g)].map(([path]) => path))];
-  assert.deepEqual(assets.map((path) => path.split(".").at(-1)).sort(), ["css", "js", "svg", "wasm"]);
+  const files = [...new Set([...page.matchAll(/\/static\/[^"]+/g)].map(([path]) => path))];
+  assert.deepEqual(files.map((path) => path.split(".").at(-1)).sort(), ["css", "js", "svg", "wasm"]);
   const types = { css: "text/css; charset=utf-8", js: "text/javascript; charset=utf-8", svg: "image/svg+xml", wasm: "application/wasm" };
-  for (const path of assets) {
+  for (const path of files) {
     const plain = await get(path, { "accept-encoding": "identity" });
     assert.equal(plain.status, 200, path);
     assert.equal(plain.headers.get("content-type"), types[path.split(".").at(-1)]);
@@ -61,7 +61,7 @@ function getRaw(path) {
 }
 
 test("what is not there is a problem, and so is writing", async () => {
-  const paths = ["/nothing", "/assets/", "/assets/../index.html", "/../../etc/passwd", "/%2e%2e/etc/passwd", "/index.html.br", "/assets/%00"];
+  const paths = ["/nothing", "/static/", "/static/../index.html", "/../../etc/passwd", "/%2e%2e/etc/passwd", "/index.html.br", "/static/%00"];
   for (const path of paths) {
     const { status, type, body } = await getRaw(path);
     assert.equal(status, 404, path);

@@ -139,14 +139,16 @@ test("the state of a task is shown on its node, however the node is written", (t
     await a.node("Nested").getByTestId("node-status").filter({ hasText: "in progress" }).waitFor();
 
     data.set("status", "completed");
-    data.set("src", "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'/>");
+    data.set("src", await a.page.locator('link[rel="icon"]').getAttribute("href"));
     nodes.set("script", { position: { x: 40, y: 260 }, data: { label: "Script", src: "javascript:alert(1)" } });
+    nodes.set("inline", { position: { x: 300, y: 300 }, data: { label: "Inline", src: "data:image/svg+xml,<svg/>" } });
     await connection.whenSaved();
     await a.node("Nested").getByTestId("node-status").filter({ hasText: "done" }).waitFor();
-    const picture = a.node("Nested").getByTestId("node-media");
-    await eventually("the picture is drawn", () => picture.evaluate((image) => image.naturalWidth), (width) => width === 40);
-    await a.node("Script").waitFor();
-    assert.equal(await a.node("Script").getByTestId("node-media").count(), 0);
+    await a.drawn("Nested");
+    for (const refused of ["Script", "Inline"]) {
+      await a.node(refused).waitFor();
+      assert.equal(await a.node(refused).getByTestId("node-media").count(), 0);
+    }
 
     // A plain node can be edited too, and keeps the rest of what it says.
     await a.node("Plain").getByTestId("node-label").fill("Renamed");

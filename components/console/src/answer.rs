@@ -182,11 +182,11 @@ mod tests {
     fn read(file: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(match file {
             "index.html" => Some(b"<html>".to_vec()),
-            "assets/page-1.js" => Some(b"plain script".to_vec()),
-            "assets/page-1.js.br" => Some(b"br".to_vec()),
-            "assets/page-1.js.gz" => Some(b"gzip".to_vec()),
-            "assets/dot-1.png" => Some(b"dot".to_vec()),
-            "assets/broken-1.js" => return Err(io::Error::other("disk on fire")),
+            "static/page-1.js" => Some(b"plain script".to_vec()),
+            "static/page-1.js.br" => Some(b"br".to_vec()),
+            "static/page-1.js.gz" => Some(b"gzip".to_vec()),
+            "static/dot-1.png" => Some(b"dot".to_vec()),
+            "static/broken-1.js" => return Err(io::Error::other("disk on fire")),
             _ => None,
         })
     }
@@ -212,28 +212,28 @@ mod tests {
         let cases = [
             ("/", "br, gzip", None, "<html>", "no-cache"),
             (
-                "/assets/page-1.js",
+                "/static/page-1.js",
                 "br, gzip",
                 Some("br"),
                 "br",
                 "public, max-age=31536000, immutable",
             ),
             (
-                "/assets/page-1.js",
+                "/static/page-1.js",
                 "gzip",
                 Some("gzip"),
                 "gzip",
                 "public, max-age=31536000, immutable",
             ),
             (
-                "/assets/page-1.js",
+                "/static/page-1.js",
                 "identity",
                 None,
                 "plain script",
                 "public, max-age=31536000, immutable",
             ),
             (
-                "/assets/dot-1.png",
+                "/static/dot-1.png",
                 "br, gzip",
                 None,
                 "dot",
@@ -258,8 +258,8 @@ mod tests {
     fn what_the_browser_has_is_not_sent_again() {
         for (path, accepted) in [
             ("/", ""),
-            ("/assets/page-1.js", "br"),
-            ("/assets/page-1.js", ""),
+            ("/static/page-1.js", "br"),
+            ("/static/page-1.js", ""),
         ] {
             let first = answer(&get(path, accepted), &read);
             let tag = header(&first, "etag").unwrap();
@@ -277,10 +277,10 @@ mod tests {
             assert_eq!(header(&second, "content-length"), None);
         }
         // The tag of one copy is none for another.
-        let compressed = answer(&get("/assets/page-1.js", "br"), &read);
+        let compressed = answer(&get("/static/page-1.js", "br"), &read);
         let query = Query {
             if_none_match: header(&compressed, "etag"),
-            ..get("/assets/page-1.js", "")
+            ..get("/static/page-1.js", "")
         };
         assert_eq!(answer(&query, &read).status, 200);
     }
@@ -289,7 +289,7 @@ mod tests {
     fn head_is_get_without_the_body() {
         let query = Query {
             method: "HEAD",
-            ..get("/assets/page-1.js", "br")
+            ..get("/static/page-1.js", "br")
         };
         let head = answer(&query, &read);
         assert_eq!((head.status, head.body.len()), (200, 0));
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(header(&head, "content-encoding"), Some("br"));
         assert_eq!(
             header(&head, "etag"),
-            header(&answer(&get("/assets/page-1.js", "br"), &read), "etag")
+            header(&answer(&get("/static/page-1.js", "br"), &read), "etag")
         );
     }
 
@@ -305,9 +305,9 @@ mod tests {
     fn errors_are_problems() {
         let cases = [
             ("GET", "/nothing", 404, "not-found"),
-            ("GET", "/assets/nothing.js", 404, "not-found"),
+            ("GET", "/static/nothing.js", 404, "not-found"),
             ("GET", "/../etc/passwd", 404, "not-found"),
-            ("GET", "/assets/broken-1.js", 500, "internal"),
+            ("GET", "/static/broken-1.js", 500, "internal"),
             ("POST", "/", 405, "method-not-allowed"),
             ("get", "/", 405, "method-not-allowed"),
         ];
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_guarded() {
-        for path in ["/", "/assets/page-1.js", "/nothing"] {
+        for path in ["/", "/static/page-1.js", "/nothing"] {
             let answer = answer(&get(path, ""), &read);
             let policy = header(&answer, "content-security-policy").unwrap();
             assert!(

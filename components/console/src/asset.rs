@@ -1,7 +1,7 @@
 //! Which file a path names, what it is, and how long a browser may keep it.
 
 /// The folder of files whose names change with their content.
-const HASHED: &str = "assets/";
+const HASHED: &str = "static/";
 
 /// A file that the page may consist of.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,15 +70,15 @@ mod tests {
             ("/", Some(("index.html", html, false))),
             ("/index.html", Some(("index.html", html, false))),
             (
-                "/assets/a-1.wasm",
-                Some(("assets/a-1.wasm", "application/wasm", true)),
+                "/static/a-1.wasm",
+                Some(("static/a-1.wasm", "application/wasm", true)),
             ),
             (
-                "/assets/a.b_c.js",
-                Some(("assets/a.b_c.js", "text/javascript; charset=utf-8", true)),
+                "/static/a.b_c.js",
+                Some(("static/a.b_c.js", "text/javascript; charset=utf-8", true)),
             ),
-            ("/assets", None),
-            ("/assets/", None),
+            ("/static", None),
+            ("/static/", None),
             ("/unknown.exe", None),
             // The compressed ones are found by negotiation only.
             ("/index.html.br", None),
@@ -99,9 +99,9 @@ mod tests {
             "index.html",
             "//index.html",
             "/../index.html",
-            "/assets/../index.html",
-            "/assets/./a.js",
-            "/assets//a.js",
+            "/static/../index.html",
+            "/static/./a.js",
+            "/static//a.js",
             "/.hidden.html",
             "/..html",
             "/%2e%2e/index.html",

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn each_copy_has_its_own_tag() {
         let asset = Asset {
-            file: "assets/page-AB.js",
+            file: "static/page-AB.js",
             media_type: "text/javascript",
             immutable: true,
         };

@@ -1,5 +1,6 @@
-// Builds the page into ../dist: index.html, and beside it assets whose names change with their content, so
-// that browsers may keep them forever. What compresses well lies there compressed too.
+// Builds the page into ../dist: index.html, and in a folder beside it files whose names change with their content,
+// so that browsers may keep them forever. What compresses well lies there compressed too. The folder is not called
+// assets: that path is of the tasks' results.
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,15 +10,16 @@ import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "../dist");
-const assets = join(dist, "assets");
+const folder = "static";
+const files = join(dist, folder);
 
 await rm(dist, { recursive: true, force: true });
-await mkdir(assets, { recursive: true });
+await mkdir(files, { recursive: true });
 await build({
   absWorkingDir: here,
   entryPoints: { page: "src/main.ts", style: "src/style.css", icon: "src/icon.svg" },
-  outdir: assets,
-  publicPath: "/assets",
+  outdir: files,
+  publicPath: `/${folder}`,
   entryNames: "[name]-[hash]",
   assetNames: "[name]-[hash]",
   bundle: true,
@@ -28,17 +30,17 @@ await build({
   logLevel: "warning",
 });
 
-const names = await readdir(assets);
+const names = await readdir(files);
 let page = await readFile(join(here, "src/index.html"), "utf8");
 page = page.replaceAll(/\{\{(\w+)(\.\w+)\}\}/g, (_, name, extension) => {
   const found = names.find((each) => each.startsWith(`${name}-`) && extname(each) === extension);
   if (!found) throw new Error(`the build made no ${name}${extension}`);
-  return `/assets/${found}`;
+  return `/${folder}/${found}`;
 });
 await writeFile(join(dist, "index.html"), page);
 
 const quality = { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 22 };
-for (const path of ["index.html", ...names.map((name) => join("assets", name))]) {
+for (const path of ["index.html", ...names.map((name) => join(folder, name))]) {
   const bytes = await readFile(join(dist, path));
   const [br, gz] = await Promise.all([promisify(brotliCompress)(bytes, { params: quality }), promisify(gzip)(bytes, { level: 9 })]);
   for (const [extension, compressed] of [["br", br], ["gz", gz]]) {

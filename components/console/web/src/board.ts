@@ -1,8 +1,13 @@
 import type { LoroDoc } from "loro-crdt";
+import { words } from "./generate.js";
+import { type Media, mediaOf } from "./media.js";
 import { type BoardNode, createNode, deleteNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
 
 /** While a node is dragged its place is shared this often, in milliseconds. */
 const DRAG_INTERVAL = 40;
+
+/** The height of a node with a picture, in pixels. */
+export const PICTURE_HEIGHT = 204;
 
 /** How far an arrow key moves a node, in pixels. */
 const STEP = 12;
@@ -15,6 +20,9 @@ const STATUS_WORDS: Record<string, string> = {
   cancelled: "cancelled",
 };
 
+/** Has a node's task tried again; rejects if that cannot be. */
+export type Retry = (node: BoardNode) => Promise<void>;
+
 /** Elements of the page that the board uses. */
 export interface BoardElements {
   readonly board: HTMLElement;
@@ -24,28 +32,30 @@ export interface BoardElements {
   readonly count: HTMLElement;
 }
 
-/** Shows the document's nodes, and lets people create, drag, rename and delete them. */
+/** Shows the document's nodes, and lets people create, drag, rename and delete them, and try again what has failed. */
 export class Board {
   readonly #doc: LoroDoc;
   readonly #at: BoardElements;
+  readonly #retry: Retry;
   readonly #cards = new Map<string, Card>();
   #view = { x: 0, y: 0, scale: 1 };
   #due = false;
 
-  constructor(doc: LoroDoc, elements: BoardElements) {
+  constructor(doc: LoroDoc, elements: BoardElements, retry: Retry) {
     this.#doc = doc;
     this.#at = elements;
+    this.#retry = retry;
     doc.getMap("nodes").subscribe(() => this.#show());
     this.#pan();
     elements.board.addEventListener("dblclick", (event) => {
-      if (event.target === elements.board || event.target === elements.plane) this.add(this.#place(event));
+      if (event.target === elements.board || event.target === elements.plane) this.add(rounded(this.#place(event)));
     });
     this.#render();
   }
 
   /** Adds a node and puts the caret into its label. */
-  add(position = this.#free()): void {
-    const id = createNode(this.#doc, rounded(position), `Node ${this.#cards.size + 1}`);
+  add(position = this.free()): void {
+    const id = createNode(this.#doc, position, `Node ${this.#cards.size + 1}`);
     this.#render();
     this.#cards.get(id)?.edit();
   }
@@ -62,6 +72,24 @@ export class Board {
     const { clientWidth, clientHeight } = this.#at.board;
     const scale = Math.max(0.1, Math.min(1, clientWidth / (right - left), clientHeight / (bottom - top)));
     this.#look({ x: -left * scale, y: -top * scale, scale });
+  }
+
+  /** A place in view for a node of this height where no other node is, if there is one. */
+  free(height = 60): Position {
+    const { clientWidth, clientHeight } = this.#at.board;
+    const { x, y, scale } = this.#view;
+    const taken = [...this.#cards.values()].map(({ node, element }) => ({ ...node.position, height: element.offsetHeight }));
+    for (let top = 24; top + height < clientHeight / scale; top += 84) {
+      for (let left = 24; left + 200 < clientWidth / scale; left += 214) {
+        const place = rounded({ x: left - x / scale, y: top - y / scale });
+        const isFree = taken.every(
+          (other) => Math.abs(other.x - place.x) >= 200 || other.y + other.height + 8 <= place.y || place.y + height + 8 <= other.y,
+        );
+        if (isFree) return place;
+      }
+    }
+    const turn = this.#cards.size % 12;
+    return rounded({ x: 40 - x / scale + 18 * turn, y: 40 - y / scale + 18 * turn });
   }
 
   /** Many changes may come at once; a frame shows them together. A hidden page has no frames. */
@@ -85,7 +113,7 @@ export class Board {
       if (card) {
         if (!isSame(card.node, node)) card.show(node);
       } else {
-        const added = new Card(this.#doc, node, () => this.#view.scale);
+        const added = new Card(this.#doc, node, { scale: () => this.#view.scale, retry: this.#retry });
         this.#cards.set(node.id, added);
         this.#at.plane.append(added.element);
       }
@@ -138,21 +166,6 @@ export class Board {
     const { x, y, scale } = this.#view;
     return { x: (clientX - left - x) / scale - 95, y: (clientY - top - y) / scale - 24 };
   }
-
-  /** A place in view where no other node is, if there is one. */
-  #free(): Position {
-    const { clientWidth, clientHeight } = this.#at.board;
-    const { x, y, scale } = this.#view;
-    const taken = [...this.#cards.values()].map(({ node }) => node.position);
-    for (let top = 24; top + 60 < clientHeight / scale; top += 84) {
-      for (let left = 24; left + 200 < clientWidth / scale; left += 214) {
-        const place = { x: left - x / scale, y: top - y / scale };
-        if (!taken.some((other) => Math.abs(other.x - place.x) < 200 && Math.abs(other.y - place.y) < 70)) return place;
-      }
-    }
-    const turn = this.#cards.size % 12;
-    return { x: 40 - x / scale + 18 * turn, y: 40 - y / scale + 18 * turn };
-  }
 }
 
 /** One node on the board. */
@@ -163,11 +176,14 @@ class Card {
   readonly #remove = document.createElement("button");
   readonly #status = document.createElement("span");
   readonly #error = document.createElement("p");
+  readonly #retry = document.createElement("button");
+  /** Holds the picture, and its place while it is being made. */
+  readonly #frame = document.createElement("div");
   #media: HTMLImageElement | HTMLVideoElement | undefined;
   #node: BoardNode;
   #dragged: Position | undefined;
 
-  constructor(doc: LoroDoc, node: BoardNode, scale: () => number) {
+  constructor(doc: LoroDoc, node: BoardNode, on: { readonly scale: () => number; readonly retry: Retry }) {
     this.#doc = doc;
     this.#node = node;
     this.element.className = "node";
@@ -183,11 +199,17 @@ class Card {
     this.#status.dataset["testid"] = "node-status";
     this.#error.className = "node-error";
     this.#error.dataset["testid"] = "node-error";
+    this.#retry.className = "node-retry";
+    this.#retry.dataset["testid"] = "node-retry";
+    this.#retry.type = "button";
+    this.#retry.textContent = "Try again";
+    this.#frame.className = "node-frame";
     const head = document.createElement("div");
     head.className = "node-head";
     head.append(this.#label, this.#remove);
-    this.element.append(head, this.#status, this.#error);
-    this.#listen(scale);
+    this.element.append(head, this.#status, this.#error, this.#retry, this.#frame);
+    this.#listen(on.scale);
+    this.#retry.addEventListener("click", () => this.#tryAgain(on.retry));
     this.show(node);
   }
 
@@ -210,27 +232,38 @@ class Card {
     this.element.setAttribute("aria-label", `Node ${node.label}`);
     this.#remove.setAttribute("aria-label", `Delete ${node.label}`);
     if (this.#label.value !== node.label) this.#label.value = node.label;
+    // A prompt is mostly longer than its line.
+    this.#label.title = node.label;
     this.#status.hidden = node.status === undefined;
     this.#status.textContent = node.status === undefined ? "" : (STATUS_WORDS[node.status] ?? node.status);
     this.#status.dataset["status"] = node.status ?? "";
-    this.#error.hidden = node.error === undefined;
-    this.#error.textContent = node.error ?? "";
+    const stopped = node.status === "failed" || node.status === "cancelled";
+    this.#showError(stopped ? node.error : undefined);
+    this.#retry.hidden = !stopped || (node.taskId === undefined && node.prompt === undefined);
     this.#showMedia(node);
   }
 
-  #showMedia({ src, label }: BoardNode): void {
-    const address = src === undefined ? undefined : mediaAddress(src);
-    if (address !== this.#media?.dataset["src"]) {
+  #showError(error: string | undefined): void {
+    this.#error.hidden = error === undefined;
+    this.#error.textContent = error ?? "";
+  }
+
+  /** What comes of it is seen in the document; only if nothing can come of it, the card alone says so. */
+  async #tryAgain(retry: Retry): Promise<void> {
+    this.#retry.disabled = true;
+    await retry(this.#node).catch((error: unknown) => this.#showError(words(error)));
+    this.#retry.disabled = false;
+  }
+
+  #showMedia({ status, src, label }: BoardNode): void {
+    const busy = status === "pending" || status === "processing";
+    const media = status === undefined || status === "completed" ? mediaOf(src, location.href) : undefined;
+    this.#frame.hidden = !busy && !media;
+    this.#frame.classList.toggle("busy", busy);
+    if (media?.address !== this.#media?.dataset["src"]) {
       this.#media?.remove();
-      this.#media = undefined;
-      if (address === undefined) return;
-      const video = /\.(mp4|webm|mov)$/i.test(new URL(address).pathname);
-      this.#media = document.createElement(video ? "video" : "img");
-      if (this.#media instanceof HTMLVideoElement) this.#media.controls = true;
-      this.#media.dataset["src"] = address;
-      this.#media.dataset["testid"] = "node-media";
-      this.#media.src = address;
-      this.element.append(this.#media);
+      this.#media = media && mediaElement(media);
+      if (this.#media) this.#frame.append(this.#media);
     }
     if (this.#media instanceof HTMLImageElement) this.#media.alt = label;
     else this.#media?.setAttribute("aria-label", label);
@@ -312,7 +345,9 @@ function isSame(a: BoardNode, b: BoardNode): boolean {
     a.label === b.label &&
     a.status === b.status &&
     a.src === b.src &&
-    a.error === b.error
+    a.error === b.error &&
+    a.taskId === b.taskId &&
+    a.prompt === b.prompt
   );
 }
 
@@ -320,13 +355,17 @@ function rounded({ x, y }: Position): Position {
   return { x: Math.round(x), y: Math.round(y) };
 }
 
-/** A document is written by many: of its addresses only those of pictures and films are shown. */
-function mediaAddress(src: string): string | undefined {
-  try {
-    const url = new URL(src, location.href);
-    const shown = url.protocol === "https:" || url.protocol === "http:" || /^data:(image|video)\//i.test(src);
-    return shown ? url.href : undefined;
-  } catch {
-    return undefined;
+function mediaElement({ kind, address }: Media): HTMLImageElement | HTMLVideoElement {
+  const media = document.createElement(kind === "video" ? "video" : "img");
+  if (media instanceof HTMLVideoElement) {
+    media.controls = media.muted = media.playsInline = true;
+    media.preload = "metadata";
+  } else {
+    media.loading = "lazy";
   }
+  media.dataset["src"] = address;
+  media.dataset["testid"] = "node-media";
+  // Last, for the rest decides on how it is loaded.
+  media.src = address;
+  return media;
 }

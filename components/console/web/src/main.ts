@@ -2,7 +2,9 @@ import { LoroDoc, UndoManager } from "loro-crdt";
 import init from "loro-crdt/web/loro_wasm.js";
 import wasm from "loro-crdt/web/loro_wasm_bg.wasm";
 import { connect, type Connection } from "loro-sync-client-web";
-import { Board } from "./board.js";
+import { Board, PICTURE_HEIGHT } from "./board.js";
+import { Generator } from "./generate.js";
+import { ACCOUNT } from "./nodes.js";
 import { projectOf } from "./project.js";
 import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
@@ -42,7 +44,7 @@ async function open(project: string): Promise<void> {
   document.title = `${project} · Loro Sync`;
   await init({ module_or_path: wasm });
   const doc = new LoroDoc();
-  const undo = new UndoManager(doc, {});
+  const undo = new UndoManager(doc, { excludeOriginPrefixes: [ACCOUNT] });
   const connection = connect(`/sync/${project}`, doc);
   globalThis.loro = { doc, connection };
 
@@ -53,12 +55,28 @@ async function open(project: string): Promise<void> {
     error: element("error"),
   });
   bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"));
-  const board = new Board(doc, { board: element("board"), plane: element("plane"), hint: element("hint"), count: element("count") });
+  const generator = new Generator(doc, { project, saved: () => connection.whenSaved() });
+  const board = new Board(
+    doc,
+    { board: element("board"), plane: element("plane"), hint: element("hint"), count: element("count") },
+    (node) => generator.retry(node),
+  );
   element("add-node").addEventListener("click", () => board.add());
   element("fit").addEventListener("click", () => board.fit());
+  offerGeneration(generator, board);
   offerUndo(doc, undo);
   addEventListener("beforeunload", (event) => {
     if (connection.status.saved.unsaved > 0) event.preventDefault();
+  });
+}
+
+function offerGeneration(generator: Generator, board: Board): void {
+  const prompt = element<HTMLInputElement>("prompt");
+  element("generate-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const wanted = prompt.value.trim();
+    if (wanted !== "") void generator.generate(board.free(PICTURE_HEIGHT), wanted);
+    prompt.value = "";
   });
 }
 
@@ -77,7 +95,9 @@ function offerUndo(doc: LoroDoc, undo: UndoManager): void {
   element("redo").addEventListener("click", () => act(false));
   addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.target === element("project")) return;
+    // What is typed into a form is not in the document.
+    const inForm = event.target instanceof Element && event.target.closest("form") !== null;
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || inForm) return;
     if (key !== "z" && key !== "y") return;
     event.preventDefault();
     act(key === "z" && !event.shiftKey);

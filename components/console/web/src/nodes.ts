@@ -1,5 +1,8 @@
 import { LoroMap, type LoroDoc, type Value } from "loro-crdt";
 
+/** The origin of commits that keep account of a task: nobody's edits, and nothing to undo. */
+export const ACCOUNT = "task";
+
 /** A place on the board, in CSS pixels. */
 export interface Position {
   readonly x: number;
@@ -17,6 +20,10 @@ export interface BoardNode {
   readonly src: string | undefined;
   /** Why the task failed. */
   readonly error: string | undefined;
+  /** The task that makes its content. */
+  readonly taskId: string | undefined;
+  /** What that task was asked for. */
+  readonly prompt: string | undefined;
 }
 
 /**
@@ -42,16 +49,19 @@ function readNode(id: string, value: unknown): BoardNode | undefined {
     status: string(data["status"]),
     src: string(data["src"]),
     error: string(data["error"]),
+    taskId: string(data["taskId"]),
+    prompt: string(data["prompt"]),
   };
 }
 
-/** Puts a new node on the board; returns its id. */
-export function createNode(doc: LoroDoc, position: Position, label: string): string {
+/** Puts a new node on the board, with more in its data if wanted; returns its id. */
+export function createNode(doc: LoroDoc, position: Position, label: string, more: Record<string, Value> = {}): string {
   const id = crypto.randomUUID();
   const node = doc.getMap("nodes").setContainer(id, new LoroMap());
   node.set("id", id);
   node.set("position", { ...position });
-  node.setContainer("data", new LoroMap()).set("label", label);
+  const data = node.setContainer("data", new LoroMap());
+  for (const [key, value] of Object.entries({ ...more, label })) data.set(key, value);
   doc.commit();
   return id;
 }
@@ -59,11 +69,19 @@ export function createNode(doc: LoroDoc, position: Position, label: string): str
 /** Moves a node; nothing happens if it has been deleted. */
 export function moveNode(doc: LoroDoc, id: string, position: Position): void {
   change(doc, id, ["position"], { ...position });
+  doc.commit();
 }
 
 /** Gives a node another label; nothing happens if it has been deleted. */
 export function renameNode(doc: LoroDoc, id: string, label: string): void {
   change(doc, id, ["data", "label"], label);
+  doc.commit();
+}
+
+/** Sets values in a node's data, as account of its task; nothing happens if it has been deleted. */
+export function setData(doc: LoroDoc, id: string, values: Record<string, Value>): void {
+  for (const [key, value] of Object.entries(values)) change(doc, id, ["data", key], value);
+  doc.commit({ origin: ACCOUNT });
 }
 
 /** Takes a node off the board. */
@@ -82,14 +100,12 @@ function change(doc: LoroDoc, id: string, path: string[], value: Value): void {
     if (!(inner instanceof LoroMap)) {
       const key = keys.shift() as string;
       map.set(key, changed(inner, keys, value));
-      doc.commit();
       return;
     }
     map = inner;
     keys.shift();
   }
   map.set(keys[0] as string, value);
-  doc.commit();
 }
 
 function changed(plain: unknown, [key, ...rest]: string[], value: Value): Value {

@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoroDoc } from "loro-crdt";
-import { createNode, deleteNode, moveNode, readNodes, renameNode } from "../src/nodes.js";
+import { type BoardNode, createNode, deleteNode, moveNode, readNodes, renameNode, setData } from "../src/nodes.js";
+
+/** What a node is that has nothing but a place and a label. */
+const PLAIN: Omit<BoardNode, "id" | "position" | "label"> = {
+  status: undefined,
+  src: undefined,
+  error: undefined,
+  taskId: undefined,
+  prompt: undefined,
+};
 
 /** Two documents that have seen the same, and a way to make them so again. */
 function pair(): [LoroDoc, LoroDoc, () => void] {
@@ -20,9 +29,11 @@ test("a move, a new label and a task's progress at one time all survive", () => 
   meet();
   moveNode(a, id, { x: 30, y: 40 });
   renameNode(b, id, "second");
+  setData(b, id, { status: "completed", src: "/assets/1" });
+  setData(a, id, { taskId: "task_1" });
   meet();
   assert.deepEqual(readNodes(b), [
-    { id, position: { x: 30, y: 40 }, label: "second", status: undefined, src: undefined, error: undefined },
+    { ...PLAIN, id, position: { x: 30, y: 40 }, label: "second", status: "completed", src: "/assets/1", taskId: "task_1" },
   ]);
 });
 
@@ -34,6 +45,7 @@ test("what has been deleted stays deleted", () => {
   meet();
   moveNode(b, id, { x: 5, y: 5 });
   renameNode(b, id, "ghost");
+  setData(b, id, { taskId: "t" });
   assert.deepEqual(readNodes(b), []);
 });
 
@@ -42,8 +54,9 @@ test("a node written as a plain value keeps what else it says", () => {
   doc.getMap("nodes").set("n", { type: "image", position: { x: 0, y: 0 }, data: { label: "a", taskId: "t" } });
   moveNode(doc, "n", { x: 7, y: 8 });
   renameNode(doc, "n", "b");
+  setData(doc, "n", { status: "failed", error: "no" });
   assert.deepEqual(doc.getMap("nodes").toJSON(), {
-    n: { type: "image", position: { x: 7, y: 8 }, data: { label: "b", taskId: "t" } },
+    n: { type: "image", position: { x: 7, y: 8 }, data: { label: "b", taskId: "t", status: "failed", error: "no" } },
   });
 });
 
