@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod machine;
+mod manifest;
 mod python;
 mod steps;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Up(up::Up),
     /// Build the components and the page, and start nothing
     Build,
+    /// Print a manifest derived from spin.toml
+    Manifest(manifest::Manifest),
     /// Install what the tests need, and pass them all
     Test(test::Test),
     /// Measure against the peers; the arguments go to the load generator
@@ -39,6 +42,7 @@ fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Command::Up(up) => up.run(),
         Command::Build => build::all(),
+        Command::Manifest(manifest) => manifest.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
     };

@@ -170,6 +170,13 @@ impl App {
             .map(drop)
     }
 
+    /// Asks for everything that is due: tasks, their documents, compactions.
+    pub(crate) async fn poll(&self) -> Result<(), AppError> {
+        self.call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
     /// Stores updates over a connection of the caller's own, which is opened where there is none
     /// and let go when it failed. `updates` is how many `body`, an encoded
     /// [`wire::AppendRequest`], holds.

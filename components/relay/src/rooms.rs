@@ -237,6 +237,22 @@ pub(crate) async fn sweep(relay: Arc<Relay>) {
     }
 }
 
+/// Asks the app every 10 s to do what is due, for as long as the relay runs. Where nobody asked it
+/// to, it only waits.
+pub(crate) async fn tick(relay: Arc<Relay>) {
+    if !relay.settings.tick {
+        return std::future::pending().await;
+    }
+    let mut ticks = interval(Duration::from_secs(10));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = relay.app.poll().await {
+            tracing::warn!(%error, "the poller was not asked");
+        }
+    }
+}
+
 /// Tells sockets and other relays how many there are in a room, when that changes and now and
 /// then, for as long as the relay runs.
 pub(crate) async fn count_peers(relay: Arc<Relay>) {

@@ -55,6 +55,7 @@ pub async fn serve(
     tasks.spawn(committer::run(relay.clone()));
     tasks.spawn(rooms::compare_heads(relay.clone()));
     tasks.spawn(rooms::sweep(relay.clone()));
+    tasks.spawn(rooms::tick(relay.clone()));
     tasks.spawn(rooms::count_peers(relay.clone()));
     if let Some(inbox) = inbox {
         tasks.spawn(pubsub::run(relay.clone(), inbox));

@@ -30,6 +30,10 @@ pub struct Settings {
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
+    /// Ask the app every 10 s to do what is due: for hosts without a cron trigger.
+    #[arg(long, env = "RELAY_TICK")]
+    pub tick: bool,
+
     /// The most WebSockets at once. One more is answered 503.
     #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
     pub max_connections: usize,
@@ -124,6 +128,7 @@ impl Default for Settings {
             redis: None,
             internal_token: String::new(),
             trust_forwarded: false,
+            tick: false,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * KIB,

@@ -1,7 +1,7 @@
 //! The native adapters, for tests: SQLite in a file, and everything else in memory.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     path::Path,
     pin::pin,
@@ -91,6 +91,55 @@ impl Database for SqliteFile {
     }
 }
 
+/// A database whose process is killed before or after a chosen statement.
+pub struct Mortal {
+    inner: SqliteFile,
+    left: Cell<Option<u32>>,
+    last_happens: Cell<bool>,
+}
+
+impl Mortal {
+    /// One that lives for ever, for now.
+    pub fn new(inner: SqliteFile) -> Self {
+        Self {
+            inner,
+            left: Cell::new(None),
+            last_happens: Cell::new(false),
+        }
+    }
+
+    /// Dies at the `statements`-th statement from now, of which `last_happens` says whether it is still
+    /// carried out and only its answer lost. After that, each one fails.
+    pub fn kill_after(&self, statements: u32, last_happens: bool) {
+        self.left.set(Some(statements));
+        self.last_happens.set(last_happens);
+    }
+
+    /// As a new process finds it.
+    pub fn revive(&self) {
+        self.left.set(None);
+    }
+}
+
+#[async_trait(?Send)]
+impl Database for Mortal {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        match self.left.get() {
+            Some(0) => return Err(DatabaseError::Failed("killed".into())),
+            Some(1) => {
+                self.left.set(Some(0));
+                if self.last_happens.get() {
+                    self.inner.execute(sql, parameters).await?;
+                }
+                return Err(DatabaseError::Failed("killed".into()));
+            }
+            Some(left) => self.left.set(Some(left - 1)),
+            None => {}
+        }
+        self.inner.execute(sql, parameters).await
+    }
+}
+
 /// A key-value store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryKeyValue(RefCell<HashMap<String, Vec<u8>>>);
@@ -144,7 +193,7 @@ impl Config for MapConfig {
 
 /// A clock that a test sets. Whoever sleeps sets it too.
 #[derive(Debug, Default)]
-pub struct SetClock(pub std::cell::Cell<i64>);
+pub struct SetClock(pub Cell<i64>);
 
 #[async_trait(?Send)]
 impl Clock for SetClock {

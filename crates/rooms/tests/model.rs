@@ -6,49 +6,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    cell::Cell,
-    collections::{BTreeSet, HashMap},
-};
+use std::collections::{BTreeSet, HashMap};
 
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
-    Database, DatabaseError, Row, Value, migrations,
-    native::{SetClock, SqliteFile, block_on},
+    migrations,
+    native::{Mortal, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
 use rooms::{
     Appended, Merged, NewUpdate, State, limits,
     supervise::{self, Job, MergeError, Merger},
 };
-
-/// A database whose process is killed before or after a chosen statement.
-struct Mortal {
-    inner: SqliteFile,
-    /// Statements left to live; `None` for ever.
-    statements: Cell<Option<u32>>,
-    /// Whether the last statement still happens, and only its answer is lost.
-    last_happens: Cell<bool>,
-}
-
-#[async_trait::async_trait(?Send)]
-impl Database for Mortal {
-    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
-        match self.statements.get() {
-            Some(0) => return Err(DatabaseError::Failed("killed".into())),
-            Some(1) => {
-                self.statements.set(Some(0));
-                if self.last_happens.get() {
-                    self.inner.execute(sql, parameters).await?;
-                }
-                return Err(DatabaseError::Failed("killed".into()));
-            }
-            Some(left) => self.statements.set(Some(left - 1)),
-            None => {}
-        }
-        self.inner.execute(sql, parameters).await
-    }
-}
 
 /// Merges here and now.
 struct Here<'a> {
@@ -184,11 +153,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Mortal {
-            inner: SqliteFile::open(&folder.path().join("rooms.db")).unwrap(),
-            statements: Cell::new(None),
-            last_happens: Cell::new(false),
-        };
+        let database = Mortal::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
         let clock = SetClock::default();
         block_on(migrations::apply(&database, &clock)).unwrap();
         let editors = (0..EDITORS)
@@ -217,11 +182,10 @@ impl World {
     /// Runs something with a database that may die in it, and brings it back to life.
     fn mortal<T>(&self, killed: Option<(u32, bool)>, run: impl FnOnce(&Self) -> T) -> T {
         if let Some((statements, last_happens)) = killed {
-            self.database.statements.set(Some(statements));
-            self.database.last_happens.set(last_happens);
+            self.database.kill_after(statements, last_happens);
         }
         let result = run(self);
-        self.database.statements.set(None);
+        self.database.revive();
         result
     }
 

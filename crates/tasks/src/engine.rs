@@ -477,12 +477,16 @@ fn wait_after(retry_count: i64, asked: Option<Duration>) -> i64 {
     wait.max(asked.min(LONGEST_WAIT))
 }
 
+/// What happened, but not the service's words, which may quote a prompt: those are in the row.
 fn log_news(task: &Task, what: &str, news: &Result<Progress, Failure>) {
     let (task_id, project) = (&task.task_id, &task.project_id);
     match news {
         Ok(Progress::Running { .. }) => tracing::debug!(task_id, project, what, "task running"),
         Ok(Progress::Done(_)) => tracing::debug!(task_id, project, what, "task done"),
-        Err(failure) => tracing::warn!(task_id, project, what, ?failure, "task not done"),
+        Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, what, "task failed"),
+        Err(Failure::Retry { .. }) => {
+            tracing::warn!(task_id, project, what, "task to be tried again")
+        }
     }
 }
 

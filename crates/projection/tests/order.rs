@@ -1,0 +1,218 @@
+//! Projections that run at once: the document ends as the rows are, and an older state never follows a
+//! newer one.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+
+use async_trait::async_trait;
+use loro::{LoroDoc, ToJson};
+use platform::{
+    Database, DatabaseError, Row, Value, migrations,
+    native::{Published, SetClock, SqliteFile, block_on},
+};
+use rooms::NewUpdate;
+
+const ROOM: &str = "p";
+
+/// A database where somebody else comes in between, once, before a projection is appended.
+struct Meddled<'a> {
+    world: &'a World,
+    before_append: Cell<Option<fn(&World)>>,
+}
+
+#[async_trait(?Send)]
+impl Database for Meddled<'_> {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        if sql.contains("INSERT INTO loro_updates")
+            && let Some(meddle) = self.before_append.take()
+        {
+            meddle(self.world);
+        }
+        self.world.database.execute(sql, parameters).await
+    }
+}
+
+struct World {
+    _folder: tempfile::TempDir,
+    database: SqliteFile,
+    clock: SetClock,
+    pubsub: Published,
+}
+
+impl World {
+    /// A room with one task.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
+        let clock = SetClock::default();
+        clock.0.set(1_700_000_000);
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        let world = Self {
+            _folder: folder,
+            database,
+            clock,
+            pubsub: Published::default(),
+        };
+        world.sql(
+            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at)
+             VALUES ('t', 'p', 'demo', 'processing', '{}', 1700000000, 1700000000)",
+        );
+        world
+    }
+
+    fn sql(&self, sql: &str) -> Vec<Row> {
+        block_on(self.database.execute(sql, vec![])).unwrap()
+    }
+
+    fn complete(&self) {
+        self.sql(
+            "UPDATE aigc_tasks SET status = 'completed', result_url = 'https://a/b', version = version + 1,
+                 projected_status = NULL, completed_at = 1700000000",
+        );
+    }
+
+    fn project(&self) {
+        let (database, clock) = (&self.database, &self.clock);
+        block_on(projection::project(database, clock, &self.pubsub, ROOM)).unwrap();
+    }
+
+    /// Projects while somebody else does this in between.
+    fn project_while(&self, meddle: fn(&World)) {
+        let database = Meddled {
+            world: self,
+            before_append: Cell::new(Some(meddle)),
+        };
+        let (clock, pubsub) = (&self.clock, &self.pubsub);
+        block_on(projection::project(&database, clock, pubsub, ROOM)).unwrap();
+        assert!(
+            database.before_append.take().is_none(),
+            "nobody came in between"
+        );
+    }
+
+    /// Somebody's edit.
+    fn edit(&self) {
+        let doc = LoroDoc::new();
+        doc.get_text("text").insert(0, "hello").unwrap();
+        doc.commit();
+        let update = NewUpdate {
+            project: ROOM.into(),
+            payload: doc.export(loro::ExportMode::all_updates()).unwrap(),
+        };
+        block_on(rooms::append(
+            &self.database,
+            &self.clock,
+            "editor",
+            vec![update],
+        ))
+        .unwrap();
+    }
+
+    fn compact(&self) {
+        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        block_on(rooms::compact(&self.database, &self.clock, ROOM, &merged)).unwrap();
+    }
+
+    fn shown(&self) -> serde_json::Value {
+        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
+        doc["tasks"]["t"].clone()
+    }
+
+    /// What clients have that heard every update, in the order of the log.
+    fn heard(&self) -> serde_json::Value {
+        let doc = LoroDoc::new();
+        for (_, message) in &*self.pubsub.0.borrow() {
+            if let Ok(wire::Notice::Updates { payloads, .. }) = wire::decode(message) {
+                for payload in payloads {
+                    doc.import(&payload).unwrap();
+                }
+            }
+        }
+        let doc: serde_json::Value = serde_json::from_str(&doc.get_deep_value().to_json()).unwrap();
+        doc["tasks"]["t"].clone()
+    }
+
+    fn due(&self) -> Vec<String> {
+        block_on(projection::due(&self.database, &self.clock, 10)).unwrap()
+    }
+}
+
+#[test]
+fn a_newer_state_that_was_projected_meanwhile_stays() {
+    let world = World::new();
+    world.project_while(|world| {
+        world.complete();
+        world.project();
+    });
+    assert_eq!(world.shown()["status"], "completed");
+    assert_eq!(world.heard(), world.shown());
+}
+
+#[test]
+fn a_state_that_has_changed_meanwhile_is_not_projected() {
+    let world = World::new();
+    world.project_while(World::complete);
+    assert_eq!(world.shown()["status"], "completed");
+    assert_eq!(world.heard(), world.shown());
+}
+
+#[test]
+fn the_same_state_twice_at_once_is_written_once() {
+    let world = World::new();
+    world.project_while(World::project);
+    assert_eq!(world.shown()["status"], "processing");
+    let projections = world.sql("SELECT 1 FROM loro_updates WHERE origin = 'tasks'");
+    assert_eq!(projections.len(), 1);
+}
+
+#[test]
+fn a_projection_and_a_compaction_meanwhile_are_noticed() {
+    let world = World::new();
+    world.project_while(|world| {
+        world.complete();
+        world.project();
+        world.compact();
+    });
+    assert_eq!(world.shown()["status"], "completed");
+    assert_eq!(world.heard(), world.shown());
+}
+
+#[test]
+fn edits_meanwhile_do_not_hold_it_up() {
+    let world = World::new();
+    world.project_while(World::edit);
+    assert_eq!(world.shown()["status"], "processing");
+}
+
+#[test]
+fn a_document_is_looked_at_again_for_a_while_when_it_has_changed() {
+    let world = World::new();
+    world.complete();
+    assert_eq!(world.due(), [ROOM]);
+    world.project();
+    assert!(world.due().is_empty());
+    world.edit();
+    assert_eq!(world.due(), [ROOM]);
+    world.project();
+    assert!(world.due().is_empty());
+    world.edit();
+    world.clock.0.set(world.clock.0.get() + 121);
+    assert!(world.due().is_empty(), "not for ever");
+}
+
+#[test]
+fn many_projections_leave_few_peers_behind() {
+    let world = World::new();
+    for _ in 0..50 {
+        world.complete();
+        world.project();
+        world.sql("UPDATE aigc_tasks SET status = 'failed', result_url = NULL, version = version + 1, projected_status = NULL");
+        world.project();
+    }
+    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let version = loro::VersionVector::decode(&merged.version()).unwrap();
+    assert_eq!(version.len(), 1);
+    assert_eq!(world.heard(), world.shown());
+}

@@ -1,0 +1,377 @@
+//! The engine against a service that misbehaves, on a database whose process is killed between any two
+//! statements: every task ends once, with the right result, and no task is two jobs.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use async_trait::async_trait;
+use auth::webhooks::WebhookKey;
+use platform::{
+    Clock, HttpError, migrations,
+    native::{AnswerWith, MapConfig, Mortal, Published, SetClock, SqliteFile, block_on},
+};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tasks::{
+    AssetStore, Callback, CreateError, Engine, Executor, Failure, Fields, Media, Outside, Product,
+    Progress, Registry, Status, Task, TaskError, rows,
+};
+
+/// What the service does with a call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mood {
+    Fine,
+    /// An error before anything was done.
+    Refuses,
+    /// It does what it is asked, but its answer is lost.
+    AnswerLost,
+    /// It does what it is asked, and the process that asked is killed meanwhile.
+    AskerDies,
+}
+
+/// A service that knows jobs by our names.
+struct Service {
+    database: Rc<Mortal>,
+    /// How often each job is still to be asked about.
+    jobs: RefCell<HashMap<String, u32>>,
+    /// Jobs in the order in which they were begun.
+    begun: RefCell<Vec<String>>,
+    moods: RefCell<Vec<Mood>>,
+}
+
+struct Stub(Rc<Service>);
+
+#[async_trait(?Send)]
+impl Executor for Stub {
+    fn service(&self) -> &'static str {
+        "stub"
+    }
+
+    fn task_types(&self) -> &'static [&'static str] {
+        &["stub"]
+    }
+
+    fn check(&self, _: &str, params: &mut Fields<'_>) {
+        params.required_text("prompt", 100);
+    }
+
+    async fn submit(&self, task: &Task, _: &Outside<'_>) -> Result<Progress, Failure> {
+        let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
+        if mood == Mood::Refuses {
+            return Err(Failure::retry("refused"));
+        }
+        let job = task.job();
+        let is_known = task.was_attempted() && self.0.jobs.borrow().contains_key(&job);
+        if !is_known {
+            self.0.begun.borrow_mut().push(job.clone());
+            self.0.jobs.borrow_mut().insert(job.clone(), 2);
+        }
+        match mood {
+            Mood::AnswerLost => return Err(Failure::retry("no answer")),
+            Mood::AskerDies => self.0.database.kill_after(0, false),
+            _ => {}
+        }
+        Ok(Progress::Running {
+            external_task_id: format!("job-{job}"),
+            look_again: None,
+        })
+    }
+
+    async fn poll(&self, task: &Task, _: &Outside<'_>) -> Result<Progress, Failure> {
+        let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
+        if mood != Mood::Fine {
+            return Err(Failure::retry("no answer"));
+        }
+        let mut jobs = self.0.jobs.borrow_mut();
+        let left = jobs.get_mut(&task.job()).unwrap();
+        if *left == 0 {
+            return Ok(done(&task.job()));
+        }
+        *left -= 1;
+        Ok(Progress::Running {
+            external_task_id: task.external_task_id.clone().unwrap(),
+            look_again: None,
+        })
+    }
+
+    fn process_webhook(&self, body: &Value) -> Option<Callback> {
+        Some(Callback {
+            about: None,
+            news: Ok(done(body.get("job")?.as_str()?)),
+        })
+    }
+}
+
+fn done(job: &str) -> Progress {
+    Progress::Done(Product {
+        media: vec![Media::Url(format!("https://results/{job}"))],
+        data: json!({}),
+    })
+}
+
+type NoHttp = fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
+
+/// Everything around an engine, which itself lives no longer than an instance.
+struct World {
+    _folder: tempfile::TempDir,
+    database: Rc<Mortal>,
+    clock: SetClock,
+    pubsub: Published,
+    config: MapConfig,
+    http: AnswerWith<NoHttp>,
+    service: Rc<Service>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteFile::open(&folder.path().join("tasks.db")).unwrap();
+        let database = Rc::new(Mortal::new(file));
+        let clock = SetClock::default();
+        clock.0.set(1_700_000_000);
+        block_on(migrations::apply(&*database, &clock)).unwrap();
+        Self {
+            _folder: folder,
+            service: Rc::new(Service {
+                database: Rc::clone(&database),
+                jobs: RefCell::default(),
+                begun: RefCell::default(),
+                moods: RefCell::default(),
+            }),
+            database,
+            clock,
+            pubsub: Published::default(),
+            config: MapConfig::from_pairs(&[("public_url", "http://here")]),
+            http: AnswerWith(|_| Err(HttpError::NotSent("nobody is there".into()))),
+        }
+    }
+
+    fn engine(&self) -> Engine<'_> {
+        Engine {
+            database: &*self.database,
+            pubsub: &self.pubsub,
+            http: &self.http,
+            config: &self.config,
+            clock: &self.clock,
+            assets: AssetStore::open(&*self.database, &self.http, &self.config).unwrap(),
+            registry: Registry::of(vec![Rc::new(Stub(Rc::clone(&self.service)))]),
+            key: WebhookKey::new("key"),
+        }
+    }
+
+    fn create(&self, prompt: &str, key: Option<&str>) -> Result<Task, CreateError> {
+        let request: Map<String, Value> = serde_json::from_value(json!({
+            "project_id": "p", "task_type": "stub", "params": { "prompt": prompt }, "max_retries": 20,
+        }))
+        .unwrap();
+        let registry = self.engine().registry;
+        let (database, clock) = (&*self.database, &self.clock);
+        block_on(tasks::create(
+            database, clock, &registry, true, &request, key,
+        ))
+    }
+
+    fn post(&self) -> Task {
+        self.create("a hill", None).unwrap()
+    }
+
+    fn task(&self, id: &str) -> Task {
+        block_on(rows::get(&*self.database, id)).unwrap().unwrap()
+    }
+
+    fn call_back(&self, job: &str) -> Result<(), TaskError> {
+        let body = json!({ "job": job }).to_string();
+        block_on(self.engine().call_back("stub", job, body.as_bytes()))
+    }
+
+    fn wait(&self, seconds: i64) {
+        self.clock.0.set(self.clock.0.get() + seconds);
+    }
+
+    /// A round of the poller, so many seconds after the last.
+    fn tick_after(&self, seconds: i64) {
+        self.wait(seconds);
+        block_on(self.engine().tick());
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Post,
+    Tick {
+        killed: Option<(u32, bool)>,
+    },
+    /// The service calls back about one of its jobs, perhaps not for the first time.
+    CallBack(u16),
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let killed = prop_oneof![2 => Just(None), 1 => (1..6u32, any::<bool>()).prop_map(Some)];
+    prop_oneof![
+        2 => Just(Step::Post),
+        4 => killed.prop_map(|killed| Step::Tick { killed }),
+        1 => any::<u16>().prop_map(Step::CallBack),
+        1 => any::<u8>().prop_map(Step::Wait),
+    ]
+}
+
+fn mood() -> impl Strategy<Value = Mood> {
+    prop_oneof![
+        4 => Just(Mood::Fine),
+        1 => Just(Mood::Refuses),
+        1 => Just(Mood::AnswerLost),
+        1 => Just(Mood::AskerDies),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_task_ends_once_with_its_own_result_and_is_one_job(
+        moods in prop::collection::vec(mood(), 0..40),
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
+        let world = World::new();
+        *world.service.moods.borrow_mut() = moods;
+        let mut posted = vec![world.post()];
+        for step in steps {
+            match step {
+                Step::Post => {
+                    let task = world.post();
+                    block_on(world.engine().take_up(&task));
+                    posted.push(task);
+                }
+                Step::Tick { killed } => {
+                    if let Some((statements, last_happens)) = killed {
+                        world.database.kill_after(statements, last_happens);
+                    }
+                    world.tick_after(10);
+                }
+                Step::CallBack(which) => {
+                    let begun = world.service.begun.borrow().clone();
+                    if !begun.is_empty() {
+                        world.call_back(&begun[usize::from(which) % begun.len()]).unwrap();
+                    }
+                }
+                Step::Wait(seconds) => world.wait(seconds.into()),
+            }
+            world.database.revive();
+        }
+        // From here on all is well.
+        world.service.moods.borrow_mut().clear();
+        for _ in 0..80 {
+            world.tick_after(10);
+        }
+        for task in &posted {
+            let row = world.task(&task.task_id);
+            prop_assert_eq!(row.status, Status::Completed, "{:?}", row);
+            prop_assert_eq!(row.result_url, Some(format!("https://results/{}", task.task_id)));
+            // Taken up once, ended once.
+            prop_assert_eq!(row.version, 2);
+        }
+        let begun = world.service.begun.borrow();
+        let distinct: HashSet<&String> = begun.iter().collect();
+        prop_assert_eq!(begun.len(), distinct.len(), "a task became two jobs");
+    }
+}
+
+#[test]
+fn two_pollers_submit_a_task_once() {
+    let world = World::new();
+    let task = world.post();
+    let (one, other) = (world.engine(), world.engine());
+    block_on(async { futures_util::join!(one.tick(), other.tick()) });
+    assert_eq!(*world.service.begun.borrow(), [task.job()]);
+}
+
+#[test]
+fn errors_are_tried_again_so_often_and_then_the_last_one_is_told() {
+    let world = World::new();
+    let task = world.post();
+    *world.service.moods.borrow_mut() = vec![Mood::Refuses; 100];
+    for n in 1..=20 {
+        // The longest wait after an error.
+        world.tick_after(300);
+        let row = world.task(&task.task_id);
+        assert_eq!((row.status, row.retry_count), (Status::Processing, n));
+    }
+    world.tick_after(300);
+    let row = world.task(&task.task_id);
+    assert_eq!(row.status, Status::Failed);
+    assert_eq!(row.error_message.as_deref(), Some("refused"));
+    assert_eq!(row.completed_at, Some(world.clock.unix_seconds()));
+}
+
+#[test]
+fn still_running_costs_no_retry() {
+    let world = World::new();
+    let task = world.post();
+    world.tick_after(10);
+    world.service.jobs.borrow_mut().insert(task.job(), 1000);
+    for _ in 0..100 {
+        world.tick_after(10);
+    }
+    let row = world.task(&task.task_id);
+    assert_eq!((row.status, row.retry_count), (Status::Processing, 0));
+    let left = world.service.jobs.borrow()[&task.job()];
+    assert_eq!(left, 900, "asked every 10 s");
+}
+
+#[test]
+fn a_finished_task_never_changes_again() {
+    let world = World::new();
+    let task = world.post();
+    world.tick_after(10);
+    let cancelled = block_on(world.engine().cancel(&task)).unwrap();
+    assert_eq!(cancelled.status, Status::Cancelled);
+    world.call_back(&task.job()).unwrap();
+    for _ in 0..5 {
+        world.tick_after(10);
+    }
+    assert_eq!(world.task(&task.task_id), cancelled);
+    let again = block_on(world.engine().cancel(&task));
+    assert!(matches!(again, Err(TaskError::Finished)));
+}
+
+#[test]
+fn a_task_that_is_set_back_is_another_job_and_late_news_of_the_first_is_ignored() {
+    let world = World::new();
+    let engine = world.engine();
+    let task = world.post();
+    let too_early = block_on(engine.set_back(&task));
+    assert!(matches!(too_early, Err(TaskError::NotRetryable)));
+    world.tick_after(10);
+    block_on(engine.cancel(&task)).unwrap();
+    let again = block_on(engine.set_back(&task)).unwrap();
+    assert_eq!((again.status, again.retry_count), (Status::Pending, 0));
+    block_on(engine.take_up(&again));
+    world.call_back(&task.job()).unwrap();
+    assert_eq!(world.task(&task.task_id).status, Status::Processing);
+    assert_eq!(*world.service.begun.borrow(), [task.job(), again.job()]);
+    for _ in 0..5 {
+        world.tick_after(10);
+    }
+    let url = format!("https://results/{}", again.job());
+    assert_eq!(world.task(&task.task_id).result_url, Some(url));
+}
+
+#[test]
+fn the_same_request_under_one_key_is_one_task() {
+    let world = World::new();
+    let first = world.create("a", Some("key")).unwrap();
+    assert_eq!(world.create("a", Some("key")).unwrap(), first);
+    let conflict = world.create("b", Some("key"));
+    assert!(matches!(conflict, Err(CreateError::Conflict)));
+    assert_ne!(world.create("a", None).unwrap().task_id, first.task_id);
+    assert_ne!(
+        world.create("a", Some("other")).unwrap().task_id,
+        first.task_id
+    );
+}
