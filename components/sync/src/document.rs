@@ -31,8 +31,7 @@ pub(crate) async fn get(
     only_head: bool,
 ) -> Result<Reply, Problem> {
     let rev = rooms::head(&app.database, project).await?;
-    let known = request.header("if-none-match");
-    if known.is_some_and(|known| names(&known, rev)) {
+    if request.knows(&tag(rev)) {
         return Ok(described(Reply::new(304).without_body(), rev));
     }
     let json = request
@@ -59,18 +58,13 @@ pub(crate) async fn get(
         .body(blobs.into_iter().next().unwrap_or_default()))
 }
 
-/// Whether an `If-None-Match` header names this rev.
-fn names(header: &str, rev: u64) -> bool {
-    let tag = format!("\"{rev}\"");
-    header
-        .split(',')
-        .map(|given| given.trim().trim_start_matches("W/"))
-        .any(|given| given == tag || given == "*")
+fn tag(rev: u64) -> String {
+    format!("\"{rev}\"")
 }
 
 fn described(reply: Reply, rev: u64) -> Reply {
     reply
-        .header("etag", format!("\"{rev}\""))
+        .header("etag", tag(rev))
         .header("x-loro-rev", rev.to_string())
         .header("cache-control", "no-cache")
         .header("vary", "accept")

@@ -9,8 +9,6 @@ use platform::{
 use spin_sdk::http::Method;
 use tasks::AssetStore;
 
-use crate::task::names;
-
 /// An asset, or a part of it (RFC 9110, section 14).
 pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Result<Reply, Problem> {
     let store = AssetStore::open(ports.database, ports.http, ports.config)?;
@@ -28,8 +26,7 @@ pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Resul
                 "default-src 'none'; style-src 'unsafe-inline'; sandbox",
             )
     };
-    let known = request.header("if-none-match");
-    if known.is_some_and(|known| names(&known, &tag)) {
+    if request.knows(&tag) {
         return Ok(described(Reply::new(304).without_body()));
     }
     let full = |reply: Reply| described(reply).media_type(&asset.media_type);

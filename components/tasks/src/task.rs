@@ -5,7 +5,7 @@ use std::time::Duration;
 use auth::webhooks::WebhookKey;
 use platform::{
     Ports, Problem,
-    spin::{Incoming, Reply},
+    spin::{Incoming, Reply, names_tag},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -79,18 +79,19 @@ pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Resul
         }
     };
     let mut task = find(ports, id).await?;
-    let given = request.header("if-none-match");
-    let known = given.clone().unwrap_or_else(|| tag(&task));
+    let known = request
+        .header("if-none-match")
+        .unwrap_or_else(|| tag(&task));
     let looks = Duration::from_secs(wait).as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
-        if task.status.is_final() || !names(&known, &tag(&task)) {
+        if task.status.is_final() || !names_tag(&known, &tag(&task)) {
             break;
         }
         ports.clock.sleep(LOOK_EVERY).await;
         task = find(ports, id).await?;
     }
     let tag = tag(&task);
-    let reply = if given.is_some_and(|given| names(&given, &tag)) {
+    let reply = if request.knows(&tag) {
         Reply::new(304).without_body()
     } else {
         Reply::json(200, &task)
@@ -110,14 +111,6 @@ fn tag(task: &Task) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("\"{name}\"")
-}
-
-/// Whether an `If-None-Match` header names this tag.
-pub(crate) fn names(header: &str, tag: &str) -> bool {
-    header
-        .split(',')
-        .map(|given| given.trim().trim_start_matches("W/"))
-        .any(|given| given == tag || given == "*")
 }
 
 /// Cancels a task.

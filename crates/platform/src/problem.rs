@@ -6,7 +6,10 @@ use crate::DatabaseError;
 
 /// An error answer. Its `type` is stable; its words may change.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: u16,
     kind: &'static str,
     title: &'static str,
@@ -23,25 +26,25 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             kind,
             title,
             detail: detail.into(),
             header: None,
             errors: None,
-        }
+        }))
     }
 
     /// With a list of what is wrong where, as the extension `errors`.
     pub fn with_errors(mut self, errors: Value) -> Self {
-        self.errors = Some(errors);
+        self.0.errors = Some(errors);
         self
     }
 
     /// With a header.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.header = Some((name, value.into()));
+        self.0.header = Some((name, value.into()));
         self
     }
 
@@ -115,24 +118,24 @@ impl Problem {
 
     /// Its HTTP status.
     pub fn status(&self) -> u16 {
-        self.status
+        self.0.status
     }
 
     /// A header that goes with it.
     pub fn header(&self) -> Option<(&'static str, &str)> {
-        let (name, value) = self.header.as_ref()?;
+        let (name, value) = self.0.header.as_ref()?;
         Some((name, value))
     }
 
     /// Its body, of the media type [`MEDIA_TYPE`].
     pub fn body(&self) -> Value {
         let mut body = json!({
-            "type": format!("urn:loro-sync:problem:{}", self.kind),
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
+            "type": format!("urn:loro-sync:problem:{}", self.0.kind),
+            "title": self.0.title,
+            "status": self.0.status,
+            "detail": self.0.detail,
         });
-        if let Some(errors) = &self.errors {
+        if let Some(errors) = &self.0.errors {
             body["errors"] = errors.clone();
         }
         body

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use auth::webhooks::WebhookKey;
 use futures_util::{StreamExt, future, join, stream, stream::FuturesUnordered};
-use platform::{Clock, Config, Database, HttpClient, Ports, PubSub};
+use platform::{Config, Ports};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -43,18 +43,10 @@ const STAY: Duration = Duration::from_secs(10);
 const FIRST_WAIT: i64 = 2;
 const LONGEST_WAIT: i64 = 300;
 
-/// The ports of an instance, and what it works with.
+/// What an instance works with.
 pub struct Engine<'a> {
-    /// Where the rows are.
-    pub database: &'a dyn Database,
-    /// Where changes are told.
-    pub pubsub: &'a dyn PubSub,
-    /// Outbound HTTP.
-    pub http: &'a dyn HttpClient,
-    /// Settings.
-    pub config: &'a dyn Config,
-    /// The time.
-    pub clock: &'a dyn Clock,
+    /// The world.
+    pub ports: Ports<'a>,
     /// Where inline results go.
     pub assets: AssetStore<'a>,
     /// The services.
@@ -84,11 +76,7 @@ impl<'a> Engine<'a> {
     pub async fn open(ports: Ports<'a>) -> Result<Self, TaskError> {
         let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await?;
         Ok(Self {
-            database: ports.database,
-            pubsub: ports.pubsub,
-            http: ports.http,
-            config: ports.config,
-            clock: ports.clock,
+            ports,
             assets: AssetStore::open(ports.database, ports.http, ports.config)?,
             registry: Registry::standard(ports.config),
             key,
@@ -103,8 +91,8 @@ impl Engine<'_> {
         let Some(executor) = self.executor(task) else {
             return;
         };
-        let (now, lease) = (self.clock.unix_seconds(), lease(executor));
-        match rows::claim_one(self.database, &task.task_id, now, lease).await {
+        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+        match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
             Ok(Some(claimed)) => self.work(executor, claimed, true).await,
             Ok(None) => {}
             Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
@@ -114,7 +102,7 @@ impl Engine<'_> {
     /// One round of the poller: all submissions and polls that are due, and agents to be told. Each
     /// service has a limit of its own, so that one that hangs holds up no other.
     pub async fn tick(&self) {
-        let begun = self.clock.unix_seconds();
+        let begun = self.ports.clock.unix_seconds();
         let services = self
             .registry
             .iter()
@@ -128,11 +116,11 @@ impl Engine<'_> {
         let mut at_work = FuturesUnordered::new();
         let mut is_empty = false;
         loop {
-            let now = self.clock.unix_seconds();
+            let now = self.ports.clock.unix_seconds();
             let room = AT_ONCE - at_work.len();
             if room >= CLAIM_FROM && !is_empty && now - begun < TICK {
                 let claimed =
-                    rows::claim_due(self.database, service, now, lease(executor), room).await;
+                    rows::claim_due(self.ports.database, service, now, lease(executor), room).await;
                 let due = claimed.unwrap_or_else(|error| {
                     tracing::error!(service, %error, "due tasks not claimed");
                     Vec::new()
@@ -162,10 +150,11 @@ impl Engine<'_> {
                     look_again,
                 }) => {
                     let noted = if is_submission {
-                        let now = self.clock.unix_seconds();
-                        rows::accept(self.database, &task, &external_task_id, now).await
+                        let now = self.ports.clock.unix_seconds();
+                        rows::accept(self.ports.database, &task, &external_task_id, now).await
                     } else if task.retry_count > 0 {
-                        rows::forgive(self.database, &task, self.clock.unix_seconds()).await
+                        rows::forgive(self.ports.database, &task, self.ports.clock.unix_seconds())
+                            .await
                     } else {
                         Ok(true)
                     };
@@ -191,9 +180,9 @@ impl Engine<'_> {
                 return;
             };
             stay = false;
-            self.clock.sleep(wait).await;
-            let (now, lease) = (self.clock.unix_seconds(), lease(executor));
-            match rows::claim_one(self.database, &task.task_id, now, lease).await {
+            self.ports.clock.sleep(wait).await;
+            let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+            match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
                 Ok(Some(claimed)) => task = claimed,
                 Ok(None) => return,
                 // The poller will find it.
@@ -229,7 +218,7 @@ impl Engine<'_> {
         patience: Duration,
         work: impl Future<Output = Result<Progress, Failure>>,
     ) -> Result<Progress, Failure> {
-        let too_long = self.clock.sleep(patience);
+        let too_long = self.ports.clock.sleep(patience);
         match future::select(std::pin::pin!(work), too_long).await {
             future::Either::Left((news, _)) => news,
             future::Either::Right(_) => Err(Failure::retry(format!(
@@ -241,9 +230,9 @@ impl Engine<'_> {
 
     fn outside<'b>(&'b self, callback_url: &'b str) -> Outside<'b> {
         Outside {
-            http: self.http,
-            config: self.config,
-            clock: self.clock,
+            http: self.ports.http,
+            config: self.ports.config,
+            clock: self.ports.clock,
             assets: &self.assets,
             callback_url,
         }
@@ -263,7 +252,7 @@ impl Engine<'_> {
     fn callback_url(&self, service: &str, task: &Task) -> String {
         let job = task.job();
         let signature = self.key.sign(service, &job);
-        let origin = public_url(self.config);
+        let origin = public_url(self.ports.config);
         format!("{origin}/webhooks/{service}?job={job}&signature={signature}")
     }
 
@@ -280,7 +269,7 @@ impl Engine<'_> {
             .or_else(|| executor.process_webhook(&body))
             .ok_or(TaskError::NotACallback)?;
         let Callback { about, news } = callback;
-        let task = rows::get(self.database, Task::id_of_job(job))
+        let task = rows::get(self.ports.database, Task::id_of_job(job))
             .await?
             .ok_or(TaskError::NotFound)?;
         if task.external_service.as_deref() != Some(service) {
@@ -313,8 +302,8 @@ impl Engine<'_> {
     /// # Errors
     /// [`TaskError::Finished`] where it is finished already, or when the database fails.
     pub async fn cancel(&self, task: &Task) -> Result<Task, TaskError> {
-        let now = self.clock.unix_seconds();
-        rows::finish(self.database, task, None, End::Cancelled, now)
+        let now = self.ports.clock.unix_seconds();
+        rows::finish(self.ports.database, task, None, End::Cancelled, now)
             .await?
             .ok_or(TaskError::Finished)
     }
@@ -324,9 +313,13 @@ impl Engine<'_> {
     /// # Errors
     /// [`TaskError::NotRetryable`] where it is neither, or when the database fails.
     pub async fn set_back(&self, task: &Task) -> Result<Task, TaskError> {
-        rows::set_back(self.database, &task.task_id, self.clock.unix_seconds())
-            .await?
-            .ok_or(TaskError::NotRetryable)
+        rows::set_back(
+            self.ports.database,
+            &task.task_id,
+            self.ports.clock.unix_seconds(),
+        )
+        .await?
+        .ok_or(TaskError::NotRetryable)
     }
 
     /// Stores a product and completes its task.
@@ -347,10 +340,10 @@ impl Engine<'_> {
                             &task.project_id,
                             &media_type,
                             bytes,
-                            self.clock.unix_seconds(),
+                            self.ports.clock.unix_seconds(),
                         )
                         .await?;
-                    format!("{}/assets/{id}", public_url(self.config))
+                    format!("{}/assets/{id}", public_url(self.ports.config))
                 }
             });
         }
@@ -376,8 +369,10 @@ impl Engine<'_> {
         external_task_id: Option<&str>,
         end: End<'_>,
     ) -> Result<(), TaskError> {
-        let now = self.clock.unix_seconds();
-        if let Some(ended) = rows::finish(self.database, task, external_task_id, end, now).await? {
+        let now = self.ports.clock.unix_seconds();
+        if let Some(ended) =
+            rows::finish(self.ports.database, task, external_task_id, end, now).await?
+        {
             tracing::info!(
                 task_id = ended.task_id,
                 project = ended.project_id,
@@ -408,10 +403,10 @@ impl Engine<'_> {
         };
         let wait = wait_after(task.retry_count, after);
         rows::put_off(
-            self.database,
+            self.ports.database,
             task,
             &reason,
-            self.clock.unix_seconds(),
+            self.ports.clock.unix_seconds(),
             wait,
         )
         .await?;
@@ -420,7 +415,7 @@ impl Engine<'_> {
 
     /// Tells of a task's change. A message that is lost is found by the sweep of projections.
     pub async fn tell(&self, task: &Task) {
-        if let Err(error) = self.pubsub.publish(EVENTS_CHANNEL, event(task)).await {
+        if let Err(error) = self.ports.pubsub.publish(EVENTS_CHANNEL, event(task)).await {
             tracing::warn!(task_id = task.task_id, %error, "change not told");
         }
     }
@@ -431,8 +426,8 @@ impl Engine<'_> {
 
     /// Tells the agents of finished tasks, or of this one.
     async fn notify(&self, task_id: Option<&str>) {
-        let now = self.clock.unix_seconds();
-        let due = match rows::claim_notifications(self.database, task_id, now, 64).await {
+        let now = self.ports.clock.unix_seconds();
+        let due = match rows::claim_notifications(self.ports.database, task_id, now, 64).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(%error, "due notifications not claimed");
@@ -441,10 +436,11 @@ impl Engine<'_> {
         };
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, |task| async move {
-                let development = self.config.is_development();
-                match notification::send(self.http, &self.key, &task, now, development).await {
+                let development = self.ports.config.is_development();
+                match notification::send(self.ports.http, &self.key, &task, now, development).await
+                {
                     Ok(()) => {
-                        if let Err(error) = rows::notified(self.database, &task).await {
+                        if let Err(error) = rows::notified(self.ports.database, &task).await {
                             tracing::warn!(task_id = task.task_id, %error, "agent told, not noted");
                         }
                     }

@@ -12,8 +12,10 @@ use std::{
 use async_trait::async_trait;
 use auth::webhooks::WebhookKey;
 use platform::{
-    Clock, HttpError, migrations,
-    native::{AnswerWith, MapConfig, Mortal, Published, SetClock, SqliteFile, block_on},
+    Clock, HttpError, Ports, migrations,
+    native::{
+        AnswerWith, MapConfig, MemoryKeyValue, Mortal, Published, SetClock, SqliteFile, block_on,
+    },
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -121,6 +123,7 @@ struct World {
     _folder: tempfile::TempDir,
     database: Rc<Mortal>,
     clock: SetClock,
+    key_value: MemoryKeyValue,
     pubsub: Published,
     config: MapConfig,
     http: AnswerWith<NoHttp>,
@@ -145,6 +148,7 @@ impl World {
             }),
             database,
             clock,
+            key_value: MemoryKeyValue::default(),
             pubsub: Published::default(),
             config: MapConfig::from_pairs(&[("public_url", "http://here")]),
             http: AnswerWith(|_| Err(HttpError::NotSent("nobody is there".into()))),
@@ -153,11 +157,14 @@ impl World {
 
     fn engine(&self) -> Engine<'_> {
         Engine {
-            database: &*self.database,
-            pubsub: &self.pubsub,
-            http: &self.http,
-            config: &self.config,
-            clock: &self.clock,
+            ports: Ports {
+                database: &*self.database,
+                key_value: &self.key_value,
+                pubsub: &self.pubsub,
+                http: &self.http,
+                config: &self.config,
+                clock: &self.clock,
+            },
             assets: AssetStore::open(&*self.database, &self.http, &self.config).unwrap(),
             registry: Registry::of(vec![Rc::new(Stub(Rc::clone(&self.service)))]),
             key: WebhookKey::new("key"),

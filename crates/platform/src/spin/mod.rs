@@ -18,7 +18,7 @@ use crate::{
 
 pub use http_client::SpinHttpClient;
 pub use reply::Reply;
-pub use request::{Incoming, Query};
+pub use request::{Incoming, Query, names_tag};
 pub(crate) use sleep::sleep;
 
 /// The database `default`.

@@ -67,6 +67,12 @@ impl Incoming {
         String::from_utf8(values.into_iter().next()?).ok()
     }
 
+    /// Whether its `If-None-Match` names this entity tag.
+    pub fn knows(&self, tag: &str) -> bool {
+        self.header("if-none-match")
+            .is_some_and(|header| names_tag(&header, tag))
+    }
+
     /// Whether the method is one of these.
     ///
     /// # Errors
@@ -106,6 +112,14 @@ impl Incoming {
         }
         Ok(body)
     }
+}
+
+/// Whether an `If-None-Match` header names this entity tag.
+pub fn names_tag(header: &str, tag: &str) -> bool {
+    header
+        .split(',')
+        .map(|given| given.trim().trim_start_matches("W/"))
+        .any(|given| given == tag || given == "*")
 }
 
 fn name(method: &Method) -> &str {
