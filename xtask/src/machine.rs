@@ -49,11 +49,24 @@ pub(crate) fn debian_packages(programs: &[(&str, &str)]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    install(&missing)
+}
+
+/// A Python that can make environments; its venv is installed where it is missing.
+pub(crate) fn python() -> Result<()> {
+    let can_make = output(&mut program("python3", &["-c", "import ensurepip, venv"]));
+    if can_make.is_some() {
+        return Ok(());
+    }
+    install(&["python3-venv"])
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     let names = missing.join(" ");
     let install = || -> Result<()> {
         quietly(program("apt-get", &["update", "-qq"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
         let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-        arguments.extend(&missing);
+        arguments.extend(missing);
         quietly(program("apt-get", &arguments).env("DEBIAN_FRONTEND", "noninteractive"))
     };
     eprintln!("==> installing {names}");

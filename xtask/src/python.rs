@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::steps::{program, root, run};
+use crate::{
+    machine,
+    steps::{program, root, run},
+};
 
 /// Checks the client's types and style, and passes its tests against the server at this address.
 pub(crate) fn test(url: &str) -> Result<()> {
@@ -36,6 +39,7 @@ fn install() -> Result<()> {
     if python.exists() && fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
+    machine::python()?;
     let mut venv = program("python3", &["-m", "venv", "--clear"]);
     venv.arg(environment());
     run("making a Python environment", venv).context(
