@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use wasmtime::component::Component;
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy,
+    PoolingAllocationConfig,
 };
 
 use crate::limits::{Limits, TICK};
@@ -15,6 +16,13 @@ use crate::limits::{Limits, TICK};
 pub fn start(cache: &Path, limits: &Limits) -> wasmtime::Result<Engine> {
     let mut directory = CacheConfig::new();
     directory.with_directory(std::path::absolute(cache)?);
+    // What an instance touched stays mapped for the next one up to here: it's cleared by writing
+    // zeros, which costs less than giving the pages back and faulting them in again. Since 6.7
+    // Linux tells which pages those are; without that all are cleared, and few can be kept.
+    let keep = match PoolingAllocationConfig::is_pagemap_scan_available() {
+        true => limits.memory / 16,
+        false => 1 << 20,
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(limits.instances)
         .total_core_instances(limits.instances * 8)
@@ -22,9 +30,8 @@ pub fn start(cache: &Path, limits: &Limits) -> wasmtime::Result<Engine> {
         .total_tables(limits.instances * 8)
         .total_stacks(limits.instances)
         .max_memory_size(limits.memory)
-        // What an instance touched stays mapped for the next one up to here: it's cleared by
-        // writing zeros, which costs less than giving the pages back and faulting them in again.
-        .linear_memory_keep_resident(1 << 20)
+        .linear_memory_keep_resident(keep)
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(32 << 10)
         .max_unused_warm_slots(limits.instances.min(64));
