@@ -111,30 +111,37 @@ impl App {
         .map_err(|_| AppError::Timeout(self.timeout))?
     }
 
-    async fn read(&self, path: &str) -> Result<wire::State, AppError> {
+    async fn read(&self, path: &str) -> Result<Bytes, AppError> {
         // Never closed.
         let _turn = self.reads.acquire().await;
-        let body = self.call(Method::GET, path, Vec::new(), MAX_STATE).await?;
-        wire::decode(&body).map_err(garbage)
+        self.call(Method::GET, path, Vec::new(), MAX_STATE).await
     }
 
-    /// The state of a room, or what somebody at `version` lacks of it.
+    /// The state of a room, or what somebody at `version` lacks of it. It is not copied out of the
+    /// answer, for it may be large.
     pub(crate) async fn state(
         &self,
         project: &str,
         version: Option<&[u8]>,
-    ) -> Result<wire::State, AppError> {
+    ) -> Result<wire::State<Bytes>, AppError> {
         let query = version
             .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
             .unwrap_or_default();
-        self.read(&format!("/internal/rooms/{project}/state{query}"))
-            .await
+        let path = format!("/internal/rooms/{project}/state{query}");
+        let body = self.read(&path).await?;
+        let state: wire::State<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
+        let slice = |bytes: &wire::ByteSlice| body.slice_ref(bytes);
+        Ok(wire::State {
+            rev: state.rev,
+            version: slice(state.version),
+            blobs: state.blobs.into_iter().map(slice).collect(),
+        })
     }
 
-    /// Everything after a rev.
+    /// Everything after a rev. Each blob is a piece of its own, for a room may keep some of them.
     pub(crate) async fn updates(&self, project: &str, after: u64) -> Result<wire::State, AppError> {
-        self.read(&format!("/internal/rooms/{project}/updates?after={after}"))
-            .await
+        let path = format!("/internal/rooms/{project}/updates?after={after}");
+        wire::decode(&self.read(&path).await?).map_err(garbage)
     }
 
     /// The newest rev of each of these rooms, in their order.

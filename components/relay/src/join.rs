@@ -12,6 +12,7 @@ use crate::raw;
 use crate::room::{CatchUp, Room};
 use crate::rooms;
 use crate::socket::{Close, Socket};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http::StatusCode;
@@ -29,7 +30,7 @@ const FAILURES: u32 = 3;
 /// A state as the app told it, ready to be sent to any number of sockets.
 pub(crate) struct Snapshot {
     rev: u64,
-    version: Vec<u8>,
+    version: Bytes,
     frames: Vec<Frame>,
     read: Instant,
 }
@@ -189,8 +190,8 @@ fn read_state(relay: &Arc<Relay>, room: &Arc<Room>, version: Option<Vec<u8>>) ->
             let state = relay.app.state(&project, version.as_deref()).await?;
             Ok(Arc::new(Snapshot {
                 rev: state.rev,
-                version: state.version.into(),
-                frames: state.blobs.into_iter().map(Frame::from).collect(),
+                version: state.version,
+                frames: state.blobs.into_iter().map(Frame::binary).collect(),
                 read: Instant::now(),
             }))
         }

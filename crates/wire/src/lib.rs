@@ -20,7 +20,7 @@
 
 use minicbor::{Decode, Encode};
 
-pub use minicbor::bytes::ByteVec;
+pub use minicbor::bytes::{ByteSlice, ByteVec};
 
 /// The media type of every body here.
 pub const CONTENT_TYPE: &str = "application/cbor";
@@ -106,18 +106,21 @@ pub enum Outcome {
 }
 
 /// The state of a room, or what somebody who knows a part of it still lacks.
+///
+/// `B` holds the bytes: whoever receives a large state can borrow them (`&ByteSlice`) from the body
+/// rather than copy them.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct State {
+pub struct State<B = ByteVec> {
     /// The rev up to which this tells all.
     #[n(0)]
     pub rev: u64,
     /// An encoded Loro version vector that the room has for certain reached. It may have gone on.
     #[n(1)]
-    pub version: ByteVec,
+    pub version: B,
     /// Loro blobs, to be imported in this order. The first is the state, or nearly so; a large
     /// document's latest updates may follow. Empty where nothing is lacking.
     #[n(2)]
-    pub blobs: Vec<ByteVec>,
+    pub blobs: Vec<B>,
 }
 
 /// Asks for the newest rev of each of these rooms.
