@@ -3,6 +3,8 @@
 //!
 //! - [`host`], [`relay`], [`redis`]: the programs, each a child process that ends with its handle.
 //! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app.
+//! - [`kling`], [`gemini`], [`agent`]: services that tasks go to, and an agent that wants to be told,
+//!   made up on [`server`]. [`tasks`]: a host with them.
 //! - [`wait`]: every wait is for a condition and has an end.
 //!
 //! What fails here panics with what was expected; a child process whose handle is dropped by a panic
@@ -11,14 +13,20 @@
 // A harness: to fail is what it is for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod agent;
 pub mod built;
 pub mod cable;
+pub mod gemini;
 pub mod host;
 pub mod http;
+pub mod kling;
 pub mod process;
 pub mod raw;
 pub mod redis;
 pub mod relay;
+pub mod server;
+pub mod sign;
+pub mod tasks;
 pub mod wait;
 
 /// Makes each scenario two tests, `native` and `wasm`: one for each build of the relay.

@@ -18,7 +18,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay for the app at the address `app`, with settings such as
+    /// Starts a relay for the app at the address `app`, with a Redis unless that is empty, with settings such as
     /// `("RELAY_APP_TIMEOUT", "2s")`.
     pub async fn start(kind: Kind, app: &str, redis: &str, settings: &[(&str, &str)]) -> Self {
         let program = match kind {
@@ -30,8 +30,10 @@ impl Relay {
         command
             .env("RELAY_LISTEN", "127.0.0.1:0")
             .env("RELAY_APP", format!("http://{app}"))
-            .env("RELAY_REDIS", redis)
             .envs(settings.iter().copied());
+        if !redis.is_empty() {
+            command.env("RELAY_REDIS", redis);
+        }
         let mut process = Process::spawn(program, &mut command, &folder.path().join("relay.log"));
         let address = process.ready().await;
         Self {

@@ -13,13 +13,18 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When it does not within [`PATIENCE`].
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, condition).await;
+}
+
+/// Waits until the condition holds, for something that takes its time.
+///
+/// # Panics
+/// When it does not within `limit`.
+pub async fn until_within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
-        );
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         sleep(LOOK).await;
     }
 }

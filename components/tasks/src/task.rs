@@ -60,7 +60,10 @@ pub(crate) async fn post(ports: Ports<'_>, request: Incoming) -> Answer {
         told["callback_secret"] = json!(notification::secret(&key, &task.task_id));
     }
     let reply = Reply::json(201, &told).header("location", format!("/tasks/{}", task.task_id));
-    Ok((reply, Some(Afterwards::TakeUp(Box::new(task)))))
+    // What a repeated request finds under way goes on as it does.
+    let is_new = task.attempts == 0;
+    let afterwards = is_new.then(|| Afterwards::TakeUp(Box::new(task)));
+    Ok((reply, afterwards))
 }
 
 fn is_idempotency_key(key: &str) -> bool {

@@ -159,7 +159,8 @@ impl Engine<'_> {
                         Ok(true)
                     };
                     log_failure(&task, noted);
-                    look_again.filter(|wait| stay && is_submission && *wait <= STAY)
+                    let is_soon = |wait: &Duration| wait.is_zero() || (stay && *wait <= STAY);
+                    look_again.filter(|wait| is_submission && is_soon(wait))
                 }
                 Ok(Progress::Done(product)) => {
                     let external = task.external_task_id.clone();

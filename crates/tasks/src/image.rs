@@ -55,7 +55,11 @@ pub fn read(text: &str) -> Result<Given, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
-        address::check(text)?;
+        // What may be a result of our own is looked at when it is needed, for only then it is known
+        // where we are.
+        if !text.contains(OWN) {
+            address::check(text)?;
+        }
         return Ok(Given::Address(text.to_owned()));
     }
     let (declared, encoded) = match text.strip_prefix("data:") {
@@ -118,6 +122,17 @@ pub(crate) fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// The path of results of our own.
+const OWN: &str = "/assets/asset_";
+
+/// The id of the asset that an address leads to, if it is one of ours.
+pub(crate) fn own(url: &str, outside: &Outside<'_>) -> Option<String> {
+    let origin = public_url(outside.config);
+    let path = url.strip_prefix(&origin).filter(|_| !origin.is_empty())?;
+    path.starts_with(OWN)
+        .then(|| path.trim_start_matches("/assets/").to_owned())
+}
+
 /// The image itself: fetched, where a user gave its address. Results of our own are read from the asset
 /// store.
 ///
@@ -128,12 +143,8 @@ pub async fn obtain(given: Given, outside: &Outside<'_>) -> Result<Image, Failur
         Given::Inline(image) => return Ok(image),
         Given::Address(url) => url,
     };
-    if let Some(id) = url
-        .strip_prefix(&public_url(outside.config))
-        .and_then(|rest| rest.strip_prefix("/assets/"))
-        .filter(|_| !public_url(outside.config).is_empty())
-    {
-        let asset = outside.assets.read(id, None).await;
+    if let Some(id) = own(&url, outside) {
+        let asset = outside.assets.read(&id, None).await;
         let asset = asset.map_err(|error| Failure::retry(format!("{url}: {error}")))?;
         let asset = asset.ok_or_else(|| Failure::permanent(format!("{url} is not there")))?;
         return Ok(Image {

@@ -68,13 +68,13 @@ impl Executor for Kling {
         // It knows jobs by our names: one that may have been begun before is looked for first.
         if task.was_attempted() {
             match call(task, outside, Call::Find(&task.job())).await {
-                Ok(found) => return progress(&found),
+                Ok(found) => return adopted(&found),
                 // There is none.
                 Err(Failure::Permanent(_)) => {}
                 Err(later) => return Err(later),
             }
         }
-        let body = request_body(task, outside.callback_url)?;
+        let body = request_body(task, outside).await?;
         progress(&call(task, outside, Call::Submit(body)).await?)
     }
 
@@ -112,7 +112,7 @@ fn endpoint(params: &Value) -> &'static str {
     }
 }
 
-fn request_body(task: &Task, callback_url: &str) -> Result<Value, Failure> {
+async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failure> {
     let params = task.params();
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -125,15 +125,16 @@ fn request_body(task: &Task, callback_url: &str) -> Result<Value, Failure> {
         json!(params["model"].as_str().unwrap_or(DEFAULT_MODEL)),
     );
     for (name, from) in [("image", "image_path"), ("image_tail", "image_tail")] {
-        if let Some(text) = params[from].as_str().filter(|text| !text.is_empty()) {
-            put(
-                name,
-                match image::read(text).map_err(Failure::Permanent)? {
-                    image::Given::Address(url) => json!(url),
-                    image::Given::Inline(image) => json!(image.base64()),
-                },
-            );
-        }
+        let Some(text) = params[from].as_str().filter(|text| !text.is_empty()) else {
+            continue;
+        };
+        let given = image::read(text).map_err(Failure::Permanent)?;
+        let value = match given {
+            // Kling fetches it itself, but may not reach what is kept here.
+            image::Given::Address(url) if image::own(&url, outside).is_none() => json!(url),
+            given => json!(image::obtain(given, outside).await?.base64()),
+        };
+        put(name, value);
     }
     if endpoint(&params).ends_with("text2video") {
         put("aspect_ratio", params["aspect_ratio"].clone());
@@ -151,7 +152,7 @@ fn request_body(task: &Task, callback_url: &str) -> Result<Value, Failure> {
     );
     put("cfg_scale", json!(number("cfg_scale")));
     put("external_task_id", json!(task.job()));
-    put("callback_url", json!(callback_url));
+    put("callback_url", json!(outside.callback_url));
     Ok(Value::Object(body))
 }
 
@@ -253,6 +254,17 @@ fn progress(data: &Value) -> Result<Progress, Failure> {
         Some("submitted" | "processing") if !external_task_id.is_empty() => Ok(Progress::Running {
             external_task_id: external_task_id.to_owned(),
             look_again: None,
+        }),
+        _ => Err(Failure::retry("Kling: an answer that makes no sense")),
+    }
+}
+
+/// A job that an earlier attempt began. Its name is noted first, whatever has become of it.
+fn adopted(data: &Value) -> Result<Progress, Failure> {
+    match data["task_id"].as_str() {
+        Some(id) if !id.is_empty() => Ok(Progress::Running {
+            external_task_id: id.to_owned(),
+            look_again: Some(Duration::ZERO),
         }),
         _ => Err(Failure::retry("Kling: an answer that makes no sense")),
     }

@@ -1,0 +1,114 @@
+//! A Gemini that is made up: it checks its key, keeps what it is asked, and does as the prompt says.
+
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::server::{Reply, Request, Server};
+
+/// The key that it knows.
+pub const KEY: &str = "gemini-key-for-tests";
+
+/// A picture of one pixel.
+pub const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/// The service. Dropping it ends it.
+///
+/// Its answer depends on a word in the prompt: `refused` and `busy-first` (429 once); else a picture.
+/// At `/pixel.png` is a picture that others may refer to.
+pub struct Gemini {
+    server: Server,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Gemini {
+    /// Starts it.
+    pub async fn start() -> Self {
+        let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let kept = asked.clone();
+        let server = Server::start(move |request| {
+            let reply = answer(&request, &mut kept.lock().unwrap());
+            async move { reply }
+        })
+        .await;
+        Self { server, asked }
+    }
+
+    /// Its origin.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// Where the picture is, by the name of this machine.
+    pub fn pixel_url(&self) -> String {
+        let (_, port) = self.server.address.rsplit_once(':').unwrap();
+        format!("http://localhost:{port}/pixel.png")
+    }
+
+    /// The bodies that it was asked with whose prompt has this word, each with the model's name.
+    pub fn asked(&self, word: &str) -> Vec<(String, Value)> {
+        let asked = self.asked.lock().unwrap();
+        let has = |body: &Value| prompt(body).contains(word);
+        asked
+            .iter()
+            .filter(|(_, body)| has(body))
+            .cloned()
+            .collect()
+    }
+}
+
+fn prompt(body: &Value) -> &str {
+    body["contents"][0]["parts"][0]["text"]
+        .as_str()
+        .unwrap_or("")
+}
+
+fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
+    if request.path == "/pixel.png" {
+        return Reply::bytes(200, "image/png", STANDARD.decode(PIXEL).unwrap());
+    }
+    let model = request
+        .path
+        .strip_prefix("/v1beta/models/")
+        .and_then(|rest| rest.strip_suffix(":generateContent"));
+    let Some(model) = model else {
+        return error(404, "NOT_FOUND", "no such model");
+    };
+    if request.header("x-goog-api-key") != KEY {
+        return error(403, "PERMISSION_DENIED", "the key is wrong");
+    }
+    let body = request.json();
+    let prompt = prompt(&body).to_owned();
+    let is_valid = !prompt.is_empty()
+        && body["contents"][0]["role"] == "user"
+        && body["generationConfig"]["responseModalities"] == json!(["TEXT", "IMAGE"]);
+    if !is_valid {
+        return error(400, "INVALID_ARGUMENT", "that is no request");
+    }
+    let before = asked
+        .iter()
+        .filter(|(_, b)| self::prompt(b) == prompt)
+        .count();
+    asked.push((model.to_owned(), body));
+    if prompt.contains("busy-first") && before == 0 {
+        return error(429, "RESOURCE_EXHAUSTED", "too many requests");
+    }
+    if prompt.contains("refused") {
+        let candidate = json!({ "finishReason": "PROHIBITED_CONTENT", "content": { "parts": [] } });
+        return Reply::json(200, &json!({ "candidates": [candidate] }));
+    }
+    let parts = json!([
+        { "text": "Here it is." },
+        { "inlineData": { "mimeType": "image/png", "data": PIXEL } },
+    ]);
+    let candidate =
+        json!({ "finishReason": "STOP", "content": { "role": "model", "parts": parts } });
+    Reply::json(200, &json!({ "candidates": [candidate] }))
+}
+
+fn error(status: u16, name: &str, words: &str) -> Reply {
+    let error = json!({ "code": status, "status": name, "message": words });
+    Reply::json(status, &json!({ "error": error }))
+}
