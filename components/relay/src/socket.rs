@@ -351,6 +351,10 @@ impl Queue {
 /// Writes from the front of the queue, as much as the kernel takes at once.
 #[cfg(not(target_arch = "wasm32"))]
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    // What is broadcast is one piece, almost always, and a plain write costs the kernel less.
+    if let (Some(only), 1) = (pieces.front(), pieces.len()) {
+        return stream.try_write(&only.bytes);
+    }
     let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
     let mut count = 0;
     for (slice, piece) in slices.iter_mut().zip(pieces) {

@@ -224,6 +224,10 @@ where
         };
         // A failure was logged; the client sees it by the answer that never comes.
         program.run(meter, call).await.ok();
+        // The task that sends the answer waits for this thread: it goes first, for taking down an
+        // instance takes a while.
+        tokio::task::yield_now().await;
+        drop(store);
     });
     match receiver.await {
         Ok(Ok(response)) => response,
