@@ -18,7 +18,7 @@
 
 #![forbid(unsafe_code)]
 
-use minicbor::{Decode, Encode};
+use minicbor::{CborLen, Decode, Encode};
 
 pub use minicbor::bytes::{ByteSlice, ByteVec};
 
@@ -56,7 +56,7 @@ pub fn room_channel(project: &str) -> String {
 }
 
 /// Updates to store, for any number of rooms, in one statement.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendRequest {
     /// Who asks: a relay's id. It is kept with each row. The relay itself tells others, see
     /// [`Notice::Updates`].
@@ -68,7 +68,7 @@ pub struct AppendRequest {
 }
 
 /// One Loro update on its way into a room.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub struct Update {
     /// The room.
     #[n(0)]
@@ -79,7 +79,7 @@ pub struct Update {
 }
 
 /// What became of each update of an [`AppendRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendResponse {
     /// One outcome an update, in the order of the request.
     #[n(0)]
@@ -87,7 +87,7 @@ pub struct AppendResponse {
 }
 
 /// What became of one update.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Outcome {
     /// It is on disk.
     #[n(0)]
@@ -109,7 +109,7 @@ pub enum Outcome {
 ///
 /// `B` holds the bytes: whoever receives a large state can borrow them (`&ByteSlice`) from the body
 /// rather than copy them.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub struct State<B = ByteVec> {
     /// The rev up to which this tells all.
     #[n(0)]
@@ -124,7 +124,7 @@ pub struct State<B = ByteVec> {
 }
 
 /// Asks for the newest rev of each of these rooms.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct HeadsRequest {
     /// The rooms.
     #[n(0)]
@@ -132,7 +132,7 @@ pub struct HeadsRequest {
 }
 
 /// The newest rev of each room of a [`HeadsRequest`], in its order; 0 for a room without updates.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct Heads {
     /// One rev a room.
     #[n(0)]
@@ -140,7 +140,7 @@ pub struct Heads {
 }
 
 /// A message on [`room_channel`].
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Notice {
     /// Updates were stored. Sent after the commit, by the relay that had them stored, or by the app
     /// where they came to it without a relay.
@@ -184,8 +184,9 @@ impl std::fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// Encodes a message.
-pub fn encode<T: Encode<()>>(message: &T) -> Vec<u8> {
-    let mut out = Vec::new();
+pub fn encode<T: Encode<()> + CborLen<()>>(message: &T) -> Vec<u8> {
+    // A state of some MiB is not to be copied each time that the buffer grows.
+    let mut out = Vec::with_capacity(minicbor::len(message));
     // Writing into a Vec cannot fail.
     let _ = minicbor::encode(message, &mut out);
     out
@@ -243,6 +244,25 @@ mod tests {
     }
 
     #[test]
+    fn a_state_can_be_borrowed_and_fills_its_buffer() {
+        let state = State::<ByteVec> {
+            rev: 300,
+            version: vec![1, 2].into(),
+            blobs: vec![vec![7; 70_000].into(), vec![8].into()],
+        };
+        let body = encode(&state);
+        assert_eq!(body.len(), minicbor::len(&state));
+        let borrowed: State<&ByteSlice> = decode(&body).unwrap();
+        assert_eq!((borrowed.rev, borrowed.version[..].len()), (300, 2));
+        let blobs: Vec<ByteVec> = borrowed
+            .blobs
+            .into_iter()
+            .map(|b| b.to_vec().into())
+            .collect();
+        assert_eq!(blobs, state.blobs);
+    }
+
+    #[test]
     fn nonsense_is_an_error() {
         for bytes in [&b""[..], b"\xff", b"hello", &[0x82, 0x00]] {
             assert!(decode::<AppendRequest>(bytes).is_err());
@@ -252,7 +272,7 @@ mod tests {
     /// A field that a later release adds is skipped by this one.
     #[test]
     fn an_unknown_field_is_skipped() {
-        #[derive(Encode)]
+        #[derive(Encode, CborLen)]
         struct Later {
             #[n(0)]
             revs: Vec<u64>,
