@@ -123,15 +123,15 @@ impl App {
         &self,
         project: &str,
         version: Option<&[u8]>,
-    ) -> Result<wire::State<Bytes>, AppError> {
+    ) -> Result<wire::StateOf<Bytes>, AppError> {
         let query = version
             .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
             .unwrap_or_default();
         let path = format!("/internal/rooms/{project}/state{query}");
         let body = self.read(&path).await?;
-        let state: wire::State<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
+        let state: wire::StateOf<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
         let slice = |bytes: &wire::ByteSlice| body.slice_ref(bytes);
-        Ok(wire::State {
+        Ok(wire::StateOf {
             rev: state.rev,
             version: slice(state.version),
             blobs: state.blobs.into_iter().map(slice).collect(),

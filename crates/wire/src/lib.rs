@@ -110,7 +110,7 @@ pub enum Outcome {
 /// `B` holds the bytes: whoever receives a large state can borrow them (`&ByteSlice`) from the body
 /// rather than copy them.
 #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
-pub struct State<B = ByteVec> {
+pub struct StateOf<B> {
     /// The rev up to which this tells all.
     #[n(0)]
     pub rev: u64,
@@ -122,6 +122,9 @@ pub struct State<B = ByteVec> {
     #[n(2)]
     pub blobs: Vec<B>,
 }
+
+/// A state that owns its bytes.
+pub type State = StateOf<ByteVec>;
 
 /// Asks for the newest rev of each of these rooms.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
@@ -245,14 +248,14 @@ mod tests {
 
     #[test]
     fn a_state_can_be_borrowed_and_fills_its_buffer() {
-        let state = State::<ByteVec> {
+        let state = State {
             rev: 300,
             version: vec![1, 2].into(),
             blobs: vec![vec![7; 70_000].into(), vec![8].into()],
         };
         let body = encode(&state);
         assert_eq!(body.len(), minicbor::len(&state));
-        let borrowed: State<&ByteSlice> = decode(&body).unwrap();
+        let borrowed: StateOf<&ByteSlice> = decode(&body).unwrap();
         assert_eq!((borrowed.rev, borrowed.version[..].len()), (300, 2));
         let blobs: Vec<ByteVec> = borrowed
             .blobs
