@@ -112,6 +112,19 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// Every job runs until it is told that it is finished.
+    pub fn until_told() -> Self {
+        Self {
+            course: Box::new(|_, _| Course {
+                duration: UNTIL_TOLD,
+                ..Course::default()
+            }),
+            ..Self::default()
+        }
+    }
+}
+
 /// A job that it has accepted.
 #[derive(Debug, Clone)]
 pub struct Job {

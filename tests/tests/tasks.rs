@@ -221,9 +221,7 @@ both_relays! {
     }
 
     async fn a_change_is_waited_for(relay: Kind) {
-        let course = |_, _: &str| Course { duration: UNTIL_TOLD, ..Course::default() };
-        let plan = Plan { course: Box::new(course), ..Plan::default() };
-        let world = World::start_with(relay, plan).await;
+        let world = World::start_with(relay, Plan::until_told()).await;
         let http = world.host.http();
         let id = world.video("slow").await;
         world.task_until(&id, |task| task["external_task_id"].is_string()).await;
@@ -722,15 +720,7 @@ async fn a_job_that_is_found_when_it_is_done_is_named_in_its_row() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_callback_is_believed_only_with_the_signature_of_its_address() {
-    let course = |_, _: &str| Course {
-        duration: UNTIL_TOLD,
-        ..Course::default()
-    };
-    let plan = Plan {
-        course: Box::new(course),
-        ..Plan::default()
-    };
-    let world = World::start(plan).await;
+    let world = World::start(Plan::until_told()).await;
     let http = world.host.http();
     let task_id = world.video("one").await;
     let before = world

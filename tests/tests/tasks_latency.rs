@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::kling::{Course, Plan, UNTIL_TOLD};
+use e2e::kling::Plan;
 use e2e::raw::{Client, Heard};
 use e2e::tasks::{World, entry};
 use e2e::wait::{soon, until};
@@ -46,15 +46,7 @@ async fn shown(client: &Client, id: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_submitted_and_its_result_shown_at_once() {
-    let course = |_, _: &str| Course {
-        duration: UNTIL_TOLD,
-        ..Course::default()
-    };
-    let plan = Plan {
-        course: Box::new(course),
-        ..Plan::default()
-    };
-    let world = World::start(plan).await;
+    let world = World::start(Plan::until_told()).await;
     let watcher = Client::join(&world.host.address, "p").await;
     let (mut answered, mut arrived, mut called, mut seen) = (vec![], vec![], vec![], vec![]);
     for n in 0..TASKS {

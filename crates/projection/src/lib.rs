@@ -29,11 +29,11 @@ const TRIES: u32 = 8;
 /// For so many seconds after a task's end its document is looked at again when it has changed.
 const LOOK_AGAIN: i64 = 120;
 
-/// Tasks whose document does not show them as they are, or has changed since it was found to. `?1` is
-/// now - [`LOOK_AGAIN`].
-const DUE: &str = "(projected_status IS NULL OR (completed_at > ?1 AND projected_rev < max(
+/// Of tasks that ended lately: the document has changed since it was found to show them. `?1` is now -
+/// [`LOOK_AGAIN`].
+const CHANGED_SINCE: &str = "completed_at > ?1 AND projected_rev < max(
     ifnull((SELECT max(u.rev) FROM loro_updates u WHERE u.project_id = aigc_tasks.project_id), 0),
-    ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = aigc_tasks.project_id), 0))))";
+    ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = aigc_tasks.project_id), 0))";
 
 /// Up to `most` projects with tasks to project.
 ///
@@ -45,13 +45,13 @@ pub async fn due(
     most: u64,
 ) -> Result<Vec<String>, RoomError> {
     // Two selects, each with an index of its own.
-    let sql = "SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
-               UNION SELECT project_id FROM aigc_tasks WHERE completed_at > ?1 AND projected_rev < max(
-                   ifnull((SELECT max(u.rev) FROM loro_updates u WHERE u.project_id = aigc_tasks.project_id), 0),
-                   ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = aigc_tasks.project_id), 0))
-               LIMIT ?2";
+    let sql = format!(
+        "SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
+         UNION SELECT project_id FROM aigc_tasks WHERE {CHANGED_SINCE}
+         LIMIT ?2"
+    );
     let parameters = vec![(clock.unix_seconds() - LOOK_AGAIN).into(), most.into()];
-    let rows = database.execute(sql, parameters).await?;
+    let rows = database.execute(&sql, parameters).await?;
     rows.into_iter().map(|mut row| Ok(row.text(0)?)).collect()
 }
 
@@ -67,8 +67,11 @@ pub async fn project(
     pubsub: &dyn PubSub,
     project_id: &str,
 ) -> Result<(), RoomError> {
+    let condition = format!(
+        "project_id = ?2 AND (projected_status IS NULL OR ({CHANGED_SINCE}))
+         ORDER BY created_at LIMIT {AT_ONCE}"
+    );
     for _ in 0..TRIES {
-        let condition = format!("project_id = ?2 AND {DUE} ORDER BY created_at LIMIT {AT_ONCE}");
         let since = clock.unix_seconds() - LOOK_AGAIN;
         let parameters = vec![since.into(), project_id.into()];
         let tasks = tasks::rows::select(database, &condition, parameters).await?;

@@ -107,7 +107,7 @@ impl Engine<'_> {
             .registry
             .iter()
             .map(|executor| self.drain(executor, begun));
-        join!(future::join_all(services), self.notify_due());
+        join!(future::join_all(services), self.notify(None));
     }
 
     /// Works on what is due of one service. What is claimed is begun at once, for its claim runs.
@@ -421,11 +421,7 @@ impl Engine<'_> {
         }
     }
 
-    async fn notify_due(&self) {
-        self.notify(None).await;
-    }
-
-    /// Tells the agents of finished tasks, or of this one.
+    /// Tells the agents of all finished tasks that were not told yet, or of this one.
     async fn notify(&self, task_id: Option<&str>) {
         let now = self.ports.clock.unix_seconds();
         let due = match rows::claim_notifications(self.ports.database, task_id, now, 64).await {
