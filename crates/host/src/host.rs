@@ -225,9 +225,21 @@ impl Host {
             cache: settings.state_dir.join("cache"),
         };
         let relay = match (settings.relay, listener) {
-            (Kind::Native, Some(listener)) => Some(Relay::start_native(listener, &relay_settings)?),
-            (Kind::Wasm, _) => Some(Relay::start_wasm(relay_listen, relay_settings).await?),
-            _ => None,
+            (Kind::Native, Some(listener)) => {
+                Relay::start_native(listener, &relay_settings).map(Some)
+            }
+            (Kind::Wasm, _) => Relay::start_wasm(relay_listen, relay_settings)
+                .await
+                .map(Some),
+            _ => Ok(None),
+        };
+        let relay = match relay {
+            Ok(relay) => relay,
+            Err(error) => {
+                // Before the broker goes, or the triggers would have words about that.
+                tasks.shutdown().await;
+                return Err(error);
+            }
         };
 
         let lines = vec![
