@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::server::{Reply, Request, Server};
@@ -17,7 +15,6 @@ pub const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR
 /// The service. Dropping it ends it.
 ///
 /// Its answer depends on a word in the prompt: `refused` and `busy-first` (429 once); else a picture.
-/// At `/pixel.png` is a picture that others may refer to.
 pub struct Gemini {
     server: Server,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -41,12 +38,6 @@ impl Gemini {
         format!("http://{}", self.server.address)
     }
 
-    /// Where the picture is, by the name of this machine.
-    pub fn pixel_url(&self) -> String {
-        let (_, port) = self.server.address.rsplit_once(':').unwrap();
-        format!("http://localhost:{port}/pixel.png")
-    }
-
     /// The bodies that it was asked with whose prompt has this word, each with the model's name.
     pub fn asked(&self, word: &str) -> Vec<(String, Value)> {
         let asked = self.asked.lock().unwrap();
@@ -66,9 +57,6 @@ fn prompt(body: &Value) -> &str {
 }
 
 fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
-    if request.path == "/pixel.png" {
-        return Reply::bytes(200, "image/png", STANDARD.decode(PIXEL).unwrap());
-    }
     let model = request
         .path
         .strip_prefix("/v1beta/models/")

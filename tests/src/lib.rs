@@ -1,7 +1,8 @@
 //! The harness of the end-to-end tests: it starts the real programs on free ports and talks to
 //! them through the doors that everybody uses.
 //!
-//! - [`host`], [`relay`], [`redis`]: the programs, each a child process that ends with its handle.
+//! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its
+//!   handle.
 //! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app.
 //! - [`kling`], [`gemini`], [`agent`]: services that tasks go to, and an agent that wants to be told,
 //!   made up on [`server`]. [`tasks`]: a host with them.
@@ -14,12 +15,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod agent;
+pub mod better_auth;
 pub mod built;
 pub mod cable;
 pub mod gemini;
 pub mod host;
 pub mod http;
 pub mod kling;
+pub mod people;
 pub mod process;
 pub mod raw;
 pub mod redis;

@@ -7,11 +7,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use http::HeaderName;
 use loro::{ExportMode, LoroDoc, VersionVector};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -60,9 +62,21 @@ pub struct Client {
 /// # Errors
 /// When the server is not there, or refuses the upgrade.
 pub async fn open(address: &str, path: &str) -> Result<Socket, Error> {
+    open_with(address, path, &[]).await
+}
+
+/// The same with headers, such as cookies.
+///
+/// # Errors
+/// When the server is not there, or refuses the upgrade.
+pub async fn open_with(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Socket, Error> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    open_on(stream, address, path).await
+    upgrade(stream, address, path, headers).await
 }
 
 /// The same on a stream that is connected already.
@@ -70,11 +84,24 @@ pub async fn open(address: &str, path: &str) -> Result<Socket, Error> {
 /// # Errors
 /// When the server refuses the upgrade.
 pub async fn open_on(stream: TcpStream, address: &str, path: &str) -> Result<Socket, Error> {
+    upgrade(stream, address, path, &[]).await
+}
+
+async fn upgrade(
+    stream: TcpStream,
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Socket, Error> {
     let config = WebSocketConfig::default()
         .max_frame_size(None)
         .max_message_size(None);
-    let url = format!("ws://{address}{path}");
-    let opening = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
+    let mut request = format!("ws://{address}{path}").into_client_request()?;
+    for (name, value) in headers {
+        let name = name.parse::<HeaderName>().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let opening = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
     Ok(soon("the upgrade", opening).await?.0)
 }
 
@@ -118,7 +145,17 @@ impl Client {
 
     /// Joins with a document and any path and query.
     pub async fn connect(address: &str, path: &str, doc: LoroDoc) -> Self {
-        let socket = open(address, path)
+        Self::connect_with(address, path, &[], doc).await
+    }
+
+    /// The same with headers, such as cookies.
+    pub async fn connect_with(
+        address: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        doc: LoroDoc,
+    ) -> Self {
+        let socket = open_with(address, path, headers)
             .await
             .unwrap_or_else(|error| panic!("no WebSocket at {address}{path}: {error}"));
         let (sink, stream) = socket.split();

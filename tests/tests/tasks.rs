@@ -828,7 +828,7 @@ async fn pictures_of_gemini_are_kept_and_its_refusals_have_their_reason() {
     let watcher = Client::join(&world.host.address, "p").await;
     let params = json!({
         "text": "a picture", "system_prompt": "be kind", "aspect_ratio": "4:3",
-        "reference_image_urls": [world.gemini.pixel_url()], "base64_images": [PIXEL],
+        "base64_images": [PIXEL],
     });
     let picture = id(&world.posted("nano_banana", params).await);
     let pro = json!({ "prompt": "a professional one", "image_size": "2K" });
@@ -858,7 +858,7 @@ async fn pictures_of_gemini_are_kept_and_its_refusals_have_their_reason() {
     assert_eq!(
         body,
         json!({
-            "contents": [{ "role": "user", "parts": [{ "text": "a picture" }, inline, inline] }],
+            "contents": [{ "role": "user", "parts": [{ "text": "a picture" }, inline] }],
             "systemInstruction": { "parts": [{ "text": "be kind" }] },
             "generationConfig": {
                 "responseModalities": ["TEXT", "IMAGE"], "imageConfig": { "aspectRatio": "4:3" }
@@ -908,6 +908,14 @@ async fn a_result_of_our_own_is_the_input_of_another_task() {
     let inline = json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL } });
     let (_, body) = world.gemini.asked("second").remove(0);
     assert_eq!(body["contents"][0]["parts"][1], inline);
+    // Not of a task of another project, to which it is not there.
+    let params = json!({ "prompt": "third", "reference_image_urls": [url] });
+    let body = json!({ "project_id": "q", "task_type": "nano_banana", "params": params });
+    let third = world
+        .finished(&id(&created(&world.host.http(), &body).await))
+        .await;
+    assert_eq!(third["status"], "failed", "{third}");
+    assert!(world.gemini.asked("third").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use crate::{
 /// The Wasm parts of the app.
 pub(crate) const COMPONENTS: &[&str] = &[
     "sync",
+    "projects",
     "tasks-api",
     "webhooks",
     "poller",

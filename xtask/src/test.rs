@@ -36,6 +36,7 @@ impl Test {
             run("checking the format", cargo(&["fmt", "--all", "--check"]))?;
         }
         machine::debian_packages(PROGRAMS)?;
+        build::install("tests/better-auth")?;
         build::page()?;
         build::components(&[&["relay"], GUESTS].concat())?;
         build::host()?;

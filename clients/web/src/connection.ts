@@ -4,6 +4,7 @@ import { Heartbeat } from "./heartbeat.js";
 import { decodeVersion, missingUpdates } from "./missing.js";
 import { Outbox } from "./outbox.js";
 import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, socketUrl } from "./protocol.js";
+import { refusal } from "./refusal.js";
 import { abandon, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
 
 /** A connection that has been live for so long starts to count its attempts anew, in milliseconds. */
@@ -42,7 +43,8 @@ export interface Status {
 /** Something that went wrong. Only if `final` is the connection over; otherwise it goes on. */
 export interface SyncError {
   /**
-   * The server's own code (`invalid_update`, …), or: `unreachable` (no connection could be opened), `closed` (the server
+   * The server's own code (`invalid_update`, …), or: `unreachable` (no connection could be opened), `refused` (the
+   * server does not let this client in), `closed` (the server
    * ended it, and not for maintenance), `import_failed` (an update from the server could not be applied), `export_failed`
    * (what the server lacks could not be read from the document).
    */
@@ -213,9 +215,13 @@ class RoomConnection implements Connection {
     };
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
+      if (opened) {
+        this.#lost(code, reason);
+        return;
+      }
       // A browser does not tell why: a server that is down and one that refuses look alike.
-      if (opened) this.#lost(code, reason);
-      else this.#lost(code, "the server cannot be reached", "unreachable");
+      this.#lost(code, "the server cannot be reached", "unreachable");
+      void this.#askWhy();
     };
     this.#giveUpAfter(this.#options.syncTimeout, "the server did not answer");
     this.#update({ state: "connecting", retryIn: undefined });
@@ -371,6 +377,15 @@ class RoomConnection implements Connection {
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#open(), retryIn);
     this.#update({ state: "offline", reason: words, retryIn });
+  }
+
+  /** Ends the connection if the server does not let this client in. */
+  async #askWhy(): Promise<void> {
+    const reason = await refusal(this.#base);
+    // Meanwhile it may have been let in.
+    if (reason === undefined || !["offline", "connecting"].includes(this.#status.state)) return;
+    this.#report({ code: "refused", message: reason, final: true });
+    this.#end(reason);
   }
 
   /** Lets go of the socket. What was on its way may not have arrived. */

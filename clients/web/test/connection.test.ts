@@ -216,6 +216,28 @@ test("not signed in, no access, no such project: it ends and says why", async ()
   }
 });
 
+test("a server that does not let this client in says why, and is not asked again", async () => {
+  for (const [status, words] of [[401, /sign in/], [403, /no access/], [404, /no such project/]] as const) {
+    const server = await room();
+    server.refuses = { status, type: "urn:loro-sync:problem:whatever" };
+    const { connection, errors } = join(server);
+    const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+    assert.match(reason ?? "", words);
+    assert.deepEqual(errors.at(-1), { code: "refused", message: reason, final: true });
+  }
+});
+
+test("what somebody else answers, or what will pass, is tried again", async () => {
+  for (const refuses of [{ status: 404, type: "about:blank" }, { status: 503, type: "urn:loro-sync:problem:unavailable" }]) {
+    const server = await room();
+    server.refuses = refuses;
+    const { connection } = join(server);
+    await until(connection, "offline", ({ state }) => state === "offline");
+    server.refuses = undefined;
+    await live(connection);
+  }
+});
+
 test("waits grow while the server is away, within their bounds", async () => {
   const server = await room();
   server.closesNew = { code: 1001 };

@@ -30,19 +30,29 @@ export class RoomServer {
   answersJoins = true;
   /** What a new socket is closed with at once. */
   closesNew: { code: number; reason?: string } | undefined;
+  /** What an upgrade, and plain HTTP, is answered with instead. */
+  refuses: { status: number; type: string } | undefined;
 
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
 
   private constructor(http: Server) {
     this.#http = http;
-    this.#sockets = new WebSocketServer({ server: http, maxPayload: 16 * 1024 * 1024 });
+    http.on("request", (_request, response) => {
+      const { status, type } = this.refuses ?? { status: 404, type: "about:blank" };
+      response.writeHead(status, { "content-type": "application/problem+json" }).end(JSON.stringify({ type, status }));
+    });
+    this.#sockets = new WebSocketServer({
+      server: http,
+      maxPayload: 16 * 1024 * 1024,
+      verifyClient: (_info: unknown, decide: (ok: boolean, status?: number) => void) => decide(!this.refuses, this.refuses?.status),
+    });
     this.#sockets.on("connection", (socket, request) => this.#accept(socket, new URL(request.url ?? "/", this.address)));
   }
 
   /** Listens on the given port, or one that the system picks. */
   static async start(port = 0): Promise<RoomServer> {
-    const http = createServer((_request, response) => response.writeHead(404).end());
+    const http = createServer();
     const server = new RoomServer(http);
     await new Promise<void>((resolve) => http.listen(port, "127.0.0.1", resolve));
     return server;

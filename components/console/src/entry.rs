@@ -5,6 +5,7 @@
 
 use std::{fs, io};
 
+use platform::{problem::MEDIA_TYPE, spin::SpinConfig};
 use spin_sdk::{
     http::{Request, Response},
     http_component,
@@ -14,6 +15,13 @@ use crate::answer::{Query, answer};
 
 #[http_component]
 fn handle(request: Request) -> Response {
+    if let Err(problem) = auth::readiness::check(&SpinConfig) {
+        return Response::builder()
+            .status(problem.status())
+            .header("content-type", MEDIA_TYPE)
+            .body(problem.body().to_string())
+            .build();
+    }
     let header = |name: &str| request.header(name).and_then(|value| value.as_str());
     let method = request.method().to_string();
     let query = Query {

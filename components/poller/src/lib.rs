@@ -1,7 +1,7 @@
 //! The component `poller`: everything that is due.
 //!
 //! `POST /internal/poll` answers 202 and goes on: submissions and polls of tasks, agents to be told, documents
-//! that do not show their tasks yet, and rooms to compact. Any number may run at once.
+//! that do not show their tasks yet, rooms to compact, and what deleted projects had. Any number may run at once.
 
 use std::time::Duration;
 
@@ -17,11 +17,14 @@ use spin_sdk::{
     http::{IncomingRequest, Method, ResponseOutparam},
     http_component,
 };
-use tasks::Engine;
+use tasks::{Engine, TaskError};
 
 /// The most projects whose documents one round brings up to date, and how many at once.
 const PROJECTIONS: u64 = 256;
 const AT_ONCE: usize = 4;
+
+/// The most deleted projects that one round purges.
+const PURGES: u64 = 16;
 
 /// How long a request to ourselves may take.
 const OURSELVES: Limits = Limits {
@@ -78,7 +81,12 @@ async fn poll(ports: &SpinPorts) {
             return;
         }
     };
-    join!(engine.tick(), project_due(ports), sweep_rooms(ports.all()));
+    join!(
+        engine.tick(),
+        project_due(ports),
+        sweep_rooms(ports.all()),
+        purge(ports)
+    );
 }
 
 /// Brings the documents up to date that no event did.
@@ -132,6 +140,26 @@ async fn project_one(ports: &SpinPorts, project: &str) -> Result<Reply, Problem>
 
 async fn project_here(ports: &SpinPorts, project: &str) -> Result<(), rooms::RoomError> {
     projection::project(&ports.database, &SystemClock, &ports.pubsub, project).await
+}
+
+/// Deletes what deleted projects had.
+async fn purge(ports: &SpinPorts) {
+    let due = auth::projects::to_purge(&ports.database, PURGES).await;
+    let due = due.unwrap_or_else(|error| {
+        tracing::error!(%error, "deleted projects not found");
+        Vec::new()
+    });
+    for project in due {
+        if let Err(error) = purge_one(ports, &project).await {
+            tracing::warn!(project, %error, "a deleted project is not gone yet");
+        }
+    }
+}
+
+async fn purge_one(ports: &SpinPorts, project: &str) -> Result<(), TaskError> {
+    rooms::delete(&ports.database, project).await?;
+    tasks::delete(ports.all(), project).await?;
+    Ok(auth::projects::purged(&ports.database, &SystemClock, project).await?)
 }
 
 /// Asks for the compaction of the rooms that are due.

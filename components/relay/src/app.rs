@@ -145,19 +145,40 @@ impl App {
     }
 
     /// The newest rev of each of these rooms, in their order.
-    pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<Vec<u64>, AppError> {
+    pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<wire::Heads, AppError> {
         let asked = projects.len();
         let body = wire::encode(&wire::HeadsRequest { projects });
         let answer = self
             .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
             .await?;
-        let wire::Heads { revs } = wire::decode(&answer).map_err(garbage)?;
-        if revs.len() == asked {
-            Ok(revs)
+        let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
+        if heads.revs.len() == asked {
+            Ok(heads)
         } else {
             Err(AppError::Garbage(format!(
                 "{} heads for {asked} rooms",
-                revs.len()
+                heads.revs.len()
+            )))
+        }
+    }
+
+    /// Whether sockets may be in their rooms, in their order.
+    pub(crate) async fn access(
+        &self,
+        checks: Vec<wire::AccessCheck>,
+    ) -> Result<Vec<wire::Verdict>, AppError> {
+        let asked = checks.len();
+        let body = wire::encode(&wire::AccessRequest { checks });
+        let answer = self
+            .call(Method::POST, "/internal/access", body, MAX_ANSWER)
+            .await?;
+        let wire::AccessResponse { verdicts } = wire::decode(&answer).map_err(garbage)?;
+        if verdicts.len() == asked {
+            Ok(verdicts)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} verdicts for {asked} sockets",
+                verdicts.len()
             )))
         }
     }

@@ -5,6 +5,7 @@
 //! queue that everything else goes through, so that there is one order and one writer.
 
 use crate::Relay;
+use crate::access::Pass;
 use crate::committer::Submission;
 use crate::frame::{Frame, PING};
 use crate::join;
@@ -92,11 +93,13 @@ impl Connection {
         stream: TcpStream,
         early: Vec<u8>,
         wants: Wants,
+        pass: Pass,
     ) -> Self {
         let (read, write) = stream.into_split();
         let socket = Socket::new(
             relay.next_socket_id(),
             wants,
+            pass,
             write,
             relay.settings.max_socket_queue,
         );
@@ -294,6 +297,12 @@ impl Connection {
         self.relay.metrics.frames_in_total.add(1);
         if payload.len() > LARGE {
             self.kept = Some(payload.clone());
+        }
+        if !self.socket.pass.may_write() {
+            self.relay.metrics.updates_refused_total.add(1);
+            let words = "you may read this project, but not change it";
+            self.socket.refuse("read_only", words, Some(self.frames));
+            return;
         }
         let submission = Submission {
             project: self.project.clone(),

@@ -26,6 +26,7 @@
 //! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one
 //! thread.
 
+mod access;
 mod app;
 mod backoff;
 mod committer;
@@ -33,6 +34,7 @@ mod connection;
 mod frame;
 mod internal;
 mod join;
+mod limits;
 mod listener;
 mod metrics;
 mod peers;
@@ -51,6 +53,7 @@ mod upstream;
 
 pub use server::serve;
 pub use settings::Settings;
+pub use upgrade::UPGRADES;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,6 +86,8 @@ struct Relay {
     pubsub: pubsub::PubSub,
     metrics: metrics::Metrics,
     shutdown: shutdown::Shutdown,
+    doubt: access::Doubt,
+    limits: limits::Limits,
     /// One permit a WebSocket.
     seats: Arc<Semaphore>,
     sockets: AtomicU64,
@@ -103,6 +108,8 @@ impl Relay {
             pubsub,
             metrics: metrics::Metrics::default(),
             shutdown: shutdown::Shutdown::default(),
+            doubt: access::Doubt::default(),
+            limits: limits::Limits::new(&settings),
             seats: Arc::new(Semaphore::new(settings.max_connections)),
             sockets: AtomicU64::new(0),
             settings,

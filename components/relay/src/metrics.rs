@@ -35,6 +35,8 @@ metrics! {
     counter connections_total,
     /// Upgrades and connections refused for a limit.
     counter refused_total,
+    /// Requests refused with 429.
+    counter limited_total,
     /// Rooms with sockets.
     gauge rooms,
     /// Binary frames received.
@@ -63,6 +65,8 @@ metrics! {
     counter closed_slow_total,
     /// Sockets closed with 1013 because the app could not store updates.
     counter closed_try_again_total,
+    /// Sockets closed because their access ended.
+    counter closed_access_total,
     /// Sockets dropped for silence, or for taking nothing.
     counter closed_dead_total,
     /// Bytes of messages that have arrived in part.

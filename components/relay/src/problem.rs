@@ -3,6 +3,8 @@
 use crate::proxy::{Body, full};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
+use std::borrow::Cow;
+use std::time::Duration;
 
 /// An error for an HTTP client. Its `type` is stable: clients may rely on it.
 #[derive(Debug, Clone)]
@@ -11,7 +13,7 @@ pub(crate) struct Problem {
     kind: &'static str,
     title: &'static str,
     detail: String,
-    header: Option<(header::HeaderName, &'static str)>,
+    header: Option<(header::HeaderName, Cow<'static, str>)>,
 }
 
 impl Problem {
@@ -30,8 +32,8 @@ impl Problem {
         }
     }
 
-    fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+    fn with(mut self, name: header::HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
+        self.header = Some((name, value.into()));
         self
     }
 
@@ -111,6 +113,19 @@ impl Problem {
         .with(header::RETRY_AFTER, "5")
     }
 
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            "you ask more often than one may: wait a little",
+        )
+        .with(
+            header::RETRY_AFTER,
+            wait.as_secs_f64().ceil().max(1.0).to_string(),
+        )
+    }
+
     pub(crate) fn draining() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -172,10 +187,10 @@ impl From<Problem> for Response<Body> {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some((name, value)) = problem.header {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+        if let Some((name, value)) = problem.header
+            && let Ok(value) = HeaderValue::from_str(&value)
+        {
+            response.headers_mut().insert(name, value);
         }
         response
     }

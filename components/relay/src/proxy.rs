@@ -50,6 +50,9 @@ const OURS: &str = "x-loro-internal-";
 
 const REV: &str = "x-loro-rev";
 
+/// By which the app tells who asked.
+const PRINCIPAL: &str = "x-loro-internal-principal";
+
 /// Passes a request on, and its answer back.
 pub(crate) async fn forward(
     relay: &Arc<Relay>,
@@ -65,6 +68,9 @@ pub(crate) async fn forward(
     if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
         return Problem::too_large().into();
     }
+    let credential = relay
+        .limits
+        .credential(request.headers(), request.uri().query());
     let fault = Arc::new(OnceLock::new());
     let request = match outgoing(relay, client, request, fault.clone()) {
         Ok(request) => request,
@@ -97,6 +103,11 @@ pub(crate) async fn forward(
         && response.status().is_success()
     {
         see_rev(relay, &project, response.headers());
+    }
+    if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
+        && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
+    {
+        relay.limits.learn(credential, principal);
     }
     remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;

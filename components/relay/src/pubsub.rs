@@ -345,6 +345,13 @@ async fn receive(relay: &Arc<Relay>, message: &redis::Msg) {
                 rooms::note(relay, project, last_rev, Duration::ZERO);
             }
         }
+        Ok(wire::Notice::Access { access_rev }) => {
+            if let Some(room) = relay.rooms.get(project)
+                && room.note_access(access_rev)
+            {
+                relay.doubt.raise();
+            }
+        }
         Ok(wire::Notice::Peers { relay: other, .. }) if other == relay.id => {}
         Ok(wire::Notice::Peers {
             relay: other,

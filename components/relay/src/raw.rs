@@ -9,12 +9,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 /// What a client may say in its query.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) struct Query {
     /// `?version=`: what the client already has, as an encoded Loro version vector.
     pub(crate) version: Option<Vec<u8>>,
     /// `?events=1`.
     pub(crate) events: bool,
+    /// `?token=`: a bearer token, from clients that cannot set a header. Never to be logged.
+    pub(crate) token: Option<String>,
 }
 
 impl Query {
@@ -35,6 +38,9 @@ impl Query {
                     parsed.version = Some(version);
                 }
                 "events" => parsed.events = value == "1",
+                "token" if !value.is_empty() && parsed.token.is_none() => {
+                    parsed.token = Some(value.to_owned())
+                }
                 _ => {}
             }
         }
@@ -82,6 +88,7 @@ mod tests {
         let of = |version: Option<&[u8]>, events| Query {
             version: version.map(<[u8]>::to_vec),
             events,
+            token: None,
         };
         for (query, expected) in [
             ("", Some(of(None, false))),
@@ -92,6 +99,13 @@ mod tests {
             ("version=", Some(of(None, false))),
             ("version=*", None),
             ("version=A+/B", None),
+            (
+                "token=lst_a_b",
+                Some(Query {
+                    token: Some("lst_a_b".into()),
+                    ..Query::default()
+                }),
+            ),
         ] {
             assert_eq!(Query::parse(query).ok(), expected, "{query}");
         }

@@ -15,6 +15,7 @@ use crate::join::Reads;
 use crate::peers::Peers;
 use crate::socket::{Close, Socket};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -59,6 +60,8 @@ pub(crate) struct Room {
     pub(crate) peers: Mutex<Peers>,
     /// Whether Redis has confirmed the subscription to the room's channel.
     pub(crate) subscribed: watch::Sender<bool>,
+    /// The newest count, that anybody told of, of changes of who may do what here.
+    access_rev: AtomicU64,
     log: Mutex<Log>,
 }
 
@@ -117,6 +120,7 @@ impl Room {
             reads: Reads::default(),
             peers: Mutex::default(),
             subscribed: watch::Sender::new(false),
+            access_rev: AtomicU64::new(0),
             log: Mutex::new(Log {
                 keep,
                 head: None,
@@ -148,6 +152,16 @@ impl Room {
         let mut log = self.log();
         log.members.retain(|member| member.socket.id != id);
         (log.members.len(), log.changed)
+    }
+
+    /// The newest count of changes of who may do what here.
+    pub(crate) fn access_rev(&self) -> u64 {
+        self.access_rev.load(Ordering::Relaxed)
+    }
+
+    /// Somebody tells of such a count. Returns whether it is news.
+    pub(crate) fn note_access(&self, access_rev: u64) -> bool {
+        self.access_rev.fetch_max(access_rev, Ordering::Relaxed) < access_rev
     }
 
     /// How many sockets are here.

@@ -80,6 +80,8 @@ impl Rooms {
                 relay.pubsub.subscribe(&room);
                 room
             });
+            // What the first to come is told of is no news to anybody.
+            room.note_access(socket.pass.access_rev());
             room.enter(socket);
             room.clone()
         };
@@ -188,7 +190,7 @@ pub(crate) fn note(relay: &Arc<Relay>, project: &str, rev: u64, wait: Duration) 
     }
 }
 
-/// Compares the heads of all rooms with the app's, for as long as the relay runs.
+/// Compares the heads of all rooms, and who may do what there, with the app's, for as long as the relay runs.
 pub(crate) async fn compare_heads(relay: Arc<Relay>) {
     let mut ticks = interval(relay.settings.heads_interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,7 +211,12 @@ pub(crate) async fn compare_heads(relay: Arc<Relay>) {
                 .map(|(room, _)| room.project.to_string())
                 .collect();
             match relay.app.heads(projects).await {
-                Ok(revs) => {
+                Ok(wire::Heads { revs, access_revs }) => {
+                    for ((room, _), rev) in rooms.iter().zip(access_revs.unwrap_or_default()) {
+                        if room.note_access(rev) {
+                            relay.doubt.raise();
+                        }
+                    }
                     for ((room, head), rev) in rooms.iter().zip(revs) {
                         if room.compare(*head, rev) {
                             // It may be on its way, but does not come from here.

@@ -5,7 +5,7 @@ use crate::listener::Listener;
 use crate::problem::Problem;
 use crate::proxy::{self, Body, full};
 use crate::socket::Close;
-use crate::{Error, Relay, Settings, committer, pubsub, rooms, upgrade};
+use crate::{Error, Relay, Settings, access, committer, limits, pubsub, rooms, upgrade};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -56,6 +56,7 @@ pub async fn serve(
     tasks.spawn(rooms::compare_heads(relay.clone()));
     tasks.spawn(rooms::sweep(relay.clone()));
     tasks.spawn(rooms::tick(relay.clone()));
+    tasks.spawn(access::recheck(relay.clone()));
     tasks.spawn(rooms::count_peers(relay.clone()));
     if let Some(inbox) = inbox {
         tasks.spawn(pubsub::run(relay.clone(), inbox));
@@ -178,27 +179,59 @@ async fn handle(relay: &Arc<Relay>, client: IpAddr, request: Request<Incoming>) 
     let path = request.uri().path();
     if is_internal(path) {
         return match path {
-            "/internal/drain" => drain_on_request(relay, client, &request),
+            "/internal/drain" => on_request(relay, client, &request, || relay.shutdown.ask()),
+            "/internal/recheck" => {
+                on_request(relay, client, &request, || relay.doubt.raise_for_all())
+            }
             _ => Problem::not_found().into(),
         };
     }
     if path == "/metrics" {
         return metrics(relay, client, &request);
     }
+    if let Err(wait) = within_limits(relay, client, &request) {
+        relay.metrics.limited_total.add(1);
+        return Problem::too_many_requests(wait).into();
+    }
     if path.starts_with(upgrade::RAW_PATH) && upgrade::is_asked_for(request.headers()) {
-        return upgrade::raw(relay, request);
+        return upgrade::raw(relay, request).await;
     }
     proxy::forward(relay, client, request).await
 }
 
-fn drain_on_request(relay: &Relay, client: IpAddr, request: &Request<Incoming>) -> Response<Body> {
+/// Whether whoever asks may ask so often. Who that is, is known only where the app has told it lately.
+fn within_limits(relay: &Relay, peer: IpAddr, request: &Request<Incoming>) -> Result<(), Duration> {
+    let (headers, uri) = (request.headers(), request.uri());
+    let only_asks = [Method::GET, Method::HEAD].contains(request.method());
+    if uri.path() == "/health" && only_asks {
+        return Ok(());
+    }
+    let client = limits::client(peer, headers, relay.settings.trust_forwarded);
+    relay.limits.take_address(client)?;
+    let principal = relay
+        .limits
+        .credential(headers, uri.query())
+        .and_then(|credential| relay.limits.principal_of(credential));
+    match principal {
+        Some(principal) => relay.limits.take_user(&principal),
+        None => Ok(()),
+    }
+}
+
+/// Does what an operator asks for.
+fn on_request(
+    relay: &Relay,
+    client: IpAddr,
+    request: &Request<Incoming>,
+    act: impl FnOnce(),
+) -> Response<Body> {
     if !is_operator(request.headers(), &relay.settings.internal_token, client) {
         return Problem::unauthorized().into();
     }
     if request.method() != Method::POST {
         return Problem::method_not_allowed("POST").into();
     }
-    relay.shutdown.ask();
+    act();
     let mut response = Response::new(full(""));
     *response.status_mut() = StatusCode::ACCEPTED;
     response

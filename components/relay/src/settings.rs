@@ -47,6 +47,28 @@ pub struct Settings {
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
+    /// Requests a second from one address (of IPv6: from one /64), beyond which they are answered 429. An upgrade
+    /// is one request. 0: no limit.
+    #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "500")]
+    pub rate_per_address: u32,
+    /// Requests from one address at once.
+    #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "10000")]
+    pub burst_per_address: u32,
+    /// Requests a second of one user, or with one token. 0: no limit.
+    #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "100")]
+    pub rate_per_user: u32,
+    /// Requests of one user, or with one token, at once.
+    #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "2000")]
+    pub burst_per_user: u32,
+
+    /// How often it is looked whether a WebSocket may still be in its room, beside when that is known to
+    /// have changed. Five minutes at most.
+    #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
+    pub recheck_interval: Duration,
+    /// For how long that may be impossible to find out, before the WebSocket is closed with 1013.
+    #[arg(long, env = "RELAY_RECHECK_PATIENCE", default_value = "5m", value_parser = duration)]
+    pub recheck_patience: Duration,
+
     /// How often the server pings a WebSocket.
     #[arg(long, env = "RELAY_PING_INTERVAL", default_value = "20s", value_parser = duration)]
     pub ping_interval: Duration,
@@ -99,8 +121,8 @@ pub struct Settings {
     /// How long a missing rev may be on its way before the relay fetches it from the app.
     #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
     pub gap_wait: Duration,
-    /// How often the rooms' heads are compared with the app's. Default: every 5 s with Redis,
-    /// every second without.
+    /// How often the rooms' heads, and who may do what there, are compared with the app's. Default: every 3 s
+    /// with Redis, every second without.
     #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
     pub heads_interval: Option<Duration>,
     /// How long after a room emptied the app is asked to compact it.
@@ -133,6 +155,12 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * KIB,
             proxy_timeout: Duration::from_secs(60),
+            rate_per_address: 500,
+            burst_per_address: 10_000,
+            rate_per_user: 100,
+            burst_per_user: 2_000,
+            recheck_interval: Duration::from_secs(45),
+            recheck_patience: Duration::from_secs(300),
             ping_interval: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
@@ -162,7 +190,7 @@ impl Settings {
     pub(crate) fn heads_interval(&self) -> Duration {
         self.heads_interval
             .unwrap_or(Duration::from_secs(if self.redis.is_some() {
-                5
+                3
             } else {
                 1
             }))

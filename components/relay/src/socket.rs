@@ -1,6 +1,7 @@
 //! The half of a WebSocket that others hold: rooms broadcast into its outbox, the committer
 //! tells it what became of its updates.
 
+use crate::access::Pass;
 use crate::frame::Frame;
 use crate::raw;
 use bytes::{Buf, Bytes};
@@ -49,6 +50,22 @@ impl Close {
         code: 4008,
         reason: "too slow to follow the room: join again",
     };
+    pub(crate) const SIGNED_OUT: Self = Self {
+        code: 4401,
+        reason: "the session has ended: sign in",
+    };
+    pub(crate) const NO_ACCESS: Self = Self {
+        code: 4403,
+        reason: "no access to this project",
+    };
+    pub(crate) const NO_PROJECT: Self = Self {
+        code: 4404,
+        reason: "there is no such project",
+    };
+    pub(crate) const UNKNOWN: Self = Self {
+        code: 1013,
+        reason: "access cannot be checked just now: try again later",
+    };
 }
 
 impl From<Close> for CloseCode {
@@ -73,6 +90,8 @@ pub(crate) struct Socket {
     /// Unique in this relay.
     pub(crate) id: u64,
     pub(crate) wants: Wants,
+    /// By what its client is known.
+    pub(crate) pass: Pass,
     /// The socket's own task is to look at its queue, or may read again.
     pub(crate) changed: Notify,
     queue: Mutex<Queue>,
@@ -108,10 +127,17 @@ struct Piece {
 }
 
 impl Socket {
-    pub(crate) fn new(id: u64, wants: Wants, stream: OwnedWriteHalf, queue_limit: usize) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        wants: Wants,
+        pass: Pass,
+        stream: OwnedWriteHalf,
+        queue_limit: usize,
+    ) -> Self {
         Self {
             id,
             wants,
+            pass,
             changed: Notify::new(),
             queue: Mutex::new(Queue {
                 stream: Some(stream),

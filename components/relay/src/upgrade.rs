@@ -1,6 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 
 use crate::Relay;
+use crate::access;
 use crate::connection::Connection;
 use crate::problem::Problem;
 use crate::proxy::{Body, full};
@@ -16,7 +17,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The paths that take an upgrade.
+/// The paths that take an upgrade, as the app's routes are written.
+pub const UPGRADES: [&str; 1] = ["/sync/{project}"];
+
+/// Where the project follows of the raw protocol.
 pub(crate) const RAW_PATH: &str = "/sync/";
 
 /// Whether the client wants a WebSocket.
@@ -34,29 +38,56 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// Answers a request to upgrade to the raw protocol; the WebSocket then lives in a task of its own.
-pub(crate) fn raw(relay: &Arc<Relay>, request: Request<Incoming>) -> Response<Body> {
-    match try_raw(relay, request) {
+pub(crate) async fn raw(relay: &Arc<Relay>, request: Request<Incoming>) -> Response<Body> {
+    match try_raw(relay, request).await {
         Ok(response) => response,
-        Err(problem) => problem.into(),
+        Err(response) => *response,
     }
 }
 
-fn try_raw(relay: &Arc<Relay>, mut request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+type Refusal = Box<Response<Body>>;
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.into())
+    }
+}
+
+async fn try_raw(
+    relay: &Arc<Relay>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let accept = accept_key(&request)?;
     let project = request.uri().path().strip_prefix(RAW_PATH).unwrap_or("");
     if !wire::is_project_id(project) {
-        return Err(Problem::bad_project());
+        return Err(Problem::bad_project().into());
     }
     let project: Arc<str> = project.into();
     let query =
         raw::Query::parse(request.uri().query().unwrap_or("")).map_err(Problem::bad_request)?;
     if relay.is_draining() {
-        return Err(Problem::draining());
+        return Err(Problem::draining().into());
     }
     let Ok(seat) = relay.seats.clone().try_acquire_owned() else {
         relay.metrics.refused_total.add(1);
-        return Err(Problem::too_many_connections());
+        return Err(Problem::too_many_connections().into());
     };
+    let check = access::check(&project, request.headers(), query.token);
+    let (pass, principal) = access::admit(relay, check).await?;
+    let credential = relay
+        .limits
+        .credential(request.headers(), request.uri().query());
+    if let Some(credential) = credential
+        && relay.limits.principal_of(credential).is_none()
+    {
+        // It has not been counted yet.
+        relay.limits.learn(credential, &principal);
+        let taken = relay.limits.take_user(&principal);
+        taken.map_err(|wait| {
+            relay.metrics.limited_total.add(1);
+            Problem::too_many_requests(wait)
+        })?;
+    }
     let alive = relay.alive();
     let upgrade = hyper::upgrade::on(&mut request);
     let task = relay.clone();
@@ -76,7 +107,7 @@ fn try_raw(relay: &Arc<Relay>, mut request: Request<Incoming>) -> Result<Respons
         // It is a slice of the HTTP server's buffer, and would keep that as long as the WebSocket.
         drop(parts.read_buf);
         let stream = parts.io.into_inner();
-        let connection = Connection::new(task, project, stream, early, wants);
+        let connection = Connection::new(task, project, stream, early, wants, pass);
         connection.run(query.version).await;
     });
     let mut response = Response::new(full(""));

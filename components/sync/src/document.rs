@@ -8,6 +8,7 @@ use rooms::{
     Appended, NewUpdate, State,
     supervise::{self, Job},
 };
+use spin_sdk::http::Method;
 use wire::Notice;
 
 use crate::{App, afterwards::Afterwards, problem};
@@ -15,21 +16,8 @@ use crate::{App, afterwards::Afterwards, problem};
 /// The origin of what comes over plain HTTP: no relay's id, so every relay takes notice.
 const ORIGIN: &str = "http";
 
-pub(crate) fn project_id(segment: &str) -> Result<&str, Problem> {
-    if wire::is_project_id(segment) {
-        Ok(segment)
-    } else {
-        Err(Problem::bad_project_id())
-    }
-}
-
 /// The whole document: one Loro snapshot, or JSON where that is asked for.
-pub(crate) async fn get(
-    app: &App,
-    project: &str,
-    request: &Incoming,
-    only_head: bool,
-) -> Result<Reply, Problem> {
+pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
     let rev = rooms::head(&app.database, project).await?;
     if request.knows(&tag(rev)) {
         return Ok(described(Reply::new(304).without_body(), rev));
@@ -42,7 +30,7 @@ pub(crate) async fn get(
     } else {
         "application/octet-stream"
     };
-    if only_head {
+    if request.method() == Method::Head {
         return Ok(
             described(Reply::new(200).without_body(), rev).header("content-type", media_type)
         );

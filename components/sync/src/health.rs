@@ -6,6 +6,10 @@ use platform::{
     migrations,
     spin::{Reply, SpinConfig, SpinDatabase},
 };
+use spin_sdk::http::Method;
+
+/// How it is asked.
+pub(crate) const METHODS: [Method; 2] = [Method::Get, Method::Head];
 
 /// 200 when the database answers and the settings suffice, else 503 with the reason.
 pub(crate) async fn check() -> Reply {

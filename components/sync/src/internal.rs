@@ -1,18 +1,21 @@
 //! `/internal/…`: what the relay asks of the app. The messages are in the crate `wire`.
 
+use auth::{door, projects};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
 use platform::{
     Problem, migrations,
     spin::{Incoming, Reply},
 };
 use rooms::{Appended, NewUpdate, State};
 use spin_sdk::http::Method;
-use wire::{AppendRequest, AppendResponse, Heads, HeadsRequest, Outcome};
+use wire::{
+    AccessRequest, AccessResponse, AppendRequest, AppendResponse, Heads, HeadsRequest, Outcome,
+};
 
 use crate::{
     Answer, App,
     afterwards::{self, Afterwards},
-    document::project_id,
     merging, problem,
 };
 
@@ -36,6 +39,7 @@ pub(crate) async fn route(rest: &[&str], request: Incoming) -> Result<Answer, Pr
     let app = App::open().await?;
     match rest {
         ["heads"] => Ok((heads(&app, request).await?, None)),
+        ["access"] => Ok((access(&app, request).await?, None)),
         ["sweep"] => Ok((sweep(&app).await?, None)),
         ["merge", project] => {
             let reply = merging::answer(&app, project_id(project)?, request).await?;
@@ -137,7 +141,23 @@ async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
         return Err(Problem::bad_request(format!("At most {MAX_HEADS} rooms.")));
     }
     let revs = rooms::heads(&app.database, &projects).await?;
-    Ok(cbor(wire::encode(&Heads { revs })))
+    let access_revs = Some(projects::access_revs(&app.database, &projects).await?);
+    Ok(cbor(wire::encode(&Heads { revs, access_revs })))
+}
+
+/// Whether sockets may be in their rooms. Sessions are asked for all at once.
+async fn access(app: &App, request: Incoming) -> Result<Reply, Problem> {
+    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
+    let AccessRequest { checks } = decode(&body)?;
+    if checks.len() > wire::MAX_ACCESS_CHECKS {
+        let words = format!("At most {} checks.", wire::MAX_ACCESS_CHECKS);
+        return Err(Problem::bad_request(words));
+    }
+    let judging = checks
+        .into_iter()
+        .map(|check| door::judge(app.ports(), check));
+    let verdicts = join_all(judging).await;
+    Ok(cbor(wire::encode(&AccessResponse { verdicts })))
 }
 
 async fn sweep(app: &App) -> Result<Reply, Problem> {
@@ -147,6 +167,14 @@ async fn sweep(app: &App) -> Result<Reply, Problem> {
         }
     }
     Ok(Reply::new(202))
+}
+
+fn project_id(segment: &str) -> Result<&str, Problem> {
+    if wire::is_project_id(segment) {
+        Ok(segment)
+    } else {
+        Err(Problem::bad_project_id())
+    }
 }
 
 fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<T, Problem> {

@@ -10,14 +10,18 @@ mod internal;
 mod merging;
 mod problem;
 
+use auth::visit::Visit;
 use platform::{
-    Problem,
+    Ports, Problem,
     clock::SystemClock,
     migrations,
-    spin::{Incoming, Reply, SpinConfig, SpinDatabase, SpinHttpClient, SpinPubSub, log_to_stderr},
+    spin::{
+        Incoming, Reply, SpinConfig, SpinDatabase, SpinHttpClient, SpinKeyValue, SpinPubSub,
+        log_to_stderr,
+    },
 };
 use spin_sdk::{
-    http::{IncomingRequest, Method, ResponseOutparam},
+    http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
 
@@ -48,6 +52,17 @@ impl App {
             merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),
         })
     }
+
+    fn ports(&self) -> Ports<'_> {
+        Ports {
+            database: &self.database,
+            key_value: &SpinKeyValue,
+            pubsub: &self.pubsub,
+            http: &SpinHttpClient,
+            config: &SpinConfig,
+            clock: &self.clock,
+        }
+    }
 }
 
 mod entry {
@@ -59,50 +74,72 @@ mod entry {
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         log_to_stderr();
-        let request = Incoming::from(request);
-        match route(request).await {
-            Ok((reply, work)) => {
-                reply.send(out).await;
-                if let Some((app, work)) = work {
-                    work.run(&app).await;
-                }
-            }
-            Err(problem) => Reply::from(problem).send(out).await,
-        }
+        serve(request.into(), out).await;
     }
 }
 
 type Answer = (Reply, Option<(App, afterwards::Afterwards)>);
 
-async fn route(request: Incoming) -> Result<Answer, Problem> {
-    let path = request.path().to_owned();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    if segments == ["health"] {
-        request.allow(&[Method::Get, Method::Head])?;
-        return Ok((health::check().await, None));
+async fn serve(request: Incoming, out: ResponseOutparam) {
+    if let Some(rest) = request.path().strip_prefix("/internal/") {
+        let rest = rest.to_owned();
+        let segments: Vec<&str> = rest.split('/').collect();
+        let answer = internal(&segments, request).await;
+        return finish(answer, out, |reply| reply).await;
     }
-    auth::readiness::check(&SpinConfig)?;
-    match segments.as_slice() {
-        ["sync", project] => {
-            let project = document::project_id(project)?;
-            request.allow(&[Method::Get, Method::Head, Method::Post])?;
-            let app = App::open().await?;
-            match request.method() {
-                Method::Post => {
-                    let (reply, work) = document::post(&app, project, request).await?;
-                    Ok((reply, Some((app, work))))
-                }
-                method => {
-                    let reply = document::get(&app, project, &request, method == Method::Head);
-                    Ok((reply.await?, None))
-                }
+    let mut visit = Visit::of(&request);
+    if request.path() == "/health" {
+        let reply = match request.allow(&health::METHODS) {
+            Ok(()) => health::check().await,
+            Err(problem) => problem.into(),
+        };
+        return visit.dress(reply).send(out).await;
+    }
+    if let Some(reply) = visit.answer() {
+        return visit.dress(reply).send(out).await;
+    }
+    let answer = public(&mut visit, request).await;
+    finish(answer, out, |reply| visit.dress(reply)).await;
+}
+
+async fn finish(
+    answer: Result<Answer, Problem>,
+    out: ResponseOutparam,
+    dress: impl Fn(Reply) -> Reply,
+) {
+    match answer {
+        Ok((reply, work)) => {
+            dress(reply).send(out).await;
+            if let Some((app, work)) = work {
+                work.run(&app).await;
             }
         }
-        ["sync", ..] => Err(Problem::bad_project_id()),
-        ["internal", rest @ ..] => {
-            let authorization = request.header("authorization");
-            auth::internal::check(&SpinConfig, authorization.as_deref())?;
-            internal::route(rest, request).await
+        Err(problem) => dress(problem.into()).send(out).await,
+    }
+}
+
+async fn internal(rest: &[&str], request: Incoming) -> Result<Answer, Problem> {
+    // Whether somebody may come in is answered with the setting that is missing.
+    if rest != ["access"] {
+        auth::readiness::check(&SpinConfig)?;
+    }
+    let authorization = request.header("authorization");
+    auth::internal::check(&SpinConfig, authorization.as_deref())?;
+    internal::route(rest, request).await
+}
+
+async fn public(visit: &mut Visit, request: Incoming) -> Result<Answer, Problem> {
+    let app = App::open().await?;
+    let entered = visit.enter(app.ports()).await?;
+    let project = entered.found.part(0);
+    match (entered.found.route.method, entered.found.route.path) {
+        ("GET", "/sync/{project}") => {
+            let reply = document::get(&app, project, &request).await?;
+            Ok((reply, None))
+        }
+        ("POST", "/sync/{project}") => {
+            let (reply, work) = document::post(&app, project, request).await?;
+            Ok((reply, Some((app, work))))
         }
         _ => Err(Problem::not_found()),
     }

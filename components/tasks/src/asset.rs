@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use auth::Principal;
 use platform::{
     Ports, Problem,
     spin::{Incoming, Reply},
@@ -9,17 +10,25 @@ use platform::{
 use spin_sdk::http::Method;
 use tasks::AssetStore;
 
+use crate::access;
+
 /// An asset, or a part of it (RFC 9110, section 14).
-pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn get(
+    ports: Ports<'_>,
+    who: &Principal,
+    id: &str,
+    request: &Incoming,
+) -> Result<Reply, Problem> {
     let store = AssetStore::open(ports.database, ports.http, ports.config)?;
     let asset = store.describe(id).await?.ok_or_else(Problem::not_found)?;
+    access(ports, who, &asset.project_id).await?;
     let tag = format!("\"{}\"", asset.digest);
     let described = |reply: Reply| {
         reply
             .header("etag", tag.as_str())
             .header("accept-ranges", "bytes")
-            .header("cache-control", "public, max-age=31536000, immutable")
-            .header("x-content-type-options", "nosniff")
+            // For the browser of whoever may see it, and no cache between.
+            .header("cache-control", "private, max-age=31536000, immutable")
             // A picture that is opened by itself is no page: its scripts do not run.
             .header(
                 "content-security-policy",

@@ -6,12 +6,13 @@ mod asset;
 mod list;
 mod task;
 
+use auth::{Denied, Grant, Principal, door::Entered, visit::Visit};
 use platform::{
     Ports, Problem,
-    spin::{Incoming, Reply, SpinConfig, SpinPorts, log_to_stderr},
+    spin::{Incoming, Reply, SpinPorts, log_to_stderr},
 };
 use spin_sdk::{
-    http::{IncomingRequest, Method, ResponseOutparam},
+    http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
 use tasks::{Engine, Task};
@@ -40,54 +41,45 @@ enum Afterwards {
 type Answer = Result<(Reply, Option<Afterwards>), Problem>;
 
 async fn serve(request: Incoming, out: ResponseOutparam) {
-    let ports = match open().await {
+    let mut visit = Visit::of(&request);
+    if let Some(reply) = visit.answer() {
+        return visit.dress(reply).send(out).await;
+    }
+    let ports = match SpinPorts::open().await {
         Ok(ports) => ports,
-        Err(problem) => return Reply::from(problem).send(out).await,
+        Err(error) => return visit.dress(Problem::from(error).into()).send(out).await,
     };
-    match route(ports.all(), request).await {
+    match route(ports.all(), &mut visit, request).await {
         Ok((reply, afterwards)) => {
-            reply.send(out).await;
+            visit.dress(reply).send(out).await;
             if let Some(afterwards) = afterwards {
                 go_on(ports.all(), afterwards).await;
             }
         }
-        Err(problem) => Reply::from(problem).send(out).await,
+        Err(problem) => visit.dress(problem.into()).send(out).await,
     }
 }
 
-async fn open() -> Result<SpinPorts, Problem> {
-    auth::readiness::check(&SpinConfig)?;
-    Ok(SpinPorts::open().await?)
+async fn route(ports: Ports<'_>, visit: &mut Visit, request: Incoming) -> Answer {
+    let entered = visit.enter(ports).await?;
+    let Entered { found, .. } = &entered;
+    let (who, id) = (entered.principal()?, found.part(0));
+    match (found.route.method, found.route.path) {
+        ("GET", "/tasks") => Ok((list::get(ports, who, &request).await?, None)),
+        ("POST", "/tasks") => task::post(ports, who, request).await,
+        ("GET", "/tasks/{task}") => Ok((task::get(ports, who, id, &request).await?, None)),
+        ("POST", "/tasks/{task}/cancel") => task::cancel(ports, who, id).await,
+        ("POST", "/tasks/{task}/retry") => task::retry(ports, who, id).await,
+        ("GET", "/assets/{asset}") => Ok((asset::get(ports, who, id, &request).await?, None)),
+        _ => Err(Problem::not_found()),
+    }
 }
 
-async fn route(ports: Ports<'_>, request: Incoming) -> Answer {
-    let path = request.path().to_owned();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["tasks"] => {
-            request.allow(&[Method::Get, Method::Head, Method::Post])?;
-            match request.method() {
-                Method::Post => task::post(ports, request).await,
-                _ => Ok((list::get(ports, &request).await?, None)),
-            }
-        }
-        ["tasks", id] => {
-            request.allow(&[Method::Get, Method::Head])?;
-            Ok((task::get(ports, id, &request).await?, None))
-        }
-        ["tasks", id, "cancel"] => {
-            request.allow(&[Method::Post])?;
-            task::cancel(ports, id).await
-        }
-        ["tasks", id, "retry"] => {
-            request.allow(&[Method::Post])?;
-            task::retry(ports, id).await
-        }
-        ["assets", id] => {
-            request.allow(&[Method::Get, Method::Head])?;
-            Ok((asset::get(ports, id, &request).await?, None))
-        }
-        _ => Err(Problem::not_found()),
+/// What somebody may do with a row of this project. A row of a project of others is not there.
+async fn access(ports: Ports<'_>, who: &Principal, project: &str) -> Result<Grant, Problem> {
+    match who.access(ports, project).await {
+        Err(Denied::Forbidden | Denied::NoSuchProject) => Err(Problem::not_found()),
+        other => Ok(other?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `GET /tasks`: the tasks of a project, newest first, page by page.
 
+use auth::Principal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use platform::{
     Ports, Problem,
@@ -14,7 +15,11 @@ use tasks::{
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
 
-pub(crate) async fn get(ports: Ports<'_>, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn get(
+    ports: Ports<'_>,
+    who: &Principal,
+    request: &Incoming,
+) -> Result<Reply, Problem> {
     let parameters = request.parameters();
     let text = |name: &str| parameters.get(name).filter(|v| !v.is_empty());
     let limit = match text("limit").map(str::parse) {
@@ -40,8 +45,18 @@ pub(crate) async fn get(ports: Ports<'_>, request: &Incoming) -> Result<Reply, P
                 .ok_or_else(|| Problem::bad_request("`cursor` is not one of ours."))?,
         ),
     };
+    let (project_id, user_id) = match (text("project_id"), who) {
+        (Some(project), _) => {
+            who.open(ports, project).await?;
+            (Some(project.to_owned()), None)
+        }
+        (None, Principal::User { id, .. }) => (None, Some(id.clone())),
+        (None, Principal::Token { project_id, .. }) => (Some(project_id.clone()), None),
+        (None, Principal::Server) => (None, None),
+    };
     let filter = Filter {
-        project_id: text("project_id").map(str::to_owned),
+        project_id,
+        user_id,
         status,
         task_type: text("task_type").map(str::to_owned),
         after,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth::webhooks::WebhookKey;
+use auth::{Principal, Role, secrets, webhooks::WebhookKey};
 use platform::{
     Ports, Problem,
     spin::{Incoming, Reply, names_tag},
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tasks::{Engine, Registry, Task, TaskError, notification, rows};
 
-use crate::{Afterwards, Answer};
+use crate::{Afterwards, Answer, access};
 
 /// The longest that somebody may wait for a change: less than proxies wait for an answer.
 const LONGEST_WAIT: u64 = 50;
@@ -20,7 +20,7 @@ const LONGEST_WAIT: u64 = 50;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Takes a new task: it is stored when this is answered.
-pub(crate) async fn post(ports: Ports<'_>, request: Incoming) -> Answer {
+pub(crate) async fn post(ports: Ports<'_>, who: &Principal, request: Incoming) -> Answer {
     let key = request.header("idempotency-key");
     if key.as_deref().is_some_and(|key| !is_idempotency_key(key)) {
         return Err(Problem::bad_request(
@@ -32,6 +32,14 @@ pub(crate) async fn post(ports: Ports<'_>, request: Incoming) -> Answer {
         return Err(Problem::bad_request("The body must be a JSON object."));
     };
     drop(body);
+    // What names no project is among the wrong fields that are told.
+    if let Some(project) = fields.get("project_id").and_then(Value::as_str)
+        && wire::is_project_id(project)
+    {
+        who.open(ports, project).await?.require(Role::Write)?;
+    }
+    // Two agents may have the same idea of a key.
+    let key = key.map(|key| format!("{} {key}", who.name()));
     let registry = Registry::standard(ports.config);
     let development = ports.config.is_development();
     let (database, clock) = (ports.database, ports.clock);
@@ -71,7 +79,12 @@ fn is_idempotency_key(key: &str) -> bool {
 }
 
 /// A task; with `?wait=`, once it has changed or that time is over.
-pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn get(
+    ports: Ports<'_>,
+    who: &Principal,
+    id: &str,
+    request: &Incoming,
+) -> Result<Reply, Problem> {
     let wait = match request.query("wait").map(|wait| wait.parse::<u64>()) {
         None => 0,
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
@@ -81,7 +94,7 @@ pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Resul
             )));
         }
     };
-    let mut task = find(ports, id).await?;
+    let mut task = find(ports, who, id, Role::Read).await?;
     let known = request
         .header("if-none-match")
         .unwrap_or_else(|| tag(&task));
@@ -91,7 +104,7 @@ pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Resul
             break;
         }
         ports.clock.sleep(LOOK_EVERY).await;
-        task = find(ports, id).await?;
+        task = find(ports, who, id, Role::Read).await?;
     }
     let tag = tag(&task);
     let reply = if request.knows(&tag) {
@@ -107,18 +120,13 @@ pub(crate) async fn get(ports: Ports<'_>, id: &str, request: &Incoming) -> Resul
 /// Names a task's present representation.
 fn tag(task: &Task) -> String {
     let body = serde_json::to_vec(task).unwrap_or_default();
-    let digest = Sha256::digest(body);
-    let name: String = digest
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let name = secrets::hex(&Sha256::digest(body)[..12]);
     format!("\"{name}\"")
 }
 
 /// Cancels a task.
-pub(crate) async fn cancel(ports: Ports<'_>, id: &str) -> Answer {
-    let task = find(ports, id).await?;
+pub(crate) async fn cancel(ports: Ports<'_>, who: &Principal, id: &str) -> Answer {
+    let task = find(ports, who, id, Role::Write).await?;
     let task = Engine::open(ports).await?.cancel(&task).await?;
     Ok((
         Reply::json(200, &task),
@@ -127,8 +135,8 @@ pub(crate) async fn cancel(ports: Ports<'_>, id: &str) -> Answer {
 }
 
 /// Tries a failed or cancelled task again.
-pub(crate) async fn retry(ports: Ports<'_>, id: &str) -> Answer {
-    let task = find(ports, id).await?;
+pub(crate) async fn retry(ports: Ports<'_>, who: &Principal, id: &str) -> Answer {
+    let task = find(ports, who, id, Role::Write).await?;
     let task = Engine::open(ports).await?.set_back(&task).await?;
     Ok((
         Reply::json(200, &task),
@@ -136,8 +144,10 @@ pub(crate) async fn retry(ports: Ports<'_>, id: &str) -> Answer {
     ))
 }
 
-async fn find(ports: Ports<'_>, id: &str) -> Result<Task, Problem> {
-    rows::get(ports.database, id)
-        .await?
-        .ok_or_else(Problem::not_found)
+/// A task of a project where this role is had.
+async fn find(ports: Ports<'_>, who: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
+    let task = rows::get(ports.database, id).await?;
+    let task = task.ok_or_else(Problem::not_found)?;
+    access(ports, who, &task.project_id).await?.require(role)?;
+    Ok(task)
 }

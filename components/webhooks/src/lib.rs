@@ -2,13 +2,13 @@
 //!
 //! It only wires. Who calls is known by the signature in the address, which is looked at first.
 
-use auth::webhooks::WebhookKey;
+use auth::{visit::Visit, webhooks::WebhookKey};
 use platform::{
     Problem,
     spin::{Incoming, Reply, SpinConfig, SpinPorts, log_to_stderr},
 };
 use spin_sdk::{
-    http::{IncomingRequest, Method, ResponseOutparam},
+    http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
 use tasks::{Engine, Registry};
@@ -22,20 +22,25 @@ mod entry {
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         log_to_stderr();
-        let reply = call_back(request.into()).await;
-        reply.unwrap_or_else(Reply::from).send(out).await;
+        let request = request.into();
+        let mut visit = Visit::of(&request);
+        let reply = match visit.answer() {
+            Some(reply) => reply,
+            None => call_back(&mut visit, request)
+                .await
+                .unwrap_or_else(Reply::from),
+        };
+        visit.dress(reply).send(out).await;
     }
 }
 
-async fn call_back(request: Incoming) -> Result<Reply, Problem> {
-    auth::readiness::check(&SpinConfig)?;
-    let path = request.path().to_owned();
-    let service = path.strip_prefix("/webhooks/").unwrap_or_default();
+async fn call_back(visit: &mut Visit, request: Incoming) -> Result<Reply, Problem> {
+    let ports = SpinPorts::open().await?;
+    let entered = visit.enter(ports.all()).await?;
+    let service = entered.found.part(0);
     if Registry::standard(&SpinConfig).service(service).is_none() {
         return Err(Problem::not_found());
     }
-    request.allow(&[Method::Post])?;
-    let ports = SpinPorts::open().await?;
     let engine = Engine::open(ports.all()).await?;
     let job = authentic_job(&engine.key, service, &request)?;
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;

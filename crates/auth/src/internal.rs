@@ -1,18 +1,19 @@
 //! The token of the internal routes.
 
 use platform::{Config, Problem};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 /// The bearer token of the internal routes; `None` where none is set, and they are open.
-pub fn token(config: &impl Config) -> Option<String> {
+pub fn token(config: &dyn Config) -> Option<String> {
     config.get("internal_token")
 }
 
-/// Checks the `Authorization` header of a request to an internal route.
+/// Checks the `Authorization` header of a request to an internal route. While a token is being replaced,
+/// `internal_token_previous` passes too.
 ///
 /// # Errors
 /// 401, where it may not pass.
-pub fn check(config: &impl Config, authorization: Option<&str>) -> Result<(), Problem> {
+pub fn check(config: &dyn Config, authorization: Option<&str>) -> Result<(), Problem> {
     if may_pass(config, authorization) {
         Ok(())
     } else {
@@ -22,14 +23,21 @@ pub fn check(config: &impl Config, authorization: Option<&str>) -> Result<(), Pr
 
 /// Whether an `Authorization` header may pass to an internal route. Takes the same time whatever
 /// is wrong with it.
-fn may_pass(config: &impl Config, authorization: Option<&str>) -> bool {
+fn may_pass(config: &dyn Config, authorization: Option<&str>) -> bool {
     let Some(token) = token(config) else {
         return true;
     };
     let given = authorization
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
-    given.as_bytes().ct_eq(token.as_bytes()).into()
+    let previous = config.get("internal_token_previous");
+    [Some(token), previous]
+        .into_iter()
+        .flatten()
+        .fold(Choice::from(0), |found, token| {
+            found | given.as_bytes().ct_eq(token.as_bytes())
+        })
+        .into()
 }
 
 #[cfg(test)]
@@ -52,5 +60,17 @@ mod tests {
             assert_eq!(may_pass(&config, given), passes, "{given:?}");
         }
         assert!(may_pass(&MapConfig::default(), None));
+        let replaced = [
+            ("internal_token", "new"),
+            ("internal_token_previous", "old"),
+        ];
+        let replaced = MapConfig::from_pairs(&replaced);
+        for (given, passes) in [
+            ("Bearer new", true),
+            ("Bearer old", true),
+            ("Bearer ", false),
+        ] {
+            assert_eq!(may_pass(&replaced, Some(given)), passes, "{given}");
+        }
     }
 }

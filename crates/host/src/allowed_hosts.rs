@@ -170,12 +170,31 @@ impl AllowedHosts {
 
     /// Whether a call to `host` is allowed; without a port the scheme's own is meant.
     pub fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.any(scheme, host, port, |_| true)
+    }
+
+    /// Whether an entry that allows a call to `host` names it, or a range of addresses around it. What
+    /// only a wildcard allows is not named.
+    pub fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.any(scheme, host, port, |rule| {
+            matches!(rule, HostRule::One(_) | HostRule::Range(_))
+        })
+    }
+
+    fn any(
+        &self,
+        scheme: &str,
+        host: &str,
+        port: Option<u16>,
+        counts: impl Fn(&HostRule) -> bool,
+    ) -> bool {
         let Ok(host) = Host::parse(host) else {
             return false;
         };
         let port = port.or_else(|| well_known_port(scheme)).map(u32::from);
         self.entries.iter().any(|entry| {
-            entry.scheme.as_deref().is_none_or(|s| s == scheme)
+            counts(&entry.host)
+                && entry.scheme.as_deref().is_none_or(|s| s == scheme)
                 && entry.host.allows(&host)
                 && match (&entry.port, port) {
                     (None, _) => true,
@@ -292,6 +311,49 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_named_by_an_entry_that_is_no_wildcard() {
+        let entries = [
+            ("http://*:*", false),
+            ("https://*.example.com", false),
+            ("http://127.0.0.1:3000/", true),
+            ("https://storage.example.com", true),
+            ("http://10.1.0.0/16:9000", false),
+            ("http://[::1]:8080", true),
+            ("http://self", false),
+            // A setting that is empty.
+            ("", true),
+        ];
+        let hosts = AllowedHosts::parse(entries).unwrap();
+        for (scheme, host, port) in [
+            ("http", "127.0.0.1", Some(3000)),
+            ("https", "storage.example.com", None),
+            ("https", "STORAGE.example.com", Some(443)),
+            ("http", "10.1.2.3", Some(9000)),
+            ("http", "[::1]", Some(8080)),
+        ] {
+            assert!(hosts.names(scheme, host, port), "{scheme} {host} {port:?}");
+        }
+        for (scheme, host, port) in [
+            ("http", "127.0.0.1", Some(3001)),
+            ("http", "127.0.0.1", None),
+            ("http", "127.0.0.2", Some(3000)),
+            // Names that may lead there.
+            ("http", "localhost", Some(3000)),
+            ("http", "evil.example", Some(3000)),
+            ("https", "other.example.com", None),
+            ("http", "10.2.0.1", Some(9000)),
+            ("http", "[::2]", Some(8080)),
+            ("http", "self", None),
+        ] {
+            assert!(hosts.allows(scheme, host, port), "{scheme} {host} {port:?}");
+            assert!(!hosts.names(scheme, host, port), "{scheme} {host} {port:?}");
+        }
+        // Named, but not for this scheme.
+        assert!(!hosts.names("http", "storage.example.com", Some(443)));
+        assert!(!AllowedHosts::default().names("http", "127.0.0.1", None));
+    }
+
+    #[test]
     fn this_application_and_its_components_are_named() {
         let of = |entry: &str| AllowedHosts::parse_one(entry, false).unwrap();
         assert!(of("http://self").allows_self());
@@ -322,10 +384,10 @@ mod tests {
         ] {
             assert!(AllowedHosts::parse_one(entry, false).is_err(), "{entry}");
         }
-        assert!(
-            !AllowedHosts::parse_one("", true)
-                .unwrap()
-                .allows("http", "a", None)
-        );
+        // A setting that is empty makes an entry that allows nothing.
+        for empty in ["", "http://", "https://"] {
+            let hosts = AllowedHosts::parse_one(empty, true).unwrap();
+            assert!(!hosts.allows("http", "a", None), "{empty:?}");
+        }
     }
 }

@@ -62,6 +62,9 @@ pub struct Shared {
     pub redis: redis::Connections,
     /// The client of outbound HTTP.
     pub network: Network,
+    /// The client for what a component's `allowed_outbound_hosts` names: networks that are blocked by
+    /// default only are open to it, for who wrote the name there meant that host.
+    pub network_of_named: Network,
     /// The application's own address.
     pub address: SocketAddr,
     /// The application, for calls from its components to it and to each other.
@@ -153,10 +156,11 @@ impl Host {
                 .map_err(|e| anyhow!("{}: {e}", path.display()))?,
             None => None,
         };
-        let blocked = match from_config {
-            Some(blocked) => blocked,
-            None if development => BlockedNetworks::default(),
-            None => BlockedNetworks::private(),
+        // A runtime configuration counts for everything, as on Spin.
+        let (blocked, blocked_for_named) = match from_config {
+            Some(blocked) => (blocked.clone(), blocked),
+            None if development => Default::default(),
+            None => (BlockedNetworks::private(), BlockedNetworks::default()),
         };
 
         let mut databases = BTreeMap::new();
@@ -188,6 +192,7 @@ impl Host {
             key_value: key_value.clone(),
             redis: redis::Connections::new(blocked.clone(), Some(redis_url.clone())),
             network: network(blocked),
+            network_of_named: network(blocked_for_named),
             address: app_address,
             app: OnceLock::new(),
         });

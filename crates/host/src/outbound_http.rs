@@ -163,10 +163,15 @@ async fn send(
                     .ok_or(Error::DestinationNotFound)
             })
         } else {
-            if !program.hosts.allows(&scheme, &host, uri.port_u16()) {
+            let port = uri.port_u16();
+            if !program.hosts.allows(&scheme, &host, port) {
                 return Err(denied(&format!("{scheme}://{host}")));
             }
-            let client = program.shared.network.clone();
+            let client = if program.hosts.names(&scheme, &host, port) {
+                program.shared.network_of_named.clone()
+            } else {
+                program.shared.network.clone()
+            };
             Box::pin(async move { through(&client, request).await })
         };
     let response = tokio::time::timeout(connect.saturating_add(first), answer)

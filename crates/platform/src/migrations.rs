@@ -140,6 +140,12 @@ pub const MIGRATIONS: &[Migration] = &[
         columns: &[],
         sql: include_str!("../../../migrations/0006_create_assets.sql"),
     },
+    Migration {
+        version: 7,
+        name: "0007_create_projects",
+        columns: &[],
+        sql: include_str!("../../../migrations/0007_create_projects.sql"),
+    },
 ];
 
 /// Brings the schema up to date. Where it is, this costs one small query.

@@ -31,7 +31,8 @@ pub enum Appended {
 }
 
 /// Stores updates for any number of rooms with one statement, in the order of the list, and says
-/// for each what became of it. What does not decode is refused; the others are stored all the same.
+/// for each what became of it. What does not decode is refused, and what is for a project that was
+/// deleted; the others are stored all the same.
 ///
 /// Its cost does not depend on how much a room already holds.
 ///
@@ -63,12 +64,17 @@ pub async fn append(
         .zip(order)
         .map(|(refusal, project)| match (refusal, project) {
             (Some(reason), _) => Ok(Appended::Refused { reason }),
-            (None, project) => {
-                let rev = project
-                    .and_then(|project| revs.get_mut(&project)?.pop_front())
-                    .ok_or_else(|| DatabaseError::Unexpected("a stored row is missing".into()))?;
-                Ok(Appended::Stored { rev })
-            }
+            (None, project) => match project.and_then(|project| revs.get_mut(&project)) {
+                Some(revs) => {
+                    let rev = revs.pop_front().ok_or_else(|| {
+                        DatabaseError::Unexpected("a stored row is missing".into())
+                    })?;
+                    Ok(Appended::Stored { rev })
+                }
+                None => Ok(Appended::Refused {
+                    reason: "the project was deleted".into(),
+                }),
+            },
         })
         .collect()
 }
@@ -107,7 +113,7 @@ async fn insert(
     guard: Option<Guard>,
 ) -> Result<HashMap<String, VecDeque<u64>>, DatabaseError> {
     let (guard, mut parameters) = match guard {
-        Some(Guard { sql, parameters }) => (format!("WHERE {sql}"), parameters),
+        Some(Guard { sql, parameters }) => (format!("AND ({sql})"), parameters),
         None => (String::new(), Vec::new()),
     };
     let (by, at) = (parameters.len() + 1, parameters.len() + 2);
@@ -132,7 +138,9 @@ async fn insert(
                     ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = i.project_id), 0))
                     + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
                 i.payload, ?{by}, ?{at}
-           FROM incoming i {guard}
+           FROM incoming i
+          WHERE NOT EXISTS (SELECT 1 FROM projects p
+                             WHERE p.project_id = i.project_id AND p.deleted_at IS NOT NULL) {guard}
          RETURNING project_id, rev"
     );
     let mut revs: HashMap<String, VecDeque<u64>> = HashMap::new();

@@ -17,6 +17,7 @@
 
 mod append;
 mod compact;
+mod delete;
 mod merge;
 mod quarantine;
 mod rows;
@@ -26,6 +27,7 @@ mod update;
 
 pub use append::{Appended, Guard, NewUpdate, append, append_if};
 pub use compact::{compact, is_due, sweep};
+pub use delete::delete;
 pub use merge::{Merged, merge, merge_until};
 pub use quarantine::{REASON_TRAPPED, quarantine};
 pub use state::{State, head, heads, snapshot, state, updates_after};

@@ -1,14 +1,28 @@
 //! Addresses that users give, which we are to call.
 //!
-//! Only http(s), and no literal address of a private network. A name that leads to one is for the
-//! host's network blocking to refuse, for only the host knows where it leads in the end.
+//! Only http(s), and neither a literal address of a private network nor a name that is known to lead
+//! nowhere else. Any other name that leads to one is for the host's network blocking to refuse, for only
+//! the host knows where it leads in the end.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
 /// Checks the address of something to be fetched. Errors are words for whoever gave it.
+///
+/// What is called must be the URL that this returns: others may read the text otherwise.
 pub(crate) fn check(text: &str) -> Result<Url, String> {
+    of_the_web(text, is_public)
+}
+
+/// Checks the address of an agent that wants to be told. In development it may be on this machine.
+pub(crate) fn check_callback(text: &str, development: bool) -> Result<Url, String> {
+    of_the_web(text, |host| {
+        is_public(host) || (development && is_this_machine(host))
+    })
+}
+
+fn of_the_web(text: &str, may_be_at: impl Fn(&Host<&str>) -> bool) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|_| "is not a URL".to_owned())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must be an http or https URL".into());
@@ -16,30 +30,44 @@ pub(crate) fn check(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not have a user or a password in it".into());
     }
-    let public = match url.host() {
-        Some(Host::Ipv4(address)) => is_public_v4(address),
-        Some(Host::Ipv6(address)) => is_public_v6(address),
-        Some(Host::Domain(_)) => true,
-        None => false,
-    };
-    if public {
+    if url.host().is_some_and(|host| may_be_at(&host)) {
         Ok(url)
     } else {
         Err("must be at a public address".into())
     }
 }
 
-/// Checks the address of an agent that wants to be told. In development it may be on this machine.
-pub(crate) fn check_callback(text: &str, development: bool) -> Result<(), String> {
-    let loopback = Url::parse(text).is_ok_and(|url| match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        _ => false,
-    });
-    if development && loopback && text.starts_with("http") {
-        return Ok(());
+fn is_public(host: &Host<&str>) -> bool {
+    match host {
+        Host::Ipv4(address) => is_public_v4(*address),
+        Host::Ipv6(address) => is_public_v6(*address),
+        Host::Domain(name) => is_public_name(name),
     }
-    check(text).map(|_| ())
+}
+
+/// Whether this may be a name of the public DNS.
+fn is_public_name(name: &str) -> bool {
+    // Without a dot it is a name of this machine or its network, or Spin's `self`.
+    let name = name.trim_end_matches('.');
+    let Some((_, last)) = name.rsplit_once('.') else {
+        return false;
+    };
+    // `internal` has the metadata servers of clouds and, as `spin.internal`, the components of this
+    // application; `alt` is no DNS at all, but `self.alt` is this application.
+    !matches!(last, "localhost" | "local" | "internal" | "alt")
+        && name != "home.arpa"
+        && !name.ends_with(".home.arpa")
+}
+
+fn is_this_machine(host: &Host<&str>) -> bool {
+    match host {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -73,8 +101,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     if let Some([a, b, c, d]) = embedded.map(|v4| <[u8; 4]>::try_from(v4).unwrap_or_default()) {
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    // Global unicast, less documentation. What is not that is local, or not in use.
-    first & 0xe000 == 0x2000 && !(first == 0x2001 && second == 0xdb8)
+    // Global unicast, less protocol assignments and documentation. What is not that is local, or not in
+    // use.
+    first & 0xe000 == 0x2000
+        && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
+        && !(first == 0x3fff && second < 0x1000)
 }
 
 #[cfg(test)]
@@ -88,8 +119,11 @@ mod tests {
             "http://example.com:8080/a?b=c",
             "https://1.1.1.1/",
             "https://[2606:4700::1111]/",
-            // A name: where it leads is for the host to judge.
-            "http://localhost/a.png",
+            // Names: where they lead is for the host to judge.
+            "http://example.com./a.png",
+            "https://localhost.example.com/",
+            "https://internal.example.com/",
+            "https://local.alternative.example/",
         ] {
             assert!(check(good).is_ok(), "{good}: {:?}", check(good));
         }
@@ -118,18 +152,88 @@ mod tests {
             "http://[fd00::1]/",
             "http://[64:ff9b::7f00:1]/",
             "http://[2002:7f00:1::]/",
+            "http://[2001::1]/",
+            "http://[2001:db8::1]/",
+            "http://[3fff::1]/",
+            "http://127.0.0.1./",
+            "http://127%2e0%2e0%2e1/",
+            "http://\u{ff11}27.0.0.1/",
+            "http://127\u{3002}0\u{3002}0\u{3002}1/",
+            "http:\\\\127.0.0.1/",
+            "http:///127.0.0.1/",
+            "http://example.com@127.0.0.1/",
+            "http://127.0.0.1#@example.com/",
+            "http://127.0.0.1\\@example.com/",
+            "http://localhost/a.png",
+            "http://LOCALHOST:8080/a.png",
+            "http://loc\talhost/",
+            "http://localhost./",
+            "http://localhost../",
+            "http://\u{24db}ocalhost/",
+            "http://a.localhost/",
+            "http://a.localhost./",
+            "http://localhost.localdomain.local/",
+            "http://printer.local/",
+            "http://metadata.google.internal/",
+            "http://metadata.google.internal./",
+            "http://host.docker.internal/",
+            "http://poller.spin.internal/internal/poll",
+            "http://POLLER.Spin.Internal./internal/poll",
+            "http://self/internal/poll",
+            "http://self./internal/poll",
+            "http://self.alt/internal/poll",
+            "http://self.alt./internal/poll",
+            "http://router.home.arpa/",
+            "http://intranet/",
+            "http://metadata/",
+            "http:///",
+            "http://:80/",
+            "http://./",
         ] {
             assert!(check(bad).is_err(), "{bad}");
+            assert!(check_callback(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_checked_is_what_is_called() {
+        for (text, called) in [
+            ("HTTP:/Example.COM", "http://example.com/"),
+            (
+                "http://example.com\\@127.0.0.1/",
+                "http://example.com/@127.0.0.1/",
+            ),
+            ("http://exam\tple.com/a", "http://example.com/a"),
+        ] {
+            assert_eq!(check(text).unwrap().as_str(), called);
         }
     }
 
     #[test]
     fn in_development_an_agent_may_be_on_this_machine() {
-        for url in ["http://127.0.0.1:9000/done", "http://[::1]:9000/"] {
+        for url in [
+            "http://127.0.0.1:9000/done",
+            "http://[::1]:9000/",
+            "http://localhost:9000/done",
+            "http://agent.localhost./",
+        ] {
             assert!(check_callback(url, true).is_ok(), "{url}");
             assert!(check_callback(url, false).is_err(), "{url}");
+            assert!(check(url).is_err(), "{url}");
         }
-        assert!(check_callback("http://10.0.0.1/", true).is_err());
-        assert!(check_callback("file://127.0.0.1/x", true).is_err());
+        for bad in [
+            "http://10.0.0.1/",
+            "file://127.0.0.1/x",
+            "httpx://127.0.0.1/x",
+            "http://user@127.0.0.1/",
+            "http://self/",
+            "http://self.alt/",
+            "http://poller.spin.internal/",
+            "http://printer.local/",
+            "http://intranet/",
+        ] {
+            assert!(check_callback(bad, true).is_err(), "{bad}");
+        }
+        assert!(check_callback("https://agent.example.com/done", true).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{ops::Range, time::Duration};
 
+use auth::secrets;
 use platform::{
     Config, Database, DatabaseError, HttpClient, HttpError, Value, http_client::Limits,
 };
@@ -13,8 +14,6 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
-
-use crate::{create::hex, task::random_word};
 
 /// The store.
 pub struct AssetStore<'a> {
@@ -26,6 +25,8 @@ pub struct AssetStore<'a> {
 /// An asset, or a part of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asset {
+    /// The project of the task whose result it is.
+    pub project_id: String,
     /// Such as `image/png`.
     pub media_type: String,
     /// The length of the whole, in bytes.
@@ -86,9 +87,9 @@ impl<'a> AssetStore<'a> {
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
-        let id = format!("asset_{}", random_word(26));
+        let id = format!("asset_{}", secrets::word(26));
         let length = bytes.len() as u64;
-        let digest = hex(&Sha256::digest(&bytes));
+        let digest = secrets::hex(&Sha256::digest(&bytes));
         let inline = match &self.bucket {
             None => Value::Blob(bytes),
             Some((bucket, credentials)) => {
@@ -121,7 +122,7 @@ impl<'a> AssetStore<'a> {
     /// # Errors
     /// When the database fails.
     pub async fn describe(&self, id: &str) -> Result<Option<Asset>, AssetError> {
-        let sql = "SELECT media_type, length, digest FROM assets WHERE asset_id = ?1";
+        let sql = "SELECT media_type, length, digest, project_id FROM assets WHERE asset_id = ?1";
         let rows = self.database.execute(sql, vec![id.into()]).await?;
         let Some(mut row) = rows.into_iter().next() else {
             return Ok(None);
@@ -130,6 +131,7 @@ impl<'a> AssetStore<'a> {
             length: row.unsigned(1)?,
             media_type: row.text(0)?,
             digest: row.text(2)?,
+            project_id: row.text(3)?,
             bytes: Vec::new(),
         }))
     }
@@ -172,6 +174,30 @@ impl<'a> AssetStore<'a> {
             }
         };
         Ok(Some(asset))
+    }
+
+    /// Deletes every asset of a project.
+    ///
+    /// # Errors
+    /// When the database or the bucket fails; then some may be left, and doing it again is harmless.
+    pub async fn delete(&self, project_id: &str) -> Result<(), AssetError> {
+        if let Some((bucket, credentials)) = &self.bucket {
+            let sql = "SELECT asset_id FROM assets WHERE project_id = ?1 AND bytes IS NULL";
+            for mut row in self.database.execute(sql, vec![project_id.into()]).await? {
+                let id = row.text(0)?;
+                let url = bucket
+                    .delete_object(Some(credentials), &id)
+                    .sign(SIGNED_FOR);
+                self.call(http::Request::delete(url.as_str()), Vec::new())
+                    .await?;
+                // One by one, so that what fails in the middle goes on from there.
+                let sql = "DELETE FROM assets WHERE asset_id = ?1";
+                self.database.execute(sql, vec![id.into()]).await?;
+            }
+        }
+        let sql = "DELETE FROM assets WHERE project_id = ?1 AND bytes IS NOT NULL";
+        self.database.execute(sql, vec![project_id.into()]).await?;
+        Ok(())
     }
 
     async fn call(

@@ -1,8 +1,8 @@
 //! Taking a new task.
 
+use auth::secrets;
 use platform::{Clock, Database, DatabaseError};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{FieldError, Fields, Registry, Status, Task, address, rows, task::new_id};
@@ -140,10 +140,5 @@ fn read(
 /// The same for the same request, in whatever order its fields are.
 fn digest(request: &Map<String, Value>) -> String {
     let canonical = Value::Object(request.clone()).to_string();
-    hex(&Sha256::digest(canonical))
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    secrets::digest(&canonical)
 }

@@ -8,6 +8,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use platform::http_client::Limits;
+use url::Url;
 
 use crate::{Failure, Outside, address, engine::public_url};
 
@@ -57,7 +58,8 @@ pub fn read(text: &str) -> Result<Given, String> {
     if lower.starts_with("http://") || lower.starts_with("https://") {
         // What may be a result of our own is looked at when it is needed, for only then it is known
         // where we are.
-        if !text.contains(OWN) {
+        let may_be_own = Url::parse(text).is_ok_and(|url| url.path().contains(OWN));
+        if !may_be_own {
             address::check(text)?;
         }
         return Ok(Given::Address(text.to_owned()));
@@ -125,35 +127,93 @@ pub(crate) fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
 /// The path of results of our own.
 const OWN: &str = "/assets/asset_";
 
+/// Where an address leads.
+enum Place {
+    /// To the result of our own with this id.
+    Own(String),
+    /// Out, to where a user may send us.
+    Public(Url),
+}
+
+fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
+    if let Some(id) = own(text, outside) {
+        return Ok(Place::Own(id));
+    }
+    match address::check(text) {
+        Ok(url) => Ok(Place::Public(url)),
+        Err(reason) => Err(Failure::Permanent(format!("{text} {reason}"))),
+    }
+}
+
 /// The id of the asset that an address leads to, if it is one of ours.
-pub(crate) fn own(url: &str, outside: &Outside<'_>) -> Option<String> {
-    let origin = public_url(outside.config);
-    let path = url.strip_prefix(&origin).filter(|_| !origin.is_empty())?;
+fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let here = Url::parse(&public_url(outside.config)).ok()?;
+    if url.origin() != here.origin() {
+        return None;
+    }
+    let path = url.path().strip_prefix(here.path().trim_end_matches('/'))?;
     path.starts_with(OWN)
         .then(|| path.trim_start_matches("/assets/").to_owned())
 }
 
+/// The address of an image for services that fetch it themselves; `None` where they cannot, for it is
+/// inline or kept here.
+///
+/// # Errors
+/// Permanent where the address is none that a user may send anybody to.
+pub(crate) fn public_address(
+    given: &Given,
+    outside: &Outside<'_>,
+) -> Result<Option<String>, Failure> {
+    let Given::Address(text) = given else {
+        return Ok(None);
+    };
+    Ok(match place(text, outside)? {
+        Place::Own(_) => None,
+        Place::Public(url) => Some(url.into()),
+    })
+}
+
 /// The image itself: fetched, where a user gave its address. Results of our own are read from the asset
-/// store.
+/// store; those of other projects than this one are not there.
 ///
 /// # Errors
 /// Permanent where the address can never lead to an image; for now where its server fails.
-pub async fn obtain(given: Given, outside: &Outside<'_>) -> Result<Image, Failure> {
-    let url = match given {
+pub async fn obtain(
+    given: Given,
+    project_id: &str,
+    outside: &Outside<'_>,
+) -> Result<Image, Failure> {
+    let text = match given {
         Given::Inline(image) => return Ok(image),
-        Given::Address(url) => url,
+        Given::Address(text) => text,
     };
-    if let Some(id) = own(&url, outside) {
-        let asset = outside.assets.read(&id, None).await;
-        let asset = asset.map_err(|error| Failure::retry(format!("{url}: {error}")))?;
-        let asset = asset.ok_or_else(|| Failure::permanent(format!("{url} is not there")))?;
-        return Ok(Image {
+    match place(&text, outside)? {
+        Place::Own(id) => kept(&text, &id, project_id, outside).await,
+        Place::Public(url) => fetched(&url, outside).await,
+    }
+}
+
+async fn kept(
+    url: &str,
+    id: &str,
+    project_id: &str,
+    outside: &Outside<'_>,
+) -> Result<Image, Failure> {
+    let asset = outside.assets.read(id, None).await;
+    let asset = asset.map_err(|error| Failure::retry(format!("{url}: {error}")))?;
+    match asset.filter(|asset| asset.project_id == project_id) {
+        Some(asset) => Ok(Image {
             media_type: asset.media_type,
             bytes: asset.bytes,
-        });
+        }),
+        None => Err(Failure::Permanent(format!("{url} is not there"))),
     }
-    address::check(&url).map_err(|reason| Failure::permanent(format!("{url} {reason}")))?;
-    let request = http::Request::get(&url)
+}
+
+async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
+    let request = http::Request::get(url.as_str())
         .header("accept", "image/*")
         .body(Vec::new())
         .map_err(|_| Failure::permanent(format!("{url} is not a URL")))?;
@@ -188,7 +248,16 @@ pub async fn obtain(given: Given, outside: &Outside<'_>) -> Result<Image, Failur
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use http::{Request, Response};
+    use platform::{
+        HttpError, migrations,
+        native::{AnswerWith, MapConfig, SetClock, SqliteFile, block_on},
+    };
+
     use super::*;
+    use crate::AssetStore;
 
     const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
@@ -227,10 +296,136 @@ mod tests {
             "ftp://example.com/a.png",
             "http://127.0.0.1/a.png",
             "http://[::1]/a.png",
+            // Like an own result, but not by its path.
+            "http://127.0.0.1/a.png?/assets/asset_1",
+            "http://127.0.0.1/a.png#/assets/asset_1",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let words = read("/home/me/picture.png").unwrap_err();
         assert!(words.contains("data: URL or base64"), "{words}");
+    }
+
+    /// What comes of images that a task of project `a` names, in order, and the addresses that were
+    /// called for them. `{own}` in them is an asset of project `a`, `{other}` one of project `b`.
+    struct Obtained {
+        images: Vec<Result<Image, Failure>>,
+        for_services: Vec<Result<Option<String>, Failure>>,
+        called: Vec<String>,
+    }
+
+    fn obtained(given: &[&str]) -> Obtained {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
+        let clock = SetClock::default();
+        let config = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787/base/")]);
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        let called = RefCell::new(Vec::new());
+        let answer = |request: Request<Vec<u8>>| -> Result<Response<Vec<u8>>, HttpError> {
+            let uri = request.uri();
+            called.borrow_mut().push(uri.to_string());
+            let answer = match uri.path() {
+                "/moved.png" => Response::builder()
+                    .status(302)
+                    .header("location", "http://127.0.0.1/"),
+                _ => Response::builder().status(200),
+            };
+            let Given::Inline(pixel) = read(PIXEL).unwrap() else {
+                panic!("not inline");
+            };
+            Ok(answer.body(pixel.bytes).unwrap())
+        };
+        let client = AnswerWith(answer);
+        let assets = AssetStore::open(&database, &client, &config).unwrap();
+        let store = |project: &str| {
+            let stored = assets.store(project, "image/png", project.as_bytes().to_vec(), 7);
+            block_on(stored).unwrap()
+        };
+        let (own, other) = (store("a"), store("b"));
+        let outside = Outside {
+            http: &client,
+            config: &config,
+            clock: &clock,
+            assets: &assets,
+            callback_url: "",
+        };
+        let given: Vec<Given> = given
+            .iter()
+            .map(|text| text.replace("{own}", &own).replace("{other}", &other))
+            .map(|text| read(&text).unwrap())
+            .collect();
+        let for_services = given
+            .iter()
+            .map(|given| public_address(given, &outside))
+            .collect();
+        let images = given
+            .into_iter()
+            .map(|given| block_on(obtain(given, "a", &outside)))
+            .collect();
+        Obtained {
+            images,
+            for_services,
+            called: called.borrow().clone(),
+        }
+    }
+
+    #[test]
+    fn results_of_our_own_are_there_for_their_project_alone() {
+        let obtained = obtained(&[
+            "http://127.0.0.1:8787/base/assets/{own}",
+            "HTTP://127.1:8787/base/./assets/{own}",
+            "http://127.0.0.1:8787/base/assets/{other}",
+            "http://127.0.0.1:8787/base/assets/asset_none",
+        ]);
+        for image in &obtained.images[..2] {
+            assert_eq!(image.as_ref().unwrap().bytes, b"a");
+        }
+        for image in &obtained.images[2..] {
+            assert!(
+                matches!(image, Err(Failure::Permanent(words)) if words.ends_with("is not there")),
+                "{image:?}"
+            );
+        }
+        assert!(obtained.for_services.iter().all(|a| *a == Ok(None)));
+        assert_eq!(obtained.called, [""; 0]);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_result_of_our_own_is_not_called() {
+        let obtained = obtained(&[
+            "http://127.0.0.1/assets/{own}",
+            "http://127.0.0.1:8787/assets/{own}",
+            "http://127.0.0.1:8787/internal/assets/{own}",
+            "http://localhost:8787/base/assets/{own}",
+            "http://self.alt/assets/asset_1",
+            "http://poller.spin.internal/assets/asset_1",
+        ]);
+        for (image, address) in obtained.images.iter().zip(&obtained.for_services) {
+            assert!(matches!(image, Err(Failure::Permanent(_))), "{image:?}");
+            assert!(matches!(address, Err(Failure::Permanent(_))), "{address:?}");
+        }
+        assert_eq!(obtained.called, [""; 0]);
+    }
+
+    #[test]
+    fn public_images_are_fetched_and_redirects_not_followed() {
+        let obtained = obtained(&[
+            "https://example.com/a.png",
+            "https://example.com/assets/asset_1",
+            "https://example.com/moved.png",
+            PIXEL,
+        ]);
+        assert!(obtained.images[0].is_ok() && obtained.images[1].is_ok());
+        assert!(matches!(obtained.images[2], Err(Failure::Permanent(_))));
+        let addresses = [
+            "https://example.com/a.png",
+            "https://example.com/assets/asset_1",
+            "https://example.com/moved.png",
+        ];
+        assert_eq!(obtained.called, addresses);
+        for (address, expected) in obtained.for_services.iter().zip(addresses) {
+            assert_eq!(*address, Ok(Some(expected.to_owned())));
+        }
+        assert_eq!(obtained.for_services[3], Ok(None));
     }
 }

@@ -9,6 +9,7 @@
 mod address;
 mod assets;
 mod create;
+mod delete;
 mod engine;
 mod error;
 mod executors;
@@ -21,6 +22,7 @@ mod webhook;
 
 pub use assets::{Asset, AssetError, AssetStore, MAX_ASSET_BYTES};
 pub use create::{CreateError, create};
+pub use delete::delete;
 pub use engine::{EVENTS_CHANNEL, Engine, event, project_of_event};
 pub use error::TaskError;
 pub use executors::{

@@ -3,7 +3,8 @@
 //! Signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
 //! `webhook-timestamp` in Unix seconds, and `webhook-signature`, which is `v1,` and the base64 of the
 //! HMAC-SHA256 of `{id}.{timestamp}.{body}`. The key is of that task alone; who posted it got it as
-//! `callback_secret`.
+//! `callback_secret`. After a change of our own key there are two signatures, with a space between, of
+//! which that secret fits one.
 
 use std::time::Duration;
 
@@ -37,18 +38,17 @@ pub(crate) async fn send(
     let Some(url) = &task.callback_url else {
         return Ok(());
     };
-    address::check_callback(url, development)?;
+    let url = address::check_callback(url, development)?;
     let body = serde_json::to_vec(task).map_err(|error| error.to_string())?;
     // The same for every attempt, so that an agent which hears twice can tell.
     let id = format!("{}-{}", task.job(), task.version);
-    let signature = key.sign_notification(&task.task_id, &id, now, &body);
-    let request = http::Request::post(url)
+    let request = http::Request::post(url.as_str())
         .header("content-type", "application/json")
         .header("webhook-id", &id)
         .header("webhook-timestamp", now.to_string())
         .header(
             "webhook-signature",
-            format!("v1,{}", STANDARD.encode(signature)),
+            signatures(key, &task.task_id, &id, now, &body),
         )
         .body(body)
         .map_err(|error| error.to_string())?;
@@ -60,5 +60,30 @@ pub(crate) async fn send(
         Ok(())
     } else {
         Err(format!("status {}", answer.status().as_u16()))
+    }
+}
+
+/// What `webhook-signature` says.
+fn signatures(key: &WebhookKey, task_id: &str, id: &str, now: i64, body: &[u8]) -> String {
+    let codes = key.sign_notification(task_id, id, now, body);
+    let signatures: Vec<String> = codes
+        .iter()
+        .map(|code| format!("v1,{}", STANDARD.encode(code)))
+        .collect();
+    signatures.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_of_an_older_task_finds_the_signature_of_its_secret() {
+        let sign = |key: &WebhookKey| signatures(key, "task_1_a", "id", 7, b"{}");
+        let (old, new) = (WebhookKey::new("old"), WebhookKey::new("new"));
+        assert!(sign(&old).starts_with("v1,") && !sign(&old).contains(' '));
+        let both = WebhookKey::new("new").with_previous("old");
+        assert_eq!(sign(&both), format!("{} {}", sign(&new), sign(&old)));
+        assert_eq!(secret(&both, "task_1_a"), secret(&new, "task_1_a"));
     }
 }

@@ -148,6 +148,8 @@ pub async fn get(database: &dyn Database, task_id: &str) -> Result<Option<Task>,
 pub struct Filter {
     /// Of this project.
     pub project_id: Option<String>,
+    /// Of the projects that this user owns or is a member of.
+    pub user_id: Option<String>,
     /// In this status.
     pub status: Option<Status>,
     /// Of this type.
@@ -177,6 +179,17 @@ pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>,
     }
     if let Some(task_type) = &filter.task_type {
         add("task_type", task_type);
+    }
+    if let Some(user_id) = &filter.user_id {
+        parameters.push(user_id.as_str().into());
+        let n = parameters.len();
+        text += &format!(
+            " AND project_id IN (
+                 SELECT project_id FROM projects WHERE owner_id = ?{n} AND deleted_at IS NULL
+                  UNION
+                 SELECT m.project_id FROM project_members m JOIN projects p ON p.project_id = m.project_id
+                  WHERE m.user_id = ?{n} AND p.deleted_at IS NULL)"
+        );
     }
     if let Some((created_at, task_id)) = &filter.after {
         parameters.push((*created_at).into());

@@ -1,5 +1,6 @@
 //! What a task is.
 
+use auth::secrets;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -134,17 +135,7 @@ impl Task {
 
 /// A new id for a task.
 pub(crate) fn new_id(now: i64) -> String {
-    format!("task_{now}_{}", random_word(12))
-}
-
-/// So many random characters of `a-z0-9`.
-pub(crate) fn random_word(length: usize) -> String {
-    use rand::Rng;
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut random = rand::rng();
-    (0..length)
-        .map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())]))
-        .collect()
+    format!("task_{now}_{}", secrets::word(12))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! | `POST /internal/heads` | [`HeadsRequest`] | [`Heads`] |
 //! | `POST /internal/rooms/{project}/compact` | | 202, empty |
 //! | `POST /internal/sweep` | | 202, empty |
+//! | `POST /internal/access` | [`AccessRequest`] | [`AccessResponse`] |
 //!
 //! All of them want `Authorization: Bearer {internal_token}` where a token is configured. What
 //! fails answers `application/problem+json`.
@@ -140,6 +141,97 @@ pub struct Heads {
     /// One rev a room.
     #[n(0)]
     pub revs: Vec<u64>,
+    /// One count of changes of who may do what in the room's project.
+    #[n(1)]
+    pub access_revs: Option<Vec<u64>>,
+}
+
+/// Asks whether sockets may be in their rooms.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct AccessRequest {
+    /// At most [`MAX_ACCESS_CHECKS`].
+    #[n(0)]
+    pub checks: Vec<AccessCheck>,
+}
+
+/// The most checks of one [`AccessRequest`].
+pub const MAX_ACCESS_CHECKS: usize = 64;
+
+/// A socket, with what it came with.
+#[derive(Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct AccessCheck {
+    /// The room.
+    #[n(0)]
+    pub project: String,
+    /// The whole header `Cookie`.
+    #[n(1)]
+    pub cookie: Option<String>,
+    /// The header `Authorization`.
+    #[n(2)]
+    pub authorization: Option<String>,
+    /// The parameter `token`.
+    #[n(3)]
+    pub token: Option<String>,
+    /// The header `Origin`.
+    #[n(4)]
+    pub origin: Option<String>,
+    /// The name under which the relay was reached.
+    #[n(5)]
+    pub host: Option<String>,
+    /// It is in its room already: what is known of its session must be quite new.
+    #[n(6)]
+    pub again: bool,
+}
+
+impl std::fmt::Debug for AccessCheck {
+    /// Without what is secret of it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessCheck")
+            .field("project", &self.project)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One verdict a check of an [`AccessRequest`], in its order.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct AccessResponse {
+    /// The verdicts.
+    #[n(0)]
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Whether a socket may be in its room.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+pub enum Verdict {
+    /// It may.
+    #[n(0)]
+    Granted {
+        /// Who it is, such as `user:abc`.
+        #[n(0)]
+        principal: String,
+        /// Whether it may change the document.
+        #[n(1)]
+        write: bool,
+        /// When that ends at the latest, in Unix seconds.
+        #[n(2)]
+        expires_at: Option<i64>,
+        /// The project's count of changes of who may do what, of which this is true.
+        #[n(3)]
+        access_rev: u64,
+    },
+    /// It may not, or nobody knows (then the status is 503).
+    #[n(1)]
+    Denied {
+        /// The HTTP status to answer.
+        #[n(0)]
+        status: u16,
+        /// The body to answer, of `application/problem+json`.
+        #[n(1)]
+        problem: String,
+        /// A header to answer: its name and its value.
+        #[n(2)]
+        header: Option<Vec<String>>,
+    },
 }
 
 /// A message on [`room_channel`].
@@ -171,6 +263,13 @@ pub enum Notice {
         /// Its sockets in this room.
         #[n(1)]
         count: u32,
+    },
+    /// Who may do what in the project has changed. Sent by the app.
+    #[n(2)]
+    Access {
+        /// The project's count of such changes.
+        #[n(0)]
+        access_rev: u64,
     },
 }
 

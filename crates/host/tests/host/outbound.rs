@@ -261,3 +261,37 @@ async fn every_redis_call_works_against_a_real_server() {
     }
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_manifest_names_is_reached_though_it_is_private() {
+    let server = server().await;
+    let port = server.port();
+    let extra = format!("allowed_outbound_hosts = [\"*://*:*\", \"http://127.0.0.1:{port}\"]");
+    for (config, reached) in [
+        (None, true),
+        // What the operator blocks himself is blocked, as on Spin.
+        (
+            Some("[outbound_networking]\nblock_networks = [\"private\"]"),
+            false,
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runtime.toml");
+        let host = TestHost::with(&manifest(&extra, ""), |settings| {
+            settings.variables = vec![("environment".into(), "production".into())];
+            settings.runtime_config = config.map(|text| {
+                std::fs::write(&path, text).unwrap();
+                path.clone()
+            });
+        })
+        .await;
+        let call = async |host_name: &str| {
+            let path = format!("/g/get/http:/{host_name}:{port}/");
+            host.get(&path).await.text()
+        };
+        assert_eq!(call("127.0.0.1").await == "200 here", reached, "{config:?}");
+        // Another name of the same address is not named.
+        assert!(call("localhost").await.contains("DestinationIpProhibited"));
+        host.stop().await;
+    }
+}

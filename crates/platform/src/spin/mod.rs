@@ -183,6 +183,7 @@ pub fn log_to_stderr() {
             "platform",
             "poller",
             "projection",
+            "projects",
             "rooms",
             "sync",
             "tasks",

@@ -67,6 +67,21 @@ impl Incoming {
         String::from_utf8(values.into_iter().next()?).ok()
     }
 
+    /// All values of a header in one, as HTTP lets them be joined; `None` where there is none.
+    pub fn joined(&self, name: &str, separator: &str) -> Option<String> {
+        let values = self.request.headers().get(name);
+        let texts: Vec<String> = values
+            .into_iter()
+            .filter_map(|value| String::from_utf8(value).ok())
+            .collect();
+        (!texts.is_empty()).then(|| texts.join(separator))
+    }
+
+    /// Its method's name, in capitals.
+    pub fn method_name(&self) -> String {
+        name(&self.request.method()).to_owned()
+    }
+
     /// Whether its `If-None-Match` names this entity tag.
     pub fn knows(&self, tag: &str) -> bool {
         self.header("if-none-match")

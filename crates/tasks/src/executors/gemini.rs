@@ -84,7 +84,7 @@ impl Executor for Gemini {
             "{}/v1beta/models/{model}:generateContent",
             base.trim_end_matches('/')
         );
-        let body = request_body(&task.params(), is_pro, outside).await?;
+        let body = request_body(task, is_pro, outside).await?;
         let request = http::Request::post(url)
             .header("content-type", "application/json")
             .header("x-goog-api-key", key)
@@ -108,11 +108,8 @@ impl Executor for Gemini {
     }
 }
 
-async fn request_body(
-    params: &Value,
-    is_pro: bool,
-    outside: &Outside<'_>,
-) -> Result<Value, Failure> {
+async fn request_body(task: &Task, is_pro: bool, outside: &Outside<'_>) -> Result<Value, Failure> {
+    let params = task.params();
     let text = params["text"].as_str().or(params["prompt"].as_str());
     let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
     let given = ["reference_image_urls", "base64_images"]
@@ -122,7 +119,7 @@ async fn request_body(
         .filter_map(Value::as_str);
     let images = given.map(|text| async {
         let given = image::read(text).map_err(Failure::Permanent)?;
-        image::obtain(given, outside).await
+        image::obtain(given, &task.project_id, outside).await
     });
     for image in future::try_join_all(images).await? {
         let data = json!({ "mimeType": image.media_type, "data": image.base64() });

@@ -129,10 +129,13 @@ async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failu
             continue;
         };
         let given = image::read(text).map_err(Failure::Permanent)?;
-        let value = match given {
+        let value = match image::public_address(&given, outside)? {
             // Kling fetches it itself, but may not reach what is kept here.
-            image::Given::Address(url) if image::own(&url, outside).is_none() => json!(url),
-            given => json!(image::obtain(given, outside).await?.base64()),
+            Some(url) => json!(url),
+            None => {
+                let image = image::obtain(given, &task.project_id, outside).await?;
+                json!(image.base64())
+            }
         };
         put(name, value);
     }

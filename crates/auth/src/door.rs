@@ -1,0 +1,216 @@
+//! The door: what every request of the public routes, and every WebSocket, has to pass.
+
+use platform::{Ports, Problem};
+use wire::{AccessCheck, Verdict};
+
+use crate::{
+    Credentials, Denied, Grant, Principal, Role,
+    origins::Page,
+    readiness,
+    routes::{self, Found, Names, Need},
+    sessions,
+};
+
+/// What the door looks at of a request.
+#[derive(Clone, Default)]
+pub struct Asked {
+    /// The method, in capitals.
+    pub method: String,
+    /// The path, still percent-encoded.
+    pub path: String,
+    /// Who says to be asking.
+    pub credentials: Credentials,
+    /// Which page asks.
+    pub page: Page,
+}
+
+/// A request that passed.
+#[derive(Debug)]
+pub struct Entered {
+    /// The route, and the parts of the path.
+    pub found: Found,
+    /// Who asks; nobody, where the route wants nobody.
+    pub principal: Option<Principal>,
+}
+
+impl Entered {
+    /// Who asks.
+    ///
+    /// # Errors
+    /// Where nobody does, which the door has seen to.
+    pub fn principal(&self) -> Result<&Principal, Denied> {
+        self.principal.as_ref().ok_or(Denied::Unauthenticated)
+    }
+}
+
+/// Lets a request in, or not. Where the route names its project in the path, access to it is part of that.
+///
+/// # Errors
+/// Where it may not.
+pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
+    let found = routes::find(&asked.method, &asked.path)?;
+    let route = found.route;
+    if matches!(route.need, Need::Nothing | Need::Signature) {
+        return Ok(Entered {
+            found,
+            principal: None,
+        });
+    }
+    if route.method != "GET" && !may_act(ports, &asked.credentials, &asked.page) {
+        return Err(Denied::CrossSite);
+    }
+    let principal = asked
+        .credentials
+        .principal(ports, sessions::KNOWN_FOR)
+        .await?;
+    let grant = match route.names {
+        Names::Project => Some(principal.access(ports, found.part(0)).await?),
+        Names::Opens => Some(principal.open(ports, found.part(0)).await?),
+        Names::Nothing | Names::Row => None,
+    };
+    if let Some(grant) = grant {
+        grant.require(role(route.need))?;
+    }
+    Ok(Entered {
+        found,
+        principal: Some(principal),
+    })
+}
+
+fn role(need: Need) -> Role {
+    match need {
+        Need::Nothing | Need::Signature | Need::Somebody | Need::Read => Role::Read,
+        Need::Write => Role::Write,
+        Need::Own => Role::Owner,
+    }
+}
+
+/// A page acts by cookies, or in a development by being there; a token it must have been given.
+fn may_act(ports: Ports<'_>, credentials: &Credentials, page: &Page) -> bool {
+    credentials.bearer.is_some() || page.may_act(ports.config)
+}
+
+/// Looks at what a relay asks about a WebSocket.
+pub async fn judge(ports: Ports<'_>, check: AccessCheck) -> Verdict {
+    match try_judge(ports, check).await {
+        Ok((principal, grant)) => Verdict::Granted {
+            principal: principal.name(),
+            write: grant.role >= Role::Write,
+            expires_at: principal.expires_at(),
+            access_rev: grant.access_rev,
+        },
+        Err(denied) => {
+            let problem = Problem::from(denied);
+            Verdict::Denied {
+                status: problem.status(),
+                problem: problem.body().to_string(),
+                header: problem
+                    .header()
+                    .map(|(name, value)| [name.to_owned(), value.to_owned()].to_vec()),
+            }
+        }
+    }
+}
+
+async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, Grant), Denied> {
+    if let Some(setting) = readiness::missing_setting(ports.config) {
+        return Err(Denied::NotConfigured(setting));
+    }
+    let credentials = Credentials::new(check.cookie, check.authorization.as_deref(), check.token);
+    let page = Page {
+        origin: check.origin,
+        site: None,
+        host: check.host,
+    };
+    if !may_act(ports, &credentials, &page) {
+        return Err(Denied::CrossSite);
+    }
+    let (max_age, opens) = match check.again {
+        true => (sessions::KNOWN_FOR_SOCKETS, false),
+        false => (sessions::KNOWN_FOR, true),
+    };
+    let principal = credentials.principal(ports, max_age).await?;
+    let grant = match opens {
+        true => principal.open(ports, &check.project).await?,
+        false => principal.access(ports, &check.project).await?,
+    };
+    Ok((principal, grant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::World;
+    use platform::native::block_on;
+
+    fn asked(method: &str, path: &str) -> Asked {
+        Asked {
+            method: method.into(),
+            path: path.into(),
+            ..Asked::default()
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
+        let world = World::new(&[]);
+        let mut post = asked("POST", "/sync/p");
+        post.page.host = Some("127.0.0.1:8787".into());
+        assert!(block_on(enter(world.ports(), &post)).is_ok());
+        post.page.origin = Some("https://evil.example".into());
+        let refused = block_on(enter(world.ports(), &post));
+        assert!(matches!(refused, Err(Denied::CrossSite)));
+        let check = |origin: Option<&str>| AccessCheck {
+            project: "p".into(),
+            origin: origin.map(str::to_owned),
+            host: Some("127.0.0.1:8787".into()),
+            ..AccessCheck::default()
+        };
+        let verdict = |origin| block_on(judge(world.ports(), check(origin)));
+        for origin in [None, Some("http://127.0.0.1:8787")] {
+            assert!(matches!(
+                verdict(origin),
+                Verdict::Granted { write: true, .. }
+            ));
+        }
+        let evil = verdict(Some("https://evil.example"));
+        assert!(matches!(evil, Verdict::Denied { status: 403, .. }));
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_refused() {
+        let world = World::new(&[("better_auth_origin", "https://auth.example")]);
+        let mut get = asked("GET", "/tasks");
+        assert!(matches!(
+            block_on(enter(world.ports(), &get)),
+            Err(Denied::Unauthenticated)
+        ));
+        get.credentials.cookie = Some("a=b".into());
+        assert!(matches!(
+            block_on(enter(world.ports(), &get)),
+            Err(Denied::Unavailable(_))
+        ));
+        // A token that is none is not passed over for the cookie.
+        get.credentials.bearer = Some("lst_x_y".into());
+        assert!(matches!(
+            block_on(enter(world.ports(), &get)),
+            Err(Denied::Unauthenticated)
+        ));
+        let health = asked("GET", "/health");
+        assert!(block_on(enter(world.ports(), &health)).is_ok());
+    }
+
+    #[test]
+    fn the_token_of_the_server_may_everything() {
+        let world = World::new(&[
+            ("better_auth_origin", "https://auth.example"),
+            ("agent_token", "trusted"),
+        ]);
+        let mut post = asked("POST", "/projects");
+        post.credentials.bearer = Some("trusted".into());
+        let entered = block_on(enter(world.ports(), &post)).unwrap();
+        assert_eq!(entered.principal, Some(Principal::Server));
+        post.credentials.bearer = Some("truste".into());
+        assert!(block_on(enter(world.ports(), &post)).is_err());
+    }
+}

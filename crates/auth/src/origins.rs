@@ -1,0 +1,187 @@
+//! Whose pages may act for the people who look at them.
+//!
+//! A browser sends cookies along with what any page asks for, and says of which origin that page is. The
+//! server's own origin is allowed, and those in `allowed_origins`.
+
+use platform::Config;
+use url::{Host, Url};
+
+/// What is known of a page that asks, from the headers `Origin`, `Sec-Fetch-Site` and `Host`.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Its origin; nothing where no browser asks, or for what every page may do.
+    pub origin: Option<String>,
+    /// How that stands to us, in the browser's words.
+    pub site: Option<String>,
+    /// Under which name we were reached.
+    pub host: Option<String>,
+}
+
+impl Page {
+    /// Whether it may act for whoever looks at it. What is no page of a browser may.
+    pub fn may_act(&self, config: &dyn Config) -> bool {
+        match &self.origin {
+            Some(origin) => self.is_allowed(config, origin),
+            None => self.site.as_deref() != Some("cross-site"),
+        }
+    }
+
+    /// The headers that let it read an answer (CORS); none for pages that may not.
+    pub fn cors(&self, config: &dyn Config) -> Vec<(&'static str, String)> {
+        match &self.origin {
+            Some(origin) if self.is_allowed(config, origin) => vec![
+                ("access-control-allow-origin", origin.clone()),
+                ("access-control-allow-credentials", "true".into()),
+                (
+                    "access-control-expose-headers",
+                    "ETag, Location, Retry-After, X-Loro-Rev".into(),
+                ),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The further headers of an answer to a preflight; none for pages that may not.
+    pub fn preflight(&self, config: &dyn Config, methods: &str) -> Vec<(&'static str, String)> {
+        if self.cors(config).is_empty() {
+            return Vec::new();
+        }
+        vec![
+            ("access-control-allow-methods", methods.to_owned()),
+            (
+                "access-control-allow-headers",
+                "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Range".into(),
+            ),
+            ("access-control-max-age", "600".into()),
+        ]
+    }
+
+    fn is_allowed(&self, config: &dyn Config, origin: &str) -> bool {
+        let Ok(url) = Url::parse(origin) else {
+            return false;
+        };
+        let listed = config.get("allowed_origins").unwrap_or_default();
+        let listed = listed.split(',').map(str::trim);
+        let public = config.get("public_url").unwrap_or_default();
+        if listed
+            .chain([public.as_str()])
+            .filter_map(|allowed| Url::parse(allowed).ok())
+            .any(|allowed| allowed.origin() == url.origin() && url.origin().is_tuple())
+        {
+            return true;
+        }
+        self.is_own(&url) && (!config.is_development() || cannot_be_rebound(&url))
+    }
+
+    /// Whether the page came from here: its origin has the name that we were reached under.
+    fn is_own(&self, origin: &Url) -> bool {
+        let Some(host) = &self.host else {
+            return false;
+        };
+        let here = Url::parse(&format!("{}://{host}", origin.scheme()));
+        matches!(origin.scheme(), "http" | "https")
+            && here.is_ok_and(|here| here.origin() == origin.origin())
+    }
+}
+
+/// In development everybody is somebody, so that a page whose name was made to lead here would have
+/// everything. An address leads where it says, and so does `localhost`.
+fn cannot_be_rebound(origin: &Url) -> bool {
+    match origin.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(_) => true,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::native::MapConfig;
+
+    #[test]
+    fn only_the_own_origin_and_those_listed() {
+        let development = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787")]);
+        let production = MapConfig::from_pairs(&[
+            ("environment", "production"),
+            ("public_url", "https://canvas.example"),
+            (
+                "allowed_origins",
+                "https://app.example, http://localhost:5173",
+            ),
+        ]);
+        let own = "canvas.internal:8080";
+        for (config, origin, host, allowed) in [
+            (
+                &development,
+                "http://127.0.0.1:8787",
+                "127.0.0.1:8787",
+                true,
+            ),
+            (
+                &development,
+                "http://localhost:8787",
+                "localhost:8787",
+                true,
+            ),
+            (
+                &development,
+                "http://192.168.1.5:8787",
+                "192.168.1.5:8787",
+                true,
+            ),
+            (
+                &development,
+                "http://localhost:5173",
+                "127.0.0.1:8787",
+                false,
+            ),
+            (
+                &development,
+                "https://evil.example",
+                "127.0.0.1:8787",
+                false,
+            ),
+            // A name that was made to lead here.
+            (
+                &development,
+                "http://evil.example:8787",
+                "evil.example:8787",
+                false,
+            ),
+            (&development, "null", "127.0.0.1:8787", false),
+            (&production, "https://canvas.example", own, true),
+            (&production, "https://app.example", own, true),
+            (&production, "http://localhost:5173", own, true),
+            (&production, "http://canvas.internal:8080", own, true),
+            (&production, "http://canvas.internal", own, false),
+            (&production, "http://app.example", own, false),
+            (&production, "https://app.example.evil", own, false),
+            (&production, "https://app.example:444", own, false),
+            (&production, "null", own, false),
+            (&production, "", own, false),
+            (&production, "file://canvas.internal:8080", own, false),
+        ] {
+            let page = Page {
+                origin: Some(origin.into()),
+                site: None,
+                host: Some(host.into()),
+            };
+            assert_eq!(page.may_act(config), allowed, "{origin} at {host}");
+            assert_eq!(!page.cors(config).is_empty(), allowed, "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_page_may() {
+        let config = MapConfig::default();
+        let page = |site: Option<&str>| Page {
+            site: site.map(str::to_owned),
+            ..Page::default()
+        };
+        assert!(page(None).may_act(&config));
+        assert!(page(Some("same-origin")).may_act(&config));
+        assert!(!page(Some("cross-site")).may_act(&config));
+        assert!(page(None).cors(&config).is_empty());
+    }
+}

@@ -1,0 +1,281 @@
+//! Browsers are known by their Better Auth cookie.
+//!
+//! Better Auth is asked with all cookies of the request, for the name of the right one is its own
+//! business. What it says is kept for a short while, in a table of fixed size in the key-value store: a
+//! session has one place there, and whoever comes to the same place later takes it.
+
+use std::time::Duration;
+
+use platform::{Config, HttpError, Ports, http_client::Limits};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Denied, secrets};
+
+/// How old what is known of a session may be, in seconds: with the time that a question takes, somebody
+/// who signed out is nobody after a minute.
+pub const KNOWN_FOR: i64 = 45;
+
+/// The same, where a live socket is looked at again.
+pub const KNOWN_FOR_SOCKETS: i64 = 10;
+
+const ASK: Limits = Limits {
+    timeout: Duration::from_secs(3),
+    max_bytes: 256 * 1024,
+};
+
+/// The default of `better_auth_origin`: an address that there can never be (RFC 2606), for Spin wants
+/// one in `allowed_outbound_hosts`.
+const NOT_SET: &str = "http://not-set.invalid";
+
+const DEFAULT_PATH: &str = "/api/better-auth";
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub user_id: String,
+    /// When it ends at the latest, in Unix seconds.
+    pub expires_at: i64,
+}
+
+/// What is kept of a session.
+#[derive(Serialize, Deserialize)]
+struct Known {
+    /// The digest of its cookies.
+    cookies: String,
+    user_id: String,
+    expires_at: i64,
+    asked_at: i64,
+}
+
+/// Where Better Auth is; `None` where sessions are not checked.
+pub fn origin(config: &dyn Config) -> Option<String> {
+    let origin = config.get("better_auth_origin")?;
+    let origin = origin.trim_end_matches('/');
+    (origin != NOT_SET).then(|| origin.to_owned())
+}
+
+/// The session that these cookies are of, if they are of one.
+///
+/// # Errors
+/// [`Denied::Unavailable`] where Better Auth does not answer within 3 s, or with something else than a
+/// session or `null`.
+pub async fn find(
+    ports: Ports<'_>,
+    cookies: &str,
+    max_age: i64,
+) -> Result<Option<Session>, Denied> {
+    let digest = Sha256::digest(cookies);
+    let place = format!("session-{:02x}{:02x}", digest[0], digest[1]);
+    let digest = secrets::hex(&digest);
+    let now = ports.clock.unix_seconds();
+    // A store that fails only makes it slower.
+    let known = ports.key_value.get(&place).await.ok().flatten();
+    let known = known
+        .and_then(|known| serde_json::from_slice::<Known>(&known).ok())
+        .filter(|known| secrets::same(&known.cookies, &digest));
+    if let Some(known) = &known
+        && (0..max_age).contains(&(now - known.asked_at))
+        && now < known.expires_at
+    {
+        return Ok(Some(Session {
+            user_id: known.user_id.clone(),
+            expires_at: known.expires_at,
+        }));
+    }
+    let session = ask(ports, cookies).await?;
+    let Some(session) = session.filter(|session| now < session.expires_at) else {
+        // Others need not wait until what is known is too old.
+        if known.is_some()
+            && let Err(error) = ports.key_value.delete(&place).await
+        {
+            tracing::warn!(%error, "an ended session is still known");
+        }
+        return Ok(None);
+    };
+    let known = Known {
+        cookies: digest,
+        user_id: session.user_id.clone(),
+        expires_at: session.expires_at,
+        asked_at: now,
+    };
+    if let Ok(known) = serde_json::to_vec(&known)
+        && let Err(error) = ports.key_value.set(&place, known).await
+    {
+        tracing::warn!(%error, "a session is not kept");
+    }
+    Ok(Some(session))
+}
+
+async fn ask(ports: Ports<'_>, cookies: &str) -> Result<Option<Session>, Denied> {
+    let unavailable = |words: &str| Denied::Unavailable(words.to_owned());
+    let origin = origin(ports.config).ok_or_else(|| unavailable("there is no origin"))?;
+    let path = ports.config.get("better_auth_base_path");
+    let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
+    // From its database, not from a copy in the cookies, which is valid for minutes after signing out. And
+    // a session is not made longer here, for its cookie would not know.
+    let url = format!("{origin}/{path}/get-session?disableCookieCache=true&disableRefresh=true");
+    let request = http::Request::get(url)
+        .header("cookie", cookies)
+        .header("accept", "application/json")
+        .body(Vec::new())
+        .map_err(|_| unavailable("the address or the cookies make no request"))?;
+    let answer = ports.http.send(request, ASK).await;
+    let answer = answer.map_err(|error| match error {
+        HttpError::TooLarge => unavailable("too large an answer"),
+        error => Denied::Unavailable(error.to_string()),
+    })?;
+    if answer.status() != http::StatusCode::OK {
+        let words = format!("status {}", answer.status().as_u16());
+        return Err(Denied::Unavailable(words));
+    }
+    read(answer.body()).map_err(unavailable)
+}
+
+/// An answer to `get-session`: `{"session": {"expiresAt", "userId", …}, "user": {"id", …}}` or `null`.
+fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
+    #[derive(Deserialize)]
+    struct Answer {
+        session: Of,
+        user: User,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Of {
+        expires_at: Time,
+        user_id: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct User {
+        id: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Time {
+        Iso(String),
+        Milliseconds(i64),
+    }
+    let answer: Option<Answer> =
+        serde_json::from_slice(body).map_err(|_| "an answer that is no session")?;
+    let Some(Answer { session, user }) = answer else {
+        return Ok(None);
+    };
+    if !(1..=255).contains(&user.id.len()) || user.id.chars().any(char::is_control) {
+        return Err("a user's id that is none");
+    }
+    if session.user_id.is_some_and(|id| id != user.id) {
+        return Err("a session of another user");
+    }
+    let expires_at = match session.expires_at {
+        Time::Iso(text) => chrono::DateTime::parse_from_rfc3339(&text)
+            .map_err(|_| "a time that is none")?
+            .timestamp(),
+        Time::Milliseconds(time) => time / 1000,
+    };
+    Ok(Some(Session {
+        user_id: user.id,
+        expires_at,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+    use platform::native::{
+        AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on,
+    };
+
+    const GOOD: &str = r#"{"session":{"id":"s","userId":"u","expiresAt":"1970-01-01T01:00:00.000Z"},
+        "user":{"id":"u","email":"a@b"}}"#;
+
+    #[test]
+    fn what_better_auth_says() {
+        let session = read(GOOD.as_bytes()).unwrap().unwrap();
+        assert_eq!((session.user_id.as_str(), session.expires_at), ("u", 3600));
+        assert_eq!(read(b"null"), Ok(None));
+        for garbage in [
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            "true",
+            r#"{"session":null,"user":null}"#,
+            r#"{"session":{"expiresAt":"soon"},"user":{"id":"u"}}"#,
+            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z","userId":"v"},"user":{"id":"u"}}"#,
+            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z"},"user":{"id":""}}"#,
+            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z"},"user":{"id":7}}"#,
+        ] {
+            assert!(read(garbage.as_bytes()).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_kept_for_a_while_and_never_beyond_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("db")).unwrap();
+        let config = MapConfig::from_pairs(&[("better_auth_origin", "http://auth.example:3001/")]);
+        let (key_value, clock) = (MemoryKeyValue::default(), SetClock::default());
+        let pubsub = Published::default();
+        let (asked, says) = (Cell::new(0), RefCell::new(Some(GOOD.to_owned())));
+        let http = AnswerWith(|request: http::Request<Vec<u8>>| {
+            assert_eq!(
+                request.uri(),
+                "http://auth.example:3001/api/better-auth/get-session?disableCookieCache=true&disableRefresh=true"
+            );
+            assert_eq!(request.headers()["cookie"], "a=b; c=d");
+            asked.set(asked.get() + 1);
+            match &*says.borrow() {
+                Some(body) => Ok(http::Response::new(body.clone().into_bytes())),
+                None => Err(HttpError::NoAnswer("nothing".into())),
+            }
+        });
+        let ports = Ports {
+            database: &database,
+            key_value: &key_value,
+            pubsub: &pubsub,
+            http: &http,
+            config: &config,
+            clock: &clock,
+        };
+        let found = |age| block_on(find(ports, "a=b; c=d", age));
+        assert!(found(KNOWN_FOR).unwrap().is_some());
+        // Signed out: known for a while, but not to those who want to know better.
+        *says.borrow_mut() = Some("null".into());
+        clock.0.set(30);
+        assert!(found(KNOWN_FOR).unwrap().is_some());
+        assert_eq!(asked.get(), 1);
+        assert_eq!(found(KNOWN_FOR_SOCKETS).unwrap(), None);
+        // And now everybody knows.
+        assert_eq!(found(KNOWN_FOR).unwrap(), None);
+        *says.borrow_mut() = Some(GOOD.to_owned());
+        assert!(found(KNOWN_FOR).unwrap().is_some());
+        *says.borrow_mut() = Some("null".into());
+        clock.0.set(30 + KNOWN_FOR);
+        assert_eq!(found(KNOWN_FOR).unwrap(), None);
+        // Never let in because nobody answers.
+        *says.borrow_mut() = None;
+        assert!(matches!(found(KNOWN_FOR), Err(Denied::Unavailable(_))));
+        // A session that ends is not known beyond that.
+        *says.borrow_mut() = Some(GOOD.to_owned());
+        clock.0.set(3590);
+        assert!(found(KNOWN_FOR).unwrap().is_some());
+        clock.0.set(3600);
+        assert_eq!(found(KNOWN_FOR).unwrap(), None);
+    }
+
+    #[test]
+    fn there_is_an_origin_only_where_one_is_set() {
+        for (value, found) in [
+            ("", None),
+            (NOT_SET, None),
+            ("https://a.example", Some("https://a.example")),
+            ("https://a.example/", Some("https://a.example")),
+        ] {
+            let config = MapConfig::from_pairs(&[("better_auth_origin", value)]);
+            assert_eq!(origin(&config).as_deref(), found, "{value}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Tokens of agents: each is of one project, with a role, and is kept as a digest.
+//!
+//! A token is `lst_{id}_{secret}`. Nothing of it is cached: a token that was revoked is none at once.
+
+use platform::{Clock, Database, DatabaseError, Ports, Row};
+use serde::Serialize;
+
+use crate::{Principal, Role, secrets};
+
+/// A token, without what is secret of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Token {
+    /// Names it.
+    pub token_id: String,
+    /// What its maker calls it.
+    pub name: String,
+    /// What it may do in its project: read or write.
+    pub role: Role,
+    /// When it was made, in Unix seconds.
+    pub created_at: i64,
+    /// When it ends, in Unix seconds; never, where that is null.
+    pub expires_at: Option<i64>,
+    /// When it was last used, in Unix seconds, to the minute.
+    pub last_used_at: Option<i64>,
+}
+
+/// What a token is to be.
+#[derive(Debug, Clone)]
+pub struct NewToken<'a> {
+    /// Its project.
+    pub project_id: &'a str,
+    /// What its maker calls it.
+    pub name: &'a str,
+    /// What it may do: read or write.
+    pub role: Role,
+    /// When it ends, in Unix seconds.
+    pub expires_at: Option<i64>,
+    /// Who makes it.
+    pub created_by: &'a str,
+}
+
+const COLUMNS: &str = "token_id, name, role, created_at, expires_at, last_used_at";
+
+/// How much too old `last_used_at` may be, in seconds: not each use is to be written.
+const USE_TO_THE: i64 = 60;
+
+const ID: usize = 16;
+const SECRET: usize = 43;
+
+/// Makes a token. The second value is the token itself, which cannot be had again.
+///
+/// # Errors
+/// When the database fails; a token that may have been stored is of no use to anybody.
+pub async fn create(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    new: NewToken<'_>,
+) -> Result<(Token, String), DatabaseError> {
+    let token = Token {
+        token_id: secrets::word(ID),
+        name: new.name.to_owned(),
+        role: new.role,
+        created_at: clock.unix_seconds(),
+        expires_at: new.expires_at,
+        last_used_at: None,
+    };
+    let shown = format!("lst_{}_{}", token.token_id, secrets::word(SECRET));
+    database
+        .execute(
+            "INSERT INTO project_tokens (token_id, project_id, name, role, digest, created_by, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            vec![
+                token.token_id.as_str().into(),
+                new.project_id.into(),
+                new.name.into(),
+                new.role.as_str().into(),
+                secrets::digest(&shown).into(),
+                new.created_by.into(),
+                token.created_at.into(),
+                new.expires_at.into(),
+            ],
+        )
+        .await?;
+    Ok((token, shown))
+}
+
+/// The tokens of a project, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(database: &dyn Database, project_id: &str) -> Result<Vec<Token>, DatabaseError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM project_tokens WHERE project_id = ?1 ORDER BY created_at, token_id"
+    );
+    let rows = database.execute(&sql, vec![project_id.into()]).await?;
+    rows.into_iter().map(token).collect()
+}
+
+/// Revokes a token of a project; `false` where there is none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revoke(
+    database: &dyn Database,
+    project_id: &str,
+    token_id: &str,
+) -> Result<bool, DatabaseError> {
+    let sql = "DELETE FROM project_tokens WHERE token_id = ?1 AND project_id = ?2 RETURNING 1";
+    let rows = database
+        .execute(sql, vec![token_id.into(), project_id.into()])
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Whose token this is; `None` where it is none, or has ended.
+///
+/// # Errors
+/// When the database fails.
+pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, DatabaseError> {
+    let id = given
+        .strip_prefix("lst_")
+        .and_then(|rest| rest.split_once('_'));
+    let Some((id, _)) = id.filter(|_| given.len() == "lst_".len() + ID + 1 + SECRET) else {
+        return Ok(None);
+    };
+    let sql =
+        format!("SELECT {COLUMNS}, project_id, digest FROM project_tokens WHERE token_id = ?1");
+    let rows = ports.database.execute(&sql, vec![id.into()]).await?;
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let (project_id, digest) = (row.text(6)?, row.text(7)?);
+    let token = token(row)?;
+    let now = ports.clock.unix_seconds();
+    let is_it = secrets::same(&digest, &secrets::digest(given));
+    if !is_it || token.expires_at.is_some_and(|end| end <= now) {
+        return Ok(None);
+    }
+    if token
+        .last_used_at
+        .is_none_or(|used| now - used >= USE_TO_THE)
+    {
+        let sql = "UPDATE project_tokens SET last_used_at = ?2 WHERE token_id = ?1";
+        let used = ports
+            .database
+            .execute(sql, vec![id.into(), now.into()])
+            .await;
+        if let Err(error) = used {
+            tracing::warn!(token = id, %error, "a use is not noted");
+        }
+    }
+    Ok(Some(Principal::Token {
+        id: token.token_id,
+        project_id,
+        role: token.role,
+        expires_at: token.expires_at,
+    }))
+}
+
+fn token(mut row: Row) -> Result<Token, DatabaseError> {
+    Ok(Token {
+        token_id: row.text(0)?,
+        name: row.text(1)?,
+        role: Role::read(&row.text(2)?)?,
+        created_at: row.integer(3)?,
+        expires_at: row.optional_integer(4)?,
+        last_used_at: row.optional_integer(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::World;
+    use platform::native::block_on;
+
+    #[test]
+    fn a_token_is_its_project_s_until_it_ends_or_is_revoked() {
+        let world = World::new(&[]);
+        let ports = world.ports();
+        let new = |project_id, expires_at| NewToken {
+            project_id,
+            name: "agent",
+            role: Role::Write,
+            expires_at,
+            created_by: "user:u",
+        };
+        let made = |project, end| {
+            block_on(create(ports.database, ports.clock, new(project, end))).unwrap()
+        };
+        let verified = |token: &str| block_on(verify(ports, token)).unwrap();
+        let (first, token) = made("p", None);
+        let (_, ending) = made("q", Some(100));
+        assert_eq!(
+            verified(&token),
+            Some(Principal::Token {
+                id: first.token_id.clone(),
+                project_id: "p".into(),
+                role: Role::Write,
+                expires_at: None
+            })
+        );
+        assert!(verified(&ending).is_some());
+        for wrong in [
+            "",
+            "lst_",
+            &token[1..],
+            &token[..token.len() - 1],
+            &format!("{token}a"),
+            &format!("{}{}", &token[..token.len() - 1], "-"),
+            &format!("{}{}", &token[..21], &ending[21..]),
+        ] {
+            assert_eq!(verified(wrong), None, "{wrong}");
+        }
+        let listed = block_on(list(ports.database, "p")).unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].last_used_at, Some(0));
+        let rows = world.rows("SELECT * FROM project_tokens");
+        assert!(!format!("{rows:?}").contains(&token), "the token is stored");
+        world.clock.0.set(100);
+        assert_eq!(verified(&ending), None);
+        assert!(!block_on(revoke(ports.database, "q", &first.token_id)).unwrap());
+        assert!(block_on(revoke(ports.database, "p", &first.token_id)).unwrap());
+        assert_eq!(verified(&token), None);
+    }
+}

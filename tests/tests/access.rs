@@ -1,0 +1,319 @@
+//! Every route and every WebSocket path, asked by everybody: who gets what.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use auth::routes::ROUTES;
+use e2e::better_auth::{BetterAuth, Options};
+use e2e::both_relays;
+use e2e::built::root;
+use e2e::host::{Host, Kind};
+use e2e::http::Http;
+use e2e::people::{AGENT_TOKEN, Caller, setup};
+use e2e::wait::until;
+use serde_json::json;
+
+/// Whoever asks, in the order of the columns of [`TABLE`].
+const CALLERS: [&str; 9] = [
+    "anonymous",
+    "expired",
+    "stranger",
+    "reader",
+    "writer",
+    "owner",
+    "token of another project",
+    "revoked token",
+    "agent_token",
+];
+
+/// It is answered: 2xx, 101, or 409 where there is nothing to do.
+const OK: u16 = 0;
+
+/// A route, with what each caller gets.
+type Line = (&'static str, &'static str, [u16; 9]);
+
+const OPEN: [u16; 9] = [OK; 9];
+const SIGNED: [u16; 9] = [401; 9];
+const SOMEBODY: [u16; 9] = [401, 401, OK, OK, OK, OK, OK, 401, OK];
+const READ: [u16; 9] = [401, 401, 403, OK, OK, OK, 403, 401, OK];
+const WRITE: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
+const OWN: [u16; 9] = [401, 401, 403, 403, 403, OK, 403, 401, OK];
+/// A row of a project of others is not there.
+const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
+const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
+/// Not with a token of a project; and the backend must say whose it is to be.
+const NEW_PROJECT: [u16; 9] = [401, 401, OK, OK, OK, OK, 403, 401, 422];
+
+const TABLE: &[Line] = &[
+    ("GET", "/health", OPEN),
+    ("GET", "/sync/{project}", READ),
+    ("POST", "/sync/{project}", WRITE),
+    ("GET", "/projects", SOMEBODY),
+    ("POST", "/projects", NEW_PROJECT),
+    ("GET", "/projects/{project}", READ),
+    ("PATCH", "/projects/{project}", OWN),
+    ("DELETE", "/projects/{project}", OWN),
+    ("PUT", "/projects/{project}/members/{user}", OWN),
+    ("DELETE", "/projects/{project}/members/{user}", OWN),
+    ("GET", "/projects/{project}/tokens", OWN),
+    ("POST", "/projects/{project}/tokens", OWN),
+    ("DELETE", "/projects/{project}/tokens/{token}", OWN),
+    ("GET", "/tasks", SOMEBODY),
+    ("POST", "/tasks", WRITE),
+    ("GET", "/tasks/{task}", READ_ROW),
+    ("POST", "/tasks/{task}/cancel", WRITE_ROW),
+    ("POST", "/tasks/{task}/retry", WRITE_ROW),
+    ("GET", "/assets/{asset}", READ_ROW),
+    ("POST", "/webhooks/{service}", SIGNED),
+];
+
+/// The paths that take an upgrade.
+const SOCKETS: &[(&str, [u16; 9])] = &[("/sync/{project}", READ)];
+
+/// What the relay answers itself, to whoever has no internal token.
+const RELAY: &[(&str, &str, u16)] = &[
+    ("GET", "/metrics", 401),
+    ("POST", "/internal/drain", 401),
+    ("POST", "/internal/recheck", 401),
+    ("POST", "/internal/append", 404),
+    ("POST", "/internal/access", 404),
+    ("GET", "/internal/rooms/p/state", 404),
+];
+
+/// A project with everybody in their place.
+struct Scene {
+    project: String,
+    callers: Vec<Caller>,
+    member: String,
+}
+
+struct World {
+    host: Host,
+    auth: BetterAuth,
+}
+
+impl World {
+    async fn start(relay: Kind) -> Self {
+        let auth = BetterAuth::start(Options::default()).await;
+        let host = setup(relay, &auth).start().await;
+        Self { host, auth }
+    }
+
+    fn http(&self) -> Http {
+        self.host.http()
+    }
+
+    async fn scene(&self, project: &str) -> Scene {
+        let http = self.http();
+        let person = async |name: &str| self.auth.sign_up(&format!("{name}-{project}")).await;
+        let (stranger, reader, writer, owner) = (
+            person("stranger").await,
+            person("reader").await,
+            person("writer").await,
+            person("owner").await,
+        );
+        let gone = person("gone").await;
+        self.auth.sign_out(&gone).await;
+        let owns = Caller::with_cookies(&owner.cookies);
+        owns.creates(&http, project).await;
+        let other = format!("{project}-other");
+        owns.creates(&http, &other).await;
+        for (user, role) in [(&reader, "read"), (&writer, "write")] {
+            owns.admits(&http, project, &user.user_id, role).await;
+        }
+        let foreign = owns.makes_token(&http, &other, "write").await;
+        let revoked = owns.makes_token(&http, project, "write").await;
+        let path = format!(
+            "/projects/{project}/tokens/{}",
+            revoked["token_id"].as_str().unwrap()
+        );
+        owns.json(&http, "DELETE", &path, json!({}), 204).await;
+        let token = |made: &serde_json::Value| made["token"].as_str().unwrap().to_owned();
+        let callers = vec![
+            Caller::nobody(),
+            Caller::with_cookies(&gone.cookies),
+            Caller::with_cookies(&stranger.cookies),
+            Caller::with_cookies(&reader.cookies),
+            Caller::with_cookies(&writer.cookies),
+            owns,
+            Caller::with_token(&token(&foreign)),
+            Caller::with_token(&token(&revoked)),
+            Caller::with_token(AGENT_TOKEN),
+        ];
+        assert_eq!(callers.len(), CALLERS.len());
+        Scene {
+            project: project.to_owned(),
+            callers,
+            member: writer.user_id,
+        }
+    }
+
+    /// A task that is finished, and its result that is kept here.
+    async fn task(&self, scene: &Scene) -> (String, String) {
+        let (owner, http) = (&scene.callers[5], self.http());
+        let body = json!({
+            "project_id": scene.project, "task_type": "demo",
+            "params": { "prompt": "a hill", "complete": "at_once" },
+        });
+        let posted = owner.json(&http, "POST", "/tasks", body, 201).await;
+        let path = format!("/tasks/{}", posted["task_id"].as_str().unwrap());
+        let mut asset = String::new();
+        until("a result", async || {
+            let task = owner.get(&http, &path).await.json();
+            let result = task["result_url"].as_str().unwrap_or_default();
+            asset = result.rsplit('/').next().unwrap_or_default().to_owned();
+            task["status"] == "completed"
+        })
+        .await;
+        (posted["task_id"].as_str().unwrap().to_owned(), asset)
+    }
+
+    /// The address and the body of a request that makes sense.
+    async fn request(&self, scene: &Scene, method: &str, pattern: &str) -> (String, Vec<u8>) {
+        let (task, asset) = match pattern.contains("{task}") || pattern.contains("{asset}") {
+            true => self.task(scene).await,
+            false => Default::default(),
+        };
+        let token = match pattern.contains("{token}") {
+            true => {
+                let (owner, http) = (&scene.callers[5], self.http());
+                let made = owner.makes_token(&http, &scene.project, "read").await;
+                made["token_id"].as_str().unwrap().to_owned()
+            }
+            false => String::new(),
+        };
+        let path = pattern
+            .replace("{project}", &scene.project)
+            .replace("{user}", &scene.member)
+            .replace("{service}", "kling")
+            .replace("{task}", &task)
+            .replace("{asset}", &asset)
+            .replace("{token}", &token);
+        let body = match (method, pattern) {
+            ("POST", "/sync/{project}") => e2e::raw::change(&loro::LoroDoc::new(), |doc| {
+                doc.get_text("text").insert(0, "hello").unwrap();
+            }),
+            ("PUT", _) => json!({ "role": "write" }).to_string().into(),
+            ("PATCH", _) => json!({ "name": "another name" }).to_string().into(),
+            ("POST", "/tasks") => json!({
+                "project_id": scene.project, "task_type": "demo", "params": { "prompt": "a hill" },
+            })
+            .to_string()
+            .into(),
+            ("POST", _) => b"{}".to_vec(),
+            _ => Vec::new(),
+        };
+        (path, body)
+    }
+}
+
+fn is(got: u16, expected: u16) -> bool {
+    match expected {
+        OK => matches!(got, 101 | 200..=299 | 409),
+        status => got == status,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_gets_what_they_may() {
+    let world = World::start(Kind::Native).await;
+    let mut wrong = Vec::new();
+    for (number, (method, pattern, expected)) in TABLE.iter().enumerate() {
+        let scene = world.scene(&format!("p{number}")).await;
+        let (path, body) = world.request(&scene, method, pattern).await;
+        // Whoever may delete comes last, for then there is nothing to be refused any more.
+        let deletes = *method == "DELETE";
+        let mut order: Vec<usize> = (0..CALLERS.len()).collect();
+        order.sort_by_key(|caller| expected[*caller] == OK);
+        let mut done = false;
+        for caller in order {
+            if deletes && done && expected[caller] == OK {
+                continue;
+            }
+            let who = &scene.callers[caller];
+            let answer = who.send(&world.http(), method, &path, body.clone()).await;
+            let status = answer.status.as_u16();
+            done |= expected[caller] == OK;
+            if !is(status, expected[caller]) {
+                wrong.push(format!("{method} {path} by {}: {status}", CALLERS[caller]));
+            }
+            if status >= 400 {
+                assert_eq!(answer.header("content-type"), "application/problem+json");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (method, path, expected) in RELAY {
+        let answer = Caller::nobody().send(&world.http(), method, path, "").await;
+        assert_eq!(answer.status, *expected, "{method} {path}");
+    }
+    for (method, path) in [
+        ("POST", "/internal/append"),
+        ("POST", "/internal/access"),
+        ("POST", "/internal/poll"),
+        ("GET", "/internal/rooms/p/state"),
+    ] {
+        let app = world.host.app_http();
+        for who in [Caller::nobody(), Caller::with_token(AGENT_TOKEN)] {
+            let answer = who.send(&app, method, path, "").await;
+            assert_eq!(answer.status, 401, "{method} {path} at the app");
+        }
+    }
+    // The page's files are for everybody.
+    assert_eq!(Caller::nobody().get(&world.http(), "/").await.status, 200);
+    world.host.stop().await;
+}
+
+both_relays! {
+    async fn every_socket_is_opened_by_those_who_may(relay: Kind) {
+        let world = World::start(relay).await;
+        let scene = world.scene("p").await;
+        for (pattern, expected) in SOCKETS {
+            let path = pattern.replace("{project}", &scene.project);
+            for (caller, who) in scene.callers.iter().enumerate() {
+                let (status, problem) = who.upgrade(&world.host.address, &path).await;
+                assert!(is(status, expected[caller]), "{path} by {}: {status}", CALLERS[caller]);
+                if status != 101 {
+                    assert_eq!(problem["status"], status, "{problem}");
+                }
+            }
+            // The same token where no header can be set.
+            let owner = &scene.callers[5];
+            let made = owner.makes_token(&world.http(), &scene.project, "read").await;
+            let with_token = format!("{path}?token={}", made["token"].as_str().unwrap());
+            let (status, _) = Caller::nobody().upgrade(&world.host.address, &with_token).await;
+            assert_eq!(status, 101);
+            let unknown = pattern.replace("{project}", "nowhere");
+            let (status, problem) = owner.upgrade(&world.host.address, &unknown).await;
+            assert_eq!(status, 404, "{problem}");
+            assert_eq!(problem["type"], "urn:loro-sync:problem:project-not-found");
+        }
+        world.host.stop().await;
+    }
+}
+
+/// A route that the table does not list is one that nobody has thought about.
+#[test]
+fn the_table_has_every_route() {
+    let listed: BTreeSet<_> = TABLE.iter().map(|line| (line.0, line.1)).collect();
+    let served: BTreeSet<_> = ROUTES
+        .iter()
+        .map(|route| (route.method, route.path))
+        .collect();
+    assert_eq!(listed, served);
+    // What the manifest routes is listed too, but for the internal routes and the page.
+    let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    let routed = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("route = \"")?.strip_suffix('"'));
+    for route in routed {
+        let start = route.trim_end_matches("/...");
+        let known = start.is_empty()
+            || start.starts_with("/internal")
+            || listed.iter().any(|(_, path)| path.starts_with(start));
+        assert!(known, "{route} is not in the table");
+    }
+    let upgraded: Vec<&str> = SOCKETS.iter().map(|socket| socket.0).collect();
+    assert_eq!(upgraded, relay::UPGRADES);
+}

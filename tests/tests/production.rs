@@ -1,0 +1,144 @@
+//! A deployment: it serves nothing that it cannot protect, and reaches nothing that is private.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use e2e::agent::Agent;
+use e2e::better_auth::{BetterAuth, Options};
+use e2e::gemini::Gemini;
+use e2e::host::{Kind, Setup};
+use e2e::http::Http;
+use e2e::kling::{self, Kling, Plan};
+use e2e::people::{AGENT_TOKEN, Caller, setup};
+use e2e::tasks::{TOKEN, WEBHOOK_KEY};
+use e2e::wait::until_within;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_is_missing_stops_everything_and_is_named() {
+    let settings = [
+        ("better_auth_origin", "http://127.0.0.1:1"),
+        ("internal_token", TOKEN),
+        ("webhook_key", WEBHOOK_KEY),
+    ];
+    for (missing, _) in settings {
+        let mut setup = Setup::new(Kind::Native).variable("environment", "production");
+        for (name, value) in settings.iter().filter(|(name, _)| *name != missing) {
+            setup = setup.variable(name, value);
+        }
+        let host = setup.start().await;
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/sync/p"),
+            ("POST", "/sync/p"),
+            ("GET", "/projects"),
+            ("POST", "/tasks"),
+            ("GET", "/assets/a"),
+            ("POST", "/webhooks/kling"),
+        ] {
+            let answer = Caller::nobody().send(&host.http(), method, path, "").await;
+            answer.assert_problem(503, "not-configured");
+            assert!(answer.text().contains(missing), "{path}: {}", answer.text());
+        }
+        let poll = Caller::with_token(TOKEN);
+        let app = host.app_http();
+        let poll = poll.send(&app, "POST", "/internal/poll", "").await;
+        assert_eq!(poll.status, 503);
+        let (status, problem) = Caller::nobody().upgrade(&host.address, "/sync/p").await;
+        assert_eq!(status, 503);
+        assert!(problem.to_string().contains(missing), "{problem}");
+        let health = host.http().get("/health").await;
+        assert_eq!(health.status, 503);
+        assert!(health.text().contains(missing), "{}", health.text());
+        host.stop().await;
+    }
+}
+
+/// Services of the operator are reached at private addresses; what users name is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_the_operator_named_is_reached_at_private_addresses() {
+    let auth = BetterAuth::start(Options::default()).await;
+    let kling = Kling::start(Plan::default()).await;
+    let gemini = Gemini::start().await;
+    let agent = Agent::start(0).await;
+    let host = setup(Kind::Native, &auth)
+        .variable("environment", "production")
+        .variable("kling_base_url", &kling.url())
+        .variable("kling_access_key", kling::ACCESS_KEY)
+        .variable("kling_secret_key", kling::SECRET_KEY)
+        .variable("gemini_base_url", &gemini.url())
+        .variable("gemini_api_key", e2e::gemini::KEY)
+        .start()
+        .await;
+    let http: Http = host.http();
+    assert_eq!(http.get("/health").await.status, 200);
+    let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
+    // Nothing is made by opening it.
+    assert_eq!(ann.get(&http, "/sync/p").await.status, 404);
+    ann.creates(&http, "p").await;
+
+    for url in [
+        agent.url(),
+        agent.url().replace("127.0.0.1", "localhost"),
+        agent.url().replace("127.0.0.1", "[::ffff:127.0.0.1]"),
+        agent.url().replace("127.0.0.1", "2130706433"),
+        "http://169.254.169.254/latest/meta-data".into(),
+        "http://self/internal/poll".into(),
+        "http://sync.spin.internal/internal/poll".into(),
+    ] {
+        let task = json!({
+            "project_id": "p", "task_type": "kling_video", "params": { "prompt": "x" }, "callback_url": url,
+        });
+        ann.json(&http, "POST", "/tasks", task, 422).await;
+        let task = json!({
+            "project_id": "p", "task_type": "kling_video", "params": { "prompt": "x", "image_path": url },
+        });
+        ann.json(&http, "POST", "/tasks", task, 422).await;
+    }
+    let task = json!({
+        "project_id": "p", "task_type": "kling_video", "params": { "prompt": "a cloud" },
+    });
+    let posted = ann.json(&http, "POST", "/tasks", task, 201).await;
+    let id = posted["task_id"].as_str().unwrap();
+    until_within(Duration::from_secs(60), "the video", async || {
+        ann.get(&http, &format!("/tasks/{id}")).await.json()["status"] == "completed"
+    })
+    .await;
+    assert!(agent.told().is_empty(), "a private address was reached");
+    // And the backend is known.
+    let backend = Caller::with_token(AGENT_TOKEN);
+    assert_eq!(backend.get(&http, "/projects").await.status, 200);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_too_often_waits() {
+    let auth = BetterAuth::start(Options::default()).await;
+    let host = setup(Kind::Native, &auth)
+        .env("RELAY_RATE_PER_USER", "1")
+        .env("RELAY_BURST_PER_USER", "5")
+        .start()
+        .await;
+    let http = host.http();
+    let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
+    let bob = Caller::with_cookies(&auth.sign_up("bob").await.cookies);
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = ann.get(&http, "/projects").await;
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("nothing was refused");
+    refused.assert_problem(429, "too-many-requests");
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=5).contains(&wait), "{wait}");
+    assert_eq!(bob.get(&http, "/projects").await.status, 200);
+    until_within(Duration::from_secs(10), "she may again", async || {
+        ann.get(&http, "/projects").await.status == 200
+    })
+    .await;
+    host.stop().await;
+}

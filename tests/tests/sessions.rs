@@ -1,0 +1,171 @@
+//! People who sign in and out of a real Better Auth, and what their sockets see of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use e2e::better_auth::{BetterAuth, Options};
+use e2e::both_relays;
+use e2e::host::Kind;
+use e2e::people::{Caller, setup};
+use e2e::raw::Closed;
+use e2e::wait::until_within;
+use serde_json::json;
+
+both_relays! {
+    async fn a_socket_ends_with_its_session(relay: Kind) {
+        let auth = BetterAuth::start(Options::default()).await;
+        let host = setup(relay, &auth).start().await;
+        let browser = auth.sign_up("ann").await;
+        let ann = Caller::with_cookies(&browser.cookies);
+        ann.creates(&host.http(), "p").await;
+        let client = ann.joins(&host.address, "p").await;
+        client.typed("hello").await;
+        client.saved(1).await;
+        auth.sign_out(&browser).await;
+        assert_eq!(client.end().await, Closed::Code(4401));
+        // Known for less than a minute by plain requests; and the socket's look has made that shorter.
+        until_within(Duration::from_secs(60), "she is nobody", async || {
+            ann.get(&host.http(), "/sync/p").await.status == 401
+        })
+        .await;
+        let again = Caller::with_cookies(&auth.sign_in("ann").await.cookies);
+        let (document, _) = {
+            let answer = again.get(&host.http(), "/sync/p").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let doc = loro::LoroDoc::new();
+            doc.import(&answer.body).unwrap();
+            (doc, answer.rev())
+        };
+        assert_eq!(document.get_text("text").to_string(), "hello");
+        host.stop().await;
+    }
+
+    /// While nobody can tell, nobody comes in, and nobody is thrown out.
+    async fn better_auth_fails_in_every_way(relay: Kind) {
+        let auth = BetterAuth::start(Options::default()).await;
+        let host = setup(relay, &auth).start().await;
+        let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
+        ann.creates(&host.http(), "p").await;
+        let client = ann.joins(&host.address, "p").await;
+        let bob = Caller::with_cookies(&auth.sign_up("bob").await.cookies);
+        for mode in ["error", "garbage", "hang"] {
+            auth.fault(mode).await;
+            let answer = bob.get(&host.http(), "/projects").await;
+            answer.assert_problem(503, "auth-unavailable");
+            assert_ne!(answer.header("retry-after"), "", "{mode}");
+            let (status, problem) = bob.upgrade(&host.address, "/sync/p").await;
+            assert_eq!(status, 503, "{mode}: {problem}");
+            // More than one look at the socket.
+            let looked = auth.asked().await;
+            until_within(Duration::from_secs(60), "the socket was looked at", async || {
+                auth.asked().await >= looked + 2
+            })
+            .await;
+            client.assert_fine(mode);
+        }
+        auth.fault("none").await;
+        client.typed("still here").await;
+        client.saved(1).await;
+        assert_eq!(bob.get(&host.http(), "/projects").await.status, 200);
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_of_every_kind() {
+    let secure = Options {
+        secure: true,
+        ..Options::default()
+    };
+    let prefixed = Options {
+        prefix: Some("canvas".into()),
+        ..Options::default()
+    };
+    // A copy of the session in the cookies, in several pieces, that is valid by itself for minutes.
+    let chunked = Options {
+        cookie_cache: true,
+        large: true,
+        ..Options::default()
+    };
+    for (options, part) in [
+        (secure, "__Secure-better-auth.session_token="),
+        (prefixed, "canvas.session_token="),
+        (chunked, "better-auth.session_data.1="),
+    ] {
+        let auth = BetterAuth::start(options).await;
+        let host = setup(Kind::Native, &auth).start().await;
+        let browser = auth.sign_up("ann").await;
+        assert!(browser.cookies.contains(part), "{}", browser.cookies);
+        let ann = Caller::with_cookies(&browser.cookies);
+        ann.creates(&host.http(), "p").await;
+        let client = ann.joins(&host.address, "p").await;
+        client.event("synced").await;
+        auth.sign_out(&browser).await;
+        assert_eq!(client.end().await, Closed::Code(4401), "{part}");
+        host.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_asked_for_once_a_while() {
+    let auth = BetterAuth::start(Options::default()).await;
+    let host = setup(Kind::Native, &auth).start().await;
+    let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
+    for _ in 0..20 {
+        assert_eq!(ann.get(&host.http(), "/projects").await.status, 200);
+    }
+    assert!(auth.asked().await <= 2, "{}", auth.asked().await);
+    let nobody = Caller::with_cookies("better-auth.session_token=made.up");
+    nobody
+        .get(&host.http(), "/projects")
+        .await
+        .assert_problem(401, "unauthenticated");
+    host.stop().await;
+}
+
+/// A page of another site has the cookies of whoever looks at it, and nothing comes of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_other_sites_may_do_nothing() {
+    let auth = BetterAuth::start(Options::default()).await;
+    let host = setup(Kind::Native, &auth)
+        .variable("allowed_origins", "https://app.example")
+        .start()
+        .await;
+    let http = host.http();
+    let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
+    ann.creates(&http, "p").await;
+    let own = format!("http://{}", host.address);
+    for (origin, may) in [
+        (own.as_str(), true),
+        ("https://app.example", true),
+        ("https://evil.example", false),
+        ("http://app.example", false),
+        ("null", false),
+    ] {
+        let page = ann.clone().header("origin", origin);
+        let (status, problem) = page.upgrade(&host.address, "/sync/p").await;
+        assert_eq!(status, if may { 101 } else { 403 }, "{origin}: {problem}");
+        let body = json!({ "name": "a name" }).to_string();
+        let answer = page.send(&http, "PATCH", "/projects/p", body).await;
+        assert_eq!(answer.status, if may { 200 } else { 403 }, "{origin}");
+        if !may {
+            answer.assert_problem(403, "cross-site");
+        }
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, if may { origin } else { "" });
+        // A preflight, which has no cookies.
+        let preflight = Caller::nobody()
+            .header("origin", origin)
+            .header("access-control-request-method", "PATCH");
+        let answer = preflight.send(&http, "OPTIONS", "/projects/p", "").await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        let methods = answer.header("access-control-allow-methods");
+        assert_eq!(methods.contains("PATCH"), may, "{origin}: {methods}");
+        assert_eq!(
+            answer.header("access-control-allow-credentials"),
+            if may { "true" } else { "" }
+        );
+    }
+    host.stop().await;
+}
