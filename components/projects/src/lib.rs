@@ -8,10 +8,10 @@ mod notice;
 mod project;
 mod token;
 
-use auth::{door::Entered, visit::Visit};
+use auth::{door::Entered, visit};
 use platform::{
     Ports, Problem,
-    spin::{Incoming, Reply, SpinPorts, log_to_stderr},
+    spin::{Incoming, Reply, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -29,47 +29,26 @@ mod entry {
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         log_to_stderr();
-        serve(request.into(), out).await;
+        let go_on = async |ports: Ports<'_>, change: Change| change.tell(ports).await;
+        visit::serve(request.into(), out, route, go_on).await;
     }
 }
 
 type Answer = Result<(Reply, Option<Change>), Problem>;
 
-async fn serve(request: Incoming, out: ResponseOutparam) {
-    let mut visit = Visit::of(&request);
-    if let Some(reply) = visit.answer() {
-        return visit.dress(reply).send(out).await;
-    }
-    let ports = match SpinPorts::open().await {
-        Ok(ports) => ports,
-        Err(error) => return visit.dress(Problem::from(error).into()).send(out).await,
-    };
-    let (reply, change) = match route(ports.all(), &mut visit, request).await {
-        Ok(answer) => answer,
-        Err(problem) => (problem.into(), None),
-    };
-    visit.dress(reply).send(out).await;
-    if let Some(change) = change {
-        change.tell(ports.all()).await;
-    }
-}
-
-async fn route(ports: Ports<'_>, visit: &mut Visit, request: Incoming) -> Answer {
-    let entered = visit.enter(ports).await?;
-    let Entered { found, .. } = &entered;
+async fn route(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
+    let found = &entered.found;
     match (found.route.method, found.route.path) {
-        ("GET", "/projects") => project::list(ports, &entered, &request).await,
-        ("POST", "/projects") => project::create(ports, &entered, request).await,
-        ("GET", "/projects/{project}") => project::get(ports, &entered).await,
-        ("PATCH", "/projects/{project}") => project::update(ports, &entered, request).await,
-        ("DELETE", "/projects/{project}") => project::delete(ports, &entered).await,
-        ("PUT", "/projects/{project}/members/{user}") => {
-            member::set(ports, &entered, request).await
-        }
-        ("DELETE", "/projects/{project}/members/{user}") => member::remove(ports, &entered).await,
-        ("GET", "/projects/{project}/tokens") => token::list(ports, &entered).await,
-        ("POST", "/projects/{project}/tokens") => token::create(ports, &entered, request).await,
-        ("DELETE", "/projects/{project}/tokens/{token}") => token::revoke(ports, &entered).await,
+        ("GET", "/projects") => project::list(ports, entered, &request).await,
+        ("POST", "/projects") => project::create(ports, entered, request).await,
+        ("GET", "/projects/{project}") => project::get(ports, entered).await,
+        ("PATCH", "/projects/{project}") => project::update(ports, entered, request).await,
+        ("DELETE", "/projects/{project}") => project::delete(ports, entered).await,
+        ("PUT", "/projects/{project}/members/{user}") => member::set(ports, entered, request).await,
+        ("DELETE", "/projects/{project}/members/{user}") => member::remove(ports, entered).await,
+        ("GET", "/projects/{project}/tokens") => token::list(ports, entered).await,
+        ("POST", "/projects/{project}/tokens") => token::create(ports, entered, request).await,
+        ("DELETE", "/projects/{project}/tokens/{token}") => token::revoke(ports, entered).await,
         _ => Err(Problem::not_found()),
     }
 }

@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after the app could not find out.
 const AGAIN: Duration = Duration::from_secs(3);
 
+/// The longest that a socket is not looked at, whatever the settings say.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// How many requests about sockets are under way at once.
 const AT_ONCE: usize = 4;
 
@@ -194,7 +197,7 @@ impl Pass {
         let standing = *self.standing();
         let now = Instant::now();
         now >= standing.not_before
-            && (now - standing.judged >= relay.settings.recheck_interval
+            && (now - standing.judged >= relay.settings.recheck_interval.min(LONGEST)
                 || standing.access_rev < room.access_rev()
                 || doubted.is_some_and(|doubted| standing.judged < doubted)
                 || standing.expires_at.is_some_and(|end| end <= unix_seconds()))

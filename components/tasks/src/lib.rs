@@ -6,10 +6,10 @@ mod asset;
 mod list;
 mod task;
 
-use auth::{Denied, Grant, Principal, door::Entered, visit::Visit};
+use auth::{Denied, Grant, Principal, door::Entered, visit};
 use platform::{
     Ports, Problem,
-    spin::{Incoming, Reply, SpinPorts, log_to_stderr},
+    spin::{Incoming, Reply, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -26,7 +26,7 @@ mod entry {
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         log_to_stderr();
-        serve(request.into(), out).await;
+        visit::serve(request.into(), out, route, go_on).await;
     }
 }
 
@@ -40,29 +40,8 @@ enum Afterwards {
 
 type Answer = Result<(Reply, Option<Afterwards>), Problem>;
 
-async fn serve(request: Incoming, out: ResponseOutparam) {
-    let mut visit = Visit::of(&request);
-    if let Some(reply) = visit.answer() {
-        return visit.dress(reply).send(out).await;
-    }
-    let ports = match SpinPorts::open().await {
-        Ok(ports) => ports,
-        Err(error) => return visit.dress(Problem::from(error).into()).send(out).await,
-    };
-    match route(ports.all(), &mut visit, request).await {
-        Ok((reply, afterwards)) => {
-            visit.dress(reply).send(out).await;
-            if let Some(afterwards) = afterwards {
-                go_on(ports.all(), afterwards).await;
-            }
-        }
-        Err(problem) => visit.dress(problem.into()).send(out).await,
-    }
-}
-
-async fn route(ports: Ports<'_>, visit: &mut Visit, request: Incoming) -> Answer {
-    let entered = visit.enter(ports).await?;
-    let Entered { found, .. } = &entered;
+async fn route(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
+    let found = &entered.found;
     let (who, id) = (entered.principal()?, found.part(0));
     match (found.route.method, found.route.path) {
         ("GET", "/tasks") => Ok((list::get(ports, who, &request).await?, None)),

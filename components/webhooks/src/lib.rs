@@ -2,10 +2,10 @@
 //!
 //! It only wires. Who calls is known by the signature in the address, which is looked at first.
 
-use auth::{visit::Visit, webhooks::WebhookKey};
+use auth::{door::Entered, visit, webhooks::WebhookKey};
 use platform::{
-    Problem,
-    spin::{Incoming, Reply, SpinConfig, SpinPorts, log_to_stderr},
+    Ports, Problem,
+    spin::{Incoming, Reply, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -22,30 +22,30 @@ mod entry {
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         log_to_stderr();
-        let request = request.into();
-        let mut visit = Visit::of(&request);
-        let reply = match visit.answer() {
-            Some(reply) => reply,
-            None => call_back(&mut visit, request)
-                .await
-                .unwrap_or_else(Reply::from),
-        };
-        visit.dress(reply).send(out).await;
+        visit::serve(
+            request.into(),
+            out,
+            call_back,
+            async |_: Ports<'_>, (): ()| {},
+        )
+        .await;
     }
 }
 
-async fn call_back(visit: &mut Visit, request: Incoming) -> Result<Reply, Problem> {
-    let ports = SpinPorts::open().await?;
-    let entered = visit.enter(ports.all()).await?;
+async fn call_back(
+    ports: Ports<'_>,
+    entered: &Entered,
+    request: Incoming,
+) -> Result<(Reply, Option<()>), Problem> {
     let service = entered.found.part(0);
-    if Registry::standard(&SpinConfig).service(service).is_none() {
+    if Registry::standard(ports.config).service(service).is_none() {
         return Err(Problem::not_found());
     }
-    let engine = Engine::open(ports.all()).await?;
+    let engine = Engine::open(ports).await?;
     let job = authentic_job(&engine.key, service, &request)?;
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;
     engine.call_back(service, &job, &body).await?;
-    Ok(Reply::new(200))
+    Ok((Reply::new(200), None))
 }
 
 /// The job that the address was signed for.

@@ -59,6 +59,7 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
     if route.method != "GET" && !may_act(ports, &asked.credentials, &asked.page) {
         return Err(Denied::CrossSite);
     }
+    keep_out_the_rebound(ports, &asked.credentials, &asked.page)?;
     let principal = asked
         .credentials
         .principal(ports, sessions::KNOWN_FOR)
@@ -82,6 +83,19 @@ fn role(need: Need) -> Role {
         Need::Nothing | Need::Signature | Need::Somebody | Need::Read => Role::Read,
         Need::Write => Role::Write,
         Need::Own => Role::Owner,
+    }
+}
+
+/// Where nobody needs to be known, a page that only seems to be ours must not read either.
+fn keep_out_the_rebound(
+    ports: Ports<'_>,
+    credentials: &Credentials,
+    page: &Page,
+) -> Result<(), Denied> {
+    let everybody = credentials.bearer.is_none() && sessions::origin(ports.config).is_none();
+    match everybody && page.may_be_rebound(ports.config) {
+        true => Err(Denied::CrossSite),
+        false => Ok(()),
     }
 }
 
@@ -125,6 +139,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
     if !may_act(ports, &credentials, &page) {
         return Err(Denied::CrossSite);
     }
+    keep_out_the_rebound(ports, &credentials, &page)?;
     let (max_age, opens) = match check.again {
         true => (sessions::KNOWN_FOR_SOCKETS, false),
         false => (sessions::KNOWN_FOR, true),
@@ -157,6 +172,10 @@ mod tests {
         let mut post = asked("POST", "/sync/p");
         post.page.host = Some("127.0.0.1:8787".into());
         assert!(block_on(enter(world.ports(), &post)).is_ok());
+        let mut rebound = asked("GET", "/sync/p");
+        rebound.page.host = Some("evil.example:8787".into());
+        let refused = block_on(enter(world.ports(), &rebound));
+        assert!(matches!(refused, Err(Denied::CrossSite)));
         post.page.origin = Some("https://evil.example".into());
         let refused = block_on(enter(world.ports(), &post));
         assert!(matches!(refused, Err(Denied::CrossSite)));

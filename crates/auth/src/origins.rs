@@ -56,6 +56,27 @@ impl Page {
         ]
     }
 
+    /// Whether its name may have been made to lead here. In a development without sessions everybody is somebody, so
+    /// that such a page, which is of our own origin to its browser, would have everything. An address leads where it
+    /// says, and names without a dot are not to be had.
+    pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
+        let host = self.host.as_deref().unwrap_or_default();
+        let Ok(here) = Url::parse(&format!("http://{host}")) else {
+            return !host.is_empty();
+        };
+        let Some(Host::Domain(name)) = here.host() else {
+            return false;
+        };
+        let local = [".localhost", ".local", ".internal"];
+        let settings =
+            ["public_url", "allowed_origins"].map(|name| config.get(name).unwrap_or_default());
+        let named = settings.iter().flat_map(|urls| urls.split(','));
+        let mut named = named.filter_map(|url| Url::parse(url.trim()).ok());
+        name.contains('.')
+            && !local.iter().any(|end| name.ends_with(end))
+            && !named.any(|url| url.host_str() == Some(name))
+    }
+
     fn is_allowed(&self, config: &dyn Config, origin: &str) -> bool {
         let Ok(url) = Url::parse(origin) else {
             return false;
@@ -70,7 +91,7 @@ impl Page {
         {
             return true;
         }
-        self.is_own(&url) && (!config.is_development() || cannot_be_rebound(&url))
+        self.is_own(&url)
     }
 
     /// Whether the page came from here: its origin has the name that we were reached under.
@@ -81,16 +102,6 @@ impl Page {
         let here = Url::parse(&format!("{}://{host}", origin.scheme()));
         matches!(origin.scheme(), "http" | "https")
             && here.is_ok_and(|here| here.origin() == origin.origin())
-    }
-}
-
-/// In development everybody is somebody, so that a page whose name was made to lead here would have
-/// everything. An address leads where it says, and so does `localhost`.
-fn cannot_be_rebound(origin: &Url) -> bool {
-    match origin.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(_) => true,
-        None => false,
     }
 }
 
@@ -142,13 +153,6 @@ mod tests {
                 "127.0.0.1:8787",
                 false,
             ),
-            // A name that was made to lead here.
-            (
-                &development,
-                "http://evil.example:8787",
-                "evil.example:8787",
-                false,
-            ),
             (&development, "null", "127.0.0.1:8787", false),
             (&production, "https://canvas.example", own, true),
             (&production, "https://app.example", own, true),
@@ -170,6 +174,37 @@ mod tests {
             assert_eq!(page.may_act(config), allowed, "{origin} at {host}");
             assert_eq!(!page.cors(config).is_empty(), allowed, "{origin} at {host}");
         }
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_lead_here_is_known() {
+        let config = MapConfig::from_pairs(&[
+            ("public_url", "https://canvas.example"),
+            (
+                "allowed_origins",
+                "https://app.example, https://other.example",
+            ),
+        ]);
+        for (host, rebound) in [
+            ("127.0.0.1:8787", false),
+            ("[::1]:8787", false),
+            ("192.168.1.5", false),
+            ("localhost:8787", false),
+            ("relay:8787", false),
+            ("my-mac.local:8787", false),
+            ("canvas.example", false),
+            ("other.example", false),
+            ("evil.example:8787", true),
+            ("evil.example.:8787", true),
+            ("evil.example:x", true),
+        ] {
+            let page = Page {
+                host: Some(host.into()),
+                ..Page::default()
+            };
+            assert_eq!(page.may_be_rebound(&config), rebound, "{host}");
+        }
+        assert!(!Page::default().may_be_rebound(&config));
     }
 
     #[test]

@@ -337,8 +337,8 @@ pub async fn to_purge(database: &dyn Database, limit: u64) -> Result<Vec<String>
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// Deletes the members and tokens of a deleted project, of which everything else was just deleted. It is done
-/// with only some time after its end, for what was under way then may have brought something back.
+/// The rest of a deleted project was just deleted. Some time after its end, for what was under way then may have
+/// brought something back, its members and tokens are deleted too, and nothing is left to be purged.
 ///
 /// # Errors
 /// When the database fails. Doing it again is harmless.
@@ -347,11 +347,15 @@ pub async fn purged(
     clock: &dyn Clock,
     project_id: &str,
 ) -> Result<(), DatabaseError> {
-    for table in ["project_members", "project_tokens"] {
-        let sql = format!("DELETE FROM {table} WHERE project_id = ?1");
-        database.execute(&sql, vec![project_id.into()]).await?;
-    }
     let now = clock.unix_seconds();
+    for table in ["project_members", "project_tokens"] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE project_id = ?1
+                AND EXISTS (SELECT 1 FROM projects WHERE project_id = ?1 AND deleted_at <= ?2)"
+        );
+        let parameters = vec![project_id.into(), (now - UNDER_WAY).into()];
+        database.execute(&sql, parameters).await?;
+    }
     let sql = "UPDATE projects SET purged_at = ?2 WHERE project_id = ?1 AND deleted_at <= ?3";
     let parameters = vec![project_id.into(), now.into(), (now - UNDER_WAY).into()];
     database.execute(sql, parameters).await.map(|_| ())

@@ -2,8 +2,9 @@
 
 use platform::{
     Ports, Problem,
-    spin::{Incoming, Reply, SpinConfig},
+    spin::{Incoming, Reply, SpinConfig, SpinPorts},
 };
+use spin_sdk::http::ResponseOutparam;
 
 use crate::{
     Credentials, Principal,
@@ -11,6 +12,33 @@ use crate::{
     origins::Page,
     readiness, routes,
 };
+
+/// Serves a request of a component: passes the door, has `route` answer, sends that, and goes on with what need
+/// not be waited for.
+pub async fn serve<More>(
+    request: Incoming,
+    out: ResponseOutparam,
+    route: impl AsyncFnOnce(Ports<'_>, &Entered, Incoming) -> Result<(Reply, Option<More>), Problem>,
+    go_on: impl AsyncFnOnce(Ports<'_>, More),
+) {
+    let mut visit = Visit::of(&request);
+    if let Some(reply) = visit.answer() {
+        return visit.dress(reply).send(out).await;
+    }
+    let ports = match SpinPorts::open().await {
+        Ok(ports) => ports,
+        Err(error) => return visit.dress(Problem::from(error).into()).send(out).await,
+    };
+    let answer = match visit.enter(ports.all()).await {
+        Ok(entered) => route(ports.all(), &entered, request).await,
+        Err(problem) => Err(problem),
+    };
+    let (reply, more) = answer.unwrap_or_else(|problem| (problem.into(), None));
+    visit.dress(reply).send(out).await;
+    if let Some(more) = more {
+        go_on(ports.all(), more).await;
+    }
+}
 
 /// The header that tells a relay who asked, for its limits. It goes no further than there.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
