@@ -36,18 +36,21 @@ both_relays! {
         host.kill().await;
         let start = Instant::now();
         let mut typed = 0;
-        let late = Client::connect(&relay.address, "/sync/p?events=1", loro::LoroDoc::new()).await;
+        // Whoever comes meanwhile waits for the app to tell whether they may.
+        let address = relay.address.clone();
+        let late = tokio::spawn(async move { Client::join_with_events(&address, "p").await });
         while start.elapsed() < Duration::from_secs(5) {
             one.typed("a").await;
             two.typed("b").await;
             typed += 2;
             sleep(Duration::from_millis(50)).await;
         }
-        for client in [&one, &two, &late] {
+        for client in [&one, &two] {
             client.assert_fine("the app is away");
         }
         assert_eq!(two.blobs(), 2, "an update was passed on that is not stored");
         let host = again.start().await;
+        let late = late.await.unwrap();
 
         let length = "before ".len() + typed;
         for client in [&one, &two, &late] {

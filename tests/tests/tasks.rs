@@ -128,7 +128,7 @@ both_relays! {
         assert_eq!(asset.status, 200, "{asset:?}");
         assert_eq!(asset.header("content-type"), "image/svg+xml");
         assert_eq!(asset.header("content-length"), asset.body.len().to_string());
-        assert_eq!(asset.header("cache-control"), "public, max-age=31536000, immutable");
+        assert_eq!(asset.header("cache-control"), "private, max-age=31536000, immutable");
         assert_eq!(asset.header("accept-ranges"), "bytes");
         assert!(asset.text().starts_with("<svg") && asset.text().contains("a &lt;hill&gt;"));
         let tag = asset.header("etag");

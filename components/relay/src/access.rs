@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 const AT_ONCE: usize = 4;
 
 /// How long an upgrade waits for an app that is away.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client brought to be known by, and what that is good for.
 pub(crate) struct Pass {

@@ -25,7 +25,7 @@ pub(crate) async fn check() -> Reply {
 
 async fn reason() -> Option<String> {
     if let Some(setting) = auth::readiness::missing_setting(&SpinConfig) {
-        return Some(setting.to_owned());
+        return Some(setting);
     }
     let answered = async {
         let database = SpinDatabase::open()?;

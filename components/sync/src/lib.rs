@@ -81,14 +81,14 @@ mod entry {
 type Answer = (Reply, Option<(App, afterwards::Afterwards)>);
 
 async fn serve(request: Incoming, out: ResponseOutparam) {
-    if let Some(rest) = request.path().strip_prefix("/internal/") {
-        let rest = rest.to_owned();
-        let segments: Vec<&str> = rest.split('/').collect();
-        let answer = internal(&segments, request).await;
+    let path = request.path().to_owned();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["internal", rest @ ..] = segments.as_slice() {
+        let answer = internal(rest, request).await;
         return finish(answer, out, |reply| reply).await;
     }
     let mut visit = Visit::of(&request);
-    if request.path() == "/health" {
+    if path == "/health" {
         let reply = match request.allow(&health::METHODS) {
             Ok(()) => health::check().await,
             Err(problem) => problem.into(),

@@ -38,7 +38,7 @@ pub enum Denied {
     Method(Vec<&'static str>),
     /// A setting is missing.
     #[error("{0}")]
-    NotConfigured(&'static str),
+    NotConfigured(String),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -97,7 +97,7 @@ impl From<Denied> for Problem {
             Denied::BadProjectId => Self::bad_project_id(),
             Denied::NoSuchRoute => Self::not_found(),
             Denied::Method(allowed) => Self::method_not_allowed(&allowed),
-            Denied::NotConfigured(setting) => Self::not_configured(setting),
+            Denied::NotConfigured(setting) => Self::not_configured(&setting),
             Denied::Database(error) => error.into(),
         }
     }

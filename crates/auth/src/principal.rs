@@ -109,7 +109,9 @@ impl Credentials {
                 expires_at: None,
             });
         }
-        Err(Denied::NotConfigured("`better_auth_origin` is not set"))
+        Err(Denied::NotConfigured(
+            "`better_auth_origin` is not set".into(),
+        ))
     }
 }
 

@@ -9,30 +9,33 @@ use crate::{internal, sessions};
 /// # Errors
 /// 503, naming the setting.
 pub fn check(config: &dyn Config) -> Result<(), Problem> {
-    missing_setting(config).map_or(Ok(()), |setting| Err(Problem::not_configured(setting)))
+    missing_setting(config).map_or(Ok(()), |setting| Err(Problem::not_configured(&setting)))
 }
 
-/// What keeps these settings from serving, naming the setting; `None` where nothing does.
+/// What keeps these settings from serving, naming each; `None` where nothing does.
 ///
 /// An `environment` that is not `development` is a deployment, whatever it is called.
-pub fn missing_setting(config: &dyn Config) -> Option<&'static str> {
-    match sessions::origin(config) {
-        Some(origin) if !is_http(&origin) => {
-            return Some("`better_auth_origin` is not like https://auth.example.com");
-        }
-        None if !config.is_development() => return Some("`better_auth_origin` is not set"),
-        _ => {}
+pub fn missing_setting(config: &dyn Config) -> Option<String> {
+    let origin = sessions::origin(config);
+    if origin.as_deref().is_some_and(|origin| !is_http(origin)) {
+        return Some("`better_auth_origin` is not like https://auth.example.com".into());
     }
     if config.is_development() {
         return None;
     }
-    if internal::token(config).is_none() {
-        return Some("`internal_token` is not set");
+    let missing: Vec<&str> = [
+        ("`better_auth_origin`", origin.is_none()),
+        ("`internal_token`", internal::token(config).is_none()),
+        ("`webhook_key`", config.get("webhook_key").is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(name, missing)| missing.then_some(name))
+    .collect();
+    match missing.as_slice() {
+        [] => None,
+        [one] => Some(format!("{one} is not set")),
+        more => Some(format!("{} are not set", more.join(" and "))),
     }
-    config
-        .get("webhook_key")
-        .is_none()
-        .then_some("`webhook_key` is not set")
 }
 
 fn is_http(origin: &str) -> bool {
@@ -80,7 +83,8 @@ mod tests {
         ] {
             let config = MapConfig::from_pairs(&settings);
             let found = missing_setting(&config);
-            let named = missing.is_none_or(|name| found.is_some_and(|f| f.contains(name)));
+            let named = |name: &str| found.as_ref().is_some_and(|found| found.contains(name));
+            let named = missing.is_none_or(named);
             assert!(
                 named && found.is_some() == missing.is_some(),
                 "{settings:?}: {found:?}"

@@ -372,7 +372,12 @@ fn without_password(url: &str) -> String {
 }
 
 fn auth(development: bool, variables: &Variables) -> String {
-    match variables.get("better_auth_origin").unwrap_or_default() {
+    // An address that there can never be (RFC 2606) is none.
+    let origin = variables.get("better_auth_origin").unwrap_or_default();
+    match Some(origin)
+        .filter(|origin| !origin.ends_with(".invalid"))
+        .unwrap_or_default()
+    {
         "" if development => "development: everybody is user dev".to_owned(),
         "" => "production: no auth origin, the application refuses to serve".to_owned(),
         origin => format!("better auth at {origin}"),

@@ -378,7 +378,7 @@ mod tests {
         struct Later {
             #[n(0)]
             revs: Vec<u64>,
-            #[n(1)]
+            #[n(7)]
             more: String,
         }
         let later = Later {
