@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::machine;
 
-/// The internal token that ours are started with, so that the bench may read their metrics.
+/// The internal token that ours are started with, so that the bench may read their metrics; and the token of a
+/// trusted backend.
 pub(crate) const TOKEN: &str = "bench-internal-token";
 
 /// How long a server may take until it is ready. A first start compiles the Wasm.
@@ -126,7 +127,8 @@ impl Places {
             .arg(&self.manifest)
             .arg("--state-dir")
             .arg(state)
-            .args(["--variable", &format!("internal_token={TOKEN}")]);
+            .args(["--variable", &format!("internal_token={TOKEN}")])
+            .args(["--variable", &format!("agent_token={TOKEN}")]);
         command
     }
 

@@ -44,6 +44,7 @@ const COLUMNS: &str = "token_id, name, role, created_at, expires_at, last_used_a
 /// How much too old `last_used_at` may be, in seconds: not each use is to be written.
 const USE_TO_THE: i64 = 60;
 
+const PREFIX: &str = "lst_";
 const ID: usize = 16;
 const SECRET: usize = 43;
 
@@ -64,7 +65,7 @@ pub async fn create(
         expires_at: new.expires_at,
         last_used_at: None,
     };
-    let shown = format!("lst_{}_{}", token.token_id, secrets::word(SECRET));
+    let shown = format!("{PREFIX}{}_{}", token.token_id, secrets::word(SECRET));
     database
         .execute(
             "INSERT INTO project_tokens (token_id, project_id, name, role, digest, created_by, created_at, expires_at)
@@ -112,15 +113,20 @@ pub async fn revoke(
     Ok(!rows.is_empty())
 }
 
+/// Whether this looks like a token that was made here.
+pub fn is_like_ours(given: &str) -> bool {
+    given.starts_with(PREFIX)
+}
+
 /// Whose token this is; `None` where it is none, or has ended.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, DatabaseError> {
     let id = given
-        .strip_prefix("lst_")
+        .strip_prefix(PREFIX)
         .and_then(|rest| rest.split_once('_'));
-    let Some((id, _)) = id.filter(|_| given.len() == "lst_".len() + ID + 1 + SECRET) else {
+    let Some((id, _)) = id.filter(|_| given.len() == PREFIX.len() + ID + 1 + SECRET) else {
         return Ok(None);
     };
     let sql =
