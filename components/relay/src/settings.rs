@@ -49,16 +49,16 @@ pub struct Settings {
 
     /// Requests a second from one address (of IPv6: from one /64), beyond which they are answered 429. An upgrade
     /// is one request. 0: no limit.
-    #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "500")]
+    #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
     pub rate_per_address: u32,
     /// Requests from one address at once.
-    #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "10000")]
+    #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "20000")]
     pub burst_per_address: u32,
     /// Requests a second of one user, or with one token. 0: no limit.
-    #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "100")]
+    #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "300")]
     pub rate_per_user: u32,
     /// Requests of one user, or with one token, at once.
-    #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "2000")]
+    #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
     /// How often it is looked whether a WebSocket may still be in its room, beside when that is known to
@@ -155,10 +155,10 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16 * KIB,
             proxy_timeout: Duration::from_secs(60),
-            rate_per_address: 500,
-            burst_per_address: 10_000,
-            rate_per_user: 100,
-            burst_per_user: 2_000,
+            rate_per_address: 1_000,
+            burst_per_address: 20_000,
+            rate_per_user: 300,
+            burst_per_user: 5_000,
             recheck_interval: Duration::from_secs(45),
             recheck_patience: Duration::from_secs(300),
             ping_interval: Duration::from_secs(20),

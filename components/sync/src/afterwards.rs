@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use platform::PubSub;
+use platform::{PubSub, clock::SystemClock};
 use rooms::{
     Appended, NewUpdate,
     supervise::{self, Job},
@@ -79,7 +79,12 @@ impl Afterwards {
     pub(crate) async fn run(self, app: &App) {
         if let Some((project, notice)) = &self.notice {
             let channel = wire::room_channel(project);
-            if let Err(error) = app.pubsub.publish(&channel, wire::encode(notice)).await {
+            if let Err(error) = app
+                .ports
+                .pubsub
+                .publish(&channel, wire::encode(notice))
+                .await
+            {
                 tracing::warn!(%error, "relays not told");
             }
         }
@@ -98,7 +103,7 @@ impl Room {
 }
 
 async fn compact_if_due(app: &App, project: &str) {
-    let due = rooms::is_due(&app.database, project).await;
+    let due = rooms::is_due(&app.ports.database, project).await;
     let compacted = match due {
         Ok(false) => return,
         Ok(true) => compact(app, project).await,
@@ -112,8 +117,8 @@ async fn compact_if_due(app: &App, project: &str) {
 /// Compacts a room.
 pub(crate) async fn compact(app: &App, project: &str) -> Result<(), rooms::RoomError> {
     supervise::run(
-        &app.database,
-        &app.clock,
+        &app.ports.database,
+        &SystemClock,
         &app.merger,
         project,
         &Job::Compact,

@@ -2,6 +2,7 @@
 
 use platform::{
     DatabaseError, Problem,
+    clock::SystemClock,
     spin::{Incoming, Reply},
 };
 use rooms::{
@@ -18,7 +19,7 @@ const ORIGIN: &str = "http";
 
 /// The whole document: one Loro snapshot, or JSON where that is asked for.
 pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
-    let rev = rooms::head(&app.database, project).await?;
+    let rev = rooms::head(&app.ports.database, project).await?;
     if request.knows(&tag(rev)) {
         return Ok(described(Reply::new(304).without_body(), rev));
     }
@@ -36,9 +37,16 @@ pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<
         );
     }
     let State { rev, blobs, .. } = if json {
-        supervise::run(&app.database, &app.clock, &app.merger, project, &Job::Json).await
+        supervise::run(
+            &app.ports.database,
+            &SystemClock,
+            &app.merger,
+            project,
+            &Job::Json,
+        )
+        .await
     } else {
-        rooms::snapshot(&app.database, &app.clock, &app.merger, project).await
+        rooms::snapshot(&app.ports.database, &SystemClock, &app.merger, project).await
     }
     .map_err(problem::of_room)?;
     Ok(described(Reply::new(200), rev)
@@ -75,7 +83,7 @@ pub(crate) async fn post(
         payload,
     }];
     let mut work = Afterwards::new(&updates);
-    let outcomes = rooms::append(&app.database, &app.clock, ORIGIN, updates)
+    let outcomes = rooms::append(&app.ports.database, &SystemClock, ORIGIN, updates)
         .await
         .map_err(problem::of_room)?;
     work.stored(&outcomes);

@@ -4,7 +4,9 @@ use auth::{door, projects};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use platform::{
-    Problem, migrations,
+    Problem,
+    clock::SystemClock,
+    migrations,
     spin::{Incoming, Reply},
 };
 use rooms::{Appended, NewUpdate, State};
@@ -85,11 +87,11 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
         })
         .collect::<Result<_, Problem>>()?;
     let mut work = Afterwards::new(&updates);
-    let outcomes = match rooms::append(&app.database, &app.clock, &origin, updates).await {
+    let outcomes = match rooms::append(&app.ports.database, &SystemClock, &origin, updates).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
             // It may be the schema: then the relay's next try finds it made.
-            migrations::apply(&app.database, &app.clock).await?;
+            migrations::apply(&app.ports.database, &SystemClock).await?;
             return Err(problem::of_room(error));
         }
     };
@@ -112,8 +114,8 @@ async fn state(app: &App, project: &str, request: &Incoming) -> Result<Reply, Pr
         .transpose()
         .map_err(|_| Problem::bad_request("`version` is not base64url without padding."))?;
     let state = rooms::state(
-        &app.database,
-        &app.clock,
+        &app.ports.database,
+        &SystemClock,
         &app.merger,
         project,
         version.as_deref(),
@@ -128,7 +130,7 @@ async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, 
         .query("after")
         .and_then(|after| after.parse().ok())
         .ok_or_else(|| Problem::bad_request("`after` is not a rev."))?;
-    let state = rooms::updates_after(&app.database, project, after)
+    let state = rooms::updates_after(&app.ports.database, project, after)
         .await
         .map_err(problem::of_room)?;
     Ok(cbor(wire::encode(&as_wire(state))))
@@ -140,8 +142,8 @@ async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
     if projects.len() > MAX_HEADS {
         return Err(Problem::bad_request(format!("At most {MAX_HEADS} rooms.")));
     }
-    let revs = rooms::heads(&app.database, &projects).await?;
-    let access_revs = Some(projects::access_revs(&app.database, &projects).await?);
+    let revs = rooms::heads(&app.ports.database, &projects).await?;
+    let access_revs = Some(projects::access_revs(&app.ports.database, &projects).await?);
     Ok(cbor(wire::encode(&Heads { revs, access_revs })))
 }
 
@@ -155,13 +157,13 @@ async fn access(app: &App, request: Incoming) -> Result<Reply, Problem> {
     }
     let judging = checks
         .into_iter()
-        .map(|check| door::judge(app.ports(), check));
+        .map(|check| door::judge(app.ports.all(), check));
     let verdicts = join_all(judging).await;
     Ok(cbor(wire::encode(&AccessResponse { verdicts })))
 }
 
 async fn sweep(app: &App) -> Result<Reply, Problem> {
-    for project in rooms::sweep(&app.database, &app.clock, SWEEP_ROOMS).await? {
+    for project in rooms::sweep(&app.ports.database, &SystemClock, SWEEP_ROOMS).await? {
         if let Err(error) = afterwards::compact(app, &project).await {
             tracing::warn!(project, %error, "room not compacted");
         }

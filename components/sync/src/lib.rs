@@ -12,13 +12,8 @@ mod problem;
 
 use auth::visit::Visit;
 use platform::{
-    Ports, Problem,
-    clock::SystemClock,
-    migrations,
-    spin::{
-        Incoming, Reply, SpinConfig, SpinDatabase, SpinHttpClient, SpinKeyValue, SpinPubSub,
-        log_to_stderr,
-    },
+    Problem,
+    spin::{Incoming, Reply, SpinConfig, SpinHttpClient, SpinPorts, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -27,40 +22,27 @@ use spin_sdk::{
 
 use merging::SelfMerger;
 
-/// The ports of this instance.
+/// What this instance works with.
 struct App {
-    database: SpinDatabase,
-    clock: SystemClock,
-    pubsub: SpinPubSub,
+    ports: SpinPorts,
     merger: SelfMerger<SpinHttpClient>,
 }
 
 impl App {
-    /// Opens the database and brings its schema up to date.
+    /// Brings the schema of the database up to date.
     async fn open() -> Result<Self, Problem> {
-        let app = Self::open_unchecked()?;
-        migrations::apply(&app.database, &app.clock).await?;
-        Ok(app)
+        Ok(Self::new(SpinPorts::open().await?))
     }
 
-    /// Opens the database as it is: for appends, where one more statement shows.
+    /// For appends.
     fn open_unchecked() -> Result<Self, Problem> {
-        Ok(Self {
-            database: SpinDatabase::open()?,
-            clock: SystemClock,
-            pubsub: SpinPubSub::default(),
-            merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),
-        })
+        Ok(Self::new(SpinPorts::open_unchecked()?))
     }
 
-    fn ports(&self) -> Ports<'_> {
-        Ports {
-            database: &self.database,
-            key_value: &SpinKeyValue,
-            pubsub: &self.pubsub,
-            http: &SpinHttpClient,
-            config: &SpinConfig,
-            clock: &self.clock,
+    fn new(ports: SpinPorts) -> Self {
+        Self {
+            ports,
+            merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),
         }
     }
 }
@@ -130,7 +112,7 @@ async fn internal(rest: &[&str], request: Incoming) -> Result<Answer, Problem> {
 
 async fn public(visit: &mut Visit, request: Incoming) -> Result<Answer, Problem> {
     let app = App::open().await?;
-    let entered = visit.enter(app.ports()).await?;
+    let entered = visit.enter(app.ports.all()).await?;
     let project = entered.found.part(0);
     match (entered.found.route.method, entered.found.route.path) {
         ("GET", "/sync/{project}") => {

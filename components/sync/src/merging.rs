@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use platform::{
     HttpClient, HttpError, Problem,
+    clock::SystemClock,
     http_client::Limits,
     spin::{Incoming, Reply},
 };
@@ -98,7 +99,7 @@ pub(crate) async fn answer(app: &App, project: &str, request: Incoming) -> Resul
         ("updates", _) => Job::UpdatesSince(request.body(wire::MAX_UPDATE_BYTES).await?),
         _ => return Err(Problem::bad_request("There is no such job.")),
     };
-    let state = rooms::supervise::work(&app.database, &app.clock, project, &job)
+    let state = rooms::supervise::work(&app.ports.database, &SystemClock, project, &job)
         .await
         .map_err(problem::of_room)?;
     Ok(cbor(wire::encode(&as_wire(state))))

@@ -109,12 +109,11 @@ impl Visit {
 
     /// An answer with the headers that every one has.
     pub fn dress(&self, reply: Reply) -> Reply {
-        let mut reply = reply.header("x-content-type-options", "nosniff");
+        let mut reply = reply
+            .header("x-content-type-options", "nosniff")
+            .header("vary", "origin");
         for (name, value) in self.asked.page.cors(&SpinConfig) {
             reply = reply.header(name, value);
-        }
-        if self.asked.page.origin.is_some() {
-            reply = reply.header("vary", "origin");
         }
         match &self.principal {
             Some(principal) => reply.header(PRINCIPAL, principal.as_str()),

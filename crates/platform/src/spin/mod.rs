@@ -138,7 +138,7 @@ impl Config for SpinConfig {
     }
 }
 
-/// The ports of a component with a database, which is brought up to date when they are opened.
+/// The ports of a component with a database.
 pub struct SpinPorts {
     /// The database `default`.
     pub database: SpinDatabase,
@@ -152,10 +152,18 @@ impl SpinPorts {
     /// # Errors
     /// When the database fails.
     pub async fn open() -> Result<Self, DatabaseError> {
-        let database = SpinDatabase::open()?;
-        migrations::apply(&database, &SystemClock).await?;
+        let ports = Self::open_unchecked()?;
+        migrations::apply(&ports.database, &SystemClock).await?;
+        Ok(ports)
+    }
+
+    /// Opens the database as it is, where one more statement shows.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn open_unchecked() -> Result<Self, DatabaseError> {
         Ok(Self {
-            database,
+            database: SpinDatabase::open()?,
             pubsub: SpinPubSub::default(),
         })
     }
