@@ -167,5 +167,10 @@ async fn pages_of_other_sites_may_do_nothing() {
             if may { "true" } else { "" }
         );
     }
+    // At the app itself its own address counts.
+    let page = ann.header("origin", &format!("http://{}", host.app));
+    let body = json!({ "name": "a name" });
+    page.json(&host.app_http(), "PATCH", "/projects/p", body, 200)
+        .await;
     host.stop().await;
 }

@@ -60,9 +60,7 @@ impl Visit {
         let page = Page {
             origin: request.header("origin"),
             site: request.header("sec-fetch-site"),
-            host: request
-                .header("x-forwarded-host")
-                .or_else(|| request.header("host")),
+            host: request.host(),
         };
         Self {
             asked: Asked {

@@ -77,6 +77,14 @@ impl Incoming {
         (!texts.is_empty()).then(|| texts.join(separator))
     }
 
+    /// Under which name, and port, the client reached the server, or the relay before it.
+    pub fn host(&self) -> Option<String> {
+        self.header("x-forwarded-host")
+            .or_else(|| self.header("host"))
+            // A host may keep the header to itself.
+            .or_else(|| self.request.authority())
+    }
+
     /// Its method's name, in capitals.
     pub fn method_name(&self) -> String {
         name(&self.request.method()).to_owned()
