@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::better_auth::{BetterAuth, Options};
 use e2e::both_relays;
 use e2e::host::Kind;
-use e2e::people::{Caller, setup};
+use e2e::people::{AGENT_TOKEN, Caller, setup};
 use e2e::raw::Closed;
 use e2e::wait::until_within;
 use serde_json::json;
@@ -49,6 +49,10 @@ both_relays! {
         ann.creates(&host.http(), "p").await;
         let client = ann.joins(&host.address, "p").await;
         let bob = Caller::with_cookies(&auth.sign_up("bob").await.cookies);
+        let carol = auth.sign_up("carol").await;
+        ann.admits(&host.http(), "p", &carol.user_id, "write").await;
+        let writer = Caller::with_cookies(&carol.cookies).joins(&host.address, "p").await;
+        writer.event("synced").await;
         for mode in ["error", "garbage", "hang"] {
             auth.fault(mode).await;
             let answer = bob.get(&host.http(), "/projects").await;
@@ -64,6 +68,17 @@ both_relays! {
             .await;
             client.assert_fine(mode);
         }
+        // What she may do is known all the same, though not whether it still is she.
+        let backend = Caller::with_token(AGENT_TOKEN);
+        backend.admits(&host.http(), "p", &carol.user_id, "read").await;
+        until_within(Duration::from_secs(10), "she may not write any more", async || {
+            writer.typed("?").await;
+            writer.events("error").iter().any(|error| error["code"] == "read_only")
+        })
+        .await;
+        let path = format!("/projects/p/members/{}", carol.user_id);
+        backend.json(&host.http(), "DELETE", &path, json!({}), 204).await;
+        assert_eq!(writer.end().await, Closed::Code(4403));
         auth.fault("none").await;
         client.typed("still here").await;
         client.saved(1).await;

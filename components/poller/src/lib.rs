@@ -67,8 +67,7 @@ async fn serve(request: Incoming, out: ResponseOutparam) {
 
 async fn open(request: &Incoming) -> Result<SpinPorts, Problem> {
     auth::readiness::check(&SpinConfig)?;
-    let authorization = request.header("authorization");
-    auth::internal::check(&SpinConfig, authorization.as_deref())?;
+    auth::visit::check_internal(request)?;
     request.allow(&[Method::Post])?;
     Ok(SpinPorts::open().await?)
 }
@@ -144,7 +143,7 @@ async fn project_here(ports: &SpinPorts, project: &str) -> Result<(), rooms::Roo
 
 /// Deletes what deleted projects had.
 async fn purge(ports: &SpinPorts) {
-    let due = auth::projects::to_purge(&ports.database, PURGES).await;
+    let due = auth::projects::to_purge(&ports.database, &SystemClock, PURGES).await;
     let due = due.unwrap_or_else(|error| {
         tracing::error!(%error, "deleted projects not found");
         Vec::new()

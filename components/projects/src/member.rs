@@ -19,6 +19,7 @@ pub(crate) async fn set(ports: Ports<'_>, entered: &Entered, request: Incoming) 
     let (project, user) = (entered.found.part(0), entered.found.part(1));
     let user = user_id(user, "user_id")?;
     let body = Body::read(request).await?;
+    entered.still_may(ports).await?;
     let role = body.text("role")?.and_then(Role::parse);
     let role = role.ok_or_else(|| wrong("role", "must be read or write"))?;
     let owned = projects::get(ports.database, project).await?;

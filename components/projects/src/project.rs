@@ -111,6 +111,7 @@ pub(crate) async fn get(ports: Ports<'_>, entered: &Entered) -> Answer {
 pub(crate) async fn update(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
     let id = entered.found.part(0);
     let body = Body::read(request).await?;
+    entered.still_may(ports).await?;
     let (name, owner_id) = (body.name()?, body.user("owner_id")?);
     let before = find(ports, id).await?;
     if owner_id.is_some_and(|owner| owner != before.owner_id) {

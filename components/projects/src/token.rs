@@ -28,6 +28,7 @@ pub(crate) async fn list(ports: Ports<'_>, entered: &Entered) -> Answer {
 /// Makes a token. This is the only time that it is shown.
 pub(crate) async fn create(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
     let body = Body::read(request).await?;
+    entered.still_may(ports).await?;
     let role = match body.text("role")? {
         None => Role::Write,
         Some(role) => Role::parse(role).ok_or_else(|| wrong("role", "must be read or write"))?,
@@ -61,10 +62,12 @@ pub(crate) async fn create(ports: Ports<'_>, entered: &Entered, request: Incomin
 /// Revokes a token.
 pub(crate) async fn revoke(ports: Ports<'_>, entered: &Entered) -> Answer {
     let (project, token) = (entered.found.part(0), entered.found.part(1));
-    if !tokens::revoke(ports.database, project, token).await? {
+    let revoked = tokens::revoke(ports.database, project, token).await?;
+    // Also where there was none: an earlier try may have died between the two.
+    projects::touch(ports.database, ports.clock, project).await?;
+    if !revoked {
         return Err(Problem::not_found());
     }
-    projects::touch(ports.database, ports.clock, project).await?;
     let reply = Reply::new(204).without_body();
     Ok((reply, Some(Change::Access(project.to_owned()))))
 }

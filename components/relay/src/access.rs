@@ -35,6 +35,8 @@ const AT_ONCE: usize = 4;
 /// How long an upgrade waits for an app that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 /// What a client brought to be known by, and what that is good for.
 pub(crate) struct Pass {
     check: AccessCheck,
@@ -79,23 +81,31 @@ impl Doubt {
 }
 
 /// What an upgrade brings to be judged by.
-pub(crate) fn check(project: &str, headers: &HeaderMap, token: Option<String>) -> AccessCheck {
+pub(crate) fn check(
+    project: &str,
+    headers: &HeaderMap,
+    token: Option<String>,
+    trusted: bool,
+) -> AccessCheck {
+    // Whatever is in a cookie: it is passed on, not understood.
     let text = |name: HeaderName| {
-        let values: Vec<&str> = headers
+        let values: Vec<_> = headers
             .get_all(name)
             .iter()
-            .filter_map(|value| value.to_str().ok())
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect();
         (!values.is_empty()).then(|| values.join("; "))
     };
+    let forwarded = text(FORWARDED_HOST).filter(|_| trusted);
     AccessCheck {
         project: project.to_owned(),
         cookie: text(header::COOKIE),
         authorization: text(header::AUTHORIZATION),
         token,
         origin: text(header::ORIGIN),
-        host: text(header::HOST),
+        host: forwarded.or_else(|| text(header::HOST)),
         again: false,
+        principal: None,
     }
 }
 
@@ -131,6 +141,7 @@ pub(crate) async fn admit(
             let pass = Pass {
                 check: AccessCheck {
                     again: true,
+                    principal: Some(principal.clone()),
                     ..check
                 },
                 standing: Mutex::new(Standing {
@@ -147,6 +158,7 @@ pub(crate) async fn admit(
             status,
             problem,
             header,
+            ..
         }) => Err(Box::new(refusal(status, problem, header))),
         None => Err(Box::new(Problem::app_unreachable().into())),
     }
@@ -227,7 +239,13 @@ impl Pass {
             Some(Verdict::Denied { status: 401, .. }) => Some(Close::SIGNED_OUT),
             Some(Verdict::Denied { status: 403, .. }) => Some(Close::NO_ACCESS),
             Some(Verdict::Denied { status: 404, .. }) => Some(Close::NO_PROJECT),
-            Some(Verdict::Denied { .. }) | None => {
+            unknown => {
+                if let Some(Verdict::Denied {
+                    write: Some(write), ..
+                }) = unknown
+                {
+                    standing.write = write;
+                }
                 standing.not_before = now + AGAIN;
                 (now - standing.judged >= patience).then_some(Close::UNKNOWN)
             }
@@ -252,16 +270,21 @@ pub(crate) async fn recheck(relay: Arc<Relay>) {
             () = relay.doubt.due.notified() => {}
         }
         let doubted = relay.doubt.since();
-        let due: Vec<Arc<Socket>> = relay
+        let mut due: Vec<(bool, Arc<Socket>)> = relay
             .rooms
             .all()
             .iter()
             .flat_map(|room| {
-                let mut sockets = room.sockets();
-                sockets.retain(|socket| socket.pass.is_due(room, &relay, doubted));
+                let sockets = room.sockets().into_iter();
                 sockets
+                    .filter(|socket| socket.pass.is_due(room, &relay, doubted))
+                    .map(|socket| (socket.pass.access_rev() >= room.access_rev(), socket))
+                    .collect::<Vec<_>>()
             })
             .collect();
+        // Those first of whose project something has changed.
+        due.sort_by_key(|(unchanged, _)| *unchanged);
+        let due: Vec<Arc<Socket>> = due.into_iter().map(|(_, socket)| socket).collect();
         stream::iter(due.chunks(wire::MAX_ACCESS_CHECKS))
             .for_each_concurrent(AT_ONCE, |sockets| judge(&relay, sockets))
             .await;
@@ -311,6 +334,7 @@ mod tests {
             status,
             problem: String::new(),
             header: None,
+            write: None,
         })
     }
 
@@ -327,6 +351,16 @@ mod tests {
             let close = pass().judged(verdict.clone(), patience);
             assert_eq!(close.map(|close| close.code), code, "{verdict:?}");
         }
+        // Where that is all that is known, it is known.
+        let reader = pass();
+        let verdict = Some(Verdict::Denied {
+            status: 503,
+            problem: String::new(),
+            header: None,
+            write: Some(false),
+        });
+        assert_eq!(reader.judged(verdict, patience), None);
+        assert!(!reader.may_write());
         // What cannot be found out for too long is no.
         let close = pass().judged(denied(503), Duration::ZERO);
         assert_eq!(close, Some(Close::UNKNOWN));

@@ -74,7 +74,9 @@ fn percent_decode(bytes: &[u8]) -> Vec<u8> {
 /// is none and it comes from this machine.
 pub(crate) fn is_operator(headers: &HeaderMap, token: &str, client: IpAddr) -> bool {
     if token.is_empty() {
-        return client.to_canonical().is_loopback();
+        // A browser on this machine asks for any page what it likes.
+        let page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+        return client.to_canonical().is_loopback() && !page;
     }
     headers
         .get(header::AUTHORIZATION)

@@ -3,6 +3,7 @@
 //! Token buckets: a bucket fills at a rate and holds a burst; a request takes one token, and where there is none it is
 //! refused with the time until there will be. Memory is bounded: a bucket that is full again is as good as none.
 
+use crate::raw;
 use crate::settings::Settings;
 use http::{HeaderMap, HeaderName, header};
 use std::collections::HashMap;
@@ -67,11 +68,9 @@ impl Limits {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim());
-        let token = bearer.or_else(|| {
-            let mut pairs = query.unwrap_or_default().split('&');
-            let token = pairs.find_map(|pair| pair.strip_prefix("token="));
-            token.filter(|token| !token.is_empty())
-        });
+        let token = bearer
+            .map(str::to_owned)
+            .or_else(|| raw::token(query.unwrap_or_default()));
         if let Some(token) = token {
             return Some(self.hasher.hash_one(("token", token)));
         }

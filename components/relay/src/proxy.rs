@@ -2,6 +2,7 @@
 
 use crate::Relay;
 use crate::problem::Problem;
+use crate::raw;
 use crate::rooms;
 use crate::upstream::UpstreamError;
 use bytes::Bytes;
@@ -107,6 +108,10 @@ pub(crate) async fn forward(
     if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
         && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
     {
+        if relay.limits.principal_of(credential).is_none() {
+            // It has not been counted yet; what was done is done.
+            let _ = relay.limits.take_user(principal);
+        }
         relay.limits.learn(credential, principal);
     }
     remove_hop_by_hop(response.headers_mut());
@@ -151,10 +156,20 @@ fn outgoing(
             .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
         head.headers.insert(header::HOST, host);
     }
-    let target = head
+    let mut target = head
         .uri
         .path_and_query()
-        .map_or("/", http::uri::PathAndQuery::as_str);
+        .map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned());
+    if let Some(token) = head.uri.query().and_then(raw::token) {
+        // Hosts of the app note the query in their traces.
+        target = without_token(&target);
+        if !head.headers.contains_key(header::AUTHORIZATION) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| Problem::bad_request("the token makes no sense"))?;
+            value.set_sensitive(true);
+            head.headers.insert(header::AUTHORIZATION, value);
+        }
+    }
     head.uri = target
         .parse::<Uri>()
         .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
@@ -175,6 +190,19 @@ fn outgoing(
         error
     });
     Ok(Request::from_parts(head, body.boxed_unsync()))
+}
+
+/// A path and query without the parameter `token`.
+fn without_token(target: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| raw::token(pair).is_none())
+        .collect();
+    match kept.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{}", kept.join("&")),
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -274,6 +302,18 @@ mod tests {
                 ("cookie", "a=b"),
             ])
         );
+    }
+
+    #[test]
+    fn a_token_leaves_the_query() {
+        for (target, left) in [
+            ("/sync/p?token=t", "/sync/p"),
+            ("/sync/p?a=b&token=t&c=d", "/sync/p?a=b&c=d"),
+            ("/sync/p?a=token=t", "/sync/p?a=token=t"),
+            ("/sync/p?tok%65n=t&a=b", "/sync/p?a=b"),
+        ] {
+            assert_eq!(without_token(target), left);
+        }
     }
 
     #[test]

@@ -26,7 +26,10 @@ impl Query {
     /// # Errors
     /// With words for the client, when the version is not base64url.
     pub(crate) fn parse(query: &str) -> Result<Self, String> {
-        let mut parsed = Self::default();
+        let mut parsed = Self {
+            token: token(query),
+            ..Self::default()
+        };
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
@@ -38,14 +41,18 @@ impl Query {
                     parsed.version = Some(version);
                 }
                 "events" => parsed.events = value == "1",
-                "token" if !value.is_empty() && parsed.token.is_none() => {
-                    parsed.token = Some(value.to_owned())
-                }
                 _ => {}
             }
         }
         Ok(parsed)
     }
+}
+
+/// The bearer token of a query, from clients that cannot set a header.
+pub(crate) fn token(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let (_, token) = pairs.find(|(name, _)| name == "token")?;
+    (!token.is_empty()).then(|| token.into_owned())
 }
 
 /// A frame was refused, or made no sense. `frame` counts the connection's binary frames from 1.
@@ -100,7 +107,7 @@ mod tests {
             ("version=*", None),
             ("version=A+/B", None),
             (
-                "token=lst_a_b",
+                "token=lst%5Fa_b",
                 Some(Query {
                     token: Some("lst_a_b".into()),
                     ..Query::default()

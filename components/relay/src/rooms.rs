@@ -199,11 +199,14 @@ pub(crate) async fn compare_heads(relay: Arc<Relay>) {
             _ = ticks.tick() => {}
             () = relay.pubsub.reconnected() => {}
         }
-        let rooms: Vec<(Arc<Room>, u64)> = relay
+        let rooms: Vec<(Arc<Room>, Option<u64>)> = relay
             .rooms
             .all()
             .into_iter()
-            .filter_map(|room| room.head().map(|head| (room, head)))
+            .map(|room| {
+                let head = room.head();
+                (room, head)
+            })
             .collect();
         for rooms in rooms.chunks(HEADS_PER_REQUEST) {
             let projects = rooms
@@ -218,7 +221,8 @@ pub(crate) async fn compare_heads(relay: Arc<Relay>) {
                         }
                     }
                     for ((room, head), rev) in rooms.iter().zip(revs) {
-                        if room.compare(*head, rev) {
+                        // Of a room whose state is still being read there is nothing to compare.
+                        if head.is_some_and(|head| room.compare(head, rev)) {
                             // It may be on its way, but does not come from here.
                             spawn_fill(&relay, room, relay.fill_wait());
                         }

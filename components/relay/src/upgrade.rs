@@ -72,7 +72,12 @@ async fn try_raw(
         relay.metrics.refused_total.add(1);
         return Err(Problem::too_many_connections().into());
     };
-    let check = access::check(&project, request.headers(), query.token);
+    let check = access::check(
+        &project,
+        request.headers(),
+        query.token,
+        relay.settings.trust_forwarded,
+    );
     let (pass, principal) = access::admit(relay, check).await?;
     let credential = relay
         .limits

@@ -1,5 +1,6 @@
 //! `/sync/{project}`: the document of a project over plain HTTP.
 
+use auth::door::Entered;
 use platform::{
     DatabaseError, Problem,
     clock::SystemClock,
@@ -69,10 +70,12 @@ fn described(reply: Reply, rev: u64) -> Reply {
 /// Applies one update and answers its rev.
 pub(crate) async fn post(
     app: &App,
-    project: &str,
+    entered: &Entered,
     request: Incoming,
 ) -> Result<(Reply, Afterwards), Problem> {
+    let project = entered.found.part(0);
     let payload = request.body(wire::MAX_UPDATE_BYTES).await?;
+    entered.still_may(app.ports.all()).await?;
     let told = if payload.len() <= wire::MAX_NOTICE_BYTES {
         vec![payload.clone().into()]
     } else {

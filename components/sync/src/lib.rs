@@ -10,7 +10,7 @@ mod internal;
 mod merging;
 mod problem;
 
-use auth::visit::Visit;
+use auth::visit::{self, Visit};
 use platform::{
     Problem,
     spin::{Incoming, Reply, SpinConfig, SpinHttpClient, SpinPorts, log_to_stderr},
@@ -105,8 +105,7 @@ async fn internal(rest: &[&str], request: Incoming) -> Result<Answer, Problem> {
     if rest != ["access"] {
         auth::readiness::check(&SpinConfig)?;
     }
-    let authorization = request.header("authorization");
-    auth::internal::check(&SpinConfig, authorization.as_deref())?;
+    visit::check_internal(&request)?;
     internal::route(rest, request).await
 }
 
@@ -120,7 +119,7 @@ async fn public(visit: &mut Visit, request: Incoming) -> Result<Answer, Problem>
             Ok((reply, None))
         }
         ("POST", "/sync/{project}") => {
-            let (reply, work) = document::post(&app, project, request).await?;
+            let (reply, work) = document::post(&app, &entered, request).await?;
             Ok((reply, Some((app, work))))
         }
         _ => Err(Problem::not_found()),

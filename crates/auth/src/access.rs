@@ -119,6 +119,11 @@ impl Principal {
         }
     }
 
+    /// Whether it makes a project by opening it.
+    pub fn makes_what_it_opens(&self, ports: Ports<'_>) -> bool {
+        self.first_owner(ports).is_some()
+    }
+
     /// Who is to own a project that this principal opens first, if it may be made so.
     fn first_owner(&self, ports: Ports<'_>) -> Option<String> {
         let automatic = match ports.config.get("auto_create_projects").as_deref() {

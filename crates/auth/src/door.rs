@@ -41,6 +41,16 @@ impl Entered {
     pub fn principal(&self) -> Result<&Principal, Denied> {
         self.principal.as_ref().ok_or(Denied::Unauthenticated)
     }
+
+    /// Looks again whether the route's project may be worked on so, once the body has come: that may have taken a
+    /// minute.
+    ///
+    /// # Errors
+    /// Where it may not any more.
+    pub async fn still_may(&self, ports: Ports<'_>) -> Result<(), Denied> {
+        let grant = self.principal()?.access(ports, self.found.part(0)).await?;
+        grant.require(role(self.found.route.need)).map(|_| ())
+    }
 }
 
 /// Lets a request in, or not. Where the route names its project in the path, access to it is part of that.
@@ -66,8 +76,11 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
     keep_out_the_rebound(ports, &credentials, &asked.page)?;
     let principal = credentials.principal(ports, sessions::KNOWN_FOR).await?;
     let grant = match route.names {
-        Names::Project => Some(principal.access(ports, found.part(0)).await?),
-        Names::Opens => Some(principal.open(ports, found.part(0)).await?),
+        // A page of another site may look, in vain, but make nothing.
+        Names::Opens if may_act(ports, &credentials, &asked.page) => {
+            Some(principal.open(ports, found.part(0)).await?)
+        }
+        Names::Project | Names::Opens => Some(principal.access(ports, found.part(0)).await?),
         Names::Nothing | Names::Row => None,
     };
     if let Some(grant) = grant {
@@ -107,23 +120,38 @@ fn may_act(ports: Ports<'_>, credentials: &Credentials, page: &Page) -> bool {
 
 /// Looks at what a relay asks about a WebSocket.
 pub async fn judge(ports: Ports<'_>, check: AccessCheck) -> Verdict {
-    match try_judge(ports, check).await {
-        Ok((principal, grant)) => Verdict::Granted {
-            principal: principal.name(),
-            write: grant.role >= Role::Write,
-            expires_at: principal.expires_at(),
-            access_rev: grant.access_rev,
-        },
-        Err(denied) => {
-            let problem = Problem::from(denied);
-            Verdict::Denied {
-                status: problem.status(),
-                problem: problem.body().to_string(),
-                header: problem
-                    .header()
-                    .map(|(name, value)| [name.to_owned(), value.to_owned()].to_vec()),
-            }
+    let (project, known) = (check.project.clone(), check.principal.clone());
+    let denied = match try_judge(ports, check).await {
+        Ok((principal, grant)) => {
+            return Verdict::Granted {
+                principal: principal.name(),
+                write: grant.role >= Role::Write,
+                expires_at: principal.expires_at(),
+                access_rev: grant.access_rev,
+            };
         }
+        Err(denied) => denied,
+    };
+    // While sessions cannot be checked, what a known user may do still can be.
+    let known = known.as_deref().and_then(Principal::user_of_name);
+    match (&denied, known) {
+        (Denied::Unavailable(_), Some(user)) => match user.access(ports, &project).await {
+            Ok(grant) => refused(denied, Some(grant.role >= Role::Write)),
+            Err(denied) => refused(denied, None),
+        },
+        _ => refused(denied, None),
+    }
+}
+
+fn refused(denied: Denied, write: Option<bool>) -> Verdict {
+    let problem = Problem::from(denied);
+    Verdict::Denied {
+        status: problem.status(),
+        problem: problem.body().to_string(),
+        header: problem
+            .header()
+            .map(|(name, value)| [name.to_owned(), value.to_owned()].to_vec()),
+        write,
     }
 }
 
@@ -137,6 +165,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
         origin: check.origin,
         site: None,
         host: check.host,
+        reached: None,
     };
     if !may_act(ports, &credentials, &page) {
         return Err(Denied::CrossSite);
@@ -157,7 +186,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::{projects, world::World};
     use platform::native::block_on;
 
     fn asked(method: &str, path: &str) -> Asked {
@@ -223,6 +252,39 @@ mod tests {
         ));
         let health = asked("GET", "/health");
         assert!(block_on(enter(world.ports(), &health)).is_ok());
+    }
+
+    #[test]
+    fn roles_are_known_while_sessions_are_not() {
+        let world = World::new(&[("better_auth_origin", "https://auth.example")]);
+        let ports = world.ports();
+        let new = projects::NewProject {
+            project_id: "p",
+            name: "p",
+            owner_id: "a",
+        };
+        block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+        let verdict = |who: Option<&str>| {
+            let check = AccessCheck {
+                project: "p".into(),
+                cookie: Some("a=b".into()),
+                again: true,
+                principal: who.map(str::to_owned),
+                ..AccessCheck::default()
+            };
+            match block_on(judge(ports, check)) {
+                Verdict::Denied { status, write, .. } => (status, write),
+                granted => panic!("{granted:?}"),
+            }
+        };
+        assert_eq!(verdict(None), (503, None));
+        assert_eq!(verdict(Some("user:a")), (503, Some(true)));
+        assert_eq!(verdict(Some("user:b")), (403, None));
+        let read = projects::set_member(ports.database, ports.clock, "p", "b", Role::Read);
+        block_on(read).unwrap();
+        assert_eq!(verdict(Some("user:b")), (503, Some(false)));
+        block_on(projects::delete(ports.database, ports.clock, "p")).unwrap();
+        assert_eq!(verdict(Some("user:a")), (404, None));
     }
 
     #[test]

@@ -3,18 +3,21 @@
 use platform::{Config, Problem};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::origins::Page;
+
 /// The bearer token of the internal routes; `None` where none is set, and they are open.
 pub fn token(config: &dyn Config) -> Option<String> {
     config.get("internal_token")
 }
 
 /// Checks the `Authorization` header of a request to an internal route. While a token is being replaced,
-/// `internal_token_previous` passes too.
+/// `internal_token_previous` passes too. Where none is set, everybody passes but pages, for a browser asks for any page
+/// what it likes.
 ///
 /// # Errors
 /// 401, where it may not pass.
-pub fn check(config: &dyn Config, authorization: Option<&str>) -> Result<(), Problem> {
-    if may_pass(config, authorization) {
+pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> Result<(), Problem> {
+    if may_pass(config, authorization, page) {
         Ok(())
     } else {
         Err(Problem::unauthorized())
@@ -23,9 +26,9 @@ pub fn check(config: &dyn Config, authorization: Option<&str>) -> Result<(), Pro
 
 /// Whether an `Authorization` header may pass to an internal route. Takes the same time whatever
 /// is wrong with it.
-fn may_pass(config: &dyn Config, authorization: Option<&str>) -> bool {
+fn may_pass(config: &dyn Config, authorization: Option<&str>, page: &Page) -> bool {
     let Some(token) = token(config) else {
-        return true;
+        return !page.is_one() && !page.may_be_rebound(config);
     };
     let given = authorization
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -57,9 +60,13 @@ mod tests {
             (Some(""), false),
             (None, false),
         ] {
-            assert_eq!(may_pass(&config, given), passes, "{given:?}");
+            assert_eq!(
+                may_pass(&config, given, &Page::default()),
+                passes,
+                "{given:?}"
+            );
         }
-        assert!(may_pass(&MapConfig::default(), None));
+        assert!(may_pass(&MapConfig::default(), None, &Page::default()));
         let replaced = [
             ("internal_token", "new"),
             ("internal_token_previous", "old"),
@@ -70,7 +77,31 @@ mod tests {
             ("Bearer old", true),
             ("Bearer ", false),
         ] {
-            assert_eq!(may_pass(&replaced, Some(given)), passes, "{given}");
+            assert_eq!(
+                may_pass(&replaced, Some(given), &Page::default()),
+                passes,
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_token_no_page_passes() {
+        let config = MapConfig::default();
+        let of = |origin: Option<&str>, site: Option<&str>, reached: Option<&str>| Page {
+            origin: origin.map(str::to_owned),
+            site: site.map(str::to_owned),
+            host: None,
+            reached: reached.map(str::to_owned),
+        };
+        for (page, passes) in [
+            (of(None, None, Some("127.0.0.1:3000")), true),
+            (of(None, Some("none"), None), true),
+            (of(Some("http://127.0.0.1:3000"), None, None), false),
+            (of(None, Some("cross-site"), None), false),
+            (of(None, None, Some("evil.example:3000")), false),
+        ] {
+            assert_eq!(may_pass(&config, None, &page), passes, "{page:?}");
         }
     }
 }

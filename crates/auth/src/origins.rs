@@ -13,11 +13,18 @@ pub struct Page {
     pub origin: Option<String>,
     /// How that stands to us, in the browser's words.
     pub site: Option<String>,
-    /// Under which name we were reached.
+    /// Under which name we were reached, as the relay or a proxy before it says.
     pub host: Option<String>,
+    /// The same as the request itself says, which a page cannot choose.
+    pub reached: Option<String>,
 }
 
 impl Page {
+    /// Whether a page asks at all.
+    pub fn is_one(&self) -> bool {
+        self.origin.is_some() || self.site.as_deref().is_some_and(|site| site != "none")
+    }
+
     /// Whether it may act for whoever looks at it. What is no page of a browser may.
     pub fn may_act(&self, config: &dyn Config) -> bool {
         match &self.origin {
@@ -60,21 +67,8 @@ impl Page {
     /// that such a page, which is of our own origin to its browser, would have everything. An address leads where it
     /// says, and names without a dot are not to be had.
     pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
-        let host = self.host.as_deref().unwrap_or_default();
-        let Ok(here) = Url::parse(&format!("http://{host}")) else {
-            return !host.is_empty();
-        };
-        let Some(Host::Domain(name)) = here.host() else {
-            return false;
-        };
-        let local = [".localhost", ".local", ".internal"];
-        let settings =
-            ["public_url", "allowed_origins"].map(|name| config.get(name).unwrap_or_default());
-        let named = settings.iter().flat_map(|urls| urls.split(','));
-        let mut named = named.filter_map(|url| Url::parse(url.trim()).ok());
-        name.contains('.')
-            && !local.iter().any(|end| name.ends_with(end))
-            && !named.any(|url| url.host_str() == Some(name))
+        let names = [&self.host, &self.reached].into_iter().flatten();
+        names.into_iter().any(|host| is_foreign(config, host))
     }
 
     fn is_allowed(&self, config: &dyn Config, origin: &str) -> bool {
@@ -91,18 +85,43 @@ impl Page {
         {
             return true;
         }
-        self.is_own(&url)
+        self.is_own(config, &url)
     }
 
     /// Whether the page came from here: its origin has the name that we were reached under.
-    fn is_own(&self, origin: &Url) -> bool {
+    fn is_own(&self, config: &dyn Config, origin: &Url) -> bool {
         let Some(host) = &self.host else {
             return false;
         };
+        // Where users come by https, a page that came without is not ours.
+        let public = config
+            .get("public_url")
+            .and_then(|url| Url::parse(&url).ok());
+        if public.is_some_and(|url| url.scheme() == "https" && url.host() == origin.host()) {
+            return false;
+        }
         let here = Url::parse(&format!("{}://{host}", origin.scheme()));
         matches!(origin.scheme(), "http" | "https")
             && here.is_ok_and(|here| here.origin() == origin.origin())
     }
+}
+
+/// Whether a name is one that anybody may have made to lead here.
+fn is_foreign(config: &dyn Config, host: &str) -> bool {
+    let Ok(here) = Url::parse(&format!("http://{host}")) else {
+        return !host.is_empty();
+    };
+    let Some(Host::Domain(name)) = here.host() else {
+        return false;
+    };
+    let local = [".localhost", ".local", ".internal"];
+    let settings =
+        ["public_url", "allowed_origins"].map(|name| config.get(name).unwrap_or_default());
+    let named = settings.iter().flat_map(|urls| urls.split(','));
+    let mut named = named.filter_map(|url| Url::parse(url.trim()).ok());
+    name.contains('.')
+        && !local.iter().any(|end| name.ends_with(end))
+        && !named.any(|url| url.host_str() == Some(name))
 }
 
 #[cfg(test)]
@@ -170,6 +189,7 @@ mod tests {
                 origin: Some(origin.into()),
                 site: None,
                 host: Some(host.into()),
+                reached: None,
             };
             assert_eq!(page.may_act(config), allowed, "{origin} at {host}");
             assert_eq!(!page.cors(config).is_empty(), allowed, "{origin} at {host}");
@@ -205,6 +225,13 @@ mod tests {
             assert_eq!(page.may_be_rebound(&config), rebound, "{host}");
         }
         assert!(!Page::default().may_be_rebound(&config));
+        // As such a page may claim.
+        let page = Page {
+            host: Some("127.0.0.1".into()),
+            reached: Some("evil.example:3000".into()),
+            ..Page::default()
+        };
+        assert!(page.may_be_rebound(&config));
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Principal {
         }
     }
 
+    /// The user of a name that [`Principal::name`] gave; `None` where it is no user's.
+    pub(crate) fn user_of_name(name: &str) -> Option<Self> {
+        Some(Self::User {
+            id: name.strip_prefix("user:")?.to_owned(),
+            expires_at: None,
+        })
+    }
+
     /// When it ceases to be known, in Unix seconds.
     pub fn expires_at(&self) -> Option<i64> {
         match self {

@@ -1,5 +1,5 @@
-//! Projects and their members. Each change is one statement, and counts up the project's `access_rev`
-//! where it changes who may do what, by which relays find out.
+//! Projects and their members. What changes who may do what counts up the project's `access_rev`, by which relays
+//! find out: in the same statement, or, where it is in another table, in the next.
 
 use platform::{Clock, Database, DatabaseError, Row, Value};
 use serde::Serialize;
@@ -243,7 +243,7 @@ pub async fn delete(
     clock: &dyn Clock,
     project_id: &str,
 ) -> Result<bool, DatabaseError> {
-    let sql = "UPDATE projects SET deleted_at = ?2, access_rev = access_rev + 1
+    let sql = "UPDATE projects SET deleted_at = ?2, updated_at = 0, access_rev = access_rev + 1
                 WHERE project_id = ?1 AND deleted_at IS NULL RETURNING 1";
     let parameters = vec![project_id.into(), clock.unix_seconds().into()];
     changes(database, sql, parameters).await
@@ -273,6 +273,7 @@ pub async fn members(
     project_id: &str,
 ) -> Result<Vec<Member>, DatabaseError> {
     let sql = "SELECT user_id, role, created_at FROM project_members WHERE project_id = ?1
+                  AND user_id <> (SELECT owner_id FROM projects WHERE project_id = ?1)
                 ORDER BY created_at, user_id";
     let rows = database.execute(sql, vec![project_id.into()]).await?;
     rows.into_iter()
@@ -327,13 +328,22 @@ pub async fn remove_member(
     Ok(removed)
 }
 
-/// Deleted projects that still have something.
+/// Deleted projects that may still have something, to be seen to now.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn to_purge(database: &dyn Database, limit: u64) -> Result<Vec<String>, DatabaseError> {
-    let sql = "SELECT project_id FROM projects WHERE deleted_at IS NOT NULL AND purged_at IS NULL LIMIT ?1";
-    let rows = database.execute(sql, vec![limit.into()]).await?;
+pub async fn to_purge(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    limit: u64,
+) -> Result<Vec<String>, DatabaseError> {
+    // Those that wait longest: what fails, or is to be done again, comes behind the others.
+    let sql = "UPDATE projects SET updated_at = ?2 WHERE project_id IN (
+                   SELECT project_id FROM projects WHERE deleted_at IS NOT NULL AND purged_at IS NULL
+                    ORDER BY updated_at LIMIT ?1)
+               RETURNING project_id";
+    let parameters = vec![limit.into(), clock.unix_seconds().into()];
+    let rows = database.execute(sql, parameters).await?;
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 

@@ -9,6 +9,7 @@ use spin_sdk::http::ResponseOutparam;
 use crate::{
     Credentials, Principal,
     door::{self, Asked, Entered},
+    internal,
     origins::Page,
     readiness, routes,
 };
@@ -40,6 +41,26 @@ pub async fn serve<More>(
     }
 }
 
+/// Checks that a request to an internal route may pass.
+///
+/// # Errors
+/// 401, where it may not.
+pub fn check_internal(request: &Incoming) -> Result<(), Problem> {
+    let authorization = request.header("authorization");
+    internal::check(&SpinConfig, authorization.as_deref(), &page(request))
+}
+
+fn page(request: &Incoming) -> Page {
+    Page {
+        origin: request.header("origin"),
+        site: request.header("sec-fetch-site"),
+        host: request
+            .header("x-forwarded-host")
+            .or_else(|| request.host()),
+        reached: request.host(),
+    }
+}
+
 /// The header that tells a relay who asked, for its limits. It goes no further than there.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
 
@@ -57,11 +78,7 @@ impl Visit {
             request.header("authorization").as_deref(),
             request.query("token"),
         );
-        let page = Page {
-            origin: request.header("origin"),
-            site: request.header("sec-fetch-site"),
-            host: request.host(),
-        };
+        let page = page(request);
         Self {
             asked: Asked {
                 method: request.method_name(),

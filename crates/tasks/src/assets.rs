@@ -181,19 +181,22 @@ impl<'a> AssetStore<'a> {
     /// # Errors
     /// When the database or the bucket fails; then some may be left, and doing it again is harmless.
     pub async fn delete(&self, project_id: &str) -> Result<(), AssetError> {
-        if let Some((bucket, credentials)) = &self.bucket {
-            let sql = "SELECT asset_id FROM assets WHERE project_id = ?1 AND bytes IS NULL";
-            for mut row in self.database.execute(sql, vec![project_id.into()]).await? {
-                let id = row.text(0)?;
-                let url = bucket
-                    .delete_object(Some(credentials), &id)
-                    .sign(SIGNED_FOR);
-                self.call(http::Request::delete(url.as_str()), Vec::new())
-                    .await?;
-                // One by one, so that what fails in the middle goes on from there.
-                let sql = "DELETE FROM assets WHERE asset_id = ?1";
-                self.database.execute(sql, vec![id.into()]).await?;
-            }
+        let sql = "SELECT asset_id FROM assets WHERE project_id = ?1 AND bytes IS NULL";
+        let rows = self.database.execute(sql, vec![project_id.into()]).await?;
+        for mut row in rows {
+            let id = row.text(0)?;
+            let Some((bucket, credentials)) = &self.bucket else {
+                let words = "assets are in a bucket that is not set";
+                return Err(AssetError::Bucket(words.into()));
+            };
+            let url = bucket
+                .delete_object(Some(credentials), &id)
+                .sign(SIGNED_FOR);
+            self.call(http::Request::delete(url.as_str()), Vec::new())
+                .await?;
+            // One by one, so that what fails in the middle goes on from there.
+            let sql = "DELETE FROM assets WHERE asset_id = ?1";
+            self.database.execute(sql, vec![id.into()]).await?;
         }
         let sql = "DELETE FROM assets WHERE project_id = ?1 AND bytes IS NOT NULL";
         self.database.execute(sql, vec![project_id.into()]).await?;

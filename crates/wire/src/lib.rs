@@ -181,6 +181,9 @@ pub struct AccessCheck {
     /// It is in its room already: what is known of its session must be quite new.
     #[n(6)]
     pub again: bool,
+    /// Who it was when it was last judged.
+    #[n(7)]
+    pub principal: Option<String>,
 }
 
 impl std::fmt::Debug for AccessCheck {
@@ -231,6 +234,9 @@ pub enum Verdict {
         /// A header to answer: its name and its value.
         #[n(2)]
         header: Option<Vec<String>>,
+        /// Where nobody knows whether it still is who it was: whether that one may change the document.
+        #[n(3)]
+        write: Option<bool>,
     },
 }
 

@@ -48,7 +48,8 @@ async fn exchange(
         .uri(parts.uri.to_string())
         .body(body);
     for (name, value) in &parts.headers {
-        if let Ok(value) = value.to_str() {
+        // UTF-8 too, as browsers send in cookies.
+        if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
             outgoing.header(name.as_str(), value);
         }
     }

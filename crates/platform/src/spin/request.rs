@@ -77,10 +77,9 @@ impl Incoming {
         (!texts.is_empty()).then(|| texts.join(separator))
     }
 
-    /// Under which name, and port, the client reached the server, or the relay before it.
+    /// Under which name, and port, the server was reached.
     pub fn host(&self) -> Option<String> {
-        self.header("x-forwarded-host")
-            .or_else(|| self.header("host"))
+        self.header("host")
             // A host may keep the header to itself.
             .or_else(|| self.request.authority())
     }
