@@ -79,8 +79,21 @@ impl Limits {
         (!cookies.is_empty()).then(|| self.hasher.hash_one(("cookies", cookies)))
     }
 
-    /// The app has told whose a credential is.
-    pub(crate) fn learn(&self, credential: u64, principal: &str) {
+    /// The app has told whose a credential is. Where that was not known, the request has not been counted yet: takes
+    /// a token of the principal.
+    ///
+    /// # Errors
+    /// With the time until there is one.
+    pub(crate) fn told(&self, credential: u64, principal: &str) -> Result<(), Duration> {
+        let was_known = self.principal_of(credential).is_some();
+        self.learn(credential, principal);
+        match was_known {
+            true => Ok(()),
+            false => self.take_user(principal),
+        }
+    }
+
+    fn learn(&self, credential: u64, principal: &str) {
         let now = Instant::now();
         let mut known = self.principals();
         if known.len() >= MOST && !known.contains_key(&credential) {

@@ -108,11 +108,8 @@ pub(crate) async fn forward(
     if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
         && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
     {
-        if relay.limits.principal_of(credential).is_none() {
-            // It has not been counted yet; what was done is done.
-            let _ = relay.limits.take_user(principal);
-        }
-        relay.limits.learn(credential, principal);
+        // What was done is done: only the next one is refused.
+        let _ = relay.limits.told(credential, principal);
     }
     remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;

@@ -83,15 +83,10 @@ async fn try_raw(
         .limits
         .credential(request.headers(), request.uri().query());
     if let Some(credential) = credential
-        && relay.limits.principal_of(credential).is_none()
+        && let Err(wait) = relay.limits.told(credential, &principal)
     {
-        // It has not been counted yet.
-        relay.limits.learn(credential, &principal);
-        let taken = relay.limits.take_user(&principal);
-        taken.map_err(|wait| {
-            relay.metrics.limited_total.add(1);
-            Problem::too_many_requests(wait)
-        })?;
+        relay.metrics.limited_total.add(1);
+        return Err(Problem::too_many_requests(wait).into());
     }
     let alive = relay.alive();
     let upgrade = hyper::upgrade::on(&mut request);

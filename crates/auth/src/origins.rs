@@ -67,8 +67,8 @@ impl Page {
     /// that such a page, which is of our own origin to its browser, would have everything. An address leads where it
     /// says, and names without a dot are not to be had.
     pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
-        let names = [&self.host, &self.reached].into_iter().flatten();
-        names.into_iter().any(|host| is_foreign(config, host))
+        let mut names = [&self.host, &self.reached].into_iter().flatten();
+        names.any(|host| is_foreign(config, host))
     }
 
     fn is_allowed(&self, config: &dyn Config, origin: &str) -> bool {

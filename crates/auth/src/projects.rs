@@ -178,7 +178,7 @@ pub enum Of<'a> {
     Everybody,
 }
 
-/// Projects with what is to be done in them, by their ids, after this one.
+/// Up to `limit` projects in the order of their ids, from the one after `after`.
 ///
 /// # Errors
 /// When the database fails.
