@@ -3,7 +3,7 @@
 //!
 //! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its
 //!   handle.
-//! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app.
+//! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app; [`faults`]: one that fails in bursts.
 //! - [`kling`], [`gemini`], [`agent`]: services that tasks go to, and an agent that wants to be told,
 //!   made up on [`server`]. [`tasks`]: a host with them.
 //! - [`wait`]: every wait is for a condition and has an end.
@@ -18,6 +18,7 @@ pub mod agent;
 pub mod better_auth;
 pub mod built;
 pub mod cable;
+pub mod faults;
 pub mod gemini;
 pub mod host;
 pub mod http;
@@ -45,14 +46,15 @@ macro_rules! both_relays {
         mod $name {
             use super::*;
 
-            $(#[$attribute])*
             async fn scenario($relay: $crate::host::Kind) $body
 
+            $(#[$attribute])*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn native() {
                 scenario($crate::host::Kind::Native).await;
             }
 
+            $(#[$attribute])*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn wasm() {
                 scenario($crate::host::Kind::Wasm).await;

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::wait::soon;
+
+/// How long a program may take until it serves: a host that finds new components compiles them first.
+const START: Duration = Duration::from_secs(180);
 
 /// How much of a log is shown when a test fails, in lines.
 const SHOWN: usize = 40;
@@ -50,7 +54,10 @@ impl Process {
 
     /// The address of its line `ready http://ADDRESS`, which has to be the next one.
     pub async fn ready(&mut self) -> String {
-        let line = self.line().await;
+        let line = match timeout(START, self.stdout.next_line()).await {
+            Ok(line) => line.unwrap(),
+            Err(_) => panic!("{} is not ready within {START:?}", self.name),
+        };
         match line
             .as_deref()
             .and_then(|line| line.strip_prefix("ready http://"))

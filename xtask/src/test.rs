@@ -27,12 +27,16 @@ const PROGRAMS: &[(&str, &str)] = &[
 pub(crate) struct Test {
     /// Only tests whose name contains this; leaves out the style checks, the browser and Python
     filter: Option<String>,
+    /// The tests that take minutes, alone: each prints what it saw
+    #[arg(long)]
+    long: bool,
 }
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
         machine::wasm_target()?;
-        if self.filter.is_none() {
+        let whole = self.filter.is_none() && !self.long;
+        if whole {
             run("checking the format", cargo(&["fmt", "--all", "--check"]))?;
         }
         machine::debian_packages(PROGRAMS)?;
@@ -40,8 +44,13 @@ impl Test {
         build::page()?;
         build::components(&[&["relay"], GUESTS].concat())?;
         build::host()?;
-        if let Some(filter) = self.filter {
-            return run("running the tests", cargo(&["test", "--release", &filter]));
+        if !whole {
+            let mut tests = cargo(&["test", "--release"]);
+            tests.args(self.filter);
+            if self.long {
+                tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
+            }
+            return run("running the tests", tests);
         }
         lint()?;
         run(

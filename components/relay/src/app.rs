@@ -6,7 +6,7 @@ use crate::upstream::{Dedicated, Upstream, UpstreamError, read_body};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,9 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// The largest state of a room.
 const MAX_STATE: usize = 512 * 1024 * 1024;
+
+/// The media type of the app's errors.
+const PROBLEM: &[u8] = b"application/problem+json";
 
 /// How many states are read at once, over all rooms.
 const STATE_READS: usize = 16;
@@ -34,6 +37,9 @@ pub(crate) enum AppError {
     /// The answer was another than 200 or 202.
     #[error("the app answered {0}")]
     Status(StatusCode),
+    /// The app says that the request itself is at fault, and would be again.
+    #[error("the app refuses the request: {0}")]
+    Refused(StatusCode),
     /// The answer was not what the route promises.
     #[error("the app's answer makes no sense: {0}")]
     Garbage(String),
@@ -101,9 +107,11 @@ impl App {
         timeout(self.timeout, async {
             let response = self.upstream.send(request).await?;
             let status = response.status();
+            let refused = refuses(status, response.headers());
             let body = read_body(response.into_body(), max_bytes).await?;
             match status {
                 StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+                status if refused => Err(AppError::Refused(status)),
                 status => Err(AppError::Status(status)),
             }
         })
@@ -135,6 +143,7 @@ impl App {
             rev: state.rev,
             version: slice(state.version),
             blobs: state.blobs.into_iter().map(slice).collect(),
+            revs: state.revs,
         })
     }
 
@@ -215,7 +224,10 @@ impl App {
         updates: usize,
     ) -> Result<Vec<wire::Outcome>, AppError> {
         let exchange = async {
-            let mut connection = match line.take() {
+            let kept = line
+                .take()
+                .and_then(|mut kept| kept.is_usable().then_some(kept));
+            let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.upstream.dedicated().await?,
             };
@@ -233,8 +245,10 @@ impl App {
         if !close {
             *line = Some(connection);
         }
-        if response.status() != StatusCode::OK {
-            return Err(AppError::Status(response.status()));
+        match response.status() {
+            StatusCode::OK => {}
+            status if refuses(status, response.headers()) => return Err(AppError::Refused(status)),
+            status => return Err(AppError::Status(status)),
         }
         let wire::AppendResponse { outcomes } = wire::decode(response.body()).map_err(garbage)?;
         if outcomes.len() == updates {
@@ -246,6 +260,15 @@ impl App {
             )))
         }
     }
+}
+
+/// Whether an answer is the app's word on the request, and not that of a proxy in trouble. Any part
+/// of the way may find a request too large; what is a bad request only the app can tell.
+fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_problem = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(PROBLEM));
+    status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem
 }
 
 fn garbage(error: wire::DecodeError) -> AppError {

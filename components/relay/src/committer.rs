@@ -1,19 +1,20 @@
 //! Group commit: while one append is with the app, what arrives for any room waits, and is the
 //! next one.
 //!
-//! There is one append in flight, ever, so updates are stored in the order in which they arrived;
-//! each socket's, too. A request whose outcome is not known is repeated with the same bytes, for a
-//! repeated append is harmless. What was decided goes to a second task, which tells rooms and
+//! There is one append in flight in the main lane, so updates are stored in the order in which they
+//! arrived; each socket's, too. A request whose outcome is not known is repeated with the same bytes,
+//! for a repeated append is harmless. A batch that fails while an empty append passes is set aside,
+//! and with it what its senders send next: [`suspects`] decides each of its updates alone, and
+//! the main lane goes on with everybody else. What was decided goes to [`delivery`], which tells rooms and
 //! senders while the next append is already on its way.
 
 use crate::Relay;
 use crate::app::AppError;
 use crate::backoff::Backoff;
+use crate::delivery::{self, Decided};
 use crate::frame::Frame;
-use crate::raw;
-use crate::room::Update;
-use crate::rooms;
 use crate::socket::{Close, Socket};
+use crate::suspects;
 use crate::upstream::Dedicated;
 use bytes::Bytes;
 use http::StatusCode;
@@ -21,17 +22,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 /// What an update in a request takes beyond its payload and its project's name.
 const ENVELOPE: usize = 32;
 
-/// An update that alone traps the app this often is refused.
-const TRAPS: u32 = 3;
-
 /// Decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
+
+/// How many requests about suspects are under way at once.
+const SIDE_LANES: usize = 8;
 
 /// An update on its way into a room.
 pub(crate) struct Submission {
@@ -45,7 +46,7 @@ pub(crate) struct Submission {
 
 impl Submission {
     /// What it counts for in limits.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.frame.payload().len() + self.project.len() + ENVELOPE
     }
 }
@@ -68,6 +69,9 @@ pub(crate) struct Committer {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Submission>,
+    /// By [`Socket::id`]: the updates that were set aside, and, behind them, what their sender has
+    /// sent since.
+    aside: HashMap<u64, VecDeque<Submission>>,
     /// The bytes of what waits, of what is with the app, and of what is being delivered.
     bytes: usize,
     /// Likewise the updates.
@@ -101,7 +105,10 @@ impl Committer {
             submission.socket.submitted(size);
             queue.bytes += size;
             queue.updates += 1;
-            queue.waiting.push_back(submission);
+            match queue.aside.get_mut(&submission.socket.id) {
+                Some(line) => line.push_back(submission),
+                None => queue.waiting.push_back(submission),
+            }
         }
         relay.metrics.pending_updates.add(1);
         relay.metrics.pending_bytes.add(size);
@@ -137,7 +144,39 @@ impl Committer {
         }
     }
 
-    fn release(&self, relay: &Relay, batch: &[Submission]) {
+    /// The next update of a socket that was set aside.
+    pub(crate) fn next_aside(&self, socket: u64) -> Option<Submission> {
+        self.queue().aside.get_mut(&socket)?.pop_front()
+    }
+
+    /// What a socket has sent since it was set aside goes the usual way again, before anything that
+    /// it sends from here on.
+    pub(crate) fn readmit(&self, socket: u64) {
+        {
+            let mut queue = self.queue();
+            for submission in queue.aside.remove(&socket).into_iter().flatten().rev() {
+                queue.waiting.push_front(submission);
+            }
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Takes away what a socket has sent since it was set aside.
+    pub(crate) fn take_aside(&self, socket: u64) -> VecDeque<Submission> {
+        self.queue().aside.remove(&socket).unwrap_or_default()
+    }
+
+    /// The senders of these have to try again later.
+    pub(crate) fn give_up(&self, relay: &Relay, batch: &[Submission]) {
+        for submission in batch {
+            submission.socket.close(Close::TRY_AGAIN_LATER);
+            submission.socket.decided(1, submission.size());
+        }
+        self.release(relay, batch);
+    }
+
+    /// Forgets updates that are decided and delivered, or given up.
+    pub(crate) fn release(&self, relay: &Relay, batch: &[Submission]) {
         let bytes: usize = batch.iter().map(Submission::size).sum();
         {
             let mut queue = self.queue();
@@ -166,16 +205,35 @@ impl Queue {
             .count();
         self.waiting.drain(..count).collect()
     }
+
+    /// Sets a batch aside, and whatever else waits of its senders. Returns each sender's id, with how
+    /// many updates of the batch are its own.
+    fn set_aside(&mut self, batch: Vec<Submission>) -> HashMap<u64, usize> {
+        let mut counts = HashMap::new();
+        for submission in batch {
+            let id = submission.socket.id;
+            *counts.entry(id).or_default() += 1;
+            self.aside.entry(id).or_default().push_back(submission);
+        }
+        for submission in std::mem::take(&mut self.waiting) {
+            match self.aside.get_mut(&submission.socket.id) {
+                Some(line) => line.push_back(submission),
+                None => self.waiting.push_back(submission),
+            }
+        }
+        counts
+    }
 }
 
 /// Commits for as long as the relay runs.
 pub(crate) async fn run(relay: Arc<Relay>) {
     let (decided, deliveries) = mpsc::channel(UNDELIVERED);
-    let deliveries = tokio::spawn(deliver(relay.clone(), deliveries));
+    let deliveries = tokio::spawn(delivery::deliver(relay.clone(), deliveries));
     let mut writer = Writer {
         relay: relay.clone(),
         line: None,
         away_since: None,
+        lanes: Arc::new(Semaphore::new(SIDE_LANES)),
         decided,
     };
     loop {
@@ -188,132 +246,113 @@ pub(crate) async fn run(relay: Arc<Relay>) {
     }
 }
 
-/// A batch, and one outcome for each.
-type Decided = (Vec<Submission>, Vec<wire::Outcome>);
-
-/// Sends batches to the app, one after the other.
+/// The main lane: sends batches to the app, one after the other.
 struct Writer {
     relay: Arc<Relay>,
     line: Option<Dedicated>,
     away_since: Option<Instant>,
+    /// Shared by all suspects.
+    lanes: Arc<Semaphore>,
     decided: mpsc::Sender<Decided>,
 }
 
-/// What the app made of a request that it answered.
-enum Answer {
-    Outcomes(Vec<wire::Outcome>),
-    /// The instance died, or the request as a whole was refused: one of its updates is to blame.
-    Poisoned(StatusCode),
-}
-
-/// The app was away for longer than the relay waits.
-struct GaveUp;
-
 impl Writer {
-    /// Has every update of a batch decided. One on which the app traps is found by halving.
+    /// Has a batch decided, set aside, or, if the app was away for too long, given up.
     async fn commit(&mut self, batch: Vec<Submission>) {
-        let mut pieces = vec![batch];
-        let mut traps = 0;
+        let body = encode(&self.relay.id, &batch);
         let mut backoff = Backoff::app();
-        while let Some(mut piece) = pieces.pop() {
-            match self.append(&piece).await {
-                Ok(Answer::Outcomes(outcomes)) => self.decide(piece, outcomes).await,
-                Ok(Answer::Poisoned(_)) if piece.len() > 1 => {
-                    let second = piece.split_off(piece.len() / 2);
-                    pieces.push(second);
-                    pieces.push(piece);
-                }
-                Ok(Answer::Poisoned(StatusCode::INTERNAL_SERVER_ERROR)) if traps + 1 < TRAPS => {
-                    traps += 1;
-                    sleep(backoff.next()).await;
-                    pieces.push(piece);
-                }
-                Ok(Answer::Poisoned(status)) => {
-                    traps = 0;
-                    backoff = Backoff::app();
-                    let project = piece.first().map(|update| update.project.clone());
-                    tracing::warn!(?project, %status, "an update was refused");
-                    let reason = "the app cannot take this update".to_owned();
-                    self.decide(piece, vec![wire::Outcome::Refused { reason }])
-                        .await;
-                }
-                Err(GaveUp) => {
-                    pieces.push(piece);
-                    for piece in pieces.drain(..).rev() {
-                        self.give_up(&piece);
-                    }
-                    loop {
-                        let waiting = self.relay.committer.queue().take();
-                        if waiting.is_empty() {
-                            return;
-                        }
-                        self.give_up(&waiting);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn decide(&self, batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) {
-        // The delivery task ends only after this one.
-        let _ = self.decided.send((batch, outcomes)).await;
-    }
-
-    /// The senders of these have to try again later.
-    fn give_up(&self, batch: &[Submission]) {
-        for submission in batch {
-            submission.socket.close(Close::TRY_AGAIN_LATER);
-            submission.socket.decided(1, submission.size());
-        }
-        self.relay.committer.release(&self.relay, batch);
-    }
-
-    /// Asks the app until it answers, or was away for too long.
-    async fn append(&mut self, batch: &[Submission]) -> Result<Answer, GaveUp> {
-        let body = encode(&self.relay.id, batch);
-        let mut backoff = Backoff::app();
+        // The app may close a connection that is idle at the moment at which it is used.
         let mut reused = self.line.is_some();
         loop {
-            self.relay.metrics.appends_total.add(1);
-            let answer = self
-                .relay
-                .app
-                .append(&mut self.line, body.clone(), batch.len())
-                .await;
-            let error = match answer {
+            let error = match self.append(body.clone(), batch.len()).await {
                 Ok(outcomes) => {
                     self.here();
-                    return Ok(Answer::Outcomes(outcomes));
-                }
-                Err(AppError::Status(
-                    status @ (StatusCode::INTERNAL_SERVER_ERROR
-                    | StatusCode::BAD_REQUEST
-                    | StatusCode::PAYLOAD_TOO_LARGE),
-                )) => {
-                    self.here();
-                    return Ok(Answer::Poisoned(status));
+                    // The delivery task ends only after this one.
+                    let _ = self.decided.send((batch, outcomes)).await;
+                    return;
                 }
                 Err(error) => error,
             };
             self.relay.metrics.append_retries_total.add(1);
             if std::mem::take(&mut reused) && matches!(error, AppError::Unreachable(_)) {
-                // The app may have closed a connection that was idle.
                 continue;
             }
-            let patience = self.relay.settings.app_patience;
-            let since = *self.away_since.get_or_insert_with(|| {
-                tracing::warn!(%error, "the app stores nothing: trying again");
-                Instant::now()
-            });
-            self.relay.committer.away.store(true, Ordering::Relaxed);
-            if since.elapsed() >= patience {
-                return Err(GaveUp);
+            let suspicious = match &error {
+                AppError::Refused(_) => true,
+                error => may_be_the_batch(error) && self.passes_empty().await,
+            };
+            if suspicious {
+                self.here();
+                tracing::warn!(%error, updates = batch.len(), "an append failed alone: set aside");
+                self.set_aside(batch);
+                return;
             }
-            let wait = backoff
-                .next()
-                .min(patience.saturating_sub(since.elapsed()))
-                .max(Duration::from_millis(1));
-            sleep(wait).await;
+            if !self.wait(&error, &mut backoff).await {
+                self.give_up(&batch);
+                return;
+            }
+        }
+    }
+
+    async fn append(
+        &mut self,
+        body: Bytes,
+        updates: usize,
+    ) -> Result<Vec<wire::Outcome>, AppError> {
+        self.relay.metrics.appends_total.add(1);
+        let app = &self.relay.app;
+        app.append(&mut self.line, body, updates).await
+    }
+
+    /// Whether the app answers an append of nothing.
+    async fn passes_empty(&mut self) -> bool {
+        let body = encode(&self.relay.id, &[]);
+        self.relay.app.append(&mut self.line, body, 0).await.is_ok()
+    }
+
+    fn set_aside(&self, batch: Vec<Submission>) {
+        self.relay.metrics.updates_suspected_total.add(batch.len());
+        let counts = self.relay.committer.queue().set_aside(batch);
+        for (socket, updates) in counts {
+            tokio::spawn(suspects::decide(
+                self.relay.clone(),
+                socket,
+                updates,
+                self.lanes.clone(),
+                self.decided.clone(),
+            ));
+        }
+    }
+
+    /// Waits until an app that is away may be asked again. False: it was away for too long.
+    async fn wait(&mut self, error: &AppError, backoff: &mut Backoff) -> bool {
+        let patience = self.relay.settings.app_patience;
+        let since = *self.away_since.get_or_insert_with(|| {
+            tracing::warn!(%error, "the app stores nothing: trying again");
+            Instant::now()
+        });
+        self.relay.committer.away.store(true, Ordering::Relaxed);
+        if since.elapsed() >= patience {
+            return false;
+        }
+        let wait = backoff
+            .next()
+            .min(patience.saturating_sub(since.elapsed()))
+            .max(Duration::from_millis(1));
+        sleep(wait).await;
+        true
+    }
+
+    /// Gives up a batch, and everything that waits behind it.
+    fn give_up(&self, batch: &[Submission]) {
+        let committer = &self.relay.committer;
+        committer.give_up(&self.relay, batch);
+        loop {
+            let waiting = committer.queue().take();
+            if waiting.is_empty() {
+                return;
+            }
+            committer.give_up(&self.relay, &waiting);
         }
     }
 
@@ -325,7 +364,25 @@ impl Writer {
     }
 }
 
-fn encode(origin: &str, batch: &[Submission]) -> Bytes {
+/// Whether a failure may come of what is in the batch: an instance that died (a gateway may say that
+/// in its own way), or that took too long. What else goes wrong is the app's or the network's.
+fn may_be_the_batch(error: &AppError) -> bool {
+    match error {
+        AppError::Status(status) => [
+            StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::BAD_GATEWAY,
+            StatusCode::GATEWAY_TIMEOUT,
+        ]
+        .contains(status),
+        AppError::Refused(_)
+        | AppError::Unreachable(_)
+        | AppError::Timeout(_)
+        | AppError::Garbage(_) => true,
+    }
+}
+
+/// An append, as the app reads it.
+pub(crate) fn encode(origin: &str, batch: &[Submission]) -> Bytes {
     let updates = batch
         .iter()
         .map(|submission| wire::Update {
@@ -338,84 +395,4 @@ fn encode(origin: &str, batch: &[Submission]) -> Bytes {
         updates,
     })
     .into()
-}
-
-/// Tells rooms and senders what became of updates.
-async fn deliver(relay: Arc<Relay>, mut decided: mpsc::Receiver<Decided>) {
-    while let Some((batch, outcomes)) = decided.recv().await {
-        let mut stored: Vec<(Arc<str>, Vec<Update>)> = Vec::new();
-        let mut index: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut senders: HashMap<u64, Sender> = HashMap::new();
-        let mut refused = 0;
-        for (submission, outcome) in batch.iter().zip(outcomes) {
-            let sender = senders
-                .entry(submission.socket.id)
-                .or_insert_with(|| Sender::new(submission.socket.clone()));
-            sender.updates += 1;
-            sender.bytes += submission.size();
-            sender.number = submission.number;
-            match outcome {
-                wire::Outcome::Stored { rev } => {
-                    sender.rev = rev;
-                    let room = *index.entry(submission.project.clone()).or_insert_with(|| {
-                        stored.push((submission.project.clone(), Vec::new()));
-                        stored.len() - 1
-                    });
-                    stored[room].1.push(Update {
-                        first: rev,
-                        last: rev,
-                        frames: vec![submission.frame.clone()],
-                        sender: submission.socket.id,
-                    });
-                }
-                wire::Outcome::Refused { reason } => {
-                    refused += 1;
-                    submission
-                        .socket
-                        .refuse("invalid_update", &reason, Some(submission.number));
-                }
-            }
-        }
-        relay.metrics.updates_refused_total.add(refused);
-        relay
-            .metrics
-            .updates_stored_total
-            .add(batch.len() - refused);
-        for (project, mut updates) in stored {
-            updates.sort_by_key(|update| update.first);
-            if rooms::is_shared(&relay, &project) {
-                relay.pubsub.publish_updates(&project, &relay.id, &updates);
-            }
-            rooms::deliver(&relay, &project, updates).await;
-        }
-        for sender in senders.into_values() {
-            if sender.socket.wants.events {
-                sender.socket.push([&raw::saved(sender.number, sender.rev)]);
-            }
-            sender.socket.flush();
-            sender.socket.decided(sender.updates, sender.bytes);
-        }
-        relay.committer.release(&relay, &batch);
-    }
-}
-
-/// What one batch decided for one socket.
-struct Sender {
-    socket: Arc<Socket>,
-    updates: usize,
-    bytes: usize,
-    number: u64,
-    rev: u64,
-}
-
-impl Sender {
-    fn new(socket: Arc<Socket>) -> Self {
-        Self {
-            socket,
-            updates: 0,
-            bytes: 0,
-            number: 0,
-            rev: 0,
-        }
-    }
 }

@@ -24,8 +24,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a join waits for Redis to confirm the room's subscription.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A state on which the app fails this often closes the sockets that want it.
+/// A state on which the app fails this often, and for so long, closes the sockets that want it. A
+/// burst of errors is shorter.
 const FAILURES: u32 = 3;
+const FAILING: Duration = Duration::from_secs(5);
 
 /// A state as the app told it, ready to be sent to any number of sockets.
 pub(crate) struct Snapshot {
@@ -139,7 +141,7 @@ where
             Err(error) => error,
         };
         match error {
-            AppError::Status(StatusCode::BAD_REQUEST) if versioned => {
+            AppError::Refused(StatusCode::BAD_REQUEST) if versioned => {
                 socket.refuse("invalid_version", "version is no Loro version vector", None);
                 return Err(Close {
                     code: 1008,
@@ -149,7 +151,7 @@ where
             AppError::Status(StatusCode::INTERNAL_SERVER_ERROR) => failures += 1,
             _ => {}
         }
-        if failures >= FAILURES {
+        if failures >= FAILURES && start.elapsed() >= FAILING {
             tracing::error!(%error, "a room's state cannot be read");
             return Err(Close::INTERNAL);
         }

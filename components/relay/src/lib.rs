@@ -31,12 +31,14 @@ mod app;
 mod backoff;
 mod committer;
 mod connection;
+mod delivery;
 mod frame;
 mod internal;
 mod join;
 mod limits;
 mod listener;
 mod metrics;
+mod outgoing;
 mod peers;
 mod problem;
 mod proxy;
@@ -48,6 +50,7 @@ mod server;
 mod settings;
 mod shutdown;
 mod socket;
+mod suspects;
 mod upgrade;
 mod upstream;
 
@@ -97,10 +100,11 @@ impl Relay {
     fn new(settings: Settings) -> Result<(Self, Option<pubsub::Inbox>), Error> {
         let upstream = Arc::new(upstream::Upstream::new(&settings.app).map_err(Error::Setting)?);
         let app = app::App::new(upstream.clone(), &settings).map_err(Error::Setting)?;
+        let id = format!("{:016x}", rand::random::<u64>());
         let (pubsub, inbox) =
-            pubsub::PubSub::new(settings.redis.as_deref()).map_err(Error::Setting)?;
+            pubsub::PubSub::new(&id, settings.redis.as_deref()).map_err(Error::Setting)?;
         let relay = Self {
-            id: format!("{:016x}", rand::random::<u64>()),
+            id,
             upstream,
             app,
             rooms: rooms::Rooms::default(),

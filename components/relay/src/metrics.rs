@@ -49,6 +49,8 @@ metrics! {
     counter append_retries_total,
     /// Updates stored.
     counter updates_stored_total,
+    /// Updates set aside because the app failed on their batch, and then decided alone.
+    counter updates_suspected_total,
     /// Updates refused.
     counter updates_refused_total,
     /// Updates that wait to be stored.

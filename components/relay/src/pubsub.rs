@@ -11,6 +11,7 @@
 use crate::Relay;
 use crate::backoff::Backoff;
 use crate::frame::Frame;
+use crate::outgoing::{self, Outgoing};
 use crate::room::{Room, Update};
 use crate::rooms;
 use futures_util::StreamExt;
@@ -27,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Channels in one SUBSCRIBE.
 const CHANNELS: usize = 500;
 
-/// Messages that wait to be published; more are dropped, for the next one tells the same.
-const OUTGOING: usize = 4096;
-
 /// What the rest of the relay says to the task that holds the connection. Without Redis nobody
 /// listens, and nothing is said.
 pub(crate) struct PubSub {
@@ -41,7 +39,7 @@ pub(crate) struct PubSub {
 struct Listeners {
     /// Unbounded, but holds at most two a room that came or went since the last turn.
     subscriptions: mpsc::UnboundedSender<Change>,
-    outgoing: mpsc::Sender<(String, Vec<u8>)>,
+    outgoing: Arc<Outgoing>,
 }
 
 enum Change {
@@ -53,13 +51,15 @@ enum Change {
 pub(crate) struct Inbox {
     client: redis::Client,
     subscriptions: mpsc::UnboundedReceiver<Change>,
-    outgoing: mpsc::Receiver<(String, Vec<u8>)>,
+    outgoing: Arc<Outgoing>,
 }
 
 impl PubSub {
+    /// For the relay with this id.
+    ///
     /// # Errors
     /// With words for the operator, when the address makes no sense.
-    pub(crate) fn new(redis: Option<&str>) -> Result<(Self, Option<Inbox>), String> {
+    pub(crate) fn new(relay: &str, redis: Option<&str>) -> Result<(Self, Option<Inbox>), String> {
         let mut pubsub = Self {
             listeners: None,
             connected: AtomicBool::new(false),
@@ -72,10 +72,10 @@ impl PubSub {
         let client = redis::Client::open(address)
             .map_err(|error| format!("the address of Redis makes no sense: {error}"))?;
         let (subscribe, subscriptions) = mpsc::unbounded_channel();
-        let (publish, outgoing) = mpsc::channel(OUTGOING);
+        let outgoing = Arc::new(Outgoing::new(relay));
         pubsub.listeners = Some(Listeners {
             subscriptions: subscribe,
-            outgoing: publish,
+            outgoing: outgoing.clone(),
         });
         Ok((
             pubsub,
@@ -112,55 +112,48 @@ impl PubSub {
         }
     }
 
+    /// Where notices go; `None` while Redis is away: relays then compare heads.
+    fn outgoing(&self) -> Option<&Outgoing> {
+        let listeners = self.listeners.as_ref()?;
+        self.is_connected().then_some(&*listeners.outgoing)
+    }
+
     /// Tells other relays how many sockets this one has in a room.
-    pub(crate) fn publish_peers(&self, project: &str, relay: &str, count: u32) {
-        self.publish(project, || wire::Notice::Peers {
-            relay: relay.to_owned(),
-            count,
-        });
+    pub(crate) fn publish_peers(&self, project: &Arc<str>, count: u32) {
+        if let Some(outgoing) = self.outgoing() {
+            outgoing.count(project, count);
+        }
     }
 
     /// Tells other relays what this one had stored: revs without a gap, in their order.
-    pub(crate) fn publish_updates(&self, project: &str, relay: &str, updates: &[Update]) {
+    pub(crate) fn publish_updates(&self, project: &Arc<str>, relay: &str, updates: &[Update]) {
         let (Some(first), Some(last)) = (updates.first(), updates.last()) else {
             return;
         };
-        self.publish(project, || {
-            let frames = updates.iter().flat_map(|update| &update.frames);
-            let bytes: usize = frames.clone().map(|frame| frame.payload().len()).sum();
-            wire::Notice::Updates {
-                origin: relay.to_owned(),
-                first_rev: first.first,
-                last_rev: last.last,
-                payloads: if bytes <= wire::MAX_NOTICE_BYTES {
-                    frames
-                        .map(|frame| frame.payload().to_vec().into())
-                        .collect()
-                } else {
-                    Vec::new()
-                },
-            }
-        });
+        let Some(outgoing) = self.outgoing() else {
+            return;
+        };
+        let frames = updates.iter().flat_map(|update| &update.frames);
+        let bytes: usize = frames.clone().map(|frame| frame.payload().len()).sum();
+        let notice = wire::Notice::Updates {
+            origin: relay.to_owned(),
+            first_rev: first.first,
+            last_rev: last.last,
+            payloads: if bytes <= wire::MAX_NOTICE_BYTES {
+                frames
+                    .map(|frame| frame.payload().to_vec().into())
+                    .collect()
+            } else {
+                Vec::new()
+            },
+        };
+        outgoing.updates(project, wire::encode(&notice), last.last);
     }
 
     /// Tells a relay that is new in a room which rev the room has reached.
-    fn publish_head(&self, project: &str, relay: &str, head: u64) {
-        self.publish(project, || wire::Notice::Updates {
-            origin: relay.to_owned(),
-            first_rev: head,
-            last_rev: head,
-            payloads: Vec::new(),
-        });
-    }
-
-    fn publish(&self, project: &str, notice: impl FnOnce() -> wire::Notice) {
-        if let Some(listeners) = &self.listeners
-            && self.is_connected()
-        {
-            // One that finds no room is lost, as any message may be.
-            let _ = listeners
-                .outgoing
-                .try_send((wire::room_channel(project), wire::encode(&notice())));
+    fn publish_head(&self, project: &Arc<str>, relay: &str, head: u64) {
+        if let Some(outgoing) = self.outgoing() {
+            outgoing.updates(project, outgoing::head(relay, head), head);
         }
     }
 }
@@ -170,12 +163,12 @@ pub(crate) async fn run(relay: Arc<Relay>, inbox: Inbox) {
     let Inbox {
         client,
         mut subscriptions,
-        mut outgoing,
+        outgoing,
     } = inbox;
     let mut backoff = Backoff::app();
     let mut warned = false;
     loop {
-        match session(&relay, &client, &mut subscriptions, &mut outgoing).await {
+        match session(&relay, &client, &mut subscriptions, &outgoing).await {
             Session::NeverBegan(error) => {
                 if !std::mem::replace(&mut warned, true) {
                     tracing::warn!(%error, "no Redis: trying again");
@@ -205,7 +198,7 @@ async fn session(
     relay: &Arc<Relay>,
     client: &redis::Client,
     subscriptions: &mut mpsc::UnboundedReceiver<Change>,
-    outgoing: &mut mpsc::Receiver<(String, Vec<u8>)>,
+    outgoing: &Outgoing,
 ) -> Session {
     let connect = async {
         let pubsub = client.get_async_pubsub().await?;
@@ -296,20 +289,17 @@ async fn confirmed(request: impl Future<Output = redis::RedisResult<()>>) -> Res
 }
 
 /// Publishes until that fails.
-async fn publish(
-    connection: &mut MultiplexedConnection,
-    outgoing: &mut mpsc::Receiver<(String, Vec<u8>)>,
-) -> String {
-    while let Some((channel, message)) = outgoing.recv().await {
+async fn publish(connection: &mut MultiplexedConnection, outgoing: &Outgoing) -> String {
+    loop {
+        let (project, message) = outgoing.next().await;
         let mut command = redis::cmd("PUBLISH");
-        command.arg(channel).arg(message);
+        command.arg(wire::room_channel(&project)).arg(message);
         match timeout(PATIENCE, command.query_async::<()>(connection)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return "it does not answer".into(),
         }
     }
-    std::future::pending().await
 }
 
 async fn receive(relay: &Arc<Relay>, message: &redis::Msg) {

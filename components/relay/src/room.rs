@@ -240,7 +240,7 @@ impl Room {
     /// What was missing after `after` arrived.
     pub(crate) fn fill(&self, after: u64, known: u64, state: wire::State) -> Effects {
         let mut log = self.log();
-        let effects = log.apply(fetched(after, state.rev, state.blobs));
+        let effects = log.apply(fetched(after, state));
         // The log tells all up to its rev; a rev beyond it that somebody told of was wrong, unless
         // they told just now.
         if log.known == known {
@@ -292,30 +292,39 @@ impl Room {
     }
 }
 
-/// What the app told when asked for everything after a rev. One blob a rev, unless it was merged.
-pub(crate) fn fetched(after: u64, rev: u64, blobs: Vec<wire::ByteVec>) -> Vec<Update> {
-    if rev <= after {
-        return Vec::new();
-    }
-    let frames = blobs.into_iter().map(Frame::from);
-    if frames.len() as u64 == rev - after {
-        (after + 1..=rev)
-            .zip(frames)
-            .map(|(rev, frame)| Update {
-                first: rev,
+/// What the app told when asked for everything after a rev. Each blob tells all up to its own rev; one
+/// with no higher rev than those before it belongs to the last of them.
+fn fetched(after: u64, state: wire::State) -> Vec<Update> {
+    let wire::State {
+        rev, blobs, revs, ..
+    } = state;
+    let mut told = after;
+    let mut updates: Vec<Update> = Vec::new();
+    // An app of an earlier release does not tell which blob reaches which rev: they are one piece.
+    let revs = revs.unwrap_or_else(|| vec![rev; blobs.len()]);
+    for (rev, blob) in revs.into_iter().zip(blobs.into_iter().map(Frame::from)) {
+        if rev > told {
+            updates.push(Update {
+                first: told + 1,
                 last: rev,
-                frames: vec![frame],
+                frames: vec![blob],
                 sender: 0,
-            })
-            .collect()
-    } else {
-        vec![Update {
-            first: after + 1,
-            last: rev,
-            frames: frames.collect(),
-            sender: 0,
-        }]
+            });
+            told = rev;
+        } else if let Some(last) = updates.last_mut() {
+            last.frames.push(blob);
+        }
     }
+    if rev > told {
+        // What was stored as these revs is in quarantine.
+        updates.push(Update {
+            first: told + 1,
+            last: rev,
+            frames: Vec::new(),
+            sender: 0,
+        });
+    }
+    updates
 }
 
 impl Log {
@@ -410,5 +419,59 @@ impl Log {
         let start = !self.filling && self.has_gap();
         self.filling |= start;
         start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The spans of what was fetched, each with the blobs in it.
+    fn spans(after: u64, rev: u64, blobs: &[u8], revs: Option<&[u64]>) -> Vec<(u64, u64, Vec<u8>)> {
+        let state = wire::State {
+            rev,
+            version: Vec::new().into(),
+            blobs: blobs.iter().map(|blob| vec![*blob].into()).collect(),
+            revs: revs.map(<[u64]>::to_vec),
+        };
+        fetched(after, state)
+            .into_iter()
+            .map(|update| {
+                let blobs = update
+                    .frames
+                    .iter()
+                    .flat_map(|frame| frame.payload().to_vec());
+                (update.first, update.last, blobs.collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_fetched_has_the_revs_that_the_app_told() {
+        for (what, found, expected) in [
+            (
+                "the log alone",
+                spans(2, 4, b"ab", Some(&[3, 4])),
+                vec![(3, 3, b"a".to_vec()), (4, 4, b"b".to_vec())],
+            ),
+            ("nothing", spans(4, 4, b"", Some(&[])), vec![]),
+            (
+                "a snapshot of as many revs as there are blobs, and an update that waits for others",
+                spans(2, 5, b"spa", Some(&[4, 1, 5])),
+                vec![(3, 4, b"sp".to_vec()), (5, 5, b"a".to_vec())],
+            ),
+            (
+                "quarantined updates, in between and last",
+                spans(2, 6, b"ab", Some(&[3, 5])),
+                vec![(3, 3, b"a".to_vec()), (4, 5, b"b".to_vec()), (6, 6, vec![])],
+            ),
+            (
+                "an app of an earlier release",
+                spans(2, 4, b"ab", None),
+                vec![(3, 4, b"ab".to_vec())],
+            ),
+        ] {
+            assert_eq!(found, expected, "{what}");
+        }
     }
 }

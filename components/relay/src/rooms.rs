@@ -105,7 +105,7 @@ impl Rooms {
         match emptied {
             None => self.tell_peers(&room.project, true),
             Some(changed) => {
-                relay.pubsub.publish_peers(&room.project, &relay.id, 0);
+                relay.pubsub.publish_peers(&room.project, 0);
                 if changed {
                     self.compact_later(relay, room.project.clone());
                 }
@@ -287,7 +287,7 @@ pub(crate) async fn count_peers(relay: Arc<Relay>) {
             }
             if publish {
                 let count = u32::try_from(own).unwrap_or(u32::MAX);
-                relay.pubsub.publish_peers(&room.project, &relay.id, count);
+                relay.pubsub.publish_peers(&room.project, count);
             }
             announce_peers(&relay, &room);
         }

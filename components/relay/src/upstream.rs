@@ -2,6 +2,7 @@
 
 use crate::proxy::Body;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -12,12 +13,16 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// More idle connections than this are closed.
 const MAX_IDLE: usize = 64;
+
+/// A connection that was idle for longer is not used again: hosts close one after 30 s and more, and
+/// what lies between may forget one without a word.
+const REUSE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,13 @@ pub(crate) enum UpstreamError {
 pub(crate) struct Upstream {
     /// `HOST:PORT`, for connecting and for the `Host` header of internal requests.
     pub(crate) authority: String,
-    idle: Mutex<Vec<SendRequest<Body>>>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection of the pool, and since when it is there.
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
 }
 
 impl Upstream {
@@ -88,7 +99,8 @@ impl Upstream {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Dedicated {
             sender,
-            connection: Box::pin(connection),
+            connection: Some(Box::pin(connection)),
+            idle_since: Instant::now(),
         })
     }
 
@@ -101,16 +113,19 @@ impl Upstream {
         Ok(stream)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Body>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection whose last answer has been read. Those that the app closed are let go.
+    /// A connection whose last answer has been read. Those that the app closed, or that nobody
+    /// needed for a while, are let go.
     fn take_idle(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle();
-        idle.retain(|sender| !sender.is_closed());
-        let ready = idle.iter().rposition(SendRequest::is_ready)?;
-        Some(idle.swap_remove(ready))
+        idle.retain(|Idle { sender, since }| {
+            !sender.is_closed() && !(sender.is_ready() && since.elapsed() >= REUSE_WITHIN)
+        });
+        let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        Some(idle.swap_remove(ready).sender)
     }
 
     /// Puts a connection back at once; it is taken again when its answer's body has been read.
@@ -119,7 +134,8 @@ impl Upstream {
         if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
-        idle.push(sender);
+        let since = Instant::now();
+        idle.push(Idle { sender, since });
     }
 }
 
@@ -139,18 +155,33 @@ async fn resolve_and_connect(authority: &str) -> io::Result<TcpStream> {
 /// another task.
 pub(crate) struct Dedicated {
     sender: SendRequest<Full<Bytes>>,
-    connection: Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    /// `None` once the app has closed it.
+    connection: Option<Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>>,
+    idle_since: Instant,
 }
 
 impl Dedicated {
-    /// Sends one request and reads the whole answer. After an error, or when the future was
-    /// dropped, the connection is of no more use.
+    /// Whether the next request may go over this connection: the app has not closed it, and it was
+    /// not idle for too long. Between two requests nothing drives the connection, so it is asked
+    /// here.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let Some(connection) = self.connection.as_mut() else {
+            return false;
+        };
+        self.idle_since.elapsed() < REUSE_WITHIN && connection.as_mut().now_or_never().is_none()
+    }
+
+    /// Sends one request and reads the whole answer. Fails at once if the connection ends before
+    /// the answer does. After an error, or when the future was dropped, the connection is of no
+    /// more use.
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
         max_bytes: usize,
     ) -> Result<Response<Bytes>, UpstreamError> {
-        let Self { sender, connection } = self;
+        let Self {
+            sender, connection, ..
+        } = self;
         let exchange = async {
             sender.ready().await?;
             let response = sender.send_request(request).await?;
@@ -159,20 +190,25 @@ impl Dedicated {
             Ok(Response::from_parts(head, body))
         };
         tokio::pin!(exchange);
-        let mut open = true;
-        loop {
+        let answer = loop {
+            let Some(driven) = connection.as_mut() else {
+                // Either the whole answer has arrived, or none will.
+                break exchange.await;
+            };
             tokio::select! {
                 biased;
-                answer = &mut exchange => return answer,
-                closed = connection.as_mut(), if open => {
-                    // The exchange sees it too, but may still hold a whole answer.
-                    open = false;
+                answer = &mut exchange => break answer,
+                closed = driven => {
                     if let Err(error) = closed {
                         tracing::debug!(%error, "connection to the app");
                     }
+                    // Only if it is dropped does the exchange learn that it waits in vain.
+                    *connection = None;
                 }
             }
-        }
+        };
+        self.idle_since = Instant::now();
+        answer
     }
 }
 

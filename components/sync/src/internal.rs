@@ -192,6 +192,7 @@ pub(crate) fn as_wire(state: State) -> wire::State {
     wire::State {
         rev: state.rev,
         version: state.version.into(),
+        revs: (state.revs.len() == state.blobs.len()).then_some(state.revs),
         blobs: state.blobs.into_iter().map(Into::into).collect(),
     }
 }

@@ -80,6 +80,7 @@ impl<H: HttpClient> Merger for SelfMerger<H> {
                     rev: state.rev,
                     version: state.version.into(),
                     blobs: state.blobs.into_iter().map(Into::into).collect(),
+                    revs: Vec::new(),
                 })
             }
             StatusCode::INTERNAL_SERVER_ERROR => Err(MergeError::Trapped("status 500".into())),

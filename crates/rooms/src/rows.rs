@@ -27,7 +27,7 @@ pub(crate) struct Rows {
     /// By rev. Quarantined updates are left out. Rows at or below the snapshot's rev are updates
     /// that wait for others, or that a compaction has not deleted yet.
     pub(crate) log: Vec<LogRow>,
-    /// The newest rev of these rows.
+    /// The newest rev of the room.
     pub(crate) head: u64,
 }
 
@@ -39,16 +39,20 @@ impl Rows {
     }
 }
 
-// One statement, so that no compaction can come between the snapshot and the log.
+// One statement each, so that neither a compaction nor an append can come between what they read.
 const ALL: &str = "
     SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL
     SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
 
+// The last row tells the room's newest rev, also if nothing lies above `?2`.
 const AFTER: &str = "
     SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1 AND rev > ?2
     UNION ALL
-    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2";
+    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2
+    UNION ALL
+    SELECT 2, max(ifnull((SELECT max(rev) FROM loro_updates WHERE project_id = ?1), 0),
+                  ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0)), NULL, NULL";
 
 /// The whole room.
 pub(crate) async fn all(database: &impl Database, project: &str) -> Result<Rows, DatabaseError> {
@@ -73,16 +77,22 @@ fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
     let mut rows = Rows::default();
     for mut row in result {
         let rev = row.unsigned(1)?;
-        let blob = row.blob(2)?;
         rows.head = rows.head.max(rev);
-        if row.integer(0)? == 0 {
-            rows.snapshot = Some(Snapshot {
-                rev,
-                blob,
-                version: row.blob(3)?,
-            });
-        } else if !blob.is_empty() {
-            rows.log.push(LogRow { rev, payload: blob });
+        match row.integer(0)? {
+            0 => {
+                rows.snapshot = Some(Snapshot {
+                    rev,
+                    blob: row.blob(2)?,
+                    version: row.blob(3)?,
+                });
+            }
+            1 => {
+                let payload = row.blob(2)?;
+                if !payload.is_empty() {
+                    rows.log.push(LogRow { rev, payload });
+                }
+            }
+            _ => {}
         }
     }
     rows.log.sort_by_key(|row| row.rev);

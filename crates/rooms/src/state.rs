@@ -19,6 +19,9 @@ pub struct State {
     pub version: Vec<u8>,
     /// Loro blobs, to be imported in this order.
     pub blobs: Vec<Vec<u8>>,
+    /// The rev of each blob, in their order; of a snapshot, the rev up to which it tells all. Empty
+    /// if the blobs were merged.
+    pub revs: Vec<u64>,
 }
 
 /// The state of a room for somebody who joins: all of it, or what `version` (an encoded version
@@ -61,13 +64,6 @@ pub async fn updates_after(
     rev: u64,
 ) -> Result<State, RoomError> {
     let rows = rows::after(database, project, rev).await?;
-    if rows.head == 0 {
-        return Ok(State {
-            rev: head(database, project).await?,
-            version: VersionVector::default().encode(),
-            blobs: Vec::new(),
-        });
-    }
     if rows.snapshot.is_some() {
         // Updates that wait for others may lie before `rev`: send the room whole.
         return as_stored(rows::all(database, project).await?);
@@ -75,6 +71,7 @@ pub async fn updates_after(
     Ok(State {
         rev: rows.head,
         version: VersionVector::default().encode(),
+        revs: rows.log.iter().map(|row| row.rev).collect(),
         blobs: rows.log.into_iter().map(|row| row.payload).collect(),
     })
 }
@@ -102,18 +99,22 @@ fn as_stored(rows: Rows) -> Result<State, RoomError> {
         rev: rows.head,
         version: VersionVector::default().encode(),
         blobs: Vec::with_capacity(rows.log.len() + 1),
+        revs: Vec::with_capacity(rows.log.len() + 1),
     };
     if let Some(snapshot) = rows.snapshot {
         state.version = snapshot.version;
+        state.revs.push(snapshot.rev);
         state.blobs.push(snapshot.blob);
     } else if rows.log.is_empty() {
+        state.revs.push(rows.head);
         state
             .blobs
             .push(LoroDoc::new().export(ExportMode::Snapshot).map_err(loro)?);
     }
-    state
-        .blobs
-        .extend(rows.log.into_iter().map(|row| row.payload));
+    for row in rows.log {
+        state.revs.push(row.rev);
+        state.blobs.push(row.payload);
+    }
     Ok(state)
 }
 

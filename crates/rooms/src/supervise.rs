@@ -168,5 +168,6 @@ fn told(merged: &Merged, blobs: Vec<Vec<u8>>) -> State {
         rev: merged.rev,
         version: merged.version(),
         blobs,
+        revs: Vec::new(),
     }
 }

@@ -122,6 +122,11 @@ pub struct StateOf<B> {
     /// document's latest updates may follow. Empty where nothing is lacking.
     #[n(2)]
     pub blobs: Vec<B>,
+    /// The rev of each blob, in their order; of a snapshot, the rev up to which it tells all. Updates
+    /// that waited for others when the snapshot was made follow it with lower revs than its own.
+    /// `None` if the answer is a state for a client, which is one whole.
+    #[n(3)]
+    pub revs: Option<Vec<u64>>,
 }
 
 /// A state that owns its bytes.
@@ -357,6 +362,7 @@ mod tests {
             rev: 300,
             version: vec![1, 2].into(),
             blobs: vec![vec![7; 70_000].into(), vec![8].into()],
+            revs: Some(vec![299, 300]),
         };
         let body = encode(&state);
         assert_eq!(body.len(), minicbor::len(&state));

@@ -7,11 +7,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -31,6 +32,12 @@ pub(crate) enum Mood {
     BreaksOff,
     /// Never answers.
     Hangs,
+    /// 500 for every append, as an ingress in trouble answers.
+    Fails,
+    /// 500 for every append of something.
+    FailsOnUpdates,
+    /// 400 for every append, in somebody else's words.
+    Rejects,
 }
 
 #[derive(Default)]
@@ -42,6 +49,10 @@ pub(crate) struct Log {
     pub(crate) state_reads: usize,
     pub(crate) fetches: usize,
     pub(crate) compacted: Vec<String>,
+    /// Connections that are open now.
+    pub(crate) connections: usize,
+    /// Connections that are closed after they were idle for so long.
+    pub(crate) keep_alive: Option<Duration>,
     /// `METHOD target` of each request.
     pub(crate) seen: Vec<String>,
 }
@@ -75,12 +86,19 @@ impl FakeApp {
                 stream.set_nodelay(true).unwrap();
                 let (log, states) = (task_log.clone(), task_states.clone());
                 connections.spawn(async move {
-                    let service =
-                        service_fn(move |request| answer(log.clone(), states.clone(), request));
+                    let answering = log.clone();
+                    let service = service_fn(move |request| {
+                        answer(answering.clone(), states.clone(), request)
+                    });
+                    let mut http = http1::Builder::new();
+                    if let Some(keep_alive) = log.lock().unwrap().keep_alive {
+                        http.timer(TokioTimer::new())
+                            .header_read_timeout(keep_alive);
+                    }
+                    log.lock().unwrap().connections += 1;
                     // A client that goes is no error here.
-                    let _ = http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                    log.lock().unwrap().connections -= 1;
                 });
             }
         });
@@ -178,6 +196,7 @@ async fn answer(
                     rev: updates.len() as u64,
                     version: vec![1, 2, 3].into(),
                     blobs: vec![state_of(&updates).into()],
+                    revs: None,
                 }
             };
             let _turn = states.acquire().await;
@@ -191,9 +210,11 @@ async fn answer(
             let mut log = log.lock().unwrap();
             log.fetches += 1;
             let updates = log.rooms.get(project).cloned().unwrap_or_default();
+            let rev = updates.len() as u64;
             let state = wire::State {
-                rev: updates.len() as u64,
+                rev,
                 version: vec![].into(),
+                revs: Some((after as u64 + 1..=rev).collect()),
                 blobs: updates.into_iter().skip(after).map(Into::into).collect(),
             };
             Ok(Response::new(wire::encode(&state).into()))
@@ -246,6 +267,15 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
     let request: wire::AppendRequest = wire::decode(body).map_err(|_| "no CBOR")?;
     let mut log = log.lock().unwrap();
     log.appends.push(request.updates.len());
+    let fails = match log.mood {
+        Mood::Fails => Some(500),
+        Mood::FailsOnUpdates if !request.updates.is_empty() => Some(500),
+        Mood::Rejects => Some(400),
+        _ => None,
+    };
+    if let Some(code) = fails {
+        return Ok(status(code));
+    }
     if request
         .updates
         .iter()

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::fake_app::Mood;
 use crate::{PATIENCE, Relay, until, within};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -119,8 +119,51 @@ async fn a_fast_writer_is_held_back() {
     relay.stop().await;
 }
 
+/// Whatever goes wrong for a moment, and whether or not an append of nothing passes meanwhile: no
+/// update is refused, none is lost, and each writer's stay in order.
 #[tokio::test]
-async fn an_update_that_traps_the_app_is_found_and_refused() {
+async fn my_edit_was_refused_because_the_app_failed_for_a_moment() {
+    for (mood, burst) in [
+        (Mood::Fails, Duration::from_millis(300)),
+        (Mood::FailsOnUpdates, Duration::from_millis(300)),
+        (Mood::FailsOnUpdates, Duration::from_millis(3000)),
+        (Mood::Rejects, Duration::from_millis(300)),
+    ] {
+        let relay = Relay::start(|_| {}).await;
+        let mut a = relay.join("p").await;
+        let mut b = relay.join("p").await;
+        let mut reader = relay.join("p").await;
+        relay.app.mood(mood);
+        let start = Instant::now();
+        let mut sent = 0;
+        while start.elapsed() < burst {
+            a.update(format!("a{sent}")).await;
+            b.update(format!("b{sent}")).await;
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(relay.metric("append_retries_total").await > 0, "{mood:?}");
+        relay.app.mood(Mood::Well);
+        let mut read = Vec::new();
+        for _ in 0..2 * sent {
+            read.push(String::from_utf8(reader.binary().await).unwrap());
+        }
+        for writer in ['a', 'b'] {
+            let of: Vec<_> = read
+                .iter()
+                .filter(|update| update.starts_with(writer))
+                .collect();
+            let expected: Vec<_> = (0..sent).map(|n| format!("{writer}{n}")).collect();
+            assert_eq!(of, expected.iter().collect::<Vec<_>>(), "{mood:?}");
+        }
+        assert_eq!(relay.metric("updates_refused_total").await, 0, "{mood:?}");
+        relay.stop().await;
+    }
+}
+
+/// Only its sender waits for the proof that an update cannot be taken.
+#[tokio::test]
+async fn an_update_that_traps_the_app_is_found_and_refused_and_nobody_waits_for_it() {
     let relay = Relay::start(|_| {}).await;
     let mut a = relay.join("p").await;
     let mut b = relay.join("p").await;
@@ -131,10 +174,10 @@ async fn an_update_that_traps_the_app_is_found_and_refused() {
     relay.app.mood(Mood::Unavailable);
     for i in 0..10 {
         a.update(format!("a{i}")).await;
-        b.update(if i == 5 {
-            "trap".to_owned()
-        } else {
-            format!("b{i}")
+        b.update(match i {
+            5 => "trap".to_owned(),
+            6 => "trap again".to_owned(),
+            i => format!("b{i}"),
         })
         .await;
         c.update(format!("c{i}")).await;
@@ -144,20 +187,33 @@ async fn an_update_that_traps_the_app_is_found_and_refused() {
     })
     .await;
     relay.app.mood(Mood::Well);
-    let error = loop {
-        if let Some(Ok(Message::Text(text))) = b.next().await {
-            break serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        }
-    };
-    assert_eq!(error["code"], "invalid_update");
-    assert_eq!(error["frame"], 6);
+    for i in 0..10 {
+        assert_eq!(reader_q.binary().await, format!("c{i}").into_bytes());
+    }
+    // The proof takes five seconds; until then others go on, and what comes from them later too.
+    a.update("a10").await;
+    c.update("c10").await;
     let mut read = Vec::new();
-    for _ in 0..19 {
+    while read.len() < 16 {
+        read.push(String::from_utf8(reader.binary().await).unwrap());
+    }
+    assert_eq!(reader_q.binary().await, b"c10");
+    assert_eq!(relay.metric("updates_refused_total").await, 0);
+    for frame in [6, 7] {
+        let error = loop {
+            if let Some(Ok(Message::Text(text))) = b.next().await {
+                break serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+        };
+        assert_eq!(error["code"], "invalid_update");
+        assert_eq!(error["frame"], frame);
+    }
+    for _ in 0..3 {
         read.push(String::from_utf8(reader.binary().await).unwrap());
     }
     for (writer, expected) in [
-        ('a', (0..10).collect::<Vec<_>>()),
-        ('b', vec![0, 1, 2, 3, 4, 6, 7, 8, 9]),
+        ('a', (0..=10).collect::<Vec<_>>()),
+        ('b', vec![0, 1, 2, 3, 4, 7, 8, 9]),
     ] {
         let of: Vec<String> = read
             .iter()
@@ -167,8 +223,44 @@ async fn an_update_that_traps_the_app_is_found_and_refused() {
         let expected: Vec<String> = expected.iter().map(|i| format!("{writer}{i}")).collect();
         assert_eq!(of, expected);
     }
-    for i in 0..10 {
-        assert_eq!(reader_q.binary().await, format!("c{i}").into_bytes());
+    relay.stop().await;
+}
+
+/// The relay's patience ends before there is a proof: the update's sender is told to try again later.
+#[tokio::test]
+async fn what_cannot_be_proven_is_tried_again_later() {
+    let relay = Relay::start(|settings| settings.app_patience = Duration::from_secs(2)).await;
+    let mut a = relay.join("p").await;
+    let mut b = relay.join("p").await;
+    a.update("trap").await;
+    assert_eq!(a.close_code().await, 1013);
+    b.update("b").await;
+    until("the other's is stored", async || {
+        relay.app.room("p") == [b"b"]
+    })
+    .await;
+    assert_eq!(relay.metric("updates_refused_total").await, 0);
+    until("nothing waits", async || {
+        relay.metric("pending_updates").await == 0
+    })
+    .await;
+    relay.stop().await;
+}
+
+/// The app closes a connection that is idle; the next edit does not wait for its answer on it.
+#[tokio::test]
+async fn the_first_edit_after_a_pause_takes_no_longer() {
+    let relay = Relay::start(|settings| settings.app_timeout = PATIENCE * 2).await;
+    relay.app.log().keep_alive = Some(Duration::from_millis(50));
+    let mut writer = relay.join("p").await;
+    let mut reader = relay.join("p").await;
+    for update in ["before", "after", "once more"] {
+        writer.update(update).await;
+        assert_eq!(reader.binary().await, update.as_bytes());
+        until("the app has closed its connections", async || {
+            relay.app.log().connections == 0
+        })
+        .await;
     }
     relay.stop().await;
 }
