@@ -82,19 +82,23 @@ async fn type_through(
             sleep(TYPING).await;
         }
         faults.end();
-    }
-    for client in [&one, &two] {
-        until_within(RECOVERY, &format!("{what}: all saved"), async || {
-            client.assert_fine(&what);
-            look(typed);
-            client.decided() == typed
-        })
-        .await;
-        assert_eq!(
-            client.events("error"),
-            Vec::<serde_json::Value>::new(),
-            "{what}"
-        );
+        for client in [&one, &two] {
+            until_within(
+                RECOVERY,
+                &format!("{what}: all saved after {burst:?}"),
+                async || {
+                    client.assert_fine(&what);
+                    look(typed);
+                    client.decided() == typed
+                },
+            )
+            .await;
+            assert_eq!(
+                client.events("error"),
+                Vec::<serde_json::Value>::new(),
+                "{what}"
+            );
+        }
     }
     let length = usize::try_from(typed * 2).unwrap();
     for client in [&one, &two] {

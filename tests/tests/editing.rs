@@ -50,12 +50,10 @@ both_relays! {
     /// The first frame is the state, also of a room that nobody has written to.
     async fn the_state_comes_first(relay: Kind) {
         let host = Host::start(relay).await;
-        let one = Client::join(&host.address, "p").await;
+        let one = Client::join_with_events(&host.address, "p").await;
         one.until("the state of an empty room", |one| one.blobs() == 1).await;
         one.typed("x").await;
-        // A second client tells that the update is stored.
-        let two = Client::join(&host.address, "p").await;
-        two.until("the update", |two| two.text() == "x").await;
+        one.saved(1).await;
         let three = Client::join(&host.address, "p").await;
         three.until("the state", |three| three.blobs() > 0).await;
         assert_eq!(three.text(), "x", "the first frame is not the state");
