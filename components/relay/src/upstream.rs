@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections to the app, kept alive.
 
-use crate::proxy::Body;
+use crate::proxy::{Body, full};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
@@ -73,13 +73,14 @@ impl Upstream {
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         while let Some(mut sender) = self.take_idle() {
+            let again = repeated(&request);
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.keep(sender);
                     return Ok(response);
                 }
-                // A connection that the app had closed meanwhile: nothing was sent yet.
-                Err(mut error) => match error.take_message() {
+                // A connection that the app had closed meanwhile, or closed just then.
+                Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
                 },
@@ -137,6 +138,19 @@ impl Upstream {
         let since = Instant::now();
         idle.push(Idle { sender, since });
     }
+}
+
+/// The same request once more, if doing it twice does no harm (RFC 9110, section 9.2.2).
+fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
+    use hyper::body::Body as _;
+    let is_safe = request.method().is_safe() && request.body().is_end_stream();
+    is_safe.then(|| {
+        let mut again = Request::new(full(Bytes::new()));
+        again.method_mut().clone_from(request.method());
+        again.uri_mut().clone_from(request.uri());
+        again.headers_mut().clone_from(request.headers());
+        again
+    })
 }
 
 #[cfg(not(target_arch = "wasm32"))]

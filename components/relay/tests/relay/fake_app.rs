@@ -155,6 +155,9 @@ async fn answer(
         .unwrap()
         .seen
         .push(format!("{} {target}", head.method));
+    if head.uri.path() == "/breaks-once" && times(&log, &format!("{} {target}", head.method)) == 1 {
+        return Err("breaks off");
+    }
     if head.uri.path() == "/hangs" {
         std::future::pending::<()>().await;
     }
@@ -261,6 +264,12 @@ async fn answer(
         }
         _ => Ok(echo(&head, &body)),
     }
+}
+
+/// How often this was asked.
+fn times(log: &Mutex<Log>, asked: &str) -> usize {
+    let log = log.lock().unwrap();
+    log.seen.iter().filter(|seen| *seen == asked).count()
 }
 
 fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'static str> {

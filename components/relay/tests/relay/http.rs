@@ -103,6 +103,27 @@ async fn requests_are_passed_on() {
     relay.stop().await;
 }
 
+/// The app closes a connection that the relay has kept, just as it is used again: what only reads is
+/// asked for once more.
+#[tokio::test]
+async fn my_page_did_not_load_because_a_kept_connection_broke() {
+    let relay = Relay::start(|_| {}).await;
+    for (method, status) in [("GET", "200"), ("POST", "502")] {
+        // Its connection is kept.
+        let ask = |method: &str, path: &str| {
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        };
+        let answer = request(relay.address, &ask("GET", "/x")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = request(relay.address, &ask(method, "/breaks-once")).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{method}: {answer}"
+        );
+    }
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn internal_routes_are_never_passed_on() {
     let relay = Relay::start(|_| {}).await;
