@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::agent::Agent;
 use e2e::better_auth::{BetterAuth, Options};
+use e2e::built::root;
 use e2e::gemini::Gemini;
 use e2e::host::{Kind, Setup};
 use e2e::http::Http;
@@ -51,6 +53,64 @@ async fn a_setting_that_is_missing_stops_everything_and_is_named() {
         let health = host.http().get("/health").await;
         assert_eq!(health.status, 503);
         assert!(health.text().contains(missing), "{}", health.text());
+        host.stop().await;
+    }
+}
+
+/// The repository's manifest in a folder of its own, whose component `sync` does not list a variable: Spin and our
+/// host answer a component that asks for such a one with an error.
+fn manifest_without(folder: &Path, variable: &str) -> PathBuf {
+    for name in ["target", "components"] {
+        std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    let (before, section) = text.split_once("[component.sync.variables]\n").unwrap();
+    let line = format!("{variable} = \"{{{{ {variable} }}}}\"\n");
+    assert!(section.contains(&line), "{line}");
+    let section = section.replacen(&line, "", 1);
+    let path = folder.join("spin.toml");
+    let text = format!("{before}[component.sync.variables]\n{section}");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// What cannot be read is not taken for what is not set: nobody becomes user `dev` by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_cannot_be_read_stops_everything_and_is_in_the_log() {
+    for unreadable in [
+        "environment",
+        "better_auth_origin",
+        "internal_token",
+        "webhook_key",
+        "agent_token",
+        "auto_create_projects",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Setup::new(Kind::Native)
+            .manifest(&manifest_without(folder.path(), unreadable))
+            .start()
+            .await;
+        let who = match unreadable {
+            // Read only where somebody brings a token.
+            "agent_token" => Caller::with_token(AGENT_TOKEN),
+            _ => Caller::nobody(),
+        };
+        for (method, path) in [("GET", "/sync/p"), ("POST", "/sync/p")] {
+            let answer = who.send(&host.http(), method, path, "").await;
+            answer.assert_problem(503, "unavailable");
+            assert!(!answer.text().contains(unreadable), "{}", answer.text());
+        }
+        let (status, problem) = who.upgrade(&host.address, "/sync/p").await;
+        assert_eq!(status, 503, "{unreadable}: {problem}");
+        // What every component must know is looked at by the health, too, and before the internal token.
+        if !["agent_token", "auto_create_projects"].contains(&unreadable) {
+            assert_eq!(host.http().get("/health").await.status, 503, "{unreadable}");
+            let heads = host.app_http().post("/internal/heads", "").await;
+            assert_eq!(heads.status, 503, "{unreadable}");
+        }
+        let log = host.process.log();
+        let named = |line: &str| line.contains("setting not read") && line.contains(unreadable);
+        assert!(log.lines().any(named), "{unreadable}: {log}");
         host.stop().await;
     }
 }

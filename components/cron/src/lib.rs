@@ -65,7 +65,7 @@ fn tick() -> Result<(), String> {
         _ => return Err("`app_url` is not an http(s) URL".into()),
     };
     let mut headers = vec![("content-length".to_owned(), b"0".to_vec())];
-    let token = setting("internal_token").unwrap_or_default();
+    let token = setting("internal_token")?;
     if !token.is_empty() {
         let bearer = format!("Bearer {token}").into_bytes();
         headers.push(("authorization".to_owned(), bearer));

@@ -174,7 +174,8 @@ async fn sweep_rooms(ports: Ports<'_>) {
 
 async fn ask_ourselves(path: &str) -> Result<StatusCode, HttpError> {
     let mut request = http::Request::post(path);
-    if let Some(token) = auth::internal::token(&SpinConfig) {
+    let token = auth::internal::token(&SpinConfig);
+    if let Some(token) = token.map_err(|error| HttpError::NotSent(error.to_string()))? {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request

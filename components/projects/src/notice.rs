@@ -51,7 +51,7 @@ async fn tell_relays(ports: Ports<'_>, project: &str) -> Result<(), String> {
 
 async fn nudge_the_poller() -> Result<(), String> {
     let mut request = http::Request::post("/internal/poll");
-    if let Some(token) = internal::token(&SpinConfig) {
+    if let Some(token) = internal::token(&SpinConfig).map_err(|error| error.to_string())? {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request.body(Vec::new()).map_err(|e| e.to_string())?;

@@ -24,8 +24,17 @@ pub(crate) async fn check() -> Reply {
 }
 
 async fn reason() -> Option<String> {
-    if let Some(setting) = auth::readiness::missing_setting(&SpinConfig) {
-        return Some(setting);
+    match auth::readiness::missing_setting(&SpinConfig) {
+        Ok(None) => {}
+        Ok(Some(setting)) => return Some(setting),
+        Err(error) => {
+            tracing::error!(
+                setting = error.name,
+                reason = error.reason,
+                "setting not read"
+            );
+            return Some("a setting cannot be read".to_owned());
+        }
     }
     let answered = async {
         let database = SpinDatabase::open()?;

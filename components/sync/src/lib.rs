@@ -31,19 +31,20 @@ struct App {
 impl App {
     /// Brings the schema of the database up to date.
     async fn open() -> Result<Self, Problem> {
-        Ok(Self::new(SpinPorts::open().await?))
+        Self::new(SpinPorts::open().await?)
     }
 
     /// For appends.
     fn open_unchecked() -> Result<Self, Problem> {
-        Ok(Self::new(SpinPorts::open_unchecked()?))
+        Self::new(SpinPorts::open_unchecked()?)
     }
 
-    fn new(ports: SpinPorts) -> Self {
-        Self {
+    fn new(ports: SpinPorts) -> Result<Self, Problem> {
+        let token = auth::internal::token(&SpinConfig)?;
+        Ok(Self {
             ports,
-            merger: SelfMerger::new(SpinHttpClient, auth::internal::token(&SpinConfig)),
-        }
+            merger: SelfMerger::new(SpinHttpClient, token),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What somebody may do in a project.
 
-use platform::{DatabaseError, Ports};
+use platform::{DatabaseError, Ports, UnreadableSetting};
 use serde::{Serialize, Serializer};
 
 use crate::{Denied, Principal, principal::DEVELOPER, projects, sessions};
@@ -105,7 +105,7 @@ impl Principal {
     pub async fn open(&self, ports: Ports<'_>, project_id: &str) -> Result<Grant, Denied> {
         match self.access(ports, project_id).await {
             Err(Denied::NoSuchProject) => {
-                let owner = self.first_owner(ports).ok_or(Denied::NoSuchProject)?;
+                let owner = self.first_owner(ports)?.ok_or(Denied::NoSuchProject)?;
                 let new = projects::NewProject {
                     project_id,
                     name: project_id,
@@ -119,25 +119,25 @@ impl Principal {
         }
     }
 
-    /// Whether it makes a project by opening it.
+    /// Whether it makes a project by opening it. Where a setting that says so cannot be read, it makes none.
     pub fn makes_what_it_opens(&self, ports: Ports<'_>) -> bool {
-        self.first_owner(ports).is_some()
+        matches!(self.first_owner(ports), Ok(Some(_)))
     }
 
     /// Who is to own a project that this principal opens first, if it may be made so.
-    fn first_owner(&self, ports: Ports<'_>) -> Option<String> {
-        let automatic = match ports.config.get("auto_create_projects").as_deref() {
+    fn first_owner(&self, ports: Ports<'_>) -> Result<Option<String>, UnreadableSetting> {
+        let automatic = match ports.config.read("auto_create_projects")?.as_deref() {
             Some("true") => true,
             Some("false") => false,
             _ => ports.config.is_development(),
         };
-        match self {
+        let owner = match self {
             Self::User { id, .. } => Some(id.clone()),
             // Everybody is that user.
-            Self::Server if sessions::origin(ports.config).is_none() => Some(DEVELOPER.into()),
+            Self::Server if sessions::origin(ports.config)?.is_none() => Some(DEVELOPER.into()),
             _ => None,
-        }
-        .filter(|_| automatic)
+        };
+        Ok(owner.filter(|_| automatic))
     }
 
     /// The user; nobody, where it is no user.

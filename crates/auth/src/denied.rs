@@ -1,6 +1,6 @@
 //! Why somebody may not, and how clients see it.
 
-use platform::{DatabaseError, Problem};
+use platform::{DatabaseError, Problem, UnreadableSetting};
 use thiserror::Error;
 
 /// Why something was refused.
@@ -39,6 +39,9 @@ pub enum Denied {
     /// A setting is missing.
     #[error("{0}")]
     NotConfigured(String),
+    /// A setting cannot be read, so what it protects stays shut.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableSetting),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -98,6 +101,7 @@ impl From<Denied> for Problem {
             Denied::NoSuchRoute => Self::not_found(),
             Denied::Method(allowed) => Self::method_not_allowed(&allowed),
             Denied::NotConfigured(setting) => Self::not_configured(&setting),
+            Denied::Unreadable(error) => error.into(),
             Denied::Database(error) => error.into(),
         }
     }

@@ -69,7 +69,7 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
     let credentials = asked
         .credentials
         .clone()
-        .without_foreign_token(ports.config);
+        .without_foreign_token(ports.config)?;
     if route.method != "GET" && !may_act(ports, &credentials, &asked.page) {
         return Err(Denied::CrossSite);
     }
@@ -106,7 +106,7 @@ fn keep_out_the_rebound(
     credentials: &Credentials,
     page: &Page,
 ) -> Result<(), Denied> {
-    let everybody = credentials.bearer.is_none() && sessions::origin(ports.config).is_none();
+    let everybody = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
     match everybody && page.may_be_rebound(ports.config) {
         true => Err(Denied::CrossSite),
         false => Ok(()),
@@ -156,11 +156,11 @@ fn refused(denied: Denied, write: Option<bool>) -> Verdict {
 }
 
 async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, Grant), Denied> {
-    if let Some(setting) = readiness::missing_setting(ports.config) {
+    if let Some(setting) = readiness::missing_setting(ports.config)? {
         return Err(Denied::NotConfigured(setting));
     }
     let credentials = Credentials::new(check.cookie, check.authorization.as_deref(), check.token)
-        .without_foreign_token(ports.config);
+        .without_foreign_token(ports.config)?;
     let page = Page {
         origin: check.origin,
         site: None,
@@ -285,6 +285,44 @@ mod tests {
         assert_eq!(verdict(Some("user:b")), (503, Some(false)));
         block_on(projects::delete(ports.database, ports.clock, "p")).unwrap();
         assert_eq!(verdict(Some("user:a")), (404, None));
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_opens_no_door() {
+        let settings = [
+            ("better_auth_origin", "https://auth.example"),
+            ("agent_token", "trusted"),
+        ];
+        for (unreadable, given) in [
+            ("better_auth_origin", &[][..]),
+            ("agent_token", &settings[..]),
+            ("auto_create_projects", &[]),
+        ] {
+            let world = World::with_unreadable(given, unreadable);
+            let mut get = asked("GET", "/sync/p");
+            get.credentials.bearer = (unreadable == "agent_token").then(|| "trusted".into());
+            let refused = block_on(enter(world.ports(), &get));
+            assert!(
+                matches!(refused, Err(Denied::Unreadable(_))),
+                "{unreadable}: {refused:?}"
+            );
+        }
+        // Nobody is user `dev` where it is not known that this is a development.
+        let world = World::with_unreadable(&[], "environment");
+        let refused = block_on(enter(world.ports(), &asked("GET", "/tasks")));
+        assert!(matches!(refused, Err(Denied::NotConfigured(_))));
+        let check = AccessCheck {
+            project: "p".into(),
+            ..AccessCheck::default()
+        };
+        for unreadable in ["environment", "better_auth_origin", "webhook_key"] {
+            let world = World::with_unreadable(&[], unreadable);
+            let verdict = block_on(judge(world.ports(), check.clone()));
+            assert!(
+                matches!(verdict, Verdict::Denied { status: 503, .. }),
+                "{unreadable}: {verdict:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The token of the internal routes.
 
-use platform::{Config, Problem};
+use platform::{Config, Problem, UnreadableSetting};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::origins::Page;
 
 /// The bearer token of the internal routes; `None` where none is set, and they are open.
-pub fn token(config: &dyn Config) -> Option<String> {
-    config.get("internal_token")
+///
+/// # Errors
+/// When the setting cannot be read.
+pub fn token(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
+    config.read("internal_token")
 }
 
 /// Checks the `Authorization` header of a request to an internal route. While a token is being replaced,
@@ -15,9 +18,9 @@ pub fn token(config: &dyn Config) -> Option<String> {
 /// what it likes.
 ///
 /// # Errors
-/// 401, where it may not pass.
+/// 401, where it may not pass; 503, where a token cannot be read.
 pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> Result<(), Problem> {
-    if may_pass(config, authorization, page) {
+    if may_pass(config, authorization, page)? {
         Ok(())
     } else {
         Err(Problem::unauthorized())
@@ -26,21 +29,23 @@ pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> R
 
 /// Whether an `Authorization` header may pass to an internal route. Takes the same time whatever
 /// is wrong with it.
-fn may_pass(config: &dyn Config, authorization: Option<&str>, page: &Page) -> bool {
-    let Some(token) = token(config) else {
-        return !page.is_one() && !page.may_be_rebound(config);
+fn may_pass(
+    config: &dyn Config,
+    authorization: Option<&str>,
+    page: &Page,
+) -> Result<bool, UnreadableSetting> {
+    let Some(token) = token(config)? else {
+        return Ok(!page.is_one() && !page.may_be_rebound(config));
     };
     let given = authorization
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
-    let previous = config.get("internal_token_previous");
-    [Some(token), previous]
-        .into_iter()
-        .flatten()
-        .fold(Choice::from(0), |found, token| {
-            found | given.as_bytes().ct_eq(token.as_bytes())
-        })
-        .into()
+    let previous = config.read("internal_token_previous")?;
+    let tokens = [Some(token), previous].into_iter().flatten();
+    let found = tokens.fold(Choice::from(0), |found, token| {
+        found | given.as_bytes().ct_eq(token.as_bytes())
+    });
+    Ok(found.into())
 }
 
 #[cfg(test)]
@@ -61,12 +66,12 @@ mod tests {
             (None, false),
         ] {
             assert_eq!(
-                may_pass(&config, given, &Page::default()),
+                may_pass(&config, given, &Page::default()).unwrap(),
                 passes,
                 "{given:?}"
             );
         }
-        assert!(may_pass(&MapConfig::default(), None, &Page::default()));
+        assert!(may_pass(&MapConfig::default(), None, &Page::default()).unwrap());
         let replaced = [
             ("internal_token", "new"),
             ("internal_token_previous", "old"),
@@ -78,7 +83,7 @@ mod tests {
             ("Bearer ", false),
         ] {
             assert_eq!(
-                may_pass(&replaced, Some(given), &Page::default()),
+                may_pass(&replaced, Some(given), &Page::default()).unwrap(),
                 passes,
                 "{given}"
             );
@@ -101,7 +106,19 @@ mod tests {
             (of(None, Some("cross-site"), None), false),
             (of(None, None, Some("evil.example:3000")), false),
         ] {
-            assert_eq!(may_pass(&config, None, &page), passes, "{page:?}");
+            assert_eq!(may_pass(&config, None, &page).unwrap(), passes, "{page:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_opens_nothing() {
+        for unreadable in ["internal_token", "internal_token_previous"] {
+            let config = MapConfig::from_pairs(&[("internal_token", "secret")]);
+            let config = config.with_unreadable(unreadable);
+            for given in [None, Some("Bearer "), Some("Bearer secret")] {
+                let refused = check(&config, given, &Page::default()).unwrap_err();
+                assert_eq!(refused.status(), 503, "{unreadable} {given:?}");
+            }
         }
     }
 }

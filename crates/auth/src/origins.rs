@@ -94,9 +94,10 @@ impl Page {
             return false;
         };
         // Where users come by https, a page that came without is not ours.
-        let public = config
-            .get("public_url")
-            .and_then(|url| Url::parse(&url).ok());
+        let Ok(public) = config.read("public_url") else {
+            return false;
+        };
+        let public = public.and_then(|url| Url::parse(&url).ok());
         if public.is_some_and(|url| url.scheme() == "https" && url.host() == origin.host()) {
             return false;
         }
@@ -194,6 +195,18 @@ mod tests {
             assert_eq!(page.may_act(config), allowed, "{origin} at {host}");
             assert_eq!(!page.cors(config).is_empty(), allowed, "{origin} at {host}");
         }
+    }
+
+    #[test]
+    fn while_the_public_address_cannot_be_read_no_page_is_of_our_own() {
+        let config = MapConfig::default().with_unreadable("public_url");
+        let page = Page {
+            origin: Some("http://canvas.example".into()),
+            host: Some("canvas.example".into()),
+            ..Page::default()
+        };
+        assert!(page.may_act(&MapConfig::default()));
+        assert!(!page.may_act(&config));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who asks, and by what that is known.
 
-use platform::{Config, Ports};
+use platform::{Config, Ports, UnreadableSetting};
 
 use crate::{Denied, Role, secrets, sessions, tokens};
 
@@ -68,6 +68,13 @@ pub struct Credentials {
     pub bearer: Option<String>,
 }
 
+/// Shows none of them, for they are secret.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
 impl Credentials {
     /// From the headers `Cookie` and `Authorization`, and the parameter `token`.
     pub fn new(
@@ -89,14 +96,17 @@ impl Credentials {
 
     /// Without a token that is none of ours, where nobody needs one: in a development without sessions. An agent that
     /// has one for another server is user `dev` there, as everybody is.
-    pub fn without_foreign_token(mut self, config: &dyn Config) -> Self {
-        if config.is_development() && sessions::origin(config).is_none() {
-            let trusted = config.get("agent_token").unwrap_or_default();
+    ///
+    /// # Errors
+    /// When a setting cannot be read.
+    pub fn without_foreign_token(mut self, config: &dyn Config) -> Result<Self, UnreadableSetting> {
+        if config.is_development() && sessions::origin(config)?.is_none() {
+            let trusted = config.read("agent_token")?.unwrap_or_default();
             self.bearer = self
                 .bearer
                 .filter(|bearer| tokens::is_like_ours(bearer) || secrets::same(&trusted, bearer));
         }
-        self
+        Ok(self)
     }
 
     /// Finds out who it is. What was known of a session up to `max_age` seconds ago still counts.
@@ -106,7 +116,7 @@ impl Credentials {
     /// hold is never passed over for something else.
     pub async fn principal(&self, ports: Ports<'_>, max_age: i64) -> Result<Principal, Denied> {
         if let Some(bearer) = &self.bearer {
-            let trusted = ports.config.get("agent_token");
+            let trusted = ports.config.read("agent_token")?;
             if trusted.is_some_and(|trusted| secrets::same(&trusted, bearer)) {
                 return Ok(Principal::Server);
             }
@@ -114,7 +124,7 @@ impl Credentials {
                 .await?
                 .ok_or(Denied::Unauthenticated);
         }
-        if sessions::origin(ports.config).is_some() {
+        if sessions::origin(ports.config)?.is_some() {
             let cookie = self.cookie.as_ref().ok_or(Denied::Unauthenticated)?;
             let session = sessions::find(ports, cookie, max_age).await?;
             let session = session.ok_or(Denied::Unauthenticated)?;

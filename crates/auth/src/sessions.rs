@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use platform::{Config, HttpError, Ports, http_client::Limits};
+use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -50,10 +50,13 @@ struct Known {
 }
 
 /// Where Better Auth is; `None` where sessions are not checked.
-pub fn origin(config: &dyn Config) -> Option<String> {
-    let origin = config.get("better_auth_origin")?;
-    let origin = origin.trim_end_matches('/');
-    (origin != NOT_SET).then(|| origin.to_owned())
+///
+/// # Errors
+/// When the setting cannot be read.
+pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
+    let origin = config.read("better_auth_origin")?;
+    let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
+    Ok(origin.filter(|origin| origin != NOT_SET))
 }
 
 /// The session that these cookies are of, if they are of one.
@@ -110,8 +113,8 @@ pub async fn find(
 
 async fn ask(ports: Ports<'_>, cookies: &str) -> Result<Option<Session>, Denied> {
     let unavailable = |words: &str| Denied::Unavailable(words.to_owned());
-    let origin = origin(ports.config).ok_or_else(|| unavailable("there is no origin"))?;
-    let path = ports.config.get("better_auth_base_path");
+    let origin = origin(ports.config)?.ok_or_else(|| unavailable("there is no origin"))?;
+    let path = ports.config.read("better_auth_base_path")?;
     let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
     // From its database, not from a copy in the cookies, which is valid for minutes after signing out. And
     // a session is not made longer here, for its cookie would not know.
@@ -275,7 +278,7 @@ mod tests {
             ("https://a.example/", Some("https://a.example")),
         ] {
             let config = MapConfig::from_pairs(&[("better_auth_origin", value)]);
-            assert_eq!(origin(&config).as_deref(), found, "{value}");
+            assert_eq!(origin(&config).unwrap().as_deref(), found, "{value}");
         }
     }
 }

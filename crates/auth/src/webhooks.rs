@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use platform::{Clock, Config, KeyValue, KeyValueError};
+use platform::{Clock, Config, KeyValue, KeyValueError, UnreadableSetting};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
@@ -32,6 +32,9 @@ pub enum KeyError {
     /// A deployment must set one.
     #[error("`webhook_key` is not set")]
     NotSet,
+    /// One may be set, but cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableSetting),
     /// The store of the development key failed.
     #[error(transparent)]
     Store(#[from] KeyValueError),
@@ -65,7 +68,7 @@ impl WebhookKey {
         clock: &dyn Clock,
     ) -> Result<Self, KeyError> {
         let key = Self::new(current(config, store, clock).await?);
-        Ok(match config.get("webhook_key_previous") {
+        Ok(match config.read("webhook_key_previous")? {
             Some(previous) => key.with_previous(previous),
             None => key,
         })
@@ -119,7 +122,7 @@ async fn current(
     store: &dyn KeyValue,
     clock: &dyn Clock,
 ) -> Result<Vec<u8>, KeyError> {
-    if let Some(key) = config.get("webhook_key") {
+    if let Some(key) = config.read("webhook_key")? {
         return Ok(key.into_bytes());
     }
     if !config.is_development() {
@@ -239,5 +242,20 @@ mod tests {
             assert_ne!(key.sign("kling", "j"), old);
         }
         assert!(!first.verifies("kling", "j", &old));
+    }
+
+    #[test]
+    fn no_key_is_made_while_the_one_that_is_set_cannot_be_read() {
+        let (store, clock) = (MemoryKeyValue::default(), SetClock::default());
+        for unreadable in ["webhook_key", "webhook_key_previous"] {
+            let config = MapConfig::from_pairs(&[("webhook_key", "given")]);
+            let config = config.with_unreadable(unreadable);
+            let refused = block_on(WebhookKey::obtain(&config, &store, &clock));
+            assert!(
+                matches!(refused, Err(KeyError::Unreadable(_))),
+                "{unreadable}"
+            );
+        }
+        assert!(block_on(store.get(STORED)).unwrap().is_none());
     }
 }

@@ -38,6 +38,13 @@ impl World {
         }
     }
 
+    /// With settings of which one cannot be read.
+    pub(crate) fn with_unreadable(settings: &[(&str, &str)], unreadable: &str) -> Self {
+        let mut world = Self::new(settings);
+        world.config = std::mem::take(&mut world.config).with_unreadable(unreadable);
+        world
+    }
+
     pub(crate) fn ports(&self) -> Ports<'_> {
         Ports {
             database: &self.database,

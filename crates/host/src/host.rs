@@ -100,7 +100,7 @@ impl Host {
             Variables::resolve(&manifest, &given).map_err(|e| anyhow!("{file}: {e}"))?;
         let development = variables
             .get("environment")
-            .is_none_or(|environment| environment == "development");
+            .is_some_and(|environment| environment == "development");
 
         // The addresses first, for a taken port is the likeliest mistake.
         let app_listener = bind(settings.app_listen).await?;

@@ -22,7 +22,7 @@ pub mod native;
 pub mod spin;
 
 pub use clock::Clock;
-pub use config::Config;
+pub use config::{Config, UnreadableSetting};
 pub use database::{Database, DatabaseError, Row, Value};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};

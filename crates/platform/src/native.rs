@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
-    PubSubError, Row, Value, http_client::Limits,
+    PubSubError, Row, UnreadableSetting, Value, http_client::Limits,
 };
 
 /// Runs a future that only waits for adapters of this module, which never make it wait.
@@ -173,21 +173,42 @@ impl PubSub for Published {
     }
 }
 
-/// Settings from a map.
+/// Settings from a map. As in the manifest, `environment` is `development` unless the map has another.
 #[derive(Debug, Default)]
-pub struct MapConfig(pub HashMap<String, String>);
+pub struct MapConfig {
+    values: HashMap<String, String>,
+    unreadable: Vec<String>,
+}
 
 impl MapConfig {
     /// Settings from a list of names and values.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self(pairs.iter().map(owned).collect())
+        Self {
+            values: pairs.iter().map(owned).collect(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The same settings, of which this one cannot be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, name: &str) -> Self {
+        self.unreadable.push(name.to_owned());
+        self
     }
 }
 
 impl Config for MapConfig {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
+        if self.unreadable.iter().any(|unreadable| unreadable == name) {
+            return Err(UnreadableSetting {
+                name: name.to_owned(),
+                reason: "the provider is away".into(),
+            });
+        }
+        let default = (name == "environment").then(|| "development".to_owned());
+        let value = self.values.get(name).cloned().or(default);
+        Ok(value.filter(|value| !value.is_empty()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::DatabaseError;
+use crate::{DatabaseError, UnreadableSetting};
 
 /// An error answer. Its `type` is stable; its words may change.
 #[derive(Debug)]
@@ -144,6 +144,17 @@ impl Problem {
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+
+impl From<UnreadableSetting> for Problem {
+    fn from(error: UnreadableSetting) -> Self {
+        tracing::error!(
+            setting = error.name.as_str(),
+            reason = error.reason,
+            "setting not read"
+        );
+        Self::unavailable("A setting of the server cannot be read.")
+    }
+}
 
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {

@@ -8,7 +8,8 @@ use std::{ops::Range, time::Duration};
 
 use auth::secrets;
 use platform::{
-    Config, Database, DatabaseError, HttpClient, HttpError, Value, http_client::Limits,
+    Config, Database, DatabaseError, HttpClient, HttpError, UnreadableSetting, Value,
+    http_client::Limits,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
@@ -231,12 +232,16 @@ impl<'a> AssetStore<'a> {
 }
 
 fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetError> {
-    let Some(name) = config.get("s3_bucket") else {
+    let read = |name: &str| {
+        let unreadable = |error: UnreadableSetting| AssetError::Bucket(error.to_string());
+        config.read(name).map_err(unreadable)
+    };
+    let Some(name) = read("s3_bucket")? else {
         return Ok(None);
     };
     let setting = |name: &str| {
         let missing = || AssetError::Bucket(format!("`s3_bucket` is set, but `{name}` is not"));
-        config.get(name).ok_or_else(missing)
+        read(name)?.ok_or_else(missing)
     };
     let endpoint = Url::parse(&setting("s3_endpoint")?)
         .map_err(|_| AssetError::Bucket("`s3_endpoint` is not a URL".into()))?;

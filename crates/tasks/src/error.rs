@@ -52,6 +52,7 @@ impl From<TaskError> for Problem {
             TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
+            TaskError::Key(KeyError::Unreadable(error)) => error.into(),
             TaskError::Key(KeyError::NotSet) => Self::not_configured("`webhook_key` is not set"),
             TaskError::Key(error) => {
                 tracing::error!(%error, "key-value store failed");

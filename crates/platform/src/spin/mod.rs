@@ -13,7 +13,7 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
 
 use crate::{
     Config, Database, DatabaseError, KeyValue, KeyValueError, Ports, PubSub, PubSubError, Row,
-    Value, clock::SystemClock, migrations,
+    UnreadableSetting, Value, clock::SystemClock, migrations,
 };
 
 pub use http_client::SpinHttpClient;
@@ -117,7 +117,8 @@ impl PubSub for SpinPubSub {
         let connection = match self.connection.get() {
             Some(connection) => connection,
             None => {
-                let Some(address) = SpinConfig.get("redis_url") else {
+                let address = SpinConfig.read("redis_url");
+                let Some(address) = address.map_err(|error| PubSubError(error.to_string()))? else {
                     return Ok(());
                 };
                 let connection = redis::Connection::open(&address).map_err(failed)?;
@@ -133,8 +134,15 @@ impl PubSub for SpinPubSub {
 pub struct SpinConfig;
 
 impl Config for SpinConfig {
-    fn get(&self, name: &str) -> Option<String> {
-        variables::get(name).ok().filter(|value| !value.is_empty())
+    fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
+        match variables::get(name) {
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+            // Also one that the component does not list: it may be set all the same.
+            Err(error) => Err(UnreadableSetting {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
     }
 }
 
