@@ -137,6 +137,33 @@ impl Http {
         (status.unwrap_or(0), answer)
     }
 
+    /// Begins a request, whose body lacks its last byte until [`Held::finish`].
+    pub async fn hold(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Held {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n",
+            self.address,
+            body.len()
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let (last, rest) = body.split_last().unwrap();
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(rest).await.unwrap();
+        Held {
+            stream,
+            last: *last,
+        }
+    }
+
     /// The document of a project, as `GET /sync/{project}` has it, and its rev.
     pub async fn document(&self, project: &str) -> (LoroDoc, u64) {
         let answer = self.get(&format!("/sync/{project}")).await;
@@ -161,6 +188,35 @@ impl Http {
         line.unwrap_or_else(|| panic!("there is no metric {name}"))
             .parse()
             .unwrap()
+    }
+}
+
+/// A request that is under way, with the last byte of its body held back.
+pub struct Held {
+    stream: TcpStream,
+    last: u8,
+}
+
+impl Held {
+    /// Sends the last byte, and gives the status and everything that comes.
+    pub async fn finish(mut self) -> (u16, String) {
+        self.stream.write_all(&[self.last]).await.unwrap();
+        let reading = async {
+            let mut answer = Vec::new();
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = self.stream.read(&mut piece).await {
+                answer.extend_from_slice(&piece[..count]);
+                if is_whole(&answer) {
+                    break;
+                }
+            }
+            answer
+        };
+        let answer = soon("the answer to a request that was held", reading).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1);
+        let status = status.and_then(|status| status.parse().ok());
+        (status.unwrap_or(0), answer)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Error;
 
 use crate::better_auth::BetterAuth;
 use crate::host::{Kind, Setup};
-use crate::http::{Answer, Http};
+use crate::http::{Answer, Held, Http};
 use crate::raw::{self, Client};
 use crate::tasks::{TOKEN, WEBHOOK_KEY};
 
@@ -72,6 +72,11 @@ impl Caller {
     ) -> Answer {
         let method: Method = method.parse().unwrap();
         http.send(method, path, &self.headers(), body.into()).await
+    }
+
+    /// Begins a request, whose body lacks its last byte.
+    pub async fn holds(&self, http: &Http, method: &str, path: &str, body: &[u8]) -> Held {
+        http.hold(method, path, &self.headers(), body).await
     }
 
     /// GET.

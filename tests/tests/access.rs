@@ -12,7 +12,7 @@ use e2e::host::{Host, Kind};
 use e2e::http::Http;
 use e2e::people::{AGENT_TOKEN, Caller, setup};
 use e2e::wait::until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Whoever asks, in the order of the columns of [`TABLE`].
 const CALLERS: [&str; 9] = [
@@ -291,6 +291,140 @@ both_relays! {
         }
         world.host.stop().await;
     }
+}
+
+/// Bodies of a request to each of two routes that store something.
+fn writes(project: &str) -> [(&'static str, String, Vec<u8>); 2] {
+    let update = e2e::raw::change(&loro::LoroDoc::new(), |doc| {
+        doc.get_text("text").insert(0, "too late").unwrap();
+    });
+    let task = json!({
+        "project_id": project, "task_type": "demo", "params": { "prompt": "too late" },
+    });
+    [
+        ("POST", format!("/sync/{project}"), update),
+        ("POST", "/tasks".into(), task.to_string().into_bytes()),
+    ]
+}
+
+async fn nothing_is_stored(owner: &Caller, http: &Http, project: &str) {
+    let document = owner.get(http, &format!("/sync/{project}")).await;
+    assert_eq!(document.rev(), 0, "{document:?}");
+    let tasks = owner.get(http, &format!("/tasks?project_id={project}"));
+    assert_eq!(tasks.await.json()["tasks"], json!([]));
+}
+
+/// Waits until a token was looked at: the request that it came with has passed the door.
+async fn has_been_used(owner: &Caller, http: &Http, project: &str, token: &Value) {
+    until("the token is used", async || {
+        let listed = owner
+            .get(http, &format!("/projects/{project}/tokens"))
+            .await;
+        let listed = listed.json();
+        let mut tokens = listed["tokens"].as_array().unwrap().iter();
+        tokens.any(|listed| {
+            listed["token_id"] == token["token_id"] && listed["last_used_at"].is_i64()
+        })
+    })
+    .await;
+}
+
+/// "I revoked the agent's token, and a minute later it still wrote."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_ended_while_its_request_was_under_way_writes_nothing() {
+    let world = World::start(Kind::Native).await;
+    let http = world.http();
+    let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
+    owner.creates(&http, "p").await;
+    for (method, path, body) in writes("p") {
+        let token = owner.makes_token(&http, "p", "write").await;
+        let agent = Caller::with_token(token["token"].as_str().unwrap());
+        let held = agent.holds(&http, method, &path, &body).await;
+        has_been_used(&owner, &http, "p", &token).await;
+        let revoke = format!("/projects/p/tokens/{}", token["token_id"].as_str().unwrap());
+        owner.json(&http, "DELETE", &revoke, json!({}), 204).await;
+        let (status, answer) = held.finish().await;
+        assert_eq!(status, 401, "revoked, {path}: {answer}");
+
+        let short = json!({ "name": "short", "expires_in": 3 });
+        let token = owner
+            .json(&http, "POST", "/projects/p/tokens", short, 201)
+            .await;
+        let agent = Caller::with_token(token["token"].as_str().unwrap());
+        let held = agent.holds(&http, method, &path, &body).await;
+        has_been_used(&owner, &http, "p", &token).await;
+        until("it has ended", async || {
+            agent.get(&http, "/sync/p").await.status == 401
+        })
+        .await;
+        let (status, answer) = held.finish().await;
+        assert_eq!(status, 401, "expired, {path}: {answer}");
+    }
+    nothing_is_stored(&owner, &http, "p").await;
+    world.host.stop().await;
+}
+
+/// "I was waiting for my task when my token was revoked, and was told of it all the same."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_ended_while_its_owner_waited_is_told_nothing() {
+    let world = World::start(Kind::Native).await;
+    let http = world.http();
+    let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
+    owner.creates(&http, "p").await;
+    let task = json!({
+        "project_id": "p", "task_type": "demo", "params": { "prompt": "a hill", "seconds": 600 },
+    });
+    let posted = owner.json(&http, "POST", "/tasks", task, 201).await;
+    let path = format!("/tasks/{}", posted["task_id"].as_str().unwrap());
+    until("it is under way", async || {
+        owner.get(&http, &path).await.json()["status"] == "processing"
+    })
+    .await;
+    let token = owner.makes_token(&http, "p", "read").await;
+    let agent = Caller::with_token(token["token"].as_str().unwrap());
+    let waiting = {
+        let (http, path) = (http.clone(), format!("{path}?wait=4"));
+        tokio::spawn(async move { agent.get(&http, &path).await })
+    };
+    has_been_used(&owner, &http, "p", &token).await;
+    let revoke = format!("/projects/p/tokens/{}", token["token_id"].as_str().unwrap());
+    owner.json(&http, "DELETE", &revoke, json!({}), 204).await;
+    let answer = waiting.await.unwrap();
+    answer.assert_problem(401, "unauthenticated");
+    world.host.stop().await;
+}
+
+/// "I removed her from the project, and then she still wrote."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_removed_while_a_request_was_under_way_writes_nothing() {
+    let auth = BetterAuth::start(Options::default()).await;
+    let setup = setup(Kind::Native, &auth).variable("auto_create_projects", "true");
+    let host = setup.start().await;
+    let http = host.http();
+    let backend = Caller::with_token(AGENT_TOKEN);
+    let (ann, bob) = (auth.sign_up("ann").await, auth.sign_up("bob").await);
+    let (anns, bobs) = (
+        Caller::with_cookies(&ann.cookies),
+        Caller::with_cookies(&bob.cookies),
+    );
+    let [(method, path, update), _] = writes("p");
+    // The door makes the project, by which it is known that the request has passed it.
+    let held = anns.holds(&http, method, &path, &update).await;
+    until("the project is there", async || {
+        backend.get(&http, "/projects/p").await.status == 200
+    })
+    .await;
+    backend.admits(&http, "p", &bob.user_id, "write").await;
+    let given = json!({ "owner_id": bob.user_id });
+    backend
+        .json(&http, "PATCH", "/projects/p", given, 200)
+        .await;
+    let member = format!("/projects/p/members/{}", ann.user_id);
+    bobs.json(&http, "DELETE", &member, json!({}), 204).await;
+    let (status, answer) = held.finish().await;
+    assert_eq!(status, 403, "{answer}");
+    nothing_is_stored(&bobs, &http, "p").await;
+    host.stop().await;
 }
 
 /// A route that the table does not list is one that nobody has thought about.

@@ -53,7 +53,8 @@ pub(crate) async fn list(ports: Ports<'_>, entered: &Entered, request: &Incoming
 /// Makes a project. Whoever asks owns it.
 pub(crate) async fn create(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
     let body = Body::read(request).await?;
-    let owner_id = match entered.principal()? {
+    let principal = entered.principal_again(ports).await?;
+    let owner_id = match &principal {
         Principal::User { id, .. } => id.as_str(),
         Principal::Server => body
             .user("owner_id")?

@@ -45,8 +45,8 @@ async fn route(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer
     let (who, id) = (entered.principal()?, found.part(0));
     match (found.route.method, found.route.path) {
         ("GET", "/tasks") => Ok((list::get(ports, who, &request).await?, None)),
-        ("POST", "/tasks") => task::post(ports, who, request).await,
-        ("GET", "/tasks/{task}") => Ok((task::get(ports, who, id, &request).await?, None)),
+        ("POST", "/tasks") => task::post(ports, entered, request).await,
+        ("GET", "/tasks/{task}") => Ok((task::get(ports, entered, id, &request).await?, None)),
         ("POST", "/tasks/{task}/cancel") => task::cancel(ports, who, id).await,
         ("POST", "/tasks/{task}/retry") => task::retry(ports, who, id).await,
         ("GET", "/assets/{asset}") => Ok((asset::get(ports, who, id, &request).await?, None)),

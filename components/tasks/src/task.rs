@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth::{Principal, Role, secrets, webhooks::WebhookKey};
+use auth::{Principal, Role, door::Entered, secrets, webhooks::WebhookKey};
 use platform::{
     Ports, Problem,
     spin::{Incoming, Reply, names_tag},
@@ -20,7 +20,7 @@ const LONGEST_WAIT: u64 = 50;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Takes a new task: it is stored when this is answered.
-pub(crate) async fn post(ports: Ports<'_>, who: &Principal, request: Incoming) -> Answer {
+pub(crate) async fn post(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
     let key = request.header("idempotency-key");
     if key.as_deref().is_some_and(|key| !is_idempotency_key(key)) {
         return Err(Problem::bad_request(
@@ -32,6 +32,7 @@ pub(crate) async fn post(ports: Ports<'_>, who: &Principal, request: Incoming) -
         return Err(Problem::bad_request("The body must be a JSON object."));
     };
     drop(body);
+    let who = entered.principal_again(ports).await?;
     // What names no project is among the wrong fields that are told.
     if let Some(project) = fields.get("project_id").and_then(Value::as_str)
         && wire::is_project_id(project)
@@ -81,10 +82,11 @@ fn is_idempotency_key(key: &str) -> bool {
 /// A task; with `?wait=`, once it has changed or that time is over.
 pub(crate) async fn get(
     ports: Ports<'_>,
-    who: &Principal,
+    entered: &Entered,
     id: &str,
     request: &Incoming,
 ) -> Result<Reply, Problem> {
+    let who = entered.principal()?;
     let wait = match request.query("wait").map(|wait| wait.parse::<u64>()) {
         None => 0,
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
@@ -105,6 +107,9 @@ pub(crate) async fn get(
         }
         ports.clock.sleep(LOOK_EVERY).await;
         task = find(ports, who, id, Role::Read).await?;
+    }
+    if wait > 0 {
+        entered.principal_again(ports).await?;
     }
     let tag = tag(&task);
     let reply = if request.knows(&tag) {

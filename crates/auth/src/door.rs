@@ -31,6 +31,8 @@ pub struct Entered {
     pub found: Found,
     /// Who asks; nobody, where the route wants nobody.
     pub principal: Option<Principal>,
+    /// By what that is known.
+    credentials: Credentials,
 }
 
 impl Entered {
@@ -42,14 +44,25 @@ impl Entered {
         self.principal.as_ref().ok_or(Denied::Unauthenticated)
     }
 
-    /// Looks again whether the route's project may be worked on so, once the body has come: that may have taken a
-    /// minute.
+    /// Finds out again who asks, once something has been waited for: meanwhile a token may have been revoked, and a
+    /// token or a session may have ended.
     ///
     /// # Errors
-    /// Where it may not any more.
-    pub async fn still_may(&self, ports: Ports<'_>) -> Result<(), Denied> {
-        let grant = self.principal()?.access(ports, self.found.part(0)).await?;
-        grant.require(role(self.found.route.need)).map(|_| ())
+    /// When the credentials hold no more.
+    pub async fn principal_again(&self, ports: Ports<'_>) -> Result<Principal, Denied> {
+        self.credentials.principal(ports, sessions::KNOWN_FOR).await
+    }
+
+    /// Finds out again who asks, and whether the route's project may still be worked on so, once the body has come:
+    /// that may have taken a minute. Returns who it is.
+    ///
+    /// # Errors
+    /// When it may not any more.
+    pub async fn still_may(&self, ports: Ports<'_>) -> Result<Principal, Denied> {
+        let principal = self.principal_again(ports).await?;
+        let grant = principal.access(ports, self.found.part(0)).await?;
+        grant.require(role(self.found.route.need))?;
+        Ok(principal)
     }
 }
 
@@ -64,6 +77,7 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
         return Ok(Entered {
             found,
             principal: None,
+            credentials: Credentials::default(),
         });
     }
     let credentials = asked
@@ -89,6 +103,7 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
     Ok(Entered {
         found,
         principal: Some(principal),
+        credentials,
     })
 }
 
@@ -186,7 +201,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{projects, world::World};
+    use crate::{projects, tokens, world::World};
     use platform::native::block_on;
 
     fn asked(method: &str, path: &str) -> Asked {
@@ -285,6 +300,42 @@ mod tests {
         assert_eq!(verdict(Some("user:b")), (503, Some(false)));
         block_on(projects::delete(ports.database, ports.clock, "p")).unwrap();
         assert_eq!(verdict(Some("user:a")), (404, None));
+    }
+
+    #[test]
+    fn what_ended_while_a_request_was_under_way_holds_no_more() {
+        let world = World::new(&[("better_auth_origin", "https://auth.example")]);
+        let ports = world.ports();
+        let new = projects::NewProject {
+            project_id: "p",
+            name: "p",
+            owner_id: "a",
+        };
+        block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+        let new = |expires_at| tokens::NewToken {
+            project_id: "p",
+            name: "agent",
+            role: Role::Write,
+            expires_at,
+            created_by: "user:a",
+        };
+        for expires_at in [None, Some(100)] {
+            let made = tokens::create(ports.database, ports.clock, new(expires_at));
+            let (made, token) = block_on(made).unwrap();
+            let mut post = asked("POST", "/sync/p");
+            post.credentials.bearer = Some(token);
+            let entered = block_on(enter(ports, &post)).unwrap();
+            assert!(block_on(entered.still_may(ports)).is_ok());
+            match expires_at {
+                Some(end) => world.clock.0.set(end),
+                None => {
+                    let revoked = tokens::revoke(ports.database, "p", &made.token_id);
+                    assert!(block_on(revoked).unwrap());
+                }
+            }
+            let late = block_on(entered.still_may(ports));
+            assert!(matches!(late, Err(Denied::Unauthenticated)), "{late:?}");
+        }
     }
 
     #[test]
