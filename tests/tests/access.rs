@@ -39,6 +39,8 @@ const SOMEBODY: [u16; 9] = [401, 401, OK, OK, OK, OK, OK, 401, OK];
 const READ: [u16; 9] = [401, 401, 403, OK, OK, OK, 403, 401, OK];
 const WRITE: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 const OWN: [u16; 9] = [401, 401, 403, 403, 403, OK, 403, 401, OK];
+/// The writer is the member that the path names, who may leave.
+const OWN_OR_SELF: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 /// A row of a project of others is not there.
 const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
 const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
@@ -55,7 +57,7 @@ const TABLE: &[Line] = &[
     ("PATCH", "/projects/{project}", OWN),
     ("DELETE", "/projects/{project}", OWN),
     ("PUT", "/projects/{project}/members/{user}", OWN),
-    ("DELETE", "/projects/{project}/members/{user}", OWN),
+    ("DELETE", "/projects/{project}/members/{user}", OWN_OR_SELF),
     ("GET", "/projects/{project}/tokens", OWN),
     ("POST", "/projects/{project}/tokens", OWN),
     ("DELETE", "/projects/{project}/tokens/{token}", OWN),

@@ -20,7 +20,8 @@ struct World {
     owner: Caller,
     member: Caller,
     member_id: String,
-    _auth: BetterAuth,
+    owner_id: String,
+    auth: BetterAuth,
 }
 
 impl World {
@@ -29,7 +30,8 @@ impl World {
         // Only what is told, and compared, is to have an effect here.
         let setup = setup(relay, &auth).env("RELAY_RECHECK_INTERVAL", "5m");
         let host = setup.start().await;
-        let owner = Caller::with_cookies(&auth.sign_up("owner").await.cookies);
+        let owns = auth.sign_up("owner").await;
+        let owner = Caller::with_cookies(&owns.cookies);
         let browser = auth.sign_up("member").await;
         owner.creates(&host.http(), "p").await;
         Self {
@@ -37,7 +39,8 @@ impl World {
             owner,
             member: Caller::with_cookies(&browser.cookies),
             member_id: browser.user_id,
-            _auth: auth,
+            owner_id: owns.user_id,
+            auth,
         }
     }
 
@@ -230,6 +233,138 @@ async fn projects_are_made_listed_renamed_and_given_away() {
     let new = json!({ "project_id": "q", "owner_id": world.member_id });
     backend.json(&http, "POST", "/projects", new, 201).await;
     assert_eq!(mine(&backend).await.len(), 3);
+    world.host.stop().await;
+}
+
+/// "She was added to a project of strangers, and cannot get out."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_leaves_and_takes_nobody_along() {
+    let world = World::start(Kind::Native).await;
+    let http = world.host.http();
+    let eve = world.auth.sign_up("eve").await;
+    let eves = Caller::with_cookies(&eve.cookies);
+    for role in ["read", "write"] {
+        world.admit(role).await;
+        world.owner.admits(&http, "p", &eve.user_id, "write").await;
+        let path = format!("/projects/p/members/{}", world.member_id);
+        let answer = eves.send(&http, "DELETE", &path, "").await;
+        answer.assert_problem(403, "owner-only");
+        world
+            .member
+            .json(&http, "DELETE", &path, json!({}), 204)
+            .await;
+        assert_eq!(world.member.get(&http, "/sync/p").await.status, 403);
+        assert_eq!(eves.get(&http, "/sync/p").await.status, 200);
+    }
+    let path = format!("/projects/p/members/{}", world.owner_id);
+    let answer = world.owner.send(&http, "DELETE", &path, "").await;
+    answer.assert_problem(409, "is-owner");
+    world.host.stop().await;
+}
+
+/// "I gave it to two at once, and now it is lost to me and to one of them, who was told that it is theirs."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_project_goes_to_one_member() {
+    let world = World::start(Kind::Native).await;
+    let http = world.host.http();
+    let eve = world.auth.sign_up("eve").await;
+    let give = |to: &str| json!({ "owner_id": to }).to_string();
+    let answer = world
+        .owner
+        .send(&http, "PATCH", "/projects/p", give(&eve.user_id))
+        .await;
+    answer.assert_problem(422, "invalid-fields");
+    assert!(answer.text().contains("a member"), "{}", answer.text());
+    world.admit("read").await;
+    world.owner.admits(&http, "p", &eve.user_id, "read").await;
+    let mut statuses = Vec::new();
+    let (to_member, to_eve) = (give(&world.member_id), give(&eve.user_id));
+    let first = world
+        .owner
+        .holds(&http, "PATCH", "/projects/p", to_member.as_bytes())
+        .await;
+    let second = world
+        .owner
+        .holds(&http, "PATCH", "/projects/p", to_eve.as_bytes())
+        .await;
+    let (first, second) = tokio::join!(first.finish(), second.finish());
+    for (status, answer) in [first, second] {
+        statuses.push(status);
+        assert!([200, 403, 409].contains(&status), "{answer}");
+    }
+    let given = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(given, 1, "{statuses:?}");
+    // Who had it may go on writing.
+    let shown = world.owner.get(&http, "/projects/p").await.json();
+    assert_eq!(shown["role"], "write");
+    world.host.stop().await;
+}
+
+/// "I got the project, removed whose it was, and their agent still writes."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_end_with_whose_they_are() {
+    let world = World::start(Kind::Native).await;
+    let http = world.host.http();
+    world.admit("read").await;
+    let made = world.owner.makes_token(&http, "p", "write").await;
+    assert_eq!(made["created_by"], world.owner_id.as_str());
+    let agent = Caller::with_token(made["token"].as_str().unwrap());
+    let client = agent.joins(&world.host.address, "p").await;
+    assert!(can_type(&client, "hello").await);
+    let backend = Caller::with_token(AGENT_TOKEN);
+    let of_backend = backend.makes_token(&http, "p", "write").await;
+    assert_eq!(of_backend["created_by"], Value::Null);
+    for wrong in [
+        json!({ "revoke_tokens": true }),
+        json!({ "revoke_tokens": 1 }),
+    ] {
+        let answer = world
+            .owner
+            .send(&http, "PATCH", "/projects/p", wrong.to_string());
+        answer.await.assert_problem(422, "invalid-fields");
+    }
+    let give = json!({ "owner_id": world.member_id });
+    let given = world
+        .owner
+        .json(&http, "PATCH", "/projects/p", give, 200)
+        .await;
+    assert_eq!(
+        (&given["role"], &given["tokens_remaining"]),
+        (&json!("write"), &json!(2))
+    );
+    let listed = world.member.get(&http, "/projects/p/tokens").await.json();
+    let listed = listed["tokens"].as_array().unwrap();
+    let mut makers: Vec<_> = listed
+        .iter()
+        .map(|token| token["created_by"].as_str())
+        .collect();
+    makers.sort();
+    assert_eq!(makers, [None, Some(world.owner_id.as_str())]);
+    assert!(can_type(&client, " again").await);
+    // Nobody need know of a token to end it with its maker, on an open socket too.
+    let path = format!("/projects/p/members/{}", world.owner_id);
+    let since = Instant::now();
+    world
+        .member
+        .json(&http, "DELETE", &path, json!({}), 204)
+        .await;
+    assert_eq!(agent.get(&http, "/sync/p").await.status, 401);
+    ends(&client, 4401, since).await;
+    let other = Caller::with_token(of_backend["token"].as_str().unwrap());
+    assert_eq!(other.get(&http, "/sync/p").await.status, 200);
+    // And back again, with an end to all tokens.
+    world
+        .member
+        .admits(&http, "p", &world.owner_id, "read")
+        .await;
+    assert_eq!(agent.get(&http, "/sync/p").await.status, 401);
+    let give = json!({ "owner_id": world.owner_id, "revoke_tokens": true });
+    let given = world
+        .member
+        .json(&http, "PATCH", "/projects/p", give, 200)
+        .await;
+    assert_eq!(given["tokens_remaining"], 0);
+    assert_eq!(other.get(&http, "/sync/p").await.status, 401);
     world.host.stop().await;
 }
 

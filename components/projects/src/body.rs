@@ -60,6 +60,18 @@ impl Body {
         }
     }
 
+    /// A field that is true or false; false where it is not there.
+    ///
+    /// # Errors
+    /// 422, where it is something else.
+    pub(crate) fn flag(&self, field: &str) -> Result<bool, Problem> {
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(wrong(field, "must be true or false")),
+        }
+    }
+
     /// A field that is a user's id.
     ///
     /// # Errors

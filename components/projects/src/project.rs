@@ -3,8 +3,8 @@
 use auth::{
     Denied, Principal, Role,
     door::Entered,
-    projects::{self, NewProject, Of, Project},
-    secrets,
+    projects::{self, NewProject, Of, Project, Transfer},
+    secrets, tokens,
 };
 use platform::{
     Ports, Problem,
@@ -108,22 +108,70 @@ pub(crate) async fn get(ports: Ports<'_>, entered: &Entered) -> Answer {
     Ok((fresh(200, &shown), None))
 }
 
-/// Renames a project, or gives it to another, who had it then may go on writing.
+/// Renames a project, or gives it to a member, or both.
 pub(crate) async fn update(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
     let id = entered.found.part(0);
     let body = Body::read(request).await?;
-    entered.still_may(ports).await?;
+    let principal = entered.still_may(ports).await?;
     let (name, owner_id) = (body.name()?, body.user("owner_id")?);
-    let before = find(ports, id).await?;
-    if owner_id.is_some_and(|owner| owner != before.owner_id) {
-        let former = &before.owner_id;
-        projects::set_member(ports.database, ports.clock, id, former, Role::Write).await?;
+    let revoke_tokens = body.flag("revoke_tokens")?;
+    if let Some(to) = owner_id {
+        return give(ports, &principal, id, name, to, revoke_tokens).await;
     }
-    let project = projects::update(ports.database, ports.clock, id, name, owner_id).await?;
+    if revoke_tokens {
+        return Err(wrong("revoke_tokens", "goes with `owner_id`"));
+    }
+    let project = match name {
+        Some(name) => projects::rename(ports.database, ports.clock, id, name).await?,
+        None => projects::get(ports.database, id).await?,
+    };
     let project = project.ok_or(Denied::NoSuchProject)?;
-    let grant = entered.principal()?.access(ports, id).await?;
-    let change = owner_id.is_some().then(|| Change::Access(id.to_owned()));
-    Ok((fresh(200, &shown(&project, grant.role)), change))
+    Ok((fresh(200, &shown(&project, Role::Owner)), None))
+}
+
+/// Gives a project to a member. The former owner may go on writing. The answer tells how many tokens of the project
+/// still hold.
+async fn give(
+    ports: Ports<'_>,
+    principal: &Principal,
+    id: &str,
+    name: Option<&str>,
+    to: &str,
+    revoke_tokens: bool,
+) -> Answer {
+    // A user who came this far is the owner, or was a moment ago.
+    let before = find(ports, id).await?;
+    let from = match principal {
+        Principal::User { id, .. } => id,
+        _ => &before.owner_id,
+    };
+    let transfer = Transfer {
+        from,
+        to,
+        revoke_tokens,
+    };
+    let given = projects::give(ports.database, ports.clock, id, name, transfer).await?;
+    let Some(project) = given else {
+        return Err(match find(ports, id).await?.owner_id == *from {
+            true => wrong(
+                "owner_id",
+                "must be the id of a member: give them a role first",
+            ),
+            false => Problem::new(
+                409,
+                "owner-changed",
+                "The owner has changed",
+                "The project was given to another meanwhile.",
+            ),
+        });
+    };
+    let grant = principal.access(ports, id).await?;
+    let now = ports.clock.unix_seconds();
+    let tokens = tokens::list(ports.database, id).await?;
+    let remaining = tokens.iter().filter(|token| token.holds_at(now)).count();
+    let mut shown = shown(&project, grant.role);
+    shown["tokens_remaining"] = json!(remaining);
+    Ok((fresh(200, &shown), Some(Change::Access(id.to_owned()))))
 }
 
 /// Deletes a project. It is gone at once, and what it had soon after.

@@ -61,7 +61,7 @@ impl Entered {
     pub async fn still_may(&self, ports: Ports<'_>) -> Result<Principal, Denied> {
         let principal = self.principal_again(ports).await?;
         let grant = principal.access(ports, self.found.part(0)).await?;
-        grant.require(role(self.found.route.need))?;
+        grant.require(needed(&self.found, &principal))?;
         Ok(principal)
     }
 }
@@ -98,7 +98,7 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
         Names::Nothing | Names::Row => None,
     };
     if let Some(grant) = grant {
-        grant.require(role(route.need))?;
+        grant.require(needed(&found, &principal))?;
     }
     Ok(Entered {
         found,
@@ -107,11 +107,15 @@ pub async fn enter(ports: Ports<'_>, asked: &Asked) -> Result<Entered, Denied> {
     })
 }
 
-fn role(need: Need) -> Role {
-    match need {
+/// The role that a route wants of this principal.
+fn needed(found: &Found, principal: &Principal) -> Role {
+    match found.route.need {
+        Need::OwnOrSelf if matches!(principal, Principal::User { id, .. } if id == found.part(1)) => {
+            Role::Read
+        }
         Need::Nothing | Need::Signature | Need::Somebody | Need::Read => Role::Read,
         Need::Write => Role::Write,
-        Need::Own => Role::Owner,
+        Need::Own | Need::OwnOrSelf => Role::Owner,
     }
 }
 

@@ -207,29 +207,76 @@ pub async fn list(
     rows.into_iter().map(project).collect()
 }
 
-/// Renames a project, or gives it away, or both; `None` where there is none.
+/// Renames a project; `None` where there is none.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn update(
+pub async fn rename(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project_id: &str,
+    name: &str,
+) -> Result<Option<Project>, DatabaseError> {
+    let sql = format!(
+        "UPDATE projects AS p SET name = ?2, updated_at = ?3
+          WHERE p.project_id = ?1 AND p.deleted_at IS NULL RETURNING {}",
+        COLUMNS.replace("p.", "")
+    );
+    let parameters = vec![project_id.into(), name.into(), clock.unix_seconds().into()];
+    one(database, &sql, parameters).await
+}
+
+/// A change of a project's owner.
+#[derive(Debug, Clone, Copy)]
+pub struct Transfer<'a> {
+    /// The owner that the caller knows of. If it is another one by now, nothing changes.
+    pub from: &'a str,
+    /// The owner to be: a member, or the present owner.
+    pub to: &'a str,
+    /// Whether all tokens of the project end.
+    pub revoke_tokens: bool,
+}
+
+/// Whether a transfer of project `?1` from `?2` to `?3` is still possible.
+const TRANSFERABLE: &str = "EXISTS (
+    SELECT 1 FROM projects WHERE project_id = ?1 AND owner_id = ?2 AND deleted_at IS NULL
+       AND (?3 = ?2 OR EXISTS (SELECT 1 FROM project_members WHERE project_id = ?1 AND user_id = ?3)))";
+
+/// Gives a project away, and renames it where there is a name. The former owner may go on writing. `None` where there
+/// is no such project, it has another owner by now, or the owner to be is no member: then nothing has changed.
+///
+/// The former owner's role and the end of the tokens come first. What fails after one of them leaves the project with
+/// its owner, who can do it again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn give(
     database: &dyn Database,
     clock: &dyn Clock,
     project_id: &str,
     name: Option<&str>,
-    owner_id: Option<&str>,
+    transfer: Transfer<'_>,
 ) -> Result<Option<Project>, DatabaseError> {
+    let Transfer { from, to, .. } = transfer;
+    let parties = || vec![project_id.into(), from.into(), to.into()];
+    let now = clock.unix_seconds();
     let sql = format!(
-        "UPDATE projects AS p SET name = ifnull(?2, name), owner_id = ifnull(?3, owner_id), updated_at = ?4,
-                access_rev = access_rev + (?3 IS NOT NULL)
-          WHERE p.project_id = ?1 AND p.deleted_at IS NULL RETURNING {}",
+        "INSERT INTO project_members (project_id, user_id, role, created_at)
+         SELECT ?1, ?2, 'write', ?4 WHERE ?3 <> ?2 AND {TRANSFERABLE}
+         ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role"
+    );
+    let parameters = [parties(), vec![now.into()]].concat();
+    database.execute(&sql, parameters).await?;
+    if transfer.revoke_tokens {
+        let sql = format!("DELETE FROM project_tokens WHERE project_id = ?1 AND {TRANSFERABLE}");
+        database.execute(&sql, parties()).await?;
+    }
+    let sql = format!(
+        "UPDATE projects SET owner_id = ?3, name = ifnull(?4, name), updated_at = ?5, access_rev = access_rev + 1
+          WHERE project_id = ?1 AND owner_id = ?2 AND {TRANSFERABLE} RETURNING {}",
         COLUMNS.replace("p.", "")
     );
-    let parameters = vec![
-        project_id.into(),
-        name.into(),
-        owner_id.into(),
-        clock.unix_seconds().into(),
-    ];
+    let parameters = [parties(), vec![name.into(), now.into()]].concat();
     one(database, &sql, parameters).await
 }
 
@@ -310,7 +357,8 @@ pub async fn set_member(
     touch(database, clock, project_id).await.map(|_| ())
 }
 
-/// Takes a user's role away; `false` where there was none.
+/// Takes a user's role away, and revokes the tokens that they made; `false` where there was no role. The owner has
+/// none to be taken away.
 ///
 /// # Errors
 /// When the database fails. Doing it again is harmless.
@@ -320,10 +368,19 @@ pub async fn remove_member(
     project_id: &str,
     user_id: &str,
 ) -> Result<bool, DatabaseError> {
-    let sql = "DELETE FROM project_members WHERE project_id = ?1 AND user_id = ?2 RETURNING 1";
-    let parameters = vec![project_id.into(), user_id.into()];
-    let removed = changes(database, sql, parameters).await?;
-    // Also where there was none: an earlier try may have died between the two.
+    const NOT_OWNER: &str =
+        "NOT EXISTS (SELECT 1 FROM projects WHERE project_id = ?1 AND owner_id = ?2)";
+    let parameters = || vec![project_id.into(), user_id.into()];
+    let sql = format!(
+        "DELETE FROM project_members WHERE project_id = ?1 AND user_id = ?2 AND {NOT_OWNER} RETURNING 1"
+    );
+    let removed = changes(database, &sql, parameters()).await?;
+    // From now on these tokens hold no more. They are deleted too, lest they hold again once the user comes back.
+    // Also where there was no role: an earlier try may have died between the statements.
+    let sql = format!(
+        "DELETE FROM project_tokens WHERE project_id = ?1 AND created_by = 'user:' || ?2 AND {NOT_OWNER}"
+    );
+    database.execute(&sql, parameters()).await?;
     touch(database, clock, project_id).await?;
     Ok(removed)
 }
@@ -369,4 +426,144 @@ pub async fn purged(
     let sql = "UPDATE projects SET purged_at = ?2 WHERE project_id = ?1 AND deleted_at <= ?3";
     let parameters = vec![project_id.into(), now.into(), (now - UNDER_WAY).into()];
     database.execute(sql, parameters).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        tokens::{self, NewToken},
+        world::World,
+    };
+    use platform::native::block_on;
+
+    /// A world with a project `p` of `ann`, in which `bob` writes and `eve` reads.
+    fn shared() -> World {
+        let world = World::new(&[]);
+        let ports = world.ports();
+        let new = NewProject {
+            project_id: "p",
+            name: "a canvas",
+            owner_id: "ann",
+        };
+        block_on(create(ports.database, ports.clock, new)).unwrap();
+        for (user, role) in [("bob", Role::Write), ("eve", Role::Read)] {
+            block_on(set_member(ports.database, ports.clock, "p", user, role)).unwrap();
+        }
+        world
+    }
+
+    fn given(world: &World, from: &str, to: &str, revoke_tokens: bool) -> Option<String> {
+        let ports = world.ports();
+        let transfer = Transfer {
+            from,
+            to,
+            revoke_tokens,
+        };
+        let given = block_on(give(ports.database, ports.clock, "p", None, transfer)).unwrap();
+        given.map(|project| project.owner_id)
+    }
+
+    fn members_of(world: &World) -> Vec<(String, Role)> {
+        let members = block_on(members(world.ports().database, "p")).unwrap();
+        let mut members: Vec<_> = members
+            .into_iter()
+            .map(|member| (member.user_id, member.role))
+            .collect();
+        members.sort();
+        members
+    }
+
+    fn make_token(world: &World, created_by: &str) -> String {
+        let ports = world.ports();
+        let new = NewToken {
+            project_id: "p",
+            name: "agent",
+            role: Role::Write,
+            expires_at: None,
+            created_by,
+        };
+        block_on(tokens::create(ports.database, ports.clock, new))
+            .unwrap()
+            .1
+    }
+
+    fn holds(world: &World, token: &str) -> bool {
+        block_on(tokens::verify(world.ports(), token))
+            .unwrap()
+            .is_some()
+    }
+
+    #[test]
+    fn a_project_goes_to_a_member_and_from_its_owner_alone() {
+        let world = shared();
+        assert_eq!(given(&world, "ann", "stranger", true), None);
+        assert_eq!(given(&world, "bob", "eve", true), None);
+        let before = [
+            ("bob".to_owned(), Role::Write),
+            ("eve".to_owned(), Role::Read),
+        ];
+        assert_eq!(members_of(&world), before);
+        // Two at once, which both read that it is Ann's: one wins.
+        assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"));
+        assert_eq!(given(&world, "ann", "eve", false), None);
+        let after = [
+            ("ann".to_owned(), Role::Write),
+            ("eve".to_owned(), Role::Read),
+        ];
+        assert_eq!(members_of(&world), after);
+        // Who has left meanwhile is not brought back by a transfer that comes too late.
+        let ports = world.ports();
+        assert!(block_on(remove_member(ports.database, ports.clock, "p", "ann")).unwrap());
+        assert_eq!(given(&world, "ann", "eve", false), None);
+        assert_eq!(members_of(&world), after[1..]);
+        // To whom has it already: harmless.
+        assert_eq!(given(&world, "bob", "bob", false).as_deref(), Some("bob"));
+        assert_eq!(members_of(&world), after[1..]);
+    }
+
+    #[test]
+    fn tokens_end_with_their_maker_or_with_the_transfer() {
+        let world = shared();
+        let (of_ann, of_server) = (make_token(&world, "user:ann"), make_token(&world, "server"));
+        // A transfer that is refused ends none.
+        assert_eq!(given(&world, "ann", "stranger", true), None);
+        assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"));
+        let of_bob = make_token(&world, "user:bob");
+        assert!(holds(&world, &of_ann) && holds(&world, &of_server) && holds(&world, &of_bob));
+        let ports = world.ports();
+        let remove =
+            |user| block_on(remove_member(ports.database, ports.clock, "p", user)).unwrap();
+        assert!(remove("ann"));
+        assert!(!holds(&world, &of_ann) && holds(&world, &of_server));
+        // Not by coming back either.
+        block_on(set_member(
+            ports.database,
+            ports.clock,
+            "p",
+            "ann",
+            Role::Write,
+        ))
+        .unwrap();
+        assert!(!holds(&world, &of_ann));
+        assert!(!remove("bob"), "the owner has no role to be taken away");
+        assert!(holds(&world, &of_bob));
+        assert_eq!(given(&world, "bob", "ann", true).as_deref(), Some("ann"));
+        assert!(!holds(&world, &of_server) && !holds(&world, &of_bob));
+        assert!(
+            block_on(tokens::list(ports.database, "p"))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    /// As an older release left it, or a process that was killed between two statements.
+    #[test]
+    fn a_token_whose_maker_is_gone_holds_no_more() {
+        let world = shared();
+        let token = make_token(&world, "user:gone");
+        assert!(!holds(&world, &token));
+        let listed = block_on(tokens::list(world.ports().database, "p")).unwrap();
+        assert!(listed.is_empty(), "{listed:?}");
+    }
 }

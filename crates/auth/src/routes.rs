@@ -19,6 +19,8 @@ pub enum Need {
     Write,
     /// To own the project.
     Own,
+    /// To own the project, or to be the user whom the path names and may read it.
+    OwnOrSelf,
 }
 
 /// Where a route's project is named.
@@ -75,7 +77,7 @@ pub const ROUTES: &[Route] = &[
     route(
         "DELETE",
         "/projects/{project}/members/{user}",
-        Need::Own,
+        Need::OwnOrSelf,
         Names::Project,
     ),
     route(

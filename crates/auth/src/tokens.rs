@@ -16,12 +16,21 @@ pub struct Token {
     pub name: String,
     /// What it may do in its project: read or write.
     pub role: Role,
+    /// The id of the user who made it; `None` if the trusted backend did.
+    pub created_by: Option<String>,
     /// When it was made, in Unix seconds.
     pub created_at: i64,
     /// When it ends, in Unix seconds; never, where that is null.
     pub expires_at: Option<i64>,
     /// When it was last used, in Unix seconds, to the minute.
     pub last_used_at: Option<i64>,
+}
+
+impl Token {
+    /// Whether it has not ended at this time, in Unix seconds.
+    pub fn holds_at(&self, now: i64) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// What a token is to be.
@@ -35,11 +44,18 @@ pub struct NewToken<'a> {
     pub role: Role,
     /// When it ends, in Unix seconds.
     pub expires_at: Option<i64>,
-    /// Who makes it.
+    /// The name of the principal that makes it.
     pub created_by: &'a str,
 }
 
-const COLUMNS: &str = "token_id, name, role, created_at, expires_at, last_used_at";
+const COLUMNS: &str = "token_id, name, role, created_at, expires_at, last_used_at, created_by";
+
+/// Whether the user who made a token of `project_tokens t` still belongs to the project.
+const MAKER_BELONGS: &str = "(t.created_by NOT LIKE 'user:%'
+     OR EXISTS (SELECT 1 FROM projects p
+                 WHERE p.project_id = t.project_id AND p.owner_id = substr(t.created_by, 6))
+     OR EXISTS (SELECT 1 FROM project_members m
+                 WHERE m.project_id = t.project_id AND m.user_id = substr(t.created_by, 6)))";
 
 /// How much too old `last_used_at` may be, in seconds: not each use is to be written.
 const USE_TO_THE: i64 = 60;
@@ -61,6 +77,7 @@ pub async fn create(
         token_id: secrets::word(ID),
         name: new.name.to_owned(),
         role: new.role,
+        created_by: maker(new.created_by),
         created_at: clock.unix_seconds(),
         expires_at: new.expires_at,
         last_used_at: None,
@@ -91,7 +108,8 @@ pub async fn create(
 /// When the database fails.
 pub async fn list(database: &dyn Database, project_id: &str) -> Result<Vec<Token>, DatabaseError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM project_tokens WHERE project_id = ?1 ORDER BY created_at, token_id"
+        "SELECT {COLUMNS} FROM project_tokens t WHERE project_id = ?1 AND {MAKER_BELONGS}
+          ORDER BY created_at, token_id"
     );
     let rows = database.execute(&sql, vec![project_id.into()]).await?;
     rows.into_iter().map(token).collect()
@@ -118,7 +136,7 @@ pub fn is_like_ours(given: &str) -> bool {
     given.starts_with(PREFIX)
 }
 
-/// Whose token this is; `None` where it is none, or has ended.
+/// Whose token this is; `None` where it is none, has ended, or was made by a user who belongs to the project no more.
 ///
 /// # Errors
 /// When the database fails.
@@ -129,17 +147,18 @@ pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, 
     let Some((id, _)) = id.filter(|_| given.len() == PREFIX.len() + ID + 1 + SECRET) else {
         return Ok(None);
     };
-    let sql =
-        format!("SELECT {COLUMNS}, project_id, digest FROM project_tokens WHERE token_id = ?1");
+    let sql = format!(
+        "SELECT {COLUMNS}, project_id, digest FROM project_tokens t WHERE token_id = ?1 AND {MAKER_BELONGS}"
+    );
     let rows = ports.database.execute(&sql, vec![id.into()]).await?;
     let Some(mut row) = rows.into_iter().next() else {
         return Ok(None);
     };
-    let (project_id, digest) = (row.text(6)?, row.text(7)?);
+    let (project_id, digest) = (row.text(7)?, row.text(8)?);
     let token = token(row)?;
     let now = ports.clock.unix_seconds();
     let is_it = secrets::same(&digest, &secrets::digest(given));
-    if !is_it || token.expires_at.is_some_and(|end| end <= now) {
+    if !is_it || !token.holds_at(now) {
         return Ok(None);
     }
     if token
@@ -171,19 +190,33 @@ fn token(mut row: Row) -> Result<Token, DatabaseError> {
         created_at: row.integer(3)?,
         expires_at: row.optional_integer(4)?,
         last_used_at: row.optional_integer(5)?,
+        created_by: maker(&row.text(6)?),
     })
+}
+
+/// The id of a user from the name of a principal.
+fn maker(principal: &str) -> Option<String> {
+    principal.strip_prefix("user:").map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::{projects, world::World};
     use platform::native::block_on;
 
     #[test]
     fn a_token_is_its_project_s_until_it_ends_or_is_revoked() {
         let world = World::new(&[]);
         let ports = world.ports();
+        for project_id in ["p", "q"] {
+            let new = projects::NewProject {
+                project_id,
+                name: project_id,
+                owner_id: "u",
+            };
+            block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+        }
         let new = |project_id, expires_at| NewToken {
             project_id,
             name: "agent",
@@ -221,6 +254,8 @@ mod tests {
         let listed = block_on(list(ports.database, "p")).unwrap();
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].last_used_at, Some(0));
+        assert_eq!(listed[0].created_by.as_deref(), Some("u"));
+        assert_eq!(first.created_by.as_deref(), Some("u"));
         let rows = world.rows("SELECT * FROM project_tokens");
         assert!(!format!("{rows:?}").contains(&token), "the token is stored");
         world.clock.0.set(100);
