@@ -42,13 +42,12 @@ pub(crate) async fn post(ports: Ports<'_>, entered: &Entered, request: Incoming)
     // Two agents may have the same idea of a key.
     let key = key.map(|key| format!("{} {key}", who.name()));
     let registry = Registry::standard(ports.config);
-    let development = ports.config.is_development();
     let (database, clock) = (ports.database, ports.clock);
     let task = tasks::create(
         database,
         clock,
         &registry,
-        development,
+        ports.config,
         &fields,
         key.as_deref(),
     )

@@ -12,6 +12,7 @@ pub mod database;
 pub mod http_client;
 pub mod key_value;
 pub mod migrations;
+pub mod networks;
 pub mod ports;
 pub mod problem;
 pub mod pubsub;

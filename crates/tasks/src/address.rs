@@ -4,8 +4,7 @@
 //! nowhere else. Any other name that leads to one is for the host's network blocking to refuse, for only
 //! the host knows where it leads in the end.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
+use platform::{Config, networks};
 use url::{Host, Url};
 
 /// Checks the address of something to be fetched. Errors are words for whoever gave it.
@@ -15,11 +14,36 @@ pub(crate) fn check(text: &str) -> Result<Url, String> {
     of_the_web(text, is_public)
 }
 
-/// Checks the address of an agent that wants to be told. In development it may be on this machine.
-pub(crate) fn check_callback(text: &str, development: bool) -> Result<Url, String> {
-    of_the_web(text, |host| {
+/// Checks the address of an agent that wants to be told. In development it may be on this machine. It never leads to
+/// the internal routes of this server.
+pub(crate) fn check_callback(text: &str, config: &dyn Config) -> Result<Url, String> {
+    let development = config.is_development();
+    let url = of_the_web(text, |host| {
         is_public(host) || (development && is_this_machine(host))
-    })
+    })?;
+    let public = config.read("public_url");
+    let public = public.map_err(|_| "cannot be checked just now".to_owned())?;
+    let public = public.and_then(|own| Url::parse(&own).ok());
+    let may_be_ours = url.host().is_some_and(|host| is_this_machine(&host))
+        || public.is_some_and(|public| name(&public) == name(&url));
+    match may_be_ours && may_be_internal(url.path()) {
+        true => Err("must not lead to an internal route of this server".into()),
+        false => Ok(url),
+    }
+}
+
+fn name(url: &Url) -> Option<&str> {
+    Some(url.host_str()?.trim_end_matches('.'))
+}
+
+/// Whether some server may take this path for `/internal` or something below it: a path with that word in it, or with
+/// escapes that may hide it (of letters, and of `%`).
+fn may_be_internal(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    path.contains("internal")
+        || ["%4", "%5", "%6", "%7", "%25"]
+            .iter()
+            .any(|escape| path.contains(escape))
 }
 
 fn of_the_web(text: &str, may_be_at: impl Fn(&Host<&str>) -> bool) -> Result<Url, String> {
@@ -39,8 +63,8 @@ fn of_the_web(text: &str, may_be_at: impl Fn(&Host<&str>) -> bool) -> Result<Url
 
 fn is_public(host: &Host<&str>) -> bool {
     match host {
-        Host::Ipv4(address) => is_public_v4(*address),
-        Host::Ipv6(address) => is_public_v6(*address),
+        Host::Ipv4(address) => networks::is_public((*address).into()),
+        Host::Ipv6(address) => networks::is_public((*address).into()),
         Host::Domain(name) => is_public_name(name),
     }
 }
@@ -70,47 +94,25 @@ fn is_this_machine(host: &Host<&str>) -> bool {
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || address.is_documentation()
-        || a == 0
-        // Shared address space, benchmarking, protocol assignments, reserved (RFC 6890).
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 198 && (b == 18 || b == 19))
-        || (a == 192 && b == 0 && c == 0)
-        || a >= 240)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(v4) = address.to_ipv4() {
-        return is_public_v4(v4);
-    }
-    let [first, second, ..] = address.segments();
-    // An IPv4 address behind NAT64 or 6to4.
-    let octets = address.octets();
-    let embedded = match (first, second) {
-        (0x64, 0xff9b) => Some(&octets[12..16]),
-        (0x2002, _) => Some(&octets[2..6]),
-        _ => None,
-    };
-    if let Some([a, b, c, d]) = embedded.map(|v4| <[u8; 4]>::try_from(v4).unwrap_or_default()) {
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
-    }
-    // Global unicast, less protocol assignments and documentation. What is not that is local, or not in
-    // use.
-    first & 0xe000 == 0x2000
-        && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
-        && !(first == 0x3fff && second < 0x1000)
-}
-
 #[cfg(test)]
 mod tests {
+    use platform::native::MapConfig;
+
     use super::*;
+
+    fn config(development: bool) -> MapConfig {
+        MapConfig::from_pairs(&[
+            (
+                "environment",
+                if development {
+                    "development"
+                } else {
+                    "production"
+                },
+            ),
+            ("public_url", "https://canvas.example"),
+        ])
+    }
 
     #[test]
     fn only_public_web_addresses() {
@@ -191,7 +193,7 @@ mod tests {
             "http://./",
         ] {
             assert!(check(bad).is_err(), "{bad}");
-            assert!(check_callback(bad, false).is_err(), "{bad}");
+            assert!(check_callback(bad, &config(false)).is_err(), "{bad}");
         }
     }
 
@@ -217,8 +219,8 @@ mod tests {
             "http://localhost:9000/done",
             "http://agent.localhost./",
         ] {
-            assert!(check_callback(url, true).is_ok(), "{url}");
-            assert!(check_callback(url, false).is_err(), "{url}");
+            assert!(check_callback(url, &config(true)).is_ok(), "{url}");
+            assert!(check_callback(url, &config(false)).is_err(), "{url}");
             assert!(check(url).is_err(), "{url}");
         }
         for bad in [
@@ -232,8 +234,31 @@ mod tests {
             "http://printer.local/",
             "http://intranet/",
         ] {
-            assert!(check_callback(bad, true).is_err(), "{bad}");
+            assert!(check_callback(bad, &config(true)).is_err(), "{bad}");
         }
-        assert!(check_callback("https://agent.example.com/done", true).is_ok());
+        assert!(check_callback("https://agent.example.com/done", &config(true)).is_ok());
+    }
+
+    #[test]
+    fn no_callback_leads_to_an_internal_route_of_this_server() {
+        for (url, development, may) in [
+            ("http://127.0.0.1:8787/internal/drain", true, false),
+            ("http://localhost:3000/internal/poll", true, false),
+            ("http://127.0.0.1:8787//INTERNAL/drain", true, false),
+            ("http://127.0.0.1:8787/x/../internal", true, false),
+            ("http://127.0.0.1:8787/%69nternal/drain", true, false),
+            ("http://127.0.0.1:8787/%2569nternal/drain", true, false),
+            ("http://127.0.0.1:8787/x%2f..%2finternal", true, false),
+            ("http://127.0.0.1:9000/done", true, true),
+            ("http://127.0.0.1:9000/well%20done/%C3%A4", true, true),
+            ("https://canvas.example/internal/drain", false, false),
+            ("https://canvas.example:444/internal/drain", false, false),
+            ("https://CANVAS.example./internal/drain", false, false),
+            ("https://canvas.example/hooks", false, true),
+            ("https://agent.example/internal/hook", false, true),
+        ] {
+            let checked = check_callback(url, &config(development));
+            assert_eq!(checked.is_ok(), may, "{url}: {checked:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Taking a new task.
 
 use auth::secrets;
-use platform::{Clock, Database, DatabaseError};
+use platform::{Clock, Config, Database, DatabaseError};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -37,12 +37,12 @@ pub async fn create(
     database: &dyn Database,
     clock: &dyn Clock,
     registry: &Registry,
-    development: bool,
+    config: &dyn Config,
     request: &Map<String, Value>,
     idempotency_key: Option<&str>,
 ) -> Result<Task, CreateError> {
     let digest = digest(request);
-    let task = read(clock, registry, development, request).map_err(CreateError::Invalid)?;
+    let task = read(clock, registry, config, request).map_err(CreateError::Invalid)?;
     let new = rows::Insert {
         task: &task,
         idempotency_key,
@@ -65,7 +65,7 @@ pub async fn create(
 fn read(
     clock: &dyn Clock,
     registry: &Registry,
-    development: bool,
+    config: &dyn Config,
     request: &Map<String, Value>,
 ) -> Result<Task, Vec<FieldError>> {
     let mut fields = Fields::new(request, "");
@@ -89,7 +89,7 @@ fn read(
     }
     let callback_url = fields.text("callback_url", 2048);
     if let Some(url) = callback_url
-        && let Err(reason) = address::check_callback(url, development)
+        && let Err(reason) = address::check_callback(url, config)
     {
         fields.wrong("callback_url", reason);
     }

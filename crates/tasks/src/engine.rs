@@ -433,9 +433,8 @@ impl Engine<'_> {
         };
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, |task| async move {
-                let development = self.ports.config.is_development();
-                match notification::send(self.ports.http, &self.key, &task, now, development).await
-                {
+                let Ports { http, config, .. } = self.ports;
+                match notification::send(http, &self.key, &task, now, config).await {
                     Ok(()) => {
                         if let Err(error) = rows::notified(self.ports.database, &task).await {
                             tracing::warn!(task_id = task.task_id, %error, "agent told, not noted");

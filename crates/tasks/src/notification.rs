@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use auth::webhooks::WebhookKey;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use platform::{HttpClient, http_client::Limits};
+use platform::{Config, HttpClient, http_client::Limits};
 
 use crate::{Task, address};
 
@@ -33,12 +33,12 @@ pub(crate) async fn send(
     key: &WebhookKey,
     task: &Task,
     now: i64,
-    development: bool,
+    config: &dyn Config,
 ) -> Result<(), String> {
     let Some(url) = &task.callback_url else {
         return Ok(());
     };
-    let url = address::check_callback(url, development)?;
+    let url = address::check_callback(url, config)?;
     let body = serde_json::to_vec(task).map_err(|error| error.to_string())?;
     // The same for every attempt, so that an agent which hears twice can tell.
     let id = format!("{}-{}", task.job(), task.version);

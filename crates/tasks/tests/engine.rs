@@ -179,7 +179,12 @@ impl World {
         let registry = self.engine().registry;
         let (database, clock) = (&*self.database, &self.clock);
         block_on(tasks::create(
-            database, clock, &registry, true, &request, key,
+            database,
+            clock,
+            &registry,
+            &self.config,
+            &request,
+            key,
         ))
     }
 

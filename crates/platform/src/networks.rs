@@ -1,0 +1,117 @@
+//! Which addresses are public: the one list, by which the app judges literal addresses that users give, and the local
+//! host what names lead to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether an address is of the public internet, and not of a private network, this machine, a protocol's own use or
+/// documentation (the IANA registries of special-purpose addresses). An IPv6 address that stands for an IPv4 address
+/// is judged as that.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => match embedded_v4(address) {
+            Some(address) => is_public_v4(address),
+            None => is_public_v6(address),
+        },
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped or compatible, behind NAT64 (64:ff9b::/96) or 6to4
+/// (2002::/16).
+pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [_, _, a, b, c, d, ..] = address.octets();
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        [0x2002, ..] => Some(Ipv4Addr::new(a, b, c, d)),
+        _ => address.to_ipv4(),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    !matches!(
+        address.octets(),
+        // This network, private networks, shared address space, loopback and link-local.
+        [0 | 10 | 127, ..]
+            | [100, 64..128, ..]
+            | [169, 254, ..]
+            | [172, 16..32, ..]
+            | [192, 168, ..]
+            // Protocol assignments, documentation, relays of 6to4, benchmarking.
+            | [192, 0, 0 | 2, _]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _]
+            | [192, 88, 99, _]
+            | [198, 18..20, ..]
+            // Multicast, reserved, broadcast.
+            | [224..=255, ..]
+    )
+}
+
+/// Global unicast (2000::/3), less protocol assignments (2001::/23) and documentation. The rest is local or not in use.
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    match address.segments() {
+        [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_range_is_public_or_not() {
+        for (first, last, public) in [
+            ("0.0.0.0", "0.255.255.255", false),
+            ("1.0.0.0", "9.255.255.255", true),
+            ("10.0.0.0", "10.255.255.255", false),
+            ("11.0.0.0", "100.63.255.255", true),
+            ("100.64.0.0", "100.127.255.255", false),
+            ("100.128.0.0", "126.255.255.255", true),
+            ("127.0.0.0", "127.255.255.255", false),
+            ("169.254.0.0", "169.254.255.255", false),
+            ("172.15.255.255", "172.15.255.255", true),
+            ("172.16.0.0", "172.31.255.255", false),
+            ("172.32.0.0", "191.255.255.255", true),
+            ("192.0.0.0", "192.0.0.255", false),
+            ("192.0.1.0", "192.0.1.255", true),
+            ("192.0.2.0", "192.0.2.255", false),
+            ("192.88.99.0", "192.88.99.255", false),
+            ("192.168.0.0", "192.168.255.255", false),
+            ("198.17.255.255", "198.17.255.255", true),
+            ("198.18.0.0", "198.19.255.255", false),
+            ("198.51.100.0", "198.51.100.255", false),
+            ("203.0.113.0", "203.0.113.255", false),
+            ("203.0.114.0", "223.255.255.255", true),
+            ("224.0.0.0", "255.255.255.255", false),
+            ("::", "::1", false),
+            ("::10.0.0.1", "::10.0.0.2", false),
+            ("::ffff:10.0.0.0", "::ffff:10.255.255.255", false),
+            ("::ffff:1.1.1.1", "::ffff:1.1.1.1", true),
+            ("64:ff9b::7f00:0", "64:ff9b::7fff:ffff", false),
+            ("64:ff9b::101:101", "64:ff9b::101:101", true),
+            // Of a network's own, wherever it leads.
+            ("64:ff9b:1::101:101", "64:ff9b:1:ffff::101:101", false),
+            ("100::", "100::ffff", false),
+            ("2001::", "2001:1ff:ffff::", false),
+            ("2001:200::", "2001:db7:ffff::", true),
+            ("2001:db8::", "2001:db8:ffff::", false),
+            ("2001:db9::", "2001:ffff::", true),
+            ("2002:a00:1::", "2002:aff:ffff::", false),
+            ("2002:101:101::", "2002:101:101::1", true),
+            ("2600::beef", "2a00:1450:4001::1", true),
+            ("3fff::", "3fff:fff:ffff::", false),
+            ("3fff:1000::", "3fff:ffff::", true),
+            ("4000::", "5f00::1", false),
+            ("fc00::", "fdff::1", false),
+            ("fe80::1", "febf::1", false),
+            ("ff00::", "ff02::1", false),
+        ] {
+            for address in [first, last] {
+                assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+            }
+        }
+    }
+}
