@@ -225,7 +225,12 @@ async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
             platform::HttpError::TooLarge => {
                 Failure::permanent(format!("{url} has more than {MAX_IMAGE_BYTES} bytes"))
             }
-            error => Failure::retry(format!("{url} cannot be fetched: {error}")),
+            // One sentence for every cause: which of them it is would tell what is there in networks that only
+            // the server sees.
+            error => {
+                tracing::warn!(host = url.host_str(), %error, "image not fetched");
+                Failure::retry(format!("{url} cannot be fetched"))
+            }
         })?;
     let status = answer.status();
     if !status.is_success() {
@@ -405,6 +410,38 @@ mod tests {
             assert!(matches!(address, Err(Failure::Permanent(_))), "{address:?}");
         }
         assert_eq!(obtained.called, [""; 0]);
+    }
+
+    /// "I gave it addresses of your network, and its errors told me which of the names are there."
+    #[test]
+    fn a_failed_fetch_says_the_same_whatever_the_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
+        let (clock, config) = (SetClock::default(), MapConfig::default());
+        let given = || Given::Address("https://db.corp.example/a.png".into());
+        let mut told = Vec::new();
+        for error in [
+            HttpError::NotSent("DnsError(DnsErrorPayload { rcode: NXDOMAIN })".into()),
+            HttpError::NotSent("ConnectionRefused".into()),
+            HttpError::NotSent("DestinationIpProhibited".into()),
+            HttpError::NoAnswer("nothing within 10 s".into()),
+            HttpError::NoAnswer("TlsProtocolError".into()),
+        ] {
+            let client = AnswerWith(|_: Request<Vec<u8>>| Err(error.clone()));
+            let assets = AssetStore::open(&database, &client, &config).unwrap();
+            let outside = Outside {
+                http: &client,
+                config: &config,
+                clock: &clock,
+                assets: &assets,
+                callback_url: "",
+            };
+            told.push(block_on(obtain(given(), "a", &outside)));
+        }
+        let expected = Failure::retry("https://db.corp.example/a.png cannot be fetched");
+        for told in told {
+            assert_eq!(told, Err(expected.clone()));
+        }
     }
 
     #[test]
