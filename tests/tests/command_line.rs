@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::both_relays;
+use e2e::built::{built, compiled, root};
 use e2e::host::{Host, Kind, Setup};
+use e2e::http::Http;
+use e2e::process::Process;
 use e2e::raw::Client;
 
 /// Starts a host that cannot start: it must say why in one line on stderr, and end with code 1.
@@ -80,6 +85,55 @@ both_relays! {
         assert!(host.process.ended().await.success());
         assert_eq!(client.end().await, e2e::raw::Closed::Code(1001));
     }
+}
+
+/// "Everybody with an account on the machine could read the documents."
+#[tokio::test]
+async fn the_state_is_for_its_user_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let with_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    // As an earlier release left it.
+    std::fs::create_dir(&state).unwrap();
+    with_mode(&state, 0o755);
+    std::os::unix::fs::symlink(compiled(), state.join("cache")).unwrap();
+    let database = state.join("sqlite_db.db");
+    std::fs::write(&database, "").unwrap();
+    with_mode(&database, 0o644);
+    let mut command = tokio::process::Command::new(built("target/release/loro-host"));
+    command
+        .args(["--relay", "none", "--app-listen", "127.0.0.1:0"])
+        .arg("--manifest")
+        .arg(root().join("spin.toml"))
+        .arg("--state-dir")
+        .arg(&state);
+    let log = folder.path().join("host.log");
+    let mut process = Process::spawn("loro-host", &mut command, &log);
+    let address = process.ready().await;
+    let health = Http::new(&address).get("/health").await;
+    assert_eq!(health.status, 200);
+    assert_eq!(mode(&state), 0o700);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&state).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            files.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    for name in [
+        "sqlite_db.db",
+        "sqlite_db.db-wal",
+        "sqlite_db.db-shm",
+        "sqlite_key_value.db",
+    ] {
+        assert!(files.iter().any(|file| file == name), "{name}: {files:?}");
+    }
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
 }
 
 #[tokio::test]

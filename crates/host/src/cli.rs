@@ -90,6 +90,8 @@ impl From<Cli> for Settings {
 /// The whole program: parses the command line, runs until a signal, and tells how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What it makes is for its user alone: the files of the state, also those that SQLite and the cache make.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     crate::logs::start();
     // More threads than cores, for a guest may compute while others have work to do.
     let threads = std::thread::available_parallelism()

@@ -23,7 +23,7 @@ use crate::outbound_http::{Network, network};
 use crate::relay::{Kind, Relay};
 use crate::routes::Router;
 use crate::variables::{Given, Variables};
-use crate::{cron_trigger, engine, files, key_value, redis, redis_trigger, sqlite};
+use crate::{cron_trigger, engine, files, key_value, redis, redis_trigger, sqlite, state};
 
 /// What to run and where.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ impl Host {
             (None, Kind::Wasm) => relay_listen,
             (None, _) => app_address,
         };
-        std::fs::create_dir_all(&settings.state_dir)
+        state::open(&settings.state_dir)
             .with_context(|| format!("state folder {}", settings.state_dir.display()))?;
 
         let given_redis = settings

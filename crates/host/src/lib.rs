@@ -35,6 +35,7 @@ pub mod relay;
 pub mod relay_streams;
 pub mod routes;
 pub mod sqlite;
+pub mod state;
 pub mod variables;
 
 pub use host::{Host, Settings};
