@@ -21,12 +21,12 @@ const ORIGIN: &str = "http";
 /// The whole document: one Loro snapshot, or JSON where that is asked for.
 pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
     let rev = rooms::head(&app.ports.database, project).await?;
-    if request.knows(&tag(rev)) {
-        return Ok(described(Reply::new(304).without_body(), rev));
-    }
     let json = request
         .header("accept")
         .is_some_and(|accept| accept.contains("application/json"));
+    if request.knows(&tag(rev, json)) {
+        return Ok(described(Reply::new(304).without_body(), rev, json));
+    }
     let media_type = if json {
         "application/json"
     } else {
@@ -34,7 +34,7 @@ pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<
     };
     if request.method() == Method::Head {
         return Ok(
-            described(Reply::new(200).without_body(), rev).header("content-type", media_type)
+            described(Reply::new(200).without_body(), rev, json).header("content-type", media_type)
         );
     }
     let State { rev, blobs, .. } = if json {
@@ -50,18 +50,22 @@ pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<
         rooms::snapshot(&app.ports.database, &SystemClock, &app.merger, project).await
     }
     .map_err(problem::of_room)?;
-    Ok(described(Reply::new(200), rev)
+    Ok(described(Reply::new(200), rev, json)
         .header("content-type", media_type)
         .body(blobs.into_iter().next().unwrap_or_default()))
 }
 
-fn tag(rev: u64) -> String {
-    format!("\"{rev}\"")
+/// Names a representation of the document: who has the snapshot of a rev has not its JSON.
+fn tag(rev: u64, json: bool) -> String {
+    match json {
+        true => format!("\"{rev}-json\""),
+        false => format!("\"{rev}\""),
+    }
 }
 
-fn described(reply: Reply, rev: u64) -> Reply {
+fn described(reply: Reply, rev: u64, json: bool) -> Reply {
     reply
-        .header("etag", tag(rev))
+        .header("etag", tag(rev, json))
         .header("x-loro-rev", rev.to_string())
         .header("cache-control", "no-cache")
         .header("vary", "accept")
