@@ -52,6 +52,7 @@ both_relays! {
         assert_eq!(json.status, 200);
         assert_eq!(json.header("content-type"), "application/json");
         assert_eq!(json.rev(), 2);
+        assert_eq!((json.header("etag"), json.header("vary")), ("\"2-json\"", "accept"));
         assert_eq!(json.json()["text"].as_str().unwrap().len(), 2);
 
         let head = http.send(Method::HEAD, "/sync/p", &[], Bytes::new()).await;
@@ -64,6 +65,12 @@ both_relays! {
             assert_eq!(answer.status, status, "{known}");
             assert_eq!(answer.header("etag"), "\"2\"");
             assert_eq!(answer.body.is_empty(), status == 304);
+        }
+        // Who has the one has not the other.
+        for (known, status) in [("\"2-json\"", 304), ("\"2\"", 200)] {
+            let headers = [("accept", "application/json"), ("if-none-match", known)];
+            let answer = http.get_with("/sync/p", &headers).await;
+            assert_eq!((answer.status.as_u16(), answer.header("etag")), (status, "\"2-json\""), "{known}");
         }
     }
 
@@ -180,6 +187,30 @@ both_relays! {
         let (status, answer) = host.app_http().raw(append("/internal/append")).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(host.http().get("/sync/p").await.rev(), 1);
+    }
+
+    /// "A task of mine told the relay to stop."
+    async fn no_task_reaches_the_internal_routes(relay: Kind) {
+        let host = Host::start(relay).await;
+        let post = async |url: &str| {
+            let task = json!({
+                "project_id": "p", "task_type": "demo", "callback_url": url,
+                "params": { "prompt": "a hill", "complete": "at_once" },
+            });
+            host.http().post("/tasks", task.to_string()).await
+        };
+        for path in ["/internal/drain", "//Internal/drain", "/%69nternal/drain", "/x/..%2finternal/drain"] {
+            for server in [&host.address, &host.app] {
+                let answer = post(&format!("http://{server}{path}")).await;
+                answer.assert_problem(422, "invalid-task");
+                assert!(answer.text().contains("internal route"), "{answer:?}");
+            }
+        }
+        assert_eq!(post(&format!("http://{}/hook", host.address)).await.status, 201);
+        // Even if one did.
+        let drain = host.http().post("/internal/drain", "").await;
+        drain.assert_problem(401, "unauthorized");
+        assert_eq!(host.http().get("/health").await.status, 200);
     }
 
     /// A WebSocket is refused with an answer that says why.

@@ -2,23 +2,33 @@
 //! for its own.
 
 use http::{HeaderMap, header};
-use std::net::IpAddr;
 use subtle::ConstantTimeEq;
+
+/// How often a path may have been percent-encoded. Each layer costs a pass over the path.
+const LAYERS: usize = 3;
+
+/// A path has more layers of percent-encoding than [`LAYERS`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooDeep;
 
 /// Whether some server might take this path for `/internal` or something below it: after decoding
 /// what is encoded (more than once), resolving dots, joining slashes and ignoring case.
-pub(crate) fn is_internal(path: &str) -> bool {
+///
+/// # Errors
+/// When it is encoded more often than anybody needs.
+pub(crate) fn is_internal(path: &str) -> Result<bool, TooDeep> {
     let mut bytes = path.as_bytes().to_vec();
-    loop {
+    for _ in 0..=LAYERS {
         if names_internal(&bytes) {
-            return true;
+            return Ok(true);
         }
         let decoded = percent_decode(&bytes);
         if decoded == bytes {
-            return false;
+            return Ok(false);
         }
         bytes = decoded;
     }
+    Err(TooDeep)
 }
 
 fn names_internal(path: &[u8]) -> bool {
@@ -70,17 +80,13 @@ fn percent_decode(bytes: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Whether the request may see and do what is the operator's: it has the internal token, or there
-/// is none and it comes from this machine.
-pub(crate) fn is_operator(headers: &HeaderMap, token: &str, client: IpAddr) -> bool {
-    if token.is_empty() {
-        // A browser on this machine asks for any page what it likes.
-        let page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
-        return client.to_canonical().is_loopback() && !page;
-    }
+/// Whether the request may see and do what is the operator's: it has the internal token. Where none is set, no
+/// request may: not even one from this machine, for the app calls addresses that users give, from here too.
+pub(crate) fn is_operator(headers: &HeaderMap, token: &str) -> bool {
     headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .filter(|_| !token.is_empty())
         .is_some_and(|sent| sent.ct_eq(token.as_bytes()).into())
 }
 
@@ -113,7 +119,7 @@ mod tests {
             "/internal%20/append",
             "/internal/../console",
         ] {
-            assert!(is_internal(path), "{path}");
+            assert_eq!(is_internal(path), Ok(true), "{path}");
         }
         for path in [
             "/",
@@ -125,28 +131,41 @@ mod tests {
             "/%zz",
             "/health",
         ] {
-            assert!(!is_internal(path), "{path}");
+            assert_eq!(is_internal(path), Ok(false), "{path}");
         }
     }
 
     #[test]
+    fn a_path_has_three_layers_of_encoding_at_most() {
+        for (path, expected) in [
+            ("/%252569nternal", Ok(true)),
+            ("/%25252569nternal", Err(TooDeep)),
+            ("/%252541", Ok(false)),
+            ("/%25252541", Err(TooDeep)),
+        ] {
+            assert_eq!(is_internal(path), expected, "{path}");
+        }
+        assert_eq!(
+            is_internal(&format!("/%{}", "25".repeat(7_500))),
+            Err(TooDeep)
+        );
+    }
+
+    #[test]
     fn operators() {
-        let local = IpAddr::from([127, 0, 0, 1]);
-        let remote = IpAddr::from([10, 0, 0, 1]);
         let with = |value: &'static str| {
             HeaderMap::from_iter([(header::AUTHORIZATION, http::HeaderValue::from_static(value))])
         };
-        for (headers, token, client, expected) in [
-            (HeaderMap::new(), "", local, true),
-            (HeaderMap::new(), "", remote, false),
-            (with("Bearer "), "", remote, false),
-            (HeaderMap::new(), "t", local, false),
-            (with("Bearer t"), "t", remote, true),
-            (with("Bearer tt"), "t", remote, false),
-            (with("Basic t"), "t", remote, false),
+        for (headers, token, expected) in [
+            (HeaderMap::new(), "", false),
+            (with("Bearer "), "", false),
+            (HeaderMap::new(), "t", false),
+            (with("Bearer t"), "t", true),
+            (with("Bearer tt"), "t", false),
+            (with("Basic t"), "t", false),
         ] {
             assert_eq!(
-                is_operator(&headers, token, client),
+                is_operator(&headers, token),
                 expected,
                 "{headers:?} {token}"
             );

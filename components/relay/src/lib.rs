@@ -33,6 +33,7 @@ mod committer;
 mod connection;
 mod delivery;
 mod frame;
+mod health;
 mod internal;
 mod join;
 mod limits;
@@ -91,6 +92,7 @@ struct Relay {
     shutdown: shutdown::Shutdown,
     doubt: access::Doubt,
     limits: limits::Limits,
+    health: health::Health,
     /// One permit a WebSocket.
     seats: Arc<Semaphore>,
     sockets: AtomicU64,
@@ -114,6 +116,7 @@ impl Relay {
             shutdown: shutdown::Shutdown::default(),
             doubt: access::Doubt::default(),
             limits: limits::Limits::new(&settings),
+            health: health::Health::default(),
             seats: Arc::new(Semaphore::new(settings.max_connections)),
             sockets: AtomicU64::new(0),
             settings,

@@ -1,11 +1,11 @@
 //! Accepts connections, and sends each request where it belongs.
 
-use crate::internal::{is_internal, is_operator};
+use crate::internal::{TooDeep, is_internal, is_operator};
 use crate::listener::Listener;
 use crate::problem::Problem;
 use crate::proxy::{self, Body, full};
 use crate::socket::Close;
-use crate::{Error, Relay, Settings, access, committer, limits, pubsub, rooms, upgrade};
+use crate::{Error, Relay, Settings, access, committer, health, limits, pubsub, rooms, upgrade};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -177,21 +177,28 @@ async fn handle_connection(relay: Arc<Relay>, stream: TcpStream, client: IpAddr)
 /// Where each request belongs.
 async fn handle(relay: &Arc<Relay>, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
-    if is_internal(path) {
-        return match path {
-            "/internal/drain" => on_request(relay, client, &request, || relay.shutdown.ask()),
-            "/internal/recheck" => {
-                on_request(relay, client, &request, || relay.doubt.raise_for_all())
-            }
-            _ => Problem::not_found().into(),
-        };
+    match is_internal(path) {
+        Ok(false) => {}
+        Ok(true) => {
+            return match path {
+                "/internal/drain" => on_request(relay, &request, || relay.shutdown.ask()),
+                "/internal/recheck" => on_request(relay, &request, || relay.doubt.raise_for_all()),
+                _ => Problem::not_found().into(),
+            };
+        }
+        Err(TooDeep) => {
+            return Problem::bad_request("the path is percent-encoded too often").into();
+        }
     }
     if path == "/metrics" {
-        return metrics(relay, client, &request);
+        return metrics(relay, &request);
     }
     if let Err(wait) = within_limits(relay, client, &request) {
         relay.metrics.limited_total.add(1);
         return Problem::too_many_requests(wait).into();
+    }
+    if health::is_asked_for(&request) {
+        return health::answer(relay, request.method()).await;
     }
     if path.starts_with(upgrade::RAW_PATH) && upgrade::is_asked_for(request.headers()) {
         return upgrade::raw(relay, request).await;
@@ -202,8 +209,7 @@ async fn handle(relay: &Arc<Relay>, client: IpAddr, request: Request<Incoming>) 
 /// Whether whoever asks may ask so often. Who that is, is known only where the app has told it lately.
 fn within_limits(relay: &Relay, peer: IpAddr, request: &Request<Incoming>) -> Result<(), Duration> {
     let (headers, uri) = (request.headers(), request.uri());
-    let only_asks = [Method::GET, Method::HEAD].contains(request.method());
-    if uri.path() == "/health" && only_asks {
+    if health::is_asked_for(request) {
         return Ok(());
     }
     let client = limits::client(peer, headers, relay.settings.trust_forwarded);
@@ -219,13 +225,8 @@ fn within_limits(relay: &Relay, peer: IpAddr, request: &Request<Incoming>) -> Re
 }
 
 /// Does what an operator asks for.
-fn on_request(
-    relay: &Relay,
-    client: IpAddr,
-    request: &Request<Incoming>,
-    act: impl FnOnce(),
-) -> Response<Body> {
-    if !is_operator(request.headers(), &relay.settings.internal_token, client) {
+fn on_request(relay: &Relay, request: &Request<Incoming>, act: impl FnOnce()) -> Response<Body> {
+    if !is_operator(request.headers(), &relay.settings.internal_token) {
         return Problem::unauthorized().into();
     }
     if request.method() != Method::POST {
@@ -237,9 +238,9 @@ fn on_request(
     response
 }
 
-fn metrics(relay: &Relay, client: IpAddr, request: &Request<Incoming>) -> Response<Body> {
+fn metrics(relay: &Relay, request: &Request<Incoming>) -> Response<Body> {
     let token = &relay.settings.internal_token;
-    if !token.is_empty() && !is_operator(request.headers(), token, client) {
+    if !token.is_empty() && !is_operator(request.headers(), token) {
         return Problem::unauthorized().into();
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {

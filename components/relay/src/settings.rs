@@ -16,8 +16,8 @@ pub struct Settings {
     /// relay compares heads with the app more often.
     #[arg(long, env = "RELAY_REDIS")]
     pub redis: Option<String>,
-    /// What the app wants to see on its internal routes, and what `/metrics` and
-    /// `/internal/drain` want to see here. Empty: no token.
+    /// What the app wants to see on its internal routes, and what `/metrics` and the internal routes want to see
+    /// here. Empty: no token, and no internal routes here.
     #[arg(
         long,
         env = "RELAY_INTERNAL_TOKEN",

@@ -189,6 +189,7 @@ async fn answer(
         }
     }
     match segments[..] {
+        ["health"] if log.lock().unwrap().mood == Mood::Unavailable => Ok(status(503)),
         ["internal", "append"] => append(&log, &body),
         ["internal", "rooms", project, "state"] => {
             let state = {

@@ -1,6 +1,7 @@
 //! Plain HTTP: what is proxied and how, and what is not.
 
 use crate::client::Client;
+use crate::fake_app::Mood;
 use crate::{Relay, until, within};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -153,6 +154,86 @@ async fn internal_routes_are_never_passed_on() {
         }
     }
     assert_eq!(relay.app.log().seen, Vec::<String>::new());
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_encoded_too_often_is_refused() {
+    let relay = Relay::start(|_| {}).await;
+    let deep = format!("/%{}", "25".repeat(6_000));
+    for target in [&deep, "/sync/%25252541"] {
+        let sent = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = request(relay.address, &sent).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert_eq!(body(&answer)["type"], "urn:loro-sync:problem:bad-request");
+    }
+    assert_eq!(relay.app.log().seen, Vec::<String>::new());
+    relay.stop().await;
+}
+
+/// The app calls addresses that users give, and may do so from this machine.
+#[tokio::test]
+async fn without_a_token_nobody_is_the_operator() {
+    let relay = Relay::start(|_| {}).await;
+    for path in ["/internal/drain", "/internal/recheck"] {
+        for authorization in ["", "authorization: Bearer \r\n"] {
+            let sent = format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\n{authorization}content-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let answer = request(relay.address, &sent).await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+        }
+    }
+    relay.join("p").await;
+    relay.stop().await;
+}
+
+/// "Six hundred connections asked for the health, and everybody else waited."
+#[tokio::test]
+async fn many_who_ask_for_the_health_are_one_question_to_the_app() {
+    let relay = Relay::start(|_| {}).await;
+    let ask = |method: &'static str| {
+        let sent = format!("{method} /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        async move { request(relay.address, &sent).await }
+    };
+    let start = std::time::Instant::now();
+    let asking: Vec<_> = (0..200).map(|_| tokio::spawn(ask("GET"))).collect();
+    for answer in asking {
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(body(&answer)["target"], "/health");
+        assert!(!answer.contains("x-private"), "{answer}");
+    }
+    let asked = || {
+        relay
+            .app
+            .log()
+            .seen
+            .iter()
+            .filter(|seen| *seen == "GET /health")
+            .count()
+    };
+    let seconds = usize::try_from(start.elapsed().as_secs()).unwrap();
+    assert!(asked() <= 1 + seconds, "{} questions", asked());
+    let head = ask("HEAD").await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    // It shows soon that the app is ill, and that it is well again.
+    for (mood, status) in [(Mood::Unavailable, "503"), (Mood::Well, "200")] {
+        relay.app.mood(mood);
+        let start = std::time::Instant::now();
+        until("it shows", async || {
+            ask("GET").await.starts_with(&format!("HTTP/1.1 {status}"))
+        })
+        .await;
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+    }
     relay.stop().await;
 }
 
