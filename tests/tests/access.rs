@@ -312,8 +312,9 @@ fn writes(project: &str) -> [(&'static str, String, Vec<u8>); 2] {
 async fn nothing_is_stored(owner: &Caller, http: &Http, project: &str) {
     let document = owner.get(http, &format!("/sync/{project}")).await;
     assert_eq!(document.rev(), 0, "{document:?}");
-    let tasks = owner.get(http, &format!("/tasks?project_id={project}"));
-    assert_eq!(tasks.await.json()["tasks"], json!([]));
+    let path = format!("/tasks?project_id={project}");
+    let tasks = owner.get(http, &path).await.json();
+    assert_eq!(tasks["tasks"], json!([]));
 }
 
 /// Waits until a token was looked at: the request that it came with has passed the door.
