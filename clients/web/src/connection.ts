@@ -1,78 +1,21 @@
 import type { LoroDoc } from "loro-crdt";
 import { delayBefore } from "./backoff.js";
 import { Heartbeat } from "./heartbeat.js";
-import { decodeVersion, missingUpdates } from "./missing.js";
+import { importEach, waitingBytes } from "./importing.js";
+import { Known } from "./known.js";
+import { Listeners } from "./listeners.js";
+import { type Missing, missingUpdates } from "./missing.js";
+import { watchNetwork } from "./network.js";
+import { type Options, type Settings, withDefaults } from "./options.js";
 import { Outbox } from "./outbox.js";
-import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, socketUrl } from "./protocol.js";
+import { ADVICE, describeOversized } from "./oversized.js";
+import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, SMALL_MESSAGE, socketUrl } from "./protocol.js";
 import { refusal } from "./refusal.js";
-import { abandon, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
+import { abandon, hangUp, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
+import type { Status, SyncError } from "./status.js";
 
 /** A connection that has been live for so long starts to count its attempts anew, in milliseconds. */
 const STABLE = 5_000;
-
-/**
- * - `connecting`: a socket is being opened.
- * - `syncing`: the room's state is on its way.
- * - `live`: edits go both ways as they are made.
- * - `offline`: the connection is lost, and the next attempt is due after `status.retryIn`. Edits are kept in the document.
- * - `closed`: over, by `close()` or because the server will not have us (`status.reason`).
- */
-export type State = "connecting" | "syncing" | "live" | "offline" | "closed";
-
-/** How a connection is. A new object at each change. */
-export interface Status {
-  readonly state: State;
-  readonly saved: {
-    /** The server has confirmed that every edit made here is stored. */
-    readonly all: boolean;
-    /** Edits (local commits) of which that is not known. */
-    readonly unsaved: number;
-    /** Those of them that the server has refused. They are offered again at the next join. */
-    readonly refused: number;
-  };
-  /** Sockets in the room, this one among them; unknown while not live. */
-  readonly peers: number | undefined;
-  /** The room's rev, as last heard. */
-  readonly rev: number | undefined;
-  /** Why it is offline or closed, in words for a user. */
-  readonly reason: string | undefined;
-  /** While offline: milliseconds from the loss of the connection to the next attempt. */
-  readonly retryIn: number | undefined;
-}
-
-/** Something that went wrong. Only if `final` is the connection over; otherwise it goes on. */
-export interface SyncError {
-  /**
-   * The server's own code (`invalid_update`, …), or: `unreachable` (no connection could be opened), `refused` (the
-   * server does not let this client in), `closed` (the server
-   * ended it, and not for maintenance), `import_failed` (an update from the server could not be applied), `export_failed`
-   * (what the server lacks could not be read from the document).
-   */
-  readonly code: string;
-  /** In words for a user. */
-  readonly message: string;
-  readonly final: boolean;
-  /** The server refused this frame: the edits in it are not saved. */
-  readonly frame?: number;
-}
-
-/** Settings of a connection; all times in milliseconds. */
-export interface Options {
-  /** For platforms without one of their own: the class from the package `ws`. */
-  readonly WebSocket?: SocketConstructor;
-  /** Longest first wait before connecting again; doubles with each attempt. Default 500. */
-  readonly minDelay?: number;
-  /** Longest wait at all. Default 30,000. */
-  readonly maxDelay?: number;
-  /** A live connection that was quiet for so long is asked whether it is still there. Default 20,000. */
-  readonly pingInterval?: number;
-  /** And is given up if no frame comes for so long. Default 10,000. */
-  readonly pingTimeout?: number;
-  /** Longest wait for a socket to open, and for each next part of the first state. Default 60,000. */
-  readonly syncTimeout?: number;
-  /** For tests: a number in [0, 1). Default `Math.random`. */
-  readonly random?: () => number;
-}
 
 interface Events {
   readonly status: Status;
@@ -85,16 +28,16 @@ export interface Connection {
   readonly status: Status;
   /** Calls `listener` at each change of the status, or at each error. Returns a function that ends it. */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
-  /** Resolves when the document has the room's state; rejects if the connection is closed before. */
+  /** Resolves when the document has the room's state; rejects if the connection is `closed` or `rejected` before. */
   whenSynced(): Promise<void>;
   /**
-   * Commits, and resolves when the server has confirmed every edit made here. Rejects if the connection is closed before,
-   * or if the server refuses an edit.
+   * Commits, and resolves when the server has confirmed that everything in the document is stored. Rejects, with the
+   * reason in words, if the connection is `closed` or `rejected` before.
    */
   whenSaved(): Promise<void>;
   /**
-   * Joins again. Needed only after the application has itself imported something into the document (from a
-   * file, say): Loro does not report such changes as local edits, and a join finds what the server lacks.
+   * Joins again, so that both sides compare what they have. Rarely needed: edits and imports are noticed without it, and
+   * so is a lost connection. Does nothing once the connection is `closed` or `rejected`.
    */
   resync(): void;
   /** Ends the connection for good. What is not saved by then may not be: await `whenSaved()` first. */
@@ -115,10 +58,12 @@ export function connect(address: string | URL, doc: LoroDoc, options: Options = 
 class RoomConnection implements Connection {
   readonly #base: URL;
   readonly #doc: LoroDoc;
-  readonly #options: Required<Omit<Options, "WebSocket">>;
+  readonly #options: Settings;
   readonly #WebSocket: SocketConstructor;
   readonly #outbox = new Outbox();
-  readonly #listeners = { status: new Set<(status: Status) => void>(), error: new Set<(error: SyncError) => void>() };
+  /** What the server has or was sent, from its `joined` until the end of the socket. */
+  readonly #known: Known;
+  readonly #listeners = new Listeners<Events>();
   readonly #atClose: (() => void)[] = [];
 
   #socket: SocketLike | undefined;
@@ -127,26 +72,24 @@ class RoomConnection implements Connection {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   #liveSince: number | undefined;
-  /** The server has said what it has, on this socket: from here on local edits are sent as they are made. */
-  #joined = false;
   /** The parts of the first state that have come. */
   #parts: Uint8Array[] = [];
-  /** The server's word was heard at least once, so that "nothing unsaved" is known and not just assumed. */
-  #known = false;
+  /** An import or an export of ours is under way: what the document's subscribers do meanwhile is offered after it. */
+  #busy = false;
+  /** The edits were turned down once, and not all that was offered since is saved. */
+  #offeredAgain = false;
+  /** The frames of this connection's join: once they are saved, everything that was offered again is. */
+  #joinFrames = 0;
+  /** An operation that cannot be sent, in words. What can be is on its way; then the connection is over. */
+  #oversized: string | undefined;
   #status: Status;
 
   constructor(base: URL, doc: LoroDoc, options: Options) {
     this.#base = base;
     this.#doc = doc;
+    this.#known = new Known(doc);
     this.#WebSocket = socketConstructor(options.WebSocket);
-    this.#options = {
-      minDelay: options.minDelay ?? 500,
-      maxDelay: options.maxDelay ?? 30_000,
-      pingInterval: options.pingInterval ?? 20_000,
-      pingTimeout: options.pingTimeout ?? 10_000,
-      syncTimeout: options.syncTimeout ?? 60_000,
-      random: options.random ?? Math.random,
-    };
+    this.#options = withDefaults(options);
     this.#status = {
       state: "connecting",
       saved: { all: false, unsaved: 0, refused: 0 },
@@ -155,32 +98,36 @@ class RoomConnection implements Connection {
       reason: undefined,
       retryIn: undefined,
     };
-    this.#atClose.push(doc.subscribeLocalUpdates((update) => this.#edited(update)));
-    this.#watchNetwork();
+    this.#atClose.push(
+      doc.subscribeLocalUpdates(() => this.#edited()),
+      doc.subscribe(({ by }) => by === "import" && this.#look()),
+      watchNetwork({ back: (online) => this.#back(online), gone: () => this.#heartbeat?.probe() }),
+    );
     this.#open();
   }
 
   get status(): Status {
+    // The document may have grown without a word.
+    this.#update({});
     return this.#status;
   }
 
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void {
-    const listeners = this.#listeners[name] as Set<(event: Events[Name]) => void>;
-    listeners.add(listener);
-    return () => listeners.delete(listener);
+    return this.#listeners.on(name, listener);
   }
 
   whenSynced(): Promise<void> {
-    return this.#when(() => this.#status.state === "live", false);
+    return this.#when(() => this.#status.state === "live");
   }
 
   whenSaved(): Promise<void> {
     this.#doc.commit();
-    return this.#when(() => this.#status.saved.all, true);
+    this.#offer();
+    return this.#when(() => this.status.saved.all);
   }
 
   resync(): void {
-    if (this.#status.state === "closed") return;
+    if (this.#isOver()) return;
     this.#drop();
     this.#open();
   }
@@ -188,7 +135,12 @@ class RoomConnection implements Connection {
   close(): void {
     if (this.#status.state === "closed") return;
     this.#doc.commit();
-    this.#end(undefined);
+    this.#offer();
+    this.#end(this.#status.state === "rejected" ? this.#status.reason : undefined);
+  }
+
+  #isOver(): boolean {
+    return this.#status.state === "closed" || this.#status.state === "rejected";
   }
 
   #open(): void {
@@ -212,6 +164,7 @@ class RoomConnection implements Connection {
       this.#heartbeat?.heard();
       if (typeof data === "string") this.#told(parseEvent(data));
       else this.#received(new Uint8Array(data));
+      this.#look();
     };
     socket.onerror = () => {};
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
@@ -224,60 +177,76 @@ class RoomConnection implements Connection {
       void this.#askWhy();
     };
     this.#giveUpAfter(this.#options.syncTimeout, "the server did not answer");
-    this.#update({ state: "connecting", retryIn: undefined });
+    this.#update({ state: "connecting", retryIn: undefined, peers: undefined });
   }
 
-  /** Local edits, as they are committed. */
-  #edited(update: Uint8Array): void {
-    if (!this.#joined) {
-      this.#outbox.keep();
-    } else if (update.length > MAX_MESSAGE) {
-      // A join sends in pieces what does not fit into one message.
-      this.#outbox.keep();
-      this.resync();
-      return;
-    } else {
-      this.#send(update);
-      this.#outbox.send(1);
-    }
+  /** A local edit was committed. */
+  #edited(): void {
+    // A subscriber that was called earlier may have had it sent along with something else.
+    if (this.#known.coversDocument()) return;
+    this.#outbox.keep();
+    this.#offer();
     this.#update({});
+  }
+
+  /**
+   * The document may have grown otherwise than by an edit: the application has imported something. Loro does not tell of
+   * every import (not if the document is detached, or shows no change), so each message of the server is a reason to look.
+   */
+  #look(): void {
+    // What is not committed yet is the application's own business.
+    if (this.#doc.getPendingTxnLength() === 0) this.#offer();
+    this.#update({});
+  }
+
+  /** Sends what the document has and the server lacks. */
+  #offer(): void {
+    const theirs = this.#known.version;
+    if (!theirs || this.#busy || this.#oversized !== undefined || this.#known.coversDocument()) return;
+    let missing: Missing;
+    this.#busy = true;
+    try {
+      missing = missingUpdates(this.#doc, theirs, { piece: this.#offeredAgain ? SMALL_MESSAGE : MAX_MESSAGE, max: MAX_MESSAGE });
+    } catch (error) {
+      this.#turnedDown({ code: "export_failed", message: error instanceof Error ? error.message : String(error) });
+      return;
+    } finally {
+      this.#busy = false;
+    }
+    const { updates, version, oversized } = missing;
+    for (const update of updates) this.#send(update);
+    if (oversized) {
+      this.#outbox.sendPart(updates.length);
+      this.#oversized = describeOversized(this.#doc, oversized, MAX_MESSAGE);
+      this.#rejectOversized();
+    } else {
+      this.#outbox.sendAll(updates.length);
+      this.#known.sent(version);
+    }
   }
 
   /** A blob from the server: a part of the first state, or an update. */
   #received(blob: Uint8Array): void {
     if (this.#status.state === "live") {
-      this.#import(blob);
+      this.#import([blob]);
     } else {
       this.#parts.push(blob);
       this.#awaitState();
     }
   }
 
-  /** What one bad update holds is lost to this client until it joins again, but the others still arrive. */
-  #import(blob: Uint8Array): void {
-    try {
-      this.#doc.import(blob);
-    } catch (error) {
+  /** Imports what the server has sent, and then offers what the application did at these changes. */
+  #import(blobs: Uint8Array[]): void {
+    const waiting = waitingBytes(this.#doc);
+    this.#busy = true;
+    const imported = importEach(this.#doc, blobs, (error) => {
       this.#report({ code: "import_failed", message: `an update could not be applied: ${String(error)}`, final: false });
-    }
-  }
-
-  /**
-   * The parts of the state go in together only where nothing was before: Loro does that by leaving the latest
-   * version and coming back to it, at which an `UndoManager` forgets everything.
-   */
-  #importState(): void {
-    const parts = this.#parts;
-    this.#parts = [];
-    if (parts.length > 1 && this.#doc.opCount() === 0) {
-      try {
-        this.#doc.importBatch(parts);
-        return;
-      } catch {
-        // One of them is bad; the loop finds out which.
-      }
-    }
-    for (const part of parts) this.#import(part);
+    });
+    this.#busy = false;
+    for (const { success } of imported) this.#known.received(success);
+    // If something that had waited was from the application, the server may lack it. Its next word tells.
+    if (waitingBytes(this.#doc) < waiting) this.resync();
+    else this.#offer();
   }
 
   #told(event: ServerEvent | undefined): void {
@@ -291,6 +260,7 @@ class RoomConnection implements Connection {
         break;
       case "saved":
         this.#outbox.decided(event.frames);
+        this.#settled(event.frames);
         this.#update({ rev: event.rev });
         break;
       case "peers":
@@ -298,9 +268,12 @@ class RoomConnection implements Connection {
         break;
       case "error": {
         const { code, message, frame } = event;
-        if (frame !== undefined) this.#outbox.refuse(frame);
-        this.#report({ code, message, final: false, ...(frame !== undefined && { frame }) });
-        this.#update({});
+        if (frame === undefined) {
+          this.#report({ code, message, final: false });
+        } else {
+          this.#outbox.refuse(frame);
+          this.#turnedDown({ code, message, frame });
+        }
         break;
       }
       case undefined:
@@ -310,27 +283,30 @@ class RoomConnection implements Connection {
 
   /** The server has told its version: send what it lacks. */
   #join(version: Uint8Array): void {
+    const socket = this.#socket;
     this.#awaitState();
     // An edit that is not yet committed becomes one that waits, and goes out with the rest.
     this.#doc.commit();
-    let updates: Uint8Array[];
+    if (this.#socket !== socket) return;
     try {
-      updates = missingUpdates(this.#doc, decodeVersion(this.#doc, version), MAX_MESSAGE);
-    } catch (error) {
-      this.#report({ code: "export_failed", message: `edits could not be sent: ${String(error)}`, final: false });
-      this.#joined = true;
+      this.#known.hear(version);
+    } catch {
+      this.#lost(1007, "the server's version of the document cannot be read");
       return;
     }
-    this.#joined = true;
-    this.#known = true;
-    for (const update of updates) this.#send(update);
-    this.#outbox.sendAll(updates.length);
+    if (this.#known.coversDocument()) this.#outbox.sendAll(0);
+    else this.#offer();
+    if (this.#socket !== socket) return;
+    this.#joinFrames = this.#outbox.frames;
+    this.#settled(0);
   }
 
   /** The first state is complete. */
   #synced(): void {
+    const socket = this.#socket;
     clearTimeout(this.#timer);
-    this.#importState();
+    this.#import(this.#parts.splice(0));
+    if (this.#socket !== socket) return;
     this.#liveSince = Date.now();
     this.#heartbeat = new Heartbeat({
       interval: this.#options.pingInterval,
@@ -340,6 +316,30 @@ class RoomConnection implements Connection {
       dead: () => this.#lost(1006, "the server does not answer any more"),
     });
     this.#update({ state: "live" });
+  }
+
+  /** The server has decided on the first so many frames, and refused none. */
+  #settled(frames: number): void {
+    if (frames >= this.#joinFrames) this.#offeredAgain = false;
+    this.#rejectOversized();
+  }
+
+  /** Ends the connection for an operation that is too large, once everything else is saved. */
+  #rejectOversized(): void {
+    if (this.#oversized === undefined || !this.#outbox.decidedAll) return;
+    this.#reject({ code: "too_large", message: this.#oversized });
+  }
+
+  /** What was offered is not taken. It is offered once more, after a wait; turned down again, that is final. */
+  #turnedDown(error: Omit<SyncError, "final">): void {
+    if (this.#isOver()) return;
+    if (this.#offeredAgain) {
+      this.#reject({ ...error, message: `edits made here cannot be saved: ${error.message}` });
+    } else {
+      this.#offeredAgain = true;
+      this.#retry(error.message);
+      this.#report({ ...error, final: false });
+    }
   }
 
   /** Between the opening of a socket and `synced`, each frame buys time for the next. */
@@ -360,23 +360,30 @@ class RoomConnection implements Connection {
   /** The connection is gone, or could not be opened. */
   #lost(code: number, reason: string, error = "closed"): void {
     const words = describeClose(code, reason);
-    this.#drop();
     if (isFinal(code)) {
       this.#report({ code: error, message: words, final: true });
       this.#end(words);
-      return;
+    } else if (code === 1009 && !this.#outbox.decidedAll) {
+      this.#turnedDown({ code: "too_large", message: `${words}; ${ADVICE}` });
+    } else {
+      // An overloaded server asks for patience.
+      this.#retry(words, code === 1013 ? 2 : 0);
+      if (error === "unreachable" || [1003, 1007, 1008, 1009, 1011].includes(code)) {
+        this.#report({ code: error, message: words, final: false });
+      }
     }
-    if (error === "unreachable" || [1003, 1007, 1008, 1009, 1011].includes(code)) {
-      this.#report({ code: error, message: words, final: false });
-    }
+  }
+
+  /** Connects anew after a wait, which is that of attempt number `least` or longer. */
+  #retry(reason: string, least = 0): void {
+    this.#drop();
     if (this.#liveSince !== undefined && Date.now() - this.#liveSince >= STABLE) this.#attempt = 0;
     this.#liveSince = undefined;
-    // An overloaded server asks for patience.
-    if (code === 1013) this.#attempt = Math.max(this.#attempt, 2);
+    this.#attempt = Math.max(this.#attempt, least);
     const retryIn = delayBefore(this.#attempt, this.#options, this.#options.random);
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#open(), retryIn);
-    this.#update({ state: "offline", reason: words, retryIn });
+    this.#update({ state: "offline", reason, retryIn, peers: undefined });
   }
 
   /** Ends the connection if the server does not let this client in. */
@@ -393,69 +400,61 @@ class RoomConnection implements Connection {
     clearTimeout(this.#timer);
     this.#heartbeat?.stop();
     this.#heartbeat = undefined;
-    this.#joined = false;
+    this.#known.forget();
     this.#parts = [];
+    this.#oversized = undefined;
     this.#outbox.lost();
     if (this.#socket) abandon(this.#socket);
     this.#socket = undefined;
-    this.#update({ peers: undefined });
+  }
+
+  /** Lets go of the socket after everything that was sent. */
+  #leave(): void {
+    if (this.#socket) hangUp(this.#socket);
+    this.#socket = undefined;
+    this.#drop();
+  }
+
+  /** Over, because edits cannot be saved. Those that follow are counted, so that they are not taken for saved. */
+  #reject(error: Omit<SyncError, "final">): void {
+    if (this.#isOver()) return;
+    this.#leave();
+    this.#update({ state: "rejected", reason: error.message, retryIn: undefined, peers: undefined });
+    this.#report({ ...error, final: true });
   }
 
   /** Over for good. */
   #end(reason: string | undefined): void {
-    const socket = this.#socket;
-    if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.onerror = () => {};
-      // A close frame goes out after everything that was sent before.
-      socket.close(1000);
-      this.#socket = undefined;
-    }
-    this.#drop();
+    if (this.#status.state === "closed") return;
+    this.#leave();
     for (const undo of this.#atClose) undo();
-    this.#update({ state: "closed", reason, retryIn: undefined });
-    this.#listeners.status.clear();
-    this.#listeners.error.clear();
+    this.#update({ state: "closed", reason, retryIn: undefined, peers: undefined });
+    this.#listeners.clear();
   }
 
-  /** In a browser: back on the network, or back in the foreground, is a reason to look at once. */
-  #watchNetwork(): void {
-    const look = (event: Event): void => {
-      const { state } = this.#status;
-      // An attempt that began on another network may hang for minutes.
-      if (state === "connecting" && event.type === "online") this.resync();
-      if (state === "offline") {
-        this.#attempt = 0;
-        this.#open();
-      } else {
-        this.#heartbeat?.probe();
-      }
-    };
-    const listen = (target: EventTarget | undefined, name: string, listener: (event: Event) => void): void => {
-      target?.addEventListener?.(name, listener);
-      this.#atClose.push(() => target?.removeEventListener?.(name, listener));
-    };
-    const { window, document } = globalThis as { window?: EventTarget; document?: Document };
-    listen(window, "online", look);
-    listen(window, "offline", () => this.#heartbeat?.probe());
-    listen(document, "visibilitychange", (event) => document?.visibilityState === "visible" && look(event));
+  /** The browser is back on the network, or in the foreground. */
+  #back(online: boolean): void {
+    const { state } = this.#status;
+    // An attempt that began on another network may hang for minutes.
+    if (state === "connecting" && online) this.resync();
+    if (state === "offline") {
+      this.#attempt = 0;
+      this.#open();
+    } else {
+      this.#heartbeat?.probe();
+    }
   }
 
-  #when(reached: () => boolean, refusals: boolean): Promise<void> {
+  #when(reached: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      const stop: (() => void)[] = [];
-      const settle = (act: () => void): void => {
-        for (const each of stop) each();
-        act();
-      };
       const look = (): void => {
-        if (reached()) settle(resolve);
-        else if (this.#status.state === "closed") settle(() => reject(new Error(this.#status.reason ?? "the connection is closed")));
+        const over = this.#isOver();
+        if (!reached() && !over) return;
+        stop();
+        if (over) reject(new Error(this.#status.reason ?? "the connection is closed"));
+        else resolve();
       };
-      stop.push(this.on("status", look));
-      if (refusals) {
-        stop.push(this.on("error", ({ frame, message }) => frame !== undefined && settle(() => reject(new Error(message)))));
-      }
+      const stop = this.on("status", look);
       look();
     });
   }
@@ -464,28 +463,15 @@ class RoomConnection implements Connection {
   #update(change: Partial<Omit<Status, "saved">>): void {
     const before = this.#status;
     const { unsaved, refused } = this.#outbox;
-    const saved = { all: this.#known && unsaved === 0, unsaved, refused };
+    const saved = { all: unsaved === 0 && this.#known.coversDocument(), unsaved, refused };
     const after: Status = { ...before, ...change, saved: same(saved, before.saved) ? before.saved : saved };
     if (same(after, before)) return;
     this.#status = after;
-    this.#tell(this.#listeners.status, after);
+    this.#listeners.tell("status", after);
   }
 
   #report(error: SyncError): void {
-    this.#tell(this.#listeners.error, error);
-  }
-
-  /** A listener that throws is reported as any uncaught error is, and harms no other, nor the connection. */
-  #tell<Event>(listeners: Set<(event: Event) => void>, event: Event): void {
-    for (const listener of [...listeners]) {
-      try {
-        listener(event);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    this.#listeners.tell("error", error);
   }
 }
 

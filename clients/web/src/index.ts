@@ -17,5 +17,7 @@
  * @module
  */
 export { connect } from "./connection.js";
-export type { Connection, Options, State, Status, SyncError } from "./connection.js";
+export type { Connection } from "./connection.js";
+export type { Options } from "./options.js";
 export type { SocketConstructor, SocketLike } from "./socket.js";
+export type { State, Status, SyncError } from "./status.js";

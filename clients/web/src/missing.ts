@@ -1,4 +1,5 @@
 import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
+import { type Oversized, withoutOversized } from "./oversized.js";
 
 /**
  * Reads an encoded version. The class is taken from the document's own build of Loro: an application may use
@@ -11,33 +12,79 @@ export function decodeVersion(doc: LoroDoc, bytes: Uint8Array): VersionVector {
   return Version.decode(bytes);
 }
 
-/**
- * The updates that `doc` has and the holder of `theirs` lacks, none of them longer than `limit` bytes (unless
- * a single operation is). Empty when nothing is missing. The updates need not be applied in order.
- */
-export function missingUpdates(doc: LoroDoc, theirs: VersionVector, limit: number): Uint8Array[] {
-  const mine = doc.oplogVersion();
-  const known = theirs.toJSON();
-  const spans: Span[] = [];
-  for (const [peer, end] of mine.toJSON()) {
-    const counter = known.get(peer) ?? 0;
-    if (end > counter) spans.push({ id: { peer, counter }, len: end - counter });
-  }
-  if (spans.length === 0) return [];
-  const whole = doc.export({ mode: "update", from: theirs });
-  return whole.length <= limit ? [whole] : pieces(doc, spans, limit);
-}
-
-interface Span {
+/** Consecutive operations of one peer. */
+export interface Span {
   readonly id: { readonly peer: PeerID; readonly counter: number };
   readonly len: number;
 }
 
-/** Halves what is to be sent until each piece is small enough. */
-function pieces(doc: LoroDoc, spans: Span[], limit: number): Uint8Array[] {
+/** What a document has and the holder of another version lacks. */
+export interface Missing {
+  /** Updates within the limits; they need not be applied in order. Empty if nothing is missing. */
+  readonly updates: Uint8Array[];
+  /** The version of the document that the updates lead to. */
+  readonly version: VersionVector;
+  /** An operation that is larger than `max`. It is left out, and so is everything that builds upon it. */
+  readonly oversized?: Oversized;
+}
+
+/** Sizes of messages, in bytes. */
+export interface Limits {
+  /** An update is cut into pieces of at most so much, as far as single operations allow. */
+  readonly piece: number;
+  /** No piece is larger than this. */
+  readonly max: number;
+}
+
+/**
+ * The updates that `doc` has and the holder of `theirs` lacks. Commits.
+ *
+ * @throws if `doc` has forgotten operations (a shallow document) that are missing, too: no update that builds upon them
+ *   could be applied
+ */
+export function missingUpdates(doc: LoroDoc, theirs: VersionVector, { piece, max }: Limits): Missing {
+  const version = doc.oplogVersion();
+  if (isAtLeast(theirs, version)) return { updates: [], version };
+  if (doc.isShallow() && !isAtLeast(theirs, doc.shallowSinceVV())) {
+    throw new Error("this copy of the document has no history, and the server lacks it");
+  }
+  const whole = doc.export({ mode: "update", from: theirs });
+  if (whole.length <= piece) return { updates: [whole], version };
+  const known = theirs.toJSON();
+  const spans: Span[] = [];
+  for (const [peer, end] of version.toJSON()) {
+    const counter = known.get(peer) ?? 0;
+    if (end > counter) spans.push({ id: { peer, counter }, len: end - counter });
+  }
+  const updates = pieces(doc, spans, piece);
+  const oversized = updates.filter(({ bytes }) => bytes.length > max);
+  const [first] = oversized;
+  if (!first) return { updates: updates.map(({ bytes }) => bytes), version };
+  const rest = withoutOversized(doc, spans, oversized.map(({ spans: [span] }) => span!.id));
+  return {
+    updates: pieces(doc, rest, piece).map(({ bytes }) => bytes),
+    version,
+    oversized: { id: first.spans[0]!.id, size: first.bytes.length },
+  };
+}
+
+function isAtLeast(version: VersionVector, other: VersionVector): boolean {
+  const order = version.compare(other);
+  return order !== undefined && order >= 0;
+}
+
+/** Some of the missing operations, and the update that brings them. */
+interface Piece {
+  readonly spans: Span[];
+  readonly bytes: Uint8Array;
+}
+
+/** Halves what is to be sent until each piece is small enough, or a single operation. */
+function pieces(doc: LoroDoc, spans: Span[], limit: number): Piece[] {
+  if (spans.length === 0) return [];
   const bytes = doc.export({ mode: "updates-in-range", spans });
   const operations = spans.reduce((sum, { len }) => sum + len, 0);
-  if (bytes.length <= limit || operations <= 1) return [bytes];
+  if (bytes.length <= limit || operations <= 1) return [{ spans, bytes }];
   const first: Span[] = [];
   const second: Span[] = [];
   let room = Math.floor(operations / 2);

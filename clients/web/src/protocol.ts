@@ -1,6 +1,12 @@
 /** The largest message that the server takes, in bytes. */
 export const MAX_MESSAGE = 16 * 1024 * 1024;
 
+/**
+ * What was turned down is offered again in messages of at most so many bytes, as far as single operations allow: what
+ * stands between here and the server may take less, and good edits no longer share a message with a bad one.
+ */
+export const SMALL_MESSAGE = 64 * 1024;
+
 /** A version longer than this makes too long a URL for some proxies; then it is left out, and the whole state comes. */
 const MAX_URL = 4096;
 

@@ -33,3 +33,10 @@ export function abandon(socket: SocketLike & { terminate?: () => void }): void {
   if (socket.terminate) socket.terminate();
   else socket.close();
 }
+
+/** Closes a socket in good order: the close frame goes out after everything that was sent before. */
+export function hangUp(socket: SocketLike): void {
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  socket.onerror = () => {};
+  socket.close(1000);
+}

@@ -1,7 +1,15 @@
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { LoroDoc, VersionVector } from "loro-crdt";
 import { type WebSocket, WebSocketServer } from "ws";
+
+/** How a server differs from the usual. */
+export interface Faults {
+  /** Listens here rather than where the system picks. */
+  readonly port?: number;
+  /** The largest message that is taken, in bytes. A larger one is answered with 1009. */
+  readonly maxMessage?: number;
+}
 
 /** One client's socket, as the server sees it. */
 interface Member {
@@ -22,6 +30,8 @@ export class RoomServer {
   readonly joins: URL[] = [];
   /** What to do with a binary frame: store it, refuse it with an error frame, or leave it undecided. */
   decide: (frame: number, update: Uint8Array) => "store" | "refuse" | "ignore" = () => "store";
+  /** What a refusal says. */
+  refusal = { code: "invalid_update", message: "not a Loro update" };
   /** Blobs to send in place of the room's state. */
   state: ((version: VersionVector) => Uint8Array[]) | undefined;
   /** Whether text "ping" is answered. */
@@ -34,32 +44,39 @@ export class RoomServer {
   refuses: { status: number; type: string } | undefined;
 
   readonly #http: Server;
+  readonly #connections: Socket[] = [];
   readonly #sockets: WebSocketServer;
 
-  private constructor(http: Server) {
+  private constructor(http: Server, maxMessage: number) {
     this.#http = http;
+    http.on("connection", (socket) => this.#connections.push(socket));
     http.on("request", (_request, response) => {
       const { status, type } = this.refuses ?? { status: 404, type: "about:blank" };
       response.writeHead(status, { "content-type": "application/problem+json" }).end(JSON.stringify({ type, status }));
     });
     this.#sockets = new WebSocketServer({
       server: http,
-      maxPayload: 16 * 1024 * 1024,
+      maxPayload: maxMessage,
       verifyClient: (_info: unknown, decide: (ok: boolean, status?: number) => void) => decide(!this.refuses, this.refuses?.status),
     });
     this.#sockets.on("connection", (socket, request) => this.#accept(socket, new URL(request.url ?? "/", this.address)));
   }
 
-  /** Listens on the given port, or one that the system picks. */
-  static async start(port = 0): Promise<RoomServer> {
+  /** Listens on a port that the system picks, unless told otherwise. */
+  static async start({ port = 0, maxMessage = 16 * 1024 * 1024 }: Faults = {}): Promise<RoomServer> {
     const http = createServer();
-    const server = new RoomServer(http);
+    const server = new RoomServer(http, maxMessage);
     await new Promise<void>((resolve) => http.listen(port, "127.0.0.1", resolve));
     return server;
   }
 
   get port(): number {
     return (this.#http.address() as AddressInfo).port;
+  }
+
+  /** Bytes that came over all connections so far, messages and all else. */
+  get bytesReceived(): number {
+    return this.#connections.reduce((sum, { bytesRead }) => sum + bytesRead, 0);
   }
 
   get address(): string {
@@ -103,6 +120,8 @@ export class RoomServer {
     }
     const member: Member = { socket, url, frames: 0 };
     this.members.add(member);
+    // A message that is too large is one, and is answered with 1009.
+    socket.on("error", () => {});
     socket.on("close", () => {
       this.members.delete(member);
       this.tell({ type: "peers", count: this.members.size });
@@ -128,7 +147,7 @@ export class RoomServer {
     const decision = this.decide(frame, update);
     if (decision === "ignore") return;
     if (decision === "refuse") {
-      member.socket.send(JSON.stringify({ type: "error", code: "invalid_update", message: "refused", frame }));
+      member.socket.send(JSON.stringify({ type: "error", ...this.refusal, frame }));
     } else {
       this.doc.import(update);
       this.broadcast(update, member);

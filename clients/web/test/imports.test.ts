@@ -1,0 +1,202 @@
+// What is in the document without having been written here.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { LoroDoc } from "loro-crdt";
+import { allSaved, honest, join, live, offline, room, text, write } from "./client.js";
+import { eventually } from "./until.js";
+
+/** A file with this text in it, as an application would import it. */
+function file(words: string, doc = new LoroDoc()): Uint8Array {
+  const from = doc.oplogVersion();
+  write(doc, words);
+  return doc.export({ mode: "update", from });
+}
+
+test("I imported a file and joined again: when it is called saved, the server has it", async () => {
+  const server = await room();
+  const client = join(server);
+  await allSaved(client.connection);
+  client.doc.import(file("imported"));
+  client.connection.resync();
+  assert.equal(client.connection.status.saved.all, false);
+  await client.connection.whenSaved();
+  assert.equal(text(server.doc), "imported");
+});
+
+test("I imported a file and did nothing else: it is sent, and not called saved before", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  doc.import(file("imported"));
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
+  await allSaved(connection);
+  assert.equal(text(server.doc), "imported");
+  assert.equal(server.joins.length, 1);
+});
+
+test("I imported a file and wrote on in it: the server can apply what I wrote", async () => {
+  for (const detached of [false, true]) {
+    const server = await room();
+    const { doc, connection } = honest(server, join(server));
+    await allSaved(connection);
+    // Loro tells nothing of what is imported into a detached document.
+    if (detached) doc.detach();
+    doc.import(file("imported"));
+    if (detached) doc.attach();
+    write(doc, " and written");
+    await connection.whenSaved();
+    assert.equal(text(server.doc), "imported and written");
+    assert.equal(server.joins.length, 1);
+  }
+});
+
+test("I imported what changes nothing that one can see: it is saved all the same", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  const other = new LoroDoc();
+  other.getText("text").insert(0, "gone");
+  other.getText("text").delete(0, 4);
+  other.commit();
+  let told = false;
+  doc.subscribe(() => (told = true));
+  doc.import(other.export({ mode: "update" }));
+  assert.equal(told, false, "Loro tells nothing of it");
+  assert.equal(connection.status.saved.all, false);
+  server.tell({ type: "peers", count: 1 });
+  await allSaved(connection);
+  assert.equal(server.doc.oplogVersion().compare(doc.oplogVersion()), 0);
+});
+
+test("I imported a file while there was no connection", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  doc.import(file("while connecting, "));
+  connection.resync();
+  connection.resync();
+  await connection.whenSaved();
+  server.cut();
+  await offline(connection);
+  doc.import(file("while offline, "));
+  assert.equal(connection.status.saved.all, false);
+  await connection.whenSaved();
+  assert.equal(text(server.doc).length, "while connecting, while offline, ".length);
+});
+
+test("I imported a file and closed", async () => {
+  const server = await room();
+  const { doc, connection } = join(server);
+  await live(connection);
+  doc.detach();
+  doc.import(file("imported"));
+  connection.close();
+  assert.equal(connection.status.saved.all, false, "that is not known any more");
+  await eventually("it arrived", () => text(server.doc) === "imported");
+});
+
+test("I imported the second half of a file, and the first comes from the server", async () => {
+  for (const before of [true, false]) {
+    const server = await room();
+    const author = new LoroDoc();
+    const first = file("first, ", author);
+    const second = file("second", author);
+    const { doc, connection } = honest(server, join(server));
+    if (!before) await allSaved(connection);
+    assert.ok(doc.import(second).pending, "it waits for the first");
+    server.doc.import(first);
+    if (!before) server.broadcast(first);
+    await eventually("it is whole", () => text(doc) === "first, second");
+    await connection.whenSaved();
+    assert.equal(text(server.doc), "first, second");
+  }
+});
+
+test("what the server sends is not sent back, whether at the join, before it is complete, or live", async () => {
+  const server = await room();
+  write(server.doc, "stored, ");
+  const author = server.doc.fork();
+  server.state = (version) => {
+    const state = server.doc.export({ mode: "update", from: version });
+    // It was stored after the version was told, and before the state was complete.
+    const late = file("late, ", author);
+    server.doc.import(late);
+    return [state, late];
+  };
+  server.decide = () => assert.fail("nothing is to be sent");
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  const update = file("live", author);
+  server.doc.import(update);
+  server.broadcast(update);
+  await eventually("it came", () => text(doc) === "stored, late, live");
+  await connection.whenSaved();
+  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
+});
+
+test("what I do when something comes from the server is sent, and that alone", async () => {
+  const server = await room();
+  const author = new LoroDoc();
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  let sent = 0;
+  server.decide = (_frame, update) => {
+    sent += update.length;
+    return "store";
+  };
+  doc.subscribe(({ by }) => {
+    if (by !== "import" || doc.getMap("seen").get("it")) return;
+    doc.getMap("seen").set("it", true);
+    doc.commit();
+    doc.import(file("x"));
+  });
+  const update = file("a long text that would be noticed. ".repeat(20), author);
+  server.doc.import(update);
+  server.broadcast(update);
+  await eventually("it came", () => doc.getMap("seen").get("it") === true);
+  await connection.whenSaved();
+  assert.equal(server.doc.getMap("seen").get("it"), true);
+  assert.ok(text(server.doc).includes("x"));
+  assert.ok(sent < update.length, `${sent} bytes`);
+});
+
+test("what I have not committed is my own business", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  doc.getText("text").push("half a");
+  server.tell({ type: "peers", count: 7 });
+  await eventually("it was told", () => connection.status.peers === 7);
+  assert.equal(doc.getPendingTxnLength(), "half a".length);
+  doc.getText("text").push(" sentence");
+  doc.commit();
+  await connection.whenSaved();
+  assert.equal([...server.members][0]?.frames, 1);
+});
+
+test("I ask for each edit, as soon as I see it, whether it is saved", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  await allSaved(connection);
+  const answers: Promise<void>[] = [];
+  doc.subscribe(() => answers.push(connection.whenSaved()));
+  write(doc, "one, ");
+  write(doc, "two");
+  assert.equal(answers.length, 2);
+  await Promise.all(answers);
+  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
+});
+
+test("an edit in a checked-out past is sent, too", async () => {
+  const server = await room();
+  const { doc, connection } = honest(server, join(server));
+  write(doc, "one, ");
+  const past = doc.frontiers();
+  write(doc, "two");
+  await connection.whenSaved();
+  doc.checkout(past);
+  doc.setDetachedEditing(true);
+  doc.getMap("map").set("edited", "then");
+  doc.commit();
+  await connection.whenSaved();
+  assert.equal(server.doc.getMap("map").get("edited"), "then");
+});
