@@ -6,6 +6,7 @@ import { Board, PICTURE_HEIGHT } from "./board.js";
 import { Generator } from "./generate.js";
 import { ACCOUNT } from "./nodes.js";
 import { projectOf } from "./project.js";
+import { Copy, offerCopy } from "./rejected.js";
 import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
 
@@ -54,6 +55,13 @@ async function open(project: string): Promise<void> {
     peers: element("peers"),
     error: element("error"),
   });
+  const copy = new Copy(doc);
+  offerCopy(connection, copy, project, {
+    notice: element("rejected"),
+    reason: element("rejected-reason"),
+    download: element("download"),
+    reload: element("reload"),
+  });
   bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"));
   const generator = new Generator(doc, { project, saved: () => connection.whenSaved() });
   const board = new Board(
@@ -66,7 +74,9 @@ async function open(project: string): Promise<void> {
   offerGeneration(generator, board);
   offerUndo(doc, undo);
   addEventListener("beforeunload", (event) => {
-    if (connection.status.saved.unsaved > 0) event.preventDefault();
+    const { state, saved } = connection.status;
+    const isAtRisk = saved.unsaved > 0 || state === "rejected";
+    if (isAtRisk && !copy.isCurrent()) event.preventDefault();
   });
 }
 

@@ -18,15 +18,17 @@ export function showStatus(connection: Connection, at: StatusElements): void {
     at.connection.dataset["state"] = status.state;
     at.connection.textContent = stateWords(status);
     at.connection.title = status.reason ?? "";
-    at.saved.dataset["saved"] = status.saved.all ? "yes" : status.saved.unsaved > 0 ? "no" : "unknown";
+    at.saved.dataset["saved"] = status.saved.all ? "yes" : savedWords(status) === "" ? "unknown" : "no";
     at.saved.textContent = savedWords(status);
     at.peers.textContent = peersWords(status.peers);
     at.peers.dataset["count"] = String(status.peers ?? "");
+    // A notice of its own says what there is to say.
+    if (status.state === "rejected") at.error.hidden = true;
   };
   connection.on("status", show);
   connection.on("error", ({ code, message, final }: SyncError) => {
     // The state says it already, for as long as it lasts.
-    if (code === "unreachable") return;
+    if (code === "unreachable" || connection.status.state === "rejected") return;
     clearTimeout(hide);
     at.error.textContent = sentence(message);
     at.error.hidden = false;
@@ -35,7 +37,8 @@ export function showStatus(connection: Connection, at: StatusElements): void {
   show(connection.status);
 }
 
-function stateWords({ state, reason, retryIn }: Status): string {
+/** The state, in words for the user. */
+export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "reason" | "retryIn">): string {
   switch (state) {
     case "connecting":
       return "Connecting";
@@ -45,15 +48,18 @@ function stateWords({ state, reason, retryIn }: Status): string {
       return "Connected";
     case "offline":
       return retryIn !== undefined && retryIn >= 2_000 ? `Offline, trying again in ${Math.round(retryIn / 1_000)} s` : "Offline";
+    case "rejected":
+      return "Stopped";
     case "closed":
       return reason ? sentence(reason) : "Closed";
   }
 }
 
-function savedWords({ state, saved }: Status): string {
+/** What is saved, in words for the user; empty while that is not known. */
+export function savedWords({ state, saved }: Pick<Status, "state" | "saved">): string {
   if (saved.all) return "All saved";
-  if (saved.unsaved === 0) return "";
-  if (state === "live" && saved.refused > 0) return `The server refused ${edits(saved.refused)}`;
+  if (saved.unsaved === 0) return state === "rejected" ? "Not saved" : "";
+  if (state === "rejected") return `${edits(saved.unsaved)} not saved`;
   return state === "live" ? `Saving ${edits(saved.unsaved)}` : `${edits(saved.unsaved)} not saved yet`;
 }
 
@@ -66,6 +72,7 @@ function peersWords(peers: number | undefined): string {
   return peers <= 1 ? "Only you are here" : `${peers} are here`;
 }
 
-function sentence(words: string): string {
+/** Words, as a sentence begins. */
+export function sentence(words: string): string {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -1,0 +1,62 @@
+import type { LoroDoc } from "loro-crdt";
+import type { Connection } from "loro-sync-client-web";
+import { sentence } from "./status.js";
+
+/** Elements of the page that are shown once edits cannot be saved. */
+export interface RejectedElements {
+  readonly notice: HTMLElement;
+  readonly reason: HTMLElement;
+  readonly download: HTMLElement;
+  readonly reload: HTMLElement;
+}
+
+/** A user's copy of a document, as a file to keep. */
+export class Copy {
+  readonly #doc: LoroDoc;
+  #operations: number | undefined;
+
+  constructor(doc: LoroDoc) {
+    this.#doc = doc;
+  }
+
+  /** A Loro snapshot: everything that is in the document, with its history. */
+  take(): Uint8Array<ArrayBuffer> {
+    const snapshot = new Uint8Array(this.#doc.export({ mode: "snapshot" }));
+    this.#operations = this.#doc.opCount();
+    return snapshot;
+  }
+
+  /** Whether the copy taken last has everything that is in the document now. */
+  isCurrent(): boolean {
+    return this.#operations === this.#doc.opCount();
+  }
+}
+
+/**
+ * Once the server has turned edits down for good: says why, and offers the user's own copy as a file, and the document as
+ * the server has it.
+ */
+export function offerCopy(connection: Connection, copy: Copy, name: string, at: RejectedElements): void {
+  const show = (): void => {
+    const { state, reason } = connection.status;
+    at.notice.hidden = state !== "rejected";
+    if (reason !== undefined) at.reason.textContent = sentence(reason);
+  };
+  connection.on("status", show);
+  at.download.addEventListener("click", () => download(copy.take(), `${name}.loro`));
+  at.reload.addEventListener("click", () => location.reload());
+  show();
+}
+
+/** How long a browser may take to read a file that it was told to save, in milliseconds. */
+const SAVING = 60_000;
+
+/** Has the browser save bytes as a file. */
+function download(bytes: Uint8Array<ArrayBuffer>, name: string): void {
+  const address = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), SAVING);
+}
