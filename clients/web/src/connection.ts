@@ -194,7 +194,7 @@ class RoomConnection implements Connection {
    * every import (not if the document is detached, or shows no change), so each message of the server is a reason to look.
    */
   #look(): void {
-    // What is not committed yet is the application's own business.
+    // An offer would commit what the application has not committed yet.
     if (this.#doc.getPendingTxnLength() === 0) this.#offer();
     this.#update({});
   }

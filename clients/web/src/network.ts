@@ -2,7 +2,7 @@
 export interface NetworkListener {
   /** Back on the network (`online`), or back in the foreground: a reason to look at once. */
   back(online: boolean): void;
-  /** Off the network, it says. */
+  /** The browser says that it is off the network. */
   gone(): void;
 }
 

@@ -21,11 +21,6 @@ export class Outbox {
     return this.#refused;
   }
 
-  /** Edits that wait for a connection. */
-  get unsent(): number {
-    return this.#unsent;
-  }
-
   /** Binary frames that were sent on this connection. */
   get frames(): number {
     return this.#frames;
