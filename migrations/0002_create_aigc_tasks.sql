@@ -28,7 +28,9 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     request_digest   TEXT,                 -- of the request that came with the key
     callback_url     TEXT,                 -- whom to tell of the end
     notify_at        INTEGER,              -- not told yet, and not to be before then
-    notify_attempts  INTEGER NOT NULL DEFAULT 0
+    notify_attempts  INTEGER NOT NULL DEFAULT 0,
+    accepted_at      INTEGER,              -- when its service accepted this run
+    earlier_job      TEXT                  -- what an earlier run's job is called, of which there may be a result
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -12,9 +12,14 @@ pub const KEY: &str = "gemini-key-for-tests";
 /// A picture of one pixel.
 pub const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
+/// The length of a `large` picture in base64.
+pub const LARGE: usize = 8 << 20;
+
 /// The service. Dropping it ends it.
 ///
-/// Its answer depends on a word in the prompt: `refused` and `busy-first` (429 once); else a picture.
+/// Its answer depends on a word in the prompt: `refused`, `busy-first` (429 once), `large` (a picture of 8 MB in
+/// base64), `as TYPE` (a picture that is said to be of that media type); else a picture. A model called `gone` it has
+/// not.
 pub struct Gemini {
     server: Server,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -64,6 +69,13 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
     let Some(model) = model else {
         return error(404, "NOT_FOUND", "no such model");
     };
+    if model == "gone" {
+        return error(
+            404,
+            "NOT_FOUND",
+            "models/gone is not found for API version v1beta",
+        );
+    }
     if request.header("x-goog-api-key") != KEY {
         return error(403, "PERMISSION_DENIED", "the key is wrong");
     }
@@ -87,9 +99,14 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
         let candidate = json!({ "finishReason": "PROHIBITED_CONTENT", "content": { "parts": [] } });
         return Reply::json(200, &json!({ "candidates": [candidate] }));
     }
+    let media_type = prompt
+        .split_once("as ")
+        .map_or("image/png", |(_, told)| told);
+    let large = prompt.contains("large").then(|| "A".repeat(LARGE));
+    let data = large.as_deref().unwrap_or(PIXEL);
     let parts = json!([
         { "text": "Here it is." },
-        { "inlineData": { "mimeType": "image/png", "data": PIXEL } },
+        { "inlineData": { "mimeType": media_type, "data": data } },
     ]);
     let candidate =
         json!({ "finishReason": "STOP", "content": { "role": "model", "parts": parts } });

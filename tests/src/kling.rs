@@ -20,6 +20,8 @@ use crate::sign;
 pub const ACCESS_KEY: &str = "kling-access-key-for-tests";
 /// The key that tokens are signed with.
 pub const SECRET_KEY: &str = "kling-secret-key-for-tests";
+/// The key that needs no token.
+pub const API_KEY: &str = "kling-api-key-for-tests";
 
 /// For so long it works on a job that only [`Kling::finish`] ends.
 pub const UNTIL_TOLD: Duration = Duration::from_secs(3600);
@@ -206,6 +208,12 @@ struct Kept {
     repeated: Vec<String>,
     /// The tokens that were wrong.
     strangers: usize,
+    /// The tokens that were right, but too early or expired by its clock.
+    untimely: usize,
+    /// The calls with the API key.
+    with_api_key: usize,
+    /// How far its clock is ahead of the machine's, in seconds.
+    clock_ahead: i64,
     /// The status of each callback's answer; 0 where none came.
     called_back: Vec<(String, u16)>,
 }
@@ -271,6 +279,21 @@ impl Kling {
         self.kept().strangers
     }
 
+    /// How many calls had a token that was too early or expired.
+    pub fn untimely(&self) -> usize {
+        self.kept().untimely
+    }
+
+    /// How many calls came with the API key.
+    pub fn with_api_key(&self) -> usize {
+        self.kept().with_api_key
+    }
+
+    /// Sets its clock so many seconds ahead of the machine's, or behind.
+    pub fn set_clock(&self, ahead: i64) {
+        self.kept().clock_ahead = ahead;
+    }
+
     /// The callbacks that were made: our name of the job, and the status of the answer.
     pub fn called_back(&self) -> Vec<(String, u16)> {
         self.kept().called_back.clone()
@@ -332,9 +355,26 @@ async fn work(inner: Arc<Inner>, job: Job) {
 
 async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
     let arrived = Instant::now();
-    if let Err(words) = check_token(&request) {
-        inner.kept.lock().unwrap().strangers += 1;
-        return envelope(401, 1000, words, Value::Null);
+    if request.header("authorization") == format!("Bearer {API_KEY}") {
+        inner.kept.lock().unwrap().with_api_key += 1;
+    } else {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut kept = inner.kept.lock().unwrap();
+        let now = since.as_secs() as i64 + kept.clock_ahead;
+        match check_token(&request, now) {
+            Ok(()) => {}
+            Err(Stranger::Untimely(code)) => {
+                kept.untimely += 1;
+                return dated(
+                    envelope(401, code, "the token is not valid now", Value::Null),
+                    now,
+                );
+            }
+            Err(Stranger::Unknown(words)) => {
+                kept.strangers += 1;
+                return envelope(401, 1000, words, Value::Null);
+            }
+        }
     }
     let segments: Vec<&str> = request.path.split('/').skip(1).collect();
     let (endpoint, asked) = match segments[..] {
@@ -478,30 +518,51 @@ fn check_body(endpoint: &str, body: &Value) -> Result<(), &'static str> {
     }
 }
 
+/// With the time by its clock, as HTTP servers tell it.
+fn dated(reply: Reply, now: i64) -> Reply {
+    let Reply::Answer(mut answer) = reply else {
+        return reply;
+    };
+    let date = chrono::DateTime::from_timestamp(now, 0).unwrap();
+    let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    answer.headers_mut().insert("date", date.parse().unwrap());
+    Reply::Answer(answer)
+}
+
+/// Why a token is refused.
+enum Stranger {
+    /// It is valid at another time; with the code that says so.
+    Untimely(i64),
+    /// It never was.
+    Unknown(&'static str),
+}
+
 /// Checks the bearer token: HS256 under the secret key, of the access key, valid now.
-fn check_token(request: &Request) -> Result<(), &'static str> {
+fn check_token(request: &Request, now: i64) -> Result<(), Stranger> {
+    let unknown = |words| move || Stranger::Unknown(words);
+    let no_token = unknown("no token");
     let bearer = request.header("authorization").strip_prefix("Bearer ");
-    let token = bearer.ok_or("no token")?;
-    let (signed, signature) = token.rsplit_once('.').ok_or("no token")?;
-    let (header, claims) = signed.split_once('.').ok_or("no token")?;
+    let token = bearer.ok_or_else(no_token)?;
+    let (signed, signature) = token.rsplit_once('.').ok_or_else(no_token)?;
+    let (header, claims) = signed.split_once('.').ok_or_else(no_token)?;
     let right = URL_SAFE_NO_PAD.encode(sign::code(SECRET_KEY.as_bytes(), signed.as_bytes()));
     if signature != right {
-        return Err("the signature is wrong");
+        return Err(Stranger::Unknown("the signature is wrong"));
     }
     let read = |part: &str| -> Option<Value> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     };
-    let (header, claims) = read(header).zip(read(claims)).ok_or("no token")?;
+    let (header, claims) = read(header).zip(read(claims)).ok_or_else(no_token)?;
     if header != json!({ "alg": "HS256", "typ": "JWT" }) || claims["iss"] != ACCESS_KEY {
-        return Err("the token is another's");
+        return Err(Stranger::Unknown("the token is another's"));
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let (from, to) = (claims["nbf"].as_u64(), claims["exp"].as_u64());
-    match from.zip(to) {
-        Some((from, to)) if from <= now && (now + 1..=now + 1800).contains(&to) => Ok(()),
-        _ => Err("the token is not valid now"),
+    let times = claims["nbf"].as_i64().zip(claims["exp"].as_i64());
+    let (from, to) = times.ok_or_else(unknown("the token has no times"))?;
+    if from > now || to > now + 1800 {
+        return Err(Stranger::Untimely(1003));
     }
+    if to <= now {
+        return Err(Stranger::Untimely(1004));
+    }
+    Ok(())
 }

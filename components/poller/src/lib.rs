@@ -2,6 +2,10 @@
 //!
 //! `POST /internal/poll` answers 202 and goes on: submissions and polls of tasks, agents to be told, documents
 //! that do not show their tasks yet, rooms to compact, and what deleted projects had. Any number may run at once.
+//!
+//! What may need all the memory of an instance, or trap, has one of its own: the poller asks its own app for it.
+//! `POST /internal/submissions/{service}` makes one submission: 200, or 204 if none is due.
+//! `POST /internal/projections/{project}` brings one document up to date.
 
 use std::time::Duration;
 
@@ -56,6 +60,11 @@ async fn serve(request: Incoming, out: ResponseOutparam) {
             Reply::new(202).send(out).await;
             poll(&ports).await;
         }
+        Some(rest) if rest.starts_with("submissions/") => {
+            let service = rest.trim_start_matches("submissions/");
+            let reply = submit_next(&ports, service).await;
+            reply.unwrap_or_else(Reply::from).send(out).await;
+        }
         Some(rest) if rest.starts_with("projections/") => {
             let project = rest.trim_start_matches("projections/");
             let reply = project_one(&ports, project).await;
@@ -86,6 +95,12 @@ async fn poll(ports: &SpinPorts) {
         sweep_rooms(ports.all()),
         purge(ports)
     );
+}
+
+async fn submit_next(ports: &SpinPorts, service: &str) -> Result<Reply, Problem> {
+    let engine = Engine::open(ports.all()).await?;
+    let is_one_due = engine.submit_next(service).await?;
+    Ok(Reply::new(if is_one_due { 200 } else { 204 }))
 }
 
 /// Brings the documents up to date that no event did.

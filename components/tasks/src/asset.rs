@@ -8,7 +8,7 @@ use platform::{
     spin::{Incoming, Reply},
 };
 use spin_sdk::http::Method;
-use tasks::AssetStore;
+use tasks::{AssetStore, OCTET_STREAM};
 
 use crate::access;
 
@@ -38,7 +38,14 @@ pub(crate) async fn get(
     if request.knows(&tag) {
         return Ok(described(Reply::new(304).without_body()));
     }
-    let full = |reply: Reply| described(reply).media_type(&asset.media_type);
+    let full = |reply: Reply| {
+        let reply = described(reply).media_type(&asset.media_type);
+        if asset.media_type == OCTET_STREAM {
+            reply.header("content-disposition", "attachment")
+        } else {
+            reply
+        }
+    };
     if request.method() == Method::Head {
         let length = asset.length.to_string();
         return Ok(full(Reply::new(200).without_body()).header("content-length", length));

@@ -146,6 +146,23 @@ pub const MIGRATIONS: &[Migration] = &[
         columns: &[],
         sql: include_str!("../../../migrations/0007_create_projects.sql"),
     },
+    Migration {
+        version: 8,
+        name: "0008_keep_jobs",
+        columns: &[
+            Column {
+                table: "aigc_tasks",
+                name: "accepted_at",
+                definition: "INTEGER",
+            },
+            Column {
+                table: "aigc_tasks",
+                name: "earlier_job",
+                definition: "TEXT",
+            },
+        ],
+        sql: include_str!("../../../migrations/0008_keep_jobs.sql"),
+    },
 ];
 
 /// Brings the schema up to date. Where it is, this costs one small query.

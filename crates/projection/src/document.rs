@@ -12,12 +12,17 @@ use std::collections::HashMap;
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
 use tasks::Task;
 
-/// Writes how these tasks are into the document, where it says something else.
-pub(crate) fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
+/// Writes how these tasks are into the map `tasks`, where it says something else.
+pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
     for task in tasks {
         put(&entries, &task.task_id, entry(task))?;
     }
+    Ok(())
+}
+
+/// Writes how these tasks are into their nodes, where those say something else.
+pub(crate) fn write_nodes(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     let by_id: HashMap<&str, &Task> = tasks.iter().map(|t| (t.task_id.as_str(), t)).collect();
     let by_node: HashMap<&str, &Task> = tasks
         .iter()
@@ -43,17 +48,27 @@ fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {
     children
 }
 
+/// The longest address that a document shows, in bytes.
+const MAX_SRC: usize = 2048;
+
 /// The keys of a node's data that are a task's, with their values.
 fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
     let text = |text: &Option<String>| text.as_deref().map_or(LoroValue::Null, LoroValue::from);
+    // Rows of earlier releases may have megabytes.
+    let src = task.result_url.clone().filter(|url| url.len() <= MAX_SRC);
     // An error that is tried again is no error yet.
     let error = task
         .error_message
-        .clone()
+        .as_deref()
         .filter(|_| task.status.is_final());
+    let error = if src.is_none() && task.result_url.is_some() {
+        Some("the address of the result is too long".to_owned())
+    } else {
+        error.map(|error| tasks::shortened(error).to_owned())
+    };
     [
         ("status", task.status.as_str().into()),
-        ("src", text(&task.result_url)),
+        ("src", text(&src)),
         ("error", text(&error)),
     ]
 }
@@ -146,6 +161,11 @@ mod tests {
     use serde_json::{Value, json};
     use tasks::Status;
 
+    fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
+        write_entries(doc, tasks)?;
+        write_nodes(doc, tasks)
+    }
+
     fn task(status: Status) -> Task {
         Task {
             task_id: "task_1".into(),
@@ -169,6 +189,8 @@ mod tests {
             run: 0,
             attempts: 0,
             lease_until: None,
+            accepted_at: None,
+            earlier_job: None,
         }
     }
 

@@ -23,8 +23,11 @@ const ORIGIN: &str = "tasks";
 /// The most tasks in one projection.
 const AT_ONCE: usize = 200;
 
-/// How often a projection is tried that others come before.
-const TRIES: u32 = 8;
+/// The most bytes of one projection. A larger update would be the room's for good, and everybody's who joins it.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// How often a projection is tried that others come before, or that is too large and so is done in parts.
+const TRIES: u32 = 24;
 
 /// For so many seconds after a task's end its document is looked at again when it has changed.
 const LOOK_AGAIN: i64 = 120;
@@ -69,17 +72,55 @@ pub async fn project(
 ) -> Result<(), RoomError> {
     let condition = format!(
         "project_id = ?2 AND (projected_status IS NULL OR ({CHANGED_SINCE}))
-         ORDER BY created_at LIMIT {AT_ONCE}"
+         ORDER BY created_at LIMIT ?3"
     );
+    let mut most = AT_ONCE;
+    let mut with_nodes = true;
     for _ in 0..TRIES {
         let since = clock.unix_seconds() - LOOK_AGAIN;
-        let parameters = vec![since.into(), project_id.into()];
+        let parameters = vec![since.into(), project_id.into(), (most as u64).into()];
         let tasks = tasks::rows::select(database, &condition, parameters).await?;
         if tasks.is_empty() {
             return Ok(());
         }
         let merged = rooms::merge(database, clock, project_id).await?;
-        let update = merged.change(peer(clock), |doc| document::write(doc, &tasks))?;
+        let mut update = merged.change(peer(clock), |doc| {
+            document::write_entries(doc, &tasks)?;
+            if with_nodes {
+                document::write_nodes(doc, &tasks)?;
+            }
+            Ok(())
+        })?;
+        if let Some(bytes) = update
+            .as_ref()
+            .map(Vec::len)
+            .filter(|bytes| *bytes > MAX_BYTES)
+        {
+            match (&tasks[..], with_nodes) {
+                ([_, _, ..], _) => {
+                    most = tasks.len() / 2;
+                    continue;
+                }
+                (_, true) => {
+                    // There are many, or they are large plain values, each of which would be written whole.
+                    tracing::warn!(
+                        project = project_id,
+                        bytes,
+                        "nodes are too large to show their task"
+                    );
+                    with_nodes = false;
+                    continue;
+                }
+                (_, false) => {
+                    tracing::error!(
+                        project = project_id,
+                        bytes,
+                        "a task is too large for its document"
+                    );
+                    update = None;
+                }
+            }
+        }
         let projected = match update {
             None => Some(merged.rev),
             Some(payload) => append(database, clock, pubsub, &tasks, merged.rev, payload).await?,
@@ -88,9 +129,11 @@ pub async fn project(
             continue;
         };
         shown(database, &tasks, rev).await?;
-        if tasks.len() < AT_ONCE {
+        if tasks.len() < most {
             return Ok(());
         }
+        most = AT_ONCE.min(2 * most);
+        with_nodes = true;
     }
     tracing::warn!(
         project = project_id,

@@ -216,3 +216,78 @@ fn many_projections_leave_few_peers_behind() {
     assert_eq!(version.len(), 1);
     assert_eq!(world.heard(), world.shown());
 }
+
+fn large(world: &World) -> usize {
+    let rows = world
+        .sql("SELECT ifnull(max(length(payload)), 0) FROM loro_updates WHERE origin = 'tasks'");
+    usize::try_from(rows[0].integer(0).unwrap()).unwrap()
+}
+
+/// The rows are as an earlier release stored them.
+#[test]
+fn what_a_service_said_at_length_leaves_the_room_readable() {
+    let world = World::new();
+    world.sql(
+        "UPDATE aigc_tasks SET status = 'failed', completed_at = 1700000000, version = version + 1,
+             error_message = hex(zeroblob(6000000))",
+    );
+    world.sql(
+        "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, result_url)
+         VALUES ('u', 'p', 'demo', 'completed', '{}', 1700000000, 1700000000, 'https://a/' || hex(zeroblob(6000000)))",
+    );
+    world.project();
+    assert_eq!(world.shown()["status"], "failed");
+    assert_eq!(world.shown()["error"], "0".repeat(500));
+    assert!(large(&world) < 10_000, "{}", large(&world));
+    assert!(world.due().is_empty());
+}
+
+/// A plain node is written whole, and this one has a film in it.
+#[test]
+fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_results() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let film = "x".repeat(2 * 1024 * 1024);
+    let node = |id: &str, note: &str| {
+        let value = serde_json::json!({ "data": { "taskId": id, "note": note } });
+        doc.get_map("nodes").insert(id, value).unwrap();
+    };
+    node("t", &film);
+    world.complete();
+    for n in 0..30 {
+        let id = format!("t{n}");
+        node(&id, "small");
+        world.sql(&format!(
+            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, result_url, completed_at)
+             VALUES ('{id}', 'p', 'demo', 'completed', '{{}}', 1700000000, 1700000000, 'https://a/{id}', 1700000000)",
+        ));
+    }
+    doc.commit();
+    let update = NewUpdate {
+        project: ROOM.into(),
+        payload: doc.export(loro::ExportMode::all_updates()).unwrap(),
+    };
+    block_on(rooms::append(
+        &world.database,
+        &world.clock,
+        "editor",
+        vec![update],
+    ))
+    .unwrap();
+    for _ in 0..3 {
+        world.project();
+    }
+    assert!(world.due().is_empty(), "it is not tried for ever");
+    assert!(large(&world) <= 1024 * 1024, "{}", large(&world));
+    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
+    assert_eq!(doc["tasks"]["t"]["status"], "completed");
+    assert_eq!(
+        doc["nodes"]["t"]["data"]["note"].as_str().unwrap().len(),
+        film.len()
+    );
+    for n in 0..30 {
+        let id = format!("t{n}");
+        assert_eq!(doc["nodes"][&id]["data"]["src"], format!("https://a/{id}"));
+    }
+}

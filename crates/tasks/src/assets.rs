@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
+use crate::media_type;
+
 /// The store.
 pub struct AssetStore<'a> {
     database: &'a dyn Database,
@@ -28,7 +30,7 @@ pub struct AssetStore<'a> {
 pub struct Asset {
     /// The project of the task whose result it is.
     pub project_id: String,
-    /// Such as `image/png`.
+    /// Such as `image/png`; of what is no picture, film or sound [`OCTET_STREAM`](crate::OCTET_STREAM).
     pub media_type: String,
     /// The length of the whole, in bytes.
     pub length: u64,
@@ -77,7 +79,8 @@ impl<'a> AssetStore<'a> {
         })
     }
 
-    /// Stores an asset and returns its id. It is durable when this returns.
+    /// Stores an asset and returns its id. It is durable when this returns. The media type is what its service said;
+    /// see [`Asset::media_type`] for what becomes of it.
     ///
     /// # Errors
     /// When the database or the bucket fails; then nothing leads to what may have been stored.
@@ -89,6 +92,7 @@ impl<'a> AssetStore<'a> {
         now: i64,
     ) -> Result<String, AssetError> {
         let id = format!("asset_{}", secrets::word(26));
+        let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
         let digest = secrets::hex(&Sha256::digest(&bytes));
         let inline = match &self.bucket {
@@ -107,7 +111,7 @@ impl<'a> AssetStore<'a> {
                 vec![
                     id.as_str().into(),
                     project_id.into(),
-                    media_type.into(),
+                    media_type.as_str().into(),
                     length.into(),
                     digest.into(),
                     inline,
@@ -130,7 +134,8 @@ impl<'a> AssetStore<'a> {
         };
         Ok(Some(Asset {
             length: row.unsigned(1)?,
-            media_type: row.text(0)?,
+            // Rows of earlier releases have types as they came.
+            media_type: media_type::safe(&row.text(0)?),
             digest: row.text(2)?,
             project_id: row.text(3)?,
             bytes: Vec::new(),

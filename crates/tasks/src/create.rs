@@ -134,6 +134,8 @@ fn read(
         run: 0,
         attempts: 0,
         lease_until: None,
+        accepted_at: None,
+        earlier_job: None,
     })
 }
 

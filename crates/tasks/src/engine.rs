@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use auth::webhooks::WebhookKey;
 use futures_util::{StreamExt, future, join, stream, stream::FuturesUnordered};
-use platform::{Config, Ports};
+use platform::{Config, HttpError, Ports, http_client::Limits};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -17,18 +17,35 @@ use crate::{
     AssetStore, Callback, Failure, Media, Outside, POLL_PATIENCE, Product, Progress, Registry,
     Task, TaskError,
     executors::Executor,
-    notification,
-    rows::{self, End},
+    notification, result_address,
+    rows::{self, End, FIRST_WAIT, LONGEST_WAIT},
 };
 
 /// The channel on which each change of a task is told, as [`event`].
 pub const EVENTS_CHANNEL: &str = "task-events";
 
-/// How many tasks of one service are worked on at once by one instance.
+/// How many tasks of one service are asked about at once by one instance.
 const AT_ONCE: usize = 32;
 
 /// Tasks are claimed when there is room for so many, so that not each takes a statement.
 const CLAIM_FROM: usize = AT_ONCE / 4;
+
+/// How many submissions of one service a round of the poller has under way at once, each in an instance of its own.
+const SUBMISSIONS_AT_ONCE: usize = 8;
+
+/// How many tasks of one service a round ends whose claims ended in silence.
+const SILENT_AT_ONCE: u64 = 64;
+
+/// For how long after its acceptance a job is asked about, in seconds, if that goes wrong all the time. Then there is
+/// nothing left to ask for: Kling deletes results after 30 days, and others sooner.
+const RESULTS_KEPT: i64 = 30 * 24 * 3600;
+
+/// The most pictures or videos of one result, and the most bytes that a service says about it.
+const MAX_MEDIA: usize = 16;
+const MAX_DATA_BYTES: usize = 64 * 1024;
+
+/// The longest name that a service may give a job, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 /// The poller begins nothing new after so many seconds, for its next tick comes.
 const TICK: i64 = 9;
@@ -38,10 +55,6 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// An instance that has submitted a task stays to look again if that is due so soon.
 const STAY: Duration = Duration::from_secs(10);
-
-/// The shortest wait after an error, and the longest, in seconds.
-const FIRST_WAIT: i64 = 2;
-const LONGEST_WAIT: i64 = 300;
 
 /// What an instance works with.
 pub struct Engine<'a> {
@@ -53,6 +66,18 @@ pub struct Engine<'a> {
     pub registry: Registry,
     /// What callback addresses are signed with.
     pub key: WebhookKey,
+}
+
+/// Where the poller asks for a submission in an instance of its own, before the service's name.
+pub const SUBMISSIONS_PATH: &str = "/internal/submissions/";
+
+/// How a row of submissions elsewhere ended.
+#[derive(PartialEq)]
+enum Lane {
+    /// Nothing is due any more, the time is up, or something went wrong.
+    Ended,
+    /// The host does not let us ask ourselves.
+    NotAsked,
 }
 
 /// What to say on [`EVENTS_CHANNEL`] of a task.
@@ -103,26 +128,120 @@ impl Engine<'_> {
     /// service has a limit of its own, so that one that hangs holds up no other.
     pub async fn tick(&self) {
         let begun = self.ports.clock.unix_seconds();
-        let services = self
-            .registry
-            .iter()
-            .map(|executor| self.drain(executor, begun));
+        let services = self.registry.iter().map(|executor| async move {
+            join!(
+                self.submit_due(executor, begun),
+                self.poll_due(executor, begun)
+            )
+        });
         join!(future::join_all(services), self.notify(None));
     }
 
-    /// Works on what is due of one service. What is claimed is begun at once, for its claim runs.
-    async fn drain(&self, executor: &dyn Executor, begun: i64) {
+    /// Has the tasks of one service submitted that are due, and ends those that may not be tried again.
+    async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
+        let (service, database) = (executor.service(), self.ports.database);
+        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+        match rows::end_silent(database, service, now, lease, SILENT_AT_ONCE).await {
+            Ok(ended) => {
+                for task in &ended {
+                    tracing::warn!(
+                        task_id = task.task_id,
+                        project = task.project_id,
+                        "task ended, for every try ended in silence"
+                    );
+                    self.ended(task).await;
+                }
+            }
+            Err(error) => tracing::error!(service, %error, "silent tasks not ended"),
+        }
+        let due = rows::count_submissions(database, service, now, lease, SUBMISSIONS_AT_ONCE).await;
+        let due = due.unwrap_or_else(|error| {
+            tracing::error!(service, %error, "due submissions not found");
+            0
+        });
+        let lanes = (0..due).map(|_| self.submit_elsewhere(executor, begun));
+        let is_alone = future::join_all(lanes).await.contains(&Lane::NotAsked);
+        // The host does not let us ask ourselves: one at a time, then, for they share the memory of this instance.
+        while is_alone && self.is_time_left(begun) {
+            match self.submit_next(service).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(service, %error, "due submission not claimed");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_time_left(&self, begun: i64) -> bool {
+        self.ports.clock.unix_seconds() - begun < TICK
+    }
+
+    /// Asks ourselves for one submission after the other, each in an instance of its own: what services answer may fill
+    /// the memory of one, and if that dies, one answer is lost and not all.
+    async fn submit_elsewhere(&self, executor: &dyn Executor, begun: i64) -> Lane {
+        let service = executor.service();
+        let limits = Limits {
+            timeout: executor.patience() + 2 * MARGIN,
+            max_bytes: 64 * 1024,
+        };
+        while self.is_time_left(begun) {
+            let mut request = http::Request::post(format!("{SUBMISSIONS_PATH}{service}"));
+            if let Some(token) = auth::internal::token(self.ports.config) {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let answer = match request.body(Vec::new()) {
+                Ok(request) => self.ports.http.send(request, limits).await,
+                Err(error) => Err(HttpError::NotSent(error.to_string())),
+            };
+            match answer.map(|answer| answer.status().as_u16()) {
+                Ok(200) => {}
+                Ok(204) => return Lane::Ended,
+                Err(HttpError::NotSent(_)) => return Lane::NotAsked,
+                // Its claim runs out.
+                Ok(status) => {
+                    tracing::warn!(service, status, "submission came to nothing");
+                    return Lane::Ended;
+                }
+                Err(error) => {
+                    tracing::warn!(service, %error, "submission came to nothing");
+                    return Lane::Ended;
+                }
+            }
+        }
+        Lane::Ended
+    }
+
+    /// Submits the task of a service that has waited longest, if there is one.
+    ///
+    /// # Errors
+    /// When there is no such service, or the database fails.
+    pub async fn submit_next(&self, service: &str) -> Result<bool, TaskError> {
+        let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
+        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+        let claimed = rows::claim_submission(self.ports.database, service, now, lease).await?;
+        let Some(task) = claimed else {
+            return Ok(false);
+        };
+        self.work(executor, task, false).await;
+        Ok(true)
+    }
+
+    /// Asks about the jobs of one service that are due. What is claimed is begun at once, for its claim runs.
+    async fn poll_due(&self, executor: &dyn Executor, begun: i64) {
         let service = executor.service();
         let mut at_work = FuturesUnordered::new();
         let mut is_empty = false;
         loop {
             let now = self.ports.clock.unix_seconds();
             let room = AT_ONCE - at_work.len();
-            if room >= CLAIM_FROM && !is_empty && now - begun < TICK {
+            if room >= CLAIM_FROM && !is_empty && self.is_time_left(begun) {
                 let claimed =
-                    rows::claim_due(self.ports.database, service, now, lease(executor), room).await;
+                    rows::claim_polls(self.ports.database, service, now, lease(executor), room)
+                        .await;
                 let due = claimed.unwrap_or_else(|error| {
-                    tracing::error!(service, %error, "due tasks not claimed");
+                    tracing::error!(service, %error, "due polls not claimed");
                     Vec::new()
                 });
                 is_empty = due.len() < room;
@@ -145,6 +264,14 @@ impl Engine<'_> {
                 self.poll(executor, &task).await
             };
             let next = match news {
+                Ok(Progress::Running {
+                    external_task_id, ..
+                }) if external_task_id.len() > MAX_NAME_BYTES => {
+                    let words = "the service calls the job by a name that is too long";
+                    let noted = self.fail(&task, Failure::retry(words)).await;
+                    log_failure(&task, noted);
+                    None
+                }
                 Ok(Progress::Running {
                     external_task_id,
                     look_again,
@@ -276,7 +403,9 @@ impl Engine<'_> {
         if task.external_service.as_deref() != Some(service) {
             return Err(TaskError::NotFound);
         }
-        if task.job() != job || task.status.is_final() {
+        // A job of an earlier run that this one goes on with is called by its service's name.
+        let is_adopted = about.is_some() && about == task.external_task_id;
+        if (task.job() != job && !is_adopted) || task.status.is_final() {
             return Ok(());
         }
         if let (Some(about), Some(known)) = (&about, &task.external_task_id)
@@ -286,15 +415,22 @@ impl Engine<'_> {
             return Err(TaskError::NotFound);
         }
         let external = about.filter(|about| about != job);
+        if external
+            .as_ref()
+            .is_some_and(|name| name.len() > MAX_NAME_BYTES)
+        {
+            return Err(TaskError::NotACallback);
+        }
         tracing::info!(task_id = task.task_id, service, "callback taken");
         match news {
             Ok(Progress::Running { .. }) => Ok(()),
             Ok(Progress::Done(product)) => self.complete(&task, external.as_deref(), product).await,
-            // A service calls back only once, so there is no later that might go better.
-            Err(Failure::Permanent(reason) | Failure::Retry { reason, .. }) => {
+            Err(Failure::Permanent(reason)) => {
                 let end = End::Failed { error: &reason };
                 self.end(&task, external.as_deref(), end).await
             }
+            // It says nothing about the job; a poll will.
+            Err(Failure::Access(_) | Failure::Retry { .. }) => Err(TaskError::NotACallback),
         }
     }
 
@@ -331,7 +467,17 @@ impl Engine<'_> {
         product: Product,
     ) -> Result<(), TaskError> {
         let mut urls = Vec::with_capacity(product.media.len());
-        for media in product.media {
+        for media in product.media.into_iter().take(MAX_MEDIA) {
+            let media = match media {
+                Media::Url(address) => match result_address::read(address) {
+                    Ok(media) => media,
+                    Err(error) => {
+                        let end = End::Failed { error: &error };
+                        return self.end(task, external_task_id, end).await;
+                    }
+                },
+                inline => inline,
+            };
             urls.push(match media {
                 Media::Url(url) => url,
                 Media::Inline { media_type, bytes } => {
@@ -355,6 +501,9 @@ impl Engine<'_> {
                 .await;
         };
         let mut data = product.data;
+        if data.to_string().len() > MAX_DATA_BYTES {
+            data = json!({});
+        }
         if let (Some(data), true) = (data.as_object_mut(), urls.len() > 1) {
             data.insert("urls".into(), json!(urls));
         }
@@ -394,23 +543,24 @@ impl Engine<'_> {
     }
 
     async fn fail(&self, task: &Task, failure: Failure) -> Result<(), TaskError> {
-        let (reason, after) = match failure {
-            Failure::Retry { reason, after } if task.retry_count < task.max_retries => {
-                (reason, after)
-            }
-            Failure::Permanent(reason) | Failure::Retry { reason, .. } => {
-                return self.end(task, None, End::Failed { error: &reason }).await;
-            }
+        let now = self.ports.clock.unix_seconds();
+        let is_accepted = task.external_task_id.is_some();
+        let goes_on = match &failure {
+            Failure::Permanent(_) => false,
+            // The job goes on, and is paid for, whatever keeps us from hearing of it.
+            _ if is_accepted => now - task.accepted_at.unwrap_or(task.created_at) < RESULTS_KEPT,
+            Failure::Access(_) => false,
+            Failure::Retry { .. } => task.retry_count < task.max_retries,
         };
+        let (reason, after) = match failure {
+            Failure::Permanent(reason) | Failure::Access(reason) => (reason, None),
+            Failure::Retry { reason, after } => (reason, after),
+        };
+        if !goes_on {
+            return self.end(task, None, End::Failed { error: &reason }).await;
+        }
         let wait = wait_after(task.retry_count, after);
-        rows::put_off(
-            self.ports.database,
-            task,
-            &reason,
-            self.ports.clock.unix_seconds(),
-            wait,
-        )
-        .await?;
+        rows::put_off(self.ports.database, task, &reason, now, wait).await?;
         Ok(())
     }
 
@@ -476,6 +626,9 @@ fn log_news(task: &Task, what: &str, news: &Result<Progress, Failure>) {
         Ok(Progress::Running { .. }) => tracing::debug!(task_id, project, what, "task running"),
         Ok(Progress::Done(_)) => tracing::debug!(task_id, project, what, "task done"),
         Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, what, "task failed"),
+        Err(Failure::Access(_)) => {
+            tracing::error!(task_id, project, what, "the service does not let us in")
+        }
         Err(Failure::Retry { .. }) => {
             tracing::warn!(task_id, project, what, "task to be tried again")
         }

@@ -15,7 +15,9 @@ mod error;
 mod executors;
 mod fields;
 pub mod image;
+mod media_type;
 pub mod notification;
+mod result_address;
 pub mod rows;
 mod task;
 mod webhook;
@@ -23,12 +25,13 @@ mod webhook;
 pub use assets::{Asset, AssetError, AssetStore, MAX_ASSET_BYTES};
 pub use create::{CreateError, create};
 pub use delete::delete;
-pub use engine::{EVENTS_CHANNEL, Engine, event, project_of_event};
-pub use error::TaskError;
+pub use engine::{EVENTS_CHANNEL, Engine, SUBMISSIONS_PATH, event, project_of_event};
+pub use error::{TaskError, shortened};
 pub use executors::{
     Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product, Progress, Registry,
 };
 pub use fields::{FieldError, Fields};
+pub use media_type::OCTET_STREAM;
 pub use task::{Status, Task};
 
 /// The page about adding a service, whose example is compiled as a test.

@@ -6,15 +6,41 @@
 
 use platform::{Database, DatabaseError, Row, Value};
 
-use crate::{Status, Task};
+use crate::{Status, Task, error::shortened};
 
 /// In the order in which [`task`] reads them.
 const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
      params, result_url, result_data, error_message, created_at, updated_at, completed_at, \
-     retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until";
+     retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
+     accepted_at, earlier_job";
 
 /// The condition of a task that is not finished.
 const OPEN: &str = "status IN ('pending', 'processing')";
+
+/// The shortest wait after an error, and the longest, in seconds.
+pub(crate) const FIRST_WAIT: i64 = 2;
+/// See [`FIRST_WAIT`].
+pub(crate) const LONGEST_WAIT: i64 = 300;
+
+/// The condition of a task that is to be worked on now: `?1` is the time, and `?2` the longest claim of its service. A
+/// time that is further ahead than any wait was set by a clock that has been set back since, so it counts as past.
+fn due() -> String {
+    format!("(next_attempt_at <= ?1 OR next_attempt_at > ?1 + ?2 + {LONGEST_WAIT}) AND {FREE}")
+}
+
+/// The condition of a task that no instance has claimed, with the parameters of [`due`].
+const FREE: &str = "(lease_until IS NULL OR lease_until <= ?1 OR lease_until > ?1 + ?2)";
+
+/// The condition of a free task that was claimed to be submitted, by an instance that ended without a word: what comes
+/// of a submission ends its claim.
+const SILENT: &str = "(external_task_id IS NULL AND lease_until IS NOT NULL)";
+
+/// The condition of a free task that may still be submitted.
+const RETRYABLE: &str =
+    "NOT (external_task_id IS NULL AND lease_until IS NOT NULL AND retry_count >= max_retries)";
+
+/// What a user reads of a task whose claim ended in silence.
+const ANSWER_LOST: &str = "the answer was lost; the service may have charged for it";
 
 fn task(mut row: Row) -> Result<Task, DatabaseError> {
     let status = row.text(3)?;
@@ -42,6 +68,8 @@ fn task(mut row: Row) -> Result<Task, DatabaseError> {
         run: row.integer(18)?,
         attempts: row.integer(19)?,
         lease_until: row.optional_integer(20)?,
+        accepted_at: row.optional_integer(21)?,
+        earlier_job: row.optional_text(22)?,
     })
 }
 
@@ -117,7 +145,7 @@ pub(crate) async fn by_key(
     else {
         return Ok(None);
     };
-    let digest = row.optional_text(21)?.unwrap_or_default();
+    let digest = row.optional_text(23)?.unwrap_or_default();
     Ok(Some((task(row)?, digest)))
 }
 
@@ -201,8 +229,8 @@ pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>,
     select(database, &condition, parameters).await
 }
 
-/// Claims a task to submit it: it is `processing` from now on. `None` where it is finished, accepted
-/// by its service, or claimed by somebody else.
+/// Claims a task to submit it, or to ask about it: it is `processing` from now on. `None` where it is finished, claimed
+/// by another instance, or has no retries left.
 pub(crate) async fn claim_one(
     database: &dyn Database,
     task_id: &str,
@@ -210,8 +238,7 @@ pub(crate) async fn claim_one(
     lease: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
-        "{} WHERE task_id = ?3 AND {OPEN} AND ifnull(lease_until, 0) <= ?1
-         RETURNING {COLUMNS}",
+        "{} WHERE task_id = ?3 AND {OPEN} AND {FREE} AND {RETRYABLE} RETURNING {COLUMNS}",
         claim()
     );
     one(
@@ -222,9 +249,58 @@ pub(crate) async fn claim_one(
     .await
 }
 
-/// Claims up to `most` tasks of a service that are due, those that wait longest first. Those that its
-/// service has accepted are to be asked about; the others to be submitted.
-pub(crate) async fn claim_due(
+/// Claims the task of a service that has waited longest to be submitted.
+pub(crate) async fn claim_submission(
+    database: &dyn Database,
+    service: &str,
+    now: i64,
+    lease: i64,
+) -> Result<Option<Task>, DatabaseError> {
+    let sql = format!(
+        "{} WHERE task_id = (
+             SELECT task_id FROM aigc_tasks WHERE {} ORDER BY next_attempt_at LIMIT 1)
+         RETURNING {COLUMNS}",
+        claim(),
+        to_submit()
+    );
+    one(
+        database,
+        &sql,
+        vec![now.into(), lease.into(), service.into()],
+    )
+    .await
+}
+
+/// How many tasks of a service are to be submitted now; counts no further than `most`.
+pub(crate) async fn count_submissions(
+    database: &dyn Database,
+    service: &str,
+    now: i64,
+    lease: i64,
+    most: usize,
+) -> Result<usize, DatabaseError> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM aigc_tasks WHERE {} LIMIT ?4)",
+        to_submit()
+    );
+    let most = most as u64;
+    let parameters = vec![now.into(), lease.into(), service.into(), most.into()];
+    let rows = database.execute(&sql, parameters).await?;
+    let count = rows.first().map_or(Ok(0), |row| row.unsigned(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// The condition of a task of the service `?3` that is to be submitted now.
+fn to_submit() -> String {
+    format!(
+        "external_service = ?3 AND {OPEN} AND external_task_id IS NULL AND {} AND {RETRYABLE}",
+        due()
+    )
+}
+
+/// Claims up to `most` tasks that their service has accepted and that it is to be asked about, those that wait longest
+/// first.
+pub(crate) async fn claim_polls(
     database: &dyn Database,
     service: &str,
     now: i64,
@@ -234,11 +310,11 @@ pub(crate) async fn claim_due(
     let sql = format!(
         "{} WHERE task_id IN (
              SELECT task_id FROM aigc_tasks
-              WHERE external_service = ?3 AND {OPEN}
-                AND next_attempt_at <= ?1 AND ifnull(lease_until, 0) <= ?1
+              WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND {}
               ORDER BY next_attempt_at LIMIT ?4)
          RETURNING {COLUMNS}",
-        claim()
+        claim(),
+        due()
     );
     let most = most as u64;
     tasks(
@@ -251,17 +327,52 @@ pub(crate) async fn claim_due(
 
 /// What a claim sets: until `?1 + ?2` for a submission. A poll that hears "still running" has nothing
 /// more to write, for its claim ends when the next poll is due.
+///
+/// If the claim before ended in silence, that counts as an error. Should this one end so too, the next follows only
+/// after a wait that grows with the errors and differs from task to task, because what kills an instance may well do so
+/// again, and those that died together would come back together.
 fn claim() -> String {
+    let wait = format!("min({LONGEST_WAIT}, {FIRST_WAIT} << min(retry_count + {SILENT}, 8))");
+    let jittered = format!("{wait} / 2 + abs(random() % ({wait} / 2 + 1))");
     format!(
         "UPDATE aigc_tasks SET
              lease_until = ?1 + CASE WHEN external_task_id IS NULL THEN ?2 ELSE {POLL_SECONDS} END,
-             next_attempt_at = ?1 + CASE WHEN external_task_id IS NULL THEN ?2 ELSE {POLL_SECONDS} END,
+             next_attempt_at = ?1 + CASE WHEN external_task_id IS NULL THEN ?2 + {jittered} ELSE {POLL_SECONDS} END,
              attempts = attempts + (external_task_id IS NULL),
+             retry_count = retry_count + {SILENT},
+             error_message = CASE WHEN {SILENT} THEN '{ANSWER_LOST}' ELSE error_message END,
              version = version + (status = 'pending'),
              projected_status = CASE WHEN status = 'pending' THEN NULL ELSE projected_status END,
-             updated_at = CASE WHEN status = 'pending' THEN ?1 ELSE updated_at END,
+             updated_at = CASE WHEN status = 'pending' OR {SILENT} THEN ?1 ELSE updated_at END,
              status = 'processing'"
     )
+}
+
+/// Ends up to `most` tasks of a service whose claims ended in silence as often as they may be tried.
+pub(crate) async fn end_silent(
+    database: &dyn Database,
+    service: &str,
+    now: i64,
+    lease: i64,
+    most: u64,
+) -> Result<Vec<Task>, DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET status = 'failed', error_message = '{ANSWER_LOST}',
+             updated_at = ?1, completed_at = ?1, version = version + 1, projected_status = NULL,
+             lease_until = NULL, next_attempt_at = NULL,
+             notify_at = CASE WHEN callback_url IS NULL THEN NULL ELSE ?1 END, notify_attempts = 0
+          WHERE task_id IN (
+             SELECT task_id FROM aigc_tasks
+              WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NULL AND {FREE} AND NOT {RETRYABLE}
+              LIMIT ?4)
+         RETURNING {COLUMNS}"
+    );
+    tasks(
+        database,
+        &sql,
+        vec![now.into(), lease.into(), service.into(), most.into()],
+    )
+    .await
 }
 
 /// The condition of a claim that still holds: `?1` to `?3` are [`holder`].
@@ -284,7 +395,7 @@ pub(crate) async fn accept(
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let sql = format!(
-        "UPDATE aigc_tasks SET external_task_id = ?4, updated_at = ?5,
+        "UPDATE aigc_tasks SET external_task_id = ?4, accepted_at = ?5, updated_at = ?5,
              lease_until = NULL, next_attempt_at = ?5 + {POLL_SECONDS}
           WHERE {HELD} RETURNING 1"
     );
@@ -307,7 +418,7 @@ pub(crate) async fn put_off(
           WHERE {HELD} RETURNING 1"
     );
     let mut parameters = holder(claimed);
-    parameters.extend([error.into(), now.into(), wait.into()]);
+    parameters.extend([shortened(error).into(), now.into(), wait.into()]);
     changed(database, &sql, parameters).await
 }
 
@@ -343,7 +454,7 @@ pub(crate) async fn finish(
 ) -> Result<Option<Task>, DatabaseError> {
     let (status, url, data, error) = match end {
         End::Completed { url, data } => ("completed", Some(url), Some(data), None),
-        End::Failed { error } => ("failed", None, None, Some(error)),
+        End::Failed { error } => ("failed", None, None, Some(shortened(error))),
         End::Cancelled => ("cancelled", None, None, None),
     };
     let sql = format!(
@@ -371,7 +482,8 @@ pub(crate) async fn finish(
     .await
 }
 
-/// Sets a failed or cancelled task back to `pending`: a new run of it. `None` where it is neither.
+/// Sets a failed or cancelled task back to `pending`: a new run of it, which knows the job of the one before. `None`
+/// where it is neither.
 pub(crate) async fn set_back(
     database: &dyn Database,
     task_id: &str,
@@ -379,7 +491,10 @@ pub(crate) async fn set_back(
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET status = 'pending', run = run + 1, attempts = 0, retry_count = 0,
-             external_task_id = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
+             earlier_job = CASE WHEN external_task_id IS NOT NULL THEN external_task_id
+                                WHEN attempts > 0 THEN task_id || CASE run WHEN 0 THEN '' ELSE '-r' || run END
+                                ELSE earlier_job END,
+             external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
              completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = ?2, notify_at = NULL
           WHERE task_id = ?1 AND status IN ('failed', 'cancelled') RETURNING {COLUMNS}"
@@ -398,11 +513,12 @@ pub(crate) async fn claim_notifications(
     let sql = format!(
         "UPDATE aigc_tasks SET
              notify_at = CASE WHEN notify_attempts + 1 < {NOTIFY_ATTEMPTS}
-                              THEN ?1 + (20 << notify_attempts) END,
+                              THEN ?1 + ({FIRST_NOTIFY_WAIT} << notify_attempts) END,
              notify_attempts = notify_attempts + 1
           WHERE task_id IN (
              SELECT task_id FROM aigc_tasks
-              WHERE notify_at <= ?1 AND (?2 IS NULL OR task_id = ?2)
+              WHERE (notify_at <= ?1 OR notify_at > ?1 + {LONGEST_NOTIFY_WAIT})
+                AND (?2 IS NULL OR task_id = ?2)
               ORDER BY notify_at LIMIT ?3)
          RETURNING {COLUMNS}"
     );
@@ -427,6 +543,10 @@ pub(crate) async fn notified(database: &dyn Database, task: &Task) -> Result<(),
 
 /// How often an agent is told at most: over some three hours.
 pub(crate) const NOTIFY_ATTEMPTS: u32 = 10;
+
+/// The waits after the first notification and before the last, in seconds.
+const FIRST_NOTIFY_WAIT: i64 = 20;
+const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
 
 /// Seconds between two polls of a task. One less than between two ticks of the poller, so that a poll
 /// that was a little late does not miss the next tick.

@@ -82,9 +82,10 @@ pub struct Task {
     pub updated_at: i64,
     /// When it was finished.
     pub completed_at: Option<i64>,
-    /// Errors in a row since its service last answered as it should.
+    /// Errors in a row since its service last answered as it should. A claim that ended without a word is one.
     pub retry_count: i64,
-    /// How many errors in a row are tried again.
+    /// How many errors in a row are tried again, until its service has accepted it. From then on only an error that
+    /// concerns the job ends it.
     pub max_retries: i64,
     /// The node of the document that it was posted for.
     #[serde(skip)]
@@ -104,6 +105,13 @@ pub struct Task {
     /// Until when it is claimed. No two claims of a task have the same, so it also names the claim.
     #[serde(skip)]
     pub lease_until: Option<i64>,
+    /// When its service accepted this run.
+    #[serde(skip)]
+    pub accepted_at: Option<i64>,
+    /// The name of an earlier run's job: ours, or the service's. It may have been paid for, so a service that can
+    /// tell is asked about it before this run begins another.
+    #[serde(skip)]
+    pub earlier_job: Option<String>,
 }
 
 impl Task {

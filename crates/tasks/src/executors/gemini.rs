@@ -70,16 +70,17 @@ impl Executor for Gemini {
             outside
                 .config
                 .get(name)
-                .ok_or_else(|| Failure::permanent(format!("the server has no `{name}`")))
+                .ok_or_else(|| Failure::access(format!("the server has no `{name}`")))
         };
         let is_pro = task.task_type == "nano_banana_pro";
         let key = setting("gemini_api_key")?;
         let base = setting("gemini_base_url")?;
-        let model = setting(if is_pro {
+        let model_setting = if is_pro {
             "nano_banana_pro_model"
         } else {
             "nano_banana_model"
-        })?;
+        };
+        let model = setting(model_setting)?;
         let url = format!(
             "{}/v1beta/models/{model}:generateContent",
             base.trim_end_matches('/')
@@ -89,10 +90,13 @@ impl Executor for Gemini {
             .header("content-type", "application/json")
             .header("x-goog-api-key", key)
             .body(body.to_string().into_bytes())
-            .map_err(|_| Failure::permanent("`gemini_base_url` is not a URL"))?;
+            .map_err(|_| Failure::access("`gemini_base_url` or Gemini's key is not one"))?;
         let answer = outside.http.send(request, CALL).await;
         let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
-        read_answer(&answer)
+        if answer.status() == http::StatusCode::NOT_FOUND {
+            return Err(no_such_model(&model, model_setting));
+        }
+        read_answer(answer)
     }
 
     async fn poll(&self, _task: &Task, _outside: &Outside<'_>) -> Result<Progress, Failure> {
@@ -103,7 +107,7 @@ impl Executor for Gemini {
         let is_answer = body.get("candidates").is_some() || body.get("promptFeedback").is_some();
         is_answer.then(|| Callback {
             about: None,
-            news: product(body),
+            news: product(body.clone()),
         })
     }
 }
@@ -145,12 +149,24 @@ async fn request_body(task: &Task, is_pro: bool, outside: &Outside<'_>) -> Resul
     Ok(body)
 }
 
-fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Progress, Failure> {
-    let status = answer.status().as_u16();
-    let body: Option<Value> = serde_json::from_slice(answer.body()).ok();
+/// Models end every few months, and then it is the operator who can help.
+fn no_such_model(model: &str, setting: &str) -> Failure {
+    let variable = format!("SPIN_VARIABLE_{}", setting.to_ascii_uppercase());
+    Failure::permanent(format!(
+        "Gemini has no model `{model}` any more: set `{setting}` ({variable}) to one that it has"
+    ))
+}
+
+/// What an answer means. It may have 64 MiB, and an instance 256, so nothing is kept longer than it is needed.
+fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
+    let (head, body) = answer.into_parts();
+    let status = head.status.as_u16();
+    let parsed: Option<Value> = serde_json::from_slice(&body).ok();
+    drop(body);
+    let body = parsed;
     if status == 200 {
         return match body {
-            Some(body) => product(&body),
+            Some(body) => product(body),
             None => Err(Failure::retry("Gemini: an answer that makes no sense")),
         };
     }
@@ -160,7 +176,7 @@ fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     Err(match status {
         408 | 429 | 500.. => Failure::Retry {
             reason,
-            after: retry_after(answer).or_else(|| retry_info(&error)),
+            after: retry_after(&head.headers).or_else(|| retry_info(&error)),
         },
         _ => Failure::Permanent(reason),
     })
@@ -174,36 +190,43 @@ fn retry_info(error: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.ceil()).ok()
 }
 
-/// The images of a successful answer, or why there are none.
-fn product(body: &Value) -> Result<Progress, Failure> {
+/// The images of a successful answer, or why there are none. Drafts, which it makes while it thinks, are none, unless
+/// it stopped without another image.
+fn product(mut body: Value) -> Result<Progress, Failure> {
     if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
         return Err(Failure::Permanent(format!(
             "Gemini refused the prompt: {reason}"
         )));
     }
-    let candidate = &body["candidates"][0];
+    let mut candidate = body["candidates"][0].take();
+    let parts = match candidate["content"]["parts"].take() {
+        Value::Array(parts) => parts,
+        _ => Vec::new(),
+    };
     let mut media = Vec::new();
+    let mut draft = None;
     let mut words = String::new();
-    for part in candidate["content"]["parts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        if let Some(text) = part["text"].as_str() {
+    for mut part in parts {
+        let is_thought = part["thought"] == true;
+        if let Some(text) = part["text"].as_str().filter(|_| !is_thought) {
             words += text;
         }
-        let inline = &part["inlineData"];
-        if let (Some(media_type), Some(data)) =
-            (inline["mimeType"].as_str(), inline["data"].as_str())
-        {
-            let bytes = STANDARD
-                .decode(data)
-                .map_err(|_| Failure::retry("Gemini: an image that cannot be read"))?;
-            media.push(Media::Inline {
-                media_type: media_type.to_owned(),
-                bytes,
-            });
+        if !part["inlineData"].is_object() {
+            continue;
         }
+        let inline = part["inlineData"].take();
+        if is_thought {
+            draft = Some(inline);
+        } else {
+            media.extend(image_of(inline)?);
+        }
+    }
+    let has_stopped = matches!(candidate["finishReason"].as_str(), Some("STOP") | None);
+    if media.is_empty()
+        && has_stopped
+        && let Some(draft) = draft
+    {
+        media.extend(image_of(draft)?);
     }
     if !media.is_empty() {
         let data = json!({ "text": words });
@@ -226,6 +249,19 @@ fn product(body: &Value) -> Result<Progress, Failure> {
     }
 }
 
+/// The image of an `inlineData`, if it has one.
+fn image_of(inline: Value) -> Result<Option<Media>, Failure> {
+    let (Some(media_type), Some(data)) = (inline["mimeType"].as_str(), inline["data"].as_str())
+    else {
+        return Ok(None);
+    };
+    let bytes = STANDARD
+        .decode(data)
+        .map_err(|_| Failure::retry("Gemini: an image that cannot be read"))?;
+    let media_type = media_type.to_owned();
+    Ok(Some(Media::Inline { media_type, bytes }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,7 +276,7 @@ mod tests {
         let body = json!({ "candidates": [{ "finishReason": "STOP", "content": { "parts": [
             { "text": "Here." }, { "inlineData": { "mimeType": "image/png", "data": "AAEC" } }
         ] } }] });
-        let Ok(Progress::Done(product)) = read_answer(&answer(200, body)) else {
+        let Ok(Progress::Done(product)) = read_answer(answer(200, body)) else {
             panic!("not done");
         };
         assert_eq!(product.data, json!({ "text": "Here." }));
@@ -253,6 +289,55 @@ mod tests {
         );
     }
 
+    /// The picture is a draft as often as not, and nothing in the document says so.
+    #[test]
+    fn a_draft_is_not_the_result() {
+        let image = |data: &str, is_thought: bool| {
+            let inline = json!({ "mimeType": "image/png", "data": data });
+            json!({ "inlineData": inline, "thought": is_thought })
+        };
+        let read = |parts: Value, reason: &str| {
+            let candidate = json!({ "finishReason": reason, "content": { "parts": parts } });
+            read_answer(answer(200, json!({ "candidates": [candidate] })))
+        };
+        let inline = |bytes: &[u8]| Media::Inline {
+            media_type: "image/png".into(),
+            bytes: bytes.to_vec(),
+        };
+        let parts = json!([
+            { "text": "Hm.", "thought": true },
+            image("AAAA", true), image("AAAB", false), image("AAAC", true), { "text": "Here." },
+        ]);
+        let Ok(Progress::Done(product)) = read(parts, "STOP") else {
+            panic!("not done");
+        };
+        assert_eq!(product.media, [inline(&[0, 0, 1])]);
+        assert_eq!(product.data, json!({ "text": "Here." }));
+        let drafts = json!([image("AAAA", true), image("AAAB", true)]);
+        let Ok(Progress::Done(product)) = read(drafts.clone(), "STOP") else {
+            panic!("not done");
+        };
+        assert_eq!(product.media, [inline(&[0, 0, 1])]);
+        assert!(matches!(
+            read(drafts, "IMAGE_SAFETY"),
+            Err(Failure::Permanent(_))
+        ));
+    }
+
+    #[test]
+    fn a_model_that_is_gone_is_a_matter_of_a_setting() {
+        let Failure::Permanent(words) = no_such_model("old", "nano_banana_pro_model") else {
+            panic!("to be tried again");
+        };
+        for named in [
+            "`old`",
+            "`nano_banana_pro_model`",
+            "SPIN_VARIABLE_NANO_BANANA_PRO_MODEL",
+        ] {
+            assert!(words.contains(named), "{words}");
+        }
+    }
+
     #[test]
     fn refusals_are_permanent_and_have_their_reason() {
         for reason in [
@@ -263,14 +348,14 @@ mod tests {
             "NO_IMAGE",
         ] {
             let body = json!({ "candidates": [{ "finishReason": reason }] });
-            match read_answer(&answer(200, body)) {
+            match read_answer(answer(200, body)) {
                 Err(Failure::Permanent(words)) => assert!(words.contains(reason), "{words}"),
                 other => panic!("{reason}: {other:?}"),
             }
         }
         let blocked = json!({ "promptFeedback": { "blockReason": "OTHER" } });
         assert!(matches!(
-            read_answer(&answer(200, blocked)),
+            read_answer(answer(200, blocked)),
             Err(Failure::Permanent(words)) if words.contains("OTHER")
         ));
     }
@@ -286,13 +371,13 @@ mod tests {
             (503, true),
         ] {
             let body = json!({ "error": { "message": "words", "status": "X" } });
-            let error = read_answer(&answer(status, body)).unwrap_err();
+            let error = read_answer(answer(status, body)).unwrap_err();
             assert_eq!(matches!(error, Failure::Retry { .. }), again, "{status}");
         }
         let body = json!({ "error": { "message": "slow down", "details": [
             { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.2s" }
         ] } });
-        let Err(Failure::Retry { after, .. }) = read_answer(&answer(429, body)) else {
+        let Err(Failure::Retry { after, .. }) = read_answer(answer(429, body)) else {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(18)));

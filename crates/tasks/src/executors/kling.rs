@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::DateTime;
 use hmac::{Hmac, Mac};
-use platform::http_client::Limits;
+use platform::{Config, http_client::Limits};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
@@ -66,16 +67,20 @@ impl Executor for Kling {
 
     async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
         // It knows jobs by our names: one that may have been begun before is looked for first.
-        if task.was_attempted() {
-            match call(task, outside, Call::Find(&task.job())).await {
-                Ok(found) => return adopted(&found),
-                // There is none.
-                Err(Failure::Permanent(_)) => {}
-                Err(later) => return Err(later),
-            }
+        if task.was_attempted()
+            && let Some(found) = find(task, outside, &task.job()).await?
+        {
+            return adopted(&found);
+        }
+        // The job of an earlier run is paid for. Unless it failed, its result is this run's too.
+        if let Some(name) = &task.earlier_job
+            && let Some(found) = find(task, outside, name).await?
+            && found["task_status"] != "failed"
+        {
+            return adopted(&found);
         }
         let body = request_body(task, outside).await?;
-        progress(&call(task, outside, Call::Submit(body)).await?)
+        progress(&call(task, outside, Call::Submit(&body)).await?)
     }
 
     async fn poll(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
@@ -97,8 +102,9 @@ impl Executor for Kling {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Call<'a> {
-    Submit(Value),
+    Submit(&'a Value),
     Find(&'a str),
 }
 
@@ -159,20 +165,41 @@ async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failu
     Ok(Value::Object(body))
 }
 
-/// Calls Kling and returns the `data` of its answer.
+/// The `data` of a job by our name or Kling's; `None` if there is no such job.
+async fn find(task: &Task, outside: &Outside<'_>, name: &str) -> Result<Option<Value>, Failure> {
+    match call(task, outside, Call::Find(name)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::Permanent(_)) => Ok(None),
+        // There may be one, so this is no reason to pay for another.
+        Err(Failure::Access(reason)) => Err(Failure::retry(reason)),
+        Err(later) => Err(later),
+    }
+}
+
+/// Calls Kling and returns the `data` of its answer. If a token is too early or expired by Kling's clock, another is
+/// made by that clock.
 async fn call(task: &Task, outside: &Outside<'_>, call: Call<'_>) -> Result<Value, Failure> {
-    let setting = |name: &str| {
-        outside
-            .config
-            .get(name)
-            .ok_or_else(|| Failure::permanent(format!("the server has no `{name}`")))
-    };
-    let token = jwt(
-        &setting("kling_access_key")?,
-        &setting("kling_secret_key")?,
-        outside.clock.unix_seconds(),
-    );
-    let base = setting("kling_base_url")?;
+    let now = outside.clock.unix_seconds();
+    let answer = send(task, outside, call, now).await?;
+    if !is_token_off(&answer) {
+        return read_answer(&answer);
+    }
+    let theirs = date(&answer).unwrap_or(now - UNKNOWN_SKEW);
+    read_answer(&send(task, outside, call, theirs).await?)
+}
+
+/// How far ahead our clock is taken to be if Kling says that it is, but not what time it is there, in seconds.
+const UNKNOWN_SKEW: i64 = 60;
+
+async fn send(
+    task: &Task,
+    outside: &Outside<'_>,
+    call: Call<'_>,
+    now: i64,
+) -> Result<http::Response<Vec<u8>>, Failure> {
+    let token = bearer(outside.config, now)?;
+    let base = outside.config.get("kling_base_url");
+    let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
     let url = format!("{}{}", base.trim_end_matches('/'), endpoint(&task.params()));
     let (request, body, limits) = match call {
         Call::Submit(body) => {
@@ -184,10 +211,38 @@ async fn call(task: &Task, outside: &Outside<'_>, call: Call<'_>) -> Result<Valu
     let request = request
         .header("authorization", format!("Bearer {token}"))
         .body(body)
-        .map_err(|_| Failure::permanent("`kling_base_url` is not a URL"))?;
+        .map_err(|_| Failure::access("`kling_base_url` or Kling's key is not one"))?;
     let answer = outside.http.send(request, limits).await;
-    let answer = answer.map_err(|error| Failure::retry(format!("Kling: {error}")))?;
-    read_answer(&answer)
+    answer.map_err(|error| Failure::retry(format!("Kling: {error}")))
+}
+
+/// The bearer token: the API key, or a token that is signed with the pair of keys.
+fn bearer(config: &dyn Config, now: i64) -> Result<String, Failure> {
+    if let Some(key) = config.get("kling_api_key") {
+        return Ok(key);
+    }
+    let pair = (
+        config.get("kling_access_key"),
+        config.get("kling_secret_key"),
+    );
+    match pair {
+        (Some(access_key), Some(secret_key)) => Ok(jwt(&access_key, &secret_key, now)),
+        _ => Err(Failure::access(
+            "the server has neither `kling_api_key` nor `kling_access_key` and `kling_secret_key`",
+        )),
+    }
+}
+
+/// Whether Kling says that the token is not valid yet, or not any more.
+fn is_token_off(answer: &http::Response<Vec<u8>>) -> bool {
+    let envelope: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    matches!(envelope["code"].as_i64(), Some(1003 | 1004))
+}
+
+/// The time at the service, by its `Date` header.
+fn date(answer: &http::Response<Vec<u8>>) -> Option<i64> {
+    let date = answer.headers().get("date")?.to_str().ok()?;
+    Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp())
 }
 
 /// The `data` of an answer, or what its error means. A code counts more than the HTTP status, for errors
@@ -201,31 +256,38 @@ fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Failure> {
         return Ok(envelope["data"].clone());
     }
     let reason = match code {
-        Some(code) if code != 0 => format!("Kling: {message} (code {code}, status {status})"),
+        Some(code) if code != 0 => {
+            // The code is to be read behind however many words.
+            let message: String = message.chars().take(400).collect();
+            format!("Kling: {message} (code {code}, status {status})")
+        }
         _ => format!("Kling: an answer that makes no sense (status {status})"),
     };
     let later = Failure::Retry {
         reason: reason.clone(),
-        after: retry_after(answer),
+        after: retry_after(answer.headers()),
     };
     Err(match code {
-        // Too fast; too many at once or the quota used up.
-        Some(1302 | 1303) => later,
-        // Authentication, account, bad request, policy.
-        Some(1000..=1004 | 1100..=1103 | 1200..=1203 | 1300..=1304) => Failure::Permanent(reason),
+        // A token that is too early or expired; too fast; too many at once or the quota used up.
+        Some(1003 | 1004 | 1302 | 1303) => later,
+        // Authentication, the account, policies about who may call.
+        Some(1000..=1002 | 1100..=1103 | 1300 | 1304) => Failure::Access(reason),
+        // A bad request, which a name that is not known is too; refused content.
+        Some(1200..=1203 | 1301) => Failure::Permanent(reason),
         // Kling's own.
         Some(5000..=5002) => later,
         _ => match status {
             408 | 425 | 429 | 500.. => later,
-            400..=499 => Failure::Permanent(reason),
+            // Without a code that is known it may come from anybody between us and Kling.
+            400..=499 => Failure::Access(reason),
             _ => later,
         },
     })
 }
 
 /// What `Retry-After` asks for, in seconds.
-pub(super) fn retry_after(answer: &http::Response<Vec<u8>>) -> Option<Duration> {
-    let seconds = answer.headers().get("retry-after")?.to_str().ok()?;
+pub(super) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?;
     Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
@@ -273,7 +335,7 @@ fn adopted(data: &Value) -> Result<Progress, Failure> {
     }
 }
 
-/// The bearer token: a JSON Web Token (RFC 7519) signed with HS256.
+/// A JSON Web Token (RFC 7519) signed with HS256.
 fn jwt(access_key: &str, secret_key: &str, now: i64) -> String {
     let header = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS256", "typ": "JWT" }).to_string());
     let claims = json!({ "iss": access_key, "exp": now + 1800, "nbf": now - 5 }).to_string();
@@ -288,6 +350,8 @@ fn jwt(access_key: &str, secret_key: &str, now: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use platform::native::MapConfig;
+
     use super::*;
 
     fn answer(status: u16, body: &str) -> http::Response<Vec<u8>> {
@@ -295,54 +359,101 @@ mod tests {
         answer.body(body.as_bytes().to_vec()).unwrap()
     }
 
-    /// Every class of error that Kling has, with whether it is tried again.
+    /// What an error concerns.
+    #[derive(Debug, PartialEq)]
+    enum Concerns {
+        TheJob,
+        Us,
+        TheMoment,
+    }
+    use Concerns::{TheJob, TheMoment, Us};
+
+    fn concerns(failure: &Failure) -> Concerns {
+        match failure {
+            Failure::Permanent(_) => TheJob,
+            Failure::Access(_) => Us,
+            Failure::Retry { .. } => TheMoment,
+        }
+    }
+
+    /// Every class of error that Kling has, with what it concerns.
     #[test]
-    fn errors_are_permanent_or_not() {
+    fn errors_concern_the_job_or_us_or_the_moment() {
         let cases = [
-            (401, 1000, false),
-            (401, 1004, false),
-            (429, 1100, false),
-            (429, 1102, false),
-            (403, 1103, false),
-            (400, 1200, false),
-            (404, 1203, false),
-            (400, 1300, false),
-            (200, 1301, false),
-            (429, 1302, true),
-            (200, 1303, true),
-            (429, 1304, false),
-            (500, 5000, true),
-            (503, 5001, true),
-            (200, 5002, true),
+            (401, 1000, Us),
+            (401, 1002, Us),
+            (401, 1003, TheMoment),
+            (401, 1004, TheMoment),
+            (429, 1100, Us),
+            (429, 1102, Us),
+            (403, 1103, Us),
+            (400, 1200, TheJob),
+            (404, 1203, TheJob),
+            (400, 1300, Us),
+            (200, 1301, TheJob),
+            (429, 1302, TheMoment),
+            (200, 1303, TheMoment),
+            (429, 1304, Us),
+            (500, 5000, TheMoment),
+            (503, 5001, TheMoment),
+            (200, 5002, TheMoment),
         ];
-        for (status, code, again) in cases {
+        for (status, code, expected) in cases {
             let body = json!({ "code": code, "message": "words" }).to_string();
-            match read_answer(&answer(status, &body)) {
-                Err(Failure::Retry { reason, .. }) => assert!(again, "{reason}"),
-                Err(Failure::Permanent(reason)) => {
-                    assert!(!again, "{reason}");
-                    assert!(reason.contains("words"), "{reason}");
-                }
-                Ok(data) => panic!("{data}"),
-            }
+            let failure = read_answer(&answer(status, &body)).unwrap_err();
+            assert_eq!(concerns(&failure), expected, "{status} {code}");
+            let (Failure::Permanent(reason)
+            | Failure::Access(reason)
+            | Failure::Retry { reason, .. }) = failure;
+            assert!(reason.contains("words"), "{reason}");
         }
-        for (status, body, again) in [
-            (500, "", true),
-            (502, "<html>", true),
-            (429, "", true),
-            (200, "", true),
-            (200, "{\"code\":0}", true),
-            (200, "nonsense", true),
-            (404, "", false),
-            (401, "{}", false),
+        for (status, body, expected) in [
+            (500, "", TheMoment),
+            (502, "<html>", TheMoment),
+            (429, "", TheMoment),
+            (200, "", TheMoment),
+            (200, "{\"code\":0}", TheMoment),
+            (200, "nonsense", TheMoment),
+            (404, "", Us),
+            (401, "{}", Us),
+            (403, "<html>", Us),
         ] {
-            let error = read_answer(&answer(status, body)).unwrap_err();
-            assert_eq!(
-                matches!(error, Failure::Retry { .. }),
-                again,
-                "{status} {body}"
-            );
+            let failure = read_answer(&answer(status, body)).unwrap_err();
+            assert_eq!(concerns(&failure), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn the_api_key_counts_more_than_the_pair() {
+        let pair = [
+            ("kling_access_key", "access"),
+            ("kling_secret_key", "secret"),
+        ];
+        let with = |more: &[(&str, &str)], without: usize| {
+            MapConfig::from_pairs(&[more, &pair[without..]].concat())
+        };
+        let key = bearer(&with(&[("kling_api_key", "key")], 0), 7).unwrap();
+        assert_eq!(key, "key");
+        assert_eq!(
+            bearer(&with(&[], 0), 7).unwrap(),
+            jwt("access", "secret", 7)
+        );
+        for without in [1, 2] {
+            let Err(Failure::Access(words)) = bearer(&with(&[], without), 7) else {
+                panic!("half a pair will do");
+            };
+            assert!(words.contains("`kling_api_key`"), "{words}");
+        }
+    }
+
+    #[test]
+    fn the_time_at_the_service_is_read() {
+        let dated = |date: &str| {
+            let answer = http::Response::builder().header("date", date);
+            super::date(&answer.body(Vec::new()).unwrap())
+        };
+        assert_eq!(dated("Thu, 26 Nov 2026 15:33:39 GMT"), Some(1_795_707_219));
+        assert_eq!(dated("soon"), None);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub trait Executor {
     }
 
     /// Hands the task to the service. Where [`Task::was_attempted`], an earlier attempt may have
-    /// reached it: then find that job rather than begin another, if the service can tell.
+    /// reached it, and [`Task::earlier_job`] names the job of an earlier run: then find that job rather than
+    /// begin another, if the service can tell.
     async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
 
     /// Asks the service how a task is that it has accepted. Takes at most [`POLL_PATIENCE`].
@@ -104,10 +105,16 @@ pub enum Media {
 }
 
 /// Why there is no result.
+///
+/// Of a job that its service has accepted, only a permanent failure is believed: after any other, the service is asked
+/// again for as long as it keeps results.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
     /// Doing it again will not help: bad parameters, refused content, a job that failed.
     Permanent(String),
+    /// It concerns us and not the job: authentication, the account, a setting that is missing. It ends a task that
+    /// no service has accepted yet.
+    Access(String),
     /// It may go better later.
     Retry {
         /// What happened.
@@ -121,6 +128,11 @@ impl Failure {
     /// A failure for good.
     pub fn permanent(reason: impl Into<String>) -> Self {
         Self::Permanent(reason.into())
+    }
+
+    /// A failure that concerns us and not the job.
+    pub fn access(reason: impl Into<String>) -> Self {
+        Self::Access(reason.into())
     }
 
     /// A failure for now.
