@@ -293,7 +293,7 @@ async fn an_error_of_11_mb_in_a_callback_leaves_the_room_readable() {
             "bytes",
         ),
     ] {
-        let video = world.video(&address[..20]).await;
+        let video = world.video(words).await;
         world
             .task_until(&video, |task| task["external_task_id"].is_string())
             .await;

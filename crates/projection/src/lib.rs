@@ -33,10 +33,14 @@ const TRIES: u32 = 24;
 const LOOK_AGAIN: i64 = 120;
 
 /// Of tasks that ended lately: the document has changed since it was found to show them. `?1` is now -
-/// [`LOOK_AGAIN`].
-const CHANGED_SINCE: &str = "completed_at > ?1 AND projected_rev < max(
+/// [`LOOK_AGAIN`]. An end that is still to come was noted by a clock that has been set back since.
+fn changed_since() -> String {
+    format!(
+        "completed_at > ?1 AND completed_at <= ?1 + 2 * {LOOK_AGAIN} AND projected_rev < max(
     ifnull((SELECT max(u.rev) FROM loro_updates u WHERE u.project_id = aigc_tasks.project_id), 0),
-    ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = aigc_tasks.project_id), 0))";
+    ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = aigc_tasks.project_id), 0))"
+    )
+}
 
 /// Up to `most` projects with tasks to project.
 ///
@@ -50,8 +54,9 @@ pub async fn due(
     // Two selects, each with an index of its own.
     let sql = format!(
         "SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
-         UNION SELECT project_id FROM aigc_tasks WHERE {CHANGED_SINCE}
-         LIMIT ?2"
+         UNION SELECT project_id FROM aigc_tasks WHERE {}
+         LIMIT ?2",
+        changed_since()
     );
     let parameters = vec![(clock.unix_seconds() - LOOK_AGAIN).into(), most.into()];
     let rows = database.execute(&sql, parameters).await?;
@@ -71,8 +76,9 @@ pub async fn project(
     project_id: &str,
 ) -> Result<(), RoomError> {
     let condition = format!(
-        "project_id = ?2 AND (projected_status IS NULL OR ({CHANGED_SINCE}))
-         ORDER BY created_at LIMIT ?3"
+        "project_id = ?2 AND (projected_status IS NULL OR ({}))
+         ORDER BY created_at LIMIT ?3",
+        changed_since()
     );
     let mut most = AT_ONCE;
     let mut with_nodes = true;

@@ -200,6 +200,11 @@ fn a_document_is_looked_at_again_for_a_while_when_it_has_changed() {
     world.edit();
     world.clock.0.set(world.clock.0.get() + 121);
     assert!(world.due().is_empty(), "not for ever");
+    world.clock.0.set(world.clock.0.get() - 24 * 3600);
+    assert!(
+        world.due().is_empty(),
+        "nor until tomorrow after the clock was set back"
+    );
 }
 
 #[test]

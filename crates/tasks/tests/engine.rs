@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use auth::webhooks::WebhookKey;
 use platform::{
-    Clock, HttpError, Ports, migrations,
+    Clock, Database, HttpError, Ports, migrations,
     native::{
         AnswerWith, MapConfig, MemoryKeyValue, Mortal, Published, SetClock, SqliteFile, block_on,
     },
@@ -30,6 +30,8 @@ enum Mood {
     Fine,
     /// An error before anything was done.
     Refuses,
+    /// It does not let us in.
+    LocksOut,
     /// It does what it is asked, but its answer is lost.
     AnswerLost,
     /// It does what it is asked, and the process that asked is killed meanwhile.
@@ -67,6 +69,9 @@ impl Executor for Stub {
         if mood == Mood::Refuses {
             return Err(Failure::retry("refused"));
         }
+        if mood == Mood::LocksOut {
+            return Err(Failure::access("the key is wrong"));
+        }
         let job = task.job();
         let is_known = task.was_attempted() && self.0.jobs.borrow().contains_key(&job);
         if !is_known {
@@ -86,6 +91,9 @@ impl Executor for Stub {
 
     async fn poll(&self, task: &Task, _: &Outside<'_>) -> Result<Progress, Failure> {
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
+        if mood == Mood::LocksOut {
+            return Err(Failure::access("the key is wrong"));
+        }
         if mood != Mood::Fine {
             return Err(Failure::retry("no answer"));
         }
@@ -102,10 +110,12 @@ impl Executor for Stub {
     }
 
     fn process_webhook(&self, body: &Value) -> Option<Callback> {
-        Some(Callback {
-            about: None,
-            news: Ok(done(body.get("job")?.as_str()?)),
-        })
+        let news = match body.get("error").and_then(Value::as_str) {
+            Some("nonsense") => Err(Failure::retry("nonsense")),
+            Some(error) => Err(Failure::permanent(error)),
+            None => Ok(done(body.get("job")?.as_str()?)),
+        };
+        Some(Callback { about: None, news })
     }
 }
 
@@ -172,8 +182,18 @@ impl World {
     }
 
     fn create(&self, prompt: &str, key: Option<&str>) -> Result<Task, CreateError> {
+        self.create_with(prompt, key, 20)
+    }
+
+    fn create_with(
+        &self,
+        prompt: &str,
+        key: Option<&str>,
+        max_retries: u32,
+    ) -> Result<Task, CreateError> {
         let request: Map<String, Value> = serde_json::from_value(json!({
-            "project_id": "p", "task_type": "stub", "params": { "prompt": prompt }, "max_retries": 20,
+            "project_id": "p", "task_type": "stub", "params": { "prompt": prompt },
+            "max_retries": max_retries,
         }))
         .unwrap();
         let registry = self.engine().registry;
@@ -192,6 +212,10 @@ impl World {
         self.create("a hill", None).unwrap()
     }
 
+    fn post_with(&self, max_retries: u32) -> Task {
+        self.create_with("a hill", None, max_retries).unwrap()
+    }
+
     fn task(&self, id: &str) -> Task {
         block_on(rows::get(&*self.database, id)).unwrap().unwrap()
     }
@@ -203,6 +227,17 @@ impl World {
 
     fn wait(&self, seconds: i64) {
         self.clock.0.set(self.clock.0.get() + seconds);
+    }
+
+    fn sql(&self, sql: &str) -> Vec<platform::Row> {
+        block_on(self.database.execute(sql, vec![])).unwrap()
+    }
+
+    /// When a task is due, in seconds after the end of its claim.
+    fn wait_after_claim(&self, id: &str) -> i64 {
+        let sql =
+            format!("SELECT next_attempt_at - lease_until FROM aigc_tasks WHERE task_id = '{id}'");
+        self.sql(&sql)[0].integer(0).unwrap()
     }
 
     /// A round of the poller, so many seconds after the last.
@@ -386,4 +421,188 @@ fn the_same_request_under_one_key_is_one_task() {
         world.create("a", Some("other")).unwrap().task_id,
         first.task_id
     );
+}
+
+/// "We paid 254 times": what kills an instance kills the next one too.
+#[test]
+fn a_task_that_kills_its_instance_each_time_ends_and_is_not_paid_for_for_ever() {
+    let world = World::new();
+    let task = world.post_with(3);
+    *world.service.moods.borrow_mut() = vec![Mood::AskerDies; 100];
+    let mut waits = Vec::new();
+    for n in 0..=3 {
+        world.tick_after(400);
+        world.database.revive();
+        let row = world.task(&task.task_id);
+        assert_eq!((row.status, row.retry_count), (Status::Processing, n));
+        assert_eq!(row.error_message.is_some(), n > 0, "{row:?}");
+        waits.push(world.wait_after_claim(&task.task_id));
+    }
+    let told = world.pubsub.0.borrow().len();
+    for _ in 0..5 {
+        world.tick_after(400);
+        world.database.revive();
+    }
+    let row = world.task(&task.task_id);
+    assert_eq!(row.status, Status::Failed);
+    assert!(
+        row.error_message
+            .unwrap()
+            .contains("may have charged for it")
+    );
+    assert_eq!(
+        world.service.moods.borrow().len(),
+        100 - 4,
+        "four tries in all"
+    );
+    assert_eq!(world.pubsub.0.borrow().len(), told + 1, "its end is told");
+    // Half of 2, 4, 8 and 16 s at least, and all of it at most.
+    for (n, wait) in waits.iter().enumerate() {
+        let longest = 2 << n;
+        assert!((longest / 2..=longest).contains(wait), "{waits:?}");
+    }
+}
+
+#[test]
+fn tasks_that_died_together_do_not_come_back_together() {
+    let world = World::new();
+    let tasks: Vec<Task> = (0..20).map(|_| world.post()).collect();
+    world.sql(
+        "UPDATE aigc_tasks SET retry_count = 6, status = 'processing', attempts = 1,
+             lease_until = next_attempt_at, next_attempt_at = next_attempt_at",
+    );
+    *world.service.moods.borrow_mut() = vec![Mood::AskerDies; 20];
+    for _ in &tasks {
+        // One dies at a time.
+        world.tick_after(1);
+        world.database.revive();
+    }
+    let waits: HashSet<i64> = tasks
+        .iter()
+        .map(|task| world.wait_after_claim(&task.task_id))
+        .collect();
+    assert!(waits.len() > 5, "{waits:?}");
+    assert!(
+        waits.iter().all(|wait| (128..=256).contains(wait)),
+        "{waits:?}"
+    );
+}
+
+/// "One 401, and the film that we had paid for was gone."
+#[test]
+fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
+    let world = World::new();
+    let task = world.post_with(0);
+    world.tick_after(10);
+    *world.service.moods.borrow_mut() = vec![Mood::LocksOut; 10_000];
+    let day = 24 * 3600;
+    let accepted = world.clock.unix_seconds();
+    for days in 1..30 {
+        world.tick_after(day);
+        let row = world.task(&task.task_id);
+        assert_eq!((row.status, row.retry_count), (Status::Processing, days));
+        assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
+    }
+    world.service.moods.borrow_mut().clear();
+    for _ in 0..4 {
+        world.tick_after(300);
+    }
+    assert_eq!(world.task(&task.task_id).status, Status::Completed);
+
+    let late = world.post_with(0);
+    world.tick_after(10);
+    *world.service.moods.borrow_mut() = vec![Mood::LocksOut; 10_000];
+    world.tick_after(31 * day);
+    let row = world.task(&late.task_id);
+    assert_eq!(row.status, Status::Failed);
+    assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
+    assert!(world.clock.unix_seconds() > accepted);
+}
+
+#[test]
+fn a_service_that_does_not_let_us_in_takes_no_task() {
+    let world = World::new();
+    let task = world.post();
+    *world.service.moods.borrow_mut() = vec![Mood::LocksOut];
+    world.tick_after(10);
+    let row = world.task(&task.task_id);
+    assert_eq!((row.status, row.retry_count), (Status::Failed, 0));
+    assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
+}
+
+#[test]
+fn nonsense_in_a_callback_does_not_end_a_job_and_an_error_is_cut() {
+    let world = World::new();
+    let task = world.post();
+    world.tick_after(10);
+    let call = |error: &str| {
+        let body = json!({ "error": error }).to_string();
+        block_on(
+            world
+                .engine()
+                .call_back("stub", &task.job(), body.as_bytes()),
+        )
+    };
+    assert!(matches!(call("nonsense"), Err(TaskError::NotACallback)));
+    assert_eq!(world.task(&task.task_id).status, Status::Processing);
+    call(&"no ".repeat(4_000_000)).unwrap();
+    let row = world.task(&task.task_id);
+    assert_eq!(row.status, Status::Failed);
+    assert_eq!(row.error_message.unwrap().len(), 500);
+}
+
+/// "My tasks stand still until tomorrow": a clock was ahead for a while.
+#[test]
+fn tasks_are_due_after_the_clock_was_set_back() {
+    let day = 24 * 3600;
+    let world = World::new();
+    // One under way, one whose submission was refused, one that is being submitted by an instance that died.
+    *world.service.moods.borrow_mut() = vec![Mood::AskerDies, Mood::Refuses, Mood::Fine];
+    world.wait(day);
+    let tasks: Vec<Task> = (0..3).map(|_| world.post()).collect();
+    for task in &tasks {
+        block_on(world.engine().take_up(task));
+        world.database.revive();
+    }
+    world.wait(-day);
+    for _ in 0..20 {
+        world.tick_after(10);
+    }
+    for task in &tasks {
+        let row = world.task(&task.task_id);
+        assert_eq!(row.status, Status::Completed, "{row:?}");
+    }
+    // An agent waits to be told.
+    world.sql(
+        "UPDATE aigc_tasks SET callback_url = 'http://127.0.0.1:1/', notify_at = 1800000000, notify_attempts = 0",
+    );
+    world.tick_after(10);
+    let sql = "SELECT min(notify_attempts), max(notify_at) FROM aigc_tasks";
+    let row = &world.sql(sql)[0];
+    assert_eq!(row.integer(0).unwrap(), 1);
+    assert_eq!(row.integer(1).unwrap(), world.clock.unix_seconds() + 20);
+}
+
+#[test]
+fn a_run_knows_the_job_of_the_one_before() {
+    let world = World::new();
+    let engine = world.engine();
+    let task = world.post();
+    // It never came to its service.
+    block_on(engine.cancel(&task)).unwrap();
+    let again = block_on(engine.set_back(&task)).unwrap();
+    assert_eq!(again.earlier_job, None);
+    // Its answer is lost.
+    *world.service.moods.borrow_mut() = vec![Mood::AnswerLost];
+    block_on(engine.take_up(&again));
+    block_on(engine.cancel(&again)).unwrap();
+    let third = block_on(engine.set_back(&again)).unwrap();
+    assert_eq!(third.earlier_job, Some(again.job()));
+    // It was accepted.
+    block_on(engine.take_up(&third));
+    let accepted = world.task(&task.task_id);
+    block_on(engine.cancel(&accepted)).unwrap();
+    let fourth = block_on(engine.set_back(&accepted)).unwrap();
+    assert_eq!(fourth.earlier_job, accepted.external_task_id);
+    assert_eq!(fourth.accepted_at, None);
 }
