@@ -186,9 +186,16 @@ impl Engine<'_> {
             timeout: executor.patience() + 2 * MARGIN,
             max_bytes: 64 * 1024,
         };
+        let token = match auth::internal::token(self.ports.config) {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::error!(service, %error, "due submissions wait");
+                return Lane::Ended;
+            }
+        };
         while self.is_time_left(begun) {
             let mut request = http::Request::post(format!("{SUBMISSIONS_PATH}{service}"));
-            if let Some(token) = auth::internal::token(self.ports.config) {
+            if let Some(token) = &token {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             let answer = match request.body(Vec::new()) {

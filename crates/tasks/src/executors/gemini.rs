@@ -8,7 +8,9 @@ use futures_util::future;
 use platform::http_client::Limits;
 use serde_json::{Map, Value, json};
 
-use super::{Callback, Executor, Failure, Media, Outside, Product, Progress, kling::retry_after};
+use super::{
+    Callback, Executor, Failure, Media, Outside, Product, Progress, kling::retry_after, setting,
+};
 use crate::{Fields, Task, create::MAX_TEXT, image};
 
 /// The service.
@@ -67,9 +69,7 @@ impl Executor for Gemini {
 
     async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
         let setting = |name: &str| {
-            outside
-                .config
-                .get(name)
+            setting(outside.config, name)?
                 .ok_or_else(|| Failure::access(format!("the server has no `{name}`")))
         };
         let is_pro = task.task_type == "nano_banana_pro";

@@ -10,7 +10,7 @@ use platform::{Config, http_client::Limits};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
-use super::{Callback, Executor, Failure, Media, Outside, Product, Progress};
+use super::{Callback, Executor, Failure, Media, Outside, Product, Progress, setting};
 use crate::{Fields, Task, create::MAX_TEXT, image};
 
 /// The service.
@@ -198,7 +198,7 @@ async fn send(
     now: i64,
 ) -> Result<http::Response<Vec<u8>>, Failure> {
     let token = bearer(outside.config, now)?;
-    let base = outside.config.get("kling_base_url");
+    let base = setting(outside.config, "kling_base_url")?;
     let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
     let url = format!("{}{}", base.trim_end_matches('/'), endpoint(&task.params()));
     let (request, body, limits) = match call {
@@ -218,12 +218,12 @@ async fn send(
 
 /// The bearer token: the API key, or a token that is signed with the pair of keys.
 fn bearer(config: &dyn Config, now: i64) -> Result<String, Failure> {
-    if let Some(key) = config.get("kling_api_key") {
+    if let Some(key) = setting(config, "kling_api_key")? {
         return Ok(key);
     }
     let pair = (
-        config.get("kling_access_key"),
-        config.get("kling_secret_key"),
+        setting(config, "kling_access_key")?,
+        setting(config, "kling_secret_key")?,
     );
     match pair {
         (Some(access_key), Some(secret_key)) => Ok(jwt(&access_key, &secret_key, now)),

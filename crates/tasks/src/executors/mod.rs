@@ -144,6 +144,19 @@ impl Failure {
     }
 }
 
+/// Reads a setting of a service. A failure for now if it cannot be read, because that says nothing about whether it is
+/// set.
+fn setting(config: &dyn Config, name: &str) -> Result<Option<String>, Failure> {
+    config.read(name).map_err(|error| {
+        tracing::error!(
+            setting = error.name,
+            reason = error.reason,
+            "setting not read"
+        );
+        Failure::retry("a setting of the server cannot be read")
+    })
+}
+
 /// What a service tells by calling back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Callback {
@@ -193,5 +206,21 @@ impl Registry {
     /// The types of all tasks.
     pub fn task_types(&self) -> Vec<&'static str> {
         self.iter().flat_map(|e| e.task_types()).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::native::MapConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_not_one_that_is_missing() {
+        let config = MapConfig::from_pairs(&[("here", "x")]).with_unreadable("broken");
+        assert_eq!(setting(&config, "here"), Ok(Some("x".into())));
+        assert_eq!(setting(&config, "missing"), Ok(None));
+        let broken = setting(&config, "broken");
+        assert!(matches!(broken, Err(Failure::Retry { .. })), "{broken:?}");
     }
 }
