@@ -7,7 +7,7 @@
 //! A node may be a map of its own in the document, with its `data` another; then a change touches those
 //! three keys alone. Or its `data`, or the whole node, is a plain JSON value, and is written whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
 use tasks::Task;
@@ -21,8 +21,12 @@ pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     Ok(())
 }
 
-/// Writes how these tasks are into their nodes, where those say something else.
-pub(crate) fn write_nodes(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
+/// Writes how these tasks are into their nodes, where those say something else; not those whose id is in `except`.
+pub(crate) fn write_nodes(
+    doc: &LoroDoc,
+    tasks: &[Task],
+    except: &HashSet<String>,
+) -> LoroResult<()> {
     let by_id: HashMap<&str, &Task> = tasks.iter().map(|t| (t.task_id.as_str(), t)).collect();
     let by_node: HashMap<&str, &Task> = tasks
         .iter()
@@ -35,7 +39,7 @@ pub(crate) fn write_nodes(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
             Some(ValueOrContainer::Value(LoroValue::String(named))) => by_id.get(named.as_str()),
             _ => by_node.get(id.as_str()),
         };
-        if let Some(task) = task {
+        if let Some(task) = task.filter(|task| !except.contains(&task.task_id)) {
             write_node(&nodes, &id, &node, task)?;
         }
     }
@@ -163,7 +167,7 @@ mod tests {
 
     fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
         write_entries(doc, tasks)?;
-        write_nodes(doc, tasks)
+        write_nodes(doc, tasks, &HashSet::new())
     }
 
     fn task(status: Status) -> Task {

@@ -12,6 +12,8 @@
 
 mod document;
 
+use std::collections::HashSet;
+
 use platform::{Clock, Database, PubSub, Value};
 use rooms::{Guard, NewUpdate, RoomError};
 use tasks::Task;
@@ -77,11 +79,12 @@ pub async fn project(
 ) -> Result<(), RoomError> {
     let condition = format!(
         "project_id = ?2 AND (projected_status IS NULL OR ({}))
-         ORDER BY created_at LIMIT ?3",
+         ORDER BY projected_status IS NOT NULL, created_at, task_id LIMIT ?3",
         changed_since()
     );
     let mut most = AT_ONCE;
-    let mut with_nodes = true;
+    // Tasks whose nodes are too large to be written.
+    let mut too_large = HashSet::new();
     for _ in 0..TRIES {
         let since = clock.unix_seconds() - LOOK_AGAIN;
         let parameters = vec![since.into(), project_id.into(), (most as u64).into()];
@@ -92,32 +95,30 @@ pub async fn project(
         let merged = rooms::merge(database, clock, project_id).await?;
         let mut update = merged.change(peer(clock), |doc| {
             document::write_entries(doc, &tasks)?;
-            if with_nodes {
-                document::write_nodes(doc, &tasks)?;
-            }
-            Ok(())
+            document::write_nodes(doc, &tasks, &too_large)
         })?;
         if let Some(bytes) = update
             .as_ref()
             .map(Vec::len)
             .filter(|bytes| *bytes > MAX_BYTES)
         {
-            match (&tasks[..], with_nodes) {
-                ([_, _, ..], _) => {
+            match &tasks[..] {
+                [_, _, ..] => {
                     most = tasks.len() / 2;
                     continue;
                 }
-                (_, true) => {
+                [task] if !too_large.contains(&task.task_id) => {
                     // There are many, or they are large plain values, each of which would be written whole.
                     tracing::warn!(
                         project = project_id,
+                        task_id = task.task_id,
                         bytes,
                         "nodes are too large to show their task"
                     );
-                    with_nodes = false;
+                    too_large.insert(task.task_id.clone());
                     continue;
                 }
-                (_, false) => {
+                _ => {
                     tracing::error!(
                         project = project_id,
                         bytes,
@@ -139,7 +140,6 @@ pub async fn project(
             return Ok(());
         }
         most = AT_ONCE.min(2 * most);
-        with_nodes = true;
     }
     tracing::warn!(
         project = project_id,
