@@ -49,6 +49,9 @@ pub enum AssetError {
     /// The bucket failed, or its settings are wrong.
     #[error("asset store: {0}")]
     Bucket(String),
+    /// What is to be stored cannot be fetched just now; in words for the user.
+    #[error("{0}")]
+    NotFetched(String),
 }
 
 /// The largest asset, in bytes.

@@ -14,10 +14,11 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::{
-    AssetStore, Callback, Failure, Media, Outside, POLL_PATIENCE, Product, Progress, Registry,
-    Task, TaskError,
+    AssetError, AssetStore, Callback, Failure, Media, Outside, POLL_PATIENCE, Product, Progress,
+    Registry, Task, TaskError,
     executors::Executor,
-    notification, result_address,
+    notification,
+    result_address::{self, Address},
     rows::{self, End, FIRST_WAIT, LONGEST_WAIT},
 };
 
@@ -475,15 +476,15 @@ impl Engine<'_> {
     ) -> Result<(), TaskError> {
         let mut urls = Vec::with_capacity(product.media.len());
         for media in product.media.into_iter().take(MAX_MEDIA) {
-            let media = match media {
-                Media::Url(address) => match result_address::read(address) {
-                    Ok(media) => media,
-                    Err(error) => {
-                        let end = End::Failed { error: &error };
-                        return self.end(task, external_task_id, end).await;
-                    }
-                },
-                inline => inline,
+            let media = match self.kept(media).await {
+                Ok(media) => media,
+                Err(Failure::Permanent(error) | Failure::Access(error)) => {
+                    let end = End::Failed { error: &error };
+                    return self.end(task, external_task_id, end).await;
+                }
+                Err(Failure::Retry { reason, .. }) => {
+                    return Err(AssetError::NotFetched(reason).into());
+                }
             };
             urls.push(match media {
                 Media::Url(url) => url,
@@ -517,6 +518,17 @@ impl Engine<'_> {
         let data = data.to_string();
         let end = End::Completed { url, data: &data };
         self.end(task, external_task_id, end).await
+    }
+
+    /// A result as a task has it: at a short address, or to be stored here.
+    async fn kept(&self, media: Media) -> Result<Media, Failure> {
+        let Media::Url(address) = media else {
+            return Ok(media);
+        };
+        match result_address::read(address).map_err(Failure::Permanent)? {
+            Address::Result(media) => Ok(media),
+            Address::TooLong(url) => result_address::fetch(&url, self.ports.http).await,
+        }
     }
 
     /// Ends a task, and tells everybody. Where it has ended already, nothing happens.

@@ -77,7 +77,7 @@ impl From<AssetError> for Problem {
     fn from(error: AssetError) -> Self {
         match error {
             AssetError::Database(error) => error.into(),
-            error @ AssetError::Bucket(_) => {
+            error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
                 tracing::error!(%error, "asset store failed");
                 Self::unavailable("The asset store does not answer as it should.")
             }

@@ -1,32 +1,92 @@
 //! The address of a result as its service tells it, which goes into a row and a document.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+use platform::{HttpClient, HttpError, http_client::Limits};
 use url::Url;
 
-use crate::Media;
+use crate::{Failure, Media, address};
 
 /// The longest address of a result, in bytes.
 const MAX_BYTES: usize = 2048;
 
+/// The longest address that is called at all, in bytes.
+const MAX_FETCHED_BYTES: usize = 16 * 1024;
+
+/// What lies at a long address is kept here, so it is no larger than the database takes easily.
+const FETCH: Limits = Limits {
+    timeout: Duration::from_secs(5),
+    max_bytes: 8 * 1024 * 1024,
+};
+
+/// An address that a service told.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Address {
+    /// The result as a task has it.
+    Result(Media),
+    /// An address that is too long for a row and a document: what lies there is to be [`fetch`]ed and kept.
+    TooLong(Url),
+}
+
 /// Reads the address of a result: http(s) and short as it is; a `data:` URL as what it holds. Errors are words for the
 /// user.
-pub(crate) fn read(address: String) -> Result<Media, String> {
+pub(crate) fn read(address: String) -> Result<Address, String> {
     if let Some(rest) = address.strip_prefix("data:") {
-        return inline(rest).ok_or_else(|| "the result is a data: URL that cannot be read".into());
+        let held = inline(rest).map(Address::Result);
+        return held.ok_or_else(|| "the result is a data: URL that cannot be read".into());
     }
-    if address.len() > MAX_BYTES {
+    if address.len() > MAX_FETCHED_BYTES {
         return Err(format!(
-            "the address of the result has {} bytes, and not at most {MAX_BYTES}",
+            "the address of the result has {} bytes, and not at most {MAX_FETCHED_BYTES}",
             address.len()
         ));
     }
-    let is_of_the_web =
-        Url::parse(&address).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-    if is_of_the_web && !address.contains(char::is_control) {
-        Ok(Media::Url(address))
+    let url = Url::parse(&address)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .filter(|_| !address.contains(char::is_control))
+        .ok_or("the address of the result is no http(s) URL")?;
+    Ok(if address.len() > MAX_BYTES {
+        Address::TooLong(url)
     } else {
-        Err("the address of the result is no http(s) URL".into())
+        Address::Result(Media::Url(address))
+    })
+}
+
+/// Fetches a result from its address, which is public.
+///
+/// # Errors
+/// Permanent if the address is not public, or what lies there is too large; for now if it cannot be fetched.
+pub(crate) async fn fetch(url: &Url, http: &dyn HttpClient) -> Result<Media, Failure> {
+    let told =
+        |words: String| format!("the address of the result is too long to be kept, and {words}");
+    let url = address::check(url.as_str()).map_err(|words| Failure::Permanent(told(words)))?;
+    let cannot = || Failure::retry(told("what lies there cannot be fetched".into()));
+    let request = http::Request::get(url.as_str()).body(Vec::new());
+    let request = request.map_err(|_| Failure::Permanent(told("is no URL".into())))?;
+    let answer = http
+        .send(request, FETCH)
+        .await
+        .map_err(|error| match error {
+            HttpError::TooLarge => Failure::Permanent(told(format!(
+                "what lies there has more than {} bytes",
+                FETCH.max_bytes
+            ))),
+            error => {
+                tracing::warn!(host = url.host_str(), %error, "result not fetched");
+                cannot()
+            }
+        })?;
+    if !answer.status().is_success() {
+        return Err(cannot());
     }
+    let media_type = answer.headers().get("content-type");
+    let media_type = media_type.and_then(|value| value.to_str().ok());
+    Ok(Media::Inline {
+        media_type: media_type.unwrap_or_default().to_owned(),
+        bytes: answer.into_body(),
+    })
 }
 
 fn inline(rest: &str) -> Option<Media> {
@@ -40,25 +100,35 @@ fn inline(rest: &str) -> Option<Media> {
 
 #[cfg(test)]
 mod tests {
+    use platform::native::{AnswerWith, block_on};
+
     use super::*;
+
+    fn long(bytes: usize) -> String {
+        format!("https://a.example/{}", "x".repeat(bytes - 18))
+    }
 
     #[test]
     fn an_address_is_of_the_web_and_short_or_holds_the_result() {
-        let long = |bytes: usize| format!("https://a.example/{}", "x".repeat(bytes - 18));
         for good in [
             "https://a.example/b.mp4?c=d",
             "http://127.0.0.1:1/b",
             &long(2048),
         ] {
-            assert_eq!(read(good.into()), Ok(Media::Url(good.into())));
+            let result = Address::Result(Media::Url(good.into()));
+            assert_eq!(read(good.into()), Ok(result));
         }
         assert_eq!(
             read("data:image/png;base64,AAEC".into()),
-            Ok(Media::Inline {
+            Ok(Address::Result(Media::Inline {
                 media_type: "image/png".into(),
                 bytes: vec![0, 1, 2]
-            })
+            }))
         );
+        for bytes in [2049, 16 * 1024] {
+            let read = read(long(bytes));
+            assert!(matches!(read, Ok(Address::TooLong(_))), "{read:?}");
+        }
         for bad in [
             "",
             "b.mp4",
@@ -68,9 +138,38 @@ mod tests {
             "data:image/png,abc",
             "data:image/png;base64,?",
             "data:",
-            &long(2049),
+            &long(16 * 1024 + 1),
         ] {
             assert!(read(bad.into()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_lies_at_a_long_address_is_fetched_from_public_places_alone() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let answer = |status: u16| {
+            AnswerWith(move |_: http::Request<Vec<u8>>| {
+                let answer = http::Response::builder().status(status);
+                Ok(answer
+                    .header("content-type", "video/mp4")
+                    .body(vec![1, 2])
+                    .unwrap())
+            })
+        };
+        let public = url(&long(3000));
+        assert_eq!(
+            block_on(fetch(&public, &answer(200))),
+            Ok(Media::Inline {
+                media_type: "video/mp4".into(),
+                bytes: vec![1, 2]
+            })
+        );
+        let later = block_on(fetch(&public, &answer(404)));
+        assert!(matches!(later, Err(Failure::Retry { .. })), "{later:?}");
+        let too_large = AnswerWith(|_: http::Request<Vec<u8>>| Err(HttpError::TooLarge));
+        let never = block_on(fetch(&public, &too_large));
+        assert!(matches!(never, Err(Failure::Permanent(_))), "{never:?}");
+        let private = block_on(fetch(&url("http://10.0.0.1/a"), &answer(200)));
+        assert!(matches!(private, Err(Failure::Permanent(_))), "{private:?}");
     }
 }
