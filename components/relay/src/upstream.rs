@@ -123,7 +123,7 @@ impl Upstream {
     fn take_idle(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle();
         idle.retain(|Idle { sender, since }| {
-            !sender.is_closed() && !(sender.is_ready() && since.elapsed() >= REUSE_WITHIN)
+            !(sender.is_closed() || sender.is_ready() && since.elapsed() >= REUSE_WITHIN)
         });
         let ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
         Some(idle.swap_remove(ready).sender)
@@ -170,9 +170,12 @@ async fn resolve_and_connect(authority: &str) -> io::Result<TcpStream> {
 pub(crate) struct Dedicated {
     sender: SendRequest<Full<Bytes>>,
     /// `None` once the app has closed it.
-    connection: Option<Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>>,
+    connection: Option<Pin<Box<Driver>>>,
     idle_since: Instant,
 }
+
+/// What moves the bytes of a connection for as long as it is polled.
+type Driver = Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 impl Dedicated {
     /// Whether the next request may go over this connection: the app has not closed it, and it was
