@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     notify_at        INTEGER,              -- not told yet, and not to be before then
     notify_attempts  INTEGER NOT NULL DEFAULT 0,
     accepted_at      INTEGER,              -- when its service accepted this run
-    earlier_job      TEXT                  -- what an earlier run's job is called, of which there may be a result
+    earlier_jobs     TEXT                  -- names of earlier runs' jobs, of which there may be a result, a line each
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -157,7 +157,7 @@ pub const MIGRATIONS: &[Migration] = &[
             },
             Column {
                 table: "aigc_tasks",
-                name: "earlier_job",
+                name: "earlier_jobs",
                 definition: "TEXT",
             },
         ],

@@ -12,6 +12,8 @@ use std::collections::{HashMap, HashSet};
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
 use tasks::Task;
 
+use crate::MAX_BYTES;
+
 /// Writes how these tasks are into the map `tasks`, where it says something else.
 pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
@@ -21,7 +23,8 @@ pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     Ok(())
 }
 
-/// Writes how these tasks are into their nodes, where those say something else; not those whose id is in `except`.
+/// Writes how these tasks are into their nodes, where those say something else; not those whose id is in `except`, and no plain
+/// value that is too large for a projection.
 pub(crate) fn write_nodes(
     doc: &LoroDoc,
     tasks: &[Task],
@@ -112,7 +115,9 @@ fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -
                 }
                 Ok(())
             }
-            Some(ValueOrContainer::Value(data)) => put(node, "data", with_shown(&data, task)),
+            Some(ValueOrContainer::Value(data)) => {
+                put_whole(node, "data", with_shown(&data, task), task)
+            }
             // A text or a list: not a node that we know.
             Some(_) => Ok(()),
             None => put(node, "data", with_shown(&LoroValue::Null, task)),
@@ -124,7 +129,7 @@ fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
             changed.insert("data".into(), with_shown(data, task));
-            put(nodes, id, changed.into())
+            put_whole(nodes, id, changed.into(), task)
         }
         _ => Ok(()),
     }
@@ -156,6 +161,34 @@ fn put(map: &LoroMap, key: &str, value: LoroValue) -> LoroResult<()> {
         None => value == LoroValue::Null,
     };
     if same { Ok(()) } else { map.insert(key, value) }
+}
+
+/// Puts a plain value of a user's, with what a task changes in it. One that is larger than a projection may be is left
+/// as it is.
+fn put_whole(map: &LoroMap, key: &str, value: LoroValue, task: &Task) -> LoroResult<()> {
+    if size(&value) > MAX_BYTES {
+        tracing::warn!(
+            project = task.project_id,
+            task_id = task.task_id,
+            "a node is too large to show its task"
+        );
+        return Ok(());
+    }
+    put(map, key, value)
+}
+
+/// The bytes of a value, without what encodes it.
+fn size(value: &LoroValue) -> usize {
+    match value {
+        LoroValue::String(text) => text.len(),
+        LoroValue::Binary(bytes) => bytes.len(),
+        LoroValue::List(items) => items.iter().map(size).sum(),
+        LoroValue::Map(fields) => fields
+            .iter()
+            .map(|(key, value)| key.len() + size(value))
+            .sum(),
+        _ => 8,
+    }
 }
 
 #[cfg(test)]
@@ -194,7 +227,7 @@ mod tests {
             attempts: 0,
             lease_until: None,
             accepted_at: None,
-            earlier_job: None,
+            earlier_jobs: None,
         }
     }
 

@@ -135,7 +135,7 @@ fn read(
         attempts: 0,
         lease_until: None,
         accepted_at: None,
-        earlier_job: None,
+        earlier_jobs: None,
     })
 }
 

@@ -101,6 +101,8 @@ impl<'a> Engine<'a> {
     /// When the settings do not suffice, or the key-value store fails.
     pub async fn open(ports: Ports<'a>) -> Result<Self, TaskError> {
         let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await?;
+        // Callbacks and results lead there.
+        ports.config.read("public_url")?;
         Ok(Self {
             ports,
             assets: AssetStore::open(ports.database, ports.http, ports.config)?,

@@ -1,7 +1,7 @@
 //! What goes wrong, and how clients see it.
 
 use auth::webhooks::KeyError;
-use platform::{DatabaseError, Problem};
+use platform::{DatabaseError, Problem, UnreadableSetting};
 use serde_json::json;
 use thiserror::Error;
 
@@ -42,6 +42,9 @@ pub enum TaskError {
     /// There is no key to sign with.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A setting cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableSetting),
 }
 
 impl From<TaskError> for Problem {
@@ -63,6 +66,7 @@ impl From<TaskError> for Problem {
             TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
+            TaskError::Unreadable(error) => error.into(),
             TaskError::Key(KeyError::Unreadable(error)) => error.into(),
             TaskError::Key(KeyError::NotSet) => Self::not_configured("`webhook_key` is not set"),
             TaskError::Key(error) => {

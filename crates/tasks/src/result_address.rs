@@ -32,8 +32,10 @@ pub(crate) enum Address {
 /// Reads the address of a result: http(s) and short as it is; a `data:` URL as what it holds. Errors are words for the
 /// user.
 pub(crate) fn read(address: String) -> Result<Address, String> {
-    if let Some(rest) = address.strip_prefix("data:") {
-        let held = inline(rest).map(Address::Result);
+    let address = address.trim().to_owned();
+    let scheme = address.get(..5).unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("data:") {
+        let held = inline(&address[5..]).map(Address::Result);
         return held.ok_or_else(|| "the result is a data: URL that cannot be read".into());
     }
     if address.len() > MAX_FETCHED_BYTES {
@@ -125,6 +127,14 @@ mod tests {
                 bytes: vec![0, 1, 2]
             }))
         );
+        let blanks = read(" https://a.example/b\n".into());
+        let trimmed = Media::Url("https://a.example/b".into());
+        assert_eq!(blanks, Ok(Address::Result(trimmed)));
+        let capitals = read("DATA:image/png;base64,AAEC".into());
+        assert!(matches!(
+            capitals,
+            Ok(Address::Result(Media::Inline { .. }))
+        ));
         for bytes in [2049, 16 * 1024] {
             let read = read(long(bytes));
             assert!(matches!(read, Ok(Address::TooLong(_))), "{read:?}");
@@ -134,7 +144,7 @@ mod tests {
             "b.mp4",
             "javascript:alert(1)",
             "ftp://a.example/b",
-            "https://a.example/\n",
+            "https://a.example/\nb",
             "data:image/png,abc",
             "data:image/png;base64,?",
             "data:",

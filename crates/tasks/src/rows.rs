@@ -12,7 +12,7 @@ use crate::{Status, Task, error::shortened};
 const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
      params, result_url, result_data, error_message, created_at, updated_at, completed_at, \
      retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
-     accepted_at, earlier_job";
+     accepted_at, earlier_jobs";
 
 /// The condition of a task that is not finished.
 const OPEN: &str = "status IN ('pending', 'processing')";
@@ -69,7 +69,7 @@ fn task(mut row: Row) -> Result<Task, DatabaseError> {
         attempts: row.integer(19)?,
         lease_until: row.optional_integer(20)?,
         accepted_at: row.optional_integer(21)?,
-        earlier_job: row.optional_text(22)?,
+        earlier_jobs: row.optional_text(22)?,
     })
 }
 
@@ -482,18 +482,23 @@ pub(crate) async fn finish(
     .await
 }
 
-/// Sets a failed or cancelled task back to `pending`: a new run of it, which knows the job of the one before. `None`
-/// where it is neither.
+/// The most characters of the names of earlier jobs; the oldest go first.
+const MAX_EARLIER: usize = 4096;
+
+/// Sets a failed or cancelled task back to `pending`: a new run of it, which knows the jobs of those before. `None`
+/// if it is neither.
 pub(crate) async fn set_back(
     database: &dyn Database,
     task_id: &str,
     now: i64,
 ) -> Result<Option<Task>, DatabaseError> {
+    let job = "ifnull(external_task_id, task_id || CASE run WHEN 0 THEN '' ELSE '-r' || run END)";
     let sql = format!(
         "UPDATE aigc_tasks SET status = 'pending', run = run + 1, attempts = 0, retry_count = 0,
-             earlier_job = CASE WHEN external_task_id IS NOT NULL THEN external_task_id
-                                WHEN attempts > 0 THEN task_id || CASE run WHEN 0 THEN '' ELSE '-r' || run END
-                                ELSE earlier_job END,
+             earlier_jobs = CASE
+                 WHEN external_task_id IS NULL AND attempts = 0 THEN earlier_jobs
+                 WHEN instr(char(10) || earlier_jobs || char(10), char(10) || {job} || char(10)) > 0 THEN earlier_jobs
+                 ELSE substr(ifnull(earlier_jobs || char(10), '') || {job}, -{MAX_EARLIER}) END,
              external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
              completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = ?2, notify_at = NULL

@@ -108,11 +108,13 @@ pub struct Task {
     /// When its service accepted this run.
     #[serde(skip)]
     pub accepted_at: Option<i64>,
-    /// The name of an earlier run's job: ours, or the service's. It may have been paid for, so a service that can
-    /// tell is asked about it before this run begins another.
+    /// The names of earlier runs' jobs, ours or the service's, a line each. See [`Task::earlier_jobs`].
     #[serde(skip)]
-    pub earlier_job: Option<String>,
+    pub earlier_jobs: Option<String>,
 }
+
+/// The most jobs of earlier runs that a service is asked about.
+const MAX_EARLIER_JOBS: usize = 8;
 
 impl Task {
     /// Its parameters. They were an object when the task was posted.
@@ -133,6 +135,20 @@ impl Task {
     /// The task of a job's name.
     pub fn id_of_job(job: &str) -> &str {
         job.split_once("-r").map_or(job, |(task_id, _)| task_id)
+    }
+
+    /// The names of earlier runs' jobs, which may have been paid for: a service that can tell is asked about them before this run begins
+    /// another. Those that the service has accepted come first, then those that may have reached it; the newest before older ones.
+    pub fn earlier_jobs(&self) -> Vec<&str> {
+        let names = self.earlier_jobs.as_deref().unwrap_or_default();
+        let (possible, mut accepted): (Vec<&str>, Vec<&str>) = names
+            .lines()
+            .rev()
+            .filter(|name| !name.is_empty())
+            .partition(|name| Self::id_of_job(name) == self.task_id);
+        accepted.extend(possible);
+        accepted.truncate(MAX_EARLIER_JOBS);
+        accepted
     }
 
     /// Whether this run may have reached its service before, without us having its answer.

@@ -14,7 +14,9 @@ pub(crate) fn plain(body: &Value) -> Option<Callback> {
             data: json!({}),
         })),
         "failed" => Err(Failure::permanent(
-            text("error").unwrap_or("the service reported a failure"),
+            text("error")
+                .filter(|error| !error.trim().is_empty())
+                .unwrap_or("the service reported a failure"),
         )),
         "processing" => Ok(Progress::Running {
             external_task_id: about.clone(),
@@ -45,6 +47,10 @@ mod tests {
         assert_eq!(
             read(json!({ "task_id": "x", "status": "failed", "error": "no" })),
             Some(Err(Failure::permanent("no")))
+        );
+        assert_eq!(
+            read(json!({ "task_id": "x", "status": "failed", "error": " " })),
+            Some(Err(Failure::permanent("the service reported a failure")))
         );
         for nonsense in [
             json!(null),

@@ -584,25 +584,37 @@ fn tasks_are_due_after_the_clock_was_set_back() {
 }
 
 #[test]
-fn a_run_knows_the_job_of_the_one_before() {
+fn a_run_knows_the_jobs_of_those_before() {
     let world = World::new();
     let engine = world.engine();
     let task = world.post();
     // It never came to its service.
     block_on(engine.cancel(&task)).unwrap();
     let again = block_on(engine.set_back(&task)).unwrap();
-    assert_eq!(again.earlier_job, None);
+    assert_eq!(again.earlier_jobs(), [""; 0]);
     // Its answer is lost.
     *world.service.moods.borrow_mut() = vec![Mood::AnswerLost];
     block_on(engine.take_up(&again));
     block_on(engine.cancel(&again)).unwrap();
     let third = block_on(engine.set_back(&again)).unwrap();
-    assert_eq!(third.earlier_job, Some(again.job()));
+    assert_eq!(third.earlier_jobs(), [again.job()]);
     // It was accepted.
     block_on(engine.take_up(&third));
     let accepted = world.task(&task.task_id);
     block_on(engine.cancel(&accepted)).unwrap();
     let fourth = block_on(engine.set_back(&accepted)).unwrap();
-    assert_eq!(fourth.earlier_job, accepted.external_task_id);
+    let paid = accepted.external_task_id.unwrap();
+    assert_eq!(fourth.earlier_jobs(), [&paid, &again.job()]);
     assert_eq!(fourth.accepted_at, None);
+    // A run that comes no further than asking about those makes none of them forgotten.
+    *world.service.moods.borrow_mut() = vec![Mood::LocksOut];
+    block_on(engine.take_up(&fourth));
+    let fifth = block_on(engine.set_back(&fourth)).unwrap();
+    assert_eq!(fifth.earlier_jobs(), [&paid, &fourth.job(), &again.job()]);
+    // The same job again, as often as one likes, is one name.
+    world.sql(&format!(
+        "UPDATE aigc_tasks SET status = 'failed', external_task_id = '{paid}'"
+    ));
+    let sixth = block_on(engine.set_back(&fifth)).unwrap();
+    assert_eq!(sixth.earlier_jobs, fifth.earlier_jobs);
 }

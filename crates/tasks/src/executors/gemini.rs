@@ -259,7 +259,7 @@ fn image_of(inline: Value) -> Result<Option<Media>, Failure> {
         .decode(data)
         .map_err(|_| Failure::retry("Gemini: an image that cannot be read"))?;
     let media_type = media_type.to_owned();
-    Ok(Some(Media::Inline { media_type, bytes }))
+    Ok((!bytes.is_empty()).then_some(Media::Inline { media_type, bytes }))
 }
 
 #[cfg(test)]
@@ -313,6 +313,8 @@ mod tests {
         };
         assert_eq!(product.media, [inline(&[0, 0, 1])]);
         assert_eq!(product.data, json!({ "text": "Here." }));
+        let empty = read(json!([image("", false)]), "STOP");
+        assert!(matches!(empty, Err(Failure::Retry { .. })), "{empty:?}");
         let drafts = json!([image("AAAA", true), image("AAAB", true)]);
         let Ok(Progress::Done(product)) = read(drafts.clone(), "STOP") else {
             panic!("not done");

@@ -73,11 +73,12 @@ impl Executor for Kling {
             return adopted(&found);
         }
         // The job of an earlier run is paid for. Unless it failed, its result is this run's too.
-        if let Some(name) = &task.earlier_job
-            && let Some(found) = find(task, outside, name).await?
-            && found["task_status"] != "failed"
-        {
-            return adopted(&found);
+        for name in task.earlier_jobs() {
+            if let Some(found) = find(task, outside, name).await?
+                && found["task_status"] != "failed"
+            {
+                return adopted(&found);
+            }
         }
         let body = request_body(task, outside).await?;
         progress(&call(task, outside, Call::Submit(&body)).await?)

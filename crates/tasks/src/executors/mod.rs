@@ -38,7 +38,7 @@ pub trait Executor {
     }
 
     /// Hands the task to the service. Where [`Task::was_attempted`], an earlier attempt may have
-    /// reached it, and [`Task::earlier_job`] names the job of an earlier run: then find that job rather than
+    /// reached it, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of those rather than
     /// begin another, if the service can tell.
     async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
 
