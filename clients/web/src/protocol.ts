@@ -3,9 +3,10 @@ export const MAX_MESSAGE = 16 * 1024 * 1024;
 
 /**
  * What was turned down is offered again in messages of at most so many bytes, as far as single operations allow: what
- * stands between here and the server may take less, and good edits no longer share a message with a bad one.
+ * stands between here and the server may take less (1 MiB is a common limit), and good edits no longer share a message
+ * with a bad one. Not smaller, because a server merges few large pieces of one paste far quicker than many small ones.
  */
-export const SMALL_MESSAGE = 64 * 1024;
+export const SMALL_MESSAGE = 256 * 1024;
 
 /** A version longer than this makes too long a URL for some proxies; then it is left out, and the whole state comes. */
 const MAX_URL = 4096;

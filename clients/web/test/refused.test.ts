@@ -235,9 +235,9 @@ test("I put a picture of 17 MB into a node while offline: what I and others wrot
 });
 
 test("a proxy takes smaller messages than the server: many edits made offline get through all the same", async () => {
-  const server = await room({ maxMessage: 100_000 });
+  const server = await room({ maxMessage: 300_000 });
   const doc = new LoroDoc();
-  for (let line = 0; line < 300; line += 1) write(doc, `${line} ${noise(1_000)}`);
+  for (let line = 0; line < 700; line += 1) write(doc, `${line} ${noise(1_000)}`);
   const { connection, errors } = honest(server, join(server, doc));
   await connection.whenSaved();
   assert.equal(text(server.doc), text(doc));

@@ -216,12 +216,13 @@ impl App {
 
     /// Stores updates over a connection of the caller's own, which is opened where there is none
     /// and let go when it failed. `updates` is how many `body`, an encoded
-    /// [`wire::AppendRequest`], holds.
+    /// [`wire::AppendRequest`], holds; `patience` is how long the answer may take.
     pub(crate) async fn append(
         &self,
         line: &mut Option<Dedicated>,
         body: Bytes,
         updates: usize,
+        patience: Duration,
     ) -> Result<Vec<wire::Outcome>, AppError> {
         let exchange = async {
             let kept = line
@@ -235,9 +236,9 @@ impl App {
             let response = connection.send(request, MAX_ANSWER).await?;
             Ok::<_, AppError>((connection, response))
         };
-        let (connection, response) = timeout(self.timeout, exchange)
+        let (connection, response) = timeout(patience, exchange)
             .await
-            .map_err(|_| AppError::Timeout(self.timeout))??;
+            .map_err(|_| AppError::Timeout(patience))??;
         let close = response
             .headers()
             .get(header::CONNECTION)

@@ -3,9 +3,9 @@
 //!
 //! There is one append in flight in the main lane, so updates are stored in the order in which they
 //! arrived; each socket's, too. A request whose outcome is not known is repeated with the same bytes,
-//! for a repeated append is harmless. A batch that fails while an empty append passes is set aside,
-//! and with it what its senders send next: [`suspects`] decides each of its updates alone, and
-//! the main lane goes on with everybody else. What was decided goes to [`delivery`], which tells rooms and
+//! for a repeated append is harmless. A batch that fails, or takes long, while an empty append
+//! passes is set aside, and with it what its senders send next: [`suspects`] decides each of its
+//! updates alone, and the main lane goes on with all other sockets. What was decided goes to [`delivery`], which tells rooms and
 //! senders while the next append is already on its way.
 
 use crate::Relay;
@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::delivery::{self, Decided};
 use crate::frame::Frame;
 use crate::socket::{Close, Socket};
-use crate::suspects;
+use crate::suspects::{self, Witness};
 use crate::upstream::Dedicated;
 use bytes::Bytes;
 use http::StatusCode;
@@ -33,6 +33,14 @@ const UNDELIVERED: usize = 4;
 
 /// How many requests about suspects are under way at once.
 const SIDE_LANES: usize = 8;
+
+/// How long the main lane waits for an answer before it asks whether it is the batch that takes so long. If the
+/// app is slow altogether, it waits for as long as any request.
+const LATE: Duration = Duration::from_secs(3);
+
+/// How often the app may have no room for a batch, though it has room for an empty append, before the batch
+/// is set aside.
+const TURNED_AWAY: u32 = 3;
 
 /// An update on its way into a room.
 pub(crate) struct Submission {
@@ -64,6 +72,8 @@ pub(crate) struct Committer {
     settled: Notify,
     /// The last append failed, and is being repeated.
     away: AtomicBool,
+    /// What else speaks for or against a suspect.
+    pub(crate) witness: Witness,
 }
 
 #[derive(Default)]
@@ -260,13 +270,17 @@ impl Writer {
     /// Has a batch decided, set aside, or, if the app was away for too long, given up.
     async fn commit(&mut self, batch: Vec<Submission>) {
         let body = encode(&self.relay.id, &batch);
+        let timeout = self.relay.settings.app_timeout;
+        let mut patience = timeout.min(LATE);
         let mut backoff = Backoff::app();
+        let mut turned_away = 0;
         // The app may close a connection that is idle at the moment at which it is used.
         let mut reused = self.line.is_some();
         loop {
-            let error = match self.append(body.clone(), batch.len()).await {
+            let error = match self.append(body.clone(), batch.len(), patience).await {
                 Ok(outcomes) => {
                     self.here();
+                    self.relay.committer.witness.stored();
                     // The delivery task ends only after this one.
                     let _ = self.decided.send((batch, outcomes)).await;
                     return;
@@ -277,9 +291,11 @@ impl Writer {
             if std::mem::take(&mut reused) && matches!(error, AppError::Unreachable(_)) {
                 continue;
             }
+            turned_away += u32::from(is_full(&error));
             let suspicious = match &error {
                 AppError::Refused(_) => true,
-                error => may_be_the_batch(error) && self.passes_empty().await,
+                error if is_full(error) && turned_away < TURNED_AWAY => false,
+                _ => self.passes_empty(patience).await,
             };
             if suspicious {
                 self.here();
@@ -287,6 +303,7 @@ impl Writer {
                 self.set_aside(batch);
                 return;
             }
+            patience = timeout;
             if !self.wait(&error, &mut backoff).await {
                 self.give_up(&batch);
                 return;
@@ -298,16 +315,19 @@ impl Writer {
         &mut self,
         body: Bytes,
         updates: usize,
+        patience: Duration,
     ) -> Result<Vec<wire::Outcome>, AppError> {
         self.relay.metrics.appends_total.add(1);
         let app = &self.relay.app;
-        app.append(&mut self.line, body, updates).await
+        app.append(&mut self.line, body, updates, patience).await
     }
 
     /// Whether the app answers an append of nothing.
-    async fn passes_empty(&mut self) -> bool {
-        let body = encode(&self.relay.id, &[]);
-        self.relay.app.append(&mut self.line, body, 0).await.is_ok()
+    async fn passes_empty(&mut self, patience: Duration) -> bool {
+        let nothing = encode(&self.relay.id, &[]);
+        let app = &self.relay.app;
+        let answer = app.append(&mut self.line, nothing, 0, patience).await;
+        answer.is_ok()
     }
 
     fn set_aside(&self, batch: Vec<Submission>) {
@@ -364,21 +384,12 @@ impl Writer {
     }
 }
 
-/// Whether a failure may come of what is in the batch: an instance that died (a gateway may say that
-/// in its own way), or that took too long. What else goes wrong is the app's or the network's.
-fn may_be_the_batch(error: &AppError) -> bool {
-    match error {
-        AppError::Status(status) => [
-            StatusCode::INTERNAL_SERVER_ERROR,
-            StatusCode::BAD_GATEWAY,
-            StatusCode::GATEWAY_TIMEOUT,
-        ]
-        .contains(status),
-        AppError::Refused(_)
-        | AppError::Unreachable(_)
-        | AppError::Timeout(_)
-        | AppError::Garbage(_) => true,
-    }
+/// Whether the app says that it has no room just now, which is seldom about what it was asked.
+fn is_full(error: &AppError) -> bool {
+    matches!(
+        error,
+        AppError::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+    )
 }
 
 /// An append, as the app reads it.

@@ -36,6 +36,8 @@ pub(crate) enum Mood {
     Fails,
     /// 500 for every append of something.
     FailsOnUpdates,
+    /// 500 for every second append, as one broken backend of two answers.
+    FailsEverySecond,
     /// 400 for every append, in somebody else's words.
     Rejects,
 }
@@ -190,6 +192,10 @@ async fn answer(
     }
     match segments[..] {
         ["health"] if log.lock().unwrap().mood == Mood::Unavailable => Ok(status(503)),
+        // What looks for trouble never gets an answer.
+        ["internal", "append"] if body.windows(4).any(|word| word == b"hang") => {
+            std::future::pending().await
+        }
         ["internal", "append"] => append(&log, &body),
         ["internal", "rooms", project, "state"] => {
             let state = {
@@ -280,18 +286,23 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
     let fails = match log.mood {
         Mood::Fails => Some(500),
         Mood::FailsOnUpdates if !request.updates.is_empty() => Some(500),
+        Mood::FailsEverySecond if log.appends.len() % 2 == 1 => Some(500),
         Mood::Rejects => Some(400),
         _ => None,
     };
     if let Some(code) = fails {
         return Ok(status(code));
     }
-    if request
-        .updates
-        .iter()
-        .any(|update| update.payload.starts_with(b"trap"))
-    {
+    let has = |word: &[u8]| {
+        let mut payloads = request.updates.iter().map(|update| &update.payload);
+        payloads.any(|payload| payload.starts_with(word))
+    };
+    if has(b"trap") {
         return Ok(status(500));
+    }
+    if has(b"forbidden") {
+        // Not the app's word, but a gateway's.
+        return Ok(status(403));
     }
     let mut outcomes: Vec<wire::Outcome> = request
         .updates

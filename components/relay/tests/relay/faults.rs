@@ -127,6 +127,8 @@ async fn my_edit_was_refused_because_the_app_failed_for_a_moment() {
         (Mood::Fails, Duration::from_millis(300)),
         (Mood::FailsOnUpdates, Duration::from_millis(300)),
         (Mood::FailsOnUpdates, Duration::from_millis(3000)),
+        (Mood::FailsOnUpdates, Duration::from_millis(8000)),
+        (Mood::FailsEverySecond, Duration::from_millis(8000)),
         (Mood::Rejects, Duration::from_millis(300)),
     ] {
         let relay = Relay::start(|_| {}).await;
@@ -224,6 +226,41 @@ async fn an_update_that_traps_the_app_is_found_and_refused_and_nobody_waits_for_
         assert_eq!(of, expected);
     }
     relay.stop().await;
+}
+
+/// A gateway lets one update not through, or the app never answers it: only its sender waits, and is then told to
+/// try again later.
+#[tokio::test]
+async fn nothing_was_saved_because_of_what_another_person_wrote() {
+    for (update, timeout) in [
+        ("forbidden", Duration::from_secs(15)),
+        ("hang", PATIENCE * 3),
+    ] {
+        let relay = Relay::start(|settings| {
+            settings.app_timeout = timeout;
+            settings.app_patience = Duration::from_secs(1);
+        })
+        .await;
+        let mut a = relay.join("p").await;
+        let mut b = relay.join("q").await;
+        let mut reader = relay.join("q").await;
+        a.update(update).await;
+        for word in ["one", "two"] {
+            b.update(word).await;
+            assert_eq!(reader.binary().await, word.as_bytes(), "{update}");
+        }
+        if update == "forbidden" {
+            assert_eq!(a.close_code().await, 1013);
+        }
+        b.update("three").await;
+        assert_eq!(reader.binary().await, b"three", "{update}");
+        assert_eq!(relay.metric("updates_refused_total").await, 0, "{update}");
+        assert_eq!(
+            relay.metric("closed_try_again_total").await,
+            u64::from(update != "hang")
+        );
+        drop((a, b, reader, relay));
+    }
 }
 
 /// The relay's patience ends before there is a proof: the update's sender is told to try again later.
