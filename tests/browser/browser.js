@@ -88,7 +88,8 @@ class Tab {
     page.setDefaultTimeout(PATIENCE);
     page.on("pageerror", (error) => this.errors.push(String(error)));
     page.on("console", (message) => {
-      if (message.type() === "error" && !/ERR_CONNECTION|WebSocket connection/.test(message.text())) this.errors.push(message.text());
+      // A connection that is cut while something is asked is no error of the page.
+      if (message.type() === "error" && !/ERR_CONNECTION|ERR_SOCKET_NOT_CONNECTED|ERR_EMPTY_RESPONSE|WebSocket connection/.test(message.text())) this.errors.push(message.text());
     });
     this.text = page.getByTestId("text");
     this.nodes = page.getByTestId("node");
