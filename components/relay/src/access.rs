@@ -8,7 +8,7 @@
 use crate::Relay;
 use crate::app::AppError;
 use crate::backoff::Backoff;
-use crate::problem::Problem;
+use crate::problem::{MEDIA_TYPE, Problem};
 use crate::proxy::{Body, full};
 use crate::room::Room;
 use crate::socket::{Close, Socket};
@@ -178,10 +178,7 @@ fn refusal(status: u16, problem: String, header: Option<Vec<String>>) -> Respons
     let mut response = Response::new(full(problem));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if let Some([name, value]) = header.as_deref()
         && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value))
     {

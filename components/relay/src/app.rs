@@ -1,5 +1,6 @@
 //! The app's internal routes, as the crate `wire` describes them.
 
+use crate::problem::MEDIA_TYPE;
 use crate::proxy::{Body, full};
 use crate::settings::Settings;
 use crate::upstream::{Dedicated, Upstream, UpstreamError, read_body};
@@ -18,9 +19,6 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// The largest state of a room.
 const MAX_STATE: usize = 512 * 1024 * 1024;
-
-/// The media type of the app's errors.
-const PROBLEM: &[u8] = b"application/problem+json";
 
 /// How many states are read at once, over all rooms.
 const STATE_READS: usize = 16;
@@ -268,7 +266,7 @@ impl App {
 fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_problem = headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().starts_with(PROBLEM));
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(MEDIA_TYPE.as_bytes()));
     status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem
 }
 

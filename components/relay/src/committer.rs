@@ -5,8 +5,8 @@
 //! arrived; each socket's, too. A request whose outcome is not known is repeated with the same bytes,
 //! for a repeated append is harmless. A batch that fails, or takes long, while an empty append
 //! passes is set aside, and with it what its senders send next: [`suspects`] decides each of its
-//! updates alone, and the main lane goes on with all other sockets. What was decided goes to [`delivery`], which tells rooms and
-//! senders while the next append is already on its way.
+//! updates alone, and the main lane goes on with all other sockets. What was decided goes to
+//! [`delivery`], which tells rooms and senders while the next append is already on its way.
 
 use crate::Relay;
 use crate::app::AppError;

@@ -6,6 +6,9 @@ use serde_json::json;
 use std::borrow::Cow;
 use std::time::Duration;
 
+/// The media type of every error.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
 /// An error for an HTTP client. Its `type` is stable: clients may rely on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
@@ -161,7 +164,7 @@ impl Problem {
     pub(crate) fn as_http(&self) -> Vec<u8> {
         let body = self.body();
         format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 5\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.status,
             body.len(),
         )
@@ -183,10 +186,9 @@ impl From<Problem> for Response<Body> {
     fn from(problem: Problem) -> Self {
         let mut response = Response::new(full(problem.body()));
         *response.status_mut() = problem.status;
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some((name, value)) = problem.header
             && let Ok(value) = HeaderValue::from_str(&value)
         {
