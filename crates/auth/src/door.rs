@@ -277,12 +277,7 @@ mod tests {
     fn roles_are_known_while_sessions_are_not() {
         let world = World::new(&[("better_auth_origin", "https://auth.example")]);
         let ports = world.ports();
-        let new = projects::NewProject {
-            project_id: "p",
-            name: "p",
-            owner_id: "a",
-        };
-        block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+        world.project("p", "a");
         let verdict = |who: Option<&str>| {
             let check = AccessCheck {
                 project: "p".into(),
@@ -310,12 +305,7 @@ mod tests {
     fn what_ended_while_a_request_was_under_way_holds_no_more() {
         let world = World::new(&[("better_auth_origin", "https://auth.example")]);
         let ports = world.ports();
-        let new = projects::NewProject {
-            project_id: "p",
-            name: "p",
-            owner_id: "a",
-        };
-        block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+        world.project("p", "a");
         let new = |expires_at| tokens::NewToken {
             project_id: "p",
             name: "agent",

@@ -202,7 +202,7 @@ fn maker(principal: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{projects, world::World};
+    use crate::world::World;
     use platform::native::block_on;
 
     #[test]
@@ -210,12 +210,7 @@ mod tests {
         let world = World::new(&[]);
         let ports = world.ports();
         for project_id in ["p", "q"] {
-            let new = projects::NewProject {
-                project_id,
-                name: project_id,
-                owner_id: "u",
-            };
-            block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+            world.project(project_id, "u");
         }
         let new = |project_id, expires_at| NewToken {
             project_id,

@@ -9,6 +9,8 @@ use platform::{
     native::{AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on},
 };
 
+use crate::projects::{self, NewProject};
+
 type NoHttp = AnswerWith<fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
 /// An empty database, a clock at 0, and nobody to answer.
@@ -43,6 +45,16 @@ impl World {
         let mut world = Self::new(settings);
         world.config = std::mem::take(&mut world.config).with_unreadable(unreadable);
         world
+    }
+
+    /// Makes a project, named after its id.
+    pub(crate) fn project(&self, project_id: &str, owner_id: &str) {
+        let new = NewProject {
+            project_id,
+            name: project_id,
+            owner_id,
+        };
+        block_on(projects::create(&self.database, &self.clock, new)).unwrap();
     }
 
     pub(crate) fn ports(&self) -> Ports<'_> {
