@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use crate::built::{built, compiled, root};
 use crate::http::Http;
+use crate::port::Port;
 use crate::process::Process;
 
 /// Which build of the relay runs.
@@ -42,6 +43,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     state: Arc<TempDir>,
+    ports: Vec<Arc<Port>>,
 }
 
 impl Setup {
@@ -58,6 +60,7 @@ impl Setup {
             arguments: Vec::new(),
             environment: Vec::new(),
             state: Arc::new(state),
+            ports: Vec::new(),
         }
     }
 
@@ -82,6 +85,15 @@ impl Setup {
     /// With this address of the app.
     pub fn app_listen(mut self, address: &str) -> Self {
         self.app_listen = address.to_owned();
+        self
+    }
+
+    /// With addresses that are the same at each start, and are kept in between.
+    pub fn in_place(mut self) -> Self {
+        let (public, app) = (Port::free(), Port::free());
+        self.listen = public.address().to_string();
+        self.app_listen = app.address().to_string();
+        self.ports = vec![Arc::new(public), Arc::new(app)];
         self
     }
 
@@ -186,14 +198,9 @@ impl Host {
         self.setup.database()
     }
 
-    /// How to start it again on the same state, on free ports.
+    /// How to start it again on the same state: at free ports, or, after [`Setup::in_place`], where it was.
     pub fn setup(&self) -> Setup {
         self.setup.clone()
-    }
-
-    /// How to start it again on the same state and with the app at the same address.
-    pub fn setup_in_place(&self) -> Setup {
-        self.setup.clone().app_listen(&self.app)
     }
 
     /// Stops it with SIGTERM.

@@ -6,7 +6,7 @@
 //! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app; [`faults`]: one that fails in bursts.
 //! - [`kling`], [`gemini`], [`agent`]: services that tasks go to, and an agent that wants to be told,
 //!   made up on [`server`]. [`tasks`]: a host with them.
-//! - [`wait`]: every wait is for a condition and has an end.
+//! - [`port`]: a port that is kept while its server is down. [`wait`]: every wait is for a condition and has an end.
 //!
 //! What fails here panics with what was expected; a child process whose handle is dropped by a panic
 //! prints the end of its log. `cargo xtask test` builds what is started here.
@@ -24,6 +24,7 @@ pub mod host;
 pub mod http;
 pub mod kling;
 pub mod people;
+pub mod port;
 pub mod process;
 pub mod raw;
 pub mod redis;

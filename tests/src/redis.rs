@@ -1,22 +1,20 @@
 //! A real Redis server of a test's own.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::port::Port;
 use crate::process::Process;
 use crate::wait::until;
-
-/// Attempts to find a free port, for another program may take it first.
-const ATTEMPTS: usize = 5;
 
 /// A Redis server. Dropping it kills it.
 pub struct Redis {
     process: Option<Process>,
-    port: u16,
+    port: Port,
     folder: TempDir,
 }
 
@@ -25,23 +23,16 @@ impl Redis {
     pub async fn start() -> Self {
         let mut redis = Self {
             process: None,
-            port: 0,
+            port: Port::free(),
             folder: tempfile::tempdir().unwrap(),
         };
-        for _ in 0..ATTEMPTS {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            redis.port = free.local_addr().unwrap().port();
-            drop(free);
-            if redis.run().await {
-                return redis;
-            }
-        }
-        panic!("redis-server does not come up");
+        assert!(redis.run().await, "redis-server does not come up");
+        redis
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.port.address())
     }
 
     /// Stops it, connections and all.
@@ -57,17 +48,18 @@ impl Redis {
     }
 
     async fn run(&mut self) -> bool {
+        let address = self.port.address();
+        let port = address.port().to_string();
         let mut command = Command::new("/usr/bin/redis-server");
         command
             .current_dir(self.folder.path())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &port, "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"]);
         let log = self.folder.path().join("stderr.log");
         let mut process = Process::spawn("redis-server", &mut command, &log);
-        let port = self.port;
         let mut up = false;
         until("redis-server answers or ends", async || {
-            up = answers(port).await;
+            up = answers(address).await;
             up || process.has_ended()
         })
         .await;
@@ -78,9 +70,9 @@ impl Redis {
     }
 }
 
-async fn answers(port: u16) -> bool {
+async fn answers(address: SocketAddr) -> bool {
     let ask = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let mut stream = TcpStream::connect(address).await?;
         stream.write_all(b"PING\r\n").await?;
         let mut answer = [0; 7];
         stream.read_exact(&mut answer).await?;

@@ -12,6 +12,7 @@ use e2e::both_relays;
 use e2e::built::{built, compiled, root};
 use e2e::host::{Host, Kind, Setup};
 use e2e::http::Http;
+use e2e::port::Port;
 use e2e::process::Process;
 use e2e::raw::Client;
 
@@ -60,8 +61,8 @@ both_relays! {
     }
 
     async fn an_unreachable_redis_is_said(relay: Kind) {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let url = format!("redis://127.0.0.1:{}", free.port());
+        let nothing = Port::free();
+        let url = format!("redis://{}", nothing.address());
         fails(Setup::new(relay).option("--redis", &url), &[&url]).await;
     }
 

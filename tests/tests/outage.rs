@@ -16,6 +16,7 @@ const TOKEN: (&str, &str) = ("RELAY_INTERNAL_TOKEN", "t");
 
 async fn app(redis: &Redis) -> Setup {
     Setup::new(Kind::None)
+        .in_place()
         .option("--redis", &redis.url())
         .variable("internal_token", "t")
 }
@@ -32,7 +33,7 @@ both_relays! {
         one.typed("before ").await;
         two.until("what was typed before", |two| two.text() == "before ").await;
 
-        let again = host.setup_in_place();
+        let again = host.setup();
         host.kill().await;
         let start = Instant::now();
         let mut typed = 0;
@@ -126,7 +127,7 @@ both_relays! {
         let writer = Client::join_with_events(&relay.address, "p").await;
         let reader = Client::join_with_events(&relay.address, "p").await;
         reader.event("synced").await;
-        let again = host.setup_in_place();
+        let again = host.setup();
         host.kill().await;
         writer.typed("x").await;
         assert_eq!(writer.end().await, e2e::raw::Closed::Code(1013));

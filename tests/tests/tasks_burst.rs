@@ -230,7 +230,10 @@ async fn a_thousand_tasks_end_once_each_with_its_own_result() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_end_once_each_though_the_server_is_killed_five_times() {
     let (kling, gemini) = (Kling::start(plan()).await, Gemini::start().await);
-    let host = setup(Kind::Native, &kling, &gemini).start().await;
+    let host = setup(Kind::Native, &kling, &gemini)
+        .in_place()
+        .start()
+        .await;
     let http = host.http();
     let count = AtomicUsize::new(0);
     let kills = async {
@@ -245,7 +248,7 @@ async fn a_thousand_tasks_end_once_each_though_the_server_is_killed_five_times()
             })
             .await;
             // Callbacks are to find it where it was.
-            let again = host.setup().listen(&host.address);
+            let again = host.setup();
             host.kill().await;
             host = again.start().await;
         }

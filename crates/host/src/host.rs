@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -105,21 +105,8 @@ impl Host {
         // The addresses first, for a taken port is the likeliest mistake.
         let app_listener = bind(settings.app_listen).await?;
         let app_address = app_listener.local_addr()?;
-        let mut relay_listen = settings.listen;
-        let listener = match settings.relay {
-            Kind::Native => Some(bind(settings.listen).await?),
-            // It listens by itself; here only to know now whether it can.
-            Kind::Wasm => {
-                relay_listen = bind(settings.listen).await?.local_addr()?;
-                None
-            }
-            Kind::None => None,
-        };
-        let public_address = match (&listener, settings.relay) {
-            (Some(listener), _) => listener.local_addr()?,
-            (None, Kind::Wasm) => relay_listen,
-            (None, _) => app_address,
-        };
+        let public = Public::open(settings.relay, settings.listen).await?;
+        let public_address = public.address()?.unwrap_or(app_address);
         state::open(&settings.state_dir)
             .with_context(|| format!("state folder {}", settings.state_dir.display()))?;
 
@@ -229,14 +216,12 @@ impl Host {
             wasm: settings.relay_wasm.clone(),
             cache: settings.state_dir.join("cache"),
         };
-        let relay = match (settings.relay, listener) {
-            (Kind::Native, Some(listener)) => {
-                Relay::start_native(listener, &relay_settings).map(Some)
-            }
-            (Kind::Wasm, _) => Relay::start_wasm(relay_listen, relay_settings)
+        let relay = match public {
+            Public::Listens(listener) => Relay::start_native(listener, &relay_settings).map(Some),
+            Public::Reserved(_reserved) => Relay::start_wasm(public_address, relay_settings)
                 .await
                 .map(Some),
-            _ => Ok(None),
+            Public::None => Ok(None),
         };
         let relay = match relay {
             Ok(relay) => relay,
@@ -329,15 +314,62 @@ impl Host {
     }
 }
 
+/// The relay's public address, taken before anything else starts.
+enum Public {
+    /// Its listening socket, for a relay in this process.
+    Listens(TcpListener),
+    /// A socket that keeps the port until a relay that listens by itself has taken it over: without it, the
+    /// system may give the port to any connection that is made while the components are compiled.
+    Reserved(TcpSocket),
+    /// No relay runs.
+    None,
+}
+
+impl Public {
+    async fn open(relay: Kind, address: SocketAddr) -> Result<Self> {
+        match relay {
+            Kind::Native => Ok(Self::Listens(bind(address).await?)),
+            Kind::Wasm => reserve(address)
+                .map(Self::Reserved)
+                .map_err(|error| cannot_listen(address, &error)),
+            Kind::None => Ok(Self::None),
+        }
+    }
+
+    fn address(&self) -> Result<Option<SocketAddr>> {
+        Ok(match self {
+            Self::Listens(listener) => Some(listener.local_addr()?),
+            Self::Reserved(socket) => Some(socket.local_addr()?),
+            Self::None => None,
+        })
+    }
+}
+
+/// Takes a port without listening. Another socket may listen there only if it allows the address's reuse, as
+/// servers do and the system's own choice of a port does not.
+fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                anyhow!("{address} is taken: another program listens there")
-            }
-            _ => anyhow!("cannot listen on {address}: {error}"),
-        })
+        .map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow!("{address} is taken: another program listens there")
+        }
+        _ => anyhow!("cannot listen on {address}: {error}"),
+    }
 }
 
 async fn check_redis(url: &str) -> Result<()> {

@@ -344,9 +344,10 @@ async fn an_app_that_is_not_there_or_takes_too_long() {
     assert_eq!(body(&answer)["status"], 504);
     relay.stop().await;
 
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = free.local_addr().unwrap();
-    drop(free);
+    // Bound, so that no other program gets the port, and it never listens.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = silent.local_addr().unwrap();
     let relay = Relay::start(|settings| settings.app = format!("http://{nobody}")).await;
     let answer = request(relay.address, "GET /x HTTP/1.0\r\nhost: x\r\n\r\n").await;
     assert!(answer.contains(" 502 "), "{answer}");
