@@ -10,9 +10,10 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::host::{Host, Settings};
-use crate::limits::Limits;
-use crate::relay::Kind;
+use crate::guest::limits::Limits;
+use crate::relay::RelayKind;
+use crate::running::Running;
+use crate::settings::Settings;
 
 /// Runs a spin.toml on this machine, with the WebSocket relay in front of it.
 #[derive(Debug, Parser)]
@@ -21,7 +22,7 @@ struct Cli {
     /// The manifest.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
-    /// The public address: the relay's.
+    /// The public address, which is the relay's.
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// The application's own address; port 0 lets the system pick one.
@@ -30,16 +31,16 @@ struct Cli {
     /// The folder of databases and compiled code.
     #[arg(long, default_value = ".state")]
     state_dir: PathBuf,
-    /// A Redis server, e.g. redis://127.0.0.1:6379; without it a broker runs in this process.
+    /// A Redis server, e.g. redis://127.0.0.1:6379; without it, a broker runs in this process.
     #[arg(long)]
     redis: Option<String>,
     /// How the relay runs.
-    #[arg(long, value_enum, default_value_t = Kind::Native)]
-    relay: Kind,
+    #[arg(long, value_enum, default_value_t = RelayKind::Native)]
+    relay: RelayKind,
     /// The relay's Wasm build, for `--relay wasm`.
     #[arg(long, default_value = "target/wasm32-wasip2/wasm/relay.wasm")]
     relay_wasm: PathBuf,
-    /// Spin's runtime configuration; of it `[outbound_networking]` counts.
+    /// Spin's runtime configuration, of which only `[outbound_networking]` is read.
     #[arg(long)]
     runtime_config: Option<PathBuf>,
     /// Gives an application variable a value; may be repeated.
@@ -87,13 +88,13 @@ impl From<Cli> for Settings {
     }
 }
 
-/// The whole program: parses the command line, runs until a signal, and tells how it ended.
+/// Runs the whole program: it parses the command line, runs until a signal, and reports how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What it makes is for its user alone: the files of the state, also those that SQLite and the cache make.
+    // The files of the state are for this user alone, including those that SQLite and the cache create.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     crate::logs::start();
-    // More threads than cores, for a guest may compute while others have work to do.
+    // More threads than cores, because a guest may compute while others have work to do.
     let threads = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .max(4);
@@ -143,7 +144,7 @@ impl Signals {
 async fn run(settings: Settings) -> Result<()> {
     let mut signals = Signals::new().context("signals cannot be watched")?;
     let mut host = tokio::select! {
-        host = Host::start(settings) => host?,
+        host = crate::start(settings) => host?,
         () = signals.next() => return Ok(()),
     };
     announce(&host)?;
@@ -163,7 +164,7 @@ async fn run(settings: Settings) -> Result<()> {
     }
 }
 
-fn announce(host: &Host) -> Result<()> {
+fn announce(host: &Running) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready http://{}", host.address())?;
     for (word, value) in host.lines() {

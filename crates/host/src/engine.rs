@@ -1,27 +1,38 @@
 //! The engine: how Wasm is compiled, cached and instantiated.
 
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy,
     PoolingAllocationConfig,
 };
 
-use crate::limits::{Limits, TICK};
+use crate::guest::limits::Limits;
 
-/// An engine whose compiled code is kept in `cache`, with room for as many instances as `limits`
-/// allows.
-pub fn start(cache: &Path, limits: &Limits) -> wasmtime::Result<Engine> {
+/// How often a running guest gives way to other tasks and is checked against its limits.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a compilation may take before it is logged.
+const SILENT: Duration = Duration::from_millis(500);
+
+/// An engine whose compiled code is kept in `cache`, with room for as many instances as `limits` allows. The receiver
+/// resolves at the end of its clock, without which no limit of processor time holds.
+pub(crate) fn start(
+    cache: &Path,
+    limits: &Limits,
+) -> wasmtime::Result<(Engine, oneshot::Receiver<()>)> {
     let mut directory = CacheConfig::new();
     directory.with_directory(std::path::absolute(cache)?);
-    // What an instance touched stays mapped for the next one up to here: it's cleared by writing
-    // zeros, which costs less than giving the pages back and faulting them in again. Since 6.7
-    // Linux tells which pages those are; without that all are cleared, and few can be kept.
-    let keep = match PoolingAllocationConfig::is_pagemap_scan_available() {
-        true => limits.memory / 16,
-        false => 1 << 20,
+    // The pages that an instance touched stay mapped for the next one, up to this size. They are cleared by writing
+    // zeros, which costs less than giving the pages back and faulting them in again. Since 6.7, Linux reports which
+    // pages those are; older kernels do not, so all pages are cleared and few can be kept.
+    let keep = if PoolingAllocationConfig::is_pagemap_scan_available() {
+        limits.memory / 16
+    } else {
+        1 << 20
     };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(limits.instances)
@@ -43,12 +54,12 @@ pub fn start(cache: &Path, limits: &Limits) -> wasmtime::Result<Engine> {
         .epoch_interruption(true)
         .memory_init_cow(true);
     let engine = Engine::new(&config)?;
-    tick(&engine)?;
-    Ok(engine)
+    let clock = tick(&engine)?;
+    Ok((engine, clock))
 }
 
-/// An engine for the relay: one long-lived instance, with memory as it needs it.
-pub fn start_for_relay(cache: &Path) -> wasmtime::Result<Engine> {
+/// An engine for the relay, which has one long-lived instance and no limit of memory.
+pub(crate) fn start_for_relay(cache: &Path) -> wasmtime::Result<Engine> {
     let mut directory = CacheConfig::new();
     directory.with_directory(std::path::absolute(cache)?);
     let mut config = Config::new();
@@ -61,24 +72,27 @@ pub fn start_for_relay(cache: &Path) -> wasmtime::Result<Engine> {
     Ok(engine)
 }
 
-/// Counts the engine's epochs, one each [`TICK`], as long as the engine is in use.
-fn tick(engine: &Engine) -> std::io::Result<()> {
+/// Counts the engine's epochs on a thread, one each [`TICK`], as long as the engine is in use. The receiver resolves at
+/// the thread's end.
+fn tick(engine: &Engine) -> std::io::Result<oneshot::Receiver<()>> {
     let engine = engine.weak();
+    let (running, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("epochs".into())
         .spawn(move || {
+            // The end of the thread drops it.
+            let _running: oneshot::Sender<()> = running;
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
                 std::thread::sleep(TICK);
             }
         })?;
-    Ok(())
+    Ok(ended)
 }
 
-/// Compiles a component, or takes it from the cache; blocks. A compilation that takes its time is
-/// told on stderr.
-pub fn compile(engine: &Engine, path: &Path) -> Result<Component, String> {
+/// Compiles a component, or takes it from the cache; it blocks. A compilation that takes a while is logged.
+pub(crate) fn compile(engine: &Engine, path: &Path) -> Result<Component, String> {
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
@@ -88,13 +102,11 @@ pub fn compile(engine: &Engine, path: &Path) -> Result<Component, String> {
         std::io::ErrorKind::NotFound => format!("{} is missing; build it first", path.display()),
         _ => format!("{}: {error}", path.display()),
     })?;
-    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (done, wait) = channel::<()>();
     std::thread::scope(|scope| {
         let name = &name;
         scope.spawn(move || {
-            if wait.recv_timeout(Duration::from_millis(500))
-                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-            {
+            if wait.recv_timeout(SILENT) == Err(RecvTimeoutError::Timeout) {
                 tracing::info!("compiling {name}, once until it changes");
             }
         });

@@ -1,41 +1,57 @@
-//! `loro-host` runs a `spin.toml` on this machine, in one process with the relay, on wasmtime.
+//! `loro-host` runs this app's `spin.toml` on this machine, in one process with the relay, on wasmtime.
 //!
-//! It serves development, tests and single-machine self-hosting. It is no second Spin: what works
-//! here must work there, and what Spin refuses is refused here.
+//! It serves development, tests and single-machine self-hosting. It is no second Spin: it has what the app's manifests
+//! use, refuses the rest in one sentence, and what works here must work on Spin.
 //!
 //! ```text
-//!  manifest ─┬─ variables         host ── starts and stops all of it
-//!            ├─ routes ── http ───┐
-//!            │   redis_trigger ───┼─▶ guest ── limits        relay   broker
-//!            │   cron_trigger ────┘     │
-//!            └─ sqlite  key_value  redis  outbound_http  variables  files
-//!                  (each: what the manifest says of it, and the calls that a guest makes)
+//!  settings ─▶ plan ─▶ resources ─▶ running ── starts and stops all parts, and watches them
+//!
+//!  http_trigger ──┐
+//!  redis_trigger ─┼─▶ guest ─▶ key_value  outbound_http  redis  sqlite  variables
+//!  cron_trigger ──┘
 //! ```
+//!
+//! Each trigger and each capability is a folder with the same three files: `manifest`, what the manifest says of it;
+//! `shared`, what the whole app has of it; `guest`, the calls that a guest makes, or is called with.
 
-pub mod allowed_hosts;
-pub mod bindings;
-pub mod broker;
+mod addresses;
 pub mod cli;
-pub mod cron_trigger;
-pub mod database;
-pub mod engine;
-pub mod files;
-pub mod guest;
-pub mod host;
-pub mod http;
-pub mod key_value;
-pub mod limits;
-pub mod logs;
-pub mod manifest;
-pub mod networks;
-pub mod outbound_http;
-pub mod redis;
-pub mod redis_trigger;
-pub mod relay;
-pub mod relay_streams;
-pub mod routes;
-pub mod sqlite;
-pub mod state;
-pub mod variables;
+mod cron_trigger;
+mod engine;
+mod guest;
+mod http_trigger;
+mod key_value;
+mod logs;
+mod manifest;
+mod names;
+mod outbound_http;
+mod outbound_networking;
+mod parts;
+mod plan;
+mod programs;
+mod redis;
+mod redis_trigger;
+mod relay;
+mod resources;
+mod running;
+mod settings;
+mod sqlite;
+mod state;
+mod variables;
 
-pub use host::{Host, Settings};
+pub use guest::limits::Limits;
+pub use logs::start as start_logs;
+pub use relay::{Relay, RelayKind, RelaySettings};
+pub use running::Running;
+pub use settings::Settings;
+
+/// Starts everything that the settings name; when this returns, requests are served. It must be called within a
+/// multi-threaded tokio runtime.
+///
+/// # Errors
+/// With one sentence that names the file, the key or the address that is wrong.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let plan = plan::Plan::read(settings)?;
+    let resources = resources::Resources::open(&plan).await?;
+    Running::start(plan, resources).await
+}

@@ -1,11 +1,12 @@
-//! Logs: this process's own, and what guests print.
+//! Logs: those of this process, and the output of guests.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use tracing::Level;
@@ -15,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// Sends logs to stderr; `RUST_LOG` chooses, else info for ours and warnings for others.
+/// Sends logs to stderr. `RUST_LOG` chooses them; by default they are info of this project and warnings of others.
 pub fn start() {
     let chosen = std::env::var("RUST_LOG").ok();
     let filter = chosen
@@ -40,15 +41,15 @@ pub fn start() {
 /// Longest line of a guest that is kept together, in bytes.
 const LINE: usize = 8192;
 
-/// A guest's stdout or stderr: each line becomes a log line with the component's name.
+/// A guest's stdout or stderr. Each line becomes a log line with the component's name.
 #[derive(Clone)]
-pub struct GuestOutput {
+pub(crate) struct GuestOutput {
     component: String,
     stderr: bool,
     watch: Option<Arc<Watch>>,
 }
 
-/// A line that somebody waits for.
+/// A line whose address the host waits for.
 struct Watch {
     prefix: &'static str,
     found: Mutex<Option<oneshot::Sender<SocketAddr>>>,
@@ -56,7 +57,7 @@ struct Watch {
 
 impl GuestOutput {
     /// The output of `component`.
-    pub fn new(component: &str, stderr: bool) -> Self {
+    pub(crate) fn new(component: &str, stderr: bool) -> Self {
         Self {
             component: component.to_owned(),
             stderr,
@@ -64,8 +65,8 @@ impl GuestOutput {
         }
     }
 
-    /// The stdout of `component`, where the address after `prefix` goes to `found`, once.
-    pub fn watched(
+    /// The stdout of `component`. The first address after `prefix` goes to `found`.
+    pub(crate) fn watched(
         component: &str,
         prefix: &'static str,
         found: oneshot::Sender<SocketAddr>,
@@ -80,7 +81,7 @@ impl GuestOutput {
         }
     }
 
-    /// Whether `line` is the one that somebody waits for; then it was told.
+    /// Whether `line` is the one that the host waits for. It is passed on then.
     fn was_awaited(&self, line: &str) -> bool {
         let Some(watch) = &self.watch else {
             return false;
@@ -88,15 +89,8 @@ impl GuestOutput {
         let Some(Ok(address)) = line.strip_prefix(watch.prefix).map(str::parse) else {
             return false;
         };
-        match watch
-            .found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(found) => found.send(address).is_ok(),
-            None => false,
-        }
+        let found = watch.found.lock().take();
+        found.is_some_and(|found| found.send(address).is_ok())
     }
 }
 
@@ -122,7 +116,7 @@ impl StdoutStream for GuestOutput {
     }
 }
 
-/// One open stream with the line that has no end yet.
+/// An open stream with its unfinished line.
 struct Lines {
     output: GuestOutput,
     line: Vec<u8>,
@@ -142,15 +136,12 @@ impl Lines {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
         let component = self.output.component.as_str();
-        match (
-            line.is_empty() || self.output.was_awaited(line),
-            self.output.stderr,
-        ) {
-            (true, _) => {}
-            (false, true) => {
-                tracing::info!(target: "guest", component, stream = "stderr", "{line}")
+        if !line.is_empty() && !self.output.was_awaited(line) {
+            if self.output.stderr {
+                tracing::info!(target: "guest", component, stream = "stderr", "{line}");
+            } else {
+                tracing::info!(target: "guest", component, "{line}");
             }
-            (false, false) => tracing::info!(target: "guest", component, "{line}"),
         }
         self.line.clear();
     }

@@ -1,16 +1,16 @@
-//! The state folder: documents, tokens and compiled code are for the user alone whose the host is.
+//! The state folder. Documents, tokens and compiled code are readable by the host's own user alone.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes the folder, or takes from others what rights they have to what an earlier release made in it. What else lies
-/// there is left alone, and then so are the rights to the folder itself.
+/// Creates the folder, or takes away the rights that other users have to the files of an earlier release. Foreign files
+/// are left alone, and if there are any, so is the folder itself.
 ///
 /// # Errors
-/// When the folder can be neither made nor read.
-pub fn open(folder: &Path) -> io::Result<()> {
+/// If the folder can be neither created nor read.
+pub(crate) fn open(folder: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -29,7 +29,8 @@ pub fn open(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A database with what SQLite keeps beside it, the compiled code, or copies of components' files.
+/// Whether a file is the host's: a database with the files that SQLite keeps beside it, compiled code, or the copies of
+/// components' files that earlier releases made.
 fn is_ours(name: &str) -> bool {
     let is_database = |end| name.starts_with("sqlite_") && name.ends_with(end);
     matches!(name, "cache" | "files")
@@ -38,7 +39,8 @@ fn is_ours(name: &str) -> bool {
             .any(is_database)
 }
 
-/// Takes the rights of others to a file, or to a folder and all that is in it. Links lead to what is not ours.
+/// Takes away the rights of other users to a file, or to a folder and everything in it. Links are left alone, because
+/// they lead to foreign files.
 fn tighten(path: &Path) {
     let Ok(found) = fs::symlink_metadata(path) else {
         return;
@@ -57,13 +59,13 @@ fn tighten(path: &Path) {
 fn take_from_others(path: &Path) {
     let taken = fs::metadata(path).and_then(|found| {
         let mode = found.permissions().mode();
-        match mode & 0o077 {
-            0 => Ok(()),
-            _ => fs::set_permissions(path, Permissions::from_mode(mode & 0o700)),
+        if mode & 0o077 == 0 {
+            return Ok(());
         }
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o700))
     });
     if let Err(error) = taken {
-        tracing::warn!(path = %path.display(), %error, "others may have rights to the state");
+        tracing::warn!(path = %path.display(), %error, "other users may have rights to the state");
     }
 }
 
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_for_its_user_alone() {
+    fn the_folder_is_readable_by_its_user_alone() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("a/state");
         open(&folder).unwrap();
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_release_made_is_tightened_and_nothing_else() {
+    fn files_of_an_earlier_release_are_tightened_and_no_others() {
         let outer = tempfile::tempdir().unwrap();
         let (folder, elsewhere) = (outer.path().join("state"), outer.path().join("elsewhere"));
         fs::create_dir_all(folder.join("cache/modules")).unwrap();
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(mode(&folder.join("cache")), 0o700);
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&elsewhere), 0o644);
-        // A folder with something else in it is somebody's, as `--state-dir .` would have it.
+        // A folder with foreign files is left alone, such as that of `--state-dir .`.
         let foreign = folder.join("notes.txt");
         make(&foreign);
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();

@@ -3,15 +3,15 @@
 
 use anyhow::{Context, Result};
 use e2e::built::{built, compiled};
-use loro_host::relay::{Relay, Settings};
+use loro_host::{Relay, RelaySettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    loro_host::logs::start();
+    loro_host::start_logs();
     let mut terminate = signal(SignalKind::terminate())?;
     let listen = std::env::var("RELAY_LISTEN")?.parse()?;
-    let settings = Settings {
+    let settings = RelaySettings {
         app: std::env::var("RELAY_APP")?,
         redis: std::env::var("RELAY_REDIS")?,
         internal_token: std::env::var("RELAY_INTERNAL_TOKEN").unwrap_or_default(),

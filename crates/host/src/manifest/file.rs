@@ -1,28 +1,29 @@
-//! What the file may say, field for field. A field that Spin knows and this host has no use for is
-//! named here so that it isn't taken for a mistake.
+//! What the file may say, field for field. Keys that say how an app is built or published are read and not used; keys
+//! that Spin knows and this host refuses are named here, so that they are refused with a reason.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use toml::{Table, Value};
 
-use super::Variable;
+use crate::variables::manifest::Variable;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) spin_manifest_version: toml::Value,
-    pub(super) application: Application,
+pub(crate) struct File {
+    pub(crate) spin_manifest_version: Value,
+    pub(crate) application: Application,
     #[serde(default)]
-    pub(super) variables: BTreeMap<String, Variable>,
-    pub(super) trigger: BTreeMap<String, Vec<Trigger>>,
+    pub(crate) variables: BTreeMap<String, Variable>,
+    pub(crate) trigger: BTreeMap<String, Vec<RawTrigger>>,
     #[serde(default)]
-    pub(super) component: BTreeMap<String, RawComponent>,
+    pub(crate) component: BTreeMap<String, RawComponent>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Application {
-    pub(super) name: String,
+pub(crate) struct Application {
+    pub(crate) name: String,
     #[serde(default, rename = "version")]
     _version: String,
     #[serde(default, rename = "description")]
@@ -30,104 +31,127 @@ pub(super) struct Application {
     #[serde(default, rename = "authors")]
     _authors: Vec<String>,
     #[serde(default, rename = "targets")]
-    _targets: Vec<toml::Value>,
+    _targets: Vec<Value>,
     #[serde(default)]
-    pub(super) trigger: BTreeMap<String, toml::Table>,
+    pub(crate) trigger: BTreeMap<String, Table>,
     #[serde(default, rename = "tool")]
-    _tool: BTreeMap<String, toml::Table>,
+    _tool: BTreeMap<String, Table>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Trigger {
-    #[serde(default)]
-    pub(super) id: String,
-    pub(super) component: Option<toml::Value>,
-    #[serde(default)]
-    pub(super) components: toml::Table,
-    #[serde(default)]
-    pub(super) dependencies: toml::Table,
+pub(crate) struct RawTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    pub(crate) component: Option<Value>,
+    components: Option<Value>,
+    dependencies: Option<Value>,
+    static_response: Option<Value>,
+    /// The keys of its kind of trigger.
     #[serde(flatten)]
-    pub(super) config: toml::Table,
+    pub(crate) config: Table,
+}
+
+impl RawTrigger {
+    /// The first key that this host refuses, with the reason.
+    pub(crate) fn refused(&self) -> Option<(&'static str, &'static str)> {
+        let keys = [
+            (
+                &self.components,
+                "components",
+                "this host composes no components",
+            ),
+            (
+                &self.dependencies,
+                "dependencies",
+                "this host composes no components",
+            ),
+            (
+                &self.static_response,
+                "static_response",
+                "this host serves components only",
+            ),
+        ];
+        first(&keys)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawComponent {
-    pub(super) source: toml::Value,
+pub(crate) struct RawComponent {
+    pub(crate) source: Value,
     #[serde(default, rename = "description")]
     _description: String,
     #[serde(default)]
-    pub(super) variables: BTreeMap<String, String>,
+    pub(crate) variables: BTreeMap<String, String>,
     #[serde(default)]
-    pub(super) environment: BTreeMap<String, String>,
+    pub(crate) allowed_outbound_hosts: Vec<String>,
     #[serde(default)]
-    pub(super) files: Vec<toml::Value>,
+    pub(crate) key_value_stores: Vec<String>,
     #[serde(default)]
-    pub(super) exclude_files: Vec<String>,
-    #[serde(default)]
-    pub(super) allowed_http_hosts: Vec<String>,
-    #[serde(default)]
-    pub(super) allowed_outbound_hosts: Vec<String>,
-    #[serde(default)]
-    pub(super) key_value_stores: Vec<String>,
-    #[serde(default)]
-    pub(super) sqlite_databases: Vec<String>,
-    #[serde(default)]
-    pub(super) ai_models: Vec<String>,
+    pub(crate) sqlite_databases: Vec<String>,
     #[serde(default, rename = "targets")]
-    _targets: Option<Vec<toml::Value>>,
+    _targets: Option<Value>,
     #[serde(default, rename = "build")]
     _build: Option<Build>,
     #[serde(default, rename = "tool")]
-    _tool: BTreeMap<String, toml::Table>,
-    #[serde(default, rename = "dependencies_inherit_configuration")]
-    _dependencies_inherit_configuration: Option<bool>,
-    #[serde(default)]
-    pub(super) dependencies: toml::Table,
-    #[serde(default, rename = "profile")]
-    _profile: BTreeMap<String, toml::Table>,
+    _tool: Option<Table>,
+    ai_models: Option<Value>,
+    allowed_http_hosts: Option<Value>,
+    dependencies: Option<Value>,
+    dependencies_inherit_configuration: Option<Value>,
+    environment: Option<Value>,
+    exclude_files: Option<Value>,
+    files: Option<Value>,
+    profile: Option<Value>,
+}
+
+impl RawComponent {
+    /// The first key that this host refuses, with the reason.
+    pub(crate) fn refused(&self) -> Option<(&'static str, &'static str)> {
+        let no_files = "this host mounts no files; embed them in the component";
+        let no_composing = "this host composes no components";
+        let inherit = &self.dependencies_inherit_configuration;
+        let keys = [
+            (&self.ai_models, "ai_models", "this host has no models"),
+            (
+                &self.allowed_http_hosts,
+                "allowed_http_hosts",
+                "Spin has replaced it; use allowed_outbound_hosts",
+            ),
+            (&self.dependencies, "dependencies", no_composing),
+            (inherit, "dependencies_inherit_configuration", no_composing),
+            (
+                &self.environment,
+                "environment",
+                "this host gives components no environment; use variables",
+            ),
+            (&self.exclude_files, "exclude_files", no_files),
+            (&self.files, "files", no_files),
+            (
+                &self.profile,
+                "profile",
+                "this host runs components without profiles",
+            ),
+        ];
+        first(&keys)
+    }
+}
+
+type Key<'a> = (&'a Option<Value>, &'static str, &'static str);
+
+fn first(keys: &[Key<'_>]) -> Option<(&'static str, &'static str)> {
+    keys.iter()
+        .find(|(value, ..)| value.is_some())
+        .map(|(_, key, reason)| (*key, *reason))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Build {
+struct Build {
     #[serde(rename = "command")]
-    _command: toml::Value,
+    _command: Value,
     #[serde(default, rename = "workdir")]
     _workdir: Option<String>,
     #[serde(default, rename = "watch")]
     _watch: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HttpConfig {
-    pub(super) route: toml::Value,
-    #[serde(default)]
-    pub(super) executor: Option<Executor>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Executor {
-    pub(super) r#type: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RedisConfig {
-    pub(super) channel: String,
-    pub(super) address: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RedisSettings {
-    pub(super) address: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CronConfig {
-    pub(super) cron_expression: String,
 }

@@ -29,11 +29,6 @@ token = { required = true, secret = true, description = "d" }
 route = "/sync/:project"
 component = "sync"
 
-[[trigger.http]]
-id = "inner"
-route = { private = true }
-component = { source = "inner.wasm" }
-
 [[trigger.redis]]
 channel = "task-{{ token }}"
 component = "events"
@@ -48,9 +43,6 @@ description = "d"
 allowed_outbound_hosts = ["{{ redis_url }}", "http://self", "https://*.example.com"]
 sqlite_databases = ["default"]
 key_value_stores = ["default"]
-environment = { A = "1" }
-files = ["a/*", { source = "b", destination = "/b" }]
-exclude_files = ["**/*.map"]
 [component.sync.variables]
 token = "{{ token }}"
 [component.sync.build]
@@ -68,30 +60,23 @@ source = "cron.wasm"
     let sync = &manifest.components["sync"];
     assert_eq!(sync.source, Path::new("/app/target/sync.wasm"));
     assert!(sync.sqlite_databases.contains("default") && sync.key_value_stores.contains("default"));
-    assert_eq!(sync.environment, [("A".to_owned(), "1".to_owned())]);
-    assert_eq!(sync.files.len(), 2);
-    assert_eq!(manifest.http.len(), 2);
-    assert_eq!(
-        manifest.http[0].route.as_ref().unwrap().raw,
-        "/sync/:project"
-    );
-    assert_eq!(
-        (manifest.http[1].component.as_str(), &manifest.http[1].route),
-        ("inner-component", &None)
-    );
+    assert_eq!(manifest.http.len(), 1);
+    assert_eq!(manifest.http[0].route.raw, "/sync/:project");
+    let address = manifest.redis_address.unwrap();
+    assert_eq!(address.names().collect::<Vec<_>>(), ["redis_url"]);
     assert_eq!(
         manifest.redis[0].channel.names().collect::<Vec<_>>(),
         ["token"]
     );
     assert_eq!(manifest.cron.len(), 1);
-    assert!(manifest.variables["token"].secret);
+    assert!(manifest.variables.has("token"));
 }
 
 #[test]
 fn what_spin_refuses_is_refused_in_one_line() {
     let component = "[component.c]\nsource = \"c.wasm\"\n";
     let trigger = "[[trigger.http]]\nroute = \"/\"\ncomponent = \"c\"\n";
-    // what follows the head, and words that the error must have
+    // The text after the head, and words that the error must have.
     let table: &[(&str, &[&str])] = &[
         (
             "[trigger]\n[component.c]\nsource = \"c.wasm\"\nfoo = 1",
@@ -111,22 +96,6 @@ fn what_spin_refuses_is_refused_in_one_line() {
         (
             "[trigger]\n[component.\"1c\"]\nsource = \"c.wasm\"",
             &["1c"],
-        ),
-        (
-            "[trigger]\n[component.c]\nsource = { url = \"https://x/c.wasm\", digest = \"sha256:1\" }",
-            &["component.c.source", "local"],
-        ),
-        (
-            "[trigger]\n[component.c]\nsource = \"c.wasm\"\n[component.c.dependencies]\n\"a:b\" = \"1\"",
-            &["component.c.dependencies"],
-        ),
-        (
-            "[trigger]\n[component.c]\nsource = \"c.wasm\"\nai_models = [\"m\"]",
-            &["ai_models"],
-        ),
-        (
-            "[trigger]\n[component.c]\nsource = \"c.wasm\"\nfiles = [1]",
-            &["component.c.files"],
         ),
         (
             "[trigger]\n[component.c]\nsource = \"c.wasm\"\nsqlite_databases = [\"a b\"]",
@@ -173,20 +142,16 @@ fn what_spin_refuses_is_refused_in_one_line() {
             &["variables.x"],
         ),
         (
-            "[[trigger.http]]\nroute = \"/\"\ncomponent = \"nobody\"",
-            &["trigger.http[0].component", "nobody"],
+            "[[trigger.http]]\nroute = \"/\"\ncomponent = \"ghost\"",
+            &["trigger.http[0].component", "ghost"],
         ),
         (
             "[[trigger.http]]\nroute = \"/\"",
             &["trigger.http[0].component"],
         ),
         (
-            "[[trigger.mqtt]]\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"",
-            &["mqtt"],
-        ),
-        (
             "[[trigger.redis]]\nchannel = \"x\"\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"",
-            &["trigger.redis[0].address"],
+            &["trigger.redis[0]", "application.trigger.redis.address"],
         ),
         (
             "[[trigger.cron]]\ncron_expression = \"soon\"\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"",
@@ -210,7 +175,6 @@ fn what_spin_refuses_is_refused_in_one_line() {
         "\"/a/.../b\"",
         "\"/a//b\"",
         "\"/:\"",
-        "{ private = false }",
         "{ secret = true }",
         "1",
     ] {
@@ -237,4 +201,122 @@ fn what_spin_refuses_is_refused_in_one_line() {
             "{version}"
         );
     }
+}
+
+#[test]
+fn what_this_host_does_not_do_is_refused_in_a_sentence_that_names_the_key() {
+    let component = "[component.c]\nsource = \"c.wasm\"\n";
+    // Lines of the component, its trigger or a table of their own, and the beginning of the error.
+    let of_component: &[(&str, &str)] = &[
+        ("ai_models = [\"m\"]", "ai_models: this host has no models"),
+        (
+            "allowed_http_hosts = [\"a\"]",
+            "allowed_http_hosts: Spin has replaced it",
+        ),
+        (
+            "allowed_outbound_hosts = [\"http://x.spin.internal\"]",
+            "allowed_outbound_hosts: \"http://x.spin.internal\": this host has no service chaining",
+        ),
+        (
+            "allowed_outbound_hosts = [\"https://{a,b}\"]",
+            "allowed_outbound_hosts: \"https://{a,b}\": this host has no lists of hosts",
+        ),
+        (
+            "dependencies = { \"a:b\" = \"1\" }",
+            "dependencies: this host composes no components",
+        ),
+        (
+            "dependencies_inherit_configuration = true",
+            "dependencies_inherit_configuration: this host composes no components",
+        ),
+        (
+            "environment = { A = \"1\" }",
+            "environment: this host gives components no environment",
+        ),
+        (
+            "exclude_files = [\"*.map\"]",
+            "exclude_files: this host mounts no files",
+        ),
+        ("files = [\"*.html\"]", "files: this host mounts no files"),
+        (
+            "files = [{ source = \"a\", destination = \"/\" }]",
+            "files: this host mounts no files",
+        ),
+        (
+            "profile.debug = {}",
+            "profile: this host runs components without profiles",
+        ),
+    ];
+    for (line, expected) in of_component {
+        let error = parse(&format!("{HEAD}[trigger]\n{component}{line}")).expect_err(line);
+        let expected = format!("component.c.{expected}");
+        assert!(error.starts_with(&expected), "{line}\n-> {error}");
+    }
+    let of_trigger: &[(&str, &str, &str)] = &[
+        (
+            "http",
+            "route = { private = true }\ncomponent = \"c\"",
+            "[0].route: this host has no private routes",
+        ),
+        (
+            "http",
+            "route = \"/\"\ncomponent = { source = \"c.wasm\" }",
+            "[0].component: this host has no inline components",
+        ),
+        (
+            "http",
+            "route = \"/\"\ncomponent = \"c\"\nexecutor = { type = \"wagi\" }",
+            "[0].executor: this host calls components by wasi:http alone",
+        ),
+        (
+            "http",
+            "route = \"/\"\nstatic_response = { body = \"x\" }",
+            "[0].static_response: this host serves components only",
+        ),
+        (
+            "http",
+            "route = \"/\"\ncomponents = { a = \"c\" }",
+            "[0].components: this host composes no components",
+        ),
+        (
+            "redis",
+            "channel = \"x\"\ncomponent = \"c\"\naddress = \"redis://a\"",
+            "[0].address: this host has one server",
+        ),
+        (
+            "cron",
+            "cron_expression = \"*/5 * * * *\"\ncomponent = \"c\"",
+            "[0].cron_expression: \"*/5 * * * *\" must have 6 fields",
+        ),
+        (
+            "mqtt",
+            "component = \"c\"",
+            "[0]: this host has no trigger \"mqtt\"",
+        ),
+    ];
+    for (kind, lines, expected) in of_trigger {
+        let error =
+            parse(&format!("{HEAD}[[trigger.{kind}]]\n{lines}\n{component}")).expect_err(lines);
+        let expected = format!("trigger.{kind}{expected}");
+        assert!(error.starts_with(&expected), "{lines}\n-> {error}");
+    }
+    for (body, expected) in [
+        (
+            "[trigger]\n[component.c]\nsource = { url = \"https://x/c.wasm\", digest = \"sha256:1\" }",
+            "component.c.source: this host runs local files only",
+        ),
+        (
+            "[application.trigger.http]\nbase = \"/x\"\n[trigger]",
+            "application.trigger.http: this host has settings of Redis triggers only",
+        ),
+    ] {
+        let error = parse(&format!("{HEAD}{body}")).expect_err(body);
+        assert!(error.starts_with(expected), "{body}\n-> {error}");
+    }
+}
+
+#[test]
+fn the_app_s_own_manifest_is_taken() {
+    let manifest = parse(include_str!("../../../../spin.toml")).unwrap();
+    assert!(manifest.components.contains_key("console"));
 }

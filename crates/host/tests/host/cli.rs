@@ -98,10 +98,10 @@ fn mistakes_at_the_start_are_one_clear_line() {
     let not_wasm = good.replace(&guests().display().to_string(), "spin.toml");
     let unknown = good.replace("[component.g]", "[component.g]\nchanel = 1");
     let no_export = format!(
-        "{good}[[trigger.http]]\nroute = \"/x\"\ncomponent = {{ source = \"empty.wasm\" }}"
+        "{good}[[trigger.http]]\nroute = \"/x\"\ncomponent = \"x\"\n[component.x]\nsource = \"empty.wasm\""
     );
     let required = good.replace("[variables]", "[variables]\nneeded = { required = true }");
-    // manifest, arguments, words of the error
+    // A manifest, arguments, and words of the error.
     let table: &[(&str, &[&str], &[&str])] = &[
         (&good, &["--listen", &taken], &[&taken, "taken"]),
         (&good, &["--app-listen", &taken], &[&taken, "taken"]),
@@ -116,7 +116,7 @@ fn mistakes_at_the_start_are_one_clear_line() {
             &["redis://127.0.0.1:1", "cannot be reached"],
         ),
         (&good, &["--redis", "127.0.0.1:1"], &["redis"]),
-        (&good, &["--variable", "nobody=1"], &["nobody"]),
+        (&good, &["--variable", "unknown=1"], &["unknown"]),
         (&good, &["--runtime-config", "no.toml"], &["no.toml"]),
         (
             &good,
@@ -137,7 +137,7 @@ fn mistakes_at_the_start_are_one_clear_line() {
     for (manifest, arguments, words) in table {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("spin.toml"), manifest).unwrap();
-        // The smallest component: it exports nothing.
+        // The smallest component, which exports nothing.
         std::fs::write(folder.path().join("empty.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
         share_cache(&folder.path().join("state"));
         let mut command = command(folder.path());

@@ -1,4 +1,4 @@
-//! An instance that wants too much is stopped, and others notice nothing.
+//! An instance that uses too much is stopped, and others notice nothing.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ async fn an_endless_loop_is_stopped_and_others_are_served_meanwhile() {
     })
     .await;
     let began = Instant::now();
-    // More of them than the runtime has threads, so that only giving way lets others in.
+    // There are more of them than threads of the runtime, so others get in only if these give way.
     let loops = futures_util::future::join_all((0..16).map(|_| host.get("/g/loop")));
     let others = async {
         let mut served = 0;
@@ -24,7 +24,7 @@ async fn an_endless_loop_is_stopped_and_others_are_served_meanwhile() {
     let (loops, served) = tokio::join!(loops, others);
     assert!(loops.iter().all(|reply| reply.status == 500));
     assert!(began.elapsed() >= Duration::from_secs(1));
-    assert!(served >= 1, "nobody else was served");
+    assert!(served >= 1, "no other request was served");
     assert_eq!(host.get("/g/sleep/1").await.ok(), "slept");
     host.stop().await;
 }
@@ -54,7 +54,7 @@ async fn a_memory_hog_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_requests_than_instances_wait_or_are_told_to_come_again() {
+async fn more_requests_than_instances_wait_or_are_refused_with_a_time_to_retry() {
     let host = TestHost::with(&manifest("", ""), |settings| {
         settings.limits.instances = 2;
         settings.limits.queue = Duration::from_millis(500);

@@ -1,10 +1,10 @@
 //! The relay in front of the application, in both builds.
 
-use loro_host::relay::Kind;
+use loro_host::RelayKind;
 
 use crate::support::{TestHost, manifest, request, wasm};
 
-async fn proxies_and_drains(kind: Kind) {
+async fn proxies_and_drains(kind: RelayKind) {
     let relay = wasm("relay");
     let host = TestHost::with(&manifest("", ""), |settings| {
         settings.relay = kind;
@@ -24,10 +24,10 @@ async fn proxies_and_drains(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_native_relay_proxies_and_drains() {
-    proxies_and_drains(Kind::Native).await;
+    proxies_and_drains(RelayKind::Native).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wasm_relay_proxies_and_drains() {
-    proxies_and_drains(Kind::Wasm).await;
+    proxies_and_drains(RelayKind::Wasm).await;
 }

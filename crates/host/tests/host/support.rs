@@ -10,13 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use loro_host::limits::Limits;
-use loro_host::relay::Kind;
-use loro_host::{Host, Settings};
+use loro_host::{Limits, RelayKind, Running, Settings};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// Longest that anything in a test may take.
+/// The longest that anything in a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The repository's folder.
@@ -24,7 +22,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds a package for Wasm, if it isn't up to date, and answers its file's path.
+/// Builds a package for Wasm, unless it is up to date, and returns its file's path.
 pub(crate) fn wasm(package: &str) -> PathBuf {
     let build = Command::new(env!("CARGO"))
         .args([
@@ -87,7 +85,7 @@ source = "{source}"
 
 /// A host in this process with a folder of its own.
 pub(crate) struct TestHost {
-    host: Option<Host>,
+    host: Option<Running>,
     /// The folder of its manifest; the state is in `state` below it.
     pub(crate) folder: TempDir,
     /// The application's address.
@@ -104,7 +102,7 @@ impl TestHost {
     pub(crate) async fn with(manifest: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path(), manifest, change);
-        let host = Host::start(settings).await.unwrap();
+        let host = loro_host::start(settings).await.unwrap();
         let address = host.app_address();
         Self {
             host: Some(host),
@@ -118,7 +116,7 @@ impl TestHost {
         self.host.as_ref().unwrap().address()
     }
 
-    /// Stops it and hands back its folder.
+    /// Stops it and returns its folder.
     pub(crate) async fn stop(mut self) -> TempDir {
         tokio::time::timeout(PATIENCE, self.host.take().unwrap().stop())
             .await
@@ -154,7 +152,7 @@ impl TestHost {
     }
 }
 
-/// Settings for a test: every port picked by the system, state and manifest in `folder`.
+/// Settings for a test: the system picks every port, and the state and the manifest are in `folder`.
 pub(crate) fn settings(
     folder: &Path,
     manifest: &str,
@@ -171,7 +169,7 @@ pub(crate) fn settings(
         app_listen: any,
         state_dir,
         redis: None,
-        relay: Kind::None,
+        relay: RelayKind::None,
         relay_wasm: PathBuf::new(),
         runtime_config: None,
         variables: Vec::new(),
@@ -205,13 +203,13 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The text of an answer that must be 200.
+    /// The text of an answer, which must be 200.
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
         self.text()
     }
 
-    /// The text of an answer that must be the guest's own error.
+    /// The text of an answer, which must be the guest's own error.
     pub(crate) fn error(self) -> String {
         assert_eq!(self.status, 502, "{self:?}");
         self.text()

@@ -1,5 +1,5 @@
-//! One component for all of the host's tests. Over HTTP the path says what it does; what a Redis
-//! message or a cron event brings goes to the key-value store, where the HTTP side shows it.
+//! One component for all of the host's tests. Over HTTP, the path says what it does. Redis messages and cron events go to
+//! the key-value store, where the HTTP side shows them.
 
 use std::fs;
 
@@ -22,12 +22,11 @@ async fn http(request: IncomingRequest, out: ResponseOutparam) {
         .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
         .unwrap_or_default();
     let body = request.into_body().await.unwrap_or_default();
-    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let path = path.split_once('?').map_or(path.as_str(), |(path, _)| path);
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let _ = query;
 
     if parts == ["later"] {
-        // The whole answer first, the work after it.
+        // The whole answer comes first, and the work after it.
         let response = OutgoingResponse::new(Headers::new());
         let mut stream = response.take_body();
         out.set(response);
@@ -107,7 +106,7 @@ async fn answer(
             b"written".to_vec()
         }
         ["sqlite", name] => {
-            // Statements by line; the answer is the last one's rows.
+            // One statement a line; the answer is the rows of the last one.
             let connection = Connection::open(name).map_err(|e| anyhow!("{e:?}"))?;
             let mut answer = String::new();
             for statement in text().lines() {
@@ -164,47 +163,13 @@ async fn answer(
             spin_sdk::redis::Connection::open(&text()).map_err(|e| anyhow!("{e:?}"))?;
             b"opened".to_vec()
         }
-        ["redis-commands"] => redis_commands(&text())
-            .map_err(|e| anyhow!("{e:?}"))?
-            .into_bytes(),
         _ => return Err(anyhow!("no such test: {parts:?}")),
     })
-}
-
-fn redis_commands(address: &str) -> Result<String, spin_sdk::redis::Error> {
-    use spin_sdk::redis::{Connection, RedisParameter};
-    let redis = Connection::open(address)?;
-    redis.set("k", b"v".as_ref())?;
-    let got = redis.get("k")?;
-    let missing = redis.get("missing")?;
-    let counted = (redis.incr("n")?, redis.incr("n")?);
-    let wrong = redis.sadd("k", &["x".into()]);
-    let added = redis.sadd("s", &["a".into(), "b".into()])?;
-    let mut members = redis.smembers("s")?;
-    members.sort();
-    let removed = redis.srem("s", &["a".into()])?;
-    let range = redis.execute(
-        "GETRANGE",
-        &[
-            RedisParameter::Binary(b"k".to_vec()),
-            RedisParameter::Int64(0),
-            RedisParameter::Int64(0),
-        ],
-    )?;
-    let deleted = redis.del(&["k".into(), "n".into(), "s".into()])?;
-    Ok(format!(
-        "{got:?} {missing:?} {counted:?} {wrong:?} {added} {members:?} {removed} {range:?} {deleted}"
-    ))
 }
 
 fn key_value(store: &str, rest: &[&str], body: &[u8]) -> Result<Vec<u8>> {
     let store = Store::open(store).map_err(|e| anyhow!("{e:?}"))?;
     Ok(match rest {
-        [] => {
-            let mut keys = store.get_keys()?;
-            keys.sort();
-            keys.join("\n").into_bytes()
-        }
         ["get", key] => store.get(key)?.context("there is no such key")?,
         ["set", key] => {
             store.set(key, body)?;
@@ -214,7 +179,6 @@ fn key_value(store: &str, rest: &[&str], body: &[u8]) -> Result<Vec<u8>> {
             store.delete(key)?;
             Vec::new()
         }
-        ["exists", key] => store.exists(key)?.to_string().into_bytes(),
         _ => return Err(anyhow!("no such test: {rest:?}")),
     })
 }

@@ -1,0 +1,178 @@
+//! Limits: how much memory and time an instance may use.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+
+/// What one instance may use, and how many there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of linear memory of one instance.
+    pub memory: usize,
+    /// Processor time of one instance.
+    pub cpu: Duration,
+    /// Time from start to end of one instance, waiting included.
+    pub wall: Duration,
+    /// Instances at one time; more of them wait for `queue`.
+    pub instances: u32,
+    /// How long a request waits for an instance before it is refused.
+    pub queue: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            cpu: Duration::from_secs(30),
+            wall: Duration::from_secs(300),
+            instances: 256,
+            queue: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Most entries of a guest's table of functions, of which compiled Rust has some thousands.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// Holds an instance to its memory.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    bytes: usize,
+    meter: Arc<Meter>,
+}
+
+impl MemoryLimit {
+    /// Allows `bytes` of linear memory; `meter` notes if a guest asks for more.
+    pub(crate) fn new(bytes: usize, meter: Arc<Meter>) -> Self {
+        Self { bytes, meter }
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.bytes {
+            self.meter.memory_reached.store(true, Relaxed);
+        }
+        Ok(desired <= self.bytes)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+}
+
+/// Measures the processor time of an instance, which is the time in which its future is polled.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    epoch: Instant,
+    /// The length of the polls that are over, in nanoseconds.
+    used: AtomicU64,
+    /// When the present poll began, in nanoseconds after `epoch`.
+    began: AtomicU64,
+    memory_reached: AtomicBool,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            used: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            memory_reached: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Meter {
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the guest asked for more memory than it may have.
+    pub(crate) fn memory_reached(&self) -> bool {
+        self.memory_reached.load(Relaxed)
+    }
+
+    /// Time used so far, the present poll included.
+    fn used(&self) -> Duration {
+        let present = self.now().saturating_sub(self.began.load(Relaxed));
+        Duration::from_nanos(self.used.load(Relaxed) + present)
+    }
+}
+
+/// A future whose polls `meter` measures.
+struct Metered<F> {
+    future: Pin<Box<F>>,
+    meter: Arc<Meter>,
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let began = self.meter.now();
+        self.meter.began.store(began, Relaxed);
+        let result = self.future.as_mut().poll(cx);
+        let spent = self.meter.now() - began;
+        self.meter.used.fetch_add(spent, Relaxed);
+        result
+    }
+}
+
+/// The error of an instance that used up its time.
+#[derive(Debug, thiserror::Error)]
+enum Exceeded {
+    /// It computed for too long.
+    #[error("used more than {0:?} of processor time")]
+    Cpu(Duration),
+    /// It ran, or waited, for too long.
+    #[error("ran for more than {0:?}")]
+    Wall(Duration),
+}
+
+/// Makes `store` watch the processor time that `meter` measures. At every tick of the engine's clock the guest gives way
+/// to other tasks, or is stopped.
+pub(crate) fn watch<T: 'static>(store: &mut Store<T>, limits: &Limits, meter: Arc<Meter>) {
+    let cpu = limits.cpu;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        if meter.used() > cpu {
+            return Err(wasmtime::Error::from(Exceeded::Cpu(cpu)));
+        }
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(tokio::task::yield_now()),
+        ))
+    });
+}
+
+/// Runs a call into a guest within `limits`.
+pub(crate) async fn within<T>(
+    limits: &Limits,
+    meter: Arc<Meter>,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    let call = Metered {
+        future: Box::pin(call),
+        meter,
+    };
+    match tokio::time::timeout(limits.wall, call).await {
+        Ok(result) => result,
+        Err(_) => Err(wasmtime::Error::from(Exceeded::Wall(limits.wall))),
+    }
+}

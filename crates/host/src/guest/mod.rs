@@ -1,0 +1,152 @@
+//! Guests: a component that is ready to run, and the state of one instance of it.
+
+pub(crate) mod capacity;
+pub(crate) mod limits;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::{InstancePre, Linker, ResourceTable};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use self::capacity::{Busy, Capacity};
+use self::limits::{MemoryLimit, Meter};
+use crate::logs::GuestOutput;
+use crate::{key_value, outbound_http, redis, sqlite, variables};
+
+/// What a component may use of each capability.
+pub(crate) struct Grants {
+    pub(crate) key_value: Arc<key_value::guest::Grant>,
+    pub(crate) outbound_http: Arc<outbound_http::guest::Grant>,
+    pub(crate) redis: Arc<redis::guest::Grant>,
+    pub(crate) sqlite: Arc<sqlite::guest::Grant>,
+    pub(crate) variables: Arc<variables::guest::Grant>,
+}
+
+/// A component that is ready to run: compiled and linked, with what it may use.
+pub(crate) struct Program {
+    /// The component's id.
+    pub(crate) id: String,
+    grants: Grants,
+    capacity: Arc<Capacity>,
+    pre: InstancePre<Guest>,
+}
+
+/// The state of one instance.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    key_value: key_value::guest::Calls,
+    outbound_http: outbound_http::guest::Calls,
+    redis: redis::guest::Calls,
+    sqlite: sqlite::guest::Calls,
+    variables: variables::guest::Calls,
+    memory: MemoryLimit,
+    /// Its processor time.
+    pub(crate) meter: Arc<Meter>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A linker with everything that a component may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    key_value::guest::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.key_value)?;
+    outbound_http::guest::add_to_linker(&mut linker)?;
+    redis::guest::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.redis)?;
+    sqlite::guest::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.sqlite)?;
+    variables::guest::add_to_linker(&mut linker, |guest: &mut Guest| &mut guest.variables)?;
+    Ok(linker)
+}
+
+impl Program {
+    /// Bundles a linked component with what it may use.
+    pub(crate) fn new(
+        id: String,
+        grants: Grants,
+        capacity: Arc<Capacity>,
+        pre: InstancePre<Guest>,
+    ) -> Self {
+        Self {
+            id,
+            grants,
+            capacity,
+            pre,
+        }
+    }
+
+    /// The linked component, in which a trigger finds its export.
+    pub(crate) fn pre(&self) -> &InstancePre<Guest> {
+        &self.pre
+    }
+
+    /// A fresh store for one instance, as soon as there is room for it.
+    pub(crate) async fn store(&self) -> Result<Store<Guest>, Busy> {
+        let place = self.capacity.place().await?;
+        let wasi = WasiCtxBuilder::new()
+            .stdout(GuestOutput::new(&self.id, false))
+            .stderr(GuestOutput::new(&self.id, true))
+            .build();
+        let meter = Arc::new(Meter::default());
+        let limits = &self.capacity.limits;
+        let guest = Guest {
+            wasi,
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            key_value: key_value::guest::Calls::new(&self.grants.key_value),
+            outbound_http: outbound_http::guest::Calls::new(&self.grants.outbound_http),
+            redis: redis::guest::Calls::new(&self.grants.redis),
+            sqlite: sqlite::guest::Calls::new(&self.grants.sqlite),
+            variables: variables::guest::Calls::new(&self.grants.variables),
+            memory: MemoryLimit::new(limits.memory, Arc::clone(&meter)),
+            meter: Arc::clone(&meter),
+            _place: place,
+        };
+        let mut store = Store::new(self.pre.engine(), guest);
+        store.limiter(|guest| &mut guest.memory);
+        limits::watch(&mut store, limits, meter);
+        Ok(store)
+    }
+
+    /// Runs a call into a guest within the limits, until it returns, traps or is stopped. A trap and a stop are
+    /// logged. `meter` is the store's own.
+    pub(crate) async fn run<T>(
+        &self,
+        meter: Arc<Meter>,
+        call: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        let result = limits::within(&self.capacity.limits, Arc::clone(&meter), call).await;
+        if let Err(error) = &result {
+            let memory = if meter.memory_reached() {
+                " (it had reached its memory limit)"
+            } else {
+                ""
+            };
+            tracing::error!(component = self.id, "instance failed{memory}: {error:#}");
+        }
+        result
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outbound_http,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the app shares: one HTTP server for all routes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::guest::{Handler, plain, spin_headers};
+use super::manifest::HttpTrigger;
+use super::router::Router;
+use crate::outbound_http::shared::{Answer, Application};
+
+/// How long a client may take to send a request's headers.
+const HEADERS: Duration = Duration::from_secs(30);
+/// How long open requests get to finish when the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Paths that Spin answers itself.
+const WELL_KNOWN: &str = "/.well-known/spin/";
+
+/// The application as an HTTP server.
+pub(crate) struct App {
+    router: Router,
+    handlers: HashMap<String, Handler>,
+}
+
+impl App {
+    /// An application with the routes of `triggers`; `handlers` has each of their components.
+    pub(crate) fn new(
+        triggers: &[HttpTrigger],
+        handlers: HashMap<String, Handler>,
+    ) -> Result<Self, String> {
+        let router = Router::build(triggers)?;
+        Ok(Self { router, handlers })
+    }
+
+    /// Serves until `stop` turns true, then lets open requests finish.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, client)) => self.connection(stream, client, &graceful),
+                Err(error) => {
+                    tracing::warn!("could not accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        if tokio::time::timeout(DRAIN, graceful.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were still open after {DRAIN:?}");
+        }
+        Ok(())
+    }
+
+    fn connection(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        graceful: &GracefulShutdown,
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("TCP_NODELAY cannot be set: {error}");
+        }
+        let app = Arc::clone(self);
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let app = Arc::clone(&app);
+            async move { Ok::<_, std::convert::Infallible>(app.answer(request, client).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%client, "connection ended: {error}");
+            }
+        });
+    }
+
+    /// Routes a request to its component and runs an instance for it.
+    pub(crate) async fn answer<B>(
+        &self,
+        mut request: Request<B>,
+        client: SocketAddr,
+    ) -> Response<WasiBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Error>,
+    {
+        let path = request.uri().path();
+        if let Some(well_known) = path.strip_prefix(WELL_KNOWN) {
+            return match well_known {
+                "health" => plain(StatusCode::OK, "OK"),
+                _ => plain(StatusCode::NOT_FOUND, ""),
+            };
+        }
+        let Some(found) = self.router.find(path) else {
+            return plain(StatusCode::NOT_FOUND, "");
+        };
+        let Some(handler) = self.handlers.get(found.component) else {
+            return plain(StatusCode::NOT_FOUND, "");
+        };
+        let headers = spin_headers(request.uri(), request.headers(), &found, client);
+        request.headers_mut().remove(header::CONNECTION);
+        request.headers_mut().extend(headers);
+        handler.run(request).await
+    }
+}
+
+impl Application for App {
+    fn answer_own(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        client: SocketAddr,
+    ) -> Answer<'static> {
+        Box::pin(async move { self.answer(request, client).await })
+    }
+}

@@ -1,0 +1,159 @@
+//! What the operator says in Spin's runtime configuration, `[outbound_networking] block_networks`: the networks that
+//! guests may not reach, by address or by name.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use platform::networks::{embedded_v4, is_public};
+use serde::Deserialize;
+
+/// Blocked networks. Which addresses are private, the app and this host know from one list, in `platform`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BlockedNetworks {
+    networks: Vec<IpNet>,
+    private: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutboundNetworking {
+    #[serde(default)]
+    block_networks: Vec<String>,
+    #[serde(default, rename = "max_socket_connections")]
+    _max_socket_connections: Option<usize>,
+    #[serde(default, rename = "max_total_connections")]
+    _max_total_connections: Option<usize>,
+}
+
+impl BlockedNetworks {
+    /// Every network that is not public.
+    fn private() -> Self {
+        Self {
+            networks: Vec::new(),
+            private: true,
+        }
+    }
+
+    /// Reads a runtime configuration file; `None` if it says nothing about networks.
+    pub(crate) fn from_runtime_config(path: &Path) -> Result<Option<Self>, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+        let mut table: toml::Table =
+            toml::from_str(&text).map_err(|e: toml::de::Error| e.message().replace('\n', " "))?;
+        let section = table.remove("outbound_networking");
+        for key in table.keys() {
+            tracing::warn!(file = %path.display(), "[{key}] is ignored: this host reads [outbound_networking] only");
+        }
+        let Some(section) = section else {
+            return Ok(None);
+        };
+        let section: OutboundNetworking = section.try_into().map_err(|e: toml::de::Error| {
+            format!("outbound_networking: {}", e.message().replace('\n', " "))
+        })?;
+        let mut blocked = Self::default();
+        for text in &section.block_networks {
+            if text == "private" {
+                blocked.private = true;
+                continue;
+            }
+            let network = text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| format!("outbound_networking.block_networks: {text:?} is neither a network like 10.0.0.0/8 nor \"private\""))?;
+            blocked.networks.push(network);
+        }
+        Ok(Some(blocked))
+    }
+
+    /// Whether `address` is in a blocked network.
+    pub(crate) fn blocks(&self, address: IpAddr) -> bool {
+        if (self.private && !is_public(address))
+            || self.networks.iter().any(|net| net.contains(&address))
+        {
+            return true;
+        }
+        // An IPv6 address that stands for an IPv4 address is judged as that.
+        match address {
+            IpAddr::V6(v6) => embedded_v4(v6).is_some_and(|v4| self.blocks(v4.into())),
+            IpAddr::V4(_) => false,
+        }
+    }
+}
+
+/// Which networks are blocked for the hosts that a component may call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Blocked {
+    /// For hosts that only a wildcard in `allowed_outbound_hosts` allows.
+    pub(crate) by_wildcard: BlockedNetworks,
+    /// For hosts that `allowed_outbound_hosts` names: the author of the entry meant that host.
+    pub(crate) by_name: BlockedNetworks,
+}
+
+impl Blocked {
+    /// The operator's networks, which count for everything, as on Spin. Without any, private networks are blocked for
+    /// wildcards, except in development.
+    pub(crate) fn new(from_config: Option<BlockedNetworks>, development: bool) -> Self {
+        match from_config {
+            Some(blocked) => Self {
+                by_wildcard: blocked.clone(),
+                by_name: blocked,
+            },
+            None if development => Self::default(),
+            None => Self {
+                by_wildcard: BlockedNetworks::private(),
+                by_name: BlockedNetworks::default(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_blocks_what_is_not_public() {
+        let blocked = BlockedNetworks::private();
+        // The list itself is tested in `platform`.
+        for ip in ["10.1.2.3", "::ffff:10.0.0.1", "2002:a00:1::1", "3fff::1"] {
+            assert!(blocked.blocks(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["1.1.1.1", "2600::beef"] {
+            assert!(!blocked.blocks(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_config_names_networks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runtime.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            BlockedNetworks::from_runtime_config(&path)
+        };
+        let some = read("[outbound_networking]\nblock_networks = [\"1.2.3.0/24\", \"private\"]")
+            .unwrap()
+            .unwrap();
+        assert!(
+            some.blocks("1.2.3.4".parse().unwrap()) && some.blocks("10.0.0.1".parse().unwrap())
+        );
+        assert!(!some.blocks("1.2.4.4".parse().unwrap()));
+        // The same address, written as IPv6.
+        for ip in ["::ffff:1.2.3.4", "64:ff9b::102:304", "2002:102:304::1"] {
+            assert!(some.blocks(ip.parse().unwrap()), "{ip}");
+        }
+        let none = read("[outbound_networking]\nblock_networks = []")
+            .unwrap()
+            .unwrap();
+        assert!(!none.blocks("127.0.0.1".parse().unwrap()));
+        assert!(read("[other]\nx = 1").unwrap().is_none());
+        for bad in [
+            "[outbound_networking]\nblock_networks = [\"all\"]",
+            "[outbound_networking]\nblok = []",
+            "x =",
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The relay beside the application: native code in this process, or a WASI command.
+//!
+//! Either has a runtime of its own, so that guests that compute never hold up a socket. Its settings beyond those given
+//! here come from the environment (`RELAY_…`).
+
+mod command;
+mod streams;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, FromArgMatches};
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// How the relay runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RelayKind {
+    /// As native code in this process.
+    Native,
+    /// As a WASI command in this process, with the network inherited.
+    Wasm,
+    /// Not at all, so that only the application is served.
+    None,
+}
+
+impl std::fmt::Display for RelayKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Wasm => "wasm",
+            Self::None => "none",
+        })
+    }
+}
+
+/// The settings that the host gives the relay.
+#[derive(Clone)]
+pub struct RelaySettings {
+    /// The application, as `http://HOST:PORT`.
+    pub app: String,
+    /// The Redis server or broker.
+    pub redis: String,
+    /// The bearer token of internal routes.
+    pub internal_token: String,
+    /// The file of the Wasm build.
+    pub wasm: PathBuf,
+    /// The folder of compiled code.
+    pub cache: PathBuf,
+}
+
+/// How long the relay may take to start.
+const START: Duration = Duration::from_secs(60);
+/// How long the relay may take to drain, beyond what its own settings allow.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// A running relay.
+pub struct Relay {
+    address: SocketAddr,
+    stop: Stop,
+    ended: oneshot::Receiver<Result<()>>,
+}
+
+enum Stop {
+    Native(oneshot::Sender<()>),
+    Wasm { internal_token: String },
+}
+
+impl Relay {
+    /// Starts the native relay on `listener`.
+    pub(crate) fn start_native(listener: TcpListener, settings: &RelaySettings) -> Result<Self> {
+        let matches = ::relay::Settings::augment_args(clap::Command::new("relay"))
+            .try_get_matches_from(["relay"])
+            .context("a RELAY_ variable of the environment is wrong")?;
+        let settings = ::relay::Settings {
+            app: settings.app.clone(),
+            redis: Some(settings.redis.clone()),
+            internal_token: settings.internal_token.clone(),
+            ..::relay::Settings::from_arg_matches(&matches)?
+        };
+        let address = listener.local_addr()?;
+        let listener = listener.into_std()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = thread(async move {
+            let listener = TcpListener::from_std(listener)?;
+            let stopped = async { drop(stopped.await) };
+            ::relay::serve(listener, settings, stopped).await?;
+            Ok(())
+        })?;
+        Ok(Self {
+            address,
+            stop: Stop::Native(stop),
+            ended,
+        })
+    }
+
+    /// Starts the Wasm relay, which listens on `listen` by itself.
+    ///
+    /// # Errors
+    /// If the relay ends at once, or is not ready in time.
+    pub async fn start_wasm(listen: SocketAddr, mut settings: RelaySettings) -> Result<Self> {
+        if settings.internal_token.is_empty() {
+            // Without a token the relay does not drain when it is asked to.
+            settings.internal_token = format!("{:032x}", rand::random::<u128>());
+        }
+        let internal_token = settings.internal_token.clone();
+        let (ready, address) = oneshot::channel();
+        let mut ended = thread(command::run(listen, settings, ready))?;
+        let address = tokio::select! {
+            address = tokio::time::timeout(START, address) => {
+                address.map_err(|_| anyhow!("the relay was not ready in {START:?}"))?
+            }
+            result = &mut ended => {
+                result.unwrap_or_else(|_| Err(anyhow!("the relay ended")))?;
+                return Err(anyhow!("the relay ended as soon as it was started"));
+            }
+        };
+        let Ok(address) = address else {
+            // It has ended, and the reason is on its way.
+            ended
+                .await
+                .unwrap_or_else(|_| Err(anyhow!("the relay ended")))?;
+            return Err(anyhow!("the relay ended as soon as it was started"));
+        };
+        Ok(Self {
+            address,
+            stop: Stop::Wasm { internal_token },
+            ended,
+        })
+    }
+
+    /// The public address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves once the relay has ended by itself, which it should not.
+    ///
+    /// # Errors
+    /// If it failed.
+    pub async fn ended(&mut self) -> Result<()> {
+        (&mut self.ended)
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("the relay's thread is gone")))
+    }
+
+    /// Closes the sockets, lets appends finish, and waits for the end.
+    ///
+    /// # Errors
+    /// If the relay fails or is not drained in time.
+    pub async fn drain(self) -> Result<()> {
+        match self.stop {
+            Stop::Native(stop) => drop(stop.send(())),
+            Stop::Wasm { internal_token } => {
+                ask_to_drain(self.address, &internal_token)
+                    .await
+                    .context("the relay could not be asked to drain")?;
+            }
+        }
+        match tokio::time::timeout(DRAIN, self.ended).await {
+            Ok(ended) => ended.unwrap_or(Ok(())),
+            Err(_) => Err(anyhow!("the relay was not drained in {DRAIN:?}")),
+        }
+    }
+}
+
+/// Runs `relay` on a thread with a runtime of its own. The receiver gets its result.
+fn thread(
+    relay: impl Future<Output = Result<()>> + Send + 'static,
+) -> Result<oneshot::Receiver<Result<()>>> {
+    let (sender, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("relay")
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("relay".into())
+        .spawn(move || {
+            let result = runtime.block_on(relay);
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            if sender.send(result).is_err() {
+                tracing::debug!("the host no longer waits for the relay's end");
+            }
+        })?;
+    Ok(ended)
+}
+
+async fn ask_to_drain(address: SocketAddr, internal_token: &str) -> Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::post("/internal/drain")
+        .header(header::HOST, address.to_string())
+        .header(header::AUTHORIZATION, format!("Bearer {internal_token}"))
+        .body(Empty::<bytes::Bytes>::new())?;
+    let response = tokio::time::timeout(DRAIN, sender.send_request(request)).await??;
+    connection.abort();
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(anyhow!("it answered {}", response.status()))
+    }
+}

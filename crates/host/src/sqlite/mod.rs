@@ -1,0 +1,6 @@
+//! SQLite: the databases in the state folder, and the calls that a guest makes.
+
+pub(crate) mod database;
+pub(crate) mod guest;
+pub(crate) mod manifest;
+pub(crate) mod shared;
