@@ -1,6 +1,7 @@
 //! The SQL database (SQLite, or libSQL over HTTP).
 
 use async_trait::async_trait;
+use problem::Problem;
 use thiserror::Error;
 
 /// Runs SQL statements.
@@ -165,4 +166,11 @@ pub enum DatabaseError {
     /// The database answered with something else than the statement asks for.
     #[error("database answered oddly: {0}")]
     Unexpected(String),
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        tracing::error!(%error, "database failed");
+        Self::unavailable("The database does not answer as it should.")
+    }
 }

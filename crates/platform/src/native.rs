@@ -1,5 +1,9 @@
 //! The native adapters, for tests: SQLite in a file, and everything else in memory.
 
+mod world;
+
+pub use world::World;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,

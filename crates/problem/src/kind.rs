@@ -51,6 +51,8 @@ kinds! {
     PROJECT_NOT_FOUND = 404 "project-not-found" "No such project";
     /// The address takes other methods.
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "Method not allowed";
+    /// A body did not arrive in time.
+    REQUEST_TIMEOUT = 408 "request-timeout" "Request timeout";
     /// The idempotency key was used for another request.
     IDEMPOTENCY_CONFLICT = 409 "idempotency-conflict" "The idempotency key is taken";
     /// The project's owner cannot be made a member.

@@ -1,38 +1,25 @@
-//! The Spin adapters: the ports on the host interfaces of `fermyon:spin@2.0.0` and `wasi:http@0.2`,
-//! and what every component with an HTTP trigger needs.
-
-mod http_client;
-mod reply;
-mod request;
-mod sleep;
+//! The ports on the host interfaces of `fermyon:spin@2.0.0`.
 
 use async_trait::async_trait;
-use spin_sdk::{key_value::Store, redis, sqlite, variables};
-use tracing::Level;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt};
-
-use crate::{
-    Config, Database, DatabaseError, KeyValue, KeyValueError, Ports, PubSub, PubSubError, Row,
-    UnreadableSetting, Value, clock::SystemClock, migrations,
+use platform::{
+    Config, Database, DatabaseError, KeyValue, KeyValueError, LazyDatabase, Opening, Ports, PubSub,
+    PubSubError, Row, UnreadableSetting, Value, clock::SystemClock, config::ReadOnce, migrations,
 };
+use spin_sdk::{key_value::Store, redis, sqlite, variables};
 
-pub use http_client::SpinHttpClient;
-pub use reply::Reply;
-pub use request::{Incoming, Query, names_tag};
-pub(crate) use sleep::sleep;
+use super::http_client::SpinHttpClient;
 
 /// The database `default`.
-pub struct SpinDatabase(sqlite::Connection);
+struct SpinDatabase(sqlite::Connection);
 
 impl SpinDatabase {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When the host has none, or the component may not use it.
-    pub fn open() -> Result<Self, DatabaseError> {
-        sqlite::Connection::open_default()
-            .map(Self)
-            .map_err(database_failed)
+    async fn open(schema: Schema) -> Result<Self, DatabaseError> {
+        let database = sqlite::Connection::open_default().map_err(database_failed)?;
+        let database = Self(database);
+        if schema == Schema::Checked {
+            migrations::apply(&database, &SystemClock).await?;
+        }
+        Ok(database)
     }
 }
 
@@ -77,9 +64,9 @@ impl Database for SpinDatabase {
     }
 }
 
-/// The store `default`. It is opened when it is used.
+/// The key-value store `default`. It is opened when it is used.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SpinKeyValue;
+struct SpinKeyValue;
 
 fn store() -> Result<Store, KeyValueError> {
     Store::open_default().map_err(key_value_failed)
@@ -106,7 +93,7 @@ impl KeyValue for SpinKeyValue {
 
 /// Redis at the address in the setting `redis_url`. It connects when it is first used.
 #[derive(Default)]
-pub struct SpinPubSub {
+struct SpinPubSub {
     connection: std::cell::OnceCell<redis::Connection>,
 }
 
@@ -131,7 +118,7 @@ impl PubSub for SpinPubSub {
 
 /// The variables of the component.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SpinConfig;
+struct SpinConfig;
 
 impl Config for SpinConfig {
     fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
@@ -146,76 +133,41 @@ impl Config for SpinConfig {
     }
 }
 
-/// The ports of a component with a database.
-pub struct SpinPorts {
-    /// The database `default`.
-    pub database: SpinDatabase,
-    /// Redis.
-    pub pubsub: SpinPubSub,
+/// Whether the schema of the database is checked before the first statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// It is checked, and brought up to date.
+    Checked,
+    /// It is taken as it is: a statement less.
+    Trusted,
+}
+
+/// The ports of a component.
+pub(super) struct SpinPorts {
+    database: LazyDatabase<SpinDatabase, Box<dyn Fn() -> Opening<SpinDatabase>>>,
+    pubsub: SpinPubSub,
+    config: ReadOnce<SpinConfig>,
 }
 
 impl SpinPorts {
-    /// Opens the database and brings its schema up to date.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn open() -> Result<Self, DatabaseError> {
-        let ports = Self::open_unchecked()?;
-        migrations::apply(&ports.database, &SystemClock).await?;
-        Ok(ports)
-    }
-
-    /// Opens the database as it is, where one more statement shows.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn open_unchecked() -> Result<Self, DatabaseError> {
-        Ok(Self {
-            database: SpinDatabase::open()?,
+    /// Nothing is opened or read before it is used.
+    pub(super) fn new(schema: Schema) -> Self {
+        Self {
+            database: LazyDatabase::new(Box::new(move || Box::pin(SpinDatabase::open(schema)))),
             pubsub: SpinPubSub::default(),
-        })
+            config: ReadOnce::new(SpinConfig),
+        }
     }
 
     /// All of them.
-    pub fn all(&self) -> Ports<'_> {
+    pub(super) fn all(&self) -> Ports<'_> {
         Ports {
             database: &self.database,
             key_value: &SpinKeyValue,
             pubsub: &self.pubsub,
             http: &SpinHttpClient,
-            config: &SpinConfig,
+            config: &self.config,
             clock: &SystemClock,
         }
     }
-}
-
-/// Sends the log lines of our own crates to the component's standard error. Call it once, first.
-pub fn log_to_stderr() {
-    // Loro's own lines and spans cost time, and may quote a document.
-    let ours = Targets::new().with_targets(
-        [
-            "auth",
-            "events",
-            "platform",
-            "poller",
-            "projection",
-            "projects",
-            "rooms",
-            "sync",
-            "tasks",
-            "tasks_api",
-            "webhooks",
-            "wire",
-        ]
-        .map(|name| (name, Level::INFO)),
-    );
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        // The host knows the time.
-        .without_time()
-        .finish()
-        .with(ours);
-    // A second call in one instance changes nothing.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -1,14 +1,14 @@
 //! Whether the settings suffice to serve.
 
-use platform::{Config, Problem, UnreadableSetting};
-
-use crate::{internal, sessions};
+use auth::{internal, sessions};
+use platform::{Config, UnreadableSetting};
+use problem::Problem;
 
 /// Fails closed: nothing is served that the settings do not suffice to protect.
 ///
 /// # Errors
 /// 503, naming the setting; where one cannot be read, the log names it.
-pub fn check(config: &dyn Config) -> Result<(), Problem> {
+pub(crate) fn check(config: &dyn Config) -> Result<(), Problem> {
     match missing_setting(config)? {
         Some(setting) => Err(Problem::not_configured(&setting)),
         None => Ok(()),

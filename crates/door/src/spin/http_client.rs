@@ -2,14 +2,12 @@
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, future};
+use platform::{Clock, HttpClient, HttpError, clock::SystemClock, http_client::Limits};
 use spin_sdk::http::{ErrorCode, IncomingResponse, Request, SendError};
-
-use super::sleep;
-use crate::{HttpClient, HttpError, http_client::Limits};
 
 /// Outbound HTTP, as far as `allowed_outbound_hosts` allows it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SpinHttpClient;
+pub(super) struct SpinHttpClient;
 
 #[async_trait(?Send)]
 impl HttpClient for SpinHttpClient {
@@ -20,10 +18,10 @@ impl HttpClient for SpinHttpClient {
     ) -> Result<http::Response<Vec<u8>>, HttpError> {
         let answer = Box::pin(exchange(request, limits.max_bytes));
         // Dropping the exchange hangs up.
-        match future::select(answer, Box::pin(sleep(limits.timeout))).await {
+        match future::select(answer, SystemClock.sleep(limits.timeout)).await {
             future::Either::Left((answer, _)) => answer,
             future::Either::Right(_) => {
-                let words = format!("nothing within {} s", limits.timeout.as_secs());
+                let words = format!("no answer within {} s", limits.timeout.as_secs());
                 Err(HttpError::NoAnswer(words))
             }
         }

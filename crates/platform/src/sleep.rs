@@ -1,4 +1,4 @@
-//! Waiting.
+//! Waiting, in a component.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -9,7 +9,7 @@ use wasi::clocks::monotonic_clock;
 pub(crate) async fn sleep(duration: Duration) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let deadline = monotonic_clock::now().saturating_add(nanoseconds);
-    // The subscription lives as long as somebody waits.
+    // The subscription lives as long as this future.
     let mut _subscription = None;
     poll_fn(|context| {
         if monotonic_clock::now() >= deadline {
