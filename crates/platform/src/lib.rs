@@ -14,6 +14,7 @@ pub mod key_value;
 mod lazy_database;
 pub mod migrations;
 pub mod networks;
+pub mod ourselves;
 pub mod ports;
 pub mod pubsub;
 
@@ -28,6 +29,7 @@ pub use database::{Database, DatabaseError, Row, Value};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
 pub use lazy_database::{LazyDatabase, Opening};
+pub use ourselves::AskError;
 pub use ports::Ports;
 pub use problem::Problem;
 pub use pubsub::{PubSub, PubSubError};
