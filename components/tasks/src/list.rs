@@ -2,26 +2,23 @@
 
 use auth::{Denied, Principal};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply},
-};
+use door::{Head, Reply};
+use problem::Problem;
 use serde_json::json;
 use tasks::{
     Status, Task,
     rows::{self, Filter},
 };
 
+use crate::{Answer, Request};
+
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
 
-pub(crate) async fn get(
-    ports: Ports<'_>,
-    who: &Principal,
-    request: &Incoming,
-) -> Result<Reply, Problem> {
-    let parameters = request.parameters();
-    let text = |name: &str| parameters.get(name).filter(|v| !v.is_empty());
+/// Lists the tasks that the caller may see.
+pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
+    let (ports, caller) = (request.ports(), request.principal()?);
+    let text = |name| parameter(request.head(), name);
     let limit = match text("limit").map(str::parse) {
         None => DEFAULT_LIMIT,
         Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
@@ -30,26 +27,20 @@ pub(crate) async fn get(
             return Err(Problem::bad_request(words));
         }
     };
-    let status = match text("status") {
-        None => None,
-        Some(name) => Some(Status::parse(name).ok_or_else(|| {
-            Problem::bad_request(
-                "`status` is one of pending, processing, completed, failed, cancelled.",
-            )
-        })?),
-    };
-    let after = match text("cursor") {
-        None => None,
-        Some(cursor) => Some(
-            read_cursor(cursor)
-                .ok_or_else(|| Problem::bad_request("`cursor` is not one of ours."))?,
-        ),
-    };
-    let (project_id, user_id) = match (text("project_id"), who) {
+    let status = text("status").map(|name| {
+        let words = "`status` is one of pending, processing, completed, failed, cancelled.";
+        Status::parse(name).ok_or_else(|| Problem::bad_request(words))
+    });
+    let after = text("cursor").map(|cursor| {
+        let words = "`cursor` is not one of ours.";
+        read_cursor(cursor).ok_or_else(|| Problem::bad_request(words))
+    });
+    let (status, after) = (status.transpose()?, after.transpose()?);
+    let (project_id, user_id) = match (text("project_id"), &caller) {
         (Some(project), _) => {
-            match who.access(ports, project).await {
-                // It would be made by opening it, and nobody has: there are no tasks.
-                Err(Denied::NoSuchProject) if who.makes_what_it_opens(ports) => {
+            match caller.access(ports, project).await {
+                // The project is made when it is first opened; until then it has no tasks.
+                Err(Denied::NoSuchProject) if caller.makes_what_it_opens(ports) => {
                     return Ok(page(&[], None));
                 }
                 access => access?,
@@ -58,7 +49,7 @@ pub(crate) async fn get(
         }
         (None, Principal::User { id, .. }) => (None, Some(id.clone())),
         (None, Principal::Token { project_id, .. }) => {
-            who.access(ports, project_id).await?;
+            caller.access(ports, project_id).await?;
             (Some(project_id.clone()), None)
         }
         (None, Principal::Server) => (None, None),
@@ -79,7 +70,12 @@ pub(crate) async fn get(
     Ok(page(&tasks, next))
 }
 
-fn page(tasks: &[Task], next: Option<String>) -> Reply {
+/// A parameter of the query; an empty one counts as missing.
+fn parameter<'h>(head: &'h Head, name: &str) -> Option<&'h str> {
+    head.parameter(name).filter(|value| !value.is_empty())
+}
+
+fn page<'a>(tasks: &[Task], next: Option<String>) -> Reply<'a> {
     Reply::json(200, &json!({ "tasks": tasks, "next_cursor": next }))
         .header("cache-control", "no-cache")
 }

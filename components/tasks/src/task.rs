@@ -1,46 +1,43 @@
-//! `/tasks` and `/tasks/{id}`: posting a task, and asking about it.
+//! `/tasks` and `/tasks/{task}`: posting a task, and asking about it.
 
 use std::time::Duration;
 
-use auth::{Principal, Role, door::Entered, secrets, webhooks::WebhookKey};
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply, names_tag},
-};
+use auth::{Principal, Role, secrets, webhooks::WebhookKey};
+use door::{Reply, Tag, object};
+use platform::Ports;
+use problem::Problem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tasks::{Engine, Registry, Task, TaskError, notification, rows};
 
-use crate::{Afterwards, Answer, access};
+use crate::{Answer, Request, access};
 
-/// The longest that somebody may wait for a change: less than proxies wait for an answer.
+/// The longest time that a caller may wait for a change, in seconds: less than proxies wait for an answer.
 const LONGEST_WAIT: u64 = 50;
 
 /// How often a change is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Takes a new task: it is stored when this is answered.
-pub(crate) async fn post(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
-    let key = request.header("idempotency-key");
-    if key.as_deref().is_some_and(|key| !is_idempotency_key(key)) {
+pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
+    let ports = request.ports();
+    let key = request.head().header("idempotency-key");
+    if key.is_some_and(|key| !is_idempotency_key(key)) {
         return Err(Problem::bad_request(
             "An Idempotency-Key has 1 to 255 visible ASCII characters.",
         ));
     }
-    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
-    let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
-        return Err(Problem::bad_request("The body must be a JSON object."));
-    };
-    drop(body);
-    let who = entered.principal_again(ports).await?;
-    // What names no project is among the wrong fields that are told.
+    let fields = object(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
+    let caller = request.principal()?;
+    // If the body names no project, that is among the wrong fields that are reported below.
     if let Some(project) = fields.get("project_id").and_then(Value::as_str)
         && wire::is_project_id(project)
     {
-        who.open(ports, project).await?.require(Role::Write)?;
+        let grant = caller.open(ports, project).await?;
+        grant.require(Role::Write)?;
     }
-    // Two agents may have the same idea of a key.
-    let key = key.map(|key| format!("{} {key}", who.name()));
+    // Two agents may choose the same key.
+    let key = key.map(|key| format!("{} {key}", caller.name()));
     let registry = Registry::standard(ports.config);
     let (database, clock) = (ports.database, ports.clock);
     let task = tasks::create(
@@ -68,25 +65,23 @@ pub(crate) async fn post(ports: Ports<'_>, entered: &Entered, request: Incoming)
         told["callback_secret"] = json!(notification::secret(&key, &task.task_id));
     }
     let reply = Reply::json(201, &told).header("location", format!("/tasks/{}", task.task_id));
-    // What a repeated request finds under way goes on as it does.
-    let is_new = task.attempts == 0;
-    let afterwards = is_new.then(|| Afterwards::TakeUp(Box::new(task)));
-    Ok((reply, afterwards))
+    // A repeated request must not restart a task that is under way.
+    Ok(if task.attempts == 0 {
+        reply.then(take_up(ports, task))
+    } else {
+        reply
+    })
 }
 
 fn is_idempotency_key(key: &str) -> bool {
     (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A task; with `?wait=`, once it has changed or that time is over.
-pub(crate) async fn get(
-    ports: Ports<'_>,
-    entered: &Entered,
-    id: &str,
-    request: &Incoming,
-) -> Result<Reply, Problem> {
-    let who = entered.principal()?;
-    let wait = match request.query("wait").map(|wait| wait.parse::<u64>()) {
+/// Reads a task; with `?wait=`, once it has changed or that time is over.
+pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let (ports, head) = (request.ports(), request.head());
+    let caller = request.principal()?;
+    let wait = match head.parameter("wait").map(str::parse::<u64>) {
         None => 0,
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
         Some(_) => {
@@ -95,63 +90,74 @@ pub(crate) async fn get(
             )));
         }
     };
-    let mut task = find(ports, who, id, Role::Read).await?;
-    let known = request
-        .header("if-none-match")
-        .unwrap_or_else(|| tag(&task));
+    let mut task = find(ports, &caller, id, Role::Read).await?;
+    let known = head.header("if-none-match").map(str::to_owned);
+    let known = known.unwrap_or_else(|| tag(&task).to_string());
     let looks = Duration::from_secs(wait).as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
-        if task.status.is_final() || !names_tag(&known, &tag(&task)) {
+        if task.status.is_final() || !tag(&task).is_in(&known) {
             break;
         }
         ports.clock.sleep(LOOK_EVERY).await;
-        task = find(ports, who, id, Role::Read).await?;
+        task = find(ports, &caller, id, Role::Read).await?;
     }
     if wait > 0 {
-        entered.principal_again(ports).await?;
+        request.check_again().await?;
     }
     let tag = tag(&task);
-    let reply = if request.knows(&tag) {
-        Reply::new(304).without_body()
+    let reply = if head.knows(&tag) {
+        Reply::not_modified(&tag)
     } else {
-        Reply::json(200, &task)
+        Reply::json(200, &task).tag(&tag)
     };
-    Ok(reply
-        .header("etag", tag)
-        .header("cache-control", "no-cache"))
+    Ok(reply.header("cache-control", "no-cache"))
 }
 
 /// Names a task's present representation.
-fn tag(task: &Task) -> String {
+fn tag(task: &Task) -> Tag {
     let body = serde_json::to_vec(task).unwrap_or_default();
-    let name = secrets::hex(&Sha256::digest(body)[..12]);
-    format!("\"{name}\"")
+    Tag::new(secrets::hex(&Sha256::digest(body)[..12]))
 }
 
 /// Cancels a task.
-pub(crate) async fn cancel(ports: Ports<'_>, who: &Principal, id: &str) -> Answer {
-    let task = find(ports, who, id, Role::Write).await?;
+pub(crate) async fn cancel<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.cancel(&task).await?;
-    Ok((
-        Reply::json(200, &task),
-        Some(Afterwards::Ended(Box::new(task))),
-    ))
+    Ok(Reply::json(200, &task).then(end(ports, task)))
 }
 
 /// Tries a failed or cancelled task again.
-pub(crate) async fn retry(ports: Ports<'_>, who: &Principal, id: &str) -> Answer {
-    let task = find(ports, who, id, Role::Write).await?;
+pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.set_back(&task).await?;
-    Ok((
-        Reply::json(200, &task),
-        Some(Afterwards::TakeUp(Box::new(task))),
-    ))
+    Ok(Reply::json(200, &task).then(take_up(ports, task)))
 }
 
-/// A task of a project where this role is had.
-async fn find(ports: Ports<'_>, who: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
+/// A task of a project in which the caller has this role.
+async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
     let task = rows::get(ports.database, id).await?;
     let task = task.ok_or_else(Problem::not_found)?;
-    access(ports, who, &task.project_id).await?.require(role)?;
+    access(ports, caller, &task.project_id)
+        .await?
+        .require(role)?;
     Ok(task)
+}
+
+/// Submits a task that is new or was set back.
+async fn take_up(ports: Ports<'_>, task: Task) {
+    match Engine::open(ports).await {
+        Ok(engine) => engine.take_up(&task).await,
+        // The poller takes it up.
+        Err(error) => tracing::error!(%error, "tasks cannot be worked on"),
+    }
+}
+
+/// Does what follows the end of a task.
+async fn end(ports: Ports<'_>, task: Task) {
+    match Engine::open(ports).await {
+        Ok(engine) => engine.ended(&task).await,
+        Err(error) => tracing::error!(%error, "tasks cannot be worked on"),
+    }
 }

@@ -2,10 +2,11 @@
 
 use auth::secrets;
 use platform::{Clock, Config, Database, DatabaseError};
+use problem::{FieldError, Fields};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{FieldError, Fields, Registry, Status, Task, address, rows, task::new_id};
+use crate::{Registry, Status, Task, address, rows, task::new_id};
 
 /// Why a task was not taken.
 #[derive(Debug, Error)]

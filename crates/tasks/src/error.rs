@@ -1,8 +1,8 @@
 //! What goes wrong, and how clients see it.
 
 use auth::webhooks::KeyError;
-use platform::{DatabaseError, Problem, UnreadableSetting};
-use serde_json::json;
+use platform::{DatabaseError, UnreadableSetting};
+use problem::{Kind, Problem};
 use thiserror::Error;
 
 use crate::{AssetError, CreateError};
@@ -51,16 +51,11 @@ impl From<TaskError> for Problem {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::NotFound => Self::not_found(),
-            TaskError::Finished => Self::new(
-                409,
-                "task-finished",
-                "The task is finished",
-                "A finished task never changes again.",
-            ),
+            TaskError::Finished => {
+                Self::new(Kind::TASK_FINISHED, "A finished task never changes again.")
+            }
             TaskError::NotRetryable => Self::new(
-                409,
-                "task-not-retryable",
-                "Nothing to try again",
+                Kind::TASK_NOT_RETRYABLE,
                 "Only a failed or cancelled task can be tried again.",
             ),
             TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
@@ -92,16 +87,9 @@ impl From<AssetError> for Problem {
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
-            CreateError::Invalid(errors) => {
-                let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
-                let detail = format!("Wrong: {}.", fields.join(", "));
-                Self::new(422, "invalid-task", "The task has wrong fields", detail)
-                    .with_errors(json!(errors))
-            }
+            CreateError::Invalid(errors) => Self::invalid_fields(errors),
             CreateError::Conflict => Self::new(
-                409,
-                "idempotency-conflict",
-                "The idempotency key is taken",
+                Kind::IDEMPOTENCY_CONFLICT,
                 "This Idempotency-Key came with another request before.",
             ),
             CreateError::Database(error) => error.into(),

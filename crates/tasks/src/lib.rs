@@ -13,10 +13,10 @@ mod delete;
 mod engine;
 mod error;
 mod executors;
-mod fields;
 pub mod image;
 mod media_type;
 pub mod notification;
+pub mod range;
 mod result_address;
 pub mod rows;
 mod task;
@@ -30,8 +30,8 @@ pub use error::{TaskError, shortened};
 pub use executors::{
     Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product, Progress, Registry,
 };
-pub use fields::{FieldError, Fields};
 pub use media_type::OCTET_STREAM;
+pub use problem::{FieldError, Fields};
 pub use task::{Status, Task};
 
 /// The page about adding a service, whose example is compiled as a test.
