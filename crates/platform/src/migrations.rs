@@ -169,7 +169,7 @@ pub const MIGRATIONS: &[Migration] = &[
 ///
 /// # Errors
 /// When the database fails; what was applied until then stays, and the next call goes on from there.
-pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), DatabaseError> {
+pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), DatabaseError> {
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     // An error here is most likely a database without the table; if it is another, the statements
     // below fail of it too.
@@ -209,14 +209,14 @@ pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), D
     Ok(())
 }
 
-async fn applied(database: &impl Database) -> Result<u64, DatabaseError> {
+async fn applied(database: &dyn Database) -> Result<u64, DatabaseError> {
     let rows = database
         .execute("SELECT max(version) FROM schema_migrations", vec![])
         .await?;
     rows.first().map_or(Ok(0), |row| row.unsigned(0))
 }
 
-async fn add(database: &impl Database, column: &Column) -> Result<(), DatabaseError> {
+async fn add(database: &dyn Database, column: &Column) -> Result<(), DatabaseError> {
     let present = "SELECT count(*), sum(name = ?2) FROM pragma_table_info(?1)";
     let parameters = || vec![column.table.into(), column.name.into()];
     let is_missing = |rows: &[crate::Row]| -> Result<bool, DatabaseError> {
