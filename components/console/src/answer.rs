@@ -1,17 +1,13 @@
 //! What to answer to a request.
 
-use std::io;
+use std::borrow::Cow;
 
-use crate::{
-    asset::Asset,
-    encoding::{Encoding, accepted},
-    validator::{entity_tag, matches},
-};
+use crate::{encoding::accepted, page::File};
 
 /// Headers of every answer.
 ///
-/// The policy allows what the page needs and no more: its own scripts, styles and Wasm; sockets of the
-/// same origin; and the pictures and films of the board, which may come from anywhere.
+/// The policy allows what the page needs and no more: its own scripts, styles and Wasm, sockets of the same origin, and
+/// the pictures and films of the board, which may come from anywhere.
 const SECURITY: [(&str, &str); 5] = [
     (
         "content-security-policy",
@@ -41,23 +37,20 @@ pub struct Query<'a> {
     pub if_none_match: Option<&'a str>,
 }
 
-/// An answer: for the trigger to send as it is.
+/// An answer, which the trigger sends as it is.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// All headers, with names in lower case.
     pub headers: Vec<(&'static str, String)>,
-    /// The body; empty where the protocol wants none.
-    pub body: Vec<u8>,
+    /// The body; empty if the protocol allows none.
+    pub body: Cow<'static, [u8]>,
 }
 
-/// Reads a file by its path below the page's folder; `None` if there is no such file.
-pub type Read<'a> = &'a dyn Fn(&str) -> io::Result<Option<Vec<u8>>>;
-
-/// Answers a request for a file of the page: 200 or 304, 404 if there is no such file, 405 for
-/// other methods than GET and HEAD, 500 if the file cannot be read.
-pub fn answer(query: &Query<'_>, read: Read<'_>) -> Answer {
+/// Answers a request for a file of `page`: 200 or 304, 404 if there is no such file, 405 for other methods than GET
+/// and HEAD.
+pub fn answer(query: &Query<'_>, page: &'static [File]) -> Answer {
     if !matches!(query.method, "GET" | "HEAD") {
         let mut answer = problem(
             405,
@@ -68,43 +61,25 @@ pub fn answer(query: &Query<'_>, read: Read<'_>) -> Answer {
         answer.headers.push(("allow", "GET, HEAD".to_owned()));
         return answer;
     }
-    let mut answer = match Asset::at(query.path).map(|asset| serve(&asset, query, read)) {
-        Some(Ok(Some(answer))) => answer,
-        Some(Err(_)) => problem(
-            500,
-            "internal",
-            "Internal error",
-            "The file cannot be read.",
-        ),
-        Some(Ok(None)) if query.path == "/" => problem(
-            404,
-            "not-found",
-            "Not found",
-            "The page has not been built: components/console/dist is empty.",
-        ),
-        _ => problem(
-            404,
-            "not-found",
-            "Not found",
-            "There is nothing at this path.",
-        ),
+    let mut answer = match File::find(page, query.path) {
+        Some(file) => serve(file, query),
+        None if page.is_empty() => not_found("The page has not been built."),
+        None => not_found("There is nothing at this path."),
     };
     if query.method == "HEAD" {
-        // The host takes a body's length from what is sent, and none is.
-        answer.body.clear();
+        // The host takes a body's length from what is sent, and nothing is sent.
+        answer.body = Cow::Borrowed(&[]);
         answer.headers.retain(|(name, _)| *name != "content-length");
     }
     answer
 }
 
-/// The best copy of a file for this client, or word that it has it already.
-fn serve(asset: &Asset<'_>, query: &Query<'_>, read: Read<'_>) -> io::Result<Option<Answer>> {
-    let Some((encoding, bytes)) = copy(asset, query.accept_encoding, read)? else {
-        return Ok(None);
-    };
-    let tag = entity_tag(asset, encoding, &bytes);
-    let unchanged = matches(query.if_none_match, &tag);
-    let kept = if asset.immutable {
+/// The best copy of a file for this client, or 304 if the client has that copy already.
+fn serve(file: &'static File, query: &Query<'_>) -> Answer {
+    let compressed = accepted(query.accept_encoding)
+        .find_map(|encoding| Some((Some(encoding), file.copy_in(encoding)?)));
+    let (encoding, copy) = compressed.unwrap_or((None, &file.plain));
+    let kept = if file.immutable {
         "public, max-age=31536000, immutable"
     } else {
         "no-cache"
@@ -112,45 +87,45 @@ fn serve(asset: &Asset<'_>, query: &Query<'_>, read: Read<'_>) -> io::Result<Opt
     let mut headers = secured();
     headers.extend([
         ("cache-control", kept.to_owned()),
-        ("etag", tag),
+        ("etag", copy.entity_tag.to_owned()),
         ("vary", "accept-encoding".to_owned()),
     ]);
-    if unchanged {
-        return Ok(Some(Answer {
+    if is_listed(query.if_none_match, copy.entity_tag) {
+        return Answer {
             status: 304,
             headers,
-            body: Vec::new(),
-        }));
+            body: Cow::Borrowed(&[]),
+        };
     }
     headers.extend([
-        ("content-type", asset.media_type.to_owned()),
-        ("content-length", bytes.len().to_string()),
+        ("content-type", file.media_type.to_owned()),
+        ("content-length", copy.bytes.len().to_string()),
     ]);
     if let Some(encoding) = encoding {
         headers.push(("content-encoding", encoding.token().to_owned()));
     }
-    Ok(Some(Answer {
+    Answer {
         status: 200,
         headers,
-        body: bytes,
-    }))
-}
-
-/// The first copy that the client takes and the build made, else the file itself.
-fn copy(
-    asset: &Asset<'_>,
-    accept_encoding: Option<&str>,
-    read: Read<'_>,
-) -> io::Result<Option<(Option<Encoding>, Vec<u8>)>> {
-    for encoding in accepted(accept_encoding) {
-        if let Some(bytes) = read(&format!("{}.{}", asset.file, encoding.suffix()))? {
-            return Ok(Some((Some(encoding), bytes)));
-        }
+        body: Cow::Borrowed(copy.bytes),
     }
-    Ok(read(asset.file)?.map(|bytes| (None, bytes)))
 }
 
-/// An error as problem+json. The words are ours and need no escaping.
+/// Whether an `If-None-Match` header lists the tag. Weak tags match too, as RFC 9110 has it for this header.
+fn is_listed(if_none_match: Option<&str>, tag: &str) -> bool {
+    if_none_match.is_some_and(|header| {
+        header
+            .split(',')
+            .map(str::trim)
+            .any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
+    })
+}
+
+fn not_found(detail: &str) -> Answer {
+    problem(404, "not-found", "Not found", detail)
+}
+
+/// An error as problem+json. The words are constants here and need no escaping.
 fn problem(status: u16, kind: &str, title: &str, detail: &str) -> Answer {
     let body = format!(
         r#"{{"type":"urn:loro-sync:problem:{kind}","title":"{title}","status":{status},"detail":"{detail}"}}"#
@@ -164,7 +139,7 @@ fn problem(status: u16, kind: &str, title: &str, detail: &str) -> Answer {
     Answer {
         status,
         headers,
-        body: body.into_bytes(),
+        body: Cow::Owned(body.into_bytes()),
     }
 }
 
@@ -177,19 +152,39 @@ fn secured() -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::Representation;
 
-    /// A folder with a page, a script with both compressed copies, and a picture with none.
-    fn read(file: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(match file {
-            "index.html" => Some(b"<html>".to_vec()),
-            "static/page-1.js" => Some(b"plain script".to_vec()),
-            "static/page-1.js.br" => Some(b"br".to_vec()),
-            "static/page-1.js.gz" => Some(b"gzip".to_vec()),
-            "static/dot-1.png" => Some(b"dot".to_vec()),
-            "static/broken-1.js" => return Err(io::Error::other("disk on fire")),
-            _ => None,
-        })
+    const fn copy(entity_tag: &'static str, bytes: &'static [u8]) -> Representation {
+        Representation { entity_tag, bytes }
     }
+
+    /// A page, a script with both compressed copies, and a picture with none.
+    static FILES: &[File] = &[
+        File {
+            path: "index.html",
+            media_type: "text/html; charset=utf-8",
+            immutable: false,
+            plain: copy("\"0123\"", b"<html>"),
+            brotli: None,
+            gzip: None,
+        },
+        File {
+            path: "static/page-1.js",
+            media_type: "text/javascript; charset=utf-8",
+            immutable: true,
+            plain: copy("\"page-1.js\"", b"plain script"),
+            brotli: Some(copy("\"page-1.js-br\"", b"br")),
+            gzip: Some(copy("\"page-1.js-gz\"", b"gzip")),
+        },
+        File {
+            path: "static/dot-1.png",
+            media_type: "image/png",
+            immutable: true,
+            plain: copy("\"dot-1.png\"", b"dot"),
+            brotli: None,
+            gzip: None,
+        },
+    ];
 
     fn get<'a>(path: &'a str, accept_encoding: &'a str) -> Query<'a> {
         Query {
@@ -241,9 +236,9 @@ mod tests {
             ),
         ];
         for (path, accepted, encoding, body, kept) in cases {
-            let answer = answer(&get(path, accepted), &read);
+            let answer = answer(&get(path, accepted), FILES);
             assert_eq!(answer.status, 200, "{path}");
-            assert_eq!(answer.body, body.as_bytes(), "{path} {accepted}");
+            assert_eq!(&*answer.body, body.as_bytes(), "{path} {accepted}");
             assert_eq!(header(&answer, "content-encoding"), encoding);
             assert_eq!(header(&answer, "cache-control"), Some(kept));
             assert_eq!(
@@ -261,13 +256,13 @@ mod tests {
             ("/static/page-1.js", "br"),
             ("/static/page-1.js", ""),
         ] {
-            let first = answer(&get(path, accepted), &read);
+            let first = answer(&get(path, accepted), FILES);
             let tag = header(&first, "etag").unwrap();
             let query = Query {
                 if_none_match: Some(tag),
                 ..get(path, accepted)
             };
-            let second = answer(&query, &read);
+            let second = answer(&query, FILES);
             assert_eq!((second.status, second.body.len()), (304, 0), "{path}");
             assert_eq!(header(&second, "etag"), Some(tag));
             assert_eq!(
@@ -277,12 +272,12 @@ mod tests {
             assert_eq!(header(&second, "content-length"), None);
         }
         // The tag of one copy is none for another.
-        let compressed = answer(&get("/static/page-1.js", "br"), &read);
+        let compressed = answer(&get("/static/page-1.js", "br"), FILES);
         let query = Query {
             if_none_match: header(&compressed, "etag"),
             ..get("/static/page-1.js", "")
         };
-        assert_eq!(answer(&query, &read).status, 200);
+        assert_eq!(answer(&query, FILES).status, 200);
     }
 
     #[test]
@@ -291,13 +286,13 @@ mod tests {
             method: "HEAD",
             ..get("/static/page-1.js", "br")
         };
-        let head = answer(&query, &read);
+        let head = answer(&query, FILES);
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert_eq!(header(&head, "content-length"), None);
         assert_eq!(header(&head, "content-encoding"), Some("br"));
         assert_eq!(
             header(&head, "etag"),
-            header(&answer(&get("/static/page-1.js", "br"), &read), "etag")
+            header(&answer(&get("/static/page-1.js", "br"), FILES), "etag")
         );
     }
 
@@ -307,7 +302,6 @@ mod tests {
             ("GET", "/nothing", 404, "not-found"),
             ("GET", "/static/nothing.js", 404, "not-found"),
             ("GET", "/../etc/passwd", 404, "not-found"),
-            ("GET", "/static/broken-1.js", 500, "internal"),
             ("POST", "/", 405, "method-not-allowed"),
             ("get", "/", 405, "method-not-allowed"),
         ];
@@ -318,7 +312,7 @@ mod tests {
                     path,
                     ..Query::default()
                 },
-                &read,
+                FILES,
             );
             assert_eq!(answer.status, status, "{method} {path}");
             assert_eq!(
@@ -336,15 +330,64 @@ mod tests {
                 path: "/",
                 ..Query::default()
             },
-            &read,
+            FILES,
         );
         assert_eq!(header(&answer, "allow"), Some("GET, HEAD"));
     }
 
     #[test]
+    fn only_the_names_of_files_lead_to_files() {
+        assert_eq!(answer(&get("/index.html", ""), FILES).status, 200);
+        for path in [
+            "",
+            "index.html",
+            "//index.html",
+            "/../index.html",
+            "/static",
+            "/static/",
+            "/static/../index.html",
+            "/static/./page-1.js",
+            "/static//page-1.js",
+            // The compressed copies are found by negotiation only.
+            "/static/page-1.js.br",
+            "/%2e%2e/index.html",
+            "/..%2findex.html",
+            "/a\\..\\index.html",
+            "/a\0.html",
+            "/ä.html",
+        ] {
+            assert_eq!(answer(&get(path, ""), FILES).status, 404, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_has_not_been_built_is_a_404_that_says_so() {
+        let answer = answer(&get("/", ""), &[]);
+        assert_eq!(answer.status, 404);
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(body.contains("The page has not been built"), "{body}");
+    }
+
+    #[test]
+    fn tags_are_found_in_a_list() {
+        for (header, expected) in [
+            (None, false),
+            (Some("\"a\""), true),
+            (Some("W/\"a\""), true),
+            (Some("\"b\" , \"a\""), true),
+            (Some("*"), true),
+            (Some("\"ab\""), false),
+            (Some("a"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(is_listed(header, "\"a\""), expected, "{header:?}");
+        }
+    }
+
+    #[test]
     fn every_answer_is_guarded() {
         for path in ["/", "/static/page-1.js", "/nothing"] {
-            let answer = answer(&get(path, ""), &read);
+            let answer = answer(&get(path, ""), FILES);
             let policy = header(&answer, "content-security-policy").unwrap();
             assert!(
                 policy.contains("default-src 'none'") && !policy.contains("unsafe-inline"),

@@ -1,6 +1,6 @@
 //! Which of the compressed copies of a file a client takes.
 
-/// A content coding, and how a copy in it is named.
+/// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Brotli,
@@ -13,14 +13,6 @@ impl Encoding {
         match self {
             Self::Brotli => "br",
             Self::Gzip => "gzip",
-        }
-    }
-
-    /// What is added to the file's name.
-    pub(crate) fn suffix(self) -> &'static str {
-        match self {
-            Self::Brotli => "br",
-            Self::Gzip => "gz",
         }
     }
 }

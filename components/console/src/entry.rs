@@ -1,9 +1,7 @@
-//! The trigger: a request comes in, an answer goes out.
+//! The HTTP trigger.
 
-// What the macro makes around the function is unsafe code.
+// The macro generates unsafe code around the function.
 #![allow(unsafe_code)]
-
-use std::{fs, io};
 
 use platform::{problem::MEDIA_TYPE, spin::SpinConfig};
 use spin_sdk::{
@@ -11,7 +9,10 @@ use spin_sdk::{
     http_component,
 };
 
-use crate::answer::{Query, answer};
+use crate::{
+    answer::{Query, answer},
+    page::PAGE,
+};
 
 #[http_component]
 fn handle(request: Request) -> Response {
@@ -30,23 +31,11 @@ fn handle(request: Request) -> Response {
         accept_encoding: header("accept-encoding"),
         if_none_match: header("if-none-match"),
     };
-    let answer = answer(&query, &read);
+    let answer = answer(&query, PAGE);
     let mut response = Response::builder();
     response.status(answer.status);
     for (name, value) in answer.headers {
         response.header(name, value);
     }
-    response.body(answer.body).build()
-}
-
-/// Reads a file of the page; `None` if there is no such file.
-fn read(file: &str) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(format!("/{file}")) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            eprintln!("cannot read {file}: {error}");
-            Err(error)
-        }
-    }
+    response.body(answer.body.into_owned()).build()
 }

@@ -1,11 +1,14 @@
-//! The component `console`: the page and its assets, as files that the manifest mounts at `/`.
+//! The component `console`: the page, whose files are embedded in the component when it is compiled.
 //!
-//! What to answer is decided in [`answer`], which knows no Spin and reads files through a function, so
-//! that it can be tested on any machine; the trigger is wired in `entry`.
+//! `answer` decides what to answer. It knows no Spin, so that it can be tested on any machine; `entry` is the trigger.
 
-pub mod answer;
-mod asset;
+mod answer;
+#[cfg(test)]
+mod describe;
 mod encoding;
 #[cfg(target_arch = "wasm32")]
 mod entry;
-mod validator;
+mod page;
+
+pub use answer::{Answer, Query, answer};
+pub use page::{File, PAGE, Representation};

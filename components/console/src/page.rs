@@ -1,0 +1,76 @@
+//! The page's files, embedded when the component is compiled.
+
+use crate::encoding::Encoding;
+
+/// A file of the page, with the copies of it that the build made.
+#[derive(Debug)]
+pub struct File {
+    /// The path, without a leading slash.
+    pub path: &'static str,
+    /// The media type, as `Content-Type` has it.
+    pub media_type: &'static str,
+    /// Whether the content never changes, because other content gets another name.
+    pub immutable: bool,
+    /// The file as it is.
+    pub plain: Representation,
+    /// The copy in Brotli; `None` if it would hardly be smaller.
+    pub brotli: Option<Representation>,
+    /// The copy in gzip; `None` if it would hardly be smaller.
+    pub gzip: Option<Representation>,
+}
+
+/// One copy of a file.
+#[derive(Debug)]
+pub struct Representation {
+    /// The entity tag, in quotes.
+    pub entity_tag: &'static str,
+    /// The content.
+    pub bytes: &'static [u8],
+}
+
+/// All files of the page; empty if the page had not been built when the component was compiled.
+pub static PAGE: &[File] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
+
+impl File {
+    /// The file of `page` that a URL's path names. Only the files' own names count, so no path leads elsewhere.
+    pub(crate) fn find<'a>(page: &'a [File], path: &str) -> Option<&'a File> {
+        let path = match path.strip_prefix('/')? {
+            "" => "index.html",
+            path => path,
+        };
+        page.iter().find(|file| file.path == path)
+    }
+
+    pub(crate) fn copy_in(&self, encoding: Encoding) -> Option<&Representation> {
+        match encoding {
+            Encoding::Brotli => self.brotli.as_ref(),
+            Encoding::Gzip => self.gzip.as_ref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe;
+
+    #[test]
+    fn the_table_describes_each_file() {
+        for file in PAGE {
+            assert_eq!(Some(file.media_type), describe::media_type(file.path));
+            assert_eq!(file.immutable, describe::is_immutable(file.path));
+            for (suffix, copy) in [
+                ("", Some(&file.plain)),
+                (".br", file.brotli.as_ref()),
+                (".gz", file.gzip.as_ref()),
+            ] {
+                if let Some(copy) = copy {
+                    let tag = describe::entity_tag(file.path, suffix, copy.bytes);
+                    assert_eq!(copy.entity_tag, tag);
+                }
+            }
+        }
+        let has_page = PAGE.is_empty() || File::find(PAGE, "/").is_some();
+        assert!(has_page, "a page that was built has an index.html");
+    }
+}
