@@ -202,7 +202,7 @@ both_relays! {
         for path in ["/internal/drain", "//Internal/drain", "/%69nternal/drain", "/x/..%2finternal/drain"] {
             for server in [&host.address, &host.app] {
                 let answer = post(&format!("http://{server}{path}")).await;
-                answer.assert_problem(422, "invalid-task");
+                answer.assert_problem(422, "invalid-fields");
                 assert!(answer.text().contains("internal route"), "{answer:?}");
             }
         }

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 
 /// The fields that a 422 finds wrong.
 fn wrong_fields(answer: &e2e::http::Answer) -> Vec<String> {
-    answer.assert_problem(422, "invalid-task");
+    answer.assert_problem(422, "invalid-fields");
     let errors = answer.json()["errors"].as_array().unwrap().clone();
     let field = |error: &Value| {
         assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");

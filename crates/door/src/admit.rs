@@ -157,7 +157,7 @@ pub(crate) async fn admit<'a, R: Routes>(
     }
     let page = head.page();
     // Before anything is said about the path: which internal routes there are is no caller's business.
-    if head.path().starts_with("/internal/") {
+    if head.is_internal() {
         internal::check(ports.config, head.header("authorization"), &page)?;
     }
     let found = found?;

@@ -18,8 +18,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// A head from the parts that a host gives.
-    pub(crate) fn new(
+    /// A head from its parts: the method in capitals, the path with its query, the headers, and the name and port under
+    /// which the host reached the server.
+    pub fn new(
         method: &str,
         path_and_query: &str,
         headers: Vec<(String, Vec<u8>)>,
@@ -43,6 +44,11 @@ impl Head {
     /// The path as it came, percent-encoded and without the query.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Whether the path leads to the internal routes.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.path == "/internal" || self.path.starts_with("/internal/")
     }
 
     /// Whether only the head of the answer is asked for.

@@ -49,8 +49,9 @@ pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, Unreadable
 }
 
 fn is_http(origin: &str) -> bool {
-    url::Url::parse(origin).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.has_host() && url.path() == "/"
+    origin.parse::<http::Uri>().is_ok_and(|uri| {
+        let scheme = uri.scheme_str();
+        matches!(scheme, Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
     })
 }
 

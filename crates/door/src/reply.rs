@@ -101,6 +101,25 @@ impl<'a> Reply<'a> {
     }
 }
 
+impl Reply<'_> {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The headers, with names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The body; `None` for an answer that has none by its nature.
+    pub fn content(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
+}
+
 impl From<Problem> for Reply<'_> {
     fn from(problem: Problem) -> Self {
         let reply = Self::new(problem.status())

@@ -15,7 +15,7 @@ pub(crate) async fn visit<'a, R: Routes>(
     body: Body<'a>,
     handler: impl AsyncFnOnce(Admitted<'a, R>) -> Result<Reply<'a>, Problem>,
 ) -> Reply<'a> {
-    let is_internal = head.path().starts_with("/internal/");
+    let is_internal = head.is_internal();
     let (is_head, page) = (head.is_head(), head.page());
     let mut principal = None;
     let reply = if head.method == "OPTIONS" && !is_internal {
@@ -59,3 +59,6 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
 fn add<'a>(reply: Reply<'a>, (name, value): (&'static str, String)) -> Reply<'a> {
     reply.header(name, value)
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;

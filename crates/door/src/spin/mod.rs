@@ -29,7 +29,7 @@ pub async fn serve<R: Routes>(
     } else {
         Schema::Checked
     });
-    let mut reply = visit(world.all(), head, body, handler).await;
+    let mut reply = visit(world.of_request(), head, body, handler).await;
     let afterwards = reply.afterwards.take();
     outgoing::send(reply, out).await;
     if let Some(work) = afterwards {
@@ -47,7 +47,7 @@ pub async fn hear(
 ) -> Result<(), String> {
     log::to_stderr();
     let world = SpinPorts::new(Schema::Checked);
-    let heard = match admit_message(world.all(), message) {
+    let heard = match admit_message(world.of_message(), message) {
         Ok(admitted) => handler(admitted).await,
         Err(problem) => Err(problem),
     };

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use platform::{
-    Config, Database, DatabaseError, KeyValue, KeyValueError, LazyDatabase, Opening, Ports, PubSub,
-    PubSubError, Row, UnreadableSetting, Value, clock::SystemClock, config::ReadOnce, migrations,
+    Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, LazyDatabase,
+    Opening, Ports, PubSub, PubSubError, Row, UnreadableSetting, Value, clock::SystemClock,
+    config::ReadOnce, http_client::Limits, migrations,
 };
 use spin_sdk::{key_value::Store, redis, sqlite, variables};
 
@@ -159,15 +160,38 @@ impl SpinPorts {
         }
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> Ports<'_> {
+    /// The ports of a request.
+    pub(super) fn of_request(&self) -> Ports<'_> {
+        self.with(&SpinHttpClient)
+    }
+
+    /// The ports of a message. Its handler asks no server, and without the client the component is a tenth smaller.
+    pub(super) fn of_message(&self) -> Ports<'_> {
+        self.with(&NoHttp)
+    }
+
+    fn with<'a>(&'a self, http: &'a dyn HttpClient) -> Ports<'a> {
         Ports {
             database: &self.database,
             key_value: &SpinKeyValue,
             pubsub: &self.pubsub,
-            http: &SpinHttpClient,
+            http,
             config: &self.config,
             clock: &SystemClock,
         }
+    }
+}
+
+/// No outbound HTTP.
+struct NoHttp;
+
+#[async_trait(?Send)]
+impl HttpClient for NoHttp {
+    async fn send(
+        &self,
+        _request: http::Request<Vec<u8>>,
+        _limits: Limits,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        Err(HttpError::NotSent("this component asks no server".into()))
     }
 }
