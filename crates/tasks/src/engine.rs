@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use auth::webhooks::WebhookKey;
 use futures_util::{StreamExt, future, join, stream, stream::FuturesUnordered};
-use platform::{Config, HttpError, Ports, http_client::Limits};
+use platform::{Config, Ports, http_client::Limits};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -189,26 +189,13 @@ impl Engine<'_> {
             timeout: executor.patience() + 2 * MARGIN,
             max_bytes: 64 * 1024,
         };
-        let token = match auth::internal::token(self.ports.config) {
-            Ok(token) => token,
-            Err(error) => {
-                tracing::error!(service, %error, "due submissions wait");
-                return Lane::Ended;
-            }
-        };
+        let path = format!("{SUBMISSIONS_PATH}{service}");
         while self.is_time_left(begun) {
-            let mut request = http::Request::post(format!("{SUBMISSIONS_PATH}{service}"));
-            if let Some(token) = &token {
-                request = request.header("authorization", format!("Bearer {token}"));
-            }
-            let answer = match request.body(Vec::new()) {
-                Ok(request) => self.ports.http.send(request, limits).await,
-                Err(error) => Err(HttpError::NotSent(error.to_string())),
-            };
+            let answer = self.ports.ask_ourselves(&path, Vec::new(), limits).await;
             match answer.map(|answer| answer.status().as_u16()) {
                 Ok(200) => {}
                 Ok(204) => return Lane::Ended,
-                Err(HttpError::NotSent(_)) => return Lane::NotAsked,
+                Err(error) if error.is_not_sent() => return Lane::NotAsked,
                 // Its claim runs out.
                 Ok(status) => {
                     tracing::warn!(service, status, "submission came to nothing");
