@@ -75,6 +75,26 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
+/// A condition of a statement: a boolean SQL expression with parameters of its own, `?1` and so on. The
+/// statement that it becomes a part of numbers its other parameters after these.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// The expression.
+    pub sql: String,
+    /// Its parameters.
+    pub parameters: Vec<Value>,
+}
+
+impl Default for Condition {
+    /// A condition that always holds.
+    fn default() -> Self {
+        Self {
+            sql: "1".to_owned(),
+            parameters: Vec::new(),
+        }
+    }
+}
+
 /// A row of a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row(pub Vec<Value>);

@@ -25,7 +25,7 @@ pub mod spin;
 
 pub use clock::Clock;
 pub use config::{Config, UnreadableSetting};
-pub use database::{Database, DatabaseError, Row, Value};
+pub use database::{Condition, Database, DatabaseError, Row, Value};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
 pub use ourselves::AskError;

@@ -2,7 +2,7 @@
 //! acknowledged update.
 //!
 //! Random editors, random compactions, kills between any two statements and replays: the state
-//! that somebody who joins gets always equals the model.
+//! that a client gets when it joins always equals the model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,9 +15,10 @@ use platform::{
 };
 use proptest::prelude::*;
 use rooms::{
-    Appended, Merged, NewUpdate, State, limits,
-    supervise::{self, Job, MergeError, Merger},
+    Merged, limits,
+    supervise::{self, MergeError, Merger},
 };
+use wire::{EncodedState, Job, Outcome, State, Update};
 
 /// Merges here and now.
 struct Here<'a> {
@@ -27,9 +28,10 @@ struct Here<'a> {
 
 #[async_trait::async_trait(?Send)]
 impl Merger for Here<'_> {
-    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
         supervise::work(self.database, self.clock, project, job)
             .await
+            .map(EncodedState::from)
             .map_err(MergeError::Failed)
     }
 }
@@ -179,7 +181,7 @@ impl World {
         }
     }
 
-    /// Runs something with a database that may die in it, and brings it back to life.
+    /// Runs something with a database that may be killed meanwhile, and revives the database.
     fn mortal<T>(&self, killed: Option<(u32, bool)>, run: impl FnOnce(&Self) -> T) -> T {
         if let Some((statements, last_happens)) = killed {
             self.database.kill_after(statements, last_happens);
@@ -190,11 +192,11 @@ impl World {
     }
 
     fn append(&mut self, payloads: Vec<Vec<u8>>, killed: Option<(u32, bool)>) {
-        let updates: Vec<NewUpdate> = payloads
+        let updates: Vec<Update> = payloads
             .iter()
-            .map(|payload| NewUpdate {
+            .map(|payload| Update {
                 project: ROOM.into(),
-                payload: payload.clone(),
+                payload: payload.clone().into(),
             })
             .collect();
         let send = |world: &Self| {
@@ -203,12 +205,12 @@ impl World {
         };
         let outcomes = match self.mortal(killed, send) {
             Ok(outcomes) => outcomes,
-            // Nobody knows whether it is stored: as a relay does, send it again.
+            // It is not known whether it is stored: as a relay does, send it again.
             Err(_) => send(self).unwrap(),
         };
         assert_eq!(outcomes.len(), payloads.len());
         for (payload, outcome) in payloads.into_iter().zip(outcomes) {
-            let Appended::Stored { rev } = outcome else {
+            let Outcome::Stored { rev } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
@@ -223,14 +225,14 @@ impl World {
             database: &self.database,
             clock: &self.clock,
         };
-        block_on(rooms::state(
+        let state = block_on(rooms::state(
             &self.database,
             &self.clock,
             &here,
             ROOM,
             version,
-        ))
-        .unwrap()
+        ));
+        wire::decode(&state.unwrap().into_body()).unwrap()
     }
 
     fn step(&mut self, step: Step) {
@@ -368,22 +370,22 @@ proptest! {
         for batch in batches {
             let updates = batch
                 .iter()
-                .map(|room| NewUpdate {
+                .map(|room| Update {
                     project: room.to_string(),
-                    // Room 4 gets nonsense: refused, and nobody else notices.
-                    payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() },
+                    // Room 4 gets nonsense: it is refused, and no other room notices.
+                    payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() }.into(),
                 })
                 .collect();
             let append = rooms::append(&world.database, &world.clock, "test", updates);
             let outcomes = block_on(append).unwrap();
             for (room, outcome) in batch.iter().zip(outcomes) {
                 if *room == 4 {
-                    let refused = matches!(outcome, Appended::Refused { .. });
+                    let refused = matches!(outcome, Outcome::Refused { .. });
                     prop_assert!(refused);
                 } else {
                     let count = counts.entry(*room).or_default();
                     *count += 1;
-                    prop_assert_eq!(outcome, Appended::Stored { rev: *count });
+                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count });
                 }
             }
         }
@@ -395,7 +397,7 @@ proptest! {
 }
 
 #[test]
-fn a_long_log_is_never_handed_to_somebody_who_joins() {
+fn a_long_log_is_never_handed_to_a_client_that_joins() {
     let mut world = World::new();
     for n in 0..1500u16 {
         world.editors[0].edit(0, n);
@@ -420,13 +422,14 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
         world.append(vec![update], None);
     }
     let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
-    assert_eq!(after(7).blobs, world.acknowledged[7..]);
+    let blobs: Vec<Vec<u8>> = after(7).blobs.into_iter().map(Into::into).collect();
+    assert_eq!(blobs, world.acknowledged[7..]);
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 
     let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
     block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
-    // The log is gone; the snapshot tells all.
+    // The log is gone; the snapshot holds all.
     assert_eq!((after(7).rev, after(7).blobs.len()), (10, 1));
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 }

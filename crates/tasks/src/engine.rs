@@ -280,7 +280,7 @@ impl Engine<'_> {
                         rows::forgive(self.ports.database, &task, self.ports.clock.unix_seconds())
                             .await
                     } else {
-                        Ok(true)
+                        Ok(())
                     };
                     log_failure(&task, noted);
                     let is_soon = |wait: &Duration| wait.is_zero() || (stay && *wait <= STAY);

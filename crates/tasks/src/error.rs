@@ -7,17 +7,6 @@ use thiserror::Error;
 
 use crate::{AssetError, CreateError};
 
-/// The most characters of an error that a row, and so a document, has. A service may send megabytes.
-const MAX_ERROR_CHARS: usize = 500;
-
-/// The beginning of an error's words, as much as a row keeps.
-pub fn shortened(words: &str) -> &str {
-    match words.char_indices().nth(MAX_ERROR_CHARS) {
-        Some((end, _)) => &words[..end],
-        None => words,
-    }
-}
-
 /// Why something could not be done with a task.
 #[derive(Debug, Error)]
 pub enum TaskError {
@@ -106,18 +95,5 @@ impl From<CreateError> for Problem {
             ),
             CreateError::Database(error) => error.into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_has_at_most_five_hundred_characters() {
-        assert_eq!(shortened("no"), "no");
-        let long = "\u{1f525}".repeat(501);
-        assert_eq!(shortened(&long).chars().count(), 500);
-        assert_eq!(shortened(&long[4..]), &long[4..]);
     }
 }

@@ -26,13 +26,13 @@ pub use assets::{Asset, AssetError, AssetStore, MAX_ASSET_BYTES};
 pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::{EVENTS_CHANNEL, Engine, SUBMISSIONS_PATH, event, project_of_event};
-pub use error::{TaskError, shortened};
+pub use error::TaskError;
 pub use executors::{
     Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product, Progress, Registry,
 };
 pub use fields::{FieldError, Fields};
 pub use media_type::OCTET_STREAM;
-pub use task::{Status, Task};
+pub use task::{Status, Task, shortened};
 
 /// The page about adding a service, whose example is compiled as a test.
 #[cfg(doctest)]

@@ -157,6 +157,17 @@ impl Task {
     }
 }
 
+/// The most characters of an error that a row, and so a document, holds. A service may send megabytes.
+const MAX_ERROR_CHARS: usize = 500;
+
+/// The beginning of an error's text, as much of it as a row holds.
+pub fn shortened(text: &str) -> &str {
+    match text.char_indices().nth(MAX_ERROR_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
 /// A new id for a task.
 pub(crate) fn new_id(now: i64) -> String {
     format!("task_{now}_{}", secrets::word(12))
@@ -180,5 +191,13 @@ mod tests {
             assert_eq!(Status::parse(name).map(Status::as_str), Some(name));
         }
         assert_eq!(Status::parse("done"), None);
+    }
+
+    #[test]
+    fn an_error_has_at_most_five_hundred_characters() {
+        assert_eq!(shortened("no"), "no");
+        let long = "\u{1f525}".repeat(501);
+        assert_eq!(shortened(&long).chars().count(), 500);
+        assert_eq!(shortened(&long[4..]), &long[4..]);
     }
 }
