@@ -3,11 +3,8 @@
 use std::collections::HashMap;
 
 use platform::{PubSub, clock::SystemClock};
-use rooms::{
-    Appended, NewUpdate,
-    supervise::{self, Job},
-};
-use wire::Notice;
+use rooms::supervise;
+use wire::{Job, Notice, Outcome, Update};
 
 use crate::App;
 
@@ -35,7 +32,7 @@ struct Room {
 
 impl Afterwards {
     /// Takes notes of what is about to be appended.
-    pub(crate) fn new(updates: &[NewUpdate]) -> Self {
+    pub(crate) fn new(updates: &[Update]) -> Self {
         let mut rooms: Vec<Room> = Vec::new();
         let mut place_of = HashMap::new();
         let mut places = Vec::with_capacity(updates.len());
@@ -61,9 +58,9 @@ impl Afterwards {
     }
 
     /// Takes notes of what became of it.
-    pub(crate) fn stored(&mut self, outcomes: &[Appended]) {
+    pub(crate) fn stored(&mut self, outcomes: &[Outcome]) {
         for (place, outcome) in self.places.iter().zip(outcomes) {
-            if let (Some(room), Appended::Stored { rev }) = (self.rooms.get_mut(*place), outcome) {
+            if let (Some(room), Outcome::Stored { rev }) = (self.rooms.get_mut(*place), outcome) {
                 let (first, last) = room.revs.unwrap_or((*rev, *rev));
                 room.revs = Some((first.min(*rev), last.max(*rev)));
             }
@@ -119,7 +116,7 @@ pub(crate) async fn compact(app: &App, project: &str) -> Result<(), rooms::RoomE
     supervise::run(
         &app.ports.database,
         &SystemClock,
-        &app.merger,
+        &app.merger(),
         project,
         &Job::Compact,
     )

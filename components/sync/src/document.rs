@@ -6,12 +6,9 @@ use platform::{
     clock::SystemClock,
     spin::{Incoming, Reply},
 };
-use rooms::{
-    Appended, NewUpdate, State,
-    supervise::{self, Job},
-};
+use rooms::{RoomError, supervise};
 use spin_sdk::http::Method;
-use wire::Notice;
+use wire::{Job, Notice, Outcome, Update};
 
 use crate::{App, afterwards::Afterwards, problem};
 
@@ -37,22 +34,27 @@ pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<
             described(Reply::new(200).without_body(), rev, json).header("content-type", media_type)
         );
     }
-    let State { rev, blobs, .. } = if json {
+    let merger = app.merger();
+    let state = if json {
         supervise::run(
             &app.ports.database,
             &SystemClock,
-            &app.merger,
+            &merger,
             project,
             &Job::Json,
         )
         .await
     } else {
-        rooms::snapshot(&app.ports.database, &SystemClock, &app.merger, project).await
+        rooms::snapshot(&app.ports.database, &SystemClock, &merger, project).await
     }
     .map_err(problem::of_room)?;
-    Ok(described(Reply::new(200), rev, json)
+    let state = state
+        .decoded()
+        .map_err(|error| problem::of_room(RoomError::Merge(error.to_string())))?;
+    let body = state.blobs.first().map_or(&[][..], |blob| blob);
+    Ok(described(Reply::new(200), state.rev, json)
         .header("content-type", media_type)
-        .body(blobs.into_iter().next().unwrap_or_default()))
+        .body(body))
 }
 
 /// Names a representation of the document: who has the snapshot of a rev has not its JSON.
@@ -85,9 +87,9 @@ pub(crate) async fn post(
     } else {
         Vec::new()
     };
-    let updates = vec![NewUpdate {
+    let updates = vec![Update {
         project: project.to_owned(),
-        payload,
+        payload: payload.into(),
     }];
     let mut work = Afterwards::new(&updates);
     let outcomes = rooms::append(&app.ports.database, &SystemClock, ORIGIN, updates)
@@ -95,7 +97,7 @@ pub(crate) async fn post(
         .map_err(problem::of_room)?;
     work.stored(&outcomes);
     match outcomes.into_iter().next() {
-        Some(Appended::Stored { rev }) => {
+        Some(Outcome::Stored { rev }) => {
             let notice = Notice::Updates {
                 origin: ORIGIN.to_owned(),
                 first_rev: rev,
@@ -107,7 +109,7 @@ pub(crate) async fn post(
                 .header("x-loro-rev", rev.to_string());
             Ok((reply, work))
         }
-        Some(Appended::Refused { reason }) => Err(problem::bad_update(reason)),
+        Some(Outcome::Refused { reason }) => Err(problem::bad_update(reason)),
         None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
     }
 }

@@ -9,11 +9,8 @@ use platform::{
     migrations,
     spin::{Incoming, Reply},
 };
-use rooms::{Appended, NewUpdate, State};
 use spin_sdk::http::Method;
-use wire::{
-    AccessRequest, AccessResponse, AppendRequest, AppendResponse, Heads, HeadsRequest, Outcome,
-};
+use wire::{AccessRequest, AccessResponse, AppendRequest, AppendResponse, Heads, HeadsRequest};
 
 use crate::{
     Answer, App,
@@ -76,16 +73,9 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
             wire::MAX_APPEND_UPDATES
         )));
     }
-    let updates: Vec<NewUpdate> = updates
-        .into_iter()
-        .map(|update| {
-            project_id(&update.project)?;
-            Ok(NewUpdate {
-                project: update.project,
-                payload: update.payload.into(),
-            })
-        })
-        .collect::<Result<_, Problem>>()?;
+    for update in &updates {
+        project_id(&update.project)?;
+    }
     let mut work = Afterwards::new(&updates);
     let outcomes = match rooms::append(&app.ports.database, &SystemClock, &origin, updates).await {
         Ok(outcomes) => outcomes,
@@ -96,13 +86,6 @@ async fn append(app: &App, request: Incoming) -> Result<(Reply, Afterwards), Pro
         }
     };
     work.stored(&outcomes);
-    let outcomes = outcomes
-        .into_iter()
-        .map(|outcome| match outcome {
-            Appended::Stored { rev } => Outcome::Stored { rev },
-            Appended::Refused { reason } => Outcome::Refused { reason },
-        })
-        .collect();
     let reply = cbor(wire::encode(&AppendResponse { outcomes }));
     Ok((reply, work))
 }
@@ -116,13 +99,13 @@ async fn state(app: &App, project: &str, request: &Incoming) -> Result<Reply, Pr
     let state = rooms::state(
         &app.ports.database,
         &SystemClock,
-        &app.merger,
+        &app.merger(),
         project,
         version.as_deref(),
     )
     .await
     .map_err(problem::of_room)?;
-    Ok(cbor(wire::encode(&as_wire(state))))
+    Ok(cbor(state.into_body()))
 }
 
 async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
@@ -133,7 +116,7 @@ async fn updates(app: &App, project: &str, request: &Incoming) -> Result<Reply, 
     let state = rooms::updates_after(&app.ports.database, project, after)
         .await
         .map_err(problem::of_room)?;
-    Ok(cbor(wire::encode(&as_wire(state))))
+    Ok(cbor(wire::encode(&state)))
 }
 
 async fn heads(app: &App, request: Incoming) -> Result<Reply, Problem> {
@@ -179,20 +162,11 @@ fn project_id(segment: &str) -> Result<&str, Problem> {
     }
 }
 
-fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<T, Problem> {
+pub(crate) fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<T, Problem> {
     wire::decode(body).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 /// A message of the crate `wire`.
 pub(crate) fn cbor(body: Vec<u8>) -> Reply {
     Reply::new(200).media_type(wire::CONTENT_TYPE).body(body)
-}
-
-pub(crate) fn as_wire(state: State) -> wire::State {
-    wire::State {
-        rev: state.rev,
-        version: state.version.into(),
-        revs: (state.revs.len() == state.blobs.len()).then_some(state.revs),
-        blobs: state.blobs.into_iter().map(Into::into).collect(),
-    }
 }

@@ -13,7 +13,7 @@ mod problem;
 use auth::visit::{self, Visit};
 use platform::{
     Problem,
-    spin::{Incoming, Reply, SpinConfig, SpinHttpClient, SpinPorts, log_to_stderr},
+    spin::{Incoming, Reply, SpinConfig, SpinPorts, log_to_stderr},
 };
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -25,26 +25,23 @@ use merging::SelfMerger;
 /// What this instance works with.
 struct App {
     ports: SpinPorts,
-    merger: SelfMerger<SpinHttpClient>,
 }
 
 impl App {
     /// Brings the schema of the database up to date.
     async fn open() -> Result<Self, Problem> {
-        Self::new(SpinPorts::open().await?)
+        let ports = SpinPorts::open().await?;
+        Ok(Self { ports })
     }
 
     /// For appends.
     fn open_unchecked() -> Result<Self, Problem> {
-        Self::new(SpinPorts::open_unchecked()?)
+        let ports = SpinPorts::open_unchecked()?;
+        Ok(Self { ports })
     }
 
-    fn new(ports: SpinPorts) -> Result<Self, Problem> {
-        let token = auth::internal::token(&SpinConfig)?;
-        Ok(Self {
-            ports,
-            merger: SelfMerger::new(SpinHttpClient, token),
-        })
+    fn merger(&self) -> SelfMerger<'_> {
+        SelfMerger(self.ports.all())
     }
 }
 
