@@ -1,27 +1,29 @@
-//! What goes wrong, and how clients see it.
+//! Failures of tasks, and the problems that clients see.
 
 use auth::webhooks::KeyError;
 use platform::{DatabaseError, Problem, UnreadableSetting};
-use serde_json::json;
 use thiserror::Error;
 
-use crate::{AssetError, CreateError};
+use crate::assets::AssetError;
 
-/// Why something could not be done with a task.
+/// The reason for which something could not be done with a task.
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// There is no such task.
     #[error("there is no such task")]
     NotFound,
-    /// It is finished, and a finished task never changes again.
+    /// The task is finished, and a finished task never changes again.
     #[error("the task is finished")]
     Finished,
-    /// Only a failed or cancelled task can be tried again.
+    /// Only a failed or cancelled task can be retried.
     #[error("the task has neither failed nor been cancelled")]
     NotRetryable,
-    /// What a service sent is no callback.
+    /// The body that a service sent is not a callback.
     #[error("not a callback")]
     NotACallback,
+    /// The signature of a callback's address is wrong or missing.
+    #[error("the signature of the address is wrong")]
+    BadSignature,
     /// The database failed. Doing it again is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -49,10 +51,18 @@ impl From<TaskError> for Problem {
             TaskError::NotRetryable => Self::new(
                 409,
                 "task-not-retryable",
-                "Nothing to try again",
-                "Only a failed or cancelled task can be tried again.",
+                "The task cannot be retried",
+                "Only a failed or cancelled task can be retried.",
             ),
-            TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
+            TaskError::NotACallback => {
+                Self::bad_request("The body is not a callback in a form that is known here.")
+            }
+            TaskError::BadSignature => Self::new(
+                401,
+                "bad-signature",
+                "Authentication required",
+                "A callback must come to the address that the service was given, with its signature.",
+            ),
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
             TaskError::Unreadable(error) => error.into(),
@@ -62,38 +72,6 @@ impl From<TaskError> for Problem {
                 tracing::error!(%error, "key-value store failed");
                 Self::unavailable("The key-value store does not answer as it should.")
             }
-        }
-    }
-}
-
-impl From<AssetError> for Problem {
-    fn from(error: AssetError) -> Self {
-        match error {
-            AssetError::Database(error) => error.into(),
-            error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
-                tracing::error!(%error, "asset store failed");
-                Self::unavailable("The asset store does not answer as it should.")
-            }
-        }
-    }
-}
-
-impl From<CreateError> for Problem {
-    fn from(error: CreateError) -> Self {
-        match error {
-            CreateError::Invalid(errors) => {
-                let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
-                let detail = format!("Wrong: {}.", fields.join(", "));
-                Self::new(422, "invalid-task", "The task has wrong fields", detail)
-                    .with_errors(json!(errors))
-            }
-            CreateError::Conflict => Self::new(
-                409,
-                "idempotency-conflict",
-                "The idempotency key is taken",
-                "This Idempotency-Key came with another request before.",
-            ),
-            CreateError::Database(error) => error.into(),
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Reading what users send, and saying what is wrong with each field.
+//! Reading the JSON that users send, and naming each wrong field.
 
 use serde_json::{Map, Value};
 
-/// What is wrong with one field.
+/// The longest text of a task, such as a prompt, in characters.
+pub(crate) const MAX_TEXT: usize = 16 * 1024;
+
+/// An error in one field.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
-    /// Its path, such as `params.duration`.
+    /// The path of the field, such as `params.duration`.
     pub field: String,
-    /// What to send instead, in words for the sender.
+    /// The form that is expected, in words for the sender.
     pub message: String,
 }
 
-/// The fields of a JSON object, read one by one. What is wrong is collected, so that a user hears of
-/// all of it at once.
+/// The fields of a JSON object, read one by one. Errors are collected, so that a user learns all of them at
+/// once.
 #[derive(Debug)]
 pub struct Fields<'a> {
     values: &'a Map<String, Value>,
@@ -21,7 +24,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `values`, called `prefix` + name in errors.
+    /// Begins to read the fields of `values`. Errors name a field by `prefix` and its name.
     pub fn new(values: &'a Map<String, Value>, prefix: &'static str) -> Self {
         Self {
             values,
@@ -38,12 +41,12 @@ impl<'a> Fields<'a> {
         });
     }
 
-    /// A field as it is; `None` where it is missing or null.
+    /// The value of a field; `None` if it is missing or null.
     pub fn value(&self, name: &str) -> Option<&'a Value> {
         self.values.get(name).filter(|value| !value.is_null())
     }
 
-    /// A string of at most `longest` characters; an empty one counts as missing.
+    /// Reads a string of at most `longest` characters; an empty one counts as missing.
     pub fn text(&mut self, name: &str, longest: usize) -> Option<&'a str> {
         match self.value(name)? {
             Value::String(text) if text.chars().count() <= longest => {
@@ -60,7 +63,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A string that must be there.
+    /// Reads a string that must be there.
     pub fn required_text(&mut self, name: &str, longest: usize) -> Option<&'a str> {
         let errors = self.errors.len();
         let text = self.text(name, longest);
@@ -70,7 +73,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// One of these strings.
+    /// Reads one of these strings.
     pub fn one_of(&mut self, name: &str, choices: &[&str]) -> Option<&'a str> {
         let text = self.text(name, 1000)?;
         if choices.contains(&text) {
@@ -80,7 +83,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// A number, or a string that is one, within these bounds.
+    /// Reads a number, or a string that holds one, within these bounds.
     pub fn number(&mut self, name: &str, least: f64, most: f64) -> Option<f64> {
         let number = match self.value(name)? {
             Value::Number(number) => number.as_f64(),
@@ -96,7 +99,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of at most `most` strings; empty where it is missing.
+    /// Reads a list of at most `most` strings; empty if it is missing.
     pub fn texts(&mut self, name: &str, most: usize) -> Vec<&'a str> {
         let Some(value) = self.value(name) else {
             return Vec::new();
@@ -118,7 +121,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// What was wrong. A field that nobody asked for is no error: agents keep notes of their own there.
+    /// The errors. A field that was not read is no error, because agents keep notes of their own there.
     pub fn finish(self) -> Vec<FieldError> {
         self.errors
     }
