@@ -178,7 +178,7 @@ async fn purge_one(ports: &SpinPorts, project: &str) -> Result<(), TaskError> {
 
 /// Asks for the compaction of the rooms that are due.
 async fn sweep_rooms(ports: Ports<'_>) {
-    let due = rooms::sweep(&ports.database, &SystemClock, 1).await;
+    let due = rooms::sweep(ports.database, &SystemClock, 1).await;
     if due.is_ok_and(|due| due.is_empty()) {
         return;
     }
