@@ -3,9 +3,8 @@
 //! It only wires. A service is known by the signature in the address that it was given, which is checked before
 //! the body is read.
 
-use auth::webhooks::WebhookKey;
-use door::{Admitted, Head, Reply, routes::Webhooks};
-use problem::{Kind, Problem};
+use door::{Admitted, Reply, routes::Webhooks};
+use problem::Problem;
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
     http_component,
@@ -30,22 +29,10 @@ mod entry {
 async fn route(request: Admitted<'_, Webhooks>) -> Result<Reply<'_>, Problem> {
     let Webhooks::CallBack { service } = request.route();
     let engine = Engine::open(request.ports()).await?;
-    if engine.registry.service(service).is_none() {
-        return Err(Problem::not_found());
-    }
-    let job = authentic_job(&engine.key, service, request.head())?;
+    let parameter = |name| request.head().parameter(name).unwrap_or_default();
+    let job = parameter("job");
+    engine.authenticate(service, job, parameter("signature"))?;
     let body = request.body(MAX_CALLBACK).await?;
-    engine.call_back(service, &job, &body).await?;
+    engine.call_back(service, job, &body).await?;
     Ok(Reply::new(200))
-}
-
-/// The job that the address was signed for.
-fn authentic_job(key: &WebhookKey, service: &str, head: &Head) -> Result<String, Problem> {
-    match (head.parameter("job"), head.parameter("signature")) {
-        (Some(job), Some(signature)) if key.verifies(service, job, signature) => Ok(job.to_owned()),
-        _ => Err(Problem::new(
-            Kind::BAD_SIGNATURE,
-            "A callback must come to the address, with its signature, that the service was given.",
-        )),
-    }
 }

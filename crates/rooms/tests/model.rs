@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
     migrations,
-    native::{Mortal, SetClock, SqliteFile, block_on},
+    native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
 use rooms::{
@@ -22,7 +22,7 @@ use wire::{EncodedState, Job, Outcome, State, Update};
 
 /// Merges here and now.
 struct Here<'a> {
-    database: &'a Mortal,
+    database: &'a KillableDatabase,
     clock: &'a SetClock,
 }
 
@@ -142,7 +142,7 @@ impl Editor {
 }
 
 struct World {
-    database: Mortal,
+    database: KillableDatabase,
     clock: SetClock,
     editors: Vec<Editor>,
     model: LoroDoc,
@@ -155,7 +155,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Mortal::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
+        let database =
+            KillableDatabase::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
         let clock = SetClock::default();
         block_on(migrations::apply(&database, &clock)).unwrap();
         let editors = (0..EDITORS)

@@ -1,27 +1,30 @@
-//! What goes wrong, and how clients see it.
+//! Failures of tasks, and the problems that clients see.
 
 use auth::webhooks::KeyError;
 use platform::{DatabaseError, UnreadableSetting};
 use problem::{Kind, Problem};
 use thiserror::Error;
 
-use crate::{AssetError, CreateError};
+use crate::assets::AssetError;
 
-/// Why something could not be done with a task.
+/// The reason for which something could not be done with a task.
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// There is no such task.
     #[error("there is no such task")]
     NotFound,
-    /// It is finished, and a finished task never changes again.
+    /// The task is finished, and a finished task never changes again.
     #[error("the task is finished")]
     Finished,
-    /// Only a failed or cancelled task can be tried again.
+    /// Only a failed or cancelled task can be retried.
     #[error("the task has neither failed nor been cancelled")]
     NotRetryable,
-    /// What a service sent is no callback.
+    /// The body that a service sent is not a callback.
     #[error("not a callback")]
     NotACallback,
+    /// The signature of a callback's address is wrong or missing.
+    #[error("the signature of the address is wrong")]
+    BadSignature,
     /// The database failed. Doing it again is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -45,9 +48,15 @@ impl From<TaskError> for Problem {
             }
             TaskError::NotRetryable => Self::new(
                 Kind::TASK_NOT_RETRYABLE,
-                "Only a failed or cancelled task can be tried again.",
+                "Only a failed or cancelled task can be retried.",
             ),
-            TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
+            TaskError::NotACallback => {
+                Self::bad_request("The body is not a callback in a form that is known here.")
+            }
+            TaskError::BadSignature => Self::new(
+                Kind::BAD_SIGNATURE,
+                "A callback must come to the address that the service was given, with its signature.",
+            ),
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
             TaskError::Unreadable(error) => error.into(),
@@ -57,31 +66,6 @@ impl From<TaskError> for Problem {
                 tracing::error!(%error, "key-value store failed");
                 Self::unavailable("The key-value store does not answer as it should.")
             }
-        }
-    }
-}
-
-impl From<AssetError> for Problem {
-    fn from(error: AssetError) -> Self {
-        match error {
-            AssetError::Database(error) => error.into(),
-            error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
-                tracing::error!(%error, "asset store failed");
-                Self::unavailable("The asset store does not answer as it should.")
-            }
-        }
-    }
-}
-
-impl From<CreateError> for Problem {
-    fn from(error: CreateError) -> Self {
-        match error {
-            CreateError::Invalid(errors) => Self::invalid_fields(errors),
-            CreateError::Conflict => Self::new(
-                Kind::IDEMPOTENCY_CONFLICT,
-                "This Idempotency-Key came with another request before.",
-            ),
-            CreateError::Database(error) => error.into(),
         }
     }
 }

@@ -14,7 +14,8 @@ use auth::webhooks::WebhookKey;
 use platform::{
     Clock, Database, HttpError, Ports, migrations,
     native::{
-        AnswerWith, MapConfig, MemoryKeyValue, Mortal, Published, SetClock, SqliteFile, block_on,
+        AnswerWith, KillableDatabase, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile,
+        block_on,
     },
 };
 use proptest::prelude::*;
@@ -40,7 +41,7 @@ enum Mood {
 
 /// A service that knows jobs by our names.
 struct Service {
-    database: Rc<Mortal>,
+    database: Rc<KillableDatabase>,
     /// How often each job is still to be asked about.
     jobs: RefCell<HashMap<String, u32>>,
     /// Jobs in the order in which they were begun.
@@ -131,7 +132,7 @@ type NoHttp = fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Http
 /// Everything around an engine, which itself lives no longer than an instance.
 struct World {
     _folder: tempfile::TempDir,
-    database: Rc<Mortal>,
+    database: Rc<KillableDatabase>,
     clock: SetClock,
     key_value: MemoryKeyValue,
     pubsub: Published,
@@ -144,7 +145,7 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = SqliteFile::open(&folder.path().join("tasks.db")).unwrap();
-        let database = Rc::new(Mortal::new(file));
+        let database = Rc::new(KillableDatabase::new(file));
         let clock = SetClock::default();
         clock.0.set(1_700_000_000);
         block_on(migrations::apply(&*database, &clock)).unwrap();
