@@ -26,38 +26,17 @@
 //! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one
 //! thread.
 
-mod access;
 mod app;
-mod backoff;
-mod committer;
-mod connection;
-mod delivery;
-mod frame;
-mod health;
-mod internal;
-mod join;
-mod limits;
-mod listener;
+mod edge;
 mod metrics;
-mod outgoing;
-mod peers;
-mod problem;
-mod proxy;
-mod pubsub;
-mod raw;
 mod room;
-mod rooms;
-mod server;
 mod settings;
 mod shutdown;
 mod socket;
-mod suspects;
-mod upgrade;
-mod upstream;
 
-pub use server::serve;
+pub use edge::server::serve;
+pub use edge::upgrade::UPGRADES;
 pub use settings::Settings;
-pub use upgrade::UPGRADES;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,40 +62,41 @@ struct Relay {
     settings: Settings,
     /// Tells this relay's appends and peers from others'. New at every start.
     id: String,
-    upstream: Arc<upstream::Upstream>,
-    app: app::App,
-    rooms: rooms::Rooms,
-    committer: committer::Committer,
-    pubsub: pubsub::PubSub,
+    upstream: Arc<app::upstream::Upstream>,
+    app: app::client::App,
+    rooms: room::rooms::Rooms,
+    committer: app::committer::Committer,
+    pubsub: app::pubsub::PubSub,
     metrics: metrics::Metrics,
     shutdown: shutdown::Shutdown,
-    doubt: access::Doubt,
-    limits: limits::Limits,
-    health: health::Health,
+    doubt: room::access::Doubt,
+    limits: edge::limits::Limits,
+    health: edge::health::Health,
     /// One permit a WebSocket.
     seats: Arc<Semaphore>,
     sockets: AtomicU64,
 }
 
 impl Relay {
-    fn new(settings: Settings) -> Result<(Self, Option<pubsub::Inbox>), Error> {
-        let upstream = Arc::new(upstream::Upstream::new(&settings.app).map_err(Error::Setting)?);
-        let app = app::App::new(upstream.clone(), &settings).map_err(Error::Setting)?;
+    fn new(settings: Settings) -> Result<(Self, Option<app::pubsub::Inbox>), Error> {
+        let upstream =
+            Arc::new(app::upstream::Upstream::new(&settings.app).map_err(Error::Setting)?);
+        let app = app::client::App::new(upstream.clone(), &settings).map_err(Error::Setting)?;
         let id = format!("{:016x}", rand::random::<u64>());
         let (pubsub, inbox) =
-            pubsub::PubSub::new(&id, settings.redis.as_deref()).map_err(Error::Setting)?;
+            app::pubsub::PubSub::new(&id, settings.redis.as_deref()).map_err(Error::Setting)?;
         let relay = Self {
             id,
             upstream,
             app,
-            rooms: rooms::Rooms::default(),
-            committer: committer::Committer::default(),
+            rooms: room::rooms::Rooms::default(),
+            committer: app::committer::Committer::default(),
             pubsub,
             metrics: metrics::Metrics::default(),
             shutdown: shutdown::Shutdown::default(),
-            doubt: access::Doubt::default(),
-            limits: limits::Limits::new(&settings),
-            health: health::Health::default(),
+            doubt: room::access::Doubt::default(),
+            limits: edge::limits::Limits::new(&settings),
+            health: edge::health::Health::default(),
             seats: Arc::new(Semaphore::new(settings.max_connections)),
             sockets: AtomicU64::new(0),
             settings,

@@ -3,8 +3,8 @@
 //! Token buckets: a bucket fills at a rate and holds a burst; a request takes one token, and where there is none it is
 //! refused with the time until there will be. Memory is bounded: a bucket that is full again is as good as none.
 
-use crate::raw;
 use crate::settings::Settings;
+use crate::socket::raw;
 use http::{HeaderMap, HeaderName, header};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};

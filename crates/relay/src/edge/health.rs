@@ -2,9 +2,9 @@
 //! question.
 
 use crate::Relay;
-use crate::problem::Problem;
-use crate::proxy::{self, Body, full};
-use crate::upstream::read_body;
+use crate::app::upstream::read_body;
+use crate::edge::problem::Problem;
+use crate::edge::proxy::{self, Body, full};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use std::sync::Arc;
@@ -85,7 +85,7 @@ async fn known(relay: &Arc<Relay>) -> Result<Answer, Problem> {
 }
 
 async fn ask(relay: &Relay) -> Result<Answer, Problem> {
-    let unreachable = |error: crate::upstream::UpstreamError| {
+    let unreachable = |error: crate::app::upstream::UpstreamError| {
         tracing::debug!(%error, "the app did not tell how it is");
         Problem::app_unreachable()
     };

@@ -9,11 +9,11 @@
 //! is subscribed to again, and then compared.
 
 use crate::Relay;
-use crate::backoff::Backoff;
-use crate::frame::Frame;
-use crate::outgoing::{self, Outgoing};
-use crate::room::{Room, Update};
-use crate::rooms;
+use crate::app::backoff::Backoff;
+use crate::app::outgoing::{self, Outgoing};
+use crate::room::room::{Room, Update};
+use crate::room::rooms;
+use crate::socket::frame::Frame;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,11 +2,11 @@
 //! of theirs.
 
 use crate::Relay;
-use crate::committer::Submission;
-use crate::raw;
-use crate::room::Update;
-use crate::rooms;
-use crate::socket::Socket;
+use crate::app::committer::Submission;
+use crate::room::room::Update;
+use crate::room::rooms;
+use crate::socket::raw;
+use crate::socket::socket::Socket;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;

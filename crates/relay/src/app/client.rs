@@ -1,9 +1,9 @@
 //! The app's internal routes, as the crate `wire` describes them.
 
-use crate::problem::MEDIA_TYPE;
-use crate::proxy::{Body, full};
+use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
+use crate::edge::problem::MEDIA_TYPE;
+use crate::edge::proxy::{Body, full};
 use crate::settings::Settings;
-use crate::upstream::{Dedicated, Upstream, UpstreamError, read_body};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;

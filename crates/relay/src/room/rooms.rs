@@ -1,10 +1,10 @@
 //! All rooms of this relay, and what is done for them every now and then.
 
 use crate::Relay;
-use crate::join::spawn_fill;
-use crate::raw;
-use crate::room::{Effects, Recent, Room, Update};
-use crate::socket::{Close, Socket};
+use crate::room::join::spawn_fill;
+use crate::room::room::{Effects, Recent, Room, Update};
+use crate::socket::raw;
+use crate::socket::socket::{Close, Socket};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,12 +6,12 @@
 //! for a while; then the socket is closed too.
 
 use crate::Relay;
-use crate::app::AppError;
-use crate::backoff::Backoff;
-use crate::problem::{MEDIA_TYPE, Problem};
-use crate::proxy::{Body, full};
-use crate::room::Room;
-use crate::socket::{Close, Socket};
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::edge::problem::{MEDIA_TYPE, Problem};
+use crate::edge::proxy::{Body, full};
+use crate::room::room::Room;
+use crate::socket::socket::{Close, Socket};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections to the app, kept alive.
 
-use crate::proxy::{Body, full};
+use crate::edge::proxy::{Body, full};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};

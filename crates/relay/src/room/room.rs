@@ -10,10 +10,10 @@
 //!   twice; one that joins is `at` nothing, and is given nothing before its state is.
 //! - The recent updates cover everything beyond `floor` up to `head`.
 
-use crate::frame::Frame;
-use crate::join::Reads;
-use crate::peers::Peers;
-use crate::socket::{Close, Socket};
+use crate::room::join::Reads;
+use crate::room::peers::Peers;
+use crate::socket::frame::Frame;
+use crate::socket::socket::{Close, Socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

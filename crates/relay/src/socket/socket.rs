@@ -1,9 +1,9 @@
 //! The half of a WebSocket that others hold: rooms broadcast into its outbox, the committer
 //! tells it what became of its updates.
 
-use crate::access::Pass;
-use crate::frame::Frame;
-use crate::raw;
+use crate::room::access::Pass;
+use crate::socket::frame::Frame;
+use crate::socket::raw;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -1,12 +1,12 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 
 use crate::Relay;
-use crate::access;
-use crate::connection::Connection;
-use crate::problem::Problem;
-use crate::proxy::{Body, full};
-use crate::raw;
-use crate::socket::Wants;
+use crate::edge::problem::Problem;
+use crate::edge::proxy::{Body, full};
+use crate::room::access;
+use crate::socket::connection::Connection;
+use crate::socket::raw;
+use crate::socket::socket::Wants;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};

@@ -9,13 +9,13 @@
 //! [`delivery`], which tells rooms and senders while the next append is already on its way.
 
 use crate::Relay;
-use crate::app::AppError;
-use crate::backoff::Backoff;
-use crate::delivery::{self, Decided};
-use crate::frame::Frame;
-use crate::socket::{Close, Socket};
-use crate::suspects::{self, Witness};
-use crate::upstream::Dedicated;
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::app::delivery::{self, Decided};
+use crate::app::suspects::{self, Witness};
+use crate::app::upstream::Dedicated;
+use crate::socket::frame::Frame;
+use crate::socket::socket::{Close, Socket};
 use bytes::Bytes;
 use http::StatusCode;
 use std::collections::{HashMap, VecDeque};

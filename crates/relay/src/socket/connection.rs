@@ -5,12 +5,12 @@
 //! queue that everything else goes through, so that there is one order and one writer.
 
 use crate::Relay;
-use crate::access::Pass;
-use crate::committer::Submission;
-use crate::frame::{Frame, PING};
-use crate::join;
-use crate::room::Room;
-use crate::socket::{Close, Socket, Wants};
+use crate::app::committer::Submission;
+use crate::room::access::Pass;
+use crate::room::join;
+use crate::room::room::Room;
+use crate::socket::frame::{Frame, PING};
+use crate::socket::socket::{Close, Socket, Wants};
 use bytes::Bytes;
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::pin;

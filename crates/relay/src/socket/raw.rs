@@ -3,7 +3,7 @@
 //! Binary frames are Loro blobs, both ways. Text frames from the server are JSON: errors always,
 //! the other events for clients that asked for them with `?events=1`.
 
-use crate::frame::Frame;
+use crate::socket::frame::Frame;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;

@@ -1,11 +1,14 @@
 //! Accepts connections, and sends each request where it belongs.
 
-use crate::internal::{TooDeep, is_internal, is_operator};
-use crate::listener::Listener;
-use crate::problem::Problem;
-use crate::proxy::{self, Body, full};
-use crate::socket::Close;
-use crate::{Error, Relay, Settings, access, committer, health, limits, pubsub, rooms, upgrade};
+use crate::app::{committer, pubsub};
+use crate::edge::internal::{TooDeep, is_internal, is_operator};
+use crate::edge::listener::Listener;
+use crate::edge::problem::Problem;
+use crate::edge::proxy::{self, Body, full};
+use crate::edge::{health, limits, upgrade};
+use crate::room::{access, rooms};
+use crate::socket::socket::Close;
+use crate::{Error, Relay, Settings};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;

@@ -1,10 +1,10 @@
 //! Everything public that is not a WebSocket goes to the app, streamed both ways.
 
 use crate::Relay;
-use crate::problem::Problem;
-use crate::raw;
-use crate::rooms;
-use crate::upstream::UpstreamError;
+use crate::app::upstream::UpstreamError;
+use crate::edge::problem::Problem;
+use crate::room::rooms;
+use crate::socket::raw;
 use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri, Version};

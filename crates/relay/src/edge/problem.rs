@@ -1,6 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use crate::proxy::{Body, full};
+use crate::edge::proxy::{Body, full};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use std::borrow::Cow;

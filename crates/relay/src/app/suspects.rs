@@ -7,11 +7,11 @@
 //! Anything else means that the app is away: its sender is told to try again later.
 
 use crate::Relay;
-use crate::app::AppError;
-use crate::backoff::Backoff;
-use crate::committer::{Submission, encode};
-use crate::delivery::Decided;
-use crate::upstream::Dedicated;
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::app::committer::{Submission, encode};
+use crate::app::delivery::Decided;
+use crate::app::upstream::Dedicated;
 use bytes::Bytes;
 use http::StatusCode;
 use std::ops::RangeInclusive;

@@ -5,13 +5,13 @@
 //! shares one read.
 
 use crate::Relay;
-use crate::app::AppError;
-use crate::backoff::Backoff;
-use crate::frame::Frame;
-use crate::raw;
-use crate::room::{CatchUp, Room};
-use crate::rooms;
-use crate::socket::{Close, Socket};
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::room::room::{CatchUp, Room};
+use crate::room::rooms;
+use crate::socket::frame::Frame;
+use crate::socket::raw;
+use crate::socket::socket::{Close, Socket};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -220,7 +220,7 @@ fn read_state(relay: &Arc<Relay>, room: &Arc<Room>, version: Option<Vec<u8>>) ->
 }
 
 /// Fetches what the room misses, in a task of its own. Only for whoever was told to do so, see
-/// [`crate::room::Effects::fill`]. What is missing may be on its way, so first it waits a little.
+/// [`crate::room::room::Effects::fill`]. What is missing may be on its way, so first it waits a little.
 pub(crate) fn spawn_fill(relay: &Arc<Relay>, room: &Arc<Room>, wait: Duration) {
     let relay = relay.clone();
     let room = room.clone();

@@ -1,0 +1,7 @@
+//! WebSockets: their frames, their queues, and the task of each.
+
+pub(crate) mod connection;
+pub(crate) mod frame;
+pub(crate) mod raw;
+#[allow(clippy::module_inception, reason = "the file is named after its type")]
+pub(crate) mod socket;
