@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])* $kind:ident $name:ident),+ $(,)?) => {
-        /// Everything that the relay counts.
+        /// The relay's counters and gauges.
         #[derive(Default)]
         pub(crate) struct Metrics {
             $($(#[doc = $help])* pub(crate) $name: Metric,)+
         }
 
         impl Metrics {
-            /// All of it, as Prometheus reads it.
+            /// Renders all of them in the text format of Prometheus.
             pub(crate) fn render(&self) -> String {
                 let mut text = String::new();
                 $(render(
@@ -33,7 +33,7 @@ metrics! {
     gauge connections,
     /// WebSockets accepted.
     counter connections_total,
-    /// Upgrades and connections refused for a limit.
+    /// Upgrades and connections refused because of a limit.
     counter refused_total,
     /// Requests refused with 429.
     counter limited_total,
@@ -43,7 +43,7 @@ metrics! {
     counter frames_in_total,
     /// Update frames queued for sockets.
     counter frames_out_total,
-    /// Appends asked of the app.
+    /// Appends sent to the app.
     counter appends_total,
     /// Appends that failed and were repeated.
     counter append_retries_total,
@@ -55,9 +55,9 @@ metrics! {
     counter updates_refused_total,
     /// Updates that wait to be stored.
     gauge pending_updates,
-    /// Their bytes.
+    /// Bytes of updates that wait to be stored.
     gauge pending_bytes,
-    /// States read for those who join.
+    /// States read for clients that join.
     counter state_reads_total,
     /// Joins done.
     counter joins_total,
@@ -69,7 +69,7 @@ metrics! {
     counter closed_try_again_total,
     /// Sockets closed because their access ended.
     counter closed_access_total,
-    /// Sockets dropped for silence, or for taking nothing.
+    /// Sockets dropped because they were silent or took no bytes.
     counter closed_dead_total,
     /// Bytes of messages that have arrived in part.
     gauge partial_bytes,
@@ -88,18 +88,22 @@ metrics! {
 pub(crate) struct Metric(AtomicU64);
 
 impl Metric {
+    /// Counts up.
     pub(crate) fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    /// Counts down; for gauges.
     pub(crate) fn sub(&self, count: usize) {
         self.0.fetch_sub(count as u64, Ordering::Relaxed);
     }
 
+    /// Sets a gauge.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// The present value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

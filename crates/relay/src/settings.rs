@@ -1,23 +1,24 @@
-//! Every setting of the relay, with its default.
+//! The settings of the relay, each with its default.
 
+use clap::builder::Resettable;
+use clap::{Args, FromArgMatches};
 use std::time::Duration;
 
-/// The settings of a relay. Times are written `20s`, `250ms`, `2m`, or as plain seconds; sizes in
-/// bytes, or as `4MiB`.
+/// The settings of a relay. A time is written as `20s`, `250ms` or `2m`, or in plain seconds; a size in bytes, or as `4MiB`.
 ///
-/// As a [`clap::Args`] each is a flag and an environment variable; a host that embeds the relay
-/// fills in what it knows and takes the rest from [`Settings::default`].
-#[derive(Debug, Clone, PartialEq, clap::Args)]
+/// Each is a flag and an environment variable. A host that embeds the relay sets the fields that it knows, and takes the others from
+/// [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct Settings {
-    /// The Spin app, as `http://HOST:PORT`.
+    /// The address of the Spin app, as `http://HOST:PORT`.
     #[arg(long, env = "RELAY_APP", default_value = "http://127.0.0.1:3000")]
     pub app: String,
-    /// Redis, for relays beside this one and for updates that the app makes itself. Without it the
-    /// relay compares heads with the app more often.
+    /// The address of Redis, which carries the updates of other relays and of the app itself. Without it the relay compares heads
+    /// with the app more often.
     #[arg(long, env = "RELAY_REDIS")]
     pub redis: Option<String>,
-    /// What the app wants to see on its internal routes, and what `/metrics` and the internal routes want to see
-    /// here. Empty: no token, and no internal routes here.
+    /// The bearer token that the relay sends to the app's internal routes, and that `/metrics` and the relay's own internal routes
+    /// require. If it is empty, no token is sent, and the relay has no internal routes.
     #[arg(
         long,
         env = "RELAY_INTERNAL_TOKEN",
@@ -25,16 +26,16 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub internal_token: String,
-    /// Believe the `X-Forwarded-*` headers of requests, and append to them: for a relay behind a
-    /// proxy of one's own. Otherwise they are replaced.
+    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy. Otherwise
+    /// they are replaced.
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
-    /// Ask the app every 10 s to do what is due: for hosts without a cron trigger.
+    /// Ask the app every 10 s to do what is due, because its host has no cron trigger.
     #[arg(long, env = "RELAY_TICK")]
     pub tick: bool,
 
-    /// The most WebSockets at once. One more is answered 503.
+    /// The most WebSockets at once. A further one is answered with 503.
     #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
     pub max_connections: usize,
     /// How long a client may take to send a request's head.
@@ -43,51 +44,51 @@ pub struct Settings {
     /// The largest head of a request, in bytes.
     #[arg(long, env = "RELAY_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
     pub max_header_bytes: usize,
-    /// How long the app may take to begin its answer to a proxied request. Then 504.
+    /// How long the app may take to begin its answer to a proxied request, before that is answered with 504.
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
-    /// Requests a second from one address (of IPv6: from one /64), beyond which they are answered 429. An upgrade
-    /// is one request. 0: no limit.
+    /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is one request. 0
+    /// means no limit.
     #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
     pub rate_per_address: u32,
     /// Requests from one address at once.
     #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "20000")]
     pub burst_per_address: u32,
-    /// Requests a second of one user, or with one token. 0: no limit.
+    /// Requests a second of one user, or with one token. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "300")]
     pub rate_per_user: u32,
     /// Requests of one user, or with one token, at once.
     #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
-    /// How often it is looked whether a WebSocket may still be in its room, beside when that is known to
-    /// have changed. Five minutes at most.
+    /// How often the relay checks whether a WebSocket may still be in its room, beside the times when that is known to have changed.
+    /// Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
-    /// For how long that may be impossible to find out, before the WebSocket is closed with 1013.
+    /// How long that check may be impossible, before the WebSocket is closed with 1013.
     #[arg(long, env = "RELAY_RECHECK_PATIENCE", default_value = "5m", value_parser = duration)]
     pub recheck_patience: Duration,
 
     /// How often the server pings a WebSocket.
     #[arg(long, env = "RELAY_PING_INTERVAL", default_value = "20s", value_parser = duration)]
     pub ping_interval: Duration,
-    /// A WebSocket that sent no frame for so long, not even a pong, is dropped.
+    /// How long a WebSocket may send no frame, not even a pong, before it is dropped.
     #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
-    /// A WebSocket that took no byte for so long, though some waited, is dropped.
+    /// How long a WebSocket may take no byte while some wait for it, before it is dropped.
     #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub write_timeout: Duration,
     /// How long a closing handshake may take.
     #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub close_timeout: Duration,
-    /// The most bytes queued for one WebSocket, beyond the state that it is being sent. One that
-    /// needs more is closed with 4008.
+    /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more is closed with
+    /// 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
     pub max_socket_queue: usize,
 
-    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is
-    /// away, a WebSocket that sends more is closed with 1013.
+    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is away, a WebSocket that sends more is
+    /// closed with 1013.
     #[arg(long, env = "RELAY_MAX_COMMIT_QUEUE", default_value = "64MiB", value_parser = size)]
     pub max_commit_queue: usize,
     /// The bytes of updates of one WebSocket that wait to be stored, beyond which the relay stops
@@ -98,8 +99,7 @@ pub struct Settings {
     /// reading from it.
     #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256")]
     pub max_socket_updates: usize,
-    /// The most bytes of messages that have arrived in part, over all WebSockets. One that sends
-    /// more is closed with 1013.
+    /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed with 1013.
     #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
     pub max_partial: usize,
     /// How long the app may take to answer an internal request.
@@ -109,30 +109,30 @@ pub struct Settings {
     #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
     pub app_patience: Duration,
 
-    /// The bytes of recent updates kept for each room, for those who join.
+    /// The bytes of recent updates that are kept for each room, for clients that join.
     #[arg(long, env = "RELAY_RECENT_BYTES", default_value = "1MiB", value_parser = size)]
     pub recent_bytes: usize,
-    /// The number of recent updates kept for each room.
+    /// The number of recent updates that are kept for each room.
     #[arg(long, env = "RELAY_RECENT_UPDATES", default_value = "4096")]
     pub recent_updates: usize,
-    /// How long a state that was read is handed to those who join later.
+    /// How long a state that was read serves clients that join later.
     #[arg(long, env = "RELAY_STATE_RETENTION", default_value = "2s", value_parser = duration)]
     pub state_retention: Duration,
     /// How long a missing rev may be on its way before the relay fetches it from the app.
     #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
     pub gap_wait: Duration,
-    /// How often the rooms' heads, and who may do what there, are compared with the app's. Default: every 3 s
-    /// with Redis, every second without.
+    /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with Redis, and
+    /// every second without.
     #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
     pub heads_interval: Option<Duration>,
-    /// How long after a room emptied the app is asked to compact it.
+    /// How long after a room became empty the app is asked to compact it.
     #[arg(long, env = "RELAY_COMPACT_DELAY", default_value = "2s", value_parser = duration)]
     pub compact_delay: Duration,
-    /// How often the app is asked to compact whatever is due.
+    /// How often the app is asked to compact the rooms that are due.
     #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
     pub sweep_interval: Duration,
-    /// How often relays tell each other how many sockets they have in a room. A relay that was
-    /// not heard of for three times as long is taken for gone.
+    /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as long is
+    /// taken for gone.
     #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
     pub peers_interval: Duration,
 
@@ -142,51 +142,33 @@ pub struct Settings {
 }
 
 impl Default for Settings {
+    /// The defaults of the flags, whatever the environment holds.
     fn default() -> Self {
-        const KIB: usize = 1024;
-        const MIB: usize = 1024 * KIB;
-        Self {
-            app: "http://127.0.0.1:3000".into(),
-            redis: None,
-            internal_token: String::new(),
-            trust_forwarded: false,
-            tick: false,
-            max_connections: 10_000,
-            header_timeout: Duration::from_secs(10),
-            max_header_bytes: 16 * KIB,
-            proxy_timeout: Duration::from_secs(60),
-            rate_per_address: 1_000,
-            burst_per_address: 20_000,
-            rate_per_user: 300,
-            burst_per_user: 5_000,
-            recheck_interval: Duration::from_secs(45),
-            recheck_patience: Duration::from_secs(300),
-            ping_interval: Duration::from_secs(20),
-            idle_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            close_timeout: Duration::from_secs(5),
-            max_socket_queue: 4 * MIB,
-            max_commit_queue: 64 * MIB,
-            max_socket_commit: 4 * MIB,
-            max_socket_updates: 256,
-            max_partial: 256 * MIB,
-            app_timeout: Duration::from_secs(15),
-            app_patience: Duration::from_secs(30),
-            recent_bytes: MIB,
-            recent_updates: 4096,
-            state_retention: Duration::from_secs(2),
-            gap_wait: Duration::from_millis(50),
-            heads_interval: None,
-            compact_delay: Duration::from_secs(2),
-            sweep_interval: Duration::from_secs(60),
-            peers_interval: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(10),
-        }
+        let command = Self::augment_args(clap::Command::new("relay"))
+            .mut_args(|arg| arg.env(Resettable::Reset));
+        command
+            .try_get_matches_from(["relay"])
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .unwrap_or_else(|error| panic!("a default makes no sense: {error}"))
     }
 }
 
+/// Why a setting makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    /// [`Settings::app`] has another form.
+    #[error("{0:?} is not the address of an app: use http://HOST:PORT")]
+    App(String),
+    /// [`Settings::internal_token`] cannot be sent in a header.
+    #[error("the internal token has characters that a header cannot carry")]
+    InternalToken,
+    /// [`Settings::redis`] is no address. The error does not hold the address, because it may have a password in it.
+    #[error("the address of Redis makes no sense: {0}")]
+    Redis(redis::RedisError),
+}
+
 impl Settings {
-    /// How often to compare heads, with or without Redis.
+    /// How often heads are compared.
     pub(crate) fn heads_interval(&self) -> Duration {
         self.heads_interval
             .unwrap_or(Duration::from_secs(if self.redis.is_some() {
@@ -205,7 +187,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("{unit:?} is no unit of time: use ms, s, m or h")),
+        _ => return Err(format!("{unit:?} is not a unit of time: use ms, s, m or h")),
     };
     number
         .parse::<f64>()
@@ -223,7 +205,11 @@ fn size(text: &str) -> Result<usize, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(format!("{unit:?} is no unit of size: use KiB, MiB or GiB")),
+        _ => {
+            return Err(format!(
+                "{unit:?} is not a unit of size: use KiB, MiB or GiB"
+            ));
+        }
     };
     number
         .parse::<usize>()
@@ -243,18 +229,13 @@ fn split_unit(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Args, FromArgMatches};
 
-    /// The flags' defaults and [`Settings::default`] are two lists of the same numbers.
     #[test]
-    fn flags_and_default_agree() {
-        let command = Settings::augment_args(clap::Command::new("relay"))
-            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
-        let matches = command.try_get_matches_from(["relay"]).unwrap();
-        assert_eq!(
-            Settings::from_arg_matches(&matches).unwrap(),
-            Settings::default()
-        );
+    fn every_flag_has_a_default() {
+        let settings = Settings::default();
+        assert_eq!(settings.max_partial, 256 << 20);
+        assert_eq!(settings.gap_wait, Duration::from_millis(50));
+        assert_eq!(settings.heads_interval(), Duration::from_secs(1));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! How long to wait before the next try.
+//! The wait before the next try.
 
 use std::time::Duration;
 
-/// Doubles from a first wait to a longest one, and takes a random half off, so that many who wait
-/// for the same thing do not come back at once.
+/// Doubles from a first wait to a longest one. A random part, half at most, is taken off each, so that many tasks that wait for the
+/// same thing do not come back at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -11,6 +11,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// Begins with the wait `first`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             next: first,
@@ -18,11 +19,12 @@ impl Backoff {
         }
     }
 
-    /// For requests to the app.
+    /// The waits between requests to the app.
     pub(crate) fn app() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(2))
     }
 
+    /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);

@@ -1,23 +1,23 @@
-//! The app's internal routes, as the crate `wire` describes them.
+//! The client of the app's internal routes, which the crate `wire` describes.
 
 use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
-use crate::edge::problem::MEDIA_TYPE;
-use crate::edge::proxy::{Body, full};
-use crate::settings::Settings;
+use crate::edge::body::{Body, full};
+use crate::settings::{SettingError, Settings};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use problem::MEDIA_TYPE;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// The largest answer to an append or a comparison of heads.
+/// The largest answer to anything but a read, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// The largest state of a room.
+/// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
 /// How many states are read at once, over all rooms.
@@ -26,19 +26,19 @@ const STATE_READS: usize = 16;
 /// Why an internal request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AppError {
-    /// No whole answer came.
+    /// No complete answer came.
     #[error("{0}")]
     Unreachable(String),
-    /// No whole answer came in time.
+    /// No complete answer came in time.
     #[error("the app did not answer within {0:?}")]
     Timeout(Duration),
-    /// The answer was another than 200 or 202.
+    /// The answer had another status than 200 or 202.
     #[error("the app answered {0}")]
     Status(StatusCode),
-    /// The app says that the request itself is at fault, and would be again.
+    /// The app says that the request itself is at fault, so repeating it does not help.
     #[error("the app refuses the request: {0}")]
     Refused(StatusCode),
-    /// The answer was not what the route promises.
+    /// The body of the answer is not what the route promises.
     #[error("the app's answer makes no sense: {0}")]
     Garbage(String),
 }
@@ -49,7 +49,7 @@ impl From<UpstreamError> for AppError {
     }
 }
 
-/// A client of the app.
+/// The client of the app.
 pub(crate) struct App {
     upstream: Arc<Upstream>,
     authorization: Option<HeaderValue>,
@@ -58,14 +58,16 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// A client that sends the internal token, if one is set.
+    ///
     /// # Errors
-    /// With words for the operator, when the token cannot be a header.
-    pub(crate) fn new(upstream: Arc<Upstream>, settings: &Settings) -> Result<Self, String> {
+    /// If the token cannot be sent in a header.
+    pub(crate) fn new(upstream: Arc<Upstream>, settings: &Settings) -> Result<Self, SettingError> {
         let authorization = match settings.internal_token.as_str() {
             "" => None,
             token => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                    .map_err(|_| "the internal token has characters that no header may have")?;
+                    .map_err(|_| SettingError::InternalToken)?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -118,13 +120,13 @@ impl App {
     }
 
     async fn read(&self, path: &str) -> Result<Bytes, AppError> {
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.reads.acquire().await;
         self.call(Method::GET, path, Vec::new(), MAX_STATE).await
     }
 
-    /// The state of a room, or what somebody at `version` lacks of it. It is not copied out of the
-    /// answer, for it may be large.
+    /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer, because it may
+    /// be large.
     pub(crate) async fn state(
         &self,
         project: &str,
@@ -145,13 +147,13 @@ impl App {
         })
     }
 
-    /// Everything after a rev. Each blob is a piece of its own, for a room may keep some of them.
+    /// Reads everything after a rev. Each blob is a piece of memory of its own, because a room may keep some of them.
     pub(crate) async fn updates(&self, project: &str, after: u64) -> Result<wire::State, AppError> {
         let path = format!("/internal/rooms/{project}/updates?after={after}");
         wire::decode(&self.read(&path).await?).map_err(garbage)
     }
 
-    /// The newest rev of each of these rooms, in their order.
+    /// Reads the newest rev and the `access_rev` of each of these projects, in their order.
     pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<wire::Heads, AppError> {
         let asked = projects.len();
         let body = wire::encode(&wire::HeadsRequest { projects });
@@ -169,7 +171,7 @@ impl App {
         }
     }
 
-    /// Whether sockets may be in their rooms, in their order.
+    /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.
     pub(crate) async fn access(
         &self,
         checks: Vec<wire::AccessCheck>,
@@ -190,7 +192,7 @@ impl App {
         }
     }
 
-    /// Asks for a room to be compacted.
+    /// Asks the app to compact a room.
     pub(crate) async fn compact(&self, project: &str) -> Result<(), AppError> {
         let path = format!("/internal/rooms/{project}/compact");
         self.call(Method::POST, &path, Vec::new(), MAX_ANSWER)
@@ -198,43 +200,42 @@ impl App {
             .map(drop)
     }
 
-    /// Asks for whatever is due to be compacted.
+    /// Asks the app to compact every room that is due.
     pub(crate) async fn sweep(&self) -> Result<(), AppError> {
         self.call(Method::POST, "/internal/sweep", Vec::new(), MAX_ANSWER)
             .await
             .map(drop)
     }
 
-    /// Asks for everything that is due: tasks, their documents, compactions.
+    /// Asks the app to do everything that is due: tasks, their documents, compactions.
     pub(crate) async fn poll(&self) -> Result<(), AppError> {
         self.call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)
             .await
             .map(drop)
     }
 
-    /// Stores updates over a connection of the caller's own, which is opened where there is none
-    /// and let go when it failed. `updates` is how many `body`, an encoded
-    /// [`wire::AppendRequest`], holds; `patience` is how long the answer may take.
+    /// Asks the app to store updates, over the caller's own connection: it is opened if there is none, and dropped if it
+    /// failed. `body` is an encoded [`wire::AppendRequest`] with this many `updates`. The answer may take `patience`.
     pub(crate) async fn append(
         &self,
-        line: &mut Option<Dedicated>,
+        connection: &mut Option<Dedicated>,
         body: Bytes,
         updates: usize,
         patience: Duration,
     ) -> Result<Vec<wire::Outcome>, AppError> {
         let exchange = async {
-            let kept = line
+            let kept = connection
                 .take()
                 .and_then(|mut kept| kept.is_usable().then_some(kept));
-            let mut connection = match kept {
-                Some(connection) => connection,
+            let mut used = match kept {
+                Some(kept) => kept,
                 None => self.upstream.dedicated().await?,
             };
             let request = self.request(Method::POST, "/internal/append", Full::new(body))?;
-            let response = connection.send(request, MAX_ANSWER).await?;
-            Ok::<_, AppError>((connection, response))
+            let response = used.send(request, MAX_ANSWER).await?;
+            Ok::<_, AppError>((used, response))
         };
-        let (connection, response) = timeout(patience, exchange)
+        let (used, response) = timeout(patience, exchange)
             .await
             .map_err(|_| AppError::Timeout(patience))??;
         let close = response
@@ -242,7 +243,7 @@ impl App {
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
         if !close {
-            *line = Some(connection);
+            *connection = Some(used);
         }
         match response.status() {
             StatusCode::OK => {}
@@ -261,8 +262,8 @@ impl App {
     }
 }
 
-/// Whether an answer is the app's word on the request, and not that of a proxy in trouble. Any part
-/// of the way may find a request too large; what is a bad request only the app can tell.
+/// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a request
+/// too large, but only the app can tell that a request is bad.
 fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_problem = headers
         .get(header::CONTENT_TYPE)

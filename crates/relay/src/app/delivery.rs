@@ -1,10 +1,11 @@
-//! What follows on a decision about updates: rooms get what was stored, and senders hear what became
-//! of theirs.
+//! The delivery of decided updates: rooms get those that were stored, and senders hear what became of theirs.
 
-use crate::Relay;
-use crate::app::committer::Submission;
-use crate::room::room::Update;
-use crate::room::rooms;
+use crate::app::pubsub::PubSub;
+use crate::app::queue::CommitQueue;
+use crate::app::submission::Submission;
+use crate::metrics::Metrics;
+use crate::room::rooms::Rooms;
+use crate::room::stored::Stored;
 use crate::socket::raw;
 use crate::socket::socket::Socket;
 use std::collections::HashMap;
@@ -14,71 +15,97 @@ use tokio::sync::mpsc;
 /// Updates, and one outcome for each.
 pub(crate) type Decided = (Vec<Submission>, Vec<wire::Outcome>);
 
-/// Tells rooms and senders what became of updates.
-pub(crate) async fn deliver(relay: Arc<Relay>, mut decided: mpsc::Receiver<Decided>) {
-    while let Some((batch, outcomes)) = decided.recv().await {
-        let mut stored: Vec<(Arc<str>, Vec<Update>)> = Vec::new();
-        let mut index: HashMap<Arc<str>, usize> = HashMap::new();
+/// The task that delivers.
+pub(crate) struct Delivery {
+    queue: Arc<CommitQueue>,
+    rooms: Arc<Rooms>,
+    metrics: Arc<Metrics>,
+    pubsub: Arc<PubSub>,
+}
+
+impl Delivery {
+    /// Delivers to `rooms`, and tells `queue` what is delivered.
+    pub(crate) fn new(queue: Arc<CommitQueue>, rooms: Arc<Rooms>) -> Self {
+        Self {
+            metrics: rooms.metrics.clone(),
+            pubsub: rooms.pubsub.clone(),
+            queue,
+            rooms,
+        }
+    }
+
+    /// Delivers until every sender of `decided` is dropped.
+    pub(crate) async fn run(self, mut decided: mpsc::Receiver<Decided>) {
+        while let Some((batch, outcomes)) = decided.recv().await {
+            self.deliver(&batch, outcomes).await;
+            self.queue.release(&batch);
+        }
+    }
+
+    async fn deliver(&self, batch: &[Submission], outcomes: Vec<wire::Outcome>) {
+        let mut stored = ByProject::default();
         let mut senders: HashMap<u64, Sender> = HashMap::new();
         let mut refused = 0;
         for (submission, outcome) in batch.iter().zip(outcomes) {
+            let socket = &submission.socket;
             let sender = senders
-                .entry(submission.socket.id)
-                .or_insert_with(|| Sender::new(submission.socket.clone()));
+                .entry(socket.id)
+                .or_insert_with(|| Sender::new(socket.clone()));
             sender.updates += 1;
             sender.bytes += submission.size();
             sender.number = submission.number;
-            match outcome {
-                wire::Outcome::Stored { rev } => {
-                    sender.rev = rev;
-                    let room = *index.entry(submission.project.clone()).or_insert_with(|| {
-                        stored.push((submission.project.clone(), Vec::new()));
-                        stored.len() - 1
-                    });
-                    stored[room].1.push(Update {
-                        first: rev,
-                        last: rev,
-                        frames: vec![submission.frame.clone()],
-                        sender: submission.socket.id,
-                    });
+            match Stored::appended(&submission.frame, socket.id, outcome) {
+                Ok(update) => {
+                    sender.rev = update.last();
+                    stored.add(&submission.project, update);
                 }
-                wire::Outcome::Refused { reason } => {
+                Err(reason) => {
                     refused += 1;
-                    submission
-                        .socket
-                        .refuse("invalid_update", &reason, Some(submission.number));
+                    socket.refuse("invalid_update", &reason, Some(submission.number));
                 }
             }
         }
-        relay.metrics.updates_refused_total.add(refused);
-        relay
-            .metrics
-            .updates_stored_total
-            .add(batch.len() - refused);
-        for (project, mut updates) in stored {
-            updates.sort_by_key(|update| update.first);
-            if rooms::is_shared(&relay, &project) {
-                relay.pubsub.publish_updates(&project, &relay.id, &updates);
+        self.metrics.updates_refused_total.add(refused);
+        let count = batch.len() - refused;
+        self.metrics.updates_stored_total.add(count);
+        for (project, mut updates) in stored.projects {
+            updates.sort_by_key(Stored::first);
+            if self.rooms.is_shared(&project) {
+                self.pubsub.publish_updates(&project, &updates);
             }
-            rooms::deliver(&relay, &project, updates).await;
+            self.rooms.deliver(&project, updates).await;
         }
         for sender in senders.into_values() {
-            if sender.socket.wants.events {
-                sender.socket.push([&raw::saved(sender.number, sender.rev)]);
-            }
-            sender.socket.flush();
-            sender.socket.decided(sender.updates, sender.bytes);
+            sender.tell();
         }
-        relay.committer.release(&relay, &batch);
     }
 }
 
-/// What one batch decided for one socket.
+/// The updates that were stored, by project, in the order in which their projects first occur.
+#[derive(Default)]
+struct ByProject {
+    projects: Vec<(Arc<str>, Vec<Stored>)>,
+    index: HashMap<Arc<str>, usize>,
+}
+
+impl ByProject {
+    fn add(&mut self, project: &Arc<str>, update: Stored) {
+        let index = *self.index.entry(project.clone()).or_insert_with(|| {
+            self.projects.push((project.clone(), Vec::new()));
+            self.projects.len() - 1
+        });
+        self.projects[index].1.push(update);
+    }
+}
+
+/// The part of one batch that one socket sent.
 struct Sender {
     socket: Arc<Socket>,
     updates: usize,
     bytes: usize,
+    /// The number of its last frame in the batch.
     number: u64,
+    /// The rev of its last update that was stored, 0 if none was.
     rev: u64,
 }
 
@@ -91,5 +118,14 @@ impl Sender {
             number: 0,
             rev: 0,
         }
+    }
+
+    /// Tells the client that its frames are decided, and lets it send on.
+    fn tell(self) {
+        if self.socket.wants_events {
+            self.socket.push([&raw::saved(self.number, self.rev)]);
+        }
+        self.socket.flush();
+        self.socket.decided(self.updates, self.bytes);
     }
 }

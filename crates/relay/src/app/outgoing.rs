@@ -1,69 +1,65 @@
-//! What waits to be published on Redis.
+//! The notices that wait to be published on Redis.
 //!
-//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which tells the
-//! other relays to fetch what they miss. Of a room's count of sockets only the latest is kept. Both
-//! are bounded by the number of rooms.
+//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which tells the other relays to fetch what they
+//! miss. Only the latest count of a room's sockets is kept. The number of rooms bounds both.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// The most notices that wait with their updates in them.
 const NOTICES: usize = 4096;
 
-/// The most bytes of those.
+/// The most bytes of those notices.
 const BYTES: usize = 64 * 1024 * 1024;
 
 /// The notices of a relay, on their way to Redis.
 pub(crate) struct Outgoing {
-    /// Which relay tells.
-    relay: String,
+    /// The id of this relay.
+    relay: Arc<str>,
     queue: Mutex<Queue>,
     arrived: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// Encoded, with their project.
+    /// Encoded notices, with their project.
     notices: VecDeque<(Arc<str>, Vec<u8>)>,
     bytes: usize,
-    /// The rev that each of these rooms has reached, because its notices did not fit.
+    /// The rev of each room whose notices did not fit.
     revs: HashMap<Arc<str>, u64>,
-    /// How many sockets this relay has in each of these rooms.
+    /// The number of sockets that this relay has in each of these rooms.
     counts: HashMap<Arc<str>, u32>,
 }
 
 impl Outgoing {
-    /// An empty queue of the relay with this id.
-    pub(crate) fn new(relay: &str) -> Self {
+    /// An empty queue of this relay.
+    pub(crate) fn new(relay: Arc<str>) -> Self {
         Self {
-            relay: relay.to_owned(),
+            relay,
             queue: Mutex::default(),
             arrived: Notify::new(),
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a notice of updates, the newest of which has this rev.
     pub(crate) fn updates(&self, project: &Arc<str>, notice: Vec<u8>, last_rev: u64) {
-        self.queue().updates(project, notice, last_rev);
+        self.queue.lock().updates(project, notice, last_rev);
         self.arrived.notify_one();
     }
 
     /// Takes the number of sockets in a room.
     pub(crate) fn count(&self, project: &Arc<str>, count: u32) {
-        self.queue().counts.insert(project.clone(), count);
+        self.queue.lock().counts.insert(project.clone(), count);
         self.arrived.notify_one();
     }
 
-    /// The next message, with its project: updates first, counts last.
+    /// Waits for the next message, and returns it with its project: updates first, counts last.
     pub(crate) async fn next(&self) -> (Arc<str>, Vec<u8>) {
         loop {
             let arrived = self.arrived.notified();
-            if let Some(next) = self.queue().take(&self.relay) {
+            if let Some(next) = self.queue.lock().take(&self.relay) {
                 return next;
             }
             arrived.await;
@@ -102,7 +98,7 @@ impl Queue {
     }
 }
 
-/// A notice that tells nothing but the rev which a room has reached.
+/// Encodes a notice that tells only the rev that a room has reached.
 pub(crate) fn head(relay: &str, rev: u64) -> Vec<u8> {
     wire::encode(&wire::Notice::Updates {
         origin: relay.to_owned(),
@@ -126,7 +122,7 @@ mod tests {
         wire::decode(&head("r", rev)).unwrap()
     }
 
-    /// Ten thousand rooms tell their counts, as after a lost connection, and nothing else is lost.
+    /// Ten thousand rooms tell their counts, as after a lost connection, and no update is lost.
     #[test]
     fn counts_push_no_update_out() {
         let mut queue = Queue::default();
@@ -155,7 +151,7 @@ mod tests {
         for rev in [3, 5, 4] {
             queue.updates(&late, head("r", rev), rev);
         }
-        // Once a room is behind, what it stores next must not overtake its rev.
+        // After a room is behind, the updates that it stores next must not overtake its rev.
         queue.take("r").unwrap();
         queue.updates(&late, head("r", 6), 6);
         let told = all(&mut queue);

@@ -1,6 +1,7 @@
 //! HTTP/1.1 connections to the app, kept alive.
 
-use crate::edge::proxy::{Body, full};
+use crate::edge::body::{Body, full};
+use crate::settings::SettingError;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
@@ -8,41 +9,42 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More idle connections than this are closed.
+/// The most idle connections. Beyond it the oldest is closed.
 const MAX_IDLE: usize = 64;
 
-/// A connection that was idle for longer is not used again: hosts close one after 30 s and more, and
-/// what lies between may forget one without a word.
+/// A connection that was idle for longer is not used again, because hosts close it after 30 s or more, and a router on the way may
+/// forget it without a word.
 const REUSE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// No connection.
+    /// The app cannot be connected to.
     #[error("cannot connect to the app: {0}")]
     Connect(#[from] io::Error),
-    /// The connection broke, or what came was not HTTP.
+    /// The connection broke, or its bytes were not HTTP.
     #[error("the app's answer broke off: {0}")]
     Http(#[from] hyper::Error),
 }
 
-/// Where the app is, and the connections to it that wait for a request.
+/// The address of the app, and the connections to it that wait for a request.
 pub(crate) struct Upstream {
-    /// `HOST:PORT`, for connecting and for the `Host` header of internal requests.
+    /// `HOST:PORT`, to connect to and to send as the `Host` of internal requests.
     pub(crate) authority: String,
     idle: Mutex<Vec<Idle>>,
 }
 
-/// A connection of the pool, and since when it is there.
+/// A connection of the pool, and since when it is in it.
 struct Idle {
     sender: SendRequest<Body>,
     since: Instant,
@@ -52,9 +54,9 @@ impl Upstream {
     /// An app at `http://HOST[:PORT]`.
     ///
     /// # Errors
-    /// With words for the operator, when the address is no such thing.
-    pub(crate) fn new(url: &str) -> Result<Self, String> {
-        let bad = || format!("{url:?} is no address of an app: use http://HOST:PORT");
+    /// If the address has another form.
+    pub(crate) fn new(url: &str) -> Result<Self, SettingError> {
+        let bad = || SettingError::App(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         if uri.scheme_str() != Some("http") || uri.path() != "/" || uri.query().is_some() {
             return Err(bad());
@@ -66,8 +68,8 @@ impl Upstream {
         })
     }
 
-    /// Sends a request over a kept connection, or a new one. Resolves with the answer's head;
-    /// dropping the future or the answer's body cancels the request.
+    /// Sends a request over a kept connection, or over a new one. Resolves with the answer's head. The caller cancels the request by
+    /// dropping the future or the answer's body.
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
@@ -79,7 +81,7 @@ impl Upstream {
                     self.keep(sender);
                     return Ok(response);
                 }
-                // A connection that the app had closed meanwhile, or closed just then.
+                // The app had closed the connection meanwhile, or closed it just then.
                 Err(mut error) => match error.take_message().or(again) {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
@@ -94,7 +96,7 @@ impl Upstream {
         Ok(response)
     }
 
-    /// A connection of the caller's own.
+    /// Opens a connection for the caller alone.
     pub(crate) async fn dedicated(&self) -> Result<Dedicated, UpstreamError> {
         let stream = self.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -109,19 +111,14 @@ impl Upstream {
         let stream = timeout(CONNECT_TIMEOUT, resolve_and_connect(&self.authority))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        // Not every platform has it; then small requests are slower, and that is all.
+        // Best effort: WASI does not support TCP_NODELAY, so small requests are slower there.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection whose last answer has been read. Those that the app closed, or that nobody
-    /// needed for a while, are let go.
+    /// Takes a connection whose last answer has been read. Those that the app has closed, or that were idle for a while, are dropped.
     fn take_idle(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         idle.retain(|Idle { sender, since }| {
             !(sender.is_closed() || sender.is_ready() && since.elapsed() >= REUSE_WITHIN)
         });
@@ -129,9 +126,9 @@ impl Upstream {
         Some(idle.swap_remove(ready).sender)
     }
 
-    /// Puts a connection back at once; it is taken again when its answer's body has been read.
+    /// Puts a connection back at once. It is taken again only after its answer's body has been read.
     fn keep(&self, sender: SendRequest<Body>) {
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
@@ -140,7 +137,7 @@ impl Upstream {
     }
 }
 
-/// The same request once more, if doing it twice does no harm (RFC 9110, section 9.2.2).
+/// Copies a request, if sending it twice does no harm (RFC 9110, section 9.2.2).
 fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
     use hyper::body::Body as _;
     let is_safe = request.method().is_safe() && request.body().is_end_stream();
@@ -158,15 +155,14 @@ async fn resolve_and_connect(authority: &str) -> io::Result<TcpStream> {
     TcpStream::connect(authority).await
 }
 
-/// WASI has no threads to resolve names on; its own resolver is asked directly.
+/// Asks the resolver of WASI directly, because WASI has no threads on which tokio could resolve names.
 #[cfg(target_arch = "wasm32")]
 async fn resolve_and_connect(authority: &str) -> io::Result<TcpStream> {
     let addresses: Vec<_> = std::net::ToSocketAddrs::to_socket_addrs(authority)?.collect();
     TcpStream::connect(&addresses[..]).await
 }
 
-/// A connection that one task has for itself and drives itself: a request costs no wake-up of
-/// another task.
+/// A connection that one task has for itself and drives itself, so a request wakes up no other task.
 pub(crate) struct Dedicated {
     sender: SendRequest<Full<Bytes>>,
     /// `None` once the app has closed it.
@@ -174,13 +170,12 @@ pub(crate) struct Dedicated {
     idle_since: Instant,
 }
 
-/// What moves the bytes of a connection for as long as it is polled.
+/// Moves the bytes of a connection for as long as it is polled.
 type Driver = Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 impl Dedicated {
-    /// Whether the next request may go over this connection: the app has not closed it, and it was
-    /// not idle for too long. Between two requests nothing drives the connection, so it is asked
-    /// here.
+    /// Whether the next request may go over this connection: the app has not closed it, and it was not idle for too long. Nothing
+    /// drives the connection between two requests, so it is polled here.
     pub(crate) fn is_usable(&mut self) -> bool {
         let Some(connection) = self.connection.as_mut() else {
             return false;
@@ -188,9 +183,8 @@ impl Dedicated {
         self.idle_since.elapsed() < REUSE_WITHIN && connection.as_mut().now_or_never().is_none()
     }
 
-    /// Sends one request and reads the whole answer. Fails at once if the connection ends before
-    /// the answer does. After an error, or when the future was dropped, the connection is of no
-    /// more use.
+    /// Sends one request and reads the whole answer, of at most `max_bytes`. Fails at once if the connection ends before the answer
+    /// does. After an error, or after the future was dropped, the connection must not be used again.
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -219,7 +213,7 @@ impl Dedicated {
                     if let Err(error) = closed {
                         tracing::debug!(%error, "connection to the app");
                     }
-                    // Only if it is dropped does the exchange learn that it waits in vain.
+                    // The exchange learns that it waits in vain only when the connection is dropped.
                     *connection = None;
                 }
             }
@@ -229,7 +223,10 @@ impl Dedicated {
     }
 }
 
-/// Reads a body to its end; one that is larger breaks off.
+/// Reads a body to its end.
+///
+/// # Errors
+/// If the body breaks off, or has more than `max_bytes`.
 pub(crate) async fn read_body(
     mut body: Incoming,
     max_bytes: usize,

@@ -1,88 +1,83 @@
-//! Which paths are the app's internal ones, however they are written, and who may ask this relay
-//! for its own.
+//! The operator's routes of the relay itself: `/internal/drain`, `/internal/recheck` and `/metrics`.
 
-use http::{HeaderMap, header};
+use crate::edge::body::{Body, full};
+use crate::edge::problem::response;
+use crate::metrics::Metrics;
+use crate::room::pass::Doubt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use problem::Problem;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
-/// How often a path may have been percent-encoded. Each layer costs a pass over the path.
-const LAYERS: usize = 3;
-
-/// A path has more layers of percent-encoding than [`LAYERS`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooDeep;
-
-/// Whether some server might take this path for `/internal` or something below it: after decoding
-/// what is encoded (more than once), resolving dots, joining slashes and ignoring case.
-///
-/// # Errors
-/// When it is encoded more often than anybody needs.
-pub(crate) fn is_internal(path: &str) -> Result<bool, TooDeep> {
-    let mut bytes = path.as_bytes().to_vec();
-    for _ in 0..=LAYERS {
-        if names_internal(&bytes) {
-            return Ok(true);
-        }
-        let decoded = percent_decode(&bytes);
-        if decoded == bytes {
-            return Ok(false);
-        }
-        bytes = decoded;
-    }
-    Err(TooDeep)
+/// What an operator may see and do.
+pub(crate) struct Internal {
+    token: String,
+    metrics: Arc<Metrics>,
+    doubt: Arc<Doubt>,
+    /// Asks the relay to drain.
+    stop: CancellationToken,
 }
 
-fn names_internal(path: &[u8]) -> bool {
-    let mut resolved: Vec<&[u8]> = Vec::new();
-    for segment in path.split(|byte| matches!(byte, b'/' | b'\\')) {
-        // Some servers cut parameters, as in `/internal;x`.
-        let segment = segment
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or(segment);
-        match segment {
-            b"" | b"." => {}
-            b".." => {
-                resolved.pop();
-            }
-            segment => resolved.push(segment),
-        }
-        if resolved.len() == 1 && is_name(resolved[0]) {
-            return true;
+impl Internal {
+    /// Routes that the internal token opens. An empty token opens none but `/metrics`, which is then open to all.
+    pub(crate) fn new(
+        token: &str,
+        metrics: Arc<Metrics>,
+        doubt: Arc<Doubt>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            token: token.to_owned(),
+            metrics,
+            doubt,
+            stop,
         }
     }
-    false
-}
 
-fn is_name(segment: &[u8]) -> bool {
-    // Control characters and blanks at the end are cut by some.
-    segment
-        .trim_ascii()
-        .split(|byte| *byte == 0)
-        .next()
-        .is_some_and(|name| name.eq_ignore_ascii_case(b"internal"))
-}
-
-fn percent_decode(bytes: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        if *byte == b'%'
-            && let (Some(high), Some(low)) = (digit(bytes.get(at + 1)), digit(bytes.get(at + 2)))
-        {
-            decoded.push((high * 16 + low) as u8);
-            at += 3;
-        } else {
-            decoded.push(*byte);
-            at += 1;
+    /// Answers a request below `/internal`.
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        match request.uri().path() {
+            "/internal/drain" => self.on_request(request, || self.stop.cancel()),
+            "/internal/recheck" => self.on_request(request, || self.doubt.raise_for_all()),
+            _ => response(&Problem::not_found()),
         }
     }
-    decoded
+
+    /// Does what an operator asks for.
+    fn on_request<B>(&self, request: &Request<B>, act: impl FnOnce()) -> Response<Body> {
+        if !is_operator(request.headers(), &self.token) {
+            return response(&Problem::unauthorized());
+        }
+        if request.method() != Method::POST {
+            return response(&Problem::method_not_allowed(&["POST"]));
+        }
+        act();
+        let mut accepted = Response::new(full(""));
+        *accepted.status_mut() = StatusCode::ACCEPTED;
+        accepted
+    }
+
+    /// Answers a request for `/metrics`.
+    pub(crate) fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+        if !self.token.is_empty() && !is_operator(request.headers(), &self.token) {
+            return response(&Problem::unauthorized());
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return response(&Problem::method_not_allowed(&["GET", "HEAD"]));
+        }
+        let mut answer = Response::new(full(self.metrics.render()));
+        answer.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; version=0.0.4"),
+        );
+        answer
+    }
 }
 
-/// Whether the request may see and do what is the operator's: it has the internal token. Where none is set, no
-/// request may: not even one from this machine, for the app calls addresses that users give, from here too.
-pub(crate) fn is_operator(headers: &HeaderMap, token: &str) -> bool {
+/// Whether a request has the internal token. If none is set, no request has it, not even one from this machine, because the app
+/// calls addresses that users give, from this machine too.
+fn is_operator(headers: &HeaderMap, token: &str) -> bool {
     headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
@@ -93,63 +88,6 @@ pub(crate) fn is_operator(headers: &HeaderMap, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn internal_however_it_is_written() {
-        for path in [
-            "/internal",
-            "/internal/",
-            "/internal/append",
-            "//internal/append",
-            "/./internal",
-            "/x/../internal/heads",
-            "/x/y/../../internal",
-            "/../internal",
-            "/%69nternal/append",
-            "/%2569nternal",
-            "/%2e/internal",
-            "/x/%2e%2e/internal",
-            "/x%2f..%2finternal",
-            "/INTERNAL/append",
-            "/Internal",
-            "\\internal",
-            "/%5cinternal",
-            "/internal;x/append",
-            "/internal%00",
-            "/internal%20/append",
-            "/internal/../console",
-        ] {
-            assert_eq!(is_internal(path), Ok(true), "{path}");
-        }
-        for path in [
-            "/",
-            "/sync/internal",
-            "/sync/internal/x",
-            "/internals",
-            "/x/internal",
-            "/%",
-            "/%zz",
-            "/health",
-        ] {
-            assert_eq!(is_internal(path), Ok(false), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_has_three_layers_of_encoding_at_most() {
-        for (path, expected) in [
-            ("/%252569nternal", Ok(true)),
-            ("/%25252569nternal", Err(TooDeep)),
-            ("/%252541", Ok(false)),
-            ("/%25252541", Err(TooDeep)),
-        ] {
-            assert_eq!(is_internal(path), expected, "{path}");
-        }
-        assert_eq!(
-            is_internal(&format!("/%{}", "25".repeat(7_500))),
-            Err(TooDeep)
-        );
-    }
 
     #[test]
     fn operators() {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-/// Accepts connections.
+/// A listening socket that accepts connections.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) struct Listener(tokio::net::TcpListener);
 
@@ -13,24 +13,23 @@ impl Listener {
     /// Takes over a socket that listens.
     ///
     /// # Errors
-    /// Never, here.
+    /// None, on this platform.
     pub(crate) fn new(listener: tokio::net::TcpListener) -> io::Result<Self> {
         Ok(Self(listener))
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     ///
     /// # Errors
-    /// When that one failed, or the system is out of descriptors.
+    /// If that connection failed, or the system is out of descriptors.
     pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.0.accept().await
     }
 }
 
-/// Accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust 1.95
-/// does not know for sockets, so that every connection is dropped with "Invalid argument". Std
-/// accepts without it; to wait, tokio takes the listening socket for a stream, whose readiness it
-/// can tell.
+/// A listening socket that accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust 1.95 does not
+/// know for sockets, so every connection would be dropped with "Invalid argument". The standard library accepts without it. To wait,
+/// tokio takes the listening socket for a stream, because it can tell when a stream is ready.
 #[cfg(target_arch = "wasm32")]
 pub(crate) struct Listener(Option<std::net::TcpListener>);
 
@@ -39,18 +38,17 @@ impl Listener {
     /// Takes over a socket that listens.
     ///
     /// # Errors
-    /// When the runtime does not let go of it.
+    /// If the runtime does not release it.
     pub(crate) fn new(listener: tokio::net::TcpListener) -> io::Result<Self> {
         let listener = listener.into_std()?;
         listener.set_nonblocking(true)?;
         Ok(Self(Some(listener)))
     }
 
-    /// The next connection. Whoever stops waiting loses the socket: it is waited for until the
-    /// relay drains, and then it is to close.
+    /// Waits for the next connection. A caller that stops waiting loses the socket, so it must stop only when the relay drains.
     ///
     /// # Errors
-    /// When that one failed, or the system is out of descriptors.
+    /// If that connection failed, or the system is out of descriptors.
     pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         use std::os::fd::OwnedFd;
         loop {

@@ -1,199 +1,124 @@
-//! Errors as `application/problem+json` (RFC 9457).
+//! The errors of the relay itself, and their way into answers.
 
-use crate::edge::proxy::{Body, full};
-use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
-use std::borrow::Cow;
+use crate::edge::body::{Body, full};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use problem::{Kind, MEDIA_TYPE, Problem};
 use std::time::Duration;
 
-/// The media type of every error.
-pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+const RETRY_AFTER: &str = "retry-after";
 
-/// An error for an HTTP client. Its `type` is stable: clients may rely on it.
-#[derive(Debug, Clone)]
-pub(crate) struct Problem {
-    status: StatusCode,
-    kind: &'static str,
-    title: &'static str,
-    detail: String,
-    header: Option<(header::HeaderName, Cow<'static, str>)>,
+/// A body is larger than the app takes.
+pub(crate) fn too_large() -> Problem {
+    Problem::too_large(wire::MAX_UPDATE_BYTES)
 }
 
-impl Problem {
-    fn new(
-        status: StatusCode,
-        kind: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            status,
-            kind,
-            title,
-            detail: detail.into(),
-            header: None,
-        }
+/// The client speaks another version of the WebSocket protocol.
+pub(crate) fn upgrade_required() -> Problem {
+    Problem::new(
+        Kind::WEBSOCKET_VERSION,
+        "This server speaks version 13 of the WebSocket protocol.",
+    )
+    .with_header("sec-websocket-version", "13")
+}
+
+/// The relay holds as many connections as it may.
+pub(crate) fn too_many_connections() -> Problem {
+    Problem::new(
+        Kind::TOO_MANY_CONNECTIONS,
+        "This relay holds as many connections as it may.",
+    )
+    .with_header(RETRY_AFTER, "5")
+}
+
+/// The client asks more often than the limits allow.
+pub(crate) fn too_many_requests(wait: Duration) -> Problem {
+    let seconds = wait.as_secs_f64().ceil().max(1.0);
+    Problem::new(
+        Kind::TOO_MANY_REQUESTS,
+        "This address or user sends more requests than the limit allows: wait and try again.",
+    )
+    .with_header(RETRY_AFTER, seconds.to_string())
+}
+
+/// The relay is going down.
+pub(crate) fn draining() -> Problem {
+    Problem::new(Kind::DRAINING, "This relay is going down: connect again.")
+        .with_header(RETRY_AFTER, "1")
+}
+
+/// The app could not be reached, or its answer broke off.
+pub(crate) fn app_unreachable() -> Problem {
+    Problem::new(
+        Kind::APP_UNREACHABLE,
+        "The app could not be reached, or its answer broke off: try again.",
+    )
+    .with_header(RETRY_AFTER, "2")
+}
+
+/// The app did not answer in time.
+pub(crate) fn app_timeout() -> Problem {
+    Problem::new(Kind::APP_TIMEOUT, "The app did not answer in time.").with_header(RETRY_AFTER, "5")
+}
+
+/// The answer that carries a problem.
+pub(crate) fn response(problem: &Problem) -> Response<Body> {
+    let status = StatusCode::from_u16(problem.status());
+    let mut response = described(
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        problem.body(),
+    );
+    if let Some((name, value)) = problem.header()
+        && let Ok(value) = HeaderValue::from_str(value)
+    {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// An answer with the body of a problem, from whatever part of the server.
+pub(crate) fn described(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    response
+}
+
+/// The whole answer in the bytes of HTTP/1.1, for a connection that is refused before a request was read.
+pub(crate) fn as_http(problem: &Problem) -> Vec<u8> {
+    let body = problem.body();
+    let status = StatusCode::from_u16(problem.status());
+    let header = problem
+        .header()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    format!(
+        "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\n{}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        header.unwrap_or_default(),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+/// The answer to a request that is refused.
+pub(crate) struct Refusal(Box<Response<Body>>);
+
+impl Refusal {
+    /// Refuses with an answer that is ready.
+    pub(crate) fn new(response: Response<Body>) -> Self {
+        Self(Box::new(response))
     }
 
-    fn with(mut self, name: header::HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
-        self.header = Some((name, value.into()));
-        self
-    }
-
-    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            "Bad request",
-            detail,
-        )
-    }
-
-    pub(crate) fn bad_project() -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "bad-project-id",
-            "Bad project id",
-            "a project id is 1 to 128 characters of A-Z a-z 0-9 _ -",
-        )
-    }
-
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Unauthorized",
-            "send the internal token as a bearer token",
-        )
-        .with(header::WWW_AUTHENTICATE, "Bearer")
-    }
-
-    pub(crate) fn not_found() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            "Not found",
-            "there is nothing here",
-        )
-    }
-
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "Method not allowed",
-            format!("use {allow}"),
-        )
-        .with(header::ALLOW, allow)
-    }
-
-    pub(crate) fn too_large() -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "payload-too-large",
-            "Too large",
-            "a body has at most 16 MiB",
-        )
-    }
-
-    pub(crate) fn upgrade_required() -> Self {
-        Self::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "websocket-version",
-            "Unknown WebSocket version",
-            "this server speaks WebSocket version 13",
-        )
-        .with(header::SEC_WEBSOCKET_VERSION, "13")
-    }
-
-    pub(crate) fn too_many_connections() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too-many-connections",
-            "Too many connections",
-            "this relay holds as many connections as it may",
-        )
-        .with(header::RETRY_AFTER, "5")
-    }
-
-    pub(crate) fn too_many_requests(wait: Duration) -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
-            "you ask more often than one may: wait a little",
-        )
-        .with(
-            header::RETRY_AFTER,
-            wait.as_secs_f64().ceil().max(1.0).to_string(),
-        )
-    }
-
-    pub(crate) fn draining() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "Going down",
-            "this relay is going down: connect again",
-        )
-        .with(header::RETRY_AFTER, "1")
-    }
-
-    pub(crate) fn app_unreachable() -> Self {
-        Self::new(
-            StatusCode::BAD_GATEWAY,
-            "app-unreachable",
-            "The app does not answer",
-            "the app could not be reached or broke off: try again",
-        )
-        .with(header::RETRY_AFTER, "2")
-    }
-
-    pub(crate) fn app_timeout() -> Self {
-        Self::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "app-timeout",
-            "The app took too long",
-            "the app did not answer in time",
-        )
-        .with(header::RETRY_AFTER, "5")
-    }
-
-    /// The whole answer as bytes of HTTP/1.1, for a connection that is refused before a request
-    /// was read.
-    pub(crate) fn as_http(&self) -> Vec<u8> {
-        let body = self.body();
-        format!(
-            "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 5\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-            self.status,
-            body.len(),
-        )
-        .into_bytes()
-    }
-
-    fn body(&self) -> String {
-        json!({
-            "type": format!("urn:loro-sync:problem:{}", self.kind),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        })
-        .to_string()
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        *self.0
     }
 }
 
-impl From<Problem> for Response<Body> {
+impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        let mut response = Response::new(full(problem.body()));
-        *response.status_mut() = problem.status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Some((name, value)) = problem.header
-            && let Ok(value) = HeaderValue::from_str(&value)
-        {
-            response.headers_mut().insert(name, value);
-        }
-        response
+        Self::new(response(&problem))
     }
 }

@@ -1,33 +1,26 @@
-//! Everything public that is not a WebSocket goes to the app, streamed both ways.
+//! The way to the app for every public request that is not a WebSocket, streamed both ways.
 
-use crate::Relay;
-use crate::app::upstream::UpstreamError;
-use crate::edge::problem::Problem;
-use crate::room::rooms;
+use crate::app::pubsub::PubSub;
+use crate::app::upstream::{Upstream, UpstreamError};
+use crate::edge::body::Body;
+use crate::edge::limits::Limits;
+use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
+use crate::metrics::Metrics;
+use crate::room::effects::Fetch;
+use crate::room::rooms::Rooms;
+use crate::settings::Settings;
 use crate::socket::raw;
-use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
+use problem::Problem;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::time::timeout;
 
-/// A body on its way, in either direction.
-pub(crate) type Body =
-    http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-
-/// A body that is there already.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and what has been replaced
-/// by them.
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), and those that they have replaced.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -36,7 +29,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    // The relay's own server has said 100 by the time that there is a body to pass on.
+    // The relay's own server has said 100 before there is a body to pass on.
     header::EXPECT,
 ];
 
@@ -46,111 +39,176 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Headers by which the relay may tell the app things; no client may.
-const OURS: &str = "x-loro-internal-";
+/// The beginning of the headers by which the relay tells the app things. No client may send one.
+const INTERNAL: &str = "x-loro-internal-";
 
+/// The header by which the app tells the rev of an update that was posted.
 const REV: &str = "x-loro-rev";
 
-/// By which the app tells who asked.
+/// The header by which the app tells which principal sent the request.
 const PRINCIPAL: &str = "x-loro-internal-principal";
 
-/// Passes a request on, and its answer back.
-pub(crate) async fn forward(
-    relay: &Arc<Relay>,
-    client: IpAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    relay.metrics.proxied_total.add(1);
-    let posted_to = (request.method() == Method::POST)
-        .then(|| request.uri().path().strip_prefix("/sync/"))
-        .flatten()
-        .map(str::to_owned);
-    // Refused here: an app that answers before it has read everything may not be heard.
-    if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
-        return Problem::too_large().into();
-    }
-    let credential = relay
-        .limits
-        .credential(request.headers(), request.uri().query());
-    let fault = Arc::new(OnceLock::new());
-    let request = match outgoing(relay, client, request, fault.clone()) {
-        Ok(request) => request,
-        Err(problem) => return problem.into(),
-    };
-    let answer = timeout(relay.settings.proxy_timeout, relay.upstream.send(request)).await;
-    let mut response = match answer {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            match fault.get() {
-                Some(BodyFault::TooLarge) => return Problem::too_large().into(),
-                Some(BodyFault::Broken) => {
-                    return Problem::bad_request("the request's body broke off").into();
-                }
-                None => {}
-            }
-            relay.metrics.proxy_errors_total.add(1);
-            match &error {
-                UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
-                UpstreamError::Http(_) => tracing::debug!(%error, "a request was not answered"),
-            }
-            return Problem::app_unreachable().into();
-        }
-        Err(_) => {
-            relay.metrics.proxy_errors_total.add(1);
-            return Problem::app_timeout().into();
-        }
-    };
-    if let Some(project) = posted_to
-        && response.status().is_success()
-    {
-        see_rev(relay, &project, response.headers());
-    }
-    if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
-        && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
-    {
-        // What was done is done: only the next one is refused.
-        let _ = relay.limits.told(credential, principal);
-    }
-    remove_hop_by_hop(response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    response.map(|body| body.map_err(Into::into).boxed_unsync())
-}
-
-/// A server-side update: the room's sockets need not wait for the next comparison of heads.
-fn see_rev(relay: &Arc<Relay>, project: &str, headers: &HeaderMap) {
-    let rev = headers
-        .get(REV)
-        .and_then(|rev| rev.to_str().ok())
-        .and_then(|rev| rev.parse().ok());
-    if let Some(rev) = rev {
-        // With Redis the update itself is on its way.
-        let wait = if relay.pubsub.is_connected() {
-            relay.settings.gap_wait
-        } else {
-            Duration::ZERO
-        };
-        rooms::note(relay, project, rev, wait);
-    }
-}
-
-/// What is wrong with a request's body, found out while it is passed on.
+/// A fault of a request's body, found while it is passed on.
 enum BodyFault {
     TooLarge,
     Broken,
 }
 
-/// The request as the app gets it. Where its body cannot be passed on whole, `fault` tells why.
-fn outgoing(
-    relay: &Relay,
-    client: IpAddr,
-    request: Request<Incoming>,
-    fault: Arc<OnceLock<BodyFault>>,
-) -> Result<Request<Body>, Problem> {
-    let (mut head, body) = request.into_parts();
+/// The fault of one request's body, if one was found.
+type Fault = Arc<OnceLock<BodyFault>>;
+
+/// Passes requests on to the app.
+pub(crate) struct Proxy {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    upstream: Arc<Upstream>,
+    limits: Arc<Limits>,
+    rooms: Arc<Rooms>,
+    pubsub: Arc<PubSub>,
+}
+
+impl Proxy {
+    /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
+    pub(crate) fn new(upstream: Arc<Upstream>, limits: Arc<Limits>, rooms: Arc<Rooms>) -> Self {
+        Self {
+            settings: rooms.settings.clone(),
+            metrics: rooms.metrics.clone(),
+            pubsub: rooms.pubsub.clone(),
+            upstream,
+            limits,
+            rooms,
+        }
+    }
+
+    /// Passes a request on, and its answer back.
+    pub(crate) async fn forward(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        self.try_forward(client, request)
+            .await
+            .unwrap_or_else(|problem| response(&problem))
+    }
+
+    async fn try_forward(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        self.metrics.proxied_total.add(1);
+        let posted_to = (request.method() == Method::POST)
+            .then(|| request.uri().path().strip_prefix("/sync/"))
+            .flatten()
+            .map(str::to_owned);
+        // Refused here, because a client may not hear an app that answers before it has read the whole body.
+        if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
+            return Err(too_large());
+        }
+        let credential = self.limits.credential(request.headers(), request.uri());
+        let fault = Fault::default();
+        let request = self.outgoing(client, request, fault.clone())?;
+        let mut response = self.send(request, &fault).await?;
+        if let Some(project) = posted_to
+            && response.status().is_success()
+        {
+            self.see_rev(&project, response.headers()).await;
+        }
+        if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
+            && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
+        {
+            // This request has already run; the limit applies from the next one.
+            let _ = self.limits.told(credential, principal);
+        }
+        remove_hop_by_hop(response.headers_mut());
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+
+    async fn send(
+        &self,
+        request: Request<Body>,
+        fault: &Fault,
+    ) -> Result<Response<Incoming>, Problem> {
+        let patience = self.settings.proxy_timeout;
+        let error = match timeout(patience, self.upstream.send(request)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.metrics.proxy_errors_total.add(1);
+                return Err(app_timeout());
+            }
+        };
+        match fault.get() {
+            Some(BodyFault::TooLarge) => return Err(too_large()),
+            Some(BodyFault::Broken) => {
+                return Err(Problem::bad_request("The request's body broke off."));
+            }
+            None => {}
+        }
+        self.metrics.proxy_errors_total.add(1);
+        match &error {
+            UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
+            UpstreamError::Http(_) => tracing::debug!(%error, "a request was not answered"),
+        }
+        Err(app_unreachable())
+    }
+
+    /// Tells the project's room of an update that was posted, so that its sockets need not wait for the next comparison of heads.
+    async fn see_rev(&self, project: &str, headers: &HeaderMap) {
+        let rev = headers
+            .get(REV)
+            .and_then(|rev| rev.to_str().ok())
+            .and_then(|rev| rev.parse().ok());
+        if let Some(rev) = rev {
+            // With Redis the update itself is on its way.
+            let fetch = if self.pubsub.is_connected() {
+                Fetch::IfLate
+            } else {
+                Fetch::Now
+            };
+            self.rooms.note(project, rev, fetch).await;
+        }
+    }
+
+    /// The request as the app gets it. If its body cannot be passed on whole, `fault` tells why.
+    fn outgoing(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+        fault: Fault,
+    ) -> Result<Request<Body>, Problem> {
+        let (mut head, body) = request.into_parts();
+        set_target(&mut head)?;
+        head.version = Version::HTTP_11;
+        remove_hop_by_hop(&mut head.headers);
+        set_forwarded(&mut head.headers, client, self.settings.trust_forwarded);
+        if !head.headers.contains_key(header::HOST) {
+            // A client of HTTP/1.0 may send none, but the app needs one.
+            if let Ok(host) = HeaderValue::from_str(&self.upstream.authority) {
+                head.headers.insert(header::HOST, host);
+            }
+        }
+        let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
+            fault.get_or_init(|| {
+                if error.is::<LengthLimitError>() {
+                    BodyFault::TooLarge
+                } else {
+                    BodyFault::Broken
+                }
+            });
+            error
+        });
+        Ok(Request::from_parts(head, body.boxed_unsync()))
+    }
+}
+
+/// Makes the target of a request a path and a query, and moves a token of the query into a header.
+fn set_target(head: &mut Parts) -> Result<(), Problem> {
+    let bad_target = || Problem::bad_request("The target of the request makes no sense.");
     // A target in absolute form names its own host (RFC 9112, section 3.2.2).
     if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_target())?;
         head.headers.insert(header::HOST, host);
     }
     let mut target = head
@@ -158,47 +216,30 @@ fn outgoing(
         .path_and_query()
         .map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned());
     if let Some(token) = head.uri.query().and_then(raw::token) {
-        // Hosts of the app note the query in their traces.
+        // Hosts of the app keep the query in their traces.
         target = without_token(&target);
         if !head.headers.contains_key(header::AUTHORIZATION) {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Problem::bad_request("the token makes no sense"))?;
+                .map_err(|_| Problem::bad_request("The token makes no sense."))?;
             value.set_sensitive(true);
             head.headers.insert(header::AUTHORIZATION, value);
         }
     }
-    head.uri = target
-        .parse::<Uri>()
-        .map_err(|_| Problem::bad_request("the request's target makes no sense"))?;
-    head.version = Version::HTTP_11;
-    remove_hop_by_hop(&mut head.headers);
-    set_forwarded(&mut head.headers, client, relay.settings.trust_forwarded);
-    if !head.headers.contains_key(header::HOST) {
-        // HTTP/1.0. The app wants one.
-        if let Ok(host) = HeaderValue::from_str(&relay.upstream.authority) {
-            head.headers.insert(header::HOST, host);
-        }
-    }
-    let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
-        fault.get_or_init(|| match error.is::<LengthLimitError>() {
-            true => BodyFault::TooLarge,
-            false => BodyFault::Broken,
-        });
-        error
-    });
-    Ok(Request::from_parts(head, body.boxed_unsync()))
+    head.uri = target.parse::<Uri>().map_err(|_| bad_target())?;
+    Ok(())
 }
 
-/// A path and query without the parameter `token`.
+/// Removes the parameter `token` from a path and query.
 fn without_token(target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let kept: Vec<&str> = query
         .split('&')
         .filter(|pair| raw::token(pair).is_none())
         .collect();
-    match kept.is_empty() {
-        true => path.to_owned(),
-        false => format!("{path}?{}", kept.join("&")),
+    if kept.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", kept.join("&"))
     }
 }
 
@@ -210,7 +251,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // What says how long a message is, and to whom it goes, is not for a client to take away.
+        // A client must not take away the length of a message, or the host to which it goes.
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -227,11 +268,12 @@ fn remove(headers: &mut HeaderMap, name: HeaderName) {
     }
 }
 
+/// Replaces the headers that say where a request comes from. If the peer is `trusted`, its own are kept and appended to.
 fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
-    let ours: Vec<HeaderName> = headers
+    let removed: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
-            name.as_str().starts_with(OURS)
+            name.as_str().starts_with(INTERNAL)
                 || !trusted
                     && (name.as_str().starts_with("x-forwarded-")
                         || *name == header::FORWARDED
@@ -239,7 +281,7 @@ fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
         })
         .cloned()
         .collect();
-    for name in ours {
+    for name in removed {
         remove(headers, name);
     }
     let mut chain: Vec<String> = headers

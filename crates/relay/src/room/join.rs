@@ -1,119 +1,100 @@
-//! How a socket joins a room, and how a room that missed something catches up.
-//!
-//! Joining: subscribe, enter, read the state, then whatever came since. The room is subscribed
-//! before the state is read, so nothing falls between. Everybody who joins a room at one time
-//! shares one read.
+//! How a socket joins a room: subscribe, enter, read the state, then what came since. The room is subscribed before the state is
+//! read, so no update falls between.
 
-use crate::Relay;
 use crate::app::backoff::Backoff;
 use crate::app::client::AppError;
+use crate::room::reads::{Reading, Version};
 use crate::room::room::{CatchUp, Room};
-use crate::room::rooms;
-use crate::socket::frame::Frame;
+use crate::room::rooms::Rooms;
+use crate::room::stored::{Snapshot, Stored};
+use crate::socket::close::Close;
 use crate::socket::raw;
-use crate::socket::socket::{Close, Socket};
-use bytes::Bytes;
+use crate::socket::socket::Socket;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use http::StatusCode;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a join waits for Redis to confirm the room's subscription.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A state on which the app fails this often, and for so long, closes the sockets that want it. A
-/// burst of errors is shorter.
+/// If the app fails on a state this often, and over this time, the sockets that want it are closed. A burst of errors is
+/// shorter.
 const FAILURES: u32 = 3;
 const FAILING: Duration = Duration::from_secs(5);
 
-/// A state as the app told it, ready to be sent to any number of sockets.
-pub(crate) struct Snapshot {
-    rev: u64,
-    version: Bytes,
-    frames: Vec<Frame>,
-    read: Instant,
-}
-
-type Reading = Shared<BoxFuture<'static, Result<Arc<Snapshot>, AppError>>>;
-
-/// The reads of one room's state that are under way or just done: one for those who know nothing,
-/// and one for each version that somebody joins with.
-#[derive(Default)]
-pub(crate) struct Reads(Mutex<HashMap<Option<Vec<u8>>, Reading>>);
-
-impl Reads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Vec<u8>>, Reading>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Brings a socket that has entered the room up to date, and lets it follow.
 pub(crate) async fn join(
-    relay: Arc<Relay>,
+    rooms: Arc<Rooms>,
     room: Arc<Room>,
     socket: Arc<Socket>,
-    version: Option<Vec<u8>>,
+    version: Version,
 ) {
-    match try_join(&relay, &room, &socket, version).await {
-        Ok(()) => relay.metrics.joins_total.add(1),
+    match try_join(&rooms, &room, &socket, version).await {
+        Ok(()) => rooms.metrics.joins_total.add(1),
         Err(close) => socket.close(close),
     }
 }
 
 async fn try_join(
-    relay: &Arc<Relay>,
+    rooms: &Arc<Rooms>,
     room: &Arc<Room>,
     socket: &Arc<Socket>,
-    version: Option<Vec<u8>>,
+    version: Version,
 ) -> Result<(), Close> {
-    if relay.pubsub.is_connected() {
-        // Without the confirmation the comparison of heads finds what is missed.
+    if rooms.pubsub.is_connected() {
+        // Without the confirmation, the comparison of heads finds what is missed.
         let mut subscribed = room.subscribed.subscribe();
         let _ = timeout(SUBSCRIBE_PATIENCE, subscribed.wait_for(|done| *done)).await;
     }
-    let snapshot = persist(relay, socket, version.is_some(), || {
-        read_state(relay, room, version.clone())
+    let snapshot = persist(rooms, socket, version.is_some(), || {
+        read_state(rooms, room, &version)
     })
     .await?;
-    let events = socket.wants.events;
-    if events {
+    if socket.wants_events {
         socket.push_state([&raw::joined(snapshot.rev, &snapshot.version)]);
     }
-    socket.push_state(&snapshot.frames);
+    socket.push_state([&*snapshot]);
     socket.flush();
-    let mut rev = snapshot.rev;
+    let rev = snapshot.rev;
     drop(snapshot);
+    follow(rooms, room, socket, rev).await
+}
+
+/// Gives a socket that has everything up to `rev` what came since, from memory or from the app.
+async fn follow(
+    rooms: &Arc<Rooms>,
+    room: &Arc<Room>,
+    socket: &Arc<Socket>,
+    mut rev: u64,
+) -> Result<(), Close> {
     loop {
         match room.catch_up(socket.id, rev) {
-            CatchUp::Follows(fill) => {
-                if events {
+            CatchUp::Follows(effects) => {
+                if socket.wants_events {
                     socket.push_state([&raw::synced()]);
                     socket.follows();
-                    relay.rooms.tell_peers(&room.project, false);
+                    rooms.tell_peers(&room.project, false);
                 }
                 socket.flush();
-                if fill {
-                    spawn_fill(relay, room, relay.fill_wait());
-                }
+                rooms.act(room, effects).await;
                 return Ok(());
             }
             CatchUp::Left => return Ok(()),
             CatchUp::TooFarBack => {
-                let missed = persist(relay, socket, false, || {
-                    relay.app.updates(&room.project, rev).boxed()
+                let missed = persist(rooms, socket, false, || {
+                    rooms.app.updates(&room.project, rev)
                 })
                 .await?;
-                let frames: Vec<Frame> = missed.blobs.into_iter().map(Frame::from).collect();
-                socket.push_state(&frames);
+                let reached = missed.rev;
+                socket.push_state(&Stored::read(rev, missed));
                 socket.flush();
-                // The app may be behind what this relay has seen; then it catches up soon.
-                if missed.rev <= rev {
-                    sleep(relay.settings.gap_wait).await;
+                // If the app is behind what this relay has seen, it catches up soon.
+                if reached <= rev {
+                    sleep(rooms.settings.gap_wait).await;
                 }
-                rev = rev.max(missed.rev);
+                rev = rev.max(reached);
             }
         }
         if socket.progress().close.is_some() {
@@ -122,11 +103,11 @@ async fn try_join(
     }
 }
 
-/// Asks until there is an answer, the app was away for too long, or nobody wants it any more.
+/// Asks until there is an answer, the app was away for too long, or the socket wants none any more.
 async fn persist<T, F>(
-    relay: &Relay,
+    rooms: &Rooms,
     socket: &Socket,
-    versioned: bool,
+    is_versioned: bool,
     ask: impl Fn() -> F,
 ) -> Result<T, Close>
 where
@@ -141,12 +122,10 @@ where
             Err(error) => error,
         };
         match error {
-            AppError::Refused(StatusCode::BAD_REQUEST) if versioned => {
-                socket.refuse("invalid_version", "version is no Loro version vector", None);
-                return Err(Close {
-                    code: 1008,
-                    reason: "version is no Loro version vector",
-                });
+            AppError::Refused(StatusCode::BAD_REQUEST) if is_versioned => {
+                let close = Close::BAD_VERSION;
+                socket.refuse("invalid_version", close.reason, None);
+                return Err(close);
             }
             AppError::Status(StatusCode::INTERNAL_SERVER_ERROR) => failures += 1,
             _ => {}
@@ -155,7 +134,7 @@ where
             tracing::error!(%error, "a room's state cannot be read");
             return Err(Close::INTERNAL);
         }
-        if start.elapsed() >= relay.settings.app_patience {
+        if start.elapsed() >= rooms.settings.app_patience {
             tracing::warn!(%error, "a join was given up");
             return Err(Close::TRY_AGAIN_LATER);
         }
@@ -168,84 +147,32 @@ where
 }
 
 /// Reads the state, or shares a read that is under way or was done a moment ago.
-fn read_state(relay: &Arc<Relay>, room: &Arc<Room>, version: Option<Vec<u8>>) -> Reading {
-    let mut reads = room.reads.lock();
-    if let Some(reading) = reads.get(&version) {
-        let usable = match reading.peek() {
-            None => true,
-            Some(Ok(snapshot)) => {
-                snapshot.read.elapsed() < relay.settings.state_retention
-                    && room.covers(snapshot.rev)
-            }
-            Some(Err(_)) => false,
-        };
-        if usable {
-            return reading.clone();
-        }
-    }
-    relay.metrics.state_reads_total.add(1);
-    let reading = {
-        let relay = relay.clone();
+fn read_state(rooms: &Arc<Rooms>, room: &Arc<Room>, version: &Version) -> Reading {
+    let retention = rooms.settings.state_retention;
+    let is_usable =
+        |snapshot: &Snapshot| snapshot.read_at.elapsed() < retention && room.covers(snapshot.rev);
+    let (reading, is_new) = room.reads.share(version, is_usable, || {
+        let rooms = rooms.clone();
         let project = room.project.clone();
         let version = version.clone();
         async move {
-            let state = relay.app.state(&project, version.as_deref()).await?;
-            Ok(Arc::new(Snapshot {
-                rev: state.rev,
-                version: state.version,
-                frames: state.blobs.into_iter().map(Frame::binary).collect(),
-                read: Instant::now(),
-            }))
+            let state = rooms.app.state(&project, version.as_deref()).await?;
+            Ok(Arc::new(Snapshot::read(state)))
         }
         .boxed()
-        .shared()
-    };
-    reads.insert(version.clone(), reading.clone());
-    // Drives the read, whoever leaves meanwhile, and lets go of it in time.
-    let retention = relay.settings.state_retention;
-    let room = Arc::downgrade(room);
-    let driven = reading.clone();
-    tokio::spawn(async move {
-        if driven.clone().await.is_ok() {
-            sleep(retention).await;
-        }
-        if let Some(room) = room.upgrade() {
-            let mut reads = room.reads.lock();
-            if reads.get(&version).is_some_and(|kept| kept.ptr_eq(&driven)) {
-                reads.remove(&version);
+    });
+    if is_new {
+        rooms.metrics.state_reads_total.add(1);
+        // This task drives the read even if the sockets that wait for it leave, and lets go of it in time.
+        let (room, version, driven) = (Arc::downgrade(room), version.clone(), reading.clone());
+        tokio::spawn(async move {
+            if driven.clone().await.is_ok() {
+                sleep(retention).await;
             }
-        }
-    });
+            if let Some(room) = room.upgrade() {
+                room.reads.forget(&version, &driven);
+            }
+        });
+    }
     reading
-}
-
-/// Fetches what the room misses, in a task of its own. Only for whoever was told to do so, see
-/// [`crate::room::room::Effects::fill`]. What is missing may be on its way, so first it waits a little.
-pub(crate) fn spawn_fill(relay: &Arc<Relay>, room: &Arc<Room>, wait: Duration) {
-    let relay = relay.clone();
-    let room = room.clone();
-    tokio::spawn(async move {
-        let mut backoff = Backoff::app();
-        let mut wait = wait;
-        loop {
-            sleep(wait).await;
-            let known = room.known();
-            let Some(after) = room.missing_after() else {
-                return;
-            };
-            relay.metrics.gap_fetches_total.add(1);
-            wait = match relay.app.updates(&room.project, after).await {
-                Ok(state) => {
-                    let effects = room.fill(after, known, state);
-                    rooms::act(&relay, &room, effects).await;
-                    backoff = Backoff::app();
-                    relay.settings.gap_wait
-                }
-                Err(error) => {
-                    tracing::warn!(project = %room.project, %error, "missing updates could not be fetched");
-                    backoff.next()
-                }
-            };
-        }
-    });
 }

@@ -1,18 +1,19 @@
-//! How many sockets a room has, over all relays.
+//! The number of sockets in one room, over all relays.
 
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a relay knows of the other relays in one room. Each tells its own count when it changes
-/// and every now and then; one that falls silent is forgotten.
+/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. One that falls
+/// silent is forgotten.
 #[derive(Default)]
 pub(crate) struct Peers {
+    /// By the relay's id: its count, and when it told it.
     others: HashMap<String, (u32, Instant)>,
 }
 
 impl Peers {
-    /// Another relay told its count. Returns whether it is new here, and should hear ours.
+    /// Another relay told its count. Returns whether it is new here and must hear ours.
     pub(crate) fn heard(&mut self, relay: String, count: u32) -> bool {
         if count == 0 {
             self.others.remove(&relay);
@@ -21,13 +22,13 @@ impl Peers {
         self.others.insert(relay, (count, Instant::now())).is_none()
     }
 
-    /// Whether another relay was heard of within `expiry`.
+    /// Whether another relay told its count within `expiry`.
     pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
         self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
         !self.others.is_empty()
     }
 
-    /// The count over all relays that were heard of within `expiry`.
+    /// Adds `own` to the counts that other relays told within `expiry`.
     pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
         self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
         own as u64
@@ -56,7 +57,7 @@ mod tests {
         assert_eq!(peers.count(2, expiry), 7);
         assert!(!peers.heard("c".into(), 0));
         assert_eq!(peers.count(2, expiry), 6);
-        // Whoever was silent for too long is gone, and stays so.
+        // A relay that was silent for too long is gone, and stays so.
         assert_eq!(peers.count(2, Duration::ZERO), 2);
         assert_eq!(peers.count(2, expiry), 2);
     }

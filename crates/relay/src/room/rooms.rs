@@ -1,87 +1,96 @@
-//! All rooms of this relay, and what is done for them every now and then.
+//! All rooms of this relay. A room exists while it has sockets.
 
-use crate::Relay;
-use crate::room::join::spawn_fill;
-use crate::room::room::{Effects, Recent, Room, Update};
+use crate::app::backoff::Backoff;
+use crate::app::client::App;
+use crate::app::pubsub::PubSub;
+use crate::metrics::Metrics;
+use crate::room::effects::{Effects, Fetch};
+use crate::room::log::Recent;
+use crate::room::pass::Doubt;
+use crate::room::room::Room;
+use crate::room::stored::Stored;
+use crate::settings::Settings;
+use crate::socket::close::Close;
 use crate::socket::raw;
-use crate::socket::socket::{Close, Socket};
+use crate::socket::socket::Socket;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-/// Sockets that are written before others get a turn.
+/// How many sockets are written before other tasks get a turn.
 const WRITES_PER_TURN: usize = 128;
 
-/// The rooms asked about in one comparison of heads.
-const HEADS_PER_REQUEST: usize = 1000;
-
-/// Peers are told of at most once in this time.
-const PEERS_PAUSE: Duration = Duration::from_millis(250);
-
-/// How many rooms are being compacted at once on this relay's request.
+/// How many rooms are compacted at once on this relay's request.
 const COMPACTIONS: usize = 2;
 
 /// The rooms that have sockets.
 pub(crate) struct Rooms {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) app: Arc<App>,
+    pub(crate) pubsub: Arc<PubSub>,
+    doubt: Arc<Doubt>,
+    draining: CancellationToken,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
-    /// Rooms whose number of sockets has changed since it was told, and whether it changed here, so
-    /// that other relays are to hear of it too.
-    news: Mutex<HashMap<Arc<str>, bool>>,
-    told: Notify,
+    /// Rooms whose number of sockets has changed since it was told, and whether other relays must hear of it too, because
+    /// it changed here.
+    changed: Mutex<HashMap<Arc<str>, bool>>,
+    has_changed: Notify,
     compactions: Arc<Semaphore>,
 }
 
-impl Default for Rooms {
-    fn default() -> Self {
+impl Rooms {
+    /// No rooms yet.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
+        app: Arc<App>,
+        pubsub: Arc<PubSub>,
+        doubt: Arc<Doubt>,
+        draining: CancellationToken,
+    ) -> Self {
         Self {
+            settings,
+            metrics,
+            app,
+            pubsub,
+            doubt,
+            draining,
             rooms: Mutex::default(),
-            news: Mutex::default(),
-            told: Notify::new(),
+            changed: Mutex::default(),
+            has_changed: Notify::new(),
             compactions: Arc::new(Semaphore::new(COMPACTIONS)),
         }
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Rooms {
     /// The room of a project, if it has sockets.
     pub(crate) fn get(&self, project: &str) -> Option<Arc<Room>> {
-        lock(&self.rooms).get(project).cloned()
+        self.rooms.lock().get(project).cloned()
     }
 
     /// All rooms.
     pub(crate) fn all(&self) -> Vec<Arc<Room>> {
-        lock(&self.rooms).values().cloned().collect()
+        self.rooms.lock().values().cloned().collect()
     }
 
-    /// A socket comes into a room, which begins to exist if it is the first.
-    pub(crate) fn enter(
-        &self,
-        relay: &Relay,
-        project: &Arc<str>,
-        socket: Arc<Socket>,
-    ) -> Arc<Room> {
+    /// A socket comes into a room, which begins to exist if the socket is the first.
+    pub(crate) fn enter(&self, project: &Arc<str>, socket: Arc<Socket>) -> Arc<Room> {
         let room = {
-            let mut rooms = lock(&self.rooms);
+            let mut rooms = self.rooms.lock();
             let room = rooms.entry(project.clone()).or_insert_with(|| {
-                let room = Arc::new(Room::new(
-                    project.clone(),
-                    Recent {
-                        updates: relay.settings.recent_updates,
-                        bytes: relay.settings.recent_bytes,
-                    },
-                ));
-                relay.metrics.rooms.add(1);
-                relay.pubsub.subscribe(&room);
+                let keep = Recent {
+                    updates: self.settings.recent_updates,
+                    bytes: self.settings.recent_bytes,
+                };
+                let room = Arc::new(Room::new(project.clone(), keep));
+                self.metrics.rooms.add(1);
+                self.pubsub.subscribe(&room);
                 room
             });
-            // What the first to come is told of is no news to anybody.
-            room.note_access(socket.pass.access_rev());
             room.enter(socket);
             room.clone()
         };
@@ -89,221 +98,185 @@ impl Rooms {
         room
     }
 
-    /// A socket leaves its room, which ceases to exist if it was the last; then the app is asked to
-    /// compact it.
-    pub(crate) fn leave(&self, relay: &Arc<Relay>, room: &Arc<Room>, id: u64) {
-        let emptied = {
-            let mut rooms = lock(&self.rooms);
-            let (left, changed) = room.leave(id);
-            if left == 0 {
+    /// A socket leaves its room. If it was the last, the room ceases to exist, and the app is asked to compact it.
+    pub(crate) fn leave(self: &Arc<Self>, room: &Arc<Room>, id: u64) {
+        let left = {
+            let mut rooms = self.rooms.lock();
+            let left = room.leave(id);
+            if left.size == 0 {
                 rooms.remove(&room.project);
-                relay.metrics.rooms.sub(1);
-                relay.pubsub.unsubscribe(&room.project);
+                self.metrics.rooms.sub(1);
+                self.pubsub.unsubscribe(&room.project);
             }
-            (left == 0).then_some(changed)
+            left
         };
-        match emptied {
-            None => self.tell_peers(&room.project, true),
-            Some(changed) => {
-                relay.pubsub.publish_peers(&room.project, 0);
-                if changed {
-                    self.compact_later(relay, room.project.clone());
-                }
-            }
+        if left.size > 0 {
+            self.tell_peers(&room.project, true);
+            return;
         }
-    }
-
-    /// The room's sockets are to hear how many are there, and with `publish` other relays too.
-    pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
-        *lock(&self.news).entry(project.clone()).or_default() |= publish;
-        self.told.notify_one();
+        self.pubsub.publish_peers(&room.project, 0);
+        if left.has_changed {
+            self.compact_later(room.project.clone());
+        }
     }
 
     /// Closes every socket.
     pub(crate) fn close_all(&self, close: Close) {
         for room in self.all() {
-            for socket in room.sockets() {
-                socket.close(close);
-            }
+            close_room(&room, close);
         }
     }
 
-    /// A reload empties a room for a moment: this is done only if it stays empty. Best effort.
-    fn compact_later(&self, relay: &Arc<Relay>, project: Arc<str>) {
-        if relay.is_draining() {
+    /// Gives updates of a project to the sockets of its room, if it has any here.
+    pub(crate) async fn deliver(self: &Arc<Self>, project: &str, updates: Vec<Stored>) {
+        if let Some(room) = self.get(project) {
+            let effects = room.apply(updates);
+            self.act(&room, effects).await;
+        }
+    }
+
+    /// A project has reached a rev. `fetch` tells when its updates are fetched if they are missing.
+    pub(crate) async fn note(self: &Arc<Self>, project: &str, rev: u64, fetch: Fetch) {
+        if let Some(room) = self.get(project) {
+            let effects = room.note(rev, fetch);
+            self.act(&room, effects).await;
+        }
+    }
+
+    /// A project has reached an `access_rev`.
+    pub(crate) async fn note_access(self: &Arc<Self>, project: &str, access_rev: u64) {
+        if let Some(room) = self.get(project) {
+            let effects = room.note_access(access_rev);
+            self.act(&room, effects).await;
+        }
+    }
+
+    /// Does what a room wants done. This is the only place that acts on effects.
+    pub(crate) async fn act(self: &Arc<Self>, room: &Arc<Room>, effects: Effects) {
+        let Effects {
+            flush,
+            frames,
+            fetch,
+            recheck,
+            close,
+        } = effects;
+        if let Some(fetch) = fetch {
+            self.fetch_missing(room, fetch);
+        }
+        if recheck {
+            self.doubt.raise();
+        }
+        if let Some(close) = close {
+            close_room(room, close);
+        }
+        self.metrics.frames_out_total.add(frames);
+        for (index, socket) in flush.iter().enumerate() {
+            if index % WRITES_PER_TURN == WRITES_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            socket.flush();
+        }
+    }
+
+    /// Fetches what the room lacks, in a task of its own, until nothing is missing.
+    fn fetch_missing(self: &Arc<Self>, room: &Arc<Room>, fetch: Fetch) {
+        let (rooms, room) = (self.clone(), room.clone());
+        tokio::spawn(async move {
+            let mut backoff = Backoff::app();
+            let mut wait = match fetch {
+                Fetch::Now => Duration::ZERO,
+                Fetch::IfLate => rooms.settings.gap_wait,
+            };
+            loop {
+                sleep(wait).await;
+                let known = room.known();
+                let Some(after) = room.missing_after() else {
+                    return;
+                };
+                rooms.metrics.gap_fetches_total.add(1);
+                wait = match rooms.app.updates(&room.project, after).await {
+                    Ok(state) => {
+                        let effects = room.fill(known, Stored::read(after, state));
+                        rooms.act(&room, effects).await;
+                        backoff = Backoff::app();
+                        rooms.settings.gap_wait
+                    }
+                    Err(error) => {
+                        tracing::warn!(project = %room.project, %error, "missing updates could not be fetched");
+                        backoff.next()
+                    }
+                };
+            }
+        });
+    }
+
+    /// Asks the app to compact a room, if it is still empty after a while: a reload of a page empties a room for a moment. Best
+    /// effort.
+    fn compact_later(self: &Arc<Self>, project: Arc<str>) {
+        if self.draining.is_cancelled() {
             return;
         }
-        let relay = relay.clone();
-        let turns = self.compactions.clone();
+        let rooms = self.clone();
         tokio::spawn(async move {
-            sleep(relay.settings.compact_delay).await;
-            // Never closed.
-            let _turn = turns.acquire().await;
-            if relay.rooms.get(&project).is_some() || relay.is_draining() {
+            sleep(rooms.settings.compact_delay).await;
+            // The semaphore is never closed.
+            let _turn = rooms.compactions.acquire().await;
+            if rooms.get(&project).is_some() || rooms.draining.is_cancelled() {
                 return;
             }
-            if let Err(error) = relay.app.compact(&project).await {
+            if let Err(error) = rooms.app.compact(&project).await {
                 tracing::debug!(%project, %error, "compaction was not begun");
             }
         });
     }
 }
 
-/// Updates of a project were stored: its room's sockets get them, if it has any here.
-pub(crate) async fn deliver(relay: &Arc<Relay>, project: &str, updates: Vec<Update>) {
-    if let Some(room) = relay.rooms.get(project) {
-        let effects = room.apply(updates);
-        act(relay, &room, effects).await;
+/// The number of sockets in a room, over all relays.
+impl Rooms {
+    /// The sockets of a room must hear how many they are, and with `publish` other relays too. The chore that counts peers does it.
+    pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
+        *self.changed.lock().entry(project.clone()).or_default() |= publish;
+        self.has_changed.notify_one();
     }
-}
 
-/// Whether another relay has sockets in a project's room, or may have.
-pub(crate) fn is_shared(relay: &Relay, project: &str) -> bool {
-    let expiry = relay.settings.peers_interval * 3;
-    relay.pubsub.is_connected()
-        && relay
-            .rooms
-            .get(project)
-            .is_none_or(|room| lock(&room.peers).has_others(expiry))
-}
-
-/// Does what a room wants done.
-pub(crate) async fn act(relay: &Arc<Relay>, room: &Arc<Room>, effects: Effects) {
-    if effects.fill {
-        spawn_fill(relay, room, relay.fill_wait());
-    }
-    relay.metrics.frames_out_total.add(effects.frames);
-    for (index, socket) in effects.flush.iter().enumerate() {
-        if index % WRITES_PER_TURN == WRITES_PER_TURN - 1 {
-            tokio::task::yield_now().await;
-        }
-        socket.flush();
-    }
-}
-
-/// Somebody tells that a project has reached a rev.
-pub(crate) fn note(relay: &Arc<Relay>, project: &str, rev: u64, wait: Duration) {
-    if let Some(room) = relay.rooms.get(project)
-        && room.note(rev)
-    {
-        spawn_fill(relay, &room, wait);
-    }
-}
-
-/// Compares the heads of all rooms, and who may do what there, with the app's, for as long as the relay runs.
-pub(crate) async fn compare_heads(relay: Arc<Relay>) {
-    let mut ticks = interval(relay.settings.heads_interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = relay.pubsub.reconnected() => {}
-        }
-        let rooms: Vec<(Arc<Room>, Option<u64>)> = relay
-            .rooms
-            .all()
+    /// Waits for rooms about which [`tell_peers`](Self::tell_peers) was called, and returns them with its `publish`.
+    pub(crate) async fn changed_peers(&self) -> Vec<(Arc<Room>, bool)> {
+        self.has_changed.notified().await;
+        let changed = std::mem::take(&mut *self.changed.lock());
+        changed
             .into_iter()
-            .map(|room| {
-                let head = room.head();
-                (room, head)
-            })
-            .collect();
-        for rooms in rooms.chunks(HEADS_PER_REQUEST) {
-            let projects = rooms
-                .iter()
-                .map(|(room, _)| room.project.to_string())
-                .collect();
-            match relay.app.heads(projects).await {
-                Ok(wire::Heads { revs, access_revs }) => {
-                    for ((room, _), rev) in rooms.iter().zip(access_revs.unwrap_or_default()) {
-                        if room.note_access(rev) {
-                            relay.doubt.raise();
-                        }
-                    }
-                    for ((room, head), rev) in rooms.iter().zip(revs) {
-                        // Of a room whose state is still being read there is nothing to compare.
-                        if head.is_some_and(|head| room.compare(head, rev)) {
-                            // It may be on its way, but does not come from here.
-                            spawn_fill(&relay, room, relay.fill_wait());
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "heads could not be compared");
-                    break;
-                }
+            .filter_map(|(project, publish)| Some((self.get(&project)?, publish)))
+            .collect()
+    }
+
+    /// Whether another relay has sockets in a project's room, or may have.
+    pub(crate) fn is_shared(&self, project: &str) -> bool {
+        self.pubsub.is_connected()
+            && self
+                .get(project)
+                .is_none_or(|room| room.peers.lock().has_others(self.peers_expiry()))
+    }
+
+    /// Tells the sockets of a room that want to know how many they are, if they have not heard this number yet.
+    pub(crate) fn announce_peers(&self, room: &Room) {
+        let count = room.peers.lock().count(room.size(), self.peers_expiry());
+        let event = raw::peers(count);
+        for socket in room.sockets() {
+            if socket.wants_events && socket.is_news(count) {
+                socket.push([&event]);
+                socket.flush();
             }
         }
     }
-}
 
-/// Asks the app now and then to compact whatever is due, for as long as the relay runs.
-pub(crate) async fn sweep(relay: Arc<Relay>) {
-    let every = relay.settings.sweep_interval;
-    loop {
-        sleep(every).await;
-        if let Err(error) = relay.app.sweep().await {
-            tracing::debug!(%error, "a sweep was not begun");
-        }
+    /// After this time without a word a relay is taken for gone.
+    fn peers_expiry(&self) -> Duration {
+        self.settings.peers_interval * 3
     }
 }
 
-/// Asks the app every 10 s to do what is due, for as long as the relay runs. Where nobody asked it
-/// to, it only waits.
-pub(crate) async fn tick(relay: Arc<Relay>) {
-    if !relay.settings.tick {
-        return std::future::pending().await;
-    }
-    let mut ticks = interval(Duration::from_secs(10));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = relay.app.poll().await {
-            tracing::warn!(%error, "the poller was not asked");
-        }
-    }
-}
-
-/// Tells sockets and other relays how many there are in a room, when that changes and now and
-/// then, for as long as the relay runs.
-pub(crate) async fn count_peers(relay: Arc<Relay>) {
-    let every = relay.settings.peers_interval;
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let rooms: Vec<(Arc<Room>, bool)> = tokio::select! {
-            _ = ticks.tick() => relay.rooms.all().into_iter().map(|room| (room, true)).collect(),
-            () = relay.rooms.told.notified() => {
-                let news = std::mem::take(&mut *lock(&relay.rooms.news));
-                news.into_iter()
-                    .filter_map(|(project, publish)| Some((relay.rooms.get(&project)?, publish)))
-                    .collect()
-            }
-        };
-        for (room, publish) in rooms {
-            let own = room.size();
-            if own == 0 {
-                continue;
-            }
-            if publish {
-                let count = u32::try_from(own).unwrap_or(u32::MAX);
-                relay.pubsub.publish_peers(&room.project, count);
-            }
-            announce_peers(&relay, &room);
-        }
-        sleep(PEERS_PAUSE).await;
-    }
-}
-
-/// Tells the sockets of a room that want to know how many there are, if that is news to them.
-pub(crate) fn announce_peers(relay: &Relay, room: &Room) {
-    let expiry = relay.settings.peers_interval * 3;
-    let count = lock(&room.peers).count(room.size(), expiry);
-    let frame = raw::peers(count);
+fn close_room(room: &Room, close: Close) {
     for socket in room.sockets() {
-        if socket.wants.events && socket.is_news(count) {
-            socket.push([&frame]);
-            socket.flush();
-        }
+        socket.close(close);
     }
 }

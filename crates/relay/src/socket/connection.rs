@@ -1,20 +1,27 @@
-//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the
-//! kernel would not take at once, and keeps the connection alive or lets it go.
+//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the kernel did not take at once, and
+//! keeps the connection alive or drops it.
 //!
-//! tungstenite reads, and writes its own replies (pongs, closes) through a [`Pipe`] into the same
-//! queue that everything else goes through, so that there is one order and one writer.
+//! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that everything else
+//! goes through, so that there is one order and one writer.
 
-use crate::Relay;
-use crate::app::committer::Submission;
-use crate::room::access::Pass;
+use crate::app::queue::CommitQueue;
+use crate::app::submission::Submission;
+use crate::metrics::Metrics;
 use crate::room::join;
-use crate::room::room::Room;
+use crate::room::pass::Pass;
+use crate::room::reads::Version;
+use crate::room::rooms::Rooms;
+use crate::settings::Settings;
+use crate::socket::close::Close;
 use crate::socket::frame::{Frame, PING};
-use crate::socket::socket::{Close, Socket, Wants};
+use crate::socket::pipe::Pipe;
+use crate::socket::raw;
+use crate::socket::socket::Socket;
 use bytes::Bytes;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -25,83 +32,118 @@ use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Role, WebSocketConfig, WebSocketContext,
 };
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+use tokio_util::sync::CancellationToken;
 
-/// What an idle connection keeps to read into.
+/// The buffer that an idle connection keeps to read into, in bytes.
 const READ_BUFFER: usize = 2 * 1024;
 
-/// Messages that are read before others get a turn.
+/// The number of messages that are read before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// A payload that is larger keeps tungstenite from reusing, and keeping, its buffer.
+/// After a payload larger than this, in bytes, tungstenite must not reuse its buffer, because it would keep it.
 const LARGE: usize = 16 * 1024;
 
-/// What a client may go on sending after it was told that the connection is failed.
+/// The bytes that a client may go on sending after it was told that the connection has failed.
 const DISCARDED: usize = 64 * 1024 * 1024;
 
-/// One WebSocket. Owns the reading half of the stream, and the protocol's state; the writing half
-/// and its queue are in the [`Socket`] that it shares with its room and the committer.
+/// The parts of the relay that all connections share.
+pub(crate) struct Shared {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    rooms: Arc<Rooms>,
+    queue: Arc<CommitQueue>,
+    draining: CancellationToken,
+    /// The id of the newest socket.
+    sockets: AtomicU64,
+}
+
+impl Shared {
+    /// For connections that join `rooms` and submit to `queue`, until `draining`.
+    pub(crate) fn new(
+        rooms: Arc<Rooms>,
+        queue: Arc<CommitQueue>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            settings: rooms.settings.clone(),
+            metrics: rooms.metrics.clone(),
+            rooms,
+            queue,
+            draining,
+            sockets: AtomicU64::new(0),
+        }
+    }
+
+    /// An id that no other socket of this relay has; never 0.
+    fn next_socket_id(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue are in the
+/// [`Socket`] that it shares with its room and the committer.
 pub(crate) struct Connection {
-    relay: Arc<Relay>,
+    shared: Arc<Shared>,
     project: Arc<str>,
     socket: Arc<Socket>,
     stream: OwnedReadHalf,
     context: WebSocketContext,
     phase: Phase,
-    /// Binary frames so far.
+    /// The number of binary frames so far.
     frames: u64,
-    /// Bytes of a message that has arrived in part.
+    /// The bytes of a message that has arrived in part.
     partial: usize,
     last_heard: Instant,
-    /// What was written when the kernel last took something.
+    /// The number of bytes that were written when the kernel last took some, and when that was.
     written: (u64, Instant),
     /// When the next ping is due.
     next_ping: Instant,
-    /// A large payload, kept over the next read so that tungstenite takes a new buffer.
+    /// A large payload, kept during the next read so that tungstenite takes a new buffer.
     kept: Option<Bytes>,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
     Open,
-    /// The closing handshake is under way: frames are read, but mean nothing.
+    /// The closing handshake is under way: frames are read and ignored.
     Closing {
         until: Instant,
     },
-    /// What comes is no WebSocket any more, but reading on lets the client see the close frame: an
-    /// unread byte would make the kernel reset the connection.
+    /// The bytes that come are no WebSocket any more. They are read on, because an unread byte would make the kernel reset the
+    /// connection before the client sees the close frame.
     Failed {
         until: Instant,
         discarded: usize,
     },
 }
 
-/// Whether a connection goes on.
+/// How a connection goes on.
 enum Step {
-    /// There is nothing to do until something happens.
+    /// There is nothing to do until an event.
     Wait,
-    /// There is more to do, after others had a turn.
+    /// There is more to do, after other tasks had a turn.
     Again,
-    /// It is over.
+    /// It has ended.
     Gone,
 }
 
 impl Connection {
-    /// A connection whose opening handshake is done. `early` is what the client sent right after.
+    /// A connection whose opening handshake is done. `early` holds the bytes that the client sent right after it.
     pub(crate) fn new(
-        relay: Arc<Relay>,
+        shared: Arc<Shared>,
         project: Arc<str>,
         stream: TcpStream,
         early: Vec<u8>,
-        wants: Wants,
+        wants_events: bool,
         pass: Pass,
     ) -> Self {
         let (read, write) = stream.into_split();
         let socket = Socket::new(
-            relay.next_socket_id(),
-            wants,
+            shared.next_socket_id(),
+            wants_events,
             pass,
             write,
-            relay.settings.max_socket_queue,
+            shared.settings.max_socket_queue,
         );
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -111,8 +153,8 @@ impl Connection {
             .max_frame_size(Some(wire::MAX_UPDATE_BYTES));
         let now = Instant::now();
         Self {
-            next_ping: now + relay.settings.ping_interval,
-            relay,
+            next_ping: now + shared.settings.ping_interval,
+            shared,
             project,
             socket: Arc::new(socket),
             stream: read,
@@ -127,33 +169,24 @@ impl Connection {
     }
 
     /// Joins the room and serves the connection until it ends.
-    pub(crate) async fn run(mut self, version: Option<Vec<u8>>) {
-        let relay = self.relay.clone();
-        relay.metrics.connections.add(1);
-        relay.metrics.connections_total.add(1);
-        let room = relay
-            .rooms
-            .enter(&relay, &self.project, self.socket.clone());
-        if relay.is_draining() {
+    pub(crate) async fn run(mut self, version: Version) {
+        let shared = self.shared.clone();
+        let (metrics, rooms) = (&shared.metrics, &shared.rooms);
+        metrics.connections.add(1);
+        metrics.connections_total.add(1);
+        let room = rooms.enter(&self.project, self.socket.clone());
+        if shared.draining.is_cancelled() {
             self.socket.close(Close::DRAIN);
         } else {
-            self.begin_join(&room, version);
+            // A task of its own, so that the memory that joining takes is free after it.
+            let (room, socket) = (room.clone(), self.socket.clone());
+            tokio::spawn(join::join(rooms.clone(), room, socket, version));
         }
         self.serve().await;
         self.socket.finish();
-        relay.metrics.partial_bytes.sub(self.partial);
-        relay.rooms.leave(&relay, &room, self.socket.id);
-        relay.metrics.connections.sub(1);
-    }
-
-    /// Joins in a task of its own: what it needs is gone once it is done.
-    fn begin_join(&self, room: &Arc<Room>, version: Option<Vec<u8>>) {
-        tokio::spawn(join::join(
-            self.relay.clone(),
-            room.clone(),
-            self.socket.clone(),
-            version,
-        ));
+        metrics.partial_bytes.sub(self.partial);
+        rooms.leave(&room, self.socket.id);
+        metrics.connections.sub(1);
     }
 
     async fn serve(&mut self) {
@@ -198,7 +231,7 @@ impl Connection {
         let progress = self.socket.progress();
         if progress.broken {
             return match self.phase {
-                // A FIN was sent; the client's is awaited.
+                // The relay has sent its FIN and waits for the client's.
                 Phase::Failed { .. } => self.discard(),
                 _ => Step::Gone,
             };
@@ -217,17 +250,13 @@ impl Connection {
         }
     }
 
-    /// Reads messages until there are no more, or it is another's turn.
+    /// Reads messages until there are no more, or other tasks must get a turn.
     fn receive(&mut self) -> Step {
         for _ in 0..MESSAGES_PER_TURN {
             if !self.may_read() {
                 return Step::Wait;
             }
-            let mut pipe = Pipe {
-                stream: &self.stream,
-                socket: &self.socket,
-                read: 0,
-            };
+            let mut pipe = Pipe::new(&self.stream, &self.socket);
             let message = self.context.read(&mut pipe);
             let read = pipe.read;
             self.kept = None;
@@ -253,20 +282,20 @@ impl Connection {
         Step::Again
     }
 
-    /// Counts what has arrived of a message that is not whole yet, over all connections, and
-    /// tells whether that is more than there may be.
-    fn is_too_much(&mut self, read: usize, whole: bool) -> bool {
-        let partial = &self.relay.metrics.partial_bytes;
+    /// Counts the bytes of messages that are not complete yet, over all connections, and returns whether they are more than the
+    /// limit.
+    fn is_too_much(&mut self, read: usize, is_complete: bool) -> bool {
+        let partial = &self.shared.metrics.partial_bytes;
         partial.add(read);
         self.partial += read;
-        if whole {
+        if is_complete {
             partial.sub(std::mem::take(&mut self.partial));
             return false;
         }
-        self.partial > LARGE && partial.get() > self.relay.settings.max_partial as u64
+        self.partial > LARGE && partial.get() > self.shared.settings.max_partial as u64
     }
 
-    /// Fails the connection in the middle of a message: nothing more of it is kept.
+    /// Fails the connection in the middle of a message, and keeps nothing more of it.
     fn end_for(&mut self, close: Close) -> Step {
         if matches!(self.phase, Phase::Open) {
             self.close(close);
@@ -280,28 +309,28 @@ impl Connection {
         match message {
             Message::Binary(payload) => self.submit(payload),
             Message::Text(text) if text.as_str() == "ping" => {
-                self.socket.push([&Frame::text("pong")]);
+                self.socket.push([&raw::pong()]);
             }
             Message::Text(_) => self.socket.refuse(
                 "unexpected_text",
-                "updates are binary frames; the only text is \"ping\"",
+                "an update is a binary frame; the only text frame is \"ping\"",
                 None,
             ),
-            // tungstenite answers pings and closes itself.
+            // tungstenite itself answers pings and closes.
             _ => {}
         }
     }
 
     fn submit(&mut self, payload: Bytes) {
         self.frames += 1;
-        self.relay.metrics.frames_in_total.add(1);
+        self.shared.metrics.frames_in_total.add(1);
         if payload.len() > LARGE {
             self.kept = Some(payload.clone());
         }
         if !self.socket.pass.may_write() {
-            self.relay.metrics.updates_refused_total.add(1);
-            let words = "you may read this project, but not change it";
-            self.socket.refuse("read_only", words, Some(self.frames));
+            self.shared.metrics.updates_refused_total.add(1);
+            let message = "you may read this project, but not change it";
+            self.socket.refuse("read_only", message, Some(self.frames));
             return;
         }
         let submission = Submission {
@@ -310,58 +339,49 @@ impl Connection {
             number: self.frames,
             frame: Frame::binary(payload),
         };
-        if self
-            .relay
-            .committer
-            .submit(&self.relay, submission)
-            .is_err()
-        {
+        if self.shared.queue.submit(submission).is_err() {
             self.socket.close(Close::TRY_AGAIN_LATER);
         }
     }
 
-    /// Whether to read: not while the committer has its share of this socket, nor while draining,
-    /// so that the client is held back by TCP itself.
+    /// Whether to read. While the committer has its share of this socket, or the relay drains, nothing is read, so that TCP itself
+    /// holds the client back.
     fn may_read(&self) -> bool {
         if !matches!(self.phase, Phase::Open) {
             return true;
         }
-        let settings = &self.relay.settings;
+        let settings = &self.shared.settings;
         let (updates, bytes) = self.socket.pending();
-        !self.relay.is_draining()
+        !self.shared.draining.is_cancelled()
             && updates < settings.max_socket_updates
             && bytes < settings.max_socket_commit
-            && (updates == 0 || !self.relay.committer.is_congested(&self.relay))
+            && (updates == 0 || !self.shared.queue.is_congested())
     }
 
     /// Begins the closing handshake.
     fn close(&mut self, close: Close) {
         match close.code {
-            4008 => self.relay.metrics.closed_slow_total.add(1),
-            1013 => self.relay.metrics.closed_try_again_total.add(1),
+            4008 => self.shared.metrics.closed_slow_total.add(1),
+            1013 => self.shared.metrics.closed_try_again_total.add(1),
             _ => {}
         }
         self.phase = Phase::Closing {
-            until: Instant::now() + self.relay.settings.close_timeout,
+            until: Instant::now() + self.shared.settings.close_timeout,
         };
         self.send_close(close.into(), close.reason);
     }
 
     fn send_close(&mut self, code: CloseCode, reason: &'static str) {
-        let mut pipe = Pipe {
-            stream: &self.stream,
-            socket: &self.socket,
-            read: 0,
-        };
+        let mut pipe = Pipe::new(&self.stream, &self.socket);
         let frame = CloseFrame {
             code,
             reason: reason.into(),
         };
-        // Queueing cannot fail; a context that is closed already has said so itself.
+        // Queueing cannot fail, and a context that is closed already has sent its close frame.
         let _ = self.context.close(&mut pipe, Some(frame));
     }
 
-    /// The protocol is over, by a handshake or by a breach of it.
+    /// Ends the protocol after a handshake or a breach.
     fn end(&mut self, error: Error) -> Step {
         let (code, reason) = match error {
             Error::ConnectionClosed | Error::AlreadyClosed => {
@@ -375,7 +395,7 @@ impl Connection {
             }
             Error::Capacity(_) => (CloseCode::Size, "a message is at most 16 MiB"),
             Error::Utf8(_) => (CloseCode::Invalid, "text must be UTF-8"),
-            _ => (CloseCode::Protocol, "that is no WebSocket frame"),
+            _ => (CloseCode::Protocol, "this is not a WebSocket frame"),
         };
         if matches!(self.phase, Phase::Open) {
             self.send_close(code, reason);
@@ -391,7 +411,7 @@ impl Connection {
 
     fn fail(&mut self) {
         let until = match self.phase {
-            Phase::Open => Instant::now() + self.relay.settings.close_timeout,
+            Phase::Open => Instant::now() + self.shared.settings.close_timeout,
             Phase::Closing { until } | Phase::Failed { until, .. } => until,
         };
         self.phase = Phase::Failed {
@@ -400,7 +420,7 @@ impl Connection {
         };
     }
 
-    /// Sends a FIN once everything is written, and reads on until the client's.
+    /// Sends a FIN after everything is written, and reads on until the client's FIN.
     fn discard(&mut self) -> Step {
         let progress = self.socket.progress();
         if progress.empty && !progress.broken {
@@ -429,7 +449,7 @@ impl Connection {
         Step::Again
     }
 
-    /// When to look at the clock again.
+    /// When to check the time again.
     fn next_check(&self) -> Instant {
         match self.phase {
             Phase::Open => self.next_ping,
@@ -437,7 +457,7 @@ impl Connection {
         }
     }
 
-    /// Pings, and ends what has been silent or stuck for too long.
+    /// Pings, and ends a connection that has been silent or stuck for too long.
     fn check_time(&mut self) -> Step {
         let now = Instant::now();
         match self.phase {
@@ -450,20 +470,20 @@ impl Connection {
         if now < self.next_ping {
             return Step::Wait;
         }
-        let settings = &self.relay.settings;
+        let settings = &self.shared.settings;
         self.next_ping = now + settings.ping_interval;
         let progress = self.socket.progress();
         if progress.written != self.written.0 || !progress.blocked {
             self.written = (progress.written, now);
         }
         if !self.may_read() {
-            // Its pongs are not read either.
+            // The client's pongs are not read either.
             self.last_heard = now;
         }
         if now - self.written.1 >= settings.write_timeout
             || now - self.last_heard >= settings.idle_timeout
         {
-            self.relay.metrics.closed_dead_total.add(1);
+            self.shared.metrics.closed_dead_total.add(1);
             return Step::Gone;
         }
         if !progress.blocked {
@@ -471,32 +491,5 @@ impl Connection {
             self.socket.flush();
         }
         Step::Wait
-    }
-}
-
-/// The stream as tungstenite sees it: reads come from the socket, writes go to the end of its
-/// queue. tungstenite writes whole frames, at once.
-struct Pipe<'a> {
-    stream: &'a OwnedReadHalf,
-    socket: &'a Socket,
-    read: usize,
-}
-
-impl Read for Pipe<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.try_read(buffer)?;
-        self.read += read;
-        Ok(read)
-    }
-}
-
-impl Write for Pipe<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.push_control(Bytes::copy_from_slice(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-//! Outgoing WebSocket frames: encoded once, sent to many.
+//! Outgoing WebSocket frames: each is encoded once and sent to many sockets.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Payloads up to this size are copied behind their header, so that a frame is one piece and keeps
-/// nothing else alive; larger ones stay where they are.
+/// A payload up to this size, in bytes, is copied behind its header, so that the frame is one piece and keeps nothing else
+/// alive. A larger one is not copied.
 const COPY_LIMIT: usize = 16 * 1024;
 
 const FINAL_TEXT: u8 = 0x81;
@@ -12,19 +12,25 @@ const FINAL_BINARY: u8 = 0x82;
 /// An empty ping, as it goes over the wire.
 pub(crate) const PING: &[u8] = &[0x89, 0x00];
 
-/// One unmasked, unfragmented frame (RFC 6455, section 5.2) as it goes to any number of sockets.
-/// A clone costs two reference counts.
+/// One unmasked, unfragmented frame (RFC 6455, section 5.2). A clone costs two reference counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
-    /// The header, and the payload where that is small.
+    /// The header, and the payload if it is small.
     pub(crate) first: Bytes,
-    /// The payload where that is large, else empty.
+    /// The payload if it is large, else empty.
     pub(crate) rest: Bytes,
     header: u8,
 }
 
+/// An item that a socket's queue takes: an event of the protocol, or something that the app has on disk. Only the two files
+/// that make those implement it, so a frame that came from a client cannot go to another one before it is stored.
+pub(crate) trait Outbound {
+    /// The frames of the item, in their order.
+    fn frames(&self) -> &[Frame];
+}
+
 impl From<wire::ByteVec> for Frame {
-    /// A Loro blob as the app told it.
+    /// Encodes a Loro blob from the app.
     fn from(blob: wire::ByteVec) -> Self {
         Self::binary(Vec::from(blob).into())
     }
@@ -75,7 +81,7 @@ impl Frame {
         }
     }
 
-    /// What the frame carries.
+    /// The bytes that the frame carries.
     pub(crate) fn payload(&self) -> &[u8] {
         if self.rest.is_empty() {
             &self.first[usize::from(self.header)..]
@@ -84,7 +90,7 @@ impl Frame {
         }
     }
 
-    /// The frame's bytes on the wire.
+    /// The number of bytes that the frame has on the wire.
     pub(crate) fn len(&self) -> usize {
         self.first.len() + self.rest.len()
     }
@@ -96,7 +102,7 @@ mod tests {
     use std::io::Cursor;
     use tokio_tungstenite::tungstenite::protocol::frame::FrameSocket;
 
-    /// What is written here is what a client reads.
+    /// A client reads what was written here.
     #[test]
     fn frames_read_back() {
         for length in [

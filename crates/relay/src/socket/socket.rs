@@ -1,17 +1,17 @@
-//! The half of a WebSocket that others hold: rooms broadcast into its outbox, the committer
-//! tells it what became of its updates.
+//! The half of a WebSocket that other tasks hold: rooms broadcast into its queue, and the committer reports what became of its
+//! updates.
 
-use crate::room::access::Pass;
-use crate::socket::frame::Frame;
+use crate::room::pass::Pass;
+use crate::socket::close::Close;
+use crate::socket::frame::{Frame, Outbound};
 use crate::socket::raw;
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// How many frames go out in one `writev`.
 #[cfg(not(target_arch = "wasm32"))]
@@ -20,102 +20,44 @@ const FRAMES_PER_WRITE: usize = 64;
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
 
+/// No count of peers: the client does not have its state yet.
 const NOT_YET: u64 = u64::MAX;
 
-/// Why the server closes a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Close {
-    pub(crate) code: u16,
-    pub(crate) reason: &'static str,
-}
-
-impl Close {
-    pub(crate) const NORMAL: Self = Self {
-        code: 1000,
-        reason: "",
-    };
-    pub(crate) const DRAIN: Self = Self {
-        code: 1001,
-        reason: "the server is going down: connect again",
-    };
-    pub(crate) const INTERNAL: Self = Self {
-        code: 1011,
-        reason: "the server failed: join again",
-    };
-    pub(crate) const TRY_AGAIN_LATER: Self = Self {
-        code: 1013,
-        reason: "the app cannot store updates just now: try again later",
-    };
-    pub(crate) const TOO_SLOW: Self = Self {
-        code: 4008,
-        reason: "too slow to follow the room: join again",
-    };
-    pub(crate) const SIGNED_OUT: Self = Self {
-        code: 4401,
-        reason: "the session has ended: sign in",
-    };
-    pub(crate) const NO_ACCESS: Self = Self {
-        code: 4403,
-        reason: "no access to this project",
-    };
-    pub(crate) const NO_PROJECT: Self = Self {
-        code: 4404,
-        reason: "there is no such project",
-    };
-    pub(crate) const UNKNOWN: Self = Self {
-        code: 1013,
-        reason: "access cannot be checked just now: try again later",
-    };
-}
-
-impl From<Close> for CloseCode {
-    fn from(close: Close) -> Self {
-        Self::from(close.code)
-    }
-}
-
-/// What a client asked for when it connected.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Wants {
-    /// Text frames with what happens in the room (`?events=1`).
-    pub(crate) events: bool,
-}
-
-/// One WebSocket, as everybody but its own task sees it.
+/// One WebSocket, as all tasks but its own see it.
 ///
-/// Invariants: what is queued is whole frames; the bytes beyond the state being sent never exceed
-/// the limit (the socket is closed instead, and its queue freed); after a close was asked for, only
-/// the socket's own task queues anything.
+/// Invariants: the queue holds whole frames; its bytes beyond the state that is being sent never exceed the limit (the socket
+/// is closed instead, and its queue freed); after a close was asked for, only the socket's own task queues anything.
 pub(crate) struct Socket {
     /// Unique in this relay.
     pub(crate) id: u64,
-    pub(crate) wants: Wants,
-    /// By what its client is known.
+    /// Whether the client asked for text frames that tell what happens in the room (`?events=1`).
+    pub(crate) wants_events: bool,
+    /// The client's credentials and current permissions.
     pub(crate) pass: Pass,
-    /// The socket's own task is to look at its queue, or may read again.
+    /// Wakes the socket's own task, because its queue has changed or it may read again.
     pub(crate) changed: Notify,
     queue: Mutex<Queue>,
     queue_limit: usize,
-    /// Updates handed to the committer and not yet decided.
+    /// The number of updates that the committer has not decided yet.
     pending_updates: AtomicUsize,
     /// Their bytes.
     pending_bytes: AtomicUsize,
-    /// The count of peers that the client knows; [`NOT_YET`] before it has its state.
+    /// The number of peers that the client knows, or [`NOT_YET`].
     peers: AtomicU64,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// Gone once the connection failed, or everything was written that ever will be.
+    /// `None` after the connection failed, or after the last byte was written.
     stream: Option<OwnedWriteHalf>,
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// Of `bytes`, those of a state or a catch-up, which the limit does not count. They are
-    /// queued before any update, so that what is written is theirs first.
+    /// The part of `bytes` that belongs to a state or a catch-up, which the limit does not count. It is queued before any
+    /// update, so the first bytes that are written belong to it.
     exempt: usize,
-    /// The kernel took no more: the socket's own task waits until it does.
+    /// The kernel takes no more bytes at the moment. The socket's own task waits until it does.
     blocked: bool,
-    /// A frame is written in part: its rest must come before anything else.
+    /// A frame is written in part. Its rest must come before anything else.
     within_frame: bool,
     close: Option<Close>,
     written: u64,
@@ -127,16 +69,17 @@ struct Piece {
 }
 
 impl Socket {
+    /// A socket with an empty queue that may hold `queue_limit` bytes.
     pub(crate) fn new(
         id: u64,
-        wants: Wants,
+        wants_events: bool,
         pass: Pass,
         stream: OwnedWriteHalf,
         queue_limit: usize,
     ) -> Self {
         Self {
             id,
-            wants,
+            wants_events,
             pass,
             changed: Notify::new(),
             queue: Mutex::new(Queue {
@@ -150,18 +93,14 @@ impl Socket {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues frames, and closes the socket with [`Close::TOO_SLOW`] where they are too many.
-    /// They leave with the next [`flush`](Self::flush).
-    pub(crate) fn push<'a>(&self, frames: impl IntoIterator<Item = &'a Frame>) {
-        let mut queue = self.queue();
+    /// Queues items, which leave with the next [`flush`](Self::flush). If they are too many, the socket is closed with
+    /// [`Close::TOO_SLOW`].
+    pub(crate) fn push<'a, T: Outbound + 'a>(&self, items: impl IntoIterator<Item = &'a T>) {
+        let mut queue = self.queue.lock();
         if queue.close.is_some() {
             return;
         }
-        for frame in frames {
+        for frame in items.into_iter().flat_map(Outbound::frames) {
             queue.push(frame);
         }
         if queue.bytes - queue.exempt > self.queue_limit {
@@ -170,37 +109,37 @@ impl Socket {
         }
     }
 
-    /// Queues a state, or what the socket missed, however large.
-    pub(crate) fn push_state<'a>(&self, frames: impl IntoIterator<Item = &'a Frame>) {
-        let mut queue = self.queue();
+    /// Queues a state, or what the socket missed, however large it is.
+    pub(crate) fn push_state<'a, T: Outbound + 'a>(&self, items: impl IntoIterator<Item = &'a T>) {
+        let mut queue = self.queue.lock();
         if queue.close.is_some() {
             return;
         }
-        for frame in frames {
+        for frame in items.into_iter().flat_map(Outbound::frames) {
             queue.push(frame);
             queue.exempt += frame.len();
         }
     }
 
-    /// Queues bytes of the protocol itself (a pong, a close), which are whole frames.
+    /// Queues whole frames of the protocol itself, such as a pong or a close.
     pub(crate) fn push_control(&self, bytes: Bytes) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         queue.bytes += bytes.len();
         queue.pieces.push_back(Piece {
             bytes,
             ends_frame: true,
         });
-        // A client that pings and never reads.
+        // A client may ping and never read.
         if queue.close.is_none() && queue.bytes - queue.exempt > self.queue_limit {
             queue.close(Close::TOO_SLOW);
             self.changed.notify_one();
         }
     }
 
-    /// Writes what is queued, as far as the kernel takes it without waiting. Any task may call
-    /// this; what stays is written by the socket's own task.
+    /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task writes
+    /// the rest.
     pub(crate) fn flush(&self) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if queue.blocked || queue.pieces.is_empty() {
             return;
         }
@@ -210,20 +149,20 @@ impl Socket {
         }
     }
 
-    /// The kernel takes bytes again: writes on. For the socket's own task.
+    /// Writes on, because the kernel takes bytes again. Only the socket's own task calls this.
     pub(crate) fn unblock(&self) {
-        self.queue().write();
+        self.queue.lock().write();
     }
 
-    /// Asks the socket's own task to close with this code, once what is queued is written.
+    /// Asks the socket's own task to close the connection after what is queued was written.
     pub(crate) fn close(&self, close: Close) {
-        self.queue().close.get_or_insert(close);
+        self.queue.lock().close.get_or_insert(close);
         self.changed.notify_one();
     }
 
-    /// The state of the queue, for the socket's own task.
+    /// The state of the queue.
     pub(crate) fn progress(&self) -> Progress {
-        let queue = self.queue();
+        let queue = self.queue.lock();
         Progress {
             blocked: queue.blocked,
             empty: queue.pieces.is_empty(),
@@ -233,9 +172,9 @@ impl Socket {
         }
     }
 
-    /// Sends a FIN: nothing will be written any more.
+    /// Sends a FIN and writes nothing more.
     pub(crate) fn finish(&self) {
-        self.queue().fail();
+        self.queue.lock().fail();
     }
 
     /// The committer took an update of this many bytes.
@@ -244,14 +183,14 @@ impl Socket {
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The committer is done with updates of this socket.
+    /// The committer has decided updates of this socket.
     pub(crate) fn decided(&self, updates: usize, bytes: usize) {
         self.pending_updates.fetch_sub(updates, Ordering::Relaxed);
         self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
-    /// How many updates, and how many bytes, the committer has of this socket.
+    /// How many updates of this socket the committer has not decided, and their bytes.
     pub(crate) fn pending(&self) -> (usize, usize) {
         (
             self.pending_updates.load(Ordering::Relaxed),
@@ -259,12 +198,12 @@ impl Socket {
         )
     }
 
-    /// The client has its state: from now on it hears how many there are in the room.
+    /// The client has its state, and from now on hears how many sockets are in the room.
     pub(crate) fn follows(&self) {
         self.peers.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the client has yet to hear of this count.
+    /// Whether the client has its state and has not heard of this number of peers. Then it counts as told.
     pub(crate) fn is_news(&self, peers: u64) -> bool {
         let known = self.peers.load(Ordering::Relaxed);
         if known == NOT_YET || known == peers {
@@ -280,13 +219,18 @@ impl Socket {
     }
 }
 
-/// See [`Socket::progress`].
+/// The state of a socket's queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
+    /// The kernel takes no more bytes at the moment.
     pub(crate) blocked: bool,
+    /// Nothing is queued.
     pub(crate) empty: bool,
+    /// Nothing can be written any more.
     pub(crate) broken: bool,
+    /// Why the socket must be closed.
     pub(crate) close: Option<Close>,
+    /// The number of bytes written so far.
     pub(crate) written: u64,
 }
 
@@ -346,8 +290,7 @@ impl Queue {
         }
     }
 
-    /// Frees the queue but for the rest of a frame that is written in part, which a close frame
-    /// has to come after.
+    /// Frees the queue, except for the rest of a frame that is written in part: a close frame must come after it.
     fn close(&mut self, close: Close) {
         self.close = Some(close);
         let kept = if self.within_frame {
@@ -364,7 +307,7 @@ impl Queue {
         self.exempt = 0;
     }
 
-    /// Dropping the write half sends a FIN.
+    /// Writes nothing more. Dropping the write half sends a FIN.
     fn fail(&mut self) {
         self.stream = None;
         self.pieces = VecDeque::new();
@@ -374,10 +317,10 @@ impl Queue {
     }
 }
 
-/// Writes from the front of the queue, as much as the kernel takes at once.
+/// Writes from the front of the queue as much as the kernel takes at once.
 #[cfg(not(target_arch = "wasm32"))]
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
-    // What is broadcast is one piece, almost always, and a plain write costs the kernel less.
+    // A broadcast is almost always one piece, and a plain write costs the kernel less.
     if let (Some(only), 1) = (pieces.front(), pieces.len()) {
         return stream.try_write(&only.bytes);
     }
@@ -390,8 +333,8 @@ fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<
     stream.try_write_vectored(&slices[..count])
 }
 
-/// Writes from the front of the queue. Piece by piece, for the `writev` of Rust 1.95's libc for
-/// WASI waits until the kernel takes more, where its `write` does not.
+/// Writes the first piece of the queue. Only one, because the `writev` of Rust 1.95's libc for WASI waits until the kernel takes
+/// more, and its `write` does not.
 #[cfg(target_arch = "wasm32")]
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
     pieces
