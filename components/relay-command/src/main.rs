@@ -1,4 +1,4 @@
-//! The relay as a program of its own, beside a Spin app; natively, or as a WASI command.
+//! The relay as a program of its own beside a Spin app, native or as a WASI command.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[derive(Debug, Parser)]
 #[command(name = "relay", version)]
 struct Cli {
-    /// Where clients connect.
+    /// The address on which the relay listens.
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     #[command(flatten)]
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `RUST_LOG` chooses, else ours from info on and others' from warnings on.
+/// Writes logs to stderr: what `RUST_LOG` chooses, or by default the relay's own from info on and those of libraries
+/// from warnings on.
 fn start_logs() {
     let chosen = std::env::var("RUST_LOG").ok();
     let filter = chosen
@@ -68,7 +69,7 @@ async fn serve(cli: Cli) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", cli.listen))?;
     let address = listener.local_addr()?;
     let stop = stop()?;
-    // Only an error that shows at once is one of the start.
+    // The socket listens already, so a client that reads this line can connect.
     println!("ready http://{address}");
     relay::serve(listener, cli.settings, stop).await?;
     Ok(())
@@ -79,7 +80,7 @@ fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_multi_thread()
 }
 
-/// WASI has no threads.
+/// The runtime of WASI has one thread, because WASI has no others.
 #[cfg(target_arch = "wasm32")]
 fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_current_thread()
@@ -99,7 +100,7 @@ fn stop() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// WASI has no signals: `POST /internal/drain` is the way to stop.
+/// Never resolves, because WASI has no signals. `POST /internal/drain` is the way to stop.
 #[cfg(target_arch = "wasm32")]
 fn stop() -> Result<impl Future<Output = ()>> {
     Ok(std::future::pending())

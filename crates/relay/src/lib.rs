@@ -1,5 +1,6 @@
-//! The relay: the one long-lived part of the server, because a Spin component cannot hold a socket open. It speaks WebSocket with
-//! clients, HTTP with the Spin app, and Redis with other relays, and keeps nothing but what is in the app's log or on its way there.
+//! The relay: the one long-lived part of the server, because a Spin component cannot hold a socket open. It speaks
+//! WebSocket with clients, HTTP with the Spin app, and Redis with other relays, and keeps nothing but what is in the
+//! app's log or on its way there.
 //!
 //! ```text
 //!             edge::server ── edge::proxy ──────────────────────▶ the app's public routes
@@ -16,12 +17,12 @@
 //! ```
 //!
 //! Whatever fails:
-//! - An update goes to other clients only after the app said that it is stored. `room::stored::Stored` is such an update, and rooms and
-//!   sockets take no other.
-//! - A socket gets a room's updates in the order of their revs, none twice, and none left out between its state and its close. Its own
-//!   updates do not come back to it, unless the relay had to fetch what it had lost.
-//! - Memory is bounded: updates that wait to be stored, frames that wait for a slow client, messages that have arrived in part, and
-//!   updates that are kept for clients that join.
+//! - An update goes to other clients only after the app said that it is stored. `room::stored::Stored` is such an
+//!   update, and rooms and sockets take no other.
+//! - A socket gets a room's updates in the order of their revs, none twice, and none left out between its state and its
+//!   close. Its own updates do not come back to it, unless the relay had to fetch what it had lost.
+//! - Memory is bounded: updates that wait to be stored, frames that wait for a slow client, messages that have arrived
+//!   in part, and updates that are kept for clients that join.
 //! - A frame is encoded once, and no socket waits for another.
 //!
 //! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one thread.
@@ -80,7 +81,8 @@ pub enum Error {
     PartFailed,
 }
 
-/// Runs a relay on `listener` until `shutdown` resolves, or an operator posts to `/internal/drain`; then drains, and returns.
+/// Runs a relay on `listener` until `shutdown` resolves, or an operator posts to `/internal/drain`; then drains, and
+/// returns.
 ///
 /// A relay that drains takes no new connection and reads no further update, stores what it has taken (for at most
 /// [`Settings::drain_timeout`]), and closes every WebSocket with 1001.
@@ -190,7 +192,8 @@ impl Relay {
         Ok((relay, inbox))
     }
 
-    /// Starts the tasks that run for as long as the relay. If one ends, the relay has failed; dropping the set ends them.
+    /// Starts the tasks that run for as long as the relay. If one ends, the relay has failed; dropping the set ends
+    /// them.
     fn start(&self, inbox: Option<Inbox>) -> JoinSet<()> {
         let (rooms, app) = (&self.rooms, &self.app);
         let committer = Committer::new(self.queue.clone(), rooms.clone(), self.origin.clone());

@@ -4,21 +4,22 @@ use clap::builder::Resettable;
 use clap::{Args, FromArgMatches};
 use std::time::Duration;
 
-/// The settings of a relay. A time is written as `20s`, `250ms` or `2m`, or in plain seconds; a size in bytes, or as `4MiB`.
+/// The settings of a relay. A time is written as `20s`, `250ms` or `2m`, or in plain seconds; a size in bytes, or as
+/// `4MiB`.
 ///
-/// Each is a flag and an environment variable. A host that embeds the relay sets the fields that it knows, and takes the others from
-/// [`Settings::default`].
+/// Each is a flag and an environment variable. A host that embeds the relay sets the fields that it knows, and takes
+/// the others from [`Settings::default`].
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Settings {
     /// The address of the Spin app, as `http://HOST:PORT`.
     #[arg(long, env = "RELAY_APP", default_value = "http://127.0.0.1:3000")]
     pub app: String,
-    /// The address of Redis, which carries the updates of other relays and of the app itself. Without it the relay compares heads
-    /// with the app more often.
+    /// The address of Redis, which carries the updates of other relays and of the app itself. Without it the relay
+    /// compares heads with the app more often.
     #[arg(long, env = "RELAY_REDIS")]
     pub redis: Option<String>,
-    /// The bearer token that the relay sends to the app's internal routes, and that `/metrics` and the relay's own internal routes
-    /// require. If it is empty, no token is sent, and the relay has no internal routes.
+    /// The bearer token that the relay sends to the app's internal routes, and that `/metrics` and the relay's own
+    /// internal routes require. If it is empty, no token is sent, and the relay has no internal routes.
     #[arg(
         long,
         env = "RELAY_INTERNAL_TOKEN",
@@ -26,8 +27,8 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub internal_token: String,
-    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy. Otherwise
-    /// they are replaced.
+    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy.
+    /// Otherwise they are replaced.
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
@@ -48,8 +49,8 @@ pub struct Settings {
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
-    /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is one request. 0
-    /// means no limit.
+    /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is
+    /// one request. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
     pub rate_per_address: u32,
     /// Requests from one address at once.
@@ -62,8 +63,8 @@ pub struct Settings {
     #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
-    /// How often the relay checks whether a WebSocket may still be in its room, beside the times when that is known to have changed.
-    /// Five minutes at most.
+    /// How often the relay checks whether a WebSocket may still be in its room, beside the times when that is known to
+    /// have changed. Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
     /// How long that check may be impossible, before the WebSocket is closed with 1013.
@@ -82,13 +83,13 @@ pub struct Settings {
     /// How long a closing handshake may take.
     #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub close_timeout: Duration,
-    /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more is closed with
-    /// 4008.
+    /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more
+    /// is closed with 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
     pub max_socket_queue: usize,
 
-    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is away, a WebSocket that sends more is
-    /// closed with 1013.
+    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is away, a WebSocket that
+    /// sends more is closed with 1013.
     #[arg(long, env = "RELAY_MAX_COMMIT_QUEUE", default_value = "64MiB", value_parser = size)]
     pub max_commit_queue: usize,
     /// The bytes of updates of one WebSocket that wait to be stored, beyond which the relay stops
@@ -99,7 +100,8 @@ pub struct Settings {
     /// reading from it.
     #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256")]
     pub max_socket_updates: usize,
-    /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed with 1013.
+    /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed
+    /// with 1013.
     #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
     pub max_partial: usize,
     /// How long the app may take to answer an internal request.
@@ -121,8 +123,8 @@ pub struct Settings {
     /// How long a missing rev may be on its way before the relay fetches it from the app.
     #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
     pub gap_wait: Duration,
-    /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with Redis, and
-    /// every second without.
+    /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with
+    /// Redis, and every second without.
     #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
     pub heads_interval: Option<Duration>,
     /// How long after a room became empty the app is asked to compact it.
@@ -131,8 +133,8 @@ pub struct Settings {
     /// How often the app is asked to compact the rooms that are due.
     #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
     pub sweep_interval: Duration,
-    /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as long is
-    /// taken for gone.
+    /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as
+    /// long is taken for gone.
     #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
     pub peers_interval: Duration,
 

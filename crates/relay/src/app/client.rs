@@ -125,8 +125,8 @@ impl App {
         self.call(Method::GET, path, Vec::new(), MAX_STATE).await
     }
 
-    /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer, because it may
-    /// be large.
+    /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer,
+    /// because it may be large.
     pub(crate) async fn state(
         &self,
         project: &str,
@@ -214,8 +214,9 @@ impl App {
             .map(drop)
     }
 
-    /// Asks the app to store updates, over the caller's own connection: it is opened if there is none, and dropped if it
-    /// failed. `body` is an encoded [`wire::AppendRequest`] with this many `updates`. The answer may take `patience`.
+    /// Asks the app to store updates, over the caller's own connection: it is opened if there is none, and dropped if
+    /// it failed. `body` is an encoded [`wire::AppendRequest`] with this many `updates`. The answer may take
+    /// `patience`.
     pub(crate) async fn append(
         &self,
         connection: &mut Option<Dedicated>,
@@ -262,8 +263,8 @@ impl App {
     }
 }
 
-/// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a request
-/// too large, but only the app can tell that a request is bad.
+/// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a
+/// request too large, but only the app can tell that a request is bad.
 fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_problem = headers
         .get(header::CONTENT_TYPE)

@@ -1,10 +1,11 @@
 //! Group commit: while one append is with the app, the updates that arrive for any room wait, and make up the next one.
 //!
-//! The main lane has one append in flight, so updates are stored in the order in which they arrived, and those of each socket in
-//! its order. An append whose outcome is not known is repeated with the same bytes, because a repeated append is harmless. If a batch
-//! fails, or takes long, while an empty append passes, it is set aside, and with it what its senders send next: the
-//! [`suspects`](crate::app::suspects) decide each of its updates alone, and the main lane goes on with all other sockets. The
-//! [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on its way.
+//! The main lane has one append in flight, so updates are stored in the order in which they arrived, and those of each
+//! socket in its order. An append whose outcome is not known is repeated with the same bytes, because a repeated append
+//! is harmless. If a batch fails, or takes long, while an empty append passes, it is set aside, and with it what its
+//! senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and the main lane goes
+//! on with all other sockets. The [`delivery`](crate::app::delivery) tells rooms and senders while the next append is
+//! already on its way.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::AppError;
@@ -25,11 +26,12 @@ use tokio::time::{Instant, sleep};
 /// Decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
 
-/// How long the main lane waits for an answer before it asks whether it is the batch that takes so long. If the app is slow
-/// altogether, the lane waits for as long as any request.
+/// How long the main lane waits for an answer before it asks whether it is the batch that takes so long. If the app is
+/// slow altogether, the lane waits for as long as any request.
 const LATE: Duration = Duration::from_secs(3);
 
-/// How often the app may have no room for a batch, though it has room for an empty append, before the batch is set aside.
+/// How often the app may have no room for a batch, though it has room for an empty append, before the batch is set
+/// aside.
 const TURNED_AWAY: u32 = 3;
 
 /// The main lane: sends batches to the app, one after the other.

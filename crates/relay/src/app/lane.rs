@@ -62,7 +62,8 @@ impl Lane {
         self.shared.metrics.append_retries_total.add(1);
     }
 
-    /// Whether the app answers an append of nothing. It is the control of a trial: if it fails too, the updates are not at fault.
+    /// Whether the app answers an append of nothing. It is the control of a trial: if it fails too, the updates are not
+    /// at fault.
     pub(crate) async fn passes_empty(&mut self, patience: Duration) -> bool {
         let nothing = self.encode(&[]);
         self.append(nothing, 0, patience).await.is_ok()

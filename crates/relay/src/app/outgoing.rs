@@ -1,7 +1,7 @@
 //! The notices that wait to be published on Redis.
 //!
-//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which tells the other relays to fetch what they
-//! miss. Only the latest count of a room's sockets is kept. The number of rooms bounds both.
+//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which tells the other relays to
+//! fetch what they miss. Only the latest count of a room's sockets is kept. The number of rooms bounds both.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};

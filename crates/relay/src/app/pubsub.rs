@@ -1,10 +1,11 @@
 //! The relay's side of Redis: what it tells other relays, and to which rooms it listens.
 //!
-//! A relay publishes what it had stored, but only while another relay has the room too: most rooms live on one relay, and then
-//! Redis hears nothing of their updates. The app publishes the updates that came to it without a relay.
+//! A relay publishes what it had stored, but only while another relay has the room too: most rooms live on one relay,
+//! and then Redis hears nothing of their updates. The app publishes the updates that came to it without a relay.
 //!
-//! A room's channel is subscribed to while the room has sockets here. Nothing depends on the arrival of a message, because revs show
-//! what is missing, and heads are compared. The [`subscriber`](crate::app::subscriber) holds the connection.
+//! A room's channel is subscribed to while the room has sockets here. Nothing depends on the arrival of a message,
+//! because revs show what is missing, and heads are compared. The [`subscriber`](crate::app::subscriber) holds the
+//! connection.
 
 use crate::app::outgoing::{self, Outgoing};
 use crate::room::room::Room;

@@ -33,7 +33,8 @@ pub(crate) struct CommitQueue {
 #[derive(Default)]
 struct Lines {
     waiting: VecDeque<Submission>,
-    /// By the id of their socket: the updates that were set aside and, behind them, those that their sender has sent since.
+    /// By the id of their socket: the updates that were set aside and, behind them, those that their sender has sent
+    /// since.
     aside: HashMap<u64, VecDeque<Submission>>,
     /// The bytes of the updates that wait, are with the app, or are being delivered.
     bytes: usize,
@@ -57,9 +58,9 @@ impl CommitQueue {
     /// Takes an update.
     ///
     /// # Errors
-    /// If the queue is full. While the app is away, the limit is that of the settings. While the app is only slow, it is
-    /// twice that, because sockets are not read beyond half of it (see [`is_congested`](Self::is_congested)), and what they had
-    /// begun to send must still fit.
+    /// If the queue is full. While the app is away, the limit is that of the settings. While the app is only slow, it
+    /// is twice that, because sockets are not read beyond half of it (see [`is_congested`](Self::is_congested)), and
+    /// what they had begun to send must still fit.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Full> {
         let size = submission.size();
         {
@@ -124,8 +125,8 @@ impl CommitQueue {
         self.lines.lock().take_batch()
     }
 
-    /// Sets a batch aside, and all other waiting updates of its senders. Returns the id of each sender's socket with the number
-    /// of updates of the batch that are its own.
+    /// Sets a batch aside, and all other waiting updates of its senders. Returns the id of each sender's socket with
+    /// the number of updates of the batch that are its own.
     pub(crate) fn set_aside(&self, batch: Vec<Submission>) -> HashMap<u64, usize> {
         self.lines.lock().set_aside(batch)
     }
@@ -135,7 +136,8 @@ impl CommitQueue {
         self.lines.lock().aside.get_mut(&socket)?.pop_front()
     }
 
-    /// Puts the updates that were set aside for a socket back to the front of the queue, before anything that it sends from now on.
+    /// Puts the updates that were set aside for a socket back to the front of the queue, before anything that it sends
+    /// from now on.
     pub(crate) fn readmit(&self, socket: u64) {
         {
             let mut lines = self.lines.lock();

@@ -1,9 +1,10 @@
 //! The updates of a batch on which the app failed although it answers.
 //!
-//! Each is sent alone. It is refused only if the app says so about this very update, or on proof: alone in its request it fails
-//! [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another number of them,
-//! so that no pattern of failures looks like its fault. If other updates fail as well and none is stored, that is no proof
-//! either. Anything else means that the app is away, and the sender is told to try again later.
+//! Each is sent alone. It is refused only if the app says so about this very update, or on proof: alone in its request
+//! it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another
+//! number of them, so that no pattern of failures looks like its fault. If other updates fail as well and none is
+//! stored, that is no proof either. Anything else means that the app is away, and the sender is told to try again
+//! later.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::AppError;
@@ -63,8 +64,8 @@ impl Suspects {
         }
     }
 
-    /// Sets a batch aside and tries its updates: those of each socket one after the other, those of different sockets at the
-    /// same time.
+    /// Sets a batch aside and tries its updates: those of each socket one after the other, those of different sockets
+    /// at the same time.
     pub(crate) fn try_each(self: &Arc<Self>, batch: Vec<Submission>) {
         for (socket, updates) in self.queue.set_aside(batch) {
             tokio::spawn(decide(self.clone(), socket, updates));
@@ -72,8 +73,8 @@ impl Suspects {
     }
 }
 
-/// Decides the first `updates` of those that were set aside for a socket. What the socket has sent since then goes the usual way
-/// again. If the app is away for longer than the relay has patience, the socket is closed with 1013.
+/// Decides the first `updates` of those that were set aside for a socket. What the socket has sent since then goes the
+/// usual way again. If the app is away for longer than the relay has patience, the socket is closed with 1013.
 async fn decide(suspects: Arc<Suspects>, socket: u64, updates: usize) {
     let queue = &suspects.queue;
     let mut trial = Trial {
@@ -146,8 +147,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Waits until empty appends pass. If they do not, what was found so far proves nothing. Returns false if the app was away
-    /// for too long.
+    /// Waits until empty appends pass. If they do not, what was found so far proves nothing. Returns false if the app
+    /// was away for too long.
     async fn wait(&mut self, backoff: &mut Backoff, evidence: &mut Evidence) -> bool {
         loop {
             if self.begun.elapsed() >= self.suspects.settings.app_patience {
@@ -219,8 +220,8 @@ impl Witness {
         Accusation(self)
     }
 
-    /// Whether an update that has failed since this moment is the only one that fails, because others were stored meanwhile or no
-    /// other is on trial.
+    /// Whether an update that has failed since this moment is the only one that fails, because others were stored
+    /// meanwhile or no other is on trial.
     fn speaks_against(&self, since: Instant) -> bool {
         let stored = *self.stored.lock();
         self.accused.load(Ordering::Relaxed) == 1 || stored.is_some_and(|at| at >= since)

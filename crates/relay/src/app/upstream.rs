@@ -22,8 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most idle connections. Beyond it the oldest is closed.
 const MAX_IDLE: usize = 64;
 
-/// A connection that was idle for longer is not used again, because hosts close it after 30 s or more, and a router on the way may
-/// forget it without a word.
+/// A connection that was idle for longer is not used again, because hosts close it after 30 s or more, and a router on
+/// the way may forget it without a word.
 const REUSE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why a request got no answer.
@@ -68,8 +68,8 @@ impl Upstream {
         })
     }
 
-    /// Sends a request over a kept connection, or over a new one. Resolves with the answer's head. The caller cancels the request by
-    /// dropping the future or the answer's body.
+    /// Sends a request over a kept connection, or over a new one. Resolves with the answer's head. The caller cancels
+    /// the request by dropping the future or the answer's body.
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
@@ -116,7 +116,8 @@ impl Upstream {
         Ok(stream)
     }
 
-    /// Takes a connection whose last answer has been read. Those that the app has closed, or that were idle for a while, are dropped.
+    /// Takes a connection whose last answer has been read. Those that the app has closed, or that were idle for a
+    /// while, are dropped.
     fn take_idle(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock();
         idle.retain(|Idle { sender, since }| {
@@ -174,8 +175,8 @@ pub(crate) struct Dedicated {
 type Driver = Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 impl Dedicated {
-    /// Whether the next request may go over this connection: the app has not closed it, and it was not idle for too long. Nothing
-    /// drives the connection between two requests, so it is polled here.
+    /// Whether the next request may go over this connection: the app has not closed it, and it was not idle for too
+    /// long. Nothing drives the connection between two requests, so it is polled here.
     pub(crate) fn is_usable(&mut self) -> bool {
         let Some(connection) = self.connection.as_mut() else {
             return false;
@@ -183,8 +184,8 @@ impl Dedicated {
         self.idle_since.elapsed() < REUSE_WITHIN && connection.as_mut().now_or_never().is_none()
     }
 
-    /// Sends one request and reads the whole answer, of at most `max_bytes`. Fails at once if the connection ends before the answer
-    /// does. After an error, or after the future was dropped, the connection must not be used again.
+    /// Sends one request and reads the whole answer, of at most `max_bytes`. Fails at once if the connection ends
+    /// before the answer does. After an error, or after the future was dropped, the connection must not be used again.
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,

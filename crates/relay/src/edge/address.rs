@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address from which a request comes. If the peer is a proxy that the relay trusts, it is the one that the proxy named last.
+/// The address from which a request comes. If the peer is a proxy that the relay trusts, it is the one that the proxy
+/// named last.
 pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, trust_forwarded: bool) -> IpAddr {
     let named = headers.get_all(FORWARDED_FOR).iter().next_back();
     let named = named
@@ -24,7 +25,8 @@ fn parse(text: &str) -> Option<IpAddr> {
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
-/// The network that is limited as one: of IPv4 the address itself, of IPv6 its /64, because every client there has many addresses.
+/// The network that is limited as one: of IPv4 the address itself, of IPv6 its /64, because every client there has many
+/// addresses.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {

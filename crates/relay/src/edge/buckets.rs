@@ -1,5 +1,5 @@
-//! Token buckets: a bucket fills at a rate and holds a burst. A request takes one token; if there is none, it is refused with the
-//! time until there will be. Memory is bounded, because full buckets can be dropped.
+//! Token buckets: a bucket fills at a rate and holds a burst. A request takes one token; if there is none, it is
+//! refused with the time until there will be. Memory is bounded, because full buckets can be dropped.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -66,8 +66,8 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         (bucket.tokens + since * self.rate).min(self.burst)
     }
 
-    /// Drops the fuller half of the buckets, so that the keys that ask most are not forgotten. As many new keys must come before this
-    /// happens again.
+    /// Drops the fuller half of the buckets, so that the keys that ask most are not forgotten. As many new keys must
+    /// come before this happens again.
     fn make_room(&self, buckets: &mut HashMap<K, Bucket>, now: Instant) {
         let mut all: Vec<(K, f64)> = buckets
             .iter()

@@ -1,4 +1,5 @@
-//! `GET /health`, answered from what the app said within the last second, so any number of requests cost the app one question.
+//! `GET /health`, answered from what the app said within the last second, so any number of requests cost the app one
+//! question.
 
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
@@ -24,8 +25,8 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The app's health.
 pub(crate) struct Health {
     upstream: Arc<Upstream>,
-    /// The app's newest answer. The lock is held while the app is asked, so there is one question at a time, and its answer serves
-    /// all requests that waited meanwhile.
+    /// The app's newest answer. The lock is held while the app is asked, so there is one question at a time, and its
+    /// answer serves all requests that waited meanwhile.
     known: Arc<Mutex<Option<Known>>>,
 }
 

@@ -28,8 +28,8 @@ impl Limits {
         }
     }
 
-    /// Applies the limits to a request. The user's limit applies only if the app told lately to which user the credential
-    /// belongs; otherwise [`told`](Self::told) applies it.
+    /// Applies the limits to a request. The user's limit applies only if the app told lately to which user the
+    /// credential belongs; otherwise [`told`](Self::told) applies it.
     ///
     /// # Errors
     /// The time to wait, if a limit is reached.
@@ -56,8 +56,8 @@ impl Limits {
         self.credentials.of(headers, uri.query())
     }
 
-    /// The app has told to which principal a credential belongs. If that was not known, the request has not counted for the user
-    /// yet, and counts now.
+    /// The app has told to which principal a credential belongs. If that was not known, the request has not counted for
+    /// the user yet, and counts now.
     ///
     /// # Errors
     /// The time to wait, if the user's limit is reached.

@@ -27,9 +27,10 @@ impl Listener {
     }
 }
 
-/// A listening socket that accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust 1.95 does not
-/// know for sockets, so every connection would be dropped with "Invalid argument". The standard library accepts without it. To wait,
-/// tokio takes the listening socket for a stream, because it can tell when a stream is ready.
+/// A listening socket that accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust
+/// 1.95 does not know for sockets, so every connection would be dropped with "Invalid argument". The standard library
+/// accepts without it. To wait, tokio takes the listening socket for a stream, because it can tell when a stream is
+/// ready.
 #[cfg(target_arch = "wasm32")]
 pub(crate) struct Listener(Option<std::net::TcpListener>);
 
@@ -45,7 +46,8 @@ impl Listener {
         Ok(Self(Some(listener)))
     }
 
-    /// Waits for the next connection. A caller that stops waiting loses the socket, so it must stop only when the relay drains.
+    /// Waits for the next connection. A caller that stops waiting loses the socket, so it must stop only when the relay
+    /// drains.
     ///
     /// # Errors
     /// If that connection failed, or the system is out of descriptors.

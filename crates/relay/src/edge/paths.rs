@@ -11,8 +11,8 @@ const LAYERS: usize = 3;
 #[error("The path is percent-encoded more than {} times", LAYERS)]
 pub(crate) struct TooDeep;
 
-/// Whether some server might take this path for `/internal` or something below it: after decoding it (more than once), resolving
-/// dots, joining slashes and ignoring case.
+/// Whether some server might take this path for `/internal` or something below it: after decoding it (more than once),
+/// resolving dots, joining slashes and ignoring case.
 ///
 /// # Errors
 /// If the path is encoded more often than any client needs.

@@ -154,7 +154,8 @@ impl Proxy {
         Err(app_unreachable())
     }
 
-    /// Tells the project's room of an update that was posted, so that its sockets need not wait for the next comparison of heads.
+    /// Tells the project's room of an update that was posted, so that its sockets need not wait for the next comparison
+    /// of heads.
     async fn see_rev(&self, project: &str, headers: &HeaderMap) {
         let rev = headers
             .get(REV)
@@ -268,7 +269,8 @@ fn remove(headers: &mut HeaderMap, name: HeaderName) {
     }
 }
 
-/// Replaces the headers that say where a request comes from. If the peer is `trusted`, its own are kept and appended to.
+/// Replaces the headers that say where a request comes from. If the peer is `trusted`, its own are kept and appended
+/// to.
 fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
     let removed: Vec<HeaderName> = headers
         .keys()

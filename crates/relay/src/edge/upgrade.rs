@@ -153,29 +153,36 @@ impl Upgrades {
     }
 }
 
-/// Waits for the upgrade, and serves the WebSocket until it ends. The seat is free after that.
-async fn serve(
+/// Waits for the upgrade, and serves the WebSocket until it ends. After that its seat is free.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would keep its arguments twice, for as long as the WebSocket lives"
+)]
+fn serve(
     settings: Arc<Settings>,
     upgrade: OnUpgrade,
-    _seat: OwnedSemaphorePermit,
+    seat: OwnedSemaphorePermit,
     shared: Arc<Shared>,
     project: Arc<str>,
     query: raw::Query,
     pass: Pass,
-) {
-    let Ok(Ok(upgraded)) = timeout(settings.header_timeout, upgrade).await else {
-        return;
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        tracing::error!("an upgraded connection is not a TCP stream");
-        return;
-    };
-    let early = parts.read_buf.to_vec();
-    // It is a slice of the HTTP server's buffer, and would keep that for as long as the WebSocket lives.
-    drop(parts.read_buf);
-    let stream = parts.io.into_inner();
-    let connection = Connection::new(shared, project, stream, early, query.events, pass);
-    connection.run(query.version).await;
+) -> impl Future<Output = ()> {
+    async move {
+        let _seat = seat;
+        let Ok(Ok(upgraded)) = timeout(settings.header_timeout, upgrade).await else {
+            return;
+        };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("an upgraded connection is not a TCP stream");
+            return;
+        };
+        let early = parts.read_buf.to_vec();
+        // It is a slice of the HTTP server's buffer, and would keep that for as long as the WebSocket lives.
+        drop(parts.read_buf);
+        let stream = parts.io.into_inner();
+        let connection = Connection::new(shared, project, stream, early, query.events, pass);
+        connection.run(query.version).await;
+    }
 }
 
 /// The answer to a client that may not come in: the app's own, if it gave one.

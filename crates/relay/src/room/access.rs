@@ -1,8 +1,9 @@
 //! The app's decisions about who may be in a room, and for how long.
 //!
-//! The app judges by the credentials that a client brought to its upgrade: once before the upgrade is answered, and again while
-//! the socket lives: at an interval, when the session ends, when the app tells that something has changed for the project, and
-//! when an operator asks for it. If the app cannot find out, the socket stays for a while and is then closed too.
+//! The app judges by the credentials that a client brought to its upgrade: once before the upgrade is answered, and
+//! again while the socket lives: at an interval, when the session ends, when the app tells that something has changed
+//! for the project, and when an operator asks for it. If the app cannot find out, the socket stays for a while and is
+//! then closed too.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::{App, AppError};

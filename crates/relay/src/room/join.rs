@@ -1,5 +1,5 @@
-//! How a socket joins a room: subscribe, enter, read the state, then what came since. The room is subscribed before the state is
-//! read, so no update falls between.
+//! How a socket joins a room: subscribe, enter, read the state, then what came since. The room is subscribed before the
+//! state is read, so no update falls between.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::AppError;
@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a join waits for Redis to confirm the room's subscription.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// If the app fails on a state this often, and over this time, the sockets that want it are closed. A burst of errors is
-/// shorter.
+/// If the app fails on a state this often, and over this time, the sockets that want it are closed. A burst of errors
+/// is shorter.
 const FAILURES: u32 = 3;
 const FAILING: Duration = Duration::from_secs(5);
 

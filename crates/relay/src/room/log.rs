@@ -1,8 +1,8 @@
 //! The order in which a room's updates are seen.
 //!
 //! Invariants:
-//! - `head` is the rev up to which everything was given to the sockets that follow the room; it only grows. Revs are dense, so
-//!   an update beyond `head + 1` is held until the gap is filled.
+//! - `head` is the rev up to which everything was given to the sockets that follow the room; it only grows. Revs are
+//!   dense, so an update beyond `head + 1` is held until the gap is filled.
 //! - The recent updates cover everything beyond `floor` up to `head`.
 
 use crate::room::stored::Stored;
@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// believes that the log was set back.
 const SET_BACK_AFTER: u8 = 3;
 
-/// The most updates that follow on a state that was read before. If there are more, the state is read again, because a client
-/// imports one state far quicker than many updates.
+/// The most updates that follow on a state that was read before. If there are more, the state is read again, because a
+/// client imports one state far quicker than many updates.
 const FEW_UPDATES: u64 = 128;
 
 /// The limits of the recent updates that a room keeps.
@@ -33,7 +33,8 @@ pub(crate) struct Log {
     recent: VecDeque<Stored>,
     recent_bytes: usize,
     floor: u64,
-    /// Updates that came too early, by their first rev. Their limits are those of `recent`; what does not fit is fetched later.
+    /// Updates that came too early, by their first rev. Their limits are those of `recent`; what does not fit is
+    /// fetched later.
     held: BTreeMap<u64, Stored>,
     held_bytes: usize,
     /// A task is fetching what is missing.
@@ -108,8 +109,8 @@ impl Log {
         }
     }
 
-    /// Takes updates, and holds those that come too early. Returns the ones that are next, in their order; those that were
-    /// delivered before are skipped.
+    /// Takes updates, and holds those that come too early. Returns the ones that are next, in their order; those that
+    /// were delivered before are skipped.
     pub(crate) fn apply(&mut self, updates: impl IntoIterator<Item = Stored>) -> Vec<Stored> {
         let mut next: Vec<Stored> = Vec::new();
         for update in updates {
@@ -185,8 +186,8 @@ impl Log {
         self.head
     }
 
-    /// The app's log was read to its end, and `known` was the newest rev known of before that. If no newer one was told of
-    /// since, a rev beyond the end was wrong and is forgotten.
+    /// The app's log was read to its end, and `known` was the newest rev known of before that. If no newer one was told
+    /// of since, a rev beyond the end was wrong and is forgotten.
     pub(crate) fn was_read(&mut self, known: u64) {
         if self.known == known {
             let held = self.held.values().map(Stored::last).max();
@@ -194,8 +195,8 @@ impl Log {
         }
     }
 
-    /// Takes the app's answer `rev` to the question which rev the log has, asked when `head` was delivered. Returns whether
-    /// the log has been shorter than that for long enough to believe that it was set back.
+    /// Takes the app's answer `rev` to the question which rev the log has, asked when `head` was delivered. Returns
+    /// whether the log has been shorter than that for long enough to believe that it was set back.
     pub(crate) fn compare(&mut self, head: u64, rev: u64) -> bool {
         self.set_back = if rev < head { self.set_back + 1 } else { 0 };
         if self.set_back >= SET_BACK_AFTER {
@@ -203,5 +204,106 @@ impl Log {
         }
         self.note(rev);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::frame::Frame;
+
+    fn update(rev: u64) -> Stored {
+        let frame = Frame::binary(vec![0; 10].into());
+        Stored::appended(&frame, 0, wire::Outcome::Stored { rev }).unwrap()
+    }
+
+    /// A log that keeps four updates and begins at rev 10.
+    fn log() -> Log {
+        let mut log = Log::new(Recent {
+            updates: 4,
+            bytes: 1000,
+        });
+        log.begin(10);
+        log
+    }
+
+    fn apply(log: &mut Log, revs: &[u64]) -> Vec<u64> {
+        let next = log.apply(revs.iter().copied().map(update));
+        next.iter().map(Stored::last).collect()
+    }
+
+    #[test]
+    fn updates_are_delivered_in_order_and_once() {
+        let mut log = log();
+        for (given, next) in [
+            (&[11][..], &[11][..]),
+            (&[11, 10], &[]),
+            (&[14, 13], &[]),
+            (&[12], &[12, 13, 14]),
+            (&[16], &[]),
+            (&[15, 17], &[15, 16, 17]),
+        ] {
+            assert_eq!(apply(&mut log, given), next, "{given:?}");
+        }
+        assert_eq!(log.head(), Some(17));
+    }
+
+    #[test]
+    fn updates_before_the_first_state_follow_on_it() {
+        let mut log = Log::new(Recent {
+            updates: 4,
+            bytes: 1000,
+        });
+        assert!(apply(&mut log, &[9, 12, 11]).is_empty());
+        assert!(!log.start_fetching(), "nothing is known to be missing");
+        log.begin(10);
+        assert_eq!(log.head(), Some(12));
+        let since: Vec<u64> = log.since(10).unwrap().map(Stored::last).collect();
+        assert_eq!(since, [11, 12]);
+    }
+
+    #[test]
+    fn one_task_fetches_a_gap_until_it_is_filled() {
+        let mut log = log();
+        assert!(!log.start_fetching());
+        apply(&mut log, &[13]);
+        assert!(log.start_fetching());
+        log.note(14);
+        assert!(!log.start_fetching(), "a task is fetching already");
+        assert_eq!(log.missing_after(true), Some(10));
+        apply(&mut log, &[11, 12]);
+        assert_eq!(log.missing_after(true), Some(13));
+        log.was_read(14);
+        assert_eq!(log.known(), 13, "the log ends there, so 14 was wrong");
+        assert_eq!(log.missing_after(true), None);
+        log.note(14);
+        assert!(log.start_fetching());
+        assert_eq!(log.missing_after(false), None, "no socket wants it");
+        assert!(log.start_fetching());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut log = log();
+        apply(&mut log, &[11, 12, 13, 14, 15]);
+        assert!(log.since(10).is_none());
+        assert_eq!(log.since(11).unwrap().count(), 4);
+        assert!(log.covers(11) && !log.covers(10));
+        apply(&mut log, &[17, 18, 19, 20, 21, 22]);
+        assert_eq!(log.held.len(), 4);
+        assert!(!log.covers(11), "updates are missing");
+        // What was not held is fetched.
+        assert_eq!(apply(&mut log, &[16]), [16, 17, 18, 19, 20]);
+        assert_eq!(log.held_bytes, 0);
+        assert_eq!(log.missing_after(true), Some(20));
+    }
+
+    #[test]
+    fn a_log_that_stays_shorter_was_set_back() {
+        let mut log = log();
+        for (rev, is_set_back) in [(9, false), (9, false), (10, false), (9, false), (8, false)] {
+            assert_eq!(log.compare(10, rev), is_set_back, "{rev}");
+        }
+        assert!(log.compare(10, 9));
     }
 }

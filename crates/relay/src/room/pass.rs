@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use wire::{AccessCheck, Verdict};
 
-/// The shortest time between two checks of one socket. Without it a room that was told of a later change than there was would
-/// be checked without pause.
+/// The shortest time between two checks of one socket. Without it a room that was told of a later change than there was
+/// would be checked without pause.
 pub(crate) const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long to wait after the app could not find out.
@@ -88,8 +88,8 @@ impl Pass {
                 || standing.expires_at.is_some_and(|end| end <= unix_seconds()))
     }
 
-    /// Takes note of a verdict; `None` if the app gave none. Returns why the socket must be closed, if it must: the app denied
-    /// access, or has not been able to find out for `patience`.
+    /// Takes note of a verdict; `None` if the app gave none. Returns why the socket must be closed, if it must: the app
+    /// denied access, or has not been able to find out for `patience`.
     pub(crate) fn judged(&self, verdict: Option<Verdict>, patience: Duration) -> Option<Close> {
         let mut standing = self.standing.lock();
         let now = Instant::now();

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. One that falls
-/// silent is forgotten.
+/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. One
+/// that falls silent is forgotten.
 #[derive(Default)]
 pub(crate) struct Peers {
     /// By the relay's id: its count, and when it told it.
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_who_was_heard_of() {
+    fn counts_the_relays_that_were_heard() {
         let expiry = Duration::from_secs(30);
         let mut peers = Peers::default();
         assert_eq!(peers.count(2, expiry), 2);

@@ -1,10 +1,10 @@
 //! One room: its sockets, and what each of them gets.
 //!
-//! Nothing here waits or does I/O: every method takes the lock, settles what follows from what it was told, and returns the
-//! duties of its caller.
+//! Nothing here waits or does I/O: every method takes the lock, settles what follows from what it was told, and returns
+//! the duties of its caller.
 //!
-//! Invariant: a socket that is `at` a rev was queued everything up to it, in the order of revs, and nothing twice. One that
-//! joins has no such rev, and is given no update before its state.
+//! Invariant: a socket that is `at` a rev was queued everything up to it, in the order of revs, and nothing twice. One
+//! that joins has no such rev, and is given no update before its state.
 
 use crate::room::effects::{Effects, Fetch};
 use crate::room::log::{Log, Recent};
@@ -80,7 +80,8 @@ impl Room {
 
     /// A socket comes in, and joins.
     pub(crate) fn enter(&self, socket: Arc<Socket>) {
-        // The verdict on the socket is as new as the project's `access_rev` that it brings, so there is nothing to check again.
+        // The verdict on the socket is as new as the project's `access_rev` that it brings, so there is nothing to
+        // check again.
         let access_rev = socket.pass.access_rev();
         self.access_rev.fetch_max(access_rev, Ordering::Relaxed);
         let member = Member { socket, at: None };
@@ -176,8 +177,8 @@ impl Room {
         inner.log.missing_after(is_wanted)
     }
 
-    /// Takes everything that the log had after the delivered head. `known` is what [`known`](Self::known) was before it was
-    /// read.
+    /// Takes everything that the log had after the delivered head. `known` is what [`known`](Self::known) was before it
+    /// was read.
     pub(crate) fn fill(&self, known: u64, updates: Vec<Stored>) -> Effects {
         let mut inner = self.inner.lock();
         let effects = inner.apply(updates);
@@ -185,7 +186,8 @@ impl Room {
         effects
     }
 
-    /// Queues for a joining socket, which was queued everything up to `rev`, what came since. From then on it follows the room.
+    /// Queues for a joining socket, which was queued everything up to `rev`, what came since. From then on it follows
+    /// the room.
     pub(crate) fn catch_up(&self, id: u64, rev: u64) -> CatchUp {
         let mut inner = self.inner.lock();
         let Inner { log, members } = &mut *inner;

@@ -36,8 +36,8 @@ pub(crate) struct Rooms {
     doubt: Arc<Doubt>,
     draining: CancellationToken,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
-    /// Rooms whose number of sockets has changed since it was told, and whether other relays must hear of it too, because
-    /// it changed here.
+    /// Rooms whose number of sockets has changed since it was told, and whether other relays must hear of it too,
+    /// because it changed here.
     changed: Mutex<HashMap<Arc<str>, bool>>,
     has_changed: Notify,
     compactions: Arc<Semaphore>,
@@ -210,8 +210,8 @@ impl Rooms {
         });
     }
 
-    /// Asks the app to compact a room, if it is still empty after a while: a reload of a page empties a room for a moment. Best
-    /// effort.
+    /// Asks the app to compact a room, if it is still empty after a while: a reload of a page empties a room for a
+    /// moment. Best effort.
     fn compact_later(self: &Arc<Self>, project: Arc<str>) {
         if self.draining.is_cancelled() {
             return;
@@ -233,7 +233,8 @@ impl Rooms {
 
 /// The number of sockets in a room, over all relays.
 impl Rooms {
-    /// The sockets of a room must hear how many they are, and with `publish` other relays too. The chore that counts peers does it.
+    /// The sockets of a room must hear how many they are, and with `publish` other relays too. The chore that counts
+    /// peers does it.
     pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
         *self.changed.lock().entry(project.clone()).or_default() |= publish;
         self.has_changed.notify_one();

@@ -1,7 +1,7 @@
 //! What the app has on disk. Rooms and sockets take nothing else, so no client sees an update that could still be lost.
 //!
-//! Every value is made in this file, from one of three sources: the app's answer to an append, a notice of another relay or
-//! of the app, and a read of the app's log.
+//! Every value is made in this file, from one of three sources: the app's answer to an append, a notice of another
+//! relay or of the app, and a read of the app's log.
 
 use crate::socket::frame::{Frame, Outbound};
 use bytes::Bytes;
@@ -45,8 +45,8 @@ impl Stored {
         }
     }
 
-    /// Takes the updates of a notice, one for each rev. `None` if the notice does not carry them all, because they were too
-    /// large for it.
+    /// Takes the updates of a notice, one for each rev. `None` if the notice does not carry them all, because they were
+    /// too large for it.
     pub(crate) fn noticed(
         first_rev: u64,
         last_rev: u64,
@@ -63,8 +63,8 @@ impl Stored {
         })
     }
 
-    /// Takes everything that the log has after a rev. Each blob of the answer reaches up to its own rev; one whose rev is not
-    /// higher than those before it belongs to the last of them.
+    /// Takes everything that the log has after a rev. Each blob of the answer reaches up to its own rev; one whose rev
+    /// is not higher than those before it belongs to the last of them.
     pub(crate) fn read(after: u64, state: wire::State) -> Vec<Self> {
         let wire::State {
             rev, blobs, revs, ..

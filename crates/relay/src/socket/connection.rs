@@ -1,8 +1,8 @@
-//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the kernel did not take at once, and
-//! keeps the connection alive or drops it.
+//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the kernel did not take at
+//! once, and keeps the connection alive or drops it.
 //!
-//! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that everything else
-//! goes through, so that there is one order and one writer.
+//! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that
+//! everything else goes through, so that there is one order and one writer.
 
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
@@ -80,8 +80,8 @@ impl Shared {
     }
 }
 
-/// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue are in the
-/// [`Socket`] that it shares with its room and the committer.
+/// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
+/// are in the [`Socket`] that it shares with its room and the committer.
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     project: Arc<str>,
@@ -109,8 +109,8 @@ enum Phase {
     Closing {
         until: Instant,
     },
-    /// The bytes that come are no WebSocket any more. They are read on, because an unread byte would make the kernel reset the
-    /// connection before the client sees the close frame.
+    /// The bytes that come are no WebSocket any more. They are read on, because an unread byte would make the kernel
+    /// reset the connection before the client sees the close frame.
     Failed {
         until: Instant,
         discarded: usize,
@@ -282,8 +282,8 @@ impl Connection {
         Step::Again
     }
 
-    /// Counts the bytes of messages that are not complete yet, over all connections, and returns whether they are more than the
-    /// limit.
+    /// Counts the bytes of messages that are not complete yet, over all connections, and returns whether they are more
+    /// than the limit.
     fn is_too_much(&mut self, read: usize, is_complete: bool) -> bool {
         let partial = &self.shared.metrics.partial_bytes;
         partial.add(read);
@@ -344,8 +344,8 @@ impl Connection {
         }
     }
 
-    /// Whether to read. While the committer has its share of this socket, or the relay drains, nothing is read, so that TCP itself
-    /// holds the client back.
+    /// Whether to read. While the committer has its share of this socket, or the relay drains, nothing is read, so that
+    /// TCP itself holds the client back.
     fn may_read(&self) -> bool {
         if !matches!(self.phase, Phase::Open) {
             return true;

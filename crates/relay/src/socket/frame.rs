@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// A payload up to this size, in bytes, is copied behind its header, so that the frame is one piece and keeps nothing else
-/// alive. A larger one is not copied.
+/// A payload up to this size, in bytes, is copied behind its header, so that the frame is one piece and keeps nothing
+/// else alive. A larger one is not copied.
 const COPY_LIMIT: usize = 16 * 1024;
 
 const FINAL_TEXT: u8 = 0x81;
@@ -22,8 +22,8 @@ pub(crate) struct Frame {
     header: u8,
 }
 
-/// An item that a socket's queue takes: an event of the protocol, or something that the app has on disk. Only the two files
-/// that make those implement it, so a frame that came from a client cannot go to another one before it is stored.
+/// An item that a socket's queue takes: an event of the protocol, or something that the app has on disk. Only the two
+/// files that make those implement it, so a frame that came from a client cannot go to another one before it is stored.
 pub(crate) trait Outbound {
     /// The frames of the item, in their order.
     fn frames(&self) -> &[Frame];

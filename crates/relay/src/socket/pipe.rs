@@ -5,7 +5,8 @@ use bytes::Bytes;
 use std::io::{self, Read, Write};
 use tokio::net::tcp::OwnedReadHalf;
 
-/// Reads from the stream, and writes to the end of the socket's queue. tungstenite writes whole frames, each in one call.
+/// Reads from the stream, and writes to the end of the socket's queue. tungstenite writes whole frames, each in one
+/// call.
 pub(crate) struct Pipe<'a> {
     stream: &'a OwnedReadHalf,
     socket: &'a Socket,

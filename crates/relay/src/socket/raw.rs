@@ -1,7 +1,7 @@
 //! The raw protocol (`GET /sync/{project}`): its query and its text frames.
 //!
-//! Binary frames are Loro blobs in both directions. Text frames from the server are JSON: every client gets errors, and a
-//! client that asked for events with `?events=1` gets the others too.
+//! Binary frames are Loro blobs in both directions. Text frames from the server are JSON: every client gets errors, and
+//! a client that asked for events with `?events=1` gets the others too.
 
 use crate::socket::frame::{Frame, Outbound};
 use base64::Engine;
@@ -90,8 +90,8 @@ pub(crate) fn synced() -> Event {
     Event(Frame::text(r#"{"type":"synced"}"#))
 }
 
-/// Tells that the connection's first `frames` binary frames are decided. `rev` is the newest rev among those that were stored
-/// since the last such event, 0 if there is none.
+/// Tells that the connection's first `frames` binary frames are decided. `rev` is the newest rev among those that were
+/// stored since the last such event, 0 if there is none.
 pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }

@@ -1,5 +1,5 @@
-//! The half of a WebSocket that other tasks hold: rooms broadcast into its queue, and the committer reports what became of its
-//! updates.
+//! The half of a WebSocket that other tasks hold: rooms broadcast into its queue, and the committer reports what became
+//! of its updates.
 
 use crate::room::pass::Pass;
 use crate::socket::close::Close;
@@ -25,8 +25,9 @@ const NOT_YET: u64 = u64::MAX;
 
 /// One WebSocket, as all tasks but its own see it.
 ///
-/// Invariants: the queue holds whole frames; its bytes beyond the state that is being sent never exceed the limit (the socket
-/// is closed instead, and its queue freed); after a close was asked for, only the socket's own task queues anything.
+/// Invariants: the queue holds whole frames; its bytes beyond the state that is being sent never exceed the limit (the
+/// socket is closed instead, and its queue freed); after a close was asked for, only the socket's own task queues
+/// anything.
 pub(crate) struct Socket {
     /// Unique in this relay.
     pub(crate) id: u64,
@@ -52,8 +53,8 @@ struct Queue {
     stream: Option<OwnedWriteHalf>,
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// The part of `bytes` that belongs to a state or a catch-up, which the limit does not count. It is queued before any
-    /// update, so the first bytes that are written belong to it.
+    /// The part of `bytes` that belongs to a state or a catch-up, which the limit does not count. It is queued before
+    /// any update, so the first bytes that are written belong to it.
     exempt: usize,
     /// The kernel takes no more bytes at the moment. The socket's own task waits until it does.
     blocked: bool,
@@ -136,8 +137,8 @@ impl Socket {
         }
     }
 
-    /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task writes
-    /// the rest.
+    /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task
+    /// writes the rest.
     pub(crate) fn flush(&self) {
         let mut queue = self.queue.lock();
         if queue.blocked || queue.pieces.is_empty() {
@@ -333,8 +334,8 @@ fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<
     stream.try_write_vectored(&slices[..count])
 }
 
-/// Writes the first piece of the queue. Only one, because the `writev` of Rust 1.95's libc for WASI waits until the kernel takes
-/// more, and its `write` does not.
+/// Writes the first piece of the queue. Only one, because the `writev` of Rust 1.95's libc for WASI waits until the
+/// kernel takes more, and its `write` does not.
 #[cfg(target_arch = "wasm32")]
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
     pieces

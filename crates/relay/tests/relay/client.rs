@@ -1,4 +1,4 @@
-//! A WebSocket client.
+//! A WebSocket client for tests.
 
 use crate::within;
 use futures_util::{SinkExt, StreamExt};
@@ -36,7 +36,7 @@ impl Client {
         self.send(Message::Binary(payload.into().into())).await;
     }
 
-    /// The next frame that is no ping or pong.
+    /// Waits for the next frame that is not a ping or a pong.
     pub(crate) async fn next(&mut self) -> Option<Result<Message, Error>> {
         loop {
             match within("a frame", self.socket.next()).await {
@@ -64,7 +64,7 @@ impl Client {
         serde_json::from_str(&self.text().await).unwrap()
     }
 
-    /// Reads on until the server closes, and tells its code.
+    /// Reads until the server closes the connection, and returns its close code.
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
             match self.next().await {

@@ -1,5 +1,5 @@
-//! Stands in for the Spin app: the internal routes over an in-memory log, and an echo for
-//! everything public. It can be told to misbehave.
+//! A stand-in for the Spin app: the internal routes over a log in memory, and an echo for all public routes. A test can
+//! make it misbehave.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -34,11 +34,11 @@ pub(crate) enum Mood {
     Hangs,
     /// 500 for every append, as an ingress in trouble answers.
     Fails,
-    /// 500 for every append of something.
+    /// 500 for every append that has updates.
     FailsOnUpdates,
     /// 500 for every second append, as one broken backend of two answers.
     FailsEverySecond,
-    /// 400 for every append, in somebody else's words.
+    /// 400 for every append, but not as a problem of the app.
     Rejects,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Log {
     pub(crate) compacted: Vec<String>,
     /// Connections that are open now.
     pub(crate) connections: usize,
-    /// Connections that are closed after they were idle for so long.
+    /// How long a connection may be idle before the app closes it.
     pub(crate) keep_alive: Option<Duration>,
     /// `METHOD target` of each request.
     pub(crate) seen: Vec<String>,
@@ -81,7 +81,7 @@ impl FakeApp {
         let states = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let (task_log, task_states) = (log.clone(), states.clone());
         let task = tokio::spawn(async move {
-            // Dropped with the task, and ends every connection.
+            // The set is dropped with the task, which ends every connection.
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -98,7 +98,7 @@ impl FakeApp {
                             .header_read_timeout(keep_alive);
                     }
                     log.lock().unwrap().connections += 1;
-                    // A client that goes is no error here.
+                    // A client may close its connection at any time.
                     let _ = http.serve_connection(TokioIo::new(stream), service).await;
                     log.lock().unwrap().connections -= 1;
                 });
@@ -124,14 +124,14 @@ impl FakeApp {
         self.log().rooms.get(project).cloned().unwrap_or_default()
     }
 
-    /// Something that another relay, or a request to the app itself, stored.
+    /// Stores an update as another relay does, or as a request to the app itself does.
     pub(crate) fn store(&self, project: &str, payload: &[u8]) {
         let mut log = self.log();
         let room = log.rooms.entry(project.into()).or_default();
         room.push(payload.to_vec());
     }
 
-    /// States are read, but not answered before [`release_states`](Self::release_states).
+    /// From now on states are read, but not answered before [`release_states`](Self::release_states).
     pub(crate) fn hold_states(&self) {
         self.states.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -141,7 +141,7 @@ impl FakeApp {
     }
 }
 
-/// The state of a room, as this app tells it: its updates joined by blanks.
+/// The state of a room in this app: its updates, joined by blanks.
 pub(crate) fn state_of(updates: &[Vec<u8>]) -> Vec<u8> {
     updates.join(&b' ')
 }
@@ -244,13 +244,13 @@ async fn answer(
         }
         ["internal", "access"] => {
             let asked: wire::AccessRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
-            let everybody = wire::Verdict::Granted {
+            let granted = wire::Verdict::Granted {
                 principal: "user:dev".into(),
                 write: true,
                 expires_at: None,
                 access_rev: 1,
             };
-            let verdicts = vec![everybody; asked.checks.len()];
+            let verdicts = vec![granted; asked.checks.len()];
             Ok(Response::new(
                 wire::encode(&wire::AccessResponse { verdicts }).into(),
             ))

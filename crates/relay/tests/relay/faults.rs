@@ -1,4 +1,4 @@
-//! What a relay does when the app, or a client, misbehaves: the others notice nothing.
+//! A relay whose app, or one of whose clients, misbehaves: the other clients notice nothing.
 
 use crate::client::Client;
 use crate::fake_app::Mood;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Whatever the app does instead of storing, updates arrive in order once it does.
+/// Whatever the app does instead of storing, updates arrive in order after it stores them.
 #[tokio::test]
 async fn the_app_is_away_for_a_while() {
     for mood in [
@@ -34,7 +34,7 @@ async fn the_app_is_away_for_a_while() {
         })
         .await;
         relay.app.mood(Mood::Well);
-        // What was stored by a try whose answer did not come is stored again, and harmless.
+        // An update whose answer did not come may be stored twice, which is harmless.
         let mut seen = Vec::new();
         while seen.len() < 20 {
             let update = b.binary().await;
@@ -56,7 +56,7 @@ async fn the_app_is_away_for_too_long() {
     relay.app.mood(Mood::Unavailable);
     writer.update("x").await;
     assert_eq!(writer.close_code().await, 1013);
-    // Whether somebody may come in cannot be found out.
+    // The app cannot say whether a client may come in.
     let refused = Client::try_connect(relay.address, "/sync/q").await;
     assert!(matches!(refused, Err(Error::Http(response)) if response.status() == 502));
     relay.app.mood(Mood::Well);
@@ -67,7 +67,7 @@ async fn the_app_is_away_for_too_long() {
 }
 
 #[tokio::test]
-async fn a_full_queue_closes_those_who_write() {
+async fn a_full_queue_closes_the_clients_that_write() {
     let relay = Relay::start(|settings| {
         settings.max_commit_queue = 64 * 1024;
         settings.max_socket_commit = 48 * 1024;
@@ -89,7 +89,7 @@ async fn a_full_queue_closes_those_who_write() {
     relay.stop().await;
 }
 
-/// A client that writes faster than the app stores is held back; the relay keeps a bounded part.
+/// A client that writes faster than the app stores is held back, and the relay keeps a bounded part.
 #[tokio::test]
 async fn a_fast_writer_is_held_back() {
     let relay = Relay::start(|settings| {
@@ -119,8 +119,8 @@ async fn a_fast_writer_is_held_back() {
     relay.stop().await;
 }
 
-/// Whatever goes wrong for a moment, and whether or not an append of nothing passes meanwhile: no
-/// update is refused, none is lost, and each writer's stay in order.
+/// Whatever fails for a moment, and whether or not an empty append passes meanwhile: no update is refused, none is
+/// lost, and those of each writer stay in order.
 #[tokio::test]
 async fn my_edit_was_refused_because_the_app_failed_for_a_moment() {
     for (mood, burst) in [
@@ -163,16 +163,16 @@ async fn my_edit_was_refused_because_the_app_failed_for_a_moment() {
     }
 }
 
-/// Only its sender waits for the proof that an update cannot be taken.
+/// Only the sender of an update waits for the proof that the app cannot take it.
 #[tokio::test]
-async fn an_update_that_traps_the_app_is_found_and_refused_and_nobody_waits_for_it() {
+async fn an_update_that_traps_the_app_is_found_and_refused_and_no_other_client_waits() {
     let relay = Relay::start(|_| {}).await;
     let mut a = relay.join("p").await;
     let mut b = relay.join("p").await;
     let mut c = relay.join("q").await;
     let mut reader = relay.join("p").await;
     let mut reader_q = relay.join("q").await;
-    // They all wait for one another, so that they go in one batch.
+    // All of them wait for one another, so that they go in one batch.
     relay.app.mood(Mood::Unavailable);
     for i in 0..10 {
         a.update(format!("a{i}")).await;
@@ -192,7 +192,7 @@ async fn an_update_that_traps_the_app_is_found_and_refused_and_nobody_waits_for_
     for i in 0..10 {
         assert_eq!(reader_q.binary().await, format!("c{i}").into_bytes());
     }
-    // The proof takes five seconds; until then others go on, and what comes from them later too.
+    // The proof takes five seconds. Until then other clients go on, also with later updates.
     a.update("a10").await;
     c.update("c10").await;
     let mut read = Vec::new();
@@ -228,7 +228,7 @@ async fn an_update_that_traps_the_app_is_found_and_refused_and_nobody_waits_for_
     relay.stop().await;
 }
 
-/// A gateway lets one update not through, or the app never answers it: only its sender waits, and is then told to
+/// A gateway does not let one update through, or the app never answers it: only its sender waits, and is then told to
 /// try again later.
 #[tokio::test]
 async fn nothing_was_saved_because_of_what_another_person_wrote() {
@@ -263,7 +263,7 @@ async fn nothing_was_saved_because_of_what_another_person_wrote() {
     }
 }
 
-/// The relay's patience ends before there is a proof: the update's sender is told to try again later.
+/// The relay's patience ends before there is a proof: the sender of the update is told to try again later.
 #[tokio::test]
 async fn what_cannot_be_proven_is_tried_again_later() {
     let relay = Relay::start(|settings| settings.app_patience = Duration::from_secs(2)).await;
@@ -284,7 +284,7 @@ async fn what_cannot_be_proven_is_tried_again_later() {
     relay.stop().await;
 }
 
-/// The app closes a connection that is idle; the next edit does not wait for its answer on it.
+/// The app closes an idle connection: the next edit does not wait for an answer on it.
 #[tokio::test]
 async fn the_first_edit_after_a_pause_takes_no_longer() {
     let relay = Relay::start(|settings| settings.app_timeout = PATIENCE * 2).await;
@@ -302,9 +302,9 @@ async fn the_first_edit_after_a_pause_takes_no_longer() {
     relay.stop().await;
 }
 
-/// One client does not read; it is closed with 4008, and the others get everything.
+/// One client does not read: it is closed with 4008, and the others get everything.
 #[tokio::test]
-async fn a_slow_reader_is_closed_and_slows_nobody() {
+async fn a_slow_reader_is_closed_and_slows_no_other() {
     const SIZE: usize = 128 * 1024;
     let relay = Relay::start(|settings| {
         settings.max_socket_queue = 4 * SIZE;
@@ -315,7 +315,7 @@ async fn a_slow_reader_is_closed_and_slows_nobody() {
     let mut reader = relay.join("p").await;
     let mut slow = relay.join("p").await;
     let mut sent = 0u32;
-    // The kernel holds some megabytes before the relay has to.
+    // The kernel holds some megabytes before the relay must hold any.
     while relay.metric("closed_slow_total").await == 0 {
         assert!(sent < 2000, "it was never closed");
         let mut update = vec![0; SIZE];
@@ -327,7 +327,7 @@ async fn a_slow_reader_is_closed_and_slows_nobody() {
     }
     assert_eq!(slow.close_code().await, 4008);
     drop((writer, reader, slow));
-    // It joins again and has it all.
+    // It joins again and has everything.
     let mut again = relay.connect("p").await;
     assert_eq!(again.binary().await.len(), sent as usize * (SIZE + 1) - 1);
     drop(again);
@@ -384,7 +384,7 @@ async fn breaches_of_the_protocol_are_closed_with_their_code() {
     relay.stop().await;
 }
 
-/// Many large messages that never become whole.
+/// Many large messages that never become complete.
 #[tokio::test]
 async fn messages_in_part_are_bounded() {
     let relay = Relay::start(|settings| settings.max_partial = 100_000).await;
@@ -404,7 +404,7 @@ async fn messages_in_part_are_bounded() {
     relay.stop().await;
 }
 
-/// A client whose machine is gone: it never answers a ping.
+/// A client on a machine that has vanished never answers a ping.
 #[tokio::test]
 async fn a_silent_client_is_dropped() {
     let relay = Relay::start(|settings| {
@@ -418,7 +418,7 @@ async fn a_silent_client_is_dropped() {
                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     silent.write_all(request.as_bytes()).await.unwrap();
     let mut received = Vec::new();
-    // One that answers pings stays, though it is as quiet. Reading is what answers them.
+    // A client that answers pings stays, although it sends nothing else. It answers them by reading.
     tokio::select! {
         read = within("it is dropped", silent.read_to_end(&mut received)) => drop(read.unwrap()),
         frame = alive.next() => panic!("{frame:?}"),

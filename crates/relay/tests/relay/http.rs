@@ -1,4 +1,4 @@
-//! Plain HTTP: what is proxied and how, and what is not.
+//! Plain HTTP: the requests that go to the app, and those that do not.
 
 use crate::client::Client;
 use crate::fake_app::Mood;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Sends bytes, and reads all that comes until the server closes.
+/// Sends bytes, and reads until the server closes the connection.
 pub(crate) async fn request(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     within("an answer", async {
-        // A connection that is reset has no more to say.
+        // Nothing more comes from a connection that was reset.
         let _ = stream.read_to_end(&mut answer).await;
     })
     .await;
@@ -27,7 +27,7 @@ fn body(answer: &str) -> Value {
     serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {answer}"))
 }
 
-/// The values of a header, as the app got it.
+/// The values of a header that the app got.
 fn header(echo: &Value, name: &str) -> Vec<String> {
     echo["headers"]
         .as_array()
@@ -104,13 +104,13 @@ async fn requests_are_passed_on() {
     relay.stop().await;
 }
 
-/// The app closes a connection that the relay has kept, just as it is used again: what only reads is
-/// asked for once more.
+/// The app closes a kept connection at the moment at which the relay uses it again: a request that only reads is sent
+/// once more.
 #[tokio::test]
 async fn my_page_did_not_load_because_a_kept_connection_broke() {
     let relay = Relay::start(|_| {}).await;
     for (method, status) in [("GET", "200"), ("POST", "502")] {
-        // Its connection is kept.
+        // The relay keeps the connection of this request.
         let ask = |method: &str, path: &str| {
             format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         };
@@ -173,7 +173,7 @@ async fn a_path_that_is_encoded_too_often_is_refused() {
 
 /// The app calls addresses that users give, and may do so from this machine.
 #[tokio::test]
-async fn without_a_token_nobody_is_the_operator() {
+async fn without_a_token_no_request_is_the_operators() {
     let relay = Relay::start(|_| {}).await;
     for path in ["/internal/drain", "/internal/recheck"] {
         for authorization in ["", "authorization: Bearer \r\n"] {
@@ -188,9 +188,9 @@ async fn without_a_token_nobody_is_the_operator() {
     relay.stop().await;
 }
 
-/// "Six hundred connections asked for the health, and everybody else waited."
+/// "Six hundred connections asked for the health, and all other requests waited."
 #[tokio::test]
-async fn many_who_ask_for_the_health_are_one_question_to_the_app() {
+async fn many_requests_for_the_health_are_one_question_to_the_app() {
     let relay = Relay::start(|_| {}).await;
     let ask = |method: &'static str| {
         let sent = format!("{method} /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -220,7 +220,7 @@ async fn many_who_ask_for_the_health_are_one_question_to_the_app() {
         head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
-    // It shows soon that the app is ill, and that it is well again.
+    // The answer soon tells that the app is ill, and later that it is well again.
     for (mood, status) in [(Mood::Unavailable, "503"), (Mood::Well, "200")] {
         relay.app.mood(mood);
         let start = std::time::Instant::now();
@@ -238,7 +238,7 @@ async fn many_who_ask_for_the_health_are_one_question_to_the_app() {
 }
 
 #[tokio::test]
-async fn nonsense_harms_nobody() {
+async fn nonsense_harms_no_other_client() {
     let relay = Relay::start(|settings| settings.header_timeout = Duration::from_millis(100)).await;
     let mut a = relay.join("p").await;
     let mut b = relay.join("p").await;
@@ -326,7 +326,7 @@ async fn upgrades_that_are_refused() {
             "{answer}"
         );
     }
-    // Elsewhere an upgrade is no upgrade: the app sees a plain request.
+    // At other paths an upgrade is a plain request to the app.
     let sent = format!(
         "GET /elsewhere HTTP/1.1\r\nhost: x\r\n{VERSION}{KEY}upgrade: websocket\r\n\
          connection: upgrade, close\r\n\r\n"
@@ -344,11 +344,11 @@ async fn an_app_that_is_not_there_or_takes_too_long() {
     assert_eq!(body(&answer)["status"], 504);
     relay.stop().await;
 
-    // Bound, so that no other program gets the port, and it never listens.
+    // The socket is bound so that no other program gets the port, but it never listens.
     let silent = tokio::net::TcpSocket::new_v4().unwrap();
     silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let nobody = silent.local_addr().unwrap();
-    let relay = Relay::start(|settings| settings.app = format!("http://{nobody}")).await;
+    let address = silent.local_addr().unwrap();
+    let relay = Relay::start(|settings| settings.app = format!("http://{address}")).await;
     let answer = request(relay.address, "GET /x HTTP/1.0\r\nhost: x\r\n\r\n").await;
     assert!(answer.contains(" 502 "), "{answer}");
     assert!(answer.contains("retry-after"), "{answer}");
@@ -359,7 +359,7 @@ async fn an_app_that_is_not_there_or_takes_too_long() {
     relay.stop().await;
 }
 
-/// A client that hangs up takes its request with it.
+/// A client that hangs up cancels its request.
 #[tokio::test]
 async fn a_client_that_hangs_up_cancels() {
     let relay = Relay::start(|_| {}).await;
@@ -397,7 +397,7 @@ async fn metrics_are_the_operators() {
         text.contains("# TYPE relay_state_reads_total counter"),
         "{text}"
     );
-    // The app is called with the token as well, or it would not have let anybody join.
+    // The relay sends the token to the app as well; without it no client could join.
     assert!(
         Client::try_connect(relay.address, "/sync/p").await.is_ok(),
         "WebSockets need none"

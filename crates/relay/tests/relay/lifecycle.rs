@@ -1,10 +1,10 @@
-//! Draining.
+//! Starting and draining.
 
 use crate::fake_app::Mood;
 use crate::{PATIENCE, Relay, until, within};
 use std::time::Duration;
 
-/// What was taken is stored and seen by others before the sockets are closed.
+/// Updates that were taken are stored, and other clients see them, before the sockets are closed.
 #[tokio::test]
 async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
     let mut relay = Relay::start(|settings| settings.close_timeout = PATIENCE).await;
@@ -17,7 +17,7 @@ async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
     })
     .await;
     relay.begin_stop();
-    // Nobody can connect any more; then the app is back.
+    // No client can connect any more. Then the app comes back.
     until("the door is shut", async || {
         tokio::net::TcpStream::connect(relay.address).await.is_err()
     })
@@ -31,7 +31,7 @@ async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
     relay.stop().await;
 }
 
-/// Neither an app that stays away nor a client that answers nothing can hold it up.
+/// Neither an app that stays away nor a client that answers nothing can hold up a drain.
 #[tokio::test]
 async fn a_drain_ends() {
     let relay = Relay::start(|settings| {

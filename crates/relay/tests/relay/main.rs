@@ -1,5 +1,5 @@
-//! The relay through its public door: real WebSockets on one side, a real HTTP server that stands
-//! in for the app on the other.
+//! Tests of the relay through its public door: real WebSockets on one side, and on the other a real HTTP server that
+//! stands in for the app.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// What no step of a test may take. Far more than any needs.
+/// The time that no step of a test may take. It is far more than any needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits, but not for ever.
+/// Waits for at most [`PATIENCE`].
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
@@ -30,7 +30,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until a condition holds, but not for ever.
+/// Waits for at most [`PATIENCE`] until a condition holds.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     within(what, async {
         while !holds().await {
@@ -40,7 +40,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     .await;
 }
 
-/// A relay under test, and the app that it has.
+/// A relay under test, and its app.
 struct Relay {
     address: SocketAddr,
     app: FakeApp,
@@ -49,8 +49,8 @@ struct Relay {
 }
 
 impl Relay {
-    /// Heads are compared and rooms swept only where a test says so, and clients that no test reads
-    /// from any more do not hold up its end.
+    /// Heads are compared and rooms swept only if a test says so. A client from which a test does not read any more
+    /// does not hold up the end of the relay.
     fn settings() -> Settings {
         Settings {
             heads_interval: Some(Duration::from_secs(3600)),
@@ -85,14 +85,14 @@ impl Relay {
         Client::connect(self.address, &format!("/sync/{project}")).await
     }
 
-    /// A client that has its state.
+    /// Connects a client, and waits for its state.
     async fn join(&self, project: &str) -> Client {
         let mut client = self.connect(project).await;
         client.binary().await;
         client
     }
 
-    /// One number of `/metrics`.
+    /// Reads one number of `/metrics`.
     async fn metric(&self, name: &str) -> u64 {
         let answer = http::request(
             self.address,
@@ -111,7 +111,7 @@ impl Relay {
         drop(self.stop.take());
     }
 
-    /// Drains, and waits for it.
+    /// Drains the relay, and waits until it has ended.
     async fn stop(mut self) {
         self.begin_stop();
         within("the relay stops", self.served)

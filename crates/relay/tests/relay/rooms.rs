@@ -1,4 +1,4 @@
-//! What sockets in a room see: state, order, no echo, gaps filled.
+//! The frames that sockets in a room see: the state, updates in order, no echo, no gap.
 
 use crate::client::Client;
 use crate::fake_app::state_of;
@@ -32,9 +32,9 @@ async fn updates_arrive_in_the_order_of_the_log_and_never_at_their_sender() {
             assert_eq!(&client.binary().await, expected);
         }
     }
-    // One append at a time took several updates with it.
+    // While one append was under way, several updates waited and went in the next.
     assert!(relay.app.log().appends.len() < EACH);
-    // Nothing went elsewhere: the next that it gets is its own room's.
+    // No update went to another room: the next frame there is that room's own.
     relay.join("other").await.update("x").await;
     assert_eq!(elsewhere.binary().await, b"x");
     relay.stop().await;
@@ -71,7 +71,7 @@ async fn joins_at_one_time_share_one_read() {
     for client in &mut clients {
         assert_eq!(client.binary().await, b"state");
     }
-    // Those who come a moment later share it too, and what was stored since comes behind.
+    // Clients that come a moment later share the read too, and get what was stored since after it.
     clients[0].update("more").await;
     assert_eq!(clients[1].binary().await, b"more");
     let mut late = relay.connect("p").await;
@@ -79,7 +79,7 @@ async fn joins_at_one_time_share_one_read() {
     assert_eq!(late.binary().await, b"more");
     assert_eq!(relay.metric("state_reads_total").await, 1);
     assert_eq!(relay.app.log().state_reads, 1);
-    // With a version it is another read.
+    // A client with a version needs another read.
     let mut knowing = Client::connect(relay.address, "/sync/p?version=AQID").await;
     assert_eq!(knowing.binary().await, b"state more");
     let seen = relay.app.log().seen.clone();
@@ -87,7 +87,7 @@ async fn joins_at_one_time_share_one_read() {
     relay.stop().await;
 }
 
-/// A state that was read before many updates, more than the room keeps, is followed by all of them.
+/// A state that was read before more updates than the room keeps is followed by all of them.
 #[tokio::test]
 async fn a_slow_state_is_followed_by_everything_since() {
     let relay = Relay::start(|settings| {
@@ -98,7 +98,7 @@ async fn a_slow_state_is_followed_by_everything_since() {
     let mut writer = relay.join("p").await;
     let mut witness = relay.join("p").await;
     relay.app.hold_states();
-    // Not one that was read a moment ago.
+    // A state that was read a moment ago does not serve.
     let mut joiner = Client::connect(relay.address, "/sync/p?version=AQID").await;
     until("the read", async || {
         relay.metric("state_reads_total").await == relay.app.log().state_reads as u64
@@ -124,7 +124,7 @@ async fn a_slow_state_is_followed_by_everything_since() {
     relay.stop().await;
 }
 
-/// Another relay stored something, and no message told of it.
+/// Another relay stored an update, and no message told of it.
 #[tokio::test]
 async fn a_gap_is_filled_in_order() {
     let relay = Relay::start(|settings| settings.gap_wait = Duration::from_millis(5)).await;
@@ -147,7 +147,7 @@ async fn a_gap_is_filled_in_order() {
 }
 
 #[tokio::test]
-async fn comparing_heads_finds_what_nobody_told() {
+async fn comparing_heads_finds_what_no_message_told() {
     let relay =
         Relay::start(|settings| settings.heads_interval = Some(Duration::from_millis(20))).await;
     let mut client = relay.join("p").await;
@@ -156,7 +156,7 @@ async fn comparing_heads_finds_what_nobody_told() {
     relay.stop().await;
 }
 
-/// Heads are never compared here: the answer to the POST tells.
+/// Heads are never compared here; the answer to the POST tells the rev.
 #[tokio::test]
 async fn a_posted_update_reaches_the_room_at_once() {
     let relay = Relay::start(|_| {}).await;
@@ -207,7 +207,7 @@ async fn text_frames() {
 }
 
 #[tokio::test]
-async fn events_for_those_who_asked() {
+async fn events_for_clients_that_asked() {
     let relay = Relay::start(|_| {}).await;
     relay.app.store("p", b"state");
     let mut plain = relay.join("p").await;
@@ -222,7 +222,7 @@ async fn events_for_those_who_asked() {
     client.update("one").await;
     client.update("bad").await;
     client.update("two").await;
-    // Counts may come at any time, and a batch may decide several.
+    // Counts may come at any time, and one batch may decide several frames.
     loop {
         let event = client.event().await;
         let last = event["type"] == "saved" && event["frames"] == 3;
@@ -238,10 +238,10 @@ async fn events_for_those_who_asked() {
         .map(|event| event["rev"].as_u64().unwrap())
         .collect();
     assert_eq!(saved.iter().max(), Some(&3));
-    // A plain client gets none of that.
+    // A client that did not ask for events gets none.
     assert_eq!(plain.binary().await, b"one");
     assert_eq!(plain.binary().await, b"two");
-    // How many there are may have been told already.
+    // The count may have come already.
     let mut counts: Vec<u64> = of("peers")
         .map(|event| event["count"].as_u64().unwrap())
         .collect();
