@@ -25,7 +25,7 @@ pub(crate) const COMPONENTS: &[&str] = &[
 pub(crate) fn all() -> Result<()> {
     machine::wasm_target()?;
     page()?;
-    wasm(&[COMPONENTS, &["relay"]].concat())?;
+    wasm(&[COMPONENTS, &["relay-command"]].concat())?;
     host()
 }
 

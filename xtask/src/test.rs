@@ -42,7 +42,7 @@ impl Test {
         machine::debian_packages(PROGRAMS)?;
         build::install("tests/better-auth")?;
         build::page()?;
-        build::components(&[&["relay"], GUESTS].concat())?;
+        build::components(&[&["relay-command"], GUESTS].concat())?;
         build::host()?;
         if !whole {
             let mut tests = cargo(&["test", "--release"]);
@@ -81,7 +81,11 @@ fn lint() -> Result<()> {
     ];
     run("clippy", cargo(&native))?;
     let mut wasm = cargo(&["clippy", "--target", "wasm32-wasip2", "--profile", "wasm"]);
-    for package in build::COMPONENTS.iter().chain(&["relay"]).chain(GUESTS) {
+    for package in build::COMPONENTS
+        .iter()
+        .chain(&["relay-command"])
+        .chain(GUESTS)
+    {
         wasm.args(["--package", package]);
     }
     wasm.args(["--", "-D", "warnings"]);

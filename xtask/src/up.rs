@@ -50,7 +50,7 @@ impl Up {
             machine::wasm_target()?;
             build::page()?;
             build::components(if self.relay == Relay::Wasm {
-                &["relay"]
+                &["relay-command"]
             } else {
                 &[]
             })?;
