@@ -45,7 +45,7 @@ pub async fn due(
     Ok(rows::unprojected_projects(database, rooms::head_sql, now, most).await?)
 }
 
-/// Brings a project's document up to date with its tasks, and tells the relays.
+/// Brings a project's document up to date with its tasks, and notifies the relays.
 ///
 /// This merges the room, and so may trap: the caller must be ready to lose the instance.
 ///
@@ -139,7 +139,7 @@ fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Task], bytes: usize
     is_new
 }
 
-/// Appends a projection that was made at the rev `read`, and tells the relays. `None` if another projection
+/// Appends a projection that was made at the rev `read`, and notifies the relays. `None` if another projection
 /// or a change of a task came before it.
 async fn append(
     database: &dyn Database,
@@ -159,7 +159,7 @@ async fn append(
     let unchanged = rows::unchanged(tasks);
     let appended = rooms::append_if(database, clock, ORIGIN, update, read, unchanged).await?;
     if let Some(rev) = appended {
-        tell_relays(pubsub, project_id, rev, payload).await;
+        notify_relays(pubsub, project_id, rev, payload).await;
     }
     Ok(appended)
 }
@@ -171,7 +171,7 @@ fn peer(clock: &dyn Clock) -> u64 {
     (clock.unix_seconds() / 3600).unsigned_abs()
 }
 
-async fn tell_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload: Vec<u8>) {
+async fn notify_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload: Vec<u8>) {
     let fits = payload.len() <= wire::MAX_NOTICE_BYTES;
     let notice = Notice::Updates {
         origin: ORIGIN.to_owned(),
@@ -182,6 +182,6 @@ async fn tell_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload: V
     let channel = wire::room_channel(project_id);
     // A relay finds by the revs that it lost a notice.
     if let Err(error) = pubsub.publish(&channel, wire::encode(&notice)).await {
-        tracing::warn!(project = project_id, %error, "relays not told");
+        tracing::warn!(project = project_id, %error, "relays not notified");
     }
 }

@@ -11,7 +11,7 @@ use url::{Host, Url};
 /// the text otherwise.
 ///
 /// # Errors
-/// The reason, in words for the user who sent the address.
+/// The reason, in words for the user.
 pub(crate) fn check(text: &str) -> Result<Url, String> {
     of_the_web(text, is_public)
 }

@@ -1,4 +1,4 @@
-//! The port to a service, and what a service says.
+//! The port to a service, and the answers of a service.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{assets::AssetStore, task::Task};
 /// A service that does tasks.
 ///
 /// Its methods know nothing of rows, leases, retries or documents: they talk to the service and return
-/// what it said.
+/// its answer.
 #[async_trait(?Send)]
 pub trait Executor {
     /// The service's name: in `external_service`, and in the address of its callbacks.
@@ -117,7 +117,7 @@ pub enum Failure {
     Retry {
         /// The reason, in words for the user.
         reason: String,
-        /// The time after which the service wants to be asked again.
+        /// The time after which the service asks to be called again.
         after: Option<Duration>,
     },
 }

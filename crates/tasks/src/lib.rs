@@ -30,7 +30,7 @@ pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::Engine;
 pub use error::TaskError;
-pub use event::{EVENTS_CHANNEL, project_of_event};
+pub use event::project_of_event;
 pub use executor::{Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product, Progress};
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;

@@ -80,7 +80,7 @@ impl Engine<'_> {
                 let end = End::Failed { error: &reason };
                 self.end(&task, external.as_deref(), end).await
             }
-            // This does not concern the job; a poll will tell.
+            // This does not concern the job. A poll finds out how the job is.
             Err(Failure::Access(_) | Failure::Retry { .. }) => Err(TaskError::NotACallback),
         }
     }

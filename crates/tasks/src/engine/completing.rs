@@ -16,7 +16,7 @@ use crate::{
 /// The most pictures or videos of one result.
 const MAX_MEDIA: usize = 16;
 
-/// The most bytes of what a service says about a result.
+/// The most bytes of a service's description of a result.
 const MAX_DATA_BYTES: usize = 64 * 1024;
 
 impl Engine<'_> {
@@ -106,7 +106,7 @@ impl Engine<'_> {
 
     /// Publishes the end of a task, and notifies its agent.
     pub async fn ended(&self, task: &Task) {
-        self.tell(task).await;
+        self.publish(task).await;
         if task.callback_url.is_some() {
             self.notify(Some(&task.task_id)).await;
         }

@@ -13,16 +13,16 @@
 //! | `retrying` | an error: the task is tried again, or ends |
 //! | `completing` | a result, and the end of a task |
 //! | `callback` | callbacks of services |
-//! | `telling` | events and notifications |
+//! | `publishing` | events and notifications |
 //! | `lease` | the length of a claim |
 
 mod callback;
 mod completing;
 mod lease;
 mod polling;
+mod publishing;
 mod retrying;
 mod submitting;
-mod telling;
 mod work;
 
 use auth::webhooks::WebhookKey;

@@ -16,14 +16,14 @@ use crate::{
 const STAY: Duration = Duration::from_secs(10);
 
 impl Engine<'_> {
-    /// Does the next step of a claimed task. After a submission it polls too, if the service wants that at once,
+    /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
     /// or if `stay` is set and the result comes soon.
     pub(super) async fn work(&self, executor: &dyn Executor, mut task: Task, mut stay: bool) {
         loop {
             let is_submission = task.external_task_id.is_none();
             let news = if is_submission {
                 // The submission is on its way before anything else is done.
-                join!(self.submit(executor, &task), self.tell(&task)).0
+                join!(self.submit(executor, &task), self.publish(&task)).0
             } else {
                 self.poll(executor, &task).await
             };
@@ -47,7 +47,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notes the news of a claimed task. Returns when the service wants to be asked again, if it said so.
+    /// Notes the news of a claimed task. Returns the time after which the service asks to be polled, if it names one.
     async fn note(&self, task: &Task, news: Result<Progress, Failure>) -> Option<Duration> {
         let mut next = None;
         let noted = match news {

@@ -47,9 +47,9 @@ fn to_submit() -> String {
 /// The statement of a claim, up to its condition. The lease ends at `?1 + ?2` for a submission. A poll that
 /// hears "still running" has nothing more to write, because its claim ends when the next poll is due.
 ///
-/// If the claim before ended in silence, that counts as an error. Should this one end so too, the next follows only
-/// after a wait that grows with the errors and differs from task to task, because what kills an instance may well do so
-/// again, and those that died together would come back together.
+/// If the claim before ended in silence, that counts as an error. If this one ends so too, the next follows only
+/// after a wait that grows with the errors, because a task that kills its instance may do so again. The wait differs
+/// from task to task, so that tasks that died together do not come back together.
 fn claim() -> String {
     let wait = format!("min({LONGEST_WAIT}, {FIRST_WAIT} << min(retry_count + {SILENT}, 8))");
     let jittered = format!("{wait} / 2 + abs(random() % ({wait} / 2 + 1))");

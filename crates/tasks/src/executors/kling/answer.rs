@@ -1,4 +1,4 @@
-//! What Kling's answers and callbacks mean.
+//! The meaning of Kling's answers and callbacks.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
     Err(match code {
         // A token that is too early or expired; too fast; too many at once or the quota used up.
         Some(1003 | 1004 | 1302 | 1303) => later,
-        // Authentication, the account, policies about who may call.
+        // Authentication, the account, policies about callers.
         Some(1000..=1002 | 1100..=1103 | 1300 | 1304) => Failure::Access(reason),
         // A bad request, such as an unknown job; refused content.
         Some(1200..=1203 | 1301) => Failure::Permanent(reason),
@@ -96,7 +96,7 @@ pub(super) fn progress(data: &Value) -> Result<Progress, Failure> {
     }
 }
 
-/// Takes over a job that an earlier attempt began. Its name is noted first, and a poll at once tells the rest.
+/// Takes over a job that an earlier attempt began. Its name is noted first, and a poll follows at once.
 pub(super) fn adopted(data: &Value) -> Result<Progress, Failure> {
     match data["task_id"].as_str() {
         Some(id) if !id.is_empty() => Ok(Progress::Running {

@@ -17,8 +17,8 @@ const NOTIFICATIONS: u64 = 64;
 const NOTIFICATIONS_AT_ONCE: usize = 32;
 
 impl Engine<'_> {
-    /// Publishes a task's change. The sweep of projections finds what a lost message should have brought about.
-    pub(super) async fn tell(&self, task: &Task) {
+    /// Publishes a task's change. If the message is lost, the sweep of projections finds the task.
+    pub(super) async fn publish(&self, task: &Task) {
         if let Err(error) = self.ports.pubsub.publish(EVENTS_CHANNEL, event(task)).await {
             tracing::warn!(task_id = task.task_id, %error, "change not published");
         }
