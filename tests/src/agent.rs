@@ -1,4 +1,4 @@
-//! An agent that wants to be told when its tasks are finished.
+//! An agent that asks to be notified when its tasks end.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,47 +9,54 @@ use serde_json::json;
 use crate::server::{Reply, Request, Server};
 use crate::sign;
 
-/// An endpoint that keeps what it is told. Dropping it ends it.
+/// An endpoint that keeps the notifications it gets. Dropping it ends it.
 pub struct Agent {
     server: Server,
-    told: Arc<Mutex<Vec<Request>>>,
+    notifications: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Agent {
-    /// An agent that refuses the first `refused` notifications with 500.
+    /// Starts an agent that refuses the first `refused` notifications with 500.
     pub async fn start(refused: usize) -> Self {
-        let told: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let kept = told.clone();
+        let notifications: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let kept = notifications.clone();
         let server = Server::start(move |request| {
-            let mut told = kept.lock().unwrap();
-            told.push(request);
-            let status = if told.len() <= refused { 500 } else { 200 };
+            let mut kept = kept.lock().unwrap();
+            kept.push(request);
+            let status = if kept.len() <= refused { 500 } else { 200 };
             async move { Reply::json(status, &json!({})) }
         })
         .await;
-        Self { server, told }
+        Self {
+            server,
+            notifications,
+        }
     }
 
-    /// Its address.
+    /// The address for its notifications.
     pub fn url(&self) -> String {
-        format!("http://{}/told", self.server.address)
+        format!("http://{}/notify", self.server.address)
     }
 
-    /// Everything it was told, in order.
-    pub fn told(&self) -> Vec<Request> {
-        self.told.lock().unwrap().clone()
+    /// All notifications, in the order of their arrival.
+    pub fn notifications(&self) -> Vec<Request> {
+        self.notifications.lock().unwrap().clone()
     }
 }
 
-/// Whether a notification is signed with this secret, as Standard Webhooks says.
-pub fn is_signed(told: &Request, secret: &str) -> bool {
+/// Whether a notification is signed with this secret, as Standard Webhooks demands.
+pub fn is_signed(notification: &Request, secret: &str) -> bool {
     let key = STANDARD
         .decode(secret.strip_prefix("whsec_").unwrap())
         .unwrap();
-    let (id, at) = (told.header("webhook-id"), told.header("webhook-timestamp"));
-    let message = [format!("{id}.{at}.").as_bytes(), &told.body].concat();
+    let (id, at) = (
+        notification.header("webhook-id"),
+        notification.header("webhook-timestamp"),
+    );
+    let message = [format!("{id}.{at}.").as_bytes(), &notification.body].concat();
     let right = format!("v1,{}", STANDARD.encode(sign::code(&key, &message)));
-    told.header("webhook-signature")
+    notification
+        .header("webhook-signature")
         .split(' ')
         .any(|given| given == right)
 }

@@ -1,4 +1,4 @@
-//! A real Better Auth server of a test's own (tests/better-auth), and the browsers of its users.
+//! A real Better Auth server for one test (`better-auth/`), and the browsers of its users.
 
 use bytes::Bytes;
 use http::Method;
@@ -6,23 +6,23 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::built::root;
+use crate::built::package;
 use crate::http::{Answer, Http};
 use crate::process::Process;
 
 const BASE_PATH: &str = "/api/better-auth";
 const PASSWORD: &str = "a long password";
 
-/// How a server is to be.
+/// The options of a server.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The beginning of its cookies' names.
+    /// The prefix of its cookies' names.
     pub prefix: Option<String>,
-    /// Cookies as over https: their names begin with `__Secure-`.
+    /// Whether its cookies are those of https, with names that begin with `__Secure-`.
     pub secure: bool,
-    /// A copy of the session in the cookies, valid by itself for five minutes.
+    /// Whether the cookies hold a copy of the session, which is valid by itself for five minutes.
     pub cookie_cache: bool,
-    /// Users with so much to them that this copy takes several cookies.
+    /// Whether users have so much data that this copy takes several cookies.
     pub large: bool,
 }
 
@@ -33,10 +33,10 @@ pub struct BetterAuth {
     _folder: TempDir,
 }
 
-/// What a user's browser has.
+/// A browser in which a user is signed in.
 #[derive(Debug, Clone)]
 pub struct Browser {
-    /// The whole header `Cookie`.
+    /// The value of its header `Cookie`.
     pub cookies: String,
     /// The user's id.
     pub user_id: String,
@@ -48,7 +48,7 @@ impl BetterAuth {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("node");
         command
-            .current_dir(root().join("tests/better-auth"))
+            .current_dir(package().join("better-auth"))
             .arg("server.js");
         for (flag, wanted) in [
             ("--secure", options.secure),
@@ -71,30 +71,30 @@ impl BetterAuth {
         }
     }
 
-    /// Its origin.
+    /// The origin of its address.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A new user signs up, and so in.
+    /// Signs a new user up, and so in.
     pub async fn sign_up(&self, name: &str) -> Browser {
         let body = json!({ "name": name, "email": email(name), "password": PASSWORD });
         browser(&self.post("/sign-up/email", "", &body).await)
     }
 
-    /// A user signs in again, with another browser.
+    /// Signs a user in again, with another browser.
     pub async fn sign_in(&self, name: &str) -> Browser {
         let body = json!({ "email": email(name), "password": PASSWORD });
         browser(&self.post("/sign-in/email", "", &body).await)
     }
 
-    /// A user signs out. The browser's cookies are of no more use, though this one keeps them.
+    /// Signs a user out. The browser keeps its cookies, which are no longer valid.
     pub async fn sign_out(&self, browser: &Browser) {
         let answer = self.post("/sign-out", &browser.cookies, &json!({})).await;
         assert_eq!(answer.json()["success"], true);
     }
 
-    /// How it answers to `get-session` from now on: `none`, `error`, `garbage` or `hang`.
+    /// Sets how it answers `get-session` from now on: `none`, `error`, `garbage` or `hang`.
     pub async fn fault(&self, mode: &str) {
         let body = json!({ "mode": mode }).to_string();
         let http = Http::new(&self.address);
@@ -102,7 +102,7 @@ impl BetterAuth {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// How often `get-session` was asked for.
+    /// The number of requests for `get-session`.
     pub async fn asked(&self) -> u64 {
         let answer = Http::new(&self.address).get("/control/asked").await;
         answer.json()["count"].as_u64().unwrap()
@@ -131,7 +131,7 @@ fn email(name: &str) -> String {
     format!("{name}@example.com")
 }
 
-/// As a browser keeps what it is sent.
+/// Keeps the cookies of an answer, as a browser does.
 fn browser(answer: &Answer) -> Browser {
     let cookies: Vec<&str> = answer
         .headers

@@ -1,13 +1,21 @@
-//! Where the programs are that the tests start.
+//! The places of the programs that the tests start.
 
 use std::path::{Path, PathBuf};
 
-/// The repository.
+/// The folder of this package.
+pub fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The top of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    package().parent().unwrap()
 }
 
 /// A file that `cargo xtask test` builds before it runs the tests.
+///
+/// # Panics
+/// If it is missing.
 pub fn built(path: &str) -> PathBuf {
     let path = root().join(path);
     assert!(
@@ -18,8 +26,7 @@ pub fn built(path: &str) -> PathBuf {
     path
 }
 
-/// The folder of code that wasmtime has compiled. All tests share it, so that each component is
-/// compiled once.
+/// The folder for the code that wasmtime compiles. All tests share it, so that each component is compiled once.
 pub fn compiled() -> PathBuf {
     let folder = root().join("target/tmp/e2e/cache");
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! A line between a relay and its app that can be made slow, or dead.
+//! A TCP proxy between a relay and its app that can delay what it passes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +10,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-/// How often a byte that is held looks whether it may go on.
+/// How often a delayed piece checks whether its delay is over.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Passes TCP connections on. Dropping it cuts them.
+/// A proxy for TCP connections. Dropping it cuts them.
 pub struct Cable {
-    /// Where to connect to instead.
+    /// The address to connect to instead.
     pub address: String,
     delay: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
 impl Cable {
-    /// A cable to the address `to`, without delay.
+    /// Starts a proxy to the address `to`, without delay.
     pub async fn to(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -35,7 +35,7 @@ impl Cable {
         }
     }
 
-    /// Delays every piece by so much, each way; those on their way, too.
+    /// Delays every piece by this much in each direction, including pieces under way.
     pub fn set_delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).unwrap();
         self.delay.store(millis, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Drop for Cable {
 }
 
 async fn run(listener: TcpListener, to: String, delay: Arc<AtomicU64>) {
-    // They end with this task.
+    // The connections end with this task.
     let mut lines = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         let Ok(far) = TcpStream::connect(&to).await else {

@@ -1,4 +1,4 @@
-//! A proxy between a relay and its app that fails in bursts.
+//! A TCP proxy between a relay and its app that fails in bursts.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,39 +8,39 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// How long what a client still sends is read after its connection was answered for good.
+/// How long a connection is drained after its last answer, so that the client reads that answer before a reset.
 const DISCARD: Duration = Duration::from_secs(2);
 
-/// What happens to a connection that has something to say during a burst.
+/// What happens to a connection that carries data during a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// It is answered 500, as an ingress in trouble does.
+    /// It is answered 500, as a failing ingress does.
     Errors,
     /// It is reset.
     Resets,
-    /// It stays open, and nothing comes through it ever again.
+    /// It stays open, and nothing passes it any more.
     Silence,
 }
 
-/// Where it happens.
+/// The point at which it happens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Point {
-    /// Before the app hears of the request.
+    /// Before the app receives the request.
     Request,
-    /// When the app has done what it was asked, and answers.
+    /// After the app has served the request, when it answers.
     Answer,
 }
 
-/// A proxy; dropping it cuts every connection.
+/// A proxy for TCP connections. Dropping it cuts them.
 pub struct Faults {
-    /// Where to connect to instead.
+    /// The address to connect to instead.
     pub address: String,
     now: Arc<Mutex<Option<(Fault, Point)>>>,
     task: JoinHandle<()>,
 }
 
 impl Faults {
-    /// A proxy to the address `to`, which works.
+    /// Starts a proxy to the address `to`, without faults.
     pub async fn between(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -54,7 +54,7 @@ impl Faults {
         *self.now.lock().unwrap() = Some((fault, point));
     }
 
-    /// Ends it. Connections that it has silenced stay so.
+    /// Ends the burst. Silenced connections stay silent.
     pub fn end(&self) {
         *self.now.lock().unwrap() = None;
     }
@@ -67,7 +67,7 @@ impl Drop for Faults {
 }
 
 async fn run(listener: TcpListener, to: String, now: Arc<Mutex<Option<(Fault, Point)>>>) {
-    // They end with this task.
+    // The connections end with this task.
     let mut lines = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
         let Ok(far) = TcpStream::connect(&to).await else {
@@ -110,7 +110,7 @@ async fn fail(mut near: TcpStream, fault: Fault) {
         Fault::Errors => {
             if near.write_all(ERROR).await.is_ok() && near.shutdown().await.is_ok() {
                 let rest = async { while let Ok(1..) = near.read(&mut scrap).await {} };
-                // One that goes on for longer is cut.
+                // A client that sends for longer is cut off.
                 let _ = timeout(DISCARD, rest).await;
             }
         }

@@ -1,4 +1,4 @@
-//! A Gemini that is made up: it checks its key, keeps what it is asked, and does as the prompt says.
+//! A test double of Gemini: it checks its key, keeps the requests, and answers as the prompt says.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,27 +6,26 @@ use serde_json::{Value, json};
 
 use crate::server::{Reply, Request, Server};
 
-/// The key that it knows.
+/// The API key that Gemini knows.
 pub const KEY: &str = "gemini-key-for-tests";
 
-/// A picture of one pixel.
+/// A picture of one pixel, in base64.
 pub const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// The length of a `large` picture in base64.
 pub const LARGE: usize = 8 << 20;
 
-/// The service. Dropping it ends it.
+/// The double. Dropping it ends it.
 ///
 /// Its answer depends on a word in the prompt: `refused`, `busy-first` (429 once), `large` (a picture of 8 MB in
-/// base64), `as TYPE` (a picture that is said to be of that media type); else a picture. A model called `gone` it has
-/// not.
+/// base64), `as TYPE` (a picture that claims this media type); otherwise a picture. The model `gone` does not exist.
 pub struct Gemini {
     server: Server,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Gemini {
-    /// Starts it.
+    /// Starts a Gemini.
     pub async fn start() -> Self {
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let kept = asked.clone();
@@ -38,12 +37,12 @@ impl Gemini {
         Self { server, asked }
     }
 
-    /// Its origin.
+    /// The origin of its address.
     pub fn url(&self) -> String {
         format!("http://{}", self.server.address)
     }
 
-    /// The bodies that it was asked with whose prompt has this word, each with the model's name.
+    /// The requests whose prompt has this word: the model's name and the body of each.
     pub fn asked(&self, word: &str) -> Vec<(String, Value)> {
         let asked = self.asked.lock().unwrap();
         let has = |body: &Value| prompt(body).contains(word);
@@ -85,7 +84,7 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
         && body["contents"][0]["role"] == "user"
         && body["generationConfig"]["responseModalities"] == json!(["TEXT", "IMAGE"]);
     if !is_valid {
-        return error(400, "INVALID_ARGUMENT", "that is no request");
+        return error(400, "INVALID_ARGUMENT", "the request is not valid");
     }
     let before = asked
         .iter()
@@ -101,7 +100,7 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
     }
     let media_type = prompt
         .split_once("as ")
-        .map_or("image/png", |(_, told)| told);
+        .map_or("image/png", |(_, claimed)| claimed);
     let large = prompt.contains("large").then(|| "A".repeat(LARGE));
     let data = large.as_deref().unwrap_or(PIXEL);
     let parts = json!([
@@ -113,7 +112,7 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
     Reply::json(200, &json!({ "candidates": [candidate] }))
 }
 
-fn error(status: u16, name: &str, words: &str) -> Reply {
-    let error = json!({ "code": status, "status": name, "message": words });
+fn error(status: u16, name: &str, message: &str) -> Reply {
+    let error = json!({ "code": status, "status": name, "message": message });
     Reply::json(status, &json!({ "error": error }))
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -11,14 +13,14 @@ use crate::http::Http;
 use crate::port::Port;
 use crate::process::Process;
 
-/// Which build of the relay runs.
+/// The build of the relay that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Native code.
     Native,
     /// The WASI command.
     Wasm,
-    /// None: the app alone.
+    /// No relay: the app alone.
     None,
 }
 
@@ -32,7 +34,7 @@ impl Kind {
     }
 }
 
-/// How to start a host, and its state folder, which lasts as long as any setup or host with it.
+/// The set-up of a host, and its state folder, which lasts as long as any set-up or host that refers to it.
 #[derive(Clone)]
 pub struct Setup {
     relay: Kind,
@@ -47,7 +49,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A host on free ports with an empty state folder.
+    /// Sets up a host on free ports with an empty state folder.
     pub fn new(relay: Kind) -> Self {
         let state = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(compiled(), state.path().join("cache")).unwrap();
@@ -64,31 +66,31 @@ impl Setup {
         }
     }
 
-    /// With this manifest instead of the repository's.
+    /// Sets the manifest instead of the repository's.
     pub fn manifest(mut self, path: &Path) -> Self {
         self.manifest = path.to_owned();
         self
     }
 
-    /// With this build of the relay.
+    /// Sets the file of the relay's Wasm build.
     pub fn relay_wasm(mut self, path: &Path) -> Self {
         self.relay_wasm = path.to_owned();
         self
     }
 
-    /// With this public address.
+    /// Sets the public address.
     pub fn listen(mut self, address: &str) -> Self {
         self.listen = address.to_owned();
         self
     }
 
-    /// With this address of the app.
+    /// Sets the address of the app.
     pub fn app_listen(mut self, address: &str) -> Self {
         self.app_listen = address.to_owned();
         self
     }
 
-    /// With addresses that are the same at each start, and are kept in between.
+    /// Picks addresses that stay the same, and reserved, from start to start.
     pub fn in_place(mut self) -> Self {
         let (public, app) = (Port::free(), Port::free());
         self.listen = public.address().to_string();
@@ -97,18 +99,18 @@ impl Setup {
         self
     }
 
-    /// With an option, such as `--redis URL`.
+    /// Adds an option, such as `--redis URL`.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.arguments.extend([name.to_owned(), value.to_owned()]);
         self
     }
 
-    /// With an application variable.
+    /// Sets an application variable.
     pub fn variable(self, name: &str, value: &str) -> Self {
         self.option("--variable", &format!("{name}={value}"))
     }
 
-    /// With an environment variable, such as the relay's `RELAY_…`.
+    /// Sets an environment variable, such as the relay's `RELAY_…`.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -119,7 +121,7 @@ impl Setup {
         self.state.path().join("sqlite_db.db")
     }
 
-    /// Starts the process, ready or not.
+    /// Starts the process, and does not wait until it serves.
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(built("target/release/loro-host"));
         command
@@ -146,17 +148,20 @@ impl Setup {
         let mut process = self.spawn();
         let address = process.ready().await;
         let mut app = String::new();
-        // What is on, a line each; this is the last.
+        // The host prints a line for each part that serves; the relay's is the last.
         loop {
             let line = process.line().await.unwrap_or_default();
             match line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["app", url] => app = url.trim_start_matches("http://").to_owned(),
                 ["relay", ..] => break,
-                [] => panic!("the host did not say what is on"),
+                [] => panic!("the host did not print what it serves"),
                 _ => {}
             }
         }
-        assert!(!app.is_empty(), "the host did not say where the app is");
+        assert!(
+            !app.is_empty(),
+            "the host did not print the address of the app"
+        );
         Host {
             setup: self,
             process,
@@ -168,27 +173,27 @@ impl Setup {
 
 /// A host that serves. Dropping it kills it.
 pub struct Host {
-    /// The process. Dropped first, while its log is there.
+    /// The process. It is dropped first, because its log is in the state folder.
     pub process: Process,
     setup: Setup,
-    /// Its public address: the relay's, or the app's where no relay runs.
+    /// Its public address: the relay's, or the app's if no relay runs.
     pub address: String,
     /// The app's own address.
     pub app: String,
 }
 
 impl Host {
-    /// A host with no particular settings.
+    /// Starts a host without particular settings.
     pub async fn start(relay: Kind) -> Self {
         Setup::new(relay).start().await
     }
 
-    /// Plain HTTP at the public address.
+    /// An HTTP client of the public address.
     pub fn http(&self) -> Http {
         Http::new(&self.address)
     }
 
-    /// Plain HTTP at the app itself.
+    /// An HTTP client of the app's own address.
     pub fn app_http(&self) -> Http {
         Http::new(&self.app)
     }
@@ -198,7 +203,14 @@ impl Host {
         self.setup.database()
     }
 
-    /// How to start it again on the same state: at free ports, or, after [`Setup::in_place`], where it was.
+    /// Executes a statement in the app's database, behind the app's back. Returns the number of changed rows.
+    pub fn execute(&self, sql: &str) -> usize {
+        let database = Connection::open(self.database()).unwrap();
+        database.busy_timeout(Duration::from_secs(5)).unwrap();
+        database.execute(sql, []).unwrap()
+    }
+
+    /// Sets up the next start on the same state: on free ports, or at the same addresses after [`Setup::in_place`].
     pub fn setup(&self) -> Setup {
         self.setup.clone()
     }
@@ -206,14 +218,14 @@ impl Host {
     /// Stops it with SIGTERM.
     ///
     /// # Panics
-    /// When it does not end with code 0.
+    /// If it does not end with code 0.
     pub async fn stop(mut self) {
         self.process.signal("TERM").await;
         let status = self.process.ended().await;
         assert!(status.success(), "the host ended with {status}");
     }
 
-    /// `kill -9`.
+    /// Kills it with SIGKILL.
     pub async fn kill(mut self) {
         self.process.kill().await;
     }

@@ -1,4 +1,4 @@
-//! A small HTTP client: one connection a request.
+//! A small HTTP client that opens a connection for each request.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -28,30 +28,30 @@ pub struct Answer {
 }
 
 impl Http {
-    /// The server at `address`, as `127.0.0.1:8787`.
+    /// Refers to the server at `address`, such as `127.0.0.1:8787`.
     pub fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
         }
     }
 
-    /// GET.
+    /// Sends a GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
-    /// GET with headers.
+    /// Sends a GET with headers.
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send(Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// POST of an octet stream.
+    /// Posts an octet stream.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
         let headers = [("content-type", "application/octet-stream")];
         self.send(Method::POST, path, &headers, body.into()).await
     }
 
-    /// Any request.
+    /// Sends any request.
     pub async fn send(
         &self,
         method: Method,
@@ -65,10 +65,10 @@ impl Http {
             .unwrap_or_else(|error| panic!("{what}: {error:#}"))
     }
 
-    /// Any request, to a server that may not be there.
+    /// Sends any request to a server that may be away.
     ///
     /// # Errors
-    /// When there is no whole answer.
+    /// If there is no complete answer.
     pub async fn try_send(
         &self,
         method: Method,
@@ -89,7 +89,7 @@ impl Http {
         }
         let response = match sender.send_request(request.body(Full::new(body))?).await {
             Ok(response) => response,
-            // The connection knows why.
+            // The connection's own error says why.
             Err(error) if error.is_canceled() => match connection.await? {
                 Ok(()) => return Err(error.into()),
                 Err(error) => return Err(error.into()),
@@ -106,10 +106,10 @@ impl Http {
         })
     }
 
-    /// Sends bytes as they are, reads until the server closes or the answer is as long as it says,
-    /// and gives the status and everything that came.
+    /// Sends bytes as they are, and reads until the server closes or the announced length has arrived. Returns the
+    /// status and everything that was read.
     pub async fn raw(&self, request: Vec<u8>) -> (u16, String) {
-        let what = "the answer to a request of its own making";
+        let what = "the answer to a raw request";
         let stream = TcpStream::connect(&self.address).await.unwrap();
         let (mut read, mut write) = stream.into_split();
         // The server may answer, and close, before it has read everything.
@@ -137,7 +137,7 @@ impl Http {
         (status.unwrap_or(0), answer)
     }
 
-    /// Begins a request, whose body lacks its last byte until [`Held::finish`].
+    /// Begins a request, and holds the last byte of its body back until [`Held::finish`].
     pub async fn hold(
         &self,
         method: &str,
@@ -164,17 +164,17 @@ impl Http {
         }
     }
 
-    /// The document of a project, as `GET /sync/{project}` has it, and its rev.
+    /// Reads the document of a project with `GET /sync/{project}`, and its rev.
     pub async fn document(&self, project: &str) -> (LoroDoc, u64) {
         let answer = self.get(&format!("/sync/{project}")).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         let doc = LoroDoc::new();
         let status = doc.import(&answer.body).unwrap();
-        assert!(status.pending.is_none(), "a snapshot lacks something");
+        assert!(status.pending.is_none(), "the snapshot is not complete");
         (doc, answer.rev())
     }
 
-    /// A number of the relay's `/metrics`.
+    /// Reads a number from the relay's `/metrics`.
     pub async fn metric(&self, name: &str, internal_token: &str) -> u64 {
         let authorization = format!("Bearer {internal_token}");
         let answer = self
@@ -191,14 +191,14 @@ impl Http {
     }
 }
 
-/// A request that is under way, with the last byte of its body held back.
+/// A request under way; the last byte of its body is held back.
 pub struct Held {
     stream: TcpStream,
     last: u8,
 }
 
 impl Held {
-    /// Sends the last byte, and gives the status and everything that comes.
+    /// Sends the last byte, and returns the status and everything that was read.
     pub async fn finish(mut self) -> (u16, String) {
         self.stream.write_all(&[self.last]).await.unwrap();
         let reading = async {
@@ -212,7 +212,7 @@ impl Held {
             }
             answer
         };
-        let answer = soon("the answer to a request that was held", reading).await;
+        let answer = soon("the answer to a held request", reading).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let status = answer.split(' ').nth(1);
         let status = status.and_then(|status| status.parse().ok());
@@ -220,7 +220,7 @@ impl Held {
     }
 }
 
-/// Whether bytes are a whole answer that says how long it is.
+/// Whether bytes are a complete answer with a `content-length`.
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -234,7 +234,7 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 impl Answer {
-    /// A header, or nothing.
+    /// The value of a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -242,7 +242,7 @@ impl Answer {
             .unwrap_or("")
     }
 
-    /// The rev that it names.
+    /// The rev that the answer names.
     pub fn rev(&self) -> u64 {
         let rev = self.header("x-loro-rev");
         rev.parse().unwrap_or_else(|_| panic!("no rev: {self:?}"))
@@ -255,10 +255,10 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// Checks that it is an `application/problem+json` with this status and of this kind.
+    /// Checks that the answer is an `application/problem+json` with this status and this type.
     pub fn assert_problem(&self, status: u16, kind: &str) {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/problem+json");

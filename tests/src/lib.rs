@@ -1,23 +1,24 @@
-//! The harness of the end-to-end tests: it starts the real programs on free ports and talks to
-//! them through the doors that everybody uses.
+//! The support of the end-to-end tests: it starts the real programs on free ports, and talks to them as their
+//! clients do.
 //!
-//! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its
-//!   handle.
-//! - [`raw`], [`http`]: clients. [`cable`]: a slow line between a relay and its app; [`faults`]: one that fails in bursts.
-//! - [`kling`], [`gemini`], [`agent`]: services that tasks go to, and an agent that wants to be told,
-//!   made up on [`server`]. [`tasks`]: a host with them.
-//! - [`port`]: a port that is kept while its server is down. [`wait`]: every wait is for a condition and has an end.
+//! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its handle.
+//! - [`raw`], [`http`]: clients. [`people`]: callers with credentials.
+//! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts.
+//! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
+//!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
+//! - [`port`]: a port that stays reserved while its server is down. [`wait`]: waiting for a condition, with a limit.
 //!
-//! What fails here panics with what was expected; a child process whose handle is dropped by a panic
-//! prints the end of its log. `cargo xtask test` builds what is started here.
+//! A failure here panics with what was expected. A child process whose handle a panic drops prints the end of its log.
+//! `cargo xtask test` builds the programs.
 
-// A harness: to fail is what it is for.
+// A failed test is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod agent;
 pub mod better_auth;
 pub mod built;
 pub mod cable;
+pub mod document;
 pub mod faults;
 pub mod gemini;
 pub mod host;
@@ -34,7 +35,7 @@ pub mod sign;
 pub mod tasks;
 pub mod wait;
 
-/// Makes each scenario two tests, `native` and `wasm`: one for each build of the relay.
+/// Turns each scenario into two tests, `native` and `wasm`, one for each build of the relay.
 ///
 /// ```text
 /// both_relays! {

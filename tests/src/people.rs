@@ -1,4 +1,4 @@
-//! People with sessions of a real Better Auth, agents with tokens, and a host that knows them.
+//! Users with sessions of a real Better Auth, agents with tokens, and a host that knows both.
 
 use bytes::Bytes;
 use http::Method;
@@ -15,7 +15,7 @@ use crate::tasks::{TOKEN, WEBHOOK_KEY};
 /// The setting `agent_token`.
 pub const AGENT_TOKEN: &str = "a-trusted-backend-for-tests";
 
-/// How to start a host whose users this Better Auth knows. Projects must be made before they are opened.
+/// The set-up of a host whose users are in this Better Auth. Projects must be created before they are opened.
 pub fn setup(relay: Kind, auth: &BetterAuth) -> Setup {
     Setup::new(relay)
         .variable("better_auth_origin", &auth.origin())
@@ -26,30 +26,30 @@ pub fn setup(relay: Kind, auth: &BetterAuth) -> Setup {
         .env("RELAY_RECHECK_INTERVAL", "1s")
 }
 
-/// Somebody, by what they send along.
+/// A caller, as the headers that they send.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
-    /// The headers.
+    /// The headers of each request.
     pub headers: Vec<(String, String)>,
 }
 
 impl Caller {
-    /// Nobody.
-    pub fn nobody() -> Self {
+    /// A caller without credentials.
+    pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// Whose cookies these are.
+    /// A caller with these cookies.
     pub fn with_cookies(cookies: &str) -> Self {
-        Self::nobody().header("cookie", cookies)
+        Self::anonymous().header("cookie", cookies)
     }
 
-    /// Whose token this is.
+    /// A caller with this bearer token.
     pub fn with_token(token: &str) -> Self {
-        Self::nobody().header("authorization", &format!("Bearer {token}"))
+        Self::anonymous().header("authorization", &format!("Bearer {token}"))
     }
 
-    /// The same with a header more.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -74,17 +74,17 @@ impl Caller {
         http.send(method, path, &self.headers(), body.into()).await
     }
 
-    /// Begins a request, whose body lacks its last byte.
+    /// Begins a request, and holds the last byte of its body back.
     pub async fn holds(&self, http: &Http, method: &str, path: &str, body: &[u8]) -> Held {
         http.hold(method, path, &self.headers(), body).await
     }
 
-    /// GET.
+    /// Sends a GET.
     pub async fn get(&self, http: &Http, path: &str) -> Answer {
         self.send(http, "GET", path, "").await
     }
 
-    /// Sends JSON, which must be answered with this status, and gives the answer's JSON.
+    /// Sends JSON, checks the status of the answer, and returns its JSON; null if it has none.
     pub async fn json(
         &self,
         http: &Http,
@@ -98,20 +98,20 @@ impl Caller {
         serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
-    /// Makes a project.
+    /// Creates a project.
     pub async fn creates(&self, http: &Http, project: &str) {
         let body = json!({ "project_id": project });
         self.json(http, "POST", "/projects", body, 201).await;
     }
 
-    /// Gives somebody a role in a project.
+    /// Gives a user a role in a project.
     pub async fn admits(&self, http: &Http, project: &str, user: &str, role: &str) {
         let path = format!("/projects/{project}/members/{user}");
         self.json(http, "PUT", &path, json!({ "role": role }), 200)
             .await;
     }
 
-    /// Makes a token of a project: what the answer says of it.
+    /// Creates a token of a project, and returns the answer's JSON.
     pub async fn makes_token(&self, http: &Http, project: &str, role: &str) -> Value {
         let path = format!("/projects/{project}/tokens");
         let body = json!({ "name": "an agent", "role": role });
@@ -124,7 +124,7 @@ impl Caller {
         Client::connect_with(address, &path, &self.headers(), LoroDoc::new()).await
     }
 
-    /// The status that an upgrade is answered with, and the body where it is refused.
+    /// Requests an upgrade, and returns the status, and the body if it is refused.
     pub async fn upgrade(&self, address: &str, path: &str) -> (u16, Value) {
         match raw::open_with(address, path, &self.headers()).await {
             Ok(_) => (101, Value::Null),

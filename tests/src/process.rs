@@ -1,4 +1,4 @@
-//! A child process: what it prints, how it ends.
+//! A child process: its output and its end.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::wait::soon;
 
-/// How long a program may take until it serves: a host that finds new components compiles them first.
+/// The longest time until a program serves. A host compiles new components first.
 const START: Duration = Duration::from_secs(180);
 
-/// How much of a log is shown when a test fails, in lines.
+/// The number of lines of a log that are printed if a test fails.
 const SHOWN: usize = 40;
 
 /// A running program. Dropping it kills it.
@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, with its stderr in the file `log`, after what is there already.
+    /// Starts a program, and appends its stderr to the file `log`.
     pub fn spawn(name: impl Into<String>, command: &mut Command, log: &Path) -> Self {
         let name = name.into();
         let stderr = File::options().create(true).append(true).open(log).unwrap();
@@ -46,13 +46,13 @@ impl Process {
         }
     }
 
-    /// The next line on stdout; `None` once there will be no more.
+    /// Reads the next line of stdout; `None` after the last one.
     pub async fn line(&mut self) -> Option<String> {
         let what = format!("a line of {}", self.name);
         soon(&what, self.stdout.next_line()).await.unwrap()
     }
 
-    /// The address of its line `ready http://ADDRESS`, which has to be the next one.
+    /// Reads the address from the next line, which must be `ready http://ADDRESS`.
     pub async fn ready(&mut self) -> String {
         let line = match timeout(START, self.stdout.next_line()).await {
             Ok(line) => line.unwrap(),
@@ -67,7 +67,7 @@ impl Process {
         }
     }
 
-    /// Its process id.
+    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child
             .id()
@@ -88,29 +88,29 @@ impl Process {
             .await;
         assert!(
             status.unwrap().success(),
-            "{} took no SIG{signal}",
+            "{} was not sent SIG{signal}",
             self.name
         );
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         soon(&what, self.child.wait()).await.unwrap()
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits for its end.
     pub async fn kill(&mut self) {
         self.child.start_kill().unwrap();
         self.ended().await;
     }
 
-    /// Everything it has written to stderr.
+    /// Everything that it has written to stderr.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The memory that it has in use now, in MiB.
+    /// The memory that it uses now (its resident set), in MiB.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status
@@ -124,7 +124,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing to do where it has ended already.
+        // An error means that it has ended already.
         let _ = self.child.start_kill();
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5)

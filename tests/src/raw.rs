@@ -1,4 +1,4 @@
-//! A client of the raw protocol, with a document of its own.
+//! A client of the raw protocol, with its own document.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -21,7 +21,7 @@ use crate::wait::{soon, until};
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// One frame that came.
+/// A received frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     /// A Loro blob.
@@ -35,16 +35,16 @@ pub enum Heard {
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
-    /// With a close frame of this code; 1005 if it had none.
+    /// With a close frame of this code; 1005 if the frame had none.
     Code(u16),
-    /// Without one.
+    /// Without a close frame.
     Lost,
 }
 
 #[derive(Default)]
 struct Seen {
     heard: Vec<Heard>,
-    /// Whether each blob could be imported.
+    /// The error of the last blob that could not be imported.
     failed: Option<String>,
     closed: Option<Closed>,
 }
@@ -57,18 +57,18 @@ pub struct Client {
     reader: JoinHandle<()>,
 }
 
-/// Opens a WebSocket and nothing more. `path` may have a query.
+/// Opens a WebSocket, and reads nothing. `path` may have a query.
 ///
 /// # Errors
-/// When the server is not there, or refuses the upgrade.
+/// If the server is away, or refuses the upgrade.
 pub async fn open(address: &str, path: &str) -> Result<Socket, Error> {
     open_with(address, path, &[]).await
 }
 
-/// The same with headers, such as cookies.
+/// Opens a WebSocket with headers, such as cookies.
 ///
 /// # Errors
-/// When the server is not there, or refuses the upgrade.
+/// If the server is away, or refuses the upgrade.
 pub async fn open_with(
     address: &str,
     path: &str,
@@ -79,10 +79,10 @@ pub async fn open_with(
     upgrade(stream, address, path, headers).await
 }
 
-/// The same on a stream that is connected already.
+/// Opens a WebSocket on a connected stream.
 ///
 /// # Errors
-/// When the server refuses the upgrade.
+/// If the server refuses the upgrade.
 pub async fn open_on(stream: TcpStream, address: &str, path: &str) -> Result<Socket, Error> {
     upgrade(stream, address, path, &[]).await
 }
@@ -106,7 +106,7 @@ async fn upgrade(
 }
 
 impl Client {
-    /// Joins a room without any extras, with an empty document.
+    /// Joins a room with an empty document and without events.
     pub async fn join(address: &str, project: &str) -> Self {
         Self::connect(address, &format!("/sync/{project}"), LoroDoc::new()).await
     }
@@ -121,8 +121,8 @@ impl Client {
         .await
     }
 
-    /// Joins a room again with events and what the document has: the server sends what it lacks, and
-    /// then is sent what it lacks itself.
+    /// Joins a room again with events and a document. The server sends the updates that the document lacks, and the
+    /// client then sends those that the server lacks.
     pub async fn rejoin(address: &str, project: &str, doc: LoroDoc) -> Self {
         let version = URL_SAFE_NO_PAD.encode(doc.oplog_vv().encode());
         let path = format!("/sync/{project}?events=1&version={version}");
@@ -143,12 +143,12 @@ impl Client {
         client
     }
 
-    /// Joins with a document and any path and query.
+    /// Joins at any path and query with a document.
     pub async fn connect(address: &str, path: &str, doc: LoroDoc) -> Self {
         Self::connect_with(address, path, &[], doc).await
     }
 
-    /// The same with headers, such as cookies.
+    /// Joins at any path and query with headers, such as cookies.
     pub async fn connect_with(
         address: &str,
         path: &str,
@@ -157,7 +157,7 @@ impl Client {
     ) -> Self {
         let socket = open_with(address, path, headers)
             .await
-            .unwrap_or_else(|error| panic!("no WebSocket at {address}{path}: {error}"));
+            .unwrap_or_else(|error| panic!("the upgrade of {address}{path} failed: {error}"));
         let (sink, stream) = socket.split();
         let doc = Arc::new(Mutex::new(doc));
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// Its document. Not to be held over an `await`.
+    /// Locks its document. The guard must not be held over an `await`.
     pub fn doc(&self) -> MutexGuard<'_, LoroDoc> {
         self.doc.lock().unwrap()
     }
@@ -179,7 +179,7 @@ impl Client {
         self.seen.lock().unwrap()
     }
 
-    /// Edits its document, and gives the update.
+    /// Edits its document, and returns the update.
     pub fn change(&self, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
         change(&self.doc(), edit)
     }
@@ -210,7 +210,7 @@ impl Client {
     /// Sends any frame.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// If the connection is gone.
     pub async fn try_send(&self, message: Message) -> Result<(), Error> {
         let mut sink = self.sink.lock().await;
         soon("the server takes a frame", sink.send(message)).await
@@ -221,12 +221,12 @@ impl Client {
         self.doc().get_text("text").to_string()
     }
 
-    /// Everything that came so far, in order.
+    /// Every frame so far, in order.
     pub fn heard(&self) -> Vec<Heard> {
         self.seen().heard.clone()
     }
 
-    /// The number of Loro blobs that came so far.
+    /// The number of Loro blobs so far.
     pub fn blobs(&self) -> usize {
         let seen = self.seen();
         let blobs = seen
@@ -236,7 +236,7 @@ impl Client {
         blobs.count()
     }
 
-    /// The events of this type that came so far.
+    /// The events of this type so far.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let seen = self.seen();
         let events = seen.heard.iter().filter_map(|heard| match heard {
@@ -255,8 +255,8 @@ impl Client {
         self.events(kind).remove(0)
     }
 
-    /// Waits until the server has decided this client's first `frames` binary frames, and gives the
-    /// newest rev of them. Needs events.
+    /// Waits until the server has stored or refused the first `frames` binary frames of this client, and returns the
+    /// newest rev among them. Needs events.
     pub async fn saved(&self, frames: u64) -> u64 {
         self.until(&format!("{frames} frames are saved"), |client| {
             client.decided() >= frames
@@ -270,7 +270,7 @@ impl Client {
             .unwrap_or(0)
     }
 
-    /// How many of this client's binary frames the server has decided. Needs events.
+    /// The number of this client's binary frames that the server has stored or refused. Needs events.
     pub fn decided(&self) -> u64 {
         let events = self.events("saved");
         events
@@ -279,7 +279,7 @@ impl Client {
             .unwrap_or(0)
     }
 
-    /// How the connection ended, if it has.
+    /// How the connection ended, if it has ended.
     pub fn closed(&self) -> Option<Closed> {
         self.seen().closed.clone()
     }
@@ -290,11 +290,10 @@ impl Client {
         self.closed().unwrap()
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds for this client.
     ///
     /// # Panics
-    /// When it does not come to be, and at once when the connection has ended or a blob could not be
-    /// imported.
+    /// If it does not hold in time, and at once if the connection ends or a blob cannot be imported.
     pub async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         until(what, async || {
             if condition(self) {
@@ -313,9 +312,9 @@ impl Client {
         assert_eq!(seen.closed, None, "while waiting: {what}");
     }
 
-    /// Leaves, with a closing handshake, and gives the document.
+    /// Leaves with a closing handshake, and returns the document.
     pub async fn leave(self) -> LoroDoc {
-        // The server may have gone first.
+        // The server may have closed first.
         let _ = self.try_send(Message::Close(None)).await;
         self.end().await;
         self.doc().clone()
@@ -332,7 +331,7 @@ impl Drop for Client {
                 .rev()
                 .find(|heard| !matches!(heard, Heard::Blob(_)));
             eprintln!(
-                "--- a client had {} blobs, at last {last:?}; {:?}",
+                "--- a client had {} blobs, last other frame {last:?}, closed {:?}",
                 self.blobs(),
                 self.closed()
             );
@@ -340,7 +339,7 @@ impl Drop for Client {
     }
 }
 
-/// Edits a document, and gives the update with that edit alone.
+/// Edits a document, and returns the update with this edit alone.
 pub fn change(doc: &LoroDoc, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
     let before = doc.oplog_vv();
     edit(doc);
@@ -365,7 +364,7 @@ async fn read(mut stream: SplitStream<Socket>, doc: Arc<Mutex<LoroDoc>>, seen: A
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.map_or(1005, |frame| frame.code.into());
                 seen.lock().unwrap().closed = Some(Closed::Code(code));
-                // The reply leaves with the next read.
+                // The next read sends the reply to the close frame.
                 while let Some(Ok(_)) = stream.next().await {}
                 return;
             }
@@ -396,6 +395,6 @@ pub async fn converged(what: &str, clients: &[&Client]) {
         .collect();
     assert!(
         values.windows(2).all(|pair| pair[0] == pair[1]),
-        "{what}: same version, other values"
+        "{what}: the versions are the same, the values differ"
     );
 }

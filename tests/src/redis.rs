@@ -1,4 +1,4 @@
-//! A real Redis server of a test's own.
+//! A real Redis server for one test.
 
 use std::net::SocketAddr;
 
@@ -30,12 +30,12 @@ impl Redis {
         redis
     }
 
-    /// Its address.
+    /// Its address as a URL.
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
     }
 
-    /// Stops it, connections and all.
+    /// Stops it, which cuts its connections.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().await;

@@ -1,4 +1,4 @@
-//! A relay as a process of its own, beside an app.
+//! A relay in a process of its own, beside an app.
 
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -18,8 +18,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay for the app at the address `app`, with a Redis unless that is empty, with settings such as
-    /// `("RELAY_APP_TIMEOUT", "2s")`.
+    /// Starts a relay for the app at the address `app`, with settings such as `("RELAY_APP_TIMEOUT", "2s")`. An empty
+    /// `redis` means none.
     pub async fn start(kind: Kind, app: &str, redis: &str, settings: &[(&str, &str)]) -> Self {
         let program = match kind {
             Kind::Wasm => "target/release/wasm-relay",
@@ -43,7 +43,7 @@ impl Relay {
         }
     }
 
-    /// Plain HTTP at its address.
+    /// An HTTP client of its address.
     pub fn http(&self) -> Http {
         Http::new(&self.address)
     }
@@ -51,7 +51,7 @@ impl Relay {
     /// Stops it with SIGTERM.
     ///
     /// # Panics
-    /// When it does not end with code 0.
+    /// If it does not end with code 0.
     pub async fn stop(mut self) {
         self.process.signal("TERM").await;
         let status = self.process.ended().await;

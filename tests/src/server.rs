@@ -1,4 +1,4 @@
-//! A small HTTP server for services that are made up.
+//! A small HTTP server for the doubles of services.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Its method.
@@ -27,36 +27,36 @@ pub struct Request {
 }
 
 impl Request {
-    /// A header, or nothing.
+    /// The value of a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// What a server does with a request.
+/// What the server does with a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// It answers.
+    /// It sends this answer.
     Answer(Response<Full<Bytes>>),
     /// It closes the connection.
     Drop,
-    /// It says nothing, for ever.
+    /// It never answers.
     Hang,
 }
 
 impl Reply {
-    /// An answer in JSON.
+    /// Answers with JSON.
     pub fn json(status: u16, body: &Value) -> Self {
         Self::bytes(status, "application/json", body.to_string())
     }
 
-    /// Any answer.
+    /// Answers with any bytes.
     pub fn bytes(status: u16, media_type: &str, body: impl Into<Bytes>) -> Self {
         let answer = Response::builder()
             .status(status)
@@ -68,13 +68,13 @@ impl Reply {
 
 /// A server. Dropping it ends it and cuts its connections.
 pub struct Server {
-    /// Where it is, as `127.0.0.1:1234`.
+    /// Its address, such as `127.0.0.1:1234`.
     pub address: String,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    /// A server on a free port that does what `handle` says.
+    /// Starts a server on a free port that replies with the result of `handle`.
     pub async fn start<F, R>(handle: F) -> Self
     where
         F: Fn(Request) -> R + Send + Sync + 'static,
@@ -93,7 +93,7 @@ impl Drop for Server {
     }
 }
 
-/// Why a connection is closed without an answer.
+/// The error that closes a connection without an answer.
 #[derive(Debug)]
 struct Dropped;
 
@@ -110,7 +110,7 @@ where
     F: Fn(Request) -> R + Send + Sync + 'static,
     R: Future<Output = Reply> + Send + 'static,
 {
-    // They end with this task.
+    // The connections end with this task.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -135,7 +135,7 @@ where
                 }
             });
             let connection = hyper::server::conn::http1::Builder::new();
-            // A client that goes away is none of a server's errors, and neither is a dropped one.
+            // A client that goes away is not an error here, and neither is a dropped connection.
             let _ = connection
                 .serve_connection(TokioIo::new(stream), service)
                 .await;

@@ -1,26 +1,26 @@
-//! Waiting: always for a condition, and never for ever.
+//! Waiting, which is always for a condition and always has a limit.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a condition may take. Far longer than any needs, for machines that are busy.
+/// The limit for a condition: far more than any needs, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a condition is looked at.
+/// The pause between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until the condition holds.
 ///
 /// # Panics
-/// When it does not within [`PATIENCE`].
+/// If it does not hold within [`PATIENCE`].
 pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
     until_within(PATIENCE, what, condition).await;
 }
 
-/// Waits until the condition holds, for something that takes its time.
+/// Waits until the condition holds, for at most `limit`.
 ///
 /// # Panics
-/// When it does not within `limit`.
+/// If it does not hold within `limit`.
 pub async fn until_within(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
@@ -29,10 +29,10 @@ pub async fn until_within(limit: Duration, what: &str, mut condition: impl Async
     }
 }
 
-/// Waits for a future that should be done soon.
+/// Waits for a future that should complete soon.
 ///
 /// # Panics
-/// When it is not within [`PATIENCE`].
+/// If it does not complete within [`PATIENCE`].
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(PATIENCE, future).await {
         Ok(value) => value,

@@ -1,5 +1,5 @@
-//! The relay's Wasm build as a process of its own, as `wasmtime run -S inherit-network` would run
-//! it. Its settings are the relay's own, `RELAY_…`.
+//! The relay's Wasm build in a process of its own, as `wasmtime run -S inherit-network` runs it. Its settings are
+//! the relay's own, `RELAY_…`.
 
 use anyhow::{Context, Result};
 use e2e::built::{built, compiled};

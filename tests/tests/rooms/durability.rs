@@ -1,6 +1,4 @@
-//! What anybody has seen is on disk.
-
-#![allow(clippy::unwrap_used)]
+//! Durability: an update is on disk before any other client sees it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +14,7 @@ const KILLS: usize = 20;
 const WRITERS: usize = 4;
 const READERS: usize = 2;
 
-/// The marks in a document: one key each in the map `marks`.
+/// The marks in a document, which are the keys of the map `marks`.
 fn marks(doc: &LoroDoc) -> BTreeSet<String> {
     let mut marks = BTreeSet::new();
     doc.get_map("marks").for_each(|key, _| {
@@ -25,8 +23,8 @@ fn marks(doc: &LoroDoc) -> BTreeSet<String> {
     marks
 }
 
-/// Writes marks until the server dies. Gives the version up to which its own edits were confirmed
-/// as saved, and the newest rev that it was told.
+/// Writes marks until the server dies. Returns the version up to which the writer's edits were confirmed as saved, and
+/// the newest rev of those confirmations.
 async fn write(client: &Client, writer: usize, round: usize) -> (VersionVector, u64) {
     let mut sent: Vec<VersionVector> = Vec::new();
     let mut frames = 0;
@@ -46,7 +44,7 @@ async fn write(client: &Client, writer: usize, round: usize) -> (VersionVector, 
         frames += 1;
         sent.push(own);
         n += 1;
-        // At most so many on their way, so that there is always something on its way.
+        // A bounded number of edits is under way at any moment, and never none.
         while frames > client.decided() + 8 && client.closed().is_none() {
             sleep(Duration::from_millis(1)).await;
         }
@@ -55,7 +53,7 @@ async fn write(client: &Client, writer: usize, round: usize) -> (VersionVector, 
     let confirmed = decided
         .checked_sub(1)
         .map_or_else(VersionVector::default, |last| {
-            // The version holds others' edits, too: it had seen those, so they are on disk as well.
+            // The version includes edits of others that the writer has seen, which must be on disk, too.
             sent[last.min(sent.len() - 1)].clone()
         });
     let rev = client
@@ -67,8 +65,8 @@ async fn write(client: &Client, writer: usize, round: usize) -> (VersionVector, 
 }
 
 both_relays! {
-    /// `kill -9` under load, again and again: nothing is missing that any second client has
-    /// received, nothing that its writer was told is saved, and revs never go back.
+    /// SIGKILL under load, many times: every update that a second client received is still there, and every one
+    /// that was confirmed to its writer, and revs never decrease.
     async fn nothing_that_was_seen_is_lost_by_a_kill(relay: Kind) {
         let setup = Setup::new(relay);
         let mut readers: Vec<LoroDoc> = (0..READERS).map(|_| LoroDoc::new()).collect();
@@ -82,7 +80,7 @@ both_relays! {
             for reader in &watching {
                 reader.event("synced").await;
             }
-            // Each round has writers that know nothing but what the server sends.
+            // The writers of each round begin with the state that the server sends.
             let writing: Vec<Client> =
                 join_all((0..WRITERS).map(|_| Client::join_with_events(&host.address, "p"))).await;
             for writer in &writing {
@@ -91,10 +89,10 @@ both_relays! {
             let before: Vec<usize> = watching.iter().map(Client::blobs).collect();
             let load = join_all(writing.iter().enumerate().map(|(n, writer)| write(writer, n, round)));
             let kill = async {
-                // Once every reader has seen something, at any moment of the next ones.
+                // The kill comes at a random moment after every reader has seen an update.
                 let start = Instant::now();
                 while watching.iter().zip(&before).any(|(reader, before)| reader.blobs() < before + 5) {
-                    assert!(start.elapsed() < e2e::wait::PATIENCE, "the readers see nothing");
+                    assert!(start.elapsed() < e2e::wait::PATIENCE, "the readers saw no update in time");
                     sleep(Duration::from_millis(2)).await;
                 }
                 sleep(Duration::from_millis(rand::random_range(0..150))).await;
@@ -102,7 +100,7 @@ both_relays! {
             };
             let (confirmed, ()) = tokio::join!(load, kill);
             for reader in &watching {
-                // What is in its socket counts: it has left the server.
+                // Updates in a reader's socket count as seen, because they have left the server.
                 reader.end().await;
             }
 
@@ -123,13 +121,13 @@ both_relays! {
             }
             assert!(rev >= newest, "round {round}: rev {rev} after {newest}");
             newest = rev;
-            // This start is of no further use: its end is another kill, without load.
+            // This start only served to read. Another kill ends it, without load.
             host.kill().await;
         }
         assert!(newest > 20 * 5, "there was no load: rev {newest}");
     }
 
-    /// SIGTERM: sockets are told to come back, what was sent before is stored, the host ends well.
+    /// After SIGTERM, sockets get the code to reconnect, updates sent before are stored, and the host ends with code 0.
     async fn a_stop_drains(relay: Kind) {
         const FRAMES: usize = 200;
         let setup = Setup::new(relay);
@@ -142,7 +140,7 @@ both_relays! {
                 .edit(|doc| doc.get_map("marks").insert(&n.to_string(), "x".repeat(1000)).unwrap())
                 .await;
         }
-        // The answer comes when the relay has read everything before it, stored or not.
+        // The answer says that the relay has read everything before it, whether stored yet or not.
         writer.try_send("ping".into()).await.unwrap();
         writer
             .until("pong", |writer| writer.heard().contains(&e2e::raw::Heard::Text("pong".into())))
@@ -157,8 +155,7 @@ both_relays! {
         assert_eq!(rev, FRAMES as u64);
     }
 
-    /// Revs go on where they were, over compactions and restarts; and one append of a repeated
-    /// update is harmless.
+    /// Revs continue after compactions and restarts, and appending an update twice is harmless.
     async fn revs_are_never_used_again(relay: Kind) {
         let setup = Setup::new(relay).variable("internal_token", "t");
         let doc = LoroDoc::new();

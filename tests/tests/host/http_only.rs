@@ -1,7 +1,4 @@
-//! A host with the HTTP trigger alone, as Fermyon Cloud is: the relay's tick does what cron and Redis
-//! triggers do elsewhere.
-
-#![allow(clippy::unwrap_used)]
+//! A host with only the HTTP trigger, such as Fermyon Cloud: the relay's tick replaces the cron and Redis triggers.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -15,7 +12,7 @@ use serde_json::json;
 const TOKEN: &str = "t";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_comes_into_the_document_by_the_relays_tick() {
+async fn the_relays_tick_projects_a_task() {
     let printed = std::process::Command::new(built("target/release/xtask"))
         .args(["manifest", "--http-only"])
         .output()
@@ -50,11 +47,7 @@ async fn a_task_comes_into_the_document_by_the_relays_tick() {
         let document = http.get_with("/sync/p", &accept).await.json();
         document["tasks"][&id]["status"].clone()
     };
-    assert_eq!(
-        shown().await,
-        json!(null),
-        "nobody has asked the poller yet"
-    );
+    assert_eq!(shown().await, json!(null), "the poller has not run yet");
 
     let settings = [("RELAY_INTERNAL_TOKEN", TOKEN), ("RELAY_TICK", "true")];
     let relay = Relay::start(Kind::Native, &host.app, "", &settings).await;

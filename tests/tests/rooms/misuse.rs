@@ -1,6 +1,4 @@
-//! Clients that send nonsense, too much, or nothing: they hurt only themselves.
-
-#![allow(clippy::unwrap_used)]
+//! Misuse: clients that send nonsense, too much, or nothing harm only themselves.
 
 use std::time::Duration;
 
@@ -16,10 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-/// What the server's memory may grow by, in MiB, whatever clients do to it.
+/// The most by which the server's memory may grow during any misuse, in MiB.
 const GROWTH: u64 = 300;
 
-/// Two who edit a room while others misbehave in it.
+/// Two clients that edit a room while others misbehave in it.
 struct Bystanders {
     one: Client,
     two: Client,
@@ -37,7 +35,7 @@ impl Bystanders {
         Self { one, two }
     }
 
-    /// Edits until `misbehave` is done, and checks that it made no difference.
+    /// Edits until `misbehave` completes, and checks that the edits are stored in time.
     async fn edit_while<T>(&self, misbehave: impl Future<Output = T>) -> T {
         let mut misbehave = std::pin::pin!(misbehave);
         let mut slowest = Duration::ZERO;
@@ -64,7 +62,7 @@ impl Bystanders {
     }
 }
 
-/// What is no update: random bytes, and a good update cut short or with a flipped bit.
+/// Blobs that are not updates: random bytes, and a good update cut short or with a flipped bit.
 fn nonsense() -> Vec<Vec<u8>> {
     let mut random = rand::rng();
     let good = change(&LoroDoc::new(), |doc| {
@@ -79,7 +77,7 @@ fn nonsense() -> Vec<Vec<u8>> {
     for length in (1..good.len()).step_by(7) {
         nonsense.push(good[..length].to_vec());
     }
-    // From the checksum on; before it is a part that is not in use.
+    // The bytes before the checksum are not in use.
     for byte in (16..good.len()).step_by(5) {
         let mut flipped = good.clone();
         flipped[byte] ^= 1 << random.random_range(0..8);
@@ -89,8 +87,8 @@ fn nonsense() -> Vec<Vec<u8>> {
 }
 
 both_relays! {
-    /// Each is refused to its sender, by number, and the connection goes on.
-    async fn what_is_no_update_is_refused_to_its_sender(relay: Kind) {
+    /// The error names the frame, and the connection stays open.
+    async fn invalid_updates_are_refused_to_their_sender(relay: Kind) {
         let host = Host::start(relay).await;
         let others = Bystanders::join(&host).await;
         let bad = Client::join_with_events(&host.address, "p").await;
@@ -109,14 +107,14 @@ both_relays! {
         assert_eq!(numbers, (1..=count).collect::<Vec<_>>());
         assert!(errors.iter().all(|error| error["code"] == "invalid_update"), "{errors:?}");
         assert!(errors.iter().all(|error| !error["message"].as_str().unwrap().is_empty()));
-        // It may still edit.
+        // The client may still edit.
         bad.edit(|doc| doc.get_map("map").insert("good", true).unwrap()).await;
         bad.saved(count + 1).await;
         converged("after nonsense", &[&bad, &others.one, &others.two]).await;
         assert!(!others.one.text().contains("never"));
     }
 
-    /// The only text that a client may send is "ping".
+    /// The only text frame that a client may send is "ping".
     async fn text_frames_are_errors(relay: Kind) {
         let host = Host::start(relay).await;
         let others = Bystanders::join(&host).await;
@@ -137,7 +135,7 @@ both_relays! {
         others.one.until("its update", |one| one.text().contains('x')).await;
     }
 
-    /// 16 MiB and not a byte more, in one frame or in many.
+    /// The limit is 16 MiB, in one frame or in many.
     async fn a_message_has_a_limit(relay: Kind) {
         let host = Host::start(relay).await;
         let others = Bystanders::join(&host).await;
@@ -148,7 +146,7 @@ both_relays! {
             .edit_while(async {
                 longest.send(vec![0; 16 << 20]).await;
                 longest.saved(1).await;
-                // The server may close before it has read all of it.
+                // The server may close before it has read the whole message.
                 let _ = longer.try_send(Message::Binary(vec![0; 17 << 20].into())).await;
                 assert_eq!(longer.end().await, Closed::Code(1009));
             })
@@ -171,13 +169,13 @@ both_relays! {
         assert_growth(&host, before);
     }
 
-    /// What is no WebSocket frame: the connection is failed with the code that says so.
+    /// The server fails the connection with the code for the breach.
     async fn breaches_of_the_protocol_are_closed(relay: Kind) {
         let host = Host::start(relay).await;
         let others = Bystanders::join(&host).await;
         let mut random = vec![0; 4096];
         rand::rng().fill(&mut random[..]);
-        // No frame begins like this: a reserved bit.
+        // This byte sets a reserved bit, so it begins no frame.
         random[0] |= 0x70;
         let breaches: [(&str, Vec<u8>, u16); 9] = [
             ("unmasked", frame(0x82, false, 3, 3), 1002),
@@ -201,7 +199,7 @@ both_relays! {
             .await;
     }
 
-    /// Who begins something and says no more is dropped in time: a request, a frame, or nothing.
+    /// A client that falls silent within a request or a frame, or before either, is dropped in time.
     async fn half_open_connections_are_dropped(relay: Kind) {
         const EACH: usize = 20;
         let host = Setup::new(relay)
@@ -226,7 +224,7 @@ both_relays! {
         others
             .edit_while(async {
                 for mut stream in silent {
-                    // It is sent updates and pings; what counts is that it comes to an end.
+                    // The server sends it updates and pings, and must end the connection.
                     let mut scrap = [0; 4096];
                     let end = async { while let Ok(1..) = stream.read(&mut scrap).await {} };
                     soon("a silent connection is dropped", end).await;
@@ -238,7 +236,7 @@ both_relays! {
         assert_eq!(http.metric("relay_partial_bytes", "t").await, 0);
     }
 
-    /// Who doesn't read is closed once its queue is full, and comes back to the whole document.
+    /// A client that does not read is closed if its queue is full. When it returns, it gets the whole document.
     async fn a_slow_reader_is_closed(relay: Kind) {
         let host = Setup::new(relay)
             .variable("internal_token", "t")
@@ -259,22 +257,22 @@ both_relays! {
         let mut updates = 0;
         others
             .edit_while(async {
-                // The kernel takes some megabytes before the queue begins to fill.
+                // The kernel buffers some megabytes before the queue begins to fill.
                 while http.metric("relay_closed_slow_total", "t").await == 0 {
-                    // The same value again would be no change.
+                    // Setting the same value again would change nothing.
                     let value = format!("{updates}{picture}");
                     writer
                         .edit(|doc| doc.get_map("map").insert("picture", value).unwrap())
                         .await;
                     updates += 1;
                     writer.saved(updates).await;
-                    assert!(updates < 200, "it is never closed");
+                    assert!(updates < 200, "the slow reader is never closed");
                 }
             })
             .await;
         let mut received = LoroDoc::new();
         let code = loop {
-            match soon("the end of the slow one", slow.next()).await {
+            match soon("the end of the slow reader", slow.next()).await {
                 Some(Ok(Message::Binary(blob))) => drop(received.import(&blob).unwrap()),
                 Some(Ok(Message::Close(frame))) => break frame.map(|frame| u16::from(frame.code)),
                 Some(Ok(_)) => {}
@@ -291,7 +289,7 @@ both_relays! {
         assert_growth(&host, before);
     }
 
-    /// Large messages that never end, from many at once, cannot fill the memory.
+    /// Many clients that begin large messages and never end them cannot fill the memory.
     async fn unfinished_messages_take_bounded_memory(relay: Kind) {
         const SOCKETS: usize = 40;
         const SENT: usize = 12 << 20;
@@ -314,11 +312,10 @@ both_relays! {
         assert_growth(&host, before);
         assert!(host.http().metric("relay_closed_try_again_total", "t").await > 0);
         drop(sockets);
-        until("all of it is let go", async || host.http().metric("relay_partial_bytes", "t").await == 0).await;
+        until("the memory of all messages is freed", async || host.http().metric("relay_partial_bytes", "t").await == 0).await;
     }
 
-    /// While the app cannot keep up, a flood is held back rather than kept in memory, and nothing
-    /// of it is lost.
+    /// While the app cannot keep up, the relay reads less instead of keeping a flood in memory, and loses nothing.
     async fn a_flood_is_held_back(relay: Kind) {
         const WRITERS: usize = 8;
         const EACH: usize = 60;
@@ -342,8 +339,8 @@ both_relays! {
                 }
             })))
             .await;
-        // The app's instances are in the same process, and compact these rooms meanwhile: each may
-        // take its limit of memory.
+        // The app's instances run in the same process and compact these rooms meanwhile, each within its own
+        // memory limit.
         let now = host.process.memory();
         assert!(now < before + 4 * GROWTH, "{before} MiB before, {now} MiB now");
         assert_eq!(host.http().get("/sync/flood-0").await.rev(), EACH as u64);
@@ -355,8 +352,7 @@ fn assert_growth(host: &Host, before: u64) {
     assert!(now < before + GROWTH, "{before} MiB before, {now} MiB now");
 }
 
-/// A WebSocket frame with a payload of zeros of which `present` bytes are there and `length` are
-/// announced.
+/// A WebSocket frame that announces a payload of `length` bytes and has `present` bytes of it, all zero.
 fn frame(first: u8, masked: bool, present: usize, length: u64) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
     let mut bytes = vec![first];
@@ -372,14 +368,14 @@ fn frame(first: u8, masked: bool, present: usize, length: u64) -> Vec<u8> {
         }
     }
     if masked {
-        // A mask of zeros leaves the payload as it is.
+        // A mask of zeros leaves the payload unchanged.
         bytes.extend([0; 4]);
     }
     bytes.resize(bytes.len() + present, 0);
     bytes
 }
 
-/// A WebSocket after its handshake, as bytes.
+/// A WebSocket after its handshake, as a stream of bytes.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -390,12 +386,12 @@ impl Raw {
         Self(socket.into_inner())
     }
 
-    /// Sends bytes, as far as the server takes them.
+    /// Sends bytes, or as many as the server reads.
     async fn send(&mut self, bytes: &[u8]) {
         let _ = tokio::time::timeout(PATIENCE, self.0.write_all(bytes)).await;
     }
 
-    /// Reads to the end, and gives the code of the close frame, if there is one.
+    /// Reads to the end, and returns the code of the close frame, if there is one.
     async fn close_code(&mut self) -> Option<u16> {
         loop {
             let mut head = [0; 2];
@@ -429,7 +425,7 @@ impl Raw {
     }
 }
 
-/// The same at the app itself: it answers, and goes on.
+/// The app itself answers a malformed request, and keeps serving.
 #[tokio::test]
 async fn a_malformed_request_harms_nothing() {
     let host = Host::start(Kind::Native).await;

@@ -1,6 +1,4 @@
-//! Projects, members and tokens, and what those who are connected see of each change.
-
-#![allow(clippy::unwrap_used)]
+//! Projects, members and tokens, and the effect of each change on open sockets.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use e2e::raw::{Client, Closed};
 use e2e::wait::{until, until_within};
 use serde_json::{Value, json};
 
-/// A change of who may do what takes effect on open sockets within this.
+/// The longest time until a change of access takes effect on open sockets.
 const EFFECT: Duration = Duration::from_secs(5);
 
 struct World {
@@ -27,7 +25,7 @@ struct World {
 impl World {
     async fn start(relay: Kind) -> Self {
         let auth = BetterAuth::start(Options::default()).await;
-        // Only what is told, and compared, is to have an effect here.
+        // Only notices and comparisons may have an effect here, not the regular recheck.
         let setup = setup(relay, &auth).env("RELAY_RECHECK_INTERVAL", "5m");
         let host = setup.start().await;
         let owns = auth.sign_up("owner").await;
@@ -55,12 +53,12 @@ async fn ends(client: &Client, code: u16, since: Instant) {
     assert!(since.elapsed() < EFFECT, "{:?}", since.elapsed());
 }
 
-/// Types, and tells whether it was stored.
+/// Types, and returns whether the update was stored.
 async fn can_type(client: &Client, words: &str) -> bool {
     let errors = client.events("error").len();
     let decided = client.decided();
     client.typed(words).await;
-    until("a word about it", async || {
+    until("the update is stored or refused", async || {
         client.decided() > decided || client.events("error").len() > errors
     })
     .await;
@@ -76,7 +74,7 @@ both_relays! {
         member.event("synced").await;
         owner.typed("from the owner").await;
         until("the reader sees it", async || member.text() == "from the owner").await;
-        // What a reader sends is refused, with an error of its own, and nothing of it is applied.
+        // A reader's update is refused with an error of its own, and is not applied.
         assert!(!can_type(&member, " and more").await);
         let error = member.event("error").await;
         assert_eq!((&error["code"], &error["frame"]), (&json!("read_only"), &json!(1)));
@@ -132,7 +130,7 @@ both_relays! {
             assert_eq!(world.owner.get(&http, path).await.status, 404, "{path}");
         }
         assert_eq!(world.owner.upgrade(&world.host.address, "/sync/p").await.0, 404);
-        // Ids are not used twice: what somebody still has of it never comes into another's.
+        // An id is not used twice, so that a client's copy of the deleted document cannot enter a new project.
         let again = json!({ "project_id": "p" }).to_string();
         let answer = world.member.send(&http, "POST", "/projects", again).await;
         answer.assert_problem(409, "project-exists");
@@ -146,7 +144,7 @@ both_relays! {
                 })
                 .sum()
         };
-        until("everything that it had is gone", async || count() == 0).await;
+        until("every row of the project is gone", async || count() == 0).await;
         world.host.stop().await;
     }
 }
@@ -228,7 +226,7 @@ async fn projects_are_made_listed_renamed_and_given_away() {
     assert_eq!(after["role"], "write");
     let shown = world.member.get(&http, "/projects/p").await.json();
     assert_eq!(shown["role"], "owner");
-    // The backend makes projects for users, and sees all.
+    // The backend creates projects for users, and sees all projects.
     let backend = Caller::with_token(AGENT_TOKEN);
     let new = json!({ "project_id": "q", "owner_id": world.member_id });
     backend.json(&http, "POST", "/projects", new, 201).await;
@@ -236,9 +234,9 @@ async fn projects_are_made_listed_renamed_and_given_away() {
     world.host.stop().await;
 }
 
-/// "She was added to a project of strangers, and cannot get out."
+/// "She was added to a project of strangers, and cannot leave it."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_leaves_and_takes_nobody_along() {
+async fn a_member_leaves_without_effect_on_others() {
     let world = World::start(Kind::Native).await;
     let http = world.host.http();
     let eve = world.auth.sign_up("eve").await;
@@ -262,7 +260,7 @@ async fn a_member_leaves_and_takes_nobody_along() {
     world.host.stop().await;
 }
 
-/// "I gave it to two at once, and now it is lost to me and to one of them, who was told that it is theirs."
+/// "I gave my project to two users at the same time, and one of them did not get it, though the answer was yes."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_project_goes_to_one_member() {
     let world = World::start(Kind::Native).await;
@@ -294,15 +292,15 @@ async fn a_project_goes_to_one_member() {
     }
     let given = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!(given, 1, "{statuses:?}");
-    // Who had it may go on writing.
+    // The former owner may still write.
     let shown = world.owner.get(&http, "/projects/p").await.json();
     assert_eq!(shown["role"], "write");
     world.host.stop().await;
 }
 
-/// "I got the project, removed whose it was, and their agent still writes."
+/// "I took the project over and removed the former owner, and their agent still writes."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_end_with_whose_they_are() {
+async fn tokens_end_with_their_maker() {
     let world = World::start(Kind::Native).await;
     let http = world.host.http();
     world.admit("read").await;
@@ -341,7 +339,7 @@ async fn tokens_end_with_whose_they_are() {
     makers.sort();
     assert_eq!(makers, [None, Some(world.owner_id.as_str())]);
     assert!(can_type(&client, " again").await);
-    // Nobody need know of a token to end it with its maker, on an open socket too.
+    // The token of a removed member ends, too, on open sockets as well, although the owner never saw it.
     let path = format!("/projects/p/members/{}", world.owner_id);
     let since = Instant::now();
     world
@@ -352,7 +350,7 @@ async fn tokens_end_with_whose_they_are() {
     ends(&client, 4401, since).await;
     let other = Caller::with_token(of_backend["token"].as_str().unwrap());
     assert_eq!(other.get(&http, "/sync/p").await.status, 200);
-    // And back again, with an end to all tokens.
+    // The project goes back to its first owner, and all tokens end.
     world
         .member
         .admits(&http, "p", &world.owner_id, "read")
@@ -385,14 +383,14 @@ async fn a_token_is_shown_once_and_ends() {
         200
     );
     let in_query = format!("/sync/p?token={token}");
-    assert_eq!(Caller::nobody().get(&http, &in_query).await.status, 200);
+    assert_eq!(Caller::anonymous().get(&http, &in_query).await.status, 200);
     let listed = world.owner.get(&http, "/projects/p/tokens").await;
     assert!(!listed.text().contains(token), "the token is shown again");
     let listed = listed.json();
     assert_eq!(listed["tokens"][0]["name"], "an agent");
     assert!(listed["tokens"][0]["last_used_at"].is_i64(), "{listed}");
     assert!(listed["tokens"][0].get("digest").is_none(), "{listed}");
-    // A reader's token reads.
+    // A token with the role of a reader may read.
     let reads = world.owner.makes_token(&http, "p", "read").await;
     let reader = Caller::with_token(reads["token"].as_str().unwrap());
     assert_eq!(reader.get(&http, "/sync/p").await.status, 200);
@@ -400,18 +398,18 @@ async fn a_token_is_shown_once_and_ends() {
         .send(&http, "POST", "/sync/p", "x")
         .await
         .assert_problem(403, "read-only");
-    // One that ends.
+    // This token expires.
     let body = json!({ "name": "short", "expires_in": 1 });
     let short = world
         .owner
         .json(&http, "POST", "/projects/p/tokens", body, 201)
         .await;
     let short = Caller::with_token(short["token"].as_str().unwrap());
-    until("it has ended", async || {
+    until("the token has expired", async || {
         short.get(&http, "/sync/p").await.status == 401
     })
     .await;
-    // One that is revoked, on an open socket too.
+    // This token is revoked, which closes its open socket.
     let client = agent.joins(&world.host.address, "p").await;
     client.event("synced").await;
     let path = format!("/projects/p/tokens/{}", made["token_id"].as_str().unwrap());
@@ -432,7 +430,7 @@ async fn a_token_is_shown_once_and_ends() {
         let answer = world.owner.send(&http, "POST", "/projects/p/tokens", body);
         answer.await.assert_problem(422, "invalid-fields");
     }
-    // Nothing of a token is in the log.
+    // No part of a token is in the log.
     assert!(!world.host.process.log().contains(token));
     world.host.stop().await;
 }

@@ -1,7 +1,5 @@
-//! Bursts of errors, of resets and of silence between relay and app, at both ends of a request:
-//! nothing that was acknowledged is lost, and nothing innocent is refused.
-
-#![allow(clippy::unwrap_used)]
+//! Bursts of errors, resets and silence between relay and app, before and after the app serves a request: no
+//! acknowledged update is lost, and no valid update is refused.
 
 use std::time::Duration;
 
@@ -17,10 +15,10 @@ use tokio::time::{Instant, sleep};
 
 const TOKEN: (&str, &str) = ("RELAY_INTERNAL_TOKEN", "t");
 
-/// How often a writer types.
+/// The pause of a writer between two letters.
 const TYPING: Duration = Duration::from_millis(20);
 
-/// How long it may take until everything is saved, after the last burst.
+/// The longest time from the end of a burst until everything is saved.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 const CASES: [(Fault, Point); 6] = [
@@ -37,8 +35,7 @@ async fn app(redis: &Redis) -> Host {
     setup.variable("internal_token", "t").start().await
 }
 
-/// Two people type on while bursts come and go. Returns the longest time that a letter took to be
-/// saved.
+/// Two clients type while bursts come and go. Returns the longest time until a letter was saved.
 async fn type_through(
     host: &Host,
     relay: Kind,
@@ -107,7 +104,7 @@ async fn type_through(
             .await;
     }
     converged(&what, &[&one, &two]).await;
-    // What the app has, by the app's own word.
+    // The app itself must have the same text.
     let (stored, _) = host.app_http().document(&project).await;
     assert_eq!(stored.get_text("text").to_string(), one.text(), "{what}");
     slowest
@@ -117,7 +114,7 @@ both_relays! {
     async fn i_typed_through_a_short_burst_and_all_is_saved(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await;
-        // A request into silence is given up after a second here, and after 15 by default.
+        // The relay gives up a request without an answer after a second here, and after 15 by default.
         let settings = [TOKEN, ("RELAY_APP_TIMEOUT", "1s")];
         let bursts = [100, 300, 1000].map(Duration::from_millis);
         join_all(CASES.map(|case| type_through(&host, relay, &redis, case, &bursts, &settings))).await;

@@ -1,6 +1,4 @@
-//! People who sign in and out of a real Better Auth, and what their sockets see of it.
-
-#![allow(clippy::unwrap_used)]
+//! Sessions: users sign in and out of a real Better Auth, and their sockets follow.
 
 use std::time::Duration;
 
@@ -24,8 +22,8 @@ both_relays! {
         client.saved(1).await;
         auth.sign_out(&browser).await;
         assert_eq!(client.end().await, Closed::Code(4401));
-        // Known for less than a minute by plain requests; and the socket's look has made that shorter.
-        until_within(Duration::from_secs(60), "she is nobody", async || {
+        // Plain requests accept the session for less than a minute more; the socket's recheck has shortened this.
+        until_within(Duration::from_secs(60), "the session is no longer accepted", async || {
             ann.get(&host.http(), "/sync/p").await.status == 401
         })
         .await;
@@ -41,7 +39,7 @@ both_relays! {
         host.stop().await;
     }
 
-    /// While nobody can tell, nobody comes in, and nobody is thrown out.
+    /// While Better Auth cannot verify a session, no client is admitted, and no open socket is closed.
     async fn better_auth_fails_in_every_way(relay: Kind) {
         let auth = BetterAuth::start(Options::default()).await;
         let host = setup(relay, &auth).start().await;
@@ -60,18 +58,18 @@ both_relays! {
             assert_ne!(answer.header("retry-after"), "", "{mode}");
             let (status, problem) = bob.upgrade(&host.address, "/sync/p").await;
             assert_eq!(status, 503, "{mode}: {problem}");
-            // More than one look at the socket.
+            // The pause covers more than one recheck of the socket.
             let looked = auth.asked().await;
-            until_within(Duration::from_secs(60), "the socket was looked at", async || {
+            until_within(Duration::from_secs(60), "the socket was rechecked", async || {
                 auth.asked().await >= looked + 2
             })
             .await;
             client.assert_fine(mode);
         }
-        // What she may do is known all the same, though not whether it still is she.
+        // Her role is still checked, although her session cannot be.
         let backend = Caller::with_token(AGENT_TOKEN);
         backend.admits(&host.http(), "p", &carol.user_id, "read").await;
-        until_within(Duration::from_secs(10), "she may not write any more", async || {
+        until_within(Duration::from_secs(10), "she may no longer write", async || {
             writer.typed("?").await;
             writer.events("error").iter().any(|error| error["code"] == "read_only")
         })
@@ -97,7 +95,7 @@ async fn cookies_of_every_kind() {
         prefix: Some("canvas".into()),
         ..Options::default()
     };
-    // A copy of the session in the cookies, in several pieces, that is valid by itself for minutes.
+    // Here the cookies hold a copy of the session, in several pieces, that is valid by itself for minutes.
     let chunked = Options {
         cookie_cache: true,
         large: true,
@@ -123,7 +121,7 @@ async fn cookies_of_every_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_is_asked_for_once_a_while() {
+async fn a_verified_session_is_remembered_for_a_while() {
     let auth = BetterAuth::start(Options::default()).await;
     let host = setup(Kind::Native, &auth).start().await;
     let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
@@ -131,17 +129,17 @@ async fn a_session_is_asked_for_once_a_while() {
         assert_eq!(ann.get(&host.http(), "/projects").await.status, 200);
     }
     assert!(auth.asked().await <= 2, "{}", auth.asked().await);
-    let nobody = Caller::with_cookies("better-auth.session_token=made.up");
-    nobody
+    let unknown = Caller::with_cookies("better-auth.session_token=made.up");
+    unknown
         .get(&host.http(), "/projects")
         .await
         .assert_problem(401, "unauthenticated");
     host.stop().await;
 }
 
-/// A page of another site has the cookies of whoever looks at it, and nothing comes of that.
+/// Browsers send a visitor's cookies with the requests of any page, so the origin of the page must be allowed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_other_sites_may_do_nothing() {
+async fn pages_of_other_sites_are_refused() {
     let auth = BetterAuth::start(Options::default()).await;
     let host = setup(Kind::Native, &auth)
         .variable("allowed_origins", "https://app.example")
@@ -169,8 +167,8 @@ async fn pages_of_other_sites_may_do_nothing() {
         }
         let allowed = answer.header("access-control-allow-origin");
         assert_eq!(allowed, if may { origin } else { "" });
-        // A preflight, which has no cookies.
-        let preflight = Caller::nobody()
+        // A preflight has no cookies.
+        let preflight = Caller::anonymous()
             .header("origin", origin)
             .header("access-control-request-method", "PATCH");
         let answer = preflight.send(&http, "OPTIONS", "/projects/p", "").await;
@@ -182,7 +180,7 @@ async fn pages_of_other_sites_may_do_nothing() {
             if may { "true" } else { "" }
         );
     }
-    // At the app itself its own address counts.
+    // At the app itself, the app's own address is the allowed origin.
     let page = ann.header("origin", &format!("http://{}", host.app));
     let body = json!({ "name": "a name" });
     page.json(&host.app_http(), "PATCH", "/projects/p", body, 200)

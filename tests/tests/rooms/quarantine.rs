@@ -1,6 +1,4 @@
-//! Updates that decode but cannot be applied are moved aside, and the room goes on.
-
-#![allow(clippy::unwrap_used)]
+//! Quarantine: an update that decodes but cannot be applied is moved aside, and the room stays usable.
 
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
@@ -8,7 +6,7 @@ use e2e::raw::{Client, change};
 use e2e::wait::until;
 use loro::{ExportMode, LoroDoc};
 
-/// The revs that were moved aside, with the reason.
+/// The revs in quarantine, each with its reason.
 fn quarantined(host: &Host, project: &str) -> Vec<(u64, String)> {
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let mut rows = database
@@ -23,14 +21,13 @@ fn quarantined(host: &Host, project: &str) -> Vec<(u64, String)> {
         .collect()
 }
 
-/// An update with much text, of which the server sees when it takes it only that it builds upon
-/// something else: it is unpacked when it is applied.
+/// An update with much text that depends on another one. The server does not unpack it until it applies it.
 fn large(doc: &LoroDoc, inserts: usize) -> Vec<u8> {
     let mut state = 7_u64;
     change(doc, |doc| {
         let text = doc.get_text("text");
         for _ in 0..inserts {
-            // Each at another place, so that every one of them takes memory of its own.
+            // Each insert is at another place, so that each takes memory of its own.
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
@@ -41,8 +38,7 @@ fn large(doc: &LoroDoc, inserts: usize) -> Vec<u8> {
 }
 
 both_relays! {
-    /// Two documents that share a peer id but no history: the update of one refers to text that the
-    /// room never had.
+    /// Two documents share a peer id but no history, so the update of one refers to text that the room never had.
     async fn an_update_that_loro_refuses_is_moved_aside(relay: Kind) {
         let host = Host::start(relay).await;
         let ours = LoroDoc::new();
@@ -67,7 +63,7 @@ both_relays! {
         assert_eq!(moved.len(), 1, "{moved:?}");
         assert_eq!(moved[0].0, 2);
 
-        // The room goes on, with the next rev.
+        // The next update of the room gets the next rev.
         let client = Client::join_with_events(&host.address, "p").await;
         client.event("synced").await;
         client.typed("and on").await;
@@ -77,8 +73,7 @@ both_relays! {
         assert_eq!(other.doc().get_map("map").len(), 5);
     }
 
-    /// An update that needs more memory to be applied than an instance may have kills the instance
-    /// that applies it, and only that.
+    /// Applying the update needs more memory than an instance may have. This kills the instance, and nothing else.
     async fn an_update_that_traps_is_moved_aside(relay: Kind) {
         let host = Setup::new(relay).option("--instance-memory", "24").start().await;
         let http = host.http();
@@ -91,7 +86,7 @@ both_relays! {
             assert_eq!(http.post(&path, base).await.rev(), 1);
             let accepted = http.post(&path, large(&doc, inserts)).await;
             if accepted.status != 200 {
-                panic!("{inserts} inserts are not even taken: {accepted:?}");
+                panic!("{inserts} inserts are not appended: {accepted:?}");
             }
             let whole = http.get(&path).await;
             if !quarantined(&host, &project).is_empty() {
@@ -101,7 +96,7 @@ both_relays! {
             }
         }
         let Some(project) = trapped else {
-            panic!("nothing trapped");
+            panic!("no update trapped");
         };
         let (stored, rev) = http.document(&project).await;
         assert_eq!((stored.get_text("text").to_string().as_str(), rev), ("base", 2));
@@ -114,15 +109,14 @@ both_relays! {
         assert_eq!(client.saved(1).await, 3);
         let (stored, rev) = http.document(&project).await;
         assert_eq!((stored.get_text("text").to_string().as_str(), rev), ("base and on", 3));
-        // Other rooms never noticed.
+        // Other rooms are not affected.
         let fine = change(&LoroDoc::new(), |doc| doc.get_text("text").insert(0, "fine").unwrap());
         assert_eq!(http.post("/sync/other", fine).await.rev(), 1);
         assert_eq!(http.document("other").await.0.get_text("text").to_string(), "fine");
     }
 
-    /// An update that kills the instance that takes it is refused to its sender; those that came
-    /// with it are stored.
-    async fn an_update_that_traps_when_it_is_taken_is_refused(relay: Kind) {
+    /// An update that kills the instance that appends it is refused to its sender. Updates of the same batch are stored.
+    async fn an_update_that_traps_in_the_append_is_refused(relay: Kind) {
         let host = Setup::new(relay).option("--instance-memory", "24").start().await;
         let bad = Client::join_with_events(&host.address, "p").await;
         let good = Client::join_with_events(&host.address, "p").await;
@@ -130,7 +124,7 @@ both_relays! {
         bad.event("synced").await;
         let doc = LoroDoc::new();
         let mut update = large(&doc, 1_000_000);
-        // A snapshot is unpacked at once.
+        // A snapshot is unpacked by the append.
         if update.len() < 1 << 20 {
             update = doc.export(ExportMode::Snapshot).unwrap();
         }

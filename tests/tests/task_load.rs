@@ -1,4 +1,4 @@
-//! A thousand tasks at once, and a service that misbehaves as much as services do.
+//! Load: a thousand tasks at the same time, and a service that fails as often as real ones do.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use e2e::document::{keys, shown};
 use e2e::gemini::Gemini;
 use e2e::host::{Host, Kind};
 use e2e::http::Http;
 use e2e::kling::{Call, Course, Fault, Kling, Plan};
 use e2e::raw::Client;
-use e2e::tasks::{keys, setup, shown};
+use e2e::tasks::setup;
 use e2e::wait::until_within;
 use futures_util::{StreamExt, stream};
 use http::Method;
@@ -24,11 +25,11 @@ const TASKS: usize = 1000;
 const PROJECTS: usize = 4;
 const AT_ONCE: usize = 50;
 
-/// How long it all may take.
+/// The longest time for a whole test.
 const LIMIT: Duration = Duration::from_secs(170);
 
-/// A tenth of calls each are too fast, or go wrong, or are cut, before or after they had an effect. No
-/// job has more than four of those, lest the last one of a thousand waits for minutes.
+/// Fails a tenth of the calls as too fast, a tenth with an error, and a tenth by dropping the connection, before or
+/// after the effect. No job has more than four failures, because otherwise the last one of a thousand waits for minutes.
 fn fault(call: &Call) -> Option<Fault> {
     if call.wrong >= 4 {
         return None;
@@ -43,21 +44,18 @@ fn fault(call: &Call) -> Option<Fault> {
 }
 
 fn plan() -> Plan {
-    Plan {
-        fault: Box::new(fault),
-        course: Box::new(|number, _| Course {
-            duration: Duration::from_secs(30),
-            callbacks: [2, 0, 1][number % 3],
-            ..Course::default()
-        }),
-    }
+    Plan::default().fault(fault).course(|number, _| Course {
+        duration: Duration::from_secs(30),
+        callbacks: [2, 0, 1][number % 3],
+        ..Course::default()
+    })
 }
 
 fn project(n: usize) -> String {
     format!("project-{}", n % PROJECTS)
 }
 
-/// Posts a task until it is taken, under a key that makes that one task.
+/// Posts a task until it is accepted, with an idempotency key, so that it is created once.
 async fn posted(http: &Http, n: usize) -> (String, String) {
     let body = json!({
         "project_id": project(n), "task_type": "kling_video",
@@ -81,12 +79,12 @@ async fn posted(http: &Http, n: usize) -> (String, String) {
             // The server is away.
             Ok(Err(_)) | Err(_) => {}
         }
-        assert!(start.elapsed() < LIMIT, "task {n} is not taken");
+        assert!(start.elapsed() < LIMIT, "task {n} is not accepted");
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Posts all tasks, and counts them meanwhile.
+/// Posts all tasks, and counts the accepted ones.
 async fn post_all(http: &Http, count: &AtomicUsize) -> BTreeMap<String, String> {
     stream::iter(0..TASKS)
         .map(async |n| {
@@ -99,7 +97,7 @@ async fn post_all(http: &Http, count: &AtomicUsize) -> BTreeMap<String, String> 
         .await
 }
 
-/// A number that SQL gives, of the rows themselves.
+/// The number that a query of the database returns.
 fn number(database: &Path, sql: &str) -> usize {
     let rows = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     rows.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -112,7 +110,7 @@ fn completed(host: &Host) -> usize {
     number(&host.database(), sql)
 }
 
-/// The tasks that are not finished, with what matters of them.
+/// A line about each task that has not ended.
 fn unfinished(host: &Host) -> Vec<String> {
     let rows =
         Connection::open_with_flags(host.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
@@ -124,7 +122,7 @@ fn unfinished(host: &Host) -> Vec<String> {
     lines.map(Result::unwrap).collect()
 }
 
-/// All tasks of a project, page by page.
+/// Lists all tasks of a project, page by page.
 async fn rows(http: &Http, project: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
@@ -137,7 +135,7 @@ async fn rows(http: &Http, project: &str) -> Vec<Value> {
             None => return rows,
         }
     }
-    panic!("pages without end");
+    panic!("the list has no last page");
 }
 
 async fn document(http: &Http, project: &str) -> Value {
@@ -147,9 +145,9 @@ async fn document(http: &Http, project: &str) -> Value {
         .json()
 }
 
-/// Waits for the end of all tasks, and checks each: its row, its document, and what its service saw.
+/// Waits until all tasks have ended, and checks the row of each, its entry in the document, and the service's jobs.
 async fn all_end_once(host: &Host, kling: &Kling, posted: &BTreeMap<String, String>) {
-    assert_eq!(posted.len(), TASKS, "one task was given twice");
+    assert_eq!(posted.len(), TASKS, "two posts returned the same task");
     let start = Instant::now();
     while completed(host) < TASKS {
         let late = start.elapsed() > LIMIT;
@@ -169,14 +167,18 @@ async fn all_end_once(host: &Host, kling: &Kling, posted: &BTreeMap<String, Stri
         let rows = rows(&http, &project).await;
         assert_eq!(rows.len(), TASKS / PROJECTS);
         let mut document = Value::Null;
-        until_within(LIMIT, "the document shows each as its row is", async || {
-            document = self::document(&http, &project).await;
-            let shows = |row: &Value| {
-                let id = row["task_id"].as_str().unwrap();
-                keys(&document["tasks"][id]) == shown(row)
-            };
-            rows.iter().all(shows)
-        })
+        until_within(
+            LIMIT,
+            "the document shows each task as its row has it",
+            async || {
+                document = self::document(&http, &project).await;
+                let shows = |row: &Value| {
+                    let id = row["task_id"].as_str().unwrap();
+                    keys(&document["tasks"][id]) == shown(row)
+                };
+                rows.iter().all(shows)
+            },
+        )
         .await;
         assert_eq!(document["tasks"].as_object().unwrap().len(), rows.len());
         for row in &rows {
@@ -193,14 +195,14 @@ async fn all_end_once(host: &Host, kling: &Kling, posted: &BTreeMap<String, Stri
     }
     println!("all shown {:?} after the last was posted", start.elapsed());
     assert_eq!(urls.len(), TASKS);
-    // A task's version counts its changes: taken up once, ended once.
+    // A task's version counts its changes, which are one submission and one end.
     let changed_once = "SELECT count(*) FROM aigc_tasks WHERE version = 2 AND run = 0";
     assert_eq!(number(&host.database(), changed_once), TASKS);
     assert_eq!(kling.jobs().len(), TASKS);
     assert_eq!(kling.repeated(), [""; 0], "submitted again");
-    assert_eq!(kling.strangers(), 0);
-    let words = format!("{} rows without their job's name", nameless.len());
-    assert!(nameless.is_empty(), "{words}: {}", nameless[0]);
+    assert_eq!(kling.rejected(), 0);
+    let message = format!("{} rows without their job's name", nameless.len());
+    assert!(nameless.is_empty(), "{message}: {}", nameless[0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +219,7 @@ async fn a_thousand_tasks_end_once_each_with_its_own_result() {
     for (id, status) in kling.called_back() {
         assert_eq!(status, 200, "the callback of {id}");
     }
-    // Who has watched all the time sees what is stored.
+    // A client that was connected all the time has the stored document.
     let (stored, _) = host.http().document(&project(0)).await;
     watcher
         .until("all results", |watcher| {
@@ -247,7 +249,7 @@ async fn a_thousand_tasks_end_once_each_though_the_server_is_killed_five_times()
                 _ => completed(&host) >= TASKS / 2,
             })
             .await;
-            // Callbacks are to find it where it was.
+            // The address stays the same, so that callbacks reach the new process.
             let again = host.setup();
             host.kill().await;
             host = again.start().await;

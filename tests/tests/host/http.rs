@@ -1,6 +1,4 @@
-//! The server over plain HTTP: at its public address, which is the relay's, and at the app itself.
-
-#![allow(clippy::unwrap_used)]
+//! Plain HTTP, at the public address, which is the relay's, and at the app's own.
 
 use bytes::Bytes;
 use e2e::both_relays;
@@ -27,7 +25,7 @@ both_relays! {
         assert_eq!(health.status, 200);
         assert_eq!(health.json(), json!({"status": "ok"}));
 
-        // An empty room is a document, too.
+        // An empty room has a document, too.
         let (doc, rev) = http.document("p").await;
         assert_eq!((doc.get_deep_value(), rev), (LoroDoc::new().get_deep_value(), 0));
 
@@ -66,7 +64,7 @@ both_relays! {
             assert_eq!(answer.header("etag"), "\"2\"");
             assert_eq!(answer.body.is_empty(), status == 304);
         }
-        // Who has the one has not the other.
+        // The tag of one representation does not match the other.
         for (known, status) in [("\"2-json\"", 304), ("\"2\"", 200)] {
             let headers = [("accept", "application/json"), ("if-none-match", known)];
             let answer = http.get_with("/sync/p", &headers).await;
@@ -74,7 +72,7 @@ both_relays! {
         }
     }
 
-    async fn what_makes_no_sense_is_a_problem(relay: Kind) {
+    async fn an_invalid_request_is_a_problem(relay: Kind) {
         let host = Host::start(relay).await;
         let longest = "a".repeat(128);
         let too_long = "a".repeat(129);
@@ -110,12 +108,12 @@ both_relays! {
         }
     }
 
-    /// 16 MiB and no more, whether the request says how long it is or not.
+    /// The limit is 16 MiB, whether the request announces its length or not.
     async fn a_body_has_a_limit(relay: Kind) {
         const LIMIT: usize = 16 << 20;
         let host = Host::start(relay).await;
         for http in [host.http(), host.app_http()] {
-            // Just as long as it may be: nonsense, but not too large.
+            // This body has exactly the largest length. It is not an update, so it is refused for that reason only.
             http.post("/sync/p", vec![0; LIMIT]).await.assert_problem(400, "invalid-update");
 
             let size = 17 << 20;
@@ -137,8 +135,7 @@ both_relays! {
         }
     }
 
-    /// However they are written, internal routes cannot be reached through the relay: no spelling
-    /// of an append with the right token stores anything.
+    /// No spelling of an internal path passes the relay: an append with the right token stores nothing.
     async fn internal_routes_are_not_reached_through_the_relay(relay: Kind) {
         let host = Setup::new(relay).variable("internal_token", TOKEN).start().await;
         let body = wire::encode(&wire::AppendRequest {
@@ -183,13 +180,13 @@ both_relays! {
             assert!((400..500).contains(&status), "{target}: {answer}");
         }
         assert_eq!(host.http().get("/sync/p").await.rev(), 0);
-        // At the app itself that request is a good one.
+        // At the app itself the same request succeeds.
         let (status, answer) = host.app_http().raw(append("/internal/append")).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(host.http().get("/sync/p").await.rev(), 1);
     }
 
-    /// "A task of mine told the relay to stop."
+    /// "My task stopped the relay."
     async fn no_task_reaches_the_internal_routes(relay: Kind) {
         let host = Host::start(relay).await;
         let post = async |url: &str| {
@@ -207,14 +204,14 @@ both_relays! {
             }
         }
         assert_eq!(post(&format!("http://{}/hook", host.address)).await.status, 201);
-        // Even if one did.
+        // The relay refuses such a request even if a task sends it.
         let drain = host.http().post("/internal/drain", "").await;
         drain.assert_problem(401, "unauthorized");
         assert_eq!(host.http().get("/health").await.status, 200);
     }
 
-    /// A WebSocket is refused with an answer that says why.
-    async fn an_upgrade_is_refused_in_words(relay: Kind) {
+    /// The answer to a refused upgrade gives the reason.
+    async fn a_refused_upgrade_gives_its_reason(relay: Kind) {
         let host = Setup::new(relay).env("RELAY_MAX_CONNECTIONS", "1").start().await;
         let http = host.http();
         let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
@@ -238,7 +235,7 @@ both_relays! {
         assert_eq!(full.header("content-type"), "application/problem+json");
     }
 
-    /// What is not ours is not found, or the page's.
+    /// An unknown path is 404, or belongs to the page.
     async fn unknown_paths(relay: Kind) {
         let host = Host::start(relay).await;
         for path in ["/sync", "/health/x", "/nothing/here", "/sync/p/q"] {
@@ -250,7 +247,7 @@ both_relays! {
         assert!(page.text().contains("<html") || page.text().contains("<!doctype html"), "{page:?}");
     }
 
-    /// Without its settings a deployment serves nothing, and says which setting is missing.
+    /// A deployment without its settings serves nothing, and names the missing setting.
     async fn a_deployment_without_settings_serves_nothing(relay: Kind) {
         for (variables, missing) in [
             (vec![], "internal_token"),
@@ -278,9 +275,9 @@ both_relays! {
     }
 }
 
-/// At the app itself the internal routes want the token.
+/// At the app itself the internal routes require the token.
 #[tokio::test]
-async fn internal_routes_want_the_token() {
+async fn internal_routes_require_the_token() {
     let host = Setup::new(Kind::None)
         .variable("internal_token", TOKEN)
         .start()
@@ -335,7 +332,7 @@ async fn internal_routes_want_the_token() {
     answer.assert_problem(404, "not-found");
 }
 
-/// A database of an older version, without revs and without a log, is upgraded with its data.
+/// A database of an older version has neither revs nor a log. It is upgraded, and keeps its data.
 #[tokio::test]
 async fn an_older_database_is_upgraded_with_its_data() {
     let setup = Setup::new(Kind::Native);
@@ -384,7 +381,9 @@ async fn an_older_database_is_upgraded_with_its_data() {
     client.typed(", and now").await;
     let other = Client::join(&host.address, "old").await;
     other
-        .until("all of it", |other| other.text() == "from before, and now")
+        .until("the whole text", |other| {
+            other.text() == "from before, and now"
+        })
         .await;
     let (stored, rev) = host.http().document("old").await;
     assert_eq!(

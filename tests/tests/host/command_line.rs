@@ -1,6 +1,4 @@
-//! `loro-host` on the command line: how it starts, how it fails, how it ends.
-
-#![allow(clippy::unwrap_used)]
+//! The command line of `loro-host`: how it starts, how it fails, and how it ends.
 
 use std::fs::Permissions;
 use std::net::TcpListener;
@@ -16,14 +14,14 @@ use e2e::port::Port;
 use e2e::process::Process;
 use e2e::raw::Client;
 
-/// Starts a host that cannot start: it must say why in one line on stderr, and end with code 1.
+/// Starts a host that cannot start. It must give the reason in one line on stderr, and end with code 1.
 async fn fails(setup: Setup, why: &[&str]) {
     let mut process = setup.spawn();
     let status = process.ended().await;
     let log = process.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert_eq!(process.line().await, None, "it said something on stdout");
-    // Before it, there may be a line of what was being compiled.
+    assert_eq!(process.line().await, None, "it printed a line on stdout");
+    // A line about the compilation may precede it.
     let lines: Vec<&str> = log
         .lines()
         .filter(|line| !line.contains("compiling"))
@@ -53,20 +51,20 @@ source = "not-built.wasm"
 "#;
 
 both_relays! {
-    async fn a_taken_port_is_said(relay: Kind) {
+    async fn a_taken_port_is_reported(relay: Kind) {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         fails(Setup::new(relay).listen(&address), &[&address]).await;
         fails(Setup::new(relay).app_listen(&address), &[&address]).await;
     }
 
-    async fn an_unreachable_redis_is_said(relay: Kind) {
+    async fn an_unreachable_redis_is_reported(relay: Kind) {
         let nothing = Port::free();
         let url = format!("redis://{}", nothing.address());
         fails(Setup::new(relay).option("--redis", &url), &[&url]).await;
     }
 
-    /// The second start, with everything compiled, is ready within two seconds.
+    /// The second start finds everything compiled, and serves within two seconds.
     async fn a_second_start_is_quick(relay: Kind) {
         let setup = Setup::new(relay);
         setup.clone().start().await.stop().await;
@@ -77,7 +75,7 @@ both_relays! {
         host.stop().await;
     }
 
-    /// Ctrl-C is as good as SIGTERM.
+    /// SIGINT, which Ctrl-C sends, has the effect of SIGTERM.
     async fn an_interrupt_drains_too(relay: Kind) {
         let mut host = Host::start(relay).await;
         let client = Client::join(&host.address, "p").await;
@@ -88,16 +86,16 @@ both_relays! {
     }
 }
 
-/// "Everybody with an account on the machine could read the documents."
+/// "Every account on the machine could read the documents."
 #[tokio::test]
-async fn the_state_is_for_its_user_alone() {
+async fn only_the_user_of_the_host_can_read_its_state() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let with_mode = |path: &Path, mode: u32| {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     };
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    // As an earlier release left it.
+    // An earlier release left these permissions.
     std::fs::create_dir(&state).unwrap();
     with_mode(&state, 0o755);
     std::os::unix::fs::symlink(compiled(), state.join("cache")).unwrap();
@@ -138,7 +136,7 @@ async fn the_state_is_for_its_user_alone() {
 }
 
 #[tokio::test]
-async fn a_missing_component_is_said() {
+async fn a_missing_component_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = manifest(folder.path(), ONE_COMPONENT);
     fails(
@@ -149,13 +147,13 @@ async fn a_missing_component_is_said() {
 }
 
 #[tokio::test]
-async fn a_missing_relay_is_said() {
+async fn a_missing_relay_is_reported() {
     let setup = Setup::new(Kind::Wasm).relay_wasm(Path::new("no-relay.wasm"));
     fails(setup, &["no-relay.wasm"]).await;
 }
 
 #[tokio::test]
-async fn a_broken_manifest_is_said() {
+async fn a_broken_manifest_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     for (text, why) in [
         ("spin_manifest_version = ".to_owned(), "spin.toml"),
@@ -176,9 +174,9 @@ async fn a_broken_manifest_is_said() {
     fails(Setup::new(Kind::None).manifest(&path), &["nowhere.toml"]).await;
 }
 
-/// What is on is told when everything serves.
+/// The lines appear when everything serves.
 #[tokio::test]
-async fn it_tells_what_is_on() {
+async fn it_prints_what_it_serves() {
     let setup = Setup::new(Kind::Native);
     let mut process = setup.spawn();
     let address = process.ready().await;

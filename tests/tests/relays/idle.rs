@@ -1,6 +1,4 @@
-//! The first edit after a while in which nothing happened.
-
-#![allow(clippy::unwrap_used)]
+//! Idle connections: the first edit after a pause.
 
 use std::time::Duration;
 
@@ -10,13 +8,13 @@ use e2e::raw::Client;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-/// An edit made after so long a pause; returns how long it took to be saved.
+/// Edits after a pause, and returns the time until the edit was saved.
 async fn saved_after(relay: Kind, pause: Duration) -> Duration {
     let host = Host::start(relay).await;
     let client = Client::join_with_events(&host.address, "p").await;
     client.typed("before").await;
     client.saved(1).await;
-    // What is tested is the passing of time.
+    // The test is about elapsed time, so there is no condition to wait for.
     sleep(pause).await;
     let start = Instant::now();
     client.typed("after").await;

@@ -1,6 +1,4 @@
-//! Joining a room that has been edited for long, or by many at once.
-
-#![allow(clippy::unwrap_used)]
+//! Joining a room after many edits, and joining by many clients at the same time.
 
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
@@ -8,8 +6,8 @@ use e2e::raw::{Client, Heard, change};
 use futures_util::future::join_all;
 use loro::LoroDoc;
 
-/// The most blobs that somebody who joins may get: a snapshot, 384 updates that are read with it,
-/// 128 since it was read, and a few that are stored at this very moment.
+/// The most blobs that a joining client may get: a snapshot, 384 updates that are read with it, 128 stored since then,
+/// and a few that are being stored.
 const MOST: usize = 600;
 
 fn noise(bytes: usize) -> String {
@@ -18,7 +16,7 @@ fn noise(bytes: usize) -> String {
         .collect()
 }
 
-/// The blobs that came before `synced`.
+/// The number of blobs before the event `synced`.
 fn blobs_of_the_state(client: &Client) -> usize {
     client
         .heard()
@@ -28,7 +26,7 @@ fn blobs_of_the_state(client: &Client) -> usize {
         .count()
 }
 
-/// Somebody edits a room quickly, 3,000 times, while others join it and one joins it afterwards.
+/// One client edits a room 3,000 times in a row while others join it, and one more joins afterwards.
 async fn edit_for_long(host: &Host, base: &str) {
     const UPDATES: u64 = 3000;
     let writer = Client::join_with_events(&host.address, "p").await;
@@ -47,15 +45,18 @@ async fn edit_for_long(host: &Host, base: &str) {
     let after = Client::join_with_events(&host.address, "p").await;
     after.event("synced").await;
     let blobs = blobs_of_the_state(&after);
-    assert!((1..=MOST).contains(&blobs), "{blobs} blobs after all that");
+    assert!(
+        (1..=MOST).contains(&blobs),
+        "{blobs} blobs after the last edit"
+    );
     meanwhile.push(after);
     for joined in &meanwhile {
         joined.event("synced").await;
-        // What is stored while a state is read comes one by one, and that is a lot a second.
+        // Updates that are stored while a state is read follow it one by one, and there are many a second.
         let blobs = blobs_of_the_state(joined);
         assert!(
             (1..=MOST + 1000).contains(&blobs),
-            "{blobs} blobs for somebody who joined meanwhile"
+            "{blobs} blobs for a client that joined meanwhile"
         );
         joined
             .until("the newest edit", |joined| {
@@ -82,7 +83,7 @@ both_relays! {
         edit_for_long(&host, &noise(700 * 1024)).await;
     }
 
-    /// A hundred who join at once cost one read of the state.
+    /// A hundred clients that join at the same time cost one read of the state.
     async fn joining_at_once_costs_one_read(relay: Kind) {
         const CLIENTS: usize = 100;
         let host = Setup::new(relay).variable("internal_token", "t").start().await;
@@ -102,7 +103,7 @@ both_relays! {
         assert_eq!(http.metric("relay_connections", "t").await, CLIENTS as u64);
     }
 
-    /// Whoever joins while others write misses nothing and gets nothing out of order.
+    /// A client that joins while others write misses no update, and gets all of them in order.
     async fn joining_while_others_write_misses_nothing(relay: Kind) {
         const EDITS: usize = 300;
         let host = Host::start(relay).await;

@@ -1,6 +1,4 @@
-//! Every route and every WebSocket path, asked by everybody: who gets what.
-
-#![allow(clippy::unwrap_used)]
+//! Every route and every WebSocket path, requested by every kind of caller: the status that each gets.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +12,7 @@ use e2e::people::{AGENT_TOKEN, Caller, setup};
 use e2e::wait::until;
 use serde_json::{Value, json};
 
-/// Whoever asks, in the order of the columns of [`TABLE`].
+/// The callers, in the order of the columns of [`TABLE`].
 const CALLERS: [&str; 9] = [
     "anonymous",
     "expired",
@@ -27,31 +25,31 @@ const CALLERS: [&str; 9] = [
     "agent_token",
 ];
 
-/// It is answered: 2xx, 101, or 409 where there is nothing to do.
+/// The request passes: 2xx, 101, or 409 if there is nothing to do.
 const OK: u16 = 0;
 
-/// A route, with what each caller gets.
+/// A route, with the status for each caller.
 type Line = (&'static str, &'static str, [u16; 9]);
 
 const OPEN: [u16; 9] = [OK; 9];
 const SIGNED: [u16; 9] = [401; 9];
-const SOMEBODY: [u16; 9] = [401, 401, OK, OK, OK, OK, OK, 401, OK];
+const AUTHENTICATED: [u16; 9] = [401, 401, OK, OK, OK, OK, OK, 401, OK];
 const READ: [u16; 9] = [401, 401, 403, OK, OK, OK, 403, 401, OK];
 const WRITE: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 const OWN: [u16; 9] = [401, 401, 403, 403, 403, OK, 403, 401, OK];
-/// The writer is the member that the path names, who may leave.
+/// The writer passes because the path names them, and a member may leave.
 const OWN_OR_SELF: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
-/// A row of a project of others is not there.
+/// A row of another project is 404, as if it did not exist.
 const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
 const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
-/// Not with a token of a project; and the backend must say whose it is to be.
+/// A token of a project cannot create one, and the backend must name the owner.
 const NEW_PROJECT: [u16; 9] = [401, 401, OK, OK, OK, OK, 403, 401, 422];
 
 const TABLE: &[Line] = &[
     ("GET", "/health", OPEN),
     ("GET", "/sync/{project}", READ),
     ("POST", "/sync/{project}", WRITE),
-    ("GET", "/projects", SOMEBODY),
+    ("GET", "/projects", AUTHENTICATED),
     ("POST", "/projects", NEW_PROJECT),
     ("GET", "/projects/{project}", READ),
     ("PATCH", "/projects/{project}", OWN),
@@ -61,7 +59,7 @@ const TABLE: &[Line] = &[
     ("GET", "/projects/{project}/tokens", OWN),
     ("POST", "/projects/{project}/tokens", OWN),
     ("DELETE", "/projects/{project}/tokens/{token}", OWN),
-    ("GET", "/tasks", SOMEBODY),
+    ("GET", "/tasks", AUTHENTICATED),
     ("POST", "/tasks", WRITE),
     ("GET", "/tasks/{task}", READ_ROW),
     ("POST", "/tasks/{task}/cancel", WRITE_ROW),
@@ -70,10 +68,10 @@ const TABLE: &[Line] = &[
     ("POST", "/webhooks/{service}", SIGNED),
 ];
 
-/// The paths that take an upgrade.
+/// The paths that accept an upgrade.
 const SOCKETS: &[(&str, [u16; 9])] = &[("/sync/{project}", READ)];
 
-/// What the relay answers itself, to whoever has no internal token.
+/// The routes of the relay itself, and their status without the internal token.
 const RELAY: &[(&str, &str, u16)] = &[
     ("GET", "/metrics", 401),
     ("POST", "/internal/drain", 401),
@@ -83,7 +81,7 @@ const RELAY: &[(&str, &str, u16)] = &[
     ("GET", "/internal/rooms/p/state", 404),
 ];
 
-/// A project with everybody in their place.
+/// A project with a caller of each kind.
 struct Scene {
     project: String,
     callers: Vec<Caller>,
@@ -133,7 +131,7 @@ impl World {
         owns.json(&http, "DELETE", &path, json!({}), 204).await;
         let token = |made: &serde_json::Value| made["token"].as_str().unwrap().to_owned();
         let callers = vec![
-            Caller::nobody(),
+            Caller::anonymous(),
             Caller::with_cookies(&gone.cookies),
             Caller::with_cookies(&stranger.cookies),
             Caller::with_cookies(&reader.cookies),
@@ -151,7 +149,7 @@ impl World {
         }
     }
 
-    /// A task that is finished, and its result that is kept here.
+    /// Makes a task that has ended, whose result is an asset. Returns the ids of both.
     async fn task(&self, scene: &Scene) -> (String, String) {
         let (owner, http) = (&scene.callers[5], self.http());
         let body = json!({
@@ -171,7 +169,7 @@ impl World {
         (posted["task_id"].as_str().unwrap().to_owned(), asset)
     }
 
-    /// The address and the body of a request that makes sense.
+    /// The path and the body of a valid request for a route.
     async fn request(&self, scene: &Scene, method: &str, pattern: &str) -> (String, Vec<u8>) {
         let (task, asset) = match pattern.contains("{task}") || pattern.contains("{asset}") {
             true => self.task(scene).await,
@@ -218,13 +216,13 @@ fn is(got: u16, expected: u16) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_gets_what_they_may() {
+async fn every_caller_gets_the_listed_status() {
     let world = World::start(Kind::Native).await;
     let mut wrong = Vec::new();
     for (number, (method, pattern, expected)) in TABLE.iter().enumerate() {
         let scene = world.scene(&format!("p{number}")).await;
         let (path, body) = world.request(&scene, method, pattern).await;
-        // Whoever may delete comes last, for then there is nothing to be refused any more.
+        // Callers that pass come last, because after a deletion there is nothing left to refuse.
         let deletes = *method == "DELETE";
         let mut order: Vec<usize> = (0..CALLERS.len()).collect();
         order.sort_by_key(|caller| expected[*caller] == OK);
@@ -247,7 +245,9 @@ async fn everybody_gets_what_they_may() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     for (method, path, expected) in RELAY {
-        let answer = Caller::nobody().send(&world.http(), method, path, "").await;
+        let answer = Caller::anonymous()
+            .send(&world.http(), method, path, "")
+            .await;
         assert_eq!(answer.status, *expected, "{method} {path}");
     }
     for (method, path) in [
@@ -257,18 +257,21 @@ async fn everybody_gets_what_they_may() {
         ("GET", "/internal/rooms/p/state"),
     ] {
         let app = world.host.app_http();
-        for who in [Caller::nobody(), Caller::with_token(AGENT_TOKEN)] {
+        for who in [Caller::anonymous(), Caller::with_token(AGENT_TOKEN)] {
             let answer = who.send(&app, method, path, "").await;
             assert_eq!(answer.status, 401, "{method} {path} at the app");
         }
     }
-    // The page's files are for everybody.
-    assert_eq!(Caller::nobody().get(&world.http(), "/").await.status, 200);
+    // The files of the page are public.
+    assert_eq!(
+        Caller::anonymous().get(&world.http(), "/").await.status,
+        200
+    );
     world.host.stop().await;
 }
 
 both_relays! {
-    async fn every_socket_is_opened_by_those_who_may(relay: Kind) {
+    async fn every_socket_is_opened_by_the_listed_callers(relay: Kind) {
         let world = World::start(relay).await;
         let scene = world.scene("p").await;
         for (pattern, expected) in SOCKETS {
@@ -280,11 +283,11 @@ both_relays! {
                     assert_eq!(problem["status"], status, "{problem}");
                 }
             }
-            // The same token where no header can be set.
+            // The same token in the query, for clients that cannot set headers.
             let owner = &scene.callers[5];
             let made = owner.makes_token(&world.http(), &scene.project, "read").await;
             let with_token = format!("{path}?token={}", made["token"].as_str().unwrap());
-            let (status, _) = Caller::nobody().upgrade(&world.host.address, &with_token).await;
+            let (status, _) = Caller::anonymous().upgrade(&world.host.address, &with_token).await;
             assert_eq!(status, 101);
             let unknown = pattern.replace("{project}", "nowhere");
             let (status, problem) = owner.upgrade(&world.host.address, &unknown).await;
@@ -295,7 +298,7 @@ both_relays! {
     }
 }
 
-/// Bodies of a request to each of two routes that store something.
+/// A request to each of two routes that store something: method, path and body.
 fn writes(project: &str) -> [(&'static str, String, Vec<u8>); 2] {
     let update = e2e::raw::change(&loro::LoroDoc::new(), |doc| {
         doc.get_text("text").insert(0, "too late").unwrap();
@@ -317,7 +320,7 @@ async fn nothing_is_stored(owner: &Caller, http: &Http, project: &str) {
     assert_eq!(tasks["tasks"], json!([]));
 }
 
-/// Waits until a token was looked at: the request that it came with has passed the door.
+/// Waits until a token was used, which means that the request that carries it was admitted.
 async fn has_been_used(owner: &Caller, http: &Http, project: &str, token: &Value) {
     until("the token is used", async || {
         let listed = owner
@@ -334,7 +337,7 @@ async fn has_been_used(owner: &Caller, http: &Http, project: &str, token: &Value
 
 /// "I revoked the agent's token, and a minute later it still wrote."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_ended_while_its_request_was_under_way_writes_nothing() {
+async fn a_token_that_was_revoked_during_its_request_writes_nothing() {
     let world = World::start(Kind::Native).await;
     let http = world.http();
     let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
@@ -356,7 +359,7 @@ async fn a_token_that_ended_while_its_request_was_under_way_writes_nothing() {
         let agent = Caller::with_token(token["token"].as_str().unwrap());
         let held = agent.holds(&http, method, &path, &body).await;
         has_been_used(&owner, &http, "p", &token).await;
-        until("it has ended", async || {
+        until("the token has ended", async || {
             agent.get(&http, "/sync/p").await.status == 401
         })
         .await;
@@ -367,9 +370,9 @@ async fn a_token_that_ended_while_its_request_was_under_way_writes_nothing() {
     world.host.stop().await;
 }
 
-/// "I was waiting for my task when my token was revoked, and was told of it all the same."
+/// "I was waiting for my task when my token was revoked, and still got the result."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_ended_while_its_owner_waited_is_told_nothing() {
+async fn a_token_that_was_revoked_during_a_wait_gets_nothing() {
     let world = World::start(Kind::Native).await;
     let http = world.http();
     let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
@@ -379,7 +382,7 @@ async fn a_token_that_ended_while_its_owner_waited_is_told_nothing() {
     });
     let posted = owner.json(&http, "POST", "/tasks", task, 201).await;
     let path = format!("/tasks/{}", posted["task_id"].as_str().unwrap());
-    until("it is under way", async || {
+    until("the request is under way", async || {
         owner.get(&http, &path).await.json()["status"] == "processing"
     })
     .await;
@@ -397,9 +400,9 @@ async fn a_token_that_ended_while_its_owner_waited_is_told_nothing() {
     world.host.stop().await;
 }
 
-/// "I removed her from the project, and then she still wrote."
+/// "I removed her from the project, and she still wrote to it."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_removed_while_a_request_was_under_way_writes_nothing() {
+async fn a_member_that_was_removed_during_a_request_writes_nothing() {
     let auth = BetterAuth::start(Options::default()).await;
     let setup = setup(Kind::Native, &auth).variable("auto_create_projects", "true");
     let host = setup.start().await;
@@ -411,9 +414,9 @@ async fn who_was_removed_while_a_request_was_under_way_writes_nothing() {
         Caller::with_cookies(&bob.cookies),
     );
     let [(method, path, update), _] = writes("p");
-    // The door makes the project, by which it is known that the request has passed it.
+    // Admission creates the project, which shows that the request has been admitted.
     let held = anns.holds(&http, method, &path, &update).await;
-    until("the project is there", async || {
+    until("the project exists", async || {
         backend.get(&http, "/projects/p").await.status == 200
     })
     .await;
@@ -430,7 +433,7 @@ async fn who_was_removed_while_a_request_was_under_way_writes_nothing() {
     host.stop().await;
 }
 
-/// A route that the table does not list is one that nobody has thought about.
+/// Each route must be in the table, so that its access was decided on.
 #[test]
 fn the_table_has_every_route() {
     let listed: BTreeSet<_> = TABLE.iter().map(|line| (line.0, line.1)).collect();
@@ -439,7 +442,7 @@ fn the_table_has_every_route() {
         .map(|route| (route.method, route.path))
         .collect();
     assert_eq!(listed, served);
-    // What the manifest routes is listed too, but for the internal routes and the page.
+    // Every route of the manifest is listed, too, except the internal routes and the page.
     let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
     let routed = manifest
         .lines()

@@ -1,6 +1,4 @@
-//! Two relays in two processes, one app, one real Redis.
-
-#![allow(clippy::unwrap_used)]
+//! Two relays in two processes, with one app and a real Redis.
 
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 const TOKEN: &str = "t";
 
-/// A host with its relay, another relay beside it, and Redis between them.
+/// A host with its relay, a second relay beside it, and a Redis between them.
 struct World {
     redis: Redis,
     host: Host,
@@ -49,7 +47,7 @@ impl World {
     }
 }
 
-/// Both type, and each sees the other's text.
+/// Both clients type, and each gets the other's text.
 async fn edit_together(one: &Client, two: &Client, rounds: usize) {
     let length = one.text().len().max(two.text().len()) + 2 * rounds;
     for _ in 0..rounds {
@@ -70,14 +68,14 @@ both_relays! {
         edit_together(&one, &two, 50).await;
         for client in [&one, &two] {
             client
-                .until("both are counted", |client| {
+                .until("both clients are counted", |client| {
                     client.events("peers").last().is_some_and(|event| event["count"] == 2)
                 })
                 .await;
         }
-        assert_eq!(two.blobs(), 51, "echoes, or gaps filled twice");
+        assert_eq!(two.blobs(), 51, "updates were echoed, or a gap was filled twice");
 
-        // An update that no relay sent.
+        // This update does not pass a relay.
         let update = change(&LoroDoc::new(), |doc| doc.get_map("map").insert("posted", true).unwrap());
         let start = Instant::now();
         assert_eq!(world.host.app_http().post("/sync/p", update).await.status, 200);
@@ -88,9 +86,9 @@ both_relays! {
         }
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 
-        // One relay goes; the clients of the other are none the worse.
+        // One relay stops, and the clients of the other notice nothing.
         world.relay.stop().await;
-        one.until("one is left", |client| {
+        one.until("one client is counted", |client| {
             client.events("peers").last().is_some_and(|event| event["count"] == 1)
         })
         .await;
@@ -100,7 +98,7 @@ both_relays! {
         world.host.stop().await;
     }
 
-    /// Without Redis an update only takes longer, from relay to relay and from the app to both.
+    /// Without Redis, an update takes longer from relay to relay and from the app to both, and is not lost.
     async fn without_redis_edits_are_only_late(relay: Kind) {
         let mut world = World::start(relay).await;
         let (one, two) = world.clients().await;
@@ -114,14 +112,14 @@ both_relays! {
                 .until("what was posted", |client| client.doc().get_map("map").get("posted").is_some())
                 .await;
         }
-        // Joining needs it as little.
+        // Joining does not need Redis either.
         let three = Client::join(&world.relay.address, "p").await;
         three.until("the state", |three| three.text() == one.text()).await;
         converged("without Redis", &[&one, &two, &three]).await;
     }
 
-    /// Redis is restarted while both edit: what was published in between is found by its rev, and
-    /// afterwards all is as quick as before.
+    /// Redis restarts while both clients edit. The relays find the updates in between by their revs, and are as fast as
+    /// before afterwards.
     async fn a_restart_of_redis_loses_nothing(relay: Kind) {
         let mut world = World::start(relay).await;
         let (one, two) = world.clients().await;

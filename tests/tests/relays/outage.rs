@@ -1,6 +1,4 @@
-//! The app goes away, or is slow, while people are editing.
-
-#![allow(clippy::unwrap_used)]
+//! Outages: the app is away, hangs, or is slow while clients edit.
 
 use std::time::Duration;
 
@@ -22,8 +20,8 @@ async fn app(redis: &Redis) -> Setup {
 }
 
 both_relays! {
-    /// Killed, gone for 5 s, started again: nobody is disconnected, nothing is lost, and what was
-    /// typed meanwhile arrives. So does somebody who came meanwhile.
+    /// The app is killed and starts again after 5 s. No client is disconnected, no update is lost, and edits made
+    /// meanwhile arrive. A client that connects meanwhile joins.
     async fn the_app_is_away_for_five_seconds(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await.start().await;
@@ -37,7 +35,7 @@ both_relays! {
         host.kill().await;
         let start = Instant::now();
         let mut typed = 0;
-        // Whoever comes meanwhile waits for the app to tell whether they may.
+        // A client that connects meanwhile waits until the app decides on its access.
         let address = relay.address.clone();
         let late = tokio::spawn(async move { Client::join_with_events(&address, "p").await });
         while start.elapsed() < Duration::from_secs(5) {
@@ -49,7 +47,7 @@ both_relays! {
         for client in [&one, &two] {
             client.assert_fine("the app is away");
         }
-        assert_eq!(two.blobs(), 2, "an update was passed on that is not stored");
+        assert_eq!(two.blobs(), 2, "an update was passed on before it was stored");
         let host = again.start().await;
         let late = late.await.unwrap();
 
@@ -66,7 +64,7 @@ both_relays! {
         assert_eq!(one.end().await, e2e::raw::Closed::Code(1001));
     }
 
-    /// Every answer of the app takes over a second: it takes longer, and no more.
+    /// Every answer of the app takes over a second, which delays edits and has no other effect.
     async fn the_app_is_slow(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await.start().await;
@@ -91,8 +89,7 @@ both_relays! {
         assert_eq!(health.status, 200);
     }
 
-    /// The app takes requests and answers none: the relay asks again, and does not store twice
-    /// what it then sends once.
+    /// The app accepts requests and answers none. The relay repeats its append, and each update is stored once.
     async fn the_app_hangs(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await.start().await;
@@ -117,8 +114,8 @@ both_relays! {
         converged("the app answers again", &[&one, &two]).await;
     }
 
-    /// Away for longer than the relay waits: sockets that wait for it are told to try later, with
-    /// an answer to plain requests that says so, too.
+    /// The app is away for longer than the relay waits. Sockets that wait for it are closed with the code to retry later,
+    /// and plain requests are answered 502.
     async fn the_app_stays_away(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await.start().await;
@@ -131,7 +128,7 @@ both_relays! {
         host.kill().await;
         writer.typed("x").await;
         assert_eq!(writer.end().await, e2e::raw::Closed::Code(1013));
-        reader.assert_fine("nothing is wrong with who only reads");
+        reader.assert_fine("a reader is not affected");
         relay.http().get("/sync/p").await.assert_problem(502, "app-unreachable");
 
         let _host = again.start().await;

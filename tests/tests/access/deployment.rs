@@ -1,6 +1,4 @@
-//! A deployment: it serves nothing that it cannot protect, and reaches nothing that is private.
-
-#![allow(clippy::unwrap_used)]
+//! A deployment serves nothing without its settings, and makes no request to a private address.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +16,7 @@ use e2e::wait::until_within;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_that_is_missing_stops_everything_and_is_named() {
+async fn a_missing_setting_stops_everything_and_is_named() {
     let settings = [
         ("better_auth_origin", "http://127.0.0.1:1"),
         ("internal_token", TOKEN),
@@ -39,7 +37,9 @@ async fn a_setting_that_is_missing_stops_everything_and_is_named() {
             ("GET", "/assets/a"),
             ("POST", "/webhooks/kling"),
         ] {
-            let answer = Caller::nobody().send(&host.http(), method, path, "").await;
+            let answer = Caller::anonymous()
+                .send(&host.http(), method, path, "")
+                .await;
             answer.assert_problem(503, "not-configured");
             assert!(answer.text().contains(missing), "{path}: {}", answer.text());
         }
@@ -47,7 +47,7 @@ async fn a_setting_that_is_missing_stops_everything_and_is_named() {
         let app = host.app_http();
         let poll = poll.send(&app, "POST", "/internal/poll", "").await;
         assert_eq!(poll.status, 503);
-        let (status, problem) = Caller::nobody().upgrade(&host.address, "/sync/p").await;
+        let (status, problem) = Caller::anonymous().upgrade(&host.address, "/sync/p").await;
         assert_eq!(status, 503);
         assert!(problem.to_string().contains(missing), "{problem}");
         let health = host.http().get("/health").await;
@@ -57,8 +57,8 @@ async fn a_setting_that_is_missing_stops_everything_and_is_named() {
     }
 }
 
-/// The repository's manifest in a folder of its own, whose component `sync` does not list a variable: Spin and our
-/// host answer a component that asks for such a one with an error.
+/// Copies the repository's manifest to a folder of its own, without one variable of the component `sync`. Spin and our
+/// host answer an error if a component reads a variable that it does not list.
 fn manifest_without(folder: &Path, variable: &str) -> PathBuf {
     for name in ["target", "components"] {
         std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
@@ -74,9 +74,9 @@ fn manifest_without(folder: &Path, variable: &str) -> PathBuf {
     path
 }
 
-/// What cannot be read is not taken for what is not set: nobody becomes user `dev` by that.
+/// A setting that cannot be read is not the same as one that is not set: it must not turn a caller into user `dev`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setting_that_cannot_be_read_stops_everything_and_is_in_the_log() {
+async fn an_unreadable_setting_stops_everything_and_is_in_the_log() {
     for unreadable in [
         "environment",
         "better_auth_origin",
@@ -91,9 +91,9 @@ async fn a_setting_that_cannot_be_read_stops_everything_and_is_in_the_log() {
             .start()
             .await;
         let who = match unreadable {
-            // Read only where somebody brings a token.
+            // This setting is read only if a caller sends a token.
             "agent_token" => Caller::with_token(AGENT_TOKEN),
-            _ => Caller::nobody(),
+            _ => Caller::anonymous(),
         };
         for (method, path) in [("GET", "/sync/p"), ("POST", "/sync/p")] {
             let answer = who.send(&host.http(), method, path, "").await;
@@ -101,14 +101,14 @@ async fn a_setting_that_cannot_be_read_stops_everything_and_is_in_the_log() {
             assert!(!answer.text().contains(unreadable), "{}", answer.text());
         }
         let (status, problem) = who.upgrade(&host.address, "/sync/p").await;
-        // Without that token the relay cannot ask.
+        // Without this token the relay cannot ask the app.
         let expected = if unreadable == "internal_token" {
             502
         } else {
             503
         };
         assert_eq!(status, expected, "{unreadable}: {problem}");
-        // What every component must know is looked at by the health, too, and before the internal token.
+        // `/health` and internal requests check the settings of every component first, even before the token.
         if !["agent_token", "auto_create_projects"].contains(&unreadable) {
             assert_eq!(host.http().get("/health").await.status, 503, "{unreadable}");
             let heads = host.app_http().post("/internal/heads", "").await;
@@ -121,9 +121,9 @@ async fn a_setting_that_cannot_be_read_stops_everything_and_is_in_the_log() {
     }
 }
 
-/// Services of the operator are reached at private addresses; what users name is not.
+/// The operator may name services at private addresses; an address that a user names must be public.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_the_operator_named_is_reached_at_private_addresses() {
+async fn only_services_of_the_operator_are_reached_at_private_addresses() {
     let auth = BetterAuth::start(Options::default()).await;
     let kling = Kling::start(Plan::default()).await;
     let gemini = Gemini::start().await;
@@ -140,7 +140,7 @@ async fn only_what_the_operator_named_is_reached_at_private_addresses() {
     let http: Http = host.http();
     assert_eq!(http.get("/health").await.status, 200);
     let ann = Caller::with_cookies(&auth.sign_up("ann").await.cookies);
-    // Nothing is made by opening it.
+    // Opening a project does not create it.
     assert_eq!(ann.get(&http, "/sync/p").await.status, 404);
     ann.creates(&http, "p").await;
 
@@ -171,15 +171,18 @@ async fn only_what_the_operator_named_is_reached_at_private_addresses() {
         ann.get(&http, &format!("/tasks/{id}")).await.json()["status"] == "completed"
     })
     .await;
-    assert!(agent.told().is_empty(), "a private address was reached");
-    // And the backend is known.
+    assert!(
+        agent.notifications().is_empty(),
+        "a private address was reached"
+    );
+    // The backend is admitted by its token.
     let backend = Caller::with_token(AGENT_TOKEN);
     assert_eq!(backend.get(&http, "/projects").await.status, 200);
     host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_too_often_waits() {
+async fn a_caller_over_the_rate_limit_waits() {
     let auth = BetterAuth::start(Options::default()).await;
     let host = setup(Kind::Native, &auth)
         .env("RELAY_RATE_PER_USER", "1")
@@ -197,14 +200,16 @@ async fn who_asks_too_often_waits() {
             break;
         }
     }
-    let refused = refused.expect("nothing was refused");
+    let refused = refused.expect("no request was refused");
     refused.assert_problem(429, "too-many-requests");
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=5).contains(&wait), "{wait}");
     assert_eq!(bob.get(&http, "/projects").await.status, 200);
-    until_within(Duration::from_secs(10), "she may again", async || {
-        ann.get(&http, "/projects").await.status == 200
-    })
+    until_within(
+        Duration::from_secs(10),
+        "she is admitted again",
+        async || ann.get(&http, "/projects").await.status == 200,
+    )
     .await;
     host.stop().await;
 }

@@ -1,6 +1,4 @@
-//! People edit one document together.
-
-#![allow(clippy::unwrap_used)]
+//! Editing: clients edit one document together.
 
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use loro::{LoroDoc, LoroMap};
 use serde_json::json;
 
 both_relays! {
-    /// Both ways, also text typed at the same place at the same time.
+    /// Edits pass in both directions, also if both clients type at the same place at the same time.
     async fn clients_converge(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join(&host.address, "p").await;
@@ -47,7 +45,7 @@ both_relays! {
         assert_eq!(two.text(), "2");
     }
 
-    /// The first frame is the state, also of a room that nobody has written to.
+    /// The first frame is the state, even of an empty room.
     async fn the_state_comes_first(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
@@ -59,7 +57,7 @@ both_relays! {
         assert_eq!(three.text(), "x", "the first frame is not the state");
     }
 
-    /// A client never gets its own update back; and one without `events=1` gets blobs only.
+    /// A client never gets its own update back, and a client without `events=1` gets only blobs.
     async fn nothing_is_echoed(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join(&host.address, "p").await;
@@ -80,11 +78,11 @@ both_relays! {
         }
     }
 
-    /// With `version=` only what that version lacks comes.
-    async fn a_version_spares_what_is_known(relay: Kind) {
+    /// With `version=`, the server sends only the updates that this version lacks.
+    async fn a_version_spares_known_updates(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
-        // Noise, so that nothing shrinks.
+        // Random text does not compress.
         let noise: String = (0..100_000).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect();
         one.typed(&noise).await;
         one.saved(1).await;
@@ -106,15 +104,15 @@ both_relays! {
             .sum();
         assert!(bytes < 1000, "{bytes} bytes for three letters");
 
-        // Who has it all gets nothing, or an empty update.
+        // A client that lacks nothing gets nothing, or an empty update.
         let all = again.leave().await;
         let all = Client::rejoin(&host.address, "p", all).await;
         all.event("synced").await;
         assert_eq!(all.text().len(), noise.len() + 3);
     }
 
-    /// A version that is none: an error in words, and a close that says not to come back.
-    async fn a_version_that_is_none_is_refused(relay: Kind) {
+    /// The client gets an error with a message, and a close code that tells it not to reconnect.
+    async fn an_invalid_version_is_refused(relay: Kind) {
         let host = Host::start(relay).await;
         let nonsense = URL_SAFE_NO_PAD.encode([0xff; 20]);
         let path = format!("/sync/p?version={nonsense}");
@@ -123,7 +121,7 @@ both_relays! {
         assert_eq!(client.events("error")[0]["code"], "invalid_version");
     }
 
-    async fn events_tell_how_it_goes(relay: Kind) {
+    async fn events_report_progress(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
         let joined = one.event("joined").await;
@@ -154,17 +152,17 @@ both_relays! {
         };
         one.until("alone", peers(1)).await;
         let two = Client::join_with_events(&host.address, "p").await;
-        // The state may be one that was read a moment ago; what came since follows it.
+        // The relay may send a state that it read a moment ago, and then the later updates.
         assert!(two.event("joined").await["rev"].as_u64().unwrap() <= 3);
         two.event("synced").await;
         assert_eq!(two.text(), "abc");
-        one.until("two are here", peers(2)).await;
-        two.until("two are here", peers(2)).await;
+        one.until("two clients are counted", peers(2)).await;
+        two.until("two clients are counted", peers(2)).await;
         two.leave().await;
-        one.until("alone again", peers(1)).await;
+        one.until("one client is counted", peers(1)).await;
     }
 
-    /// What was typed offline is sent on return, and what others typed meanwhile comes.
+    /// On return, a client sends its offline edits, and gets the edits of the others.
     async fn offline_edits_arrive_on_return(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
@@ -176,15 +174,15 @@ both_relays! {
         one.typed("online").await;
         one.saved(2).await;
         let two = Client::rejoin(&host.address, "p", doc).await;
-        one.until("what was done offline", |one| {
+        one.until("the offline edit", |one| {
             one.doc().get_map("map").get("offline").is_some()
         })
         .await;
-        two.until("what was done online", |two| two.text() == "both online").await;
+        two.until("the online edit", |two| two.text() == "both online").await;
         converged("after a return", &[&one, &two]).await;
     }
 
-    /// Ten at once create nodes, nested maps in the map `nodes`, while two only watch.
+    /// Ten clients create nodes (nested maps in the map `nodes`) at the same time, while two only read.
     async fn ten_writers_create_nodes_at_once(relay: Kind) {
         const WRITERS: usize = 10;
         const NODES: usize = 20;
@@ -201,29 +199,29 @@ both_relays! {
                         node.insert("y", n as i64).unwrap();
                         let data = node.insert_container("data", LoroMap::new()).unwrap();
                         data.insert("status", "idle").unwrap();
-                        // Everybody moves the same node as well.
+                        // Each writer moves the same node, too.
                         nodes.insert("shared", w as i64).unwrap();
                     })
                     .await;
             }
         }))
         .await;
-        let everybody: Vec<&Client> = writers.iter().chain(&readers).collect();
+        let all: Vec<&Client> = writers.iter().chain(&readers).collect();
         let count = |client: &Client| client.doc().get_map("nodes").len();
-        for client in &everybody {
+        for client in &all {
             client.until("every node", |client| count(client) == WRITERS * NODES + 1).await;
         }
-        converged("ten writers", &everybody).await;
-        let value = serde_json::to_value(everybody[0].doc().get_deep_value()).unwrap();
+        converged("ten writers", &all).await;
+        let value = serde_json::to_value(all[0].doc().get_deep_value()).unwrap();
         assert_eq!(value["nodes"]["9-19"], json!({"x": 90, "y": 19, "data": {"status": "idle"}}));
         until("the server has it all", async || {
             let (stored, rev) = host.http().document("board").await;
-            rev == (WRITERS * NODES) as u64 && stored.get_deep_value() == everybody[0].doc().get_deep_value()
+            rev == (WRITERS * NODES) as u64 && stored.get_deep_value() == all[0].doc().get_deep_value()
         })
         .await;
     }
 
-    /// An update that comes by HTTP is seen by everybody at once.
+    /// Every client of the room gets an update that was posted over HTTP.
     async fn a_post_reaches_the_sockets(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join(&host.address, "p").await;

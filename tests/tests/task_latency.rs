@@ -1,14 +1,14 @@
-//! How long a task takes where nobody works: on its way to its service, and from its service's callback to
-//! everybody's document. `--nocapture` shows the numbers; what is asserted is ten times what is wanted,
-//! for the machine may be busy.
+//! Latency of a task: on its way to its service, and from the service's callback to the documents. `--nocapture` prints
+//! the numbers. The asserted limits are ten times the wanted ones, because the machine may be busy.
 
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
+use e2e::document::entry;
 use e2e::kling::Plan;
 use e2e::raw::{Client, Heard};
-use e2e::tasks::{World, entry};
+use e2e::tasks::World;
 use e2e::wait::{soon, until};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ fn print(what: &str, times: &[Duration]) {
     println!("{what}: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}");
 }
 
-/// Waits until a document shows a task as completed, and looks whenever a blob has come.
+/// Waits until a document shows a task as completed; checks after each blob.
 async fn shown(client: &Client, id: &str) {
     let mut blobs = usize::MAX;
     let looking = async {
@@ -56,7 +56,7 @@ async fn a_task_is_submitted_and_its_result_shown_at_once() {
         until("the submission", async || world.kling.job(&id).is_some()).await;
         let job = world.kling.job(&id).unwrap();
         arrived.push(job.arrived - start);
-        // The answer to the submission is noted, and all that is shown.
+        // The document shows the task once the answer to the submission is recorded.
         let is_shown = |client: &Client| entry(client, &id)["status"] == "processing";
         watcher.until("the task in the document", is_shown).await;
 
