@@ -7,6 +7,8 @@ mod bench;
 mod build;
 mod machine;
 mod manifest;
+#[cfg(test)]
+mod members;
 mod mutants;
 mod parts;
 mod python;

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_end_to_end_test_of_the_table_exists() {
-        let folder = root().join("tests/tests");
+        let folder = root().join("e2e/tests");
         for (binary, filter) in CRATES.iter().flat_map(|(_, tests)| *tests) {
             let module = filter.trim_end_matches("::");
             let file = if module.is_empty() { "main" } else { module };

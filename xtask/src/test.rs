@@ -87,7 +87,7 @@ fn build(parts: &mut Parts) -> Result<()> {
     parts.time("set-up", || {
         machine::wasm_target()?;
         machine::debian_packages(PROGRAMS)?;
-        build::install("tests/better-auth")?;
+        build::install("e2e/better-auth")?;
         build::page()
     })?;
     parts.time("build, Wasm", || {
@@ -124,9 +124,9 @@ fn clippy_wasm() -> Result<()> {
 
 /// Tests the page in Chromium, against its own server.
 fn browser() -> Result<()> {
-    build::install("tests/browser")?;
+    build::install("e2e/browser")?;
     with_server("target/browser-state", |url| {
-        let mut tests = npm("tests/browser", &["test", "--silent"]);
+        let mut tests = npm("e2e/browser", &["test", "--silent"]);
         tests.env("LORO_URL", url);
         run("testing in the browser", tests)
     })
