@@ -1,14 +1,14 @@
-// A real Better Auth server of a test's own: users, who sign up with an email address and a password, and
-// sessions are in its memory.
+// A real Better Auth server for one test. Users sign up with an email address and a password. Users and sessions are
+// kept in memory.
 //
 //   node server.js [--prefix NAME] [--secure] [--cookie-cache] [--large] [--expires-in SECONDS]
 //
 // It prints `ready http://127.0.0.1:PORT` and serves until SIGTERM. Everything else that there is to say goes
-// to stderr, for nobody reads stdout after that line.
+// to stderr, because the test reads stdout only until that line.
 //
 //   POST /control/fault  {"mode": "none" | "error" | "garbage" | "hang" | "slow", "seconds"}
-//                        how get-session answers from now on
-//   GET  /control/asked  {"count"}: how often get-session was asked, however it answered
+//                        sets how get-session answers from now on
+//   GET  /control/asked  {"count"}: the number of requests for get-session, with any answer
 
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
@@ -21,7 +21,7 @@ import { toNodeHandler } from "better-auth/node";
 
 const BASE_PATH = "/api/better-auth";
 
-// Of a user with --large. A cookie holds about 4 KB, so `session_data` becomes several.
+// The data of a user with --large. A cookie holds about 4 KB, so `session_data` becomes several.
 const BIOGRAPHY = "x".repeat(5500);
 
 const { values: options } = parseArgs({

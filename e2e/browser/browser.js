@@ -1,4 +1,4 @@
-// Chromium, and what the tests ask of the page.
+// Chromium, and the page as the tests use it.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { connect } from "loro-sync-client-web";
 import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 
-/** Longest wait for any condition, in milliseconds. */
+/** The longest wait for any condition, in milliseconds. */
 export const PATIENCE = 30_000;
 
 const failures = fileURLToPath(new URL("../../target/browser-tests/", import.meta.url));
@@ -20,8 +20,8 @@ export const server = new URL(
 );
 
 /**
- * Runs a test in a project of its own, with a browser that is closed afterwards. If it fails, there is a
- * picture of each page under target/browser-tests.
+ * Runs a test in a project of its own, with a browser that is closed afterwards. If the test fails, a picture of each
+ * page is kept in target/browser-tests.
  */
 export async function inBrowser(test, act) {
   const browser = await chromium.launch({
@@ -41,7 +41,7 @@ export async function inBrowser(test, act) {
   const project = `browser-${randomUUID()}`;
   const session = {
     project,
-    /** Opens a tab on the project and waits until it is live. */
+    /** Opens a tab on the project, and waits until it is live. */
     async tab({ address = server, context } = {}) {
       const own = context ?? (await browser.newContext({ viewport: { width: 1280, height: 800 } }));
       const tab = new Tab(await own.newPage());
@@ -50,7 +50,7 @@ export async function inBrowser(test, act) {
       await tab.live();
       return tab;
     },
-    /** A script's document, live. */
+    /** Opens a script's document, and waits until it is live. */
     async script() {
       const doc = new LoroDoc();
       const connection = connect(new URL(`/sync/${project}`, server), doc, { WebSocket });
@@ -58,7 +58,7 @@ export async function inBrowser(test, act) {
       await within("the script is live", connection.whenSynced());
       return { doc, connection };
     },
-    /** Calls a function when the test is over. */
+    /** Calls a function after the test. */
     atEnd: (close) => closed.push(close),
   };
   try {
@@ -68,7 +68,7 @@ export async function inBrowser(test, act) {
     await mkdir(failures, { recursive: true });
     const name = test.name.replaceAll(/[^a-z0-9]+/gi, "-");
     for (const [index, { page }] of tabs.entries()) {
-      // The test's own error matters more than one of the camera.
+      // The test's own error matters more than an error of the screenshot.
       await page.screenshot({ path: `${failures}${name}-${index + 1}.png` }).catch(() => {});
     }
     throw error;
@@ -80,7 +80,7 @@ export async function inBrowser(test, act) {
 
 /** One open page. */
 class Tab {
-  /** What the page logged as an error, or threw. */
+  /** The errors that the page logged or threw. */
   errors = [];
 
   constructor(page) {
@@ -88,7 +88,7 @@ class Tab {
     page.setDefaultTimeout(PATIENCE);
     page.on("pageerror", (error) => this.errors.push(String(error)));
     page.on("console", (message) => {
-      // A connection that is cut while something is asked is no error of the page.
+      // A connection that breaks during a request is not an error of the page.
       if (message.type() === "error" && !/ERR_CONNECTION|ERR_SOCKET_NOT_CONNECTED|ERR_EMPTY_RESPONSE|WebSocket connection/.test(message.text())) this.errors.push(message.text());
     });
     this.text = page.getByTestId("text");
@@ -121,7 +121,7 @@ class Tab {
     });
   }
 
-  /** Adds a node with this label by the page's own button. */
+  /** Adds a node with this label with the page's button. */
   async addNode(label) {
     await this.page.getByTestId("add-node").click();
     await this.page.keyboard.type(label);
@@ -129,7 +129,7 @@ class Tab {
     await this.node(label).waitFor();
   }
 
-  /** Asks for a picture by the page's own form. */
+  /** Requests a picture with the page's form. */
   async generate(prompt) {
     await this.page.getByTestId("prompt").fill(prompt);
     await this.page.getByTestId("generate").click();
@@ -142,7 +142,7 @@ class Tab {
     return eventually(`${label} is drawn`, () => picture.evaluate((image) => image.naturalWidth), (width) => width > 0);
   }
 
-  /** Takes hold of a node at its lower edge; returns what moves it from where it was. */
+  /** Grabs a node at its lower edge, and returns a function that moves it relative to its first place. */
   async hold(label) {
     const box = await this.node(label).boundingBox();
     const [x, y] = [box.x + box.width / 2, box.y + box.height - 4];
@@ -160,7 +160,7 @@ class Tab {
   }
 }
 
-/** Waits until a value, read again and again, fulfils a condition; returns it. */
+/** Reads a value until it fulfils a condition, and returns it. */
 export async function eventually(what, read, holds) {
   const end = Date.now() + PATIENCE;
   for (;;) {
@@ -171,7 +171,7 @@ export async function eventually(what, read, holds) {
   }
 }
 
-/** Waits until all of them have the same document; returns it. */
+/** Waits until all pages and scripts have the same document, and returns it. */
 export async function converged(...holders) {
   const all = await eventually(
     "all have the same document",
@@ -181,7 +181,7 @@ export async function converged(...holders) {
   return all[0];
 }
 
-/** What the server has on its disk, over plain HTTP. */
+/** Reads the stored document from the server over plain HTTP. */
 export async function stored(project) {
   const response = await fetch(new URL(`/sync/${project}`, server));
   assert.equal(response.status, 200);
@@ -190,12 +190,12 @@ export async function stored(project) {
   return contents(doc);
 }
 
-/** What the page shows of a document. `doc.toJSON()` leaves out a text that nobody has looked at. */
+/** The contents that the page shows. `doc.toJSON()` leaves out a text that was never read. */
 function contents(doc) {
   return { nodes: doc.getMap("nodes").toJSON(), text: doc.getText("text").toString() };
 }
 
-/** The promise's value, or an error after the usual patience. */
+/** Waits for a promise, for at most the longest wait. */
 export async function within(what, promise) {
   let timer;
   const late = new Promise((_, reject) => {

@@ -1,4 +1,4 @@
-// A cable between browser and server that the tests can pull out.
+// A cable between browser and server that the tests can unplug.
 import { connect, createServer } from "node:net";
 
 export class Cable {
@@ -6,7 +6,7 @@ export class Cable {
   #ends = new Set();
   #cut = false;
 
-  /** Lays a cable to the address; `cable.address` is this end of it. */
+  /** Starts a cable to the address; the browser connects to `cable.address`. */
   static async to({ hostname, port }) {
     const cable = new Cable();
     cable.#server = createServer((near) => {
@@ -33,18 +33,18 @@ export class Cable {
     return cable;
   }
 
-  /** Pulls it out: connections break, and new ones fail. */
+  /** Unplugs it: connections break, and new ones fail. */
   cut() {
     this.#cut = true;
     for (const end of this.#ends) end.destroy();
   }
 
-  /** Puts it back. */
+  /** Plugs it in again. */
   mend() {
     this.#cut = false;
   }
 
-  /** Takes it away. */
+  /** Ends it. */
   async close() {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));

@@ -1,4 +1,4 @@
-// The client in a script, against the real server.
+// The TypeScript client in a script, against the real server.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { LoroDoc } from "loro-crdt";
@@ -8,7 +8,7 @@ import { server, within } from "./browser.js";
 
 const MIB = 1024 * 1024;
 
-/** The server's copy of a project, as a new document. */
+/** Reads the server's copy of a project into a new document. */
 async function copy(project) {
   const response = await fetch(new URL(`/sync/${project}`, server));
   assert.equal(response.status, 200);
@@ -17,7 +17,7 @@ async function copy(project) {
   return doc;
 }
 
-/** A document of a project of its own, in step with the server. */
+/** Opens a document of a new project, and keeps it in sync with the server. */
 async function joined(t) {
   const project = `client-${crypto.randomUUID()}`;
   const doc = new LoroDoc();

@@ -1,4 +1,4 @@
-// Tasks, as those see them who look at the board.
+// Tasks as the board shows them.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import test from "node:test";
@@ -38,7 +38,7 @@ test("seven nodes made at one time by seven scripts all get their pictures", (t)
   inBrowser(t, async ({ project, tab, script }) => {
     const writers = await Promise.all(Array.from({ length: NODES }, () => script()));
     const position = (n) => ({ x: 24 + 214 * (n % 4), y: 24 + 260 * Math.floor(n / 4) });
-    // No task waits until its node is stored.
+    // Each task is posted before its node is stored.
     const tasks = await Promise.all(
       writers.map(async ({ doc, connection }, n) => {
         const data = createNode(doc, `node-${n}`, position(n), `Picture ${n}`);
@@ -147,12 +147,12 @@ test("a failed task says why, and can be tried again", (t) =>
     assert.deepEqual(tasks.map((task) => [task.task_id, task.status]), [[task_id, "failed"]], "it is the same task");
   }));
 
-/** Waits until a node's state is shown in these words. */
+/** Waits until a node shows this state. */
 function status(tab, label, hasText) {
   return tab.node(label).getByTestId("node-status").filter({ hasText }).waitFor();
 }
 
-/** Puts a node into a script's document; returns its data. */
+/** Adds a node to a script's document, and returns its data. */
 function createNode(doc, id, position, label) {
   const node = doc.getMap("nodes").setContainer(id, new LoroMap());
   node.set("id", id);
@@ -163,7 +163,7 @@ function createNode(doc, id, position, label) {
   return data;
 }
 
-/** Starts a demo task; returns the answer. */
+/** Posts a demo task, and returns the answer. */
 async function submit(task) {
   const response = await fetch(new URL("/tasks", server), {
     method: "POST",
@@ -180,7 +180,7 @@ async function ask(path) {
   return response.json();
 }
 
-/** Asserts that there is a picture at an address. */
+/** Asserts that an address serves a picture. */
 async function isPicture(src) {
   const response = await fetch(new URL(src, server));
   assert.equal(response.status, 200, src);

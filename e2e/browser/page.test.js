@@ -1,4 +1,4 @@
-// The static files, as a browser gets them.
+// The static files as a browser gets them.
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import test from "node:test";
@@ -46,7 +46,7 @@ test("files may be kept forever, and come compressed", async () => {
   }
 });
 
-/** Asks for a path exactly as it is written: `fetch` would tidy it up first. */
+/** Requests a path exactly as written, because `fetch` would normalise it. */
 function getRaw(path) {
   return new Promise((resolve, reject) => {
     const { hostname, port } = server;
@@ -60,7 +60,7 @@ function getRaw(path) {
   });
 }
 
-test("what is not there is a problem, and so is writing", async () => {
+test("a missing file is a problem, and so is a write", async () => {
   const paths = ["/nothing", "/static/", "/static/../index.html", "/../../etc/passwd", "/%2e%2e/etc/passwd", "/index.html.br", "/static/%00"];
   for (const path of paths) {
     const { status, type, body } = await getRaw(path);

@@ -1,16 +1,16 @@
-// A door before the server that refuses edits when a test wants it.
+// A proxy before the server that refuses edits on demand.
 import { createServer, request } from "node:http";
 import { WebSocket, WebSocketServer } from "ws";
 
 export class RefusingDoor {
-  /** How many of the next edits, over all sockets, are refused with an error frame instead of being passed on. */
+  /** The number of the next edits, over all sockets, that are refused with an error frame instead of passed on. */
   refusals = 0;
 
   #server;
   #target;
   #sockets = new WebSocketServer({ noServer: true });
 
-  /** Puts a door before the server at this address; `door.address` is where to knock. */
+  /** Starts a proxy to the server at this address; the browser connects to `door.address`. */
   static async to(target) {
     const door = new RefusingDoor();
     door.#target = target;
@@ -30,7 +30,7 @@ export class RefusingDoor {
     return door;
   }
 
-  /** Takes it away. */
+  /** Ends it. */
   async close() {
     for (const near of this.#sockets.clients) near.terminate();
     this.#server.closeAllConnections();
@@ -43,7 +43,7 @@ export class RefusingDoor {
     const far = new WebSocket(url);
     const early = [];
     let frames = 0;
-    // The server counts only what it was sent, so no frame after a refused one is passed on.
+    // The server counts only the frames that it gets, so no frame after a refused one is passed on.
     let refused = false;
     const pass = (data, binary) => (far.readyState === WebSocket.OPEN ? far.send(data, { binary }) : early.push([data, binary]));
     near.on("message", (data, binary) => {

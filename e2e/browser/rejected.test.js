@@ -5,7 +5,7 @@ import { LoroDoc } from "loro-crdt";
 import { inBrowser, server, stored } from "./browser.js";
 import { RefusingDoor } from "./refusing.js";
 
-/** A tab behind a door that can refuse its edits. */
+/** Opens a tab behind a proxy that can refuse its edits. */
 async function behindDoor({ tab, atEnd }) {
   const door = await RefusingDoor.to(server);
   atEnd(() => door.close());
@@ -37,13 +37,13 @@ test("an edit that was refused twice: the page says why, and I can keep my copy 
     assert.equal(await a.page.getByTestId("rejected-reason").textContent(), "Edits made here cannot be saved: not a Loro update");
     assert.equal(await a.page.getByTestId("error").isVisible(), false, "it is said once");
 
-    // I can write on, and am not told that it is saved.
+    // I can still write, and the page does not say that it is saved.
     await a.text.pressSequentially("Written after.");
     assert.equal(await a.text.inputValue(), "Before. Refused. Written after.");
     assert.equal(await a.page.getByTestId("saved").getAttribute("data-saved"), "no");
     assert.match(await a.page.getByTestId("saved").textContent(), /^\d+ edits not saved$/);
 
-    // Without a copy, leaving would lose it: the browser asks.
+    // The browser asks before I leave, because my edits would be lost without a copy.
     const asked = a.page.waitForEvent("dialog");
     const clicked = a.page.getByTestId("reload").click();
     const dialog = await asked;

@@ -9,7 +9,7 @@ test("two tabs write one text", (t) =>
     await a.text.pressSequentially("The quick fox.");
     await b.page.waitForFunction(() => document.querySelector("textarea").value === "The quick fox.");
 
-    // Both at once, in different places.
+    // Both write at the same time, in different places.
     await a.text.evaluate((area) => area.setSelectionRange(10, 10));
     await b.text.evaluate((area) => area.setSelectionRange(14, 14));
     await b.text.focus();
@@ -76,7 +76,7 @@ test("two tabs share one board", (t) =>
     await b.node("Idea").waitFor();
     const [before] = Object.values((await converged(a, b)).nodes);
 
-    // One drags while the other renames: both survive.
+    // One tab drags while the other renames, and both changes survive.
     await Promise.all([b.dragNode("Idea", 160, 90), a.node("Idea").getByTestId("node-label").fill("Plan")]);
     await b.node("Plan").waitFor();
     const moved = await eventually(
@@ -92,7 +92,7 @@ test("two tabs share one board", (t) =>
       (apart) => apart === 0,
     );
 
-    // By keyboard alone: move it, and take it away.
+    // The keyboard alone moves the node and deletes it.
     await a.node("Plan").focus();
     await a.page.keyboard.press("ArrowRight");
     await eventually("b sees the step", async () => Object.values((await b.json()).nodes)[0].position.x, (x) => x === moved.position.x + 12);
@@ -102,7 +102,7 @@ test("two tabs share one board", (t) =>
     assert.deepEqual((await stored(project)).nodes, {});
   }));
 
-test("the number of those present is shown, and goes down when one leaves", (t) =>
+test("the number of clients is shown, and decreases if one leaves", (t) =>
   inBrowser(t, async ({ tab, script }) => {
     const a = await tab();
     const peers = (count) => a.page.locator(`[data-testid="peers"][data-count="${count}"]`).waitFor();
@@ -150,7 +150,7 @@ test("the state of a task is shown on its node, however the node is written", (t
       assert.equal(await a.node(refused).getByTestId("node-media").count(), 0);
     }
 
-    // A plain node can be edited too, and keeps the rest of what it says.
+    // A plain node can be edited, too, and keeps its other values.
     await a.node("Plain").getByTestId("node-label").fill("Renamed");
     await a.saved();
     const { nodes: json } = await converged(a, { doc });

@@ -20,7 +20,7 @@ test("two tabs and a script with ten writers at once converge to the same docume
         node.setContainer("data", new LoroMap()).set("label", `Writer ${writer}, node ${n}`);
         doc.getText("text").insert(0, `${id} `);
         doc.commit();
-        // Others get their turn between two edits.
+        // Other writers run between two edits.
         await new Promise((resolve) => setImmediate(resolve));
       }
       await within(`writer ${writer} is saved`, connection.whenSaved());
