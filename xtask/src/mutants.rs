@@ -3,7 +3,11 @@
 //! cargo-mutants runs the own tests of each crate. What survives them is built into the app and run against the
 //! end-to-end tests of the crate. Both work in place, so the work tree must be clean.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -59,6 +63,7 @@ struct Report {
 /// A mutant that the own tests of its crate did not catch.
 struct Missed {
     name: String,
+    file: String,
     diff: PathBuf,
 }
 
@@ -137,15 +142,17 @@ impl Mutants {
 }
 
 /// Reads the outcomes of cargo-mutants. Mutants that do not compile count for nothing.
-fn read(outcomes: &Value, folder: &std::path::Path) -> Result<(usize, Vec<Missed>)> {
+fn read(outcomes: &Value, folder: &Path) -> Result<(usize, Vec<Missed>)> {
     let (mut caught, mut missed) = (0, Vec::new());
     for outcome in outcomes["outcomes"].as_array().context("no outcomes")? {
-        let name = outcome["scenario"]["Mutant"]["name"].as_str();
-        match (outcome["summary"].as_str(), name) {
-            (Some("CaughtMutant" | "Timeout"), Some(_)) => caught += 1,
-            (Some("MissedMutant"), Some(name)) => missed.push(Missed {
-                name: name.to_owned(),
-                diff: folder.join(outcome["diff_path"].as_str().context("no diff")?),
+        let mutant = &outcome["scenario"]["Mutant"];
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("a mutant");
+        match outcome["summary"].as_str() {
+            Some("CaughtMutant" | "Timeout") => caught += 1,
+            Some("MissedMutant") => missed.push(Missed {
+                name: text(&mutant["name"])?,
+                file: text(&mutant["file"])?,
+                diff: folder.join(text(&outcome["diff_path"])?),
             }),
             _ => {}
         }
@@ -155,17 +162,25 @@ fn read(outcomes: &Value, folder: &std::path::Path) -> Result<(usize, Vec<Missed
 
 /// Applies a mutant, builds the app, and runs end-to-end tests until one fails. Always reverts the mutant.
 fn is_caught(mutant: &Missed, tests: &[(&str, &str)]) -> Result<bool> {
-    let apply = |options: &[&str]| {
-        let mut patch = program("git", &["apply"]);
-        quietly(patch.args(options).arg(&mutant.diff))
-    };
     eprintln!("==> end-to-end: {}", mutant.name);
+    // The header of the diff names the mutant, and git needs the name of the file there.
+    let diff = fs::read_to_string(&mutant.diff)?;
+    let changes: Vec<&str> = diff.lines().skip(2).collect();
+    let file = &mutant.file;
+    let patch = format!("--- {file}\n+++ {file}\n{}\n", changes.join("\n"));
+    let path = root().join("target/mutants/mutant.patch");
+    fs::write(&path, patch)?;
+    let apply = |options: &[&str]| {
+        let mut apply = program("git", &["apply", "-p0"]);
+        quietly(apply.args(options).arg(&path))
+    };
     apply(&[])?;
     let result = fails(tests);
     apply(&["--reverse"])?;
     result
 }
 
+/// Builds everything, and returns whether a test fails.
 fn fails(tests: &[(&str, &str)]) -> Result<bool> {
     machine::wasm_target()?;
     build::page()?;
