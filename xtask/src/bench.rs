@@ -21,7 +21,7 @@ impl Bench {
         crate::machine::wasm_target()?;
         build::page()?;
         build::components()?;
-        build::wasm(&["relay"])?;
+        build::wasm(&[build::RELAY])?;
         build::everything()?;
         let mut bench = program(&root().join("target/release/bench").to_string_lossy(), &[]);
         bench.args(&self.arguments);

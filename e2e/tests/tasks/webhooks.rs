@@ -128,7 +128,7 @@ async fn an_error_of_11_mb_in_a_callback_leaves_the_room_readable() {
 
     // A script or a megabyte of text is not the address of a film.
     for (address, words) in [
-        ("javascript:alert(1)".to_owned(), "no http(s) URL"),
+        ("javascript:alert(1)".to_owned(), "not an http(s) URL"),
         (
             format!("https://a.example/{}", "x".repeat(11 << 20)),
             "bytes",
