@@ -323,7 +323,7 @@ async fn internal_routes_require_the_token() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(wire::decode::<wire::Heads>(&answer.body).unwrap().revs, [0]);
     let answer = http
-        .send(Method::GET, "/internal/nothing", &headers, Bytes::new())
+        .send(Method::GET, "/internal/heads", &headers, Bytes::new())
         .await;
     assert_eq!(answer.status, 405, "{answer:?}");
     let answer = http
