@@ -1,5 +1,5 @@
--- What posting, projecting and telling of tasks needs besides. The columns are added by the app, for SQLite
--- cannot say "add where it is missing"; on a database that `spin up --sqlite` makes they are in 0002.
+-- Indexes for posting, projecting and notifying. The columns are declared in 0002; the app adds those that an
+-- older table lacks, because SQLite has no "add if missing".
 CREATE UNIQUE INDEX IF NOT EXISTS aigc_tasks_by_idempotency_key ON aigc_tasks (idempotency_key);
 CREATE INDEX IF NOT EXISTS aigc_tasks_due ON aigc_tasks (external_service, next_attempt_at)
     WHERE status IN ('pending', 'processing');

@@ -88,8 +88,8 @@ fn table_of(folder: &Path, files: &BTreeSet<String>) -> io::Result<String> {
 /// One copy of a file as a value of the table; its bytes are included by the compiler.
 fn representation(folder: &Path, path: &str, suffix: &str) -> io::Result<String> {
     let file: PathBuf = folder.join(format!("{path}{suffix}"));
-    let tag = describe::entity_tag(path, suffix, &fs::read(&file)?);
+    let tag = describe::tag(path, suffix, &fs::read(&file)?);
     Ok(format!(
-        "Representation {{ entity_tag: {tag:?}, bytes: include_bytes!({file:?}) }}"
+        "Representation {{ tag: {tag:?}, bytes: include_bytes!({file:?}) }}"
     ))
 }

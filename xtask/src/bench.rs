@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: ours against the peers, in one run.
+//! `cargo xtask bench`: measures this server and its peers in one run.
 
 use anyhow::Result;
 use clap::Args;
@@ -11,14 +11,18 @@ use crate::{
 /// The options of `cargo xtask bench`.
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// For the load generator: `--only fanout-20,join`, `--quick`, `--help`
+    /// Arguments of the load generator: `--only fanout-20,join`, `--quick`, `--help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        build::all()?;
+        crate::machine::wasm_target()?;
+        build::page()?;
+        build::components()?;
+        build::wasm(&[build::RELAY])?;
+        build::everything()?;
         let mut bench = program(&root().join("target/release/bench").to_string_lossy(), &[]);
         bench.args(&self.arguments);
         run("measuring", bench)

@@ -1,4 +1,4 @@
-//! Building the components, the page and the host.
+//! Building the components, the page and the programs.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -9,7 +9,7 @@ use crate::{
     steps::{cargo, npm, root, run},
 };
 
-/// The Wasm parts of the app.
+/// The components of the app.
 pub(crate) const COMPONENTS: &[&str] = &[
     "sync",
     "projects",
@@ -21,34 +21,52 @@ pub(crate) const COMPONENTS: &[&str] = &[
     "console",
 ];
 
-/// Everything that `spin up` and `cargo xtask up` need.
+/// The relay as a WASI command.
+pub(crate) const RELAY: &str = "relay-command";
+
+/// Wasm guests that only tests load.
+pub(crate) const GUESTS: &[&str] = &["host-guests"];
+
+/// Builds everything that `spin up` and `cargo xtask up` run.
 pub(crate) fn all() -> Result<()> {
     machine::wasm_target()?;
     page()?;
-    wasm(&[COMPONENTS, &["relay"]].concat())?;
-    host()
+    components()?;
+    wasm(&[RELAY])?;
+    native(&["loro-host", "relay"])
 }
 
-/// The app's components, and whatever else is named.
-pub(crate) fn components(more: &[&str]) -> Result<()> {
-    wasm(&[COMPONENTS, more].concat())
+/// Builds the app's components. They have a build of their own, because a package that is built along may add features
+/// to their dependencies, and then `up` and `test` would each compile Loro.
+pub(crate) fn components() -> Result<()> {
+    wasm(COMPONENTS)
 }
 
-fn wasm(packages: &[&str]) -> Result<()> {
+/// Builds Wasm packages.
+pub(crate) fn wasm(packages: &[&str]) -> Result<()> {
     let mut build = cargo(&["build", "--target", "wasm32-wasip2", "--profile", "wasm"]);
     for package in packages {
         build.args(["--package", package]);
     }
-    run("building the Wasm components", build)
+    run("building for Wasm", build)
 }
 
-/// The local host and the relay beside it, together with the tests' libraries and the bench: in
-/// one build the dependencies are compiled once, and with the same features for all.
-pub(crate) fn host() -> Result<()> {
-    run("building the host", cargo(&["build", "--release"]))
+/// Builds programs for this machine, and only what they need. `--bin` without `--package` resolves the features of the
+/// whole workspace, as [`everything`] does, so that neither build compiles again what the other has compiled.
+pub(crate) fn native(programs: &[&str]) -> Result<()> {
+    let mut build = cargo(&["build", "--release"]);
+    for program in programs {
+        build.args(["--bin", program]);
+    }
+    run(&format!("building {}", programs.join(" and ")), build)
 }
 
-/// The page: npm packages where they are missing, then the bundle where its sources are newer.
+/// Builds the whole workspace for this machine, with the tests' programs and the bench.
+pub(crate) fn everything() -> Result<()> {
+    run("building the workspace", cargo(&["build", "--release"]))
+}
+
+/// Builds the page: installs its npm packages if they are missing, and bundles it if a source is newer.
 pub(crate) fn page() -> Result<()> {
     install("clients/web")?;
     install("components/console/web")?;
@@ -74,7 +92,7 @@ pub(crate) fn page() -> Result<()> {
     )
 }
 
-/// Installs the npm packages of a folder where its lock file is newer than what is installed.
+/// Installs the npm packages of a folder if its lock file is newer than the installation.
 pub(crate) fn install(folder: &str) -> Result<()> {
     let folder_path = root().join(folder);
     let installed = modified(&folder_path.join("node_modules/.package-lock.json"));
@@ -95,7 +113,7 @@ fn modified(path: &Path) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// When the newest file below a path was written.
+/// The time of the last write to any file below a path.
 fn newest(path: &Path) -> SystemTime {
     let Ok(entries) = fs::read_dir(path) else {
         return modified(path);

@@ -1,4 +1,4 @@
-//! What this machine must have.
+//! The programs that this machine must have.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use crate::steps::{output, program, quietly, run};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// The Wasm target of the pinned toolchain; installed where it is missing.
+/// Installs the Wasm target of the pinned toolchain if it is missing.
 pub(crate) fn wasm_target() -> Result<()> {
     if has_wasm_target() {
         return Ok(());
     }
-    // The first time may take a minute and fail half-way.
+    // The first installation may take a minute and fail half-way.
     for _ in 0..2 {
         let add = program("rustup", &["target", "add", TARGET]);
         if run("installing the Rust target wasm32-wasip2", add).is_ok() && has_wasm_target() {
@@ -23,7 +23,7 @@ pub(crate) fn wasm_target() -> Result<()> {
     missing_target()
 }
 
-/// Fails where the Wasm target is missing.
+/// Fails if the Wasm target is missing.
 pub(crate) fn missing_target() -> Result<()> {
     if has_wasm_target() {
         return Ok(());
@@ -39,7 +39,7 @@ fn has_wasm_target() -> bool {
     libraries.is_some_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
-/// Programs that only tests need, from Debian's packages.
+/// Installs Debian's packages of programs that are missing. Only tests need them.
 pub(crate) fn debian_packages(programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> = programs
         .iter()
@@ -52,7 +52,7 @@ pub(crate) fn debian_packages(programs: &[(&str, &str)]) -> Result<()> {
     install(&missing)
 }
 
-/// A Python that can make environments; its venv is installed where it is missing.
+/// Installs Python's venv if it is missing.
 pub(crate) fn python() -> Result<()> {
     let can_make = output(&mut program("python3", &["-c", "import ensurepip, venv"]));
     if can_make.is_some() {

@@ -1,12 +1,16 @@
 //! The commands of this repository.
 //!
-//! `cargo xtask up` builds everything and runs it; `cargo xtask test` passes every test;
-//! `cargo xtask bench` measures against the peers. Each first sets up what is missing.
+//! `cargo xtask up` builds the app and runs it, `cargo xtask test` runs every test, `cargo xtask bench` measures against
+//! the peers, and `cargo xtask mutants` looks for code that no test covers. Each first installs what it needs.
 
 mod bench;
 mod build;
 mod machine;
 mod manifest;
+#[cfg(test)]
+mod members;
+mod mutants;
+mod parts;
 mod python;
 mod steps;
 mod test;
@@ -26,16 +30,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build what is missing, then run everything on this machine
+    /// Build the app, then run it on this machine
     Up(up::Up),
     /// Build the components and the page, and start nothing
     Build,
     /// Print a manifest derived from spin.toml
     Manifest(manifest::Manifest),
-    /// Install what the tests need, and pass them all
+    /// Install what the tests need, and run them all
     Test(test::Test),
     /// Measure against the peers; the arguments go to the load generator
     Bench(bench::Bench),
+    /// Change the code in small ways, and report the changes that no test notices
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> std::process::ExitCode {
@@ -45,6 +51,7 @@ fn main() -> std::process::ExitCode {
         Command::Manifest(manifest) => manifest.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Mutants(mutants) => mutants.run(),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `cargo xtask manifest`: the manifest for hosts that have less than Spin.
+//! `cargo xtask manifest`: a manifest for hosts with fewer triggers than Spin.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,7 +9,7 @@ use crate::steps::root;
 /// The options of `cargo xtask manifest`.
 #[derive(Args)]
 pub(crate) struct Manifest {
-    /// Without the Redis and cron triggers, and without the components that only they call
+    /// Leave out the Redis and cron triggers, and the components that only they call
     #[arg(long, required = true)]
     http_only: bool,
 }
@@ -22,8 +22,8 @@ impl Manifest {
     }
 }
 
-/// A manifest with its HTTP triggers alone. A variable that nothing else names is left out too, for a
-/// host may want to be given every one.
+/// Reduces a manifest to its HTTP triggers. A variable that no remaining component names is left out, too, because a host
+/// may require a value for each.
 fn http_only(manifest: &str) -> Result<String> {
     let mut manifest: Table = manifest.parse().context("spin.toml")?;
     let triggers = table(&mut manifest, "trigger")?;

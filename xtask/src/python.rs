@@ -1,4 +1,4 @@
-//! The Python client's tests, in an environment of their own under target/python.
+//! The Python client's tests, in their own environment in target/python.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     steps::{program, root, run},
 };
 
-/// Checks the client's types and style, and passes its tests against the server at this address.
+/// Checks the client's types and style, and runs its tests against the server at this address.
 pub(crate) fn test(url: &str) -> Result<()> {
     install()?;
     run("checking the Python client's types", tool("mypy", &[]))?;
@@ -30,8 +30,8 @@ pub(crate) fn test(url: &str) -> Result<()> {
     run("testing the Python client", tests)
 }
 
-/// Makes the environment, and installs the client and what its tests need, where its pyproject.toml
-/// is not the one that was last installed.
+/// Makes the environment, and installs the client and its tests' packages, if the pyproject.toml has changed since the
+/// last installation.
 fn install() -> Result<()> {
     let wanted = fs::read(client().join("pyproject.toml"))?;
     let stamp = environment().join("installed-pyproject.toml");
@@ -55,7 +55,7 @@ fn install() -> Result<()> {
     Ok(())
 }
 
-/// A program of the environment, for the client.
+/// A program of the environment, which runs in the client's folder.
 fn tool(name: &str, arguments: &[&str]) -> Command {
     let mut command = in_client(&environment().join("bin").join(name));
     command.args(arguments);

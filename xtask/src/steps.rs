@@ -1,4 +1,4 @@
-//! Running programs, with a line that says what for.
+//! Steps: programs to run, each with a line about its purpose.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Cargo, the one that runs this.
+/// The Cargo that runs this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     program(&cargo, arguments)
@@ -33,13 +33,13 @@ pub(crate) fn npm(folder: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Says what is being done, does it, and fails if the program does.
+/// Prints the purpose of a program, runs it, and fails if the program fails.
 pub(crate) fn run(what: &str, mut command: Command) -> Result<()> {
     eprintln!("==> {what}");
     quietly(&mut command).with_context(|| what.to_owned())
 }
 
-/// Runs a program and fails if it does.
+/// Runs a program, and fails if the program fails.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command
@@ -51,7 +51,7 @@ pub(crate) fn quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a program prints; `None` where it fails or is not there.
+/// The output of a program; `None` if it fails or is missing.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     output

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, and what they need.
+//! `cargo xtask test`: installs what the tests need, and runs every test.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,14 +9,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    build, machine, python,
+    build, machine,
+    parts::Parts,
+    python,
     steps::{cargo, npm, program, quietly, root, run},
 };
 
-/// Wasm guests that only tests load.
-const GUESTS: &[&str] = &["host-guests"];
-
-/// What the tests start, and the Debian package that it comes in.
+/// The programs that the tests start, and their Debian packages.
 const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/bin/redis-server", "redis-server"),
     ("/usr/bin/chromium", "chromium"),
@@ -25,52 +24,80 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Only tests whose name contains this; leaves out the style checks, the browser and Python
+    /// Run only the Rust tests whose name contains this, without the checks of style, the browser and Python
     filter: Option<String>,
-    /// The tests that take minutes, alone: each prints what it saw
+    /// Run only the tests that take minutes; each prints what it measured
     #[arg(long)]
     long: bool,
 }
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
-        machine::wasm_target()?;
-        let whole = self.filter.is_none() && !self.long;
-        if whole {
-            run("checking the format", cargo(&["fmt", "--all", "--check"]))?;
+        let mut parts = Parts::default();
+        let result = if self.filter.is_none() && !self.long {
+            whole(&mut parts)
+        } else {
+            self.some(&mut parts)
+        };
+        parts.print();
+        result
+    }
+
+    /// Runs a part of the Rust tests.
+    fn some(self, parts: &mut Parts) -> Result<()> {
+        build(parts)?;
+        let mut tests = cargo(&["test", "--release"]);
+        tests.args(self.filter);
+        if self.long {
+            tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
         }
-        machine::debian_packages(PROGRAMS)?;
-        build::install("tests/better-auth")?;
-        build::page()?;
-        build::components(&[&["relay"], GUESTS].concat())?;
-        build::host()?;
-        if !whole {
-            let mut tests = cargo(&["test", "--release"]);
-            tests.args(self.filter);
-            if self.long {
-                tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
-            }
-            return run("running the tests", tests);
-        }
-        lint()?;
-        run(
-            "running the tests",
-            cargo(&["test", "--release", "--no-fail-fast"]),
-        )?;
-        for folder in ["clients/web", "components/console/web"] {
-            run(
-                &format!("testing {folder}"),
-                npm(folder, &["test", "--silent"]),
-            )?;
-        }
-        browser()?;
-        with_server("target/python-state", python::test)?;
-        eprintln!("==> all tests pass");
-        Ok(())
+        parts.time("tests", || run("running the tests", tests))
     }
 }
 
-fn lint() -> Result<()> {
+/// Runs every check and every test.
+fn whole(parts: &mut Parts) -> Result<()> {
+    parts.time("format", || {
+        run("checking the format", cargo(&["fmt", "--all", "--check"]))
+    })?;
+    build(parts)?;
+    parts.time("clippy", clippy)?;
+    parts.time("clippy, Wasm", clippy_wasm)?;
+    parts.time("tests", || {
+        let tests = cargo(&["test", "--release", "--no-fail-fast"]);
+        run("running the tests", tests)
+    })?;
+    parts.time("npm tests", || {
+        for folder in ["clients/web", "components/console/web"] {
+            let tests = npm(folder, &["test", "--silent"]);
+            run(&format!("testing {folder}"), tests)?;
+        }
+        Ok(())
+    })?;
+    parts.time("browser", browser)?;
+    parts.time("Python", || {
+        with_server("target/python-state", python::test)
+    })?;
+    eprintln!("==> all tests pass");
+    Ok(())
+}
+
+/// Installs and builds everything that the tests start.
+fn build(parts: &mut Parts) -> Result<()> {
+    parts.time("set-up", || {
+        machine::wasm_target()?;
+        machine::debian_packages(PROGRAMS)?;
+        build::install("e2e/better-auth")?;
+        build::page()
+    })?;
+    parts.time("build, Wasm", || {
+        build::components()?;
+        build::wasm(&[&[build::RELAY], build::GUESTS].concat())
+    })?;
+    parts.time("build, native", build::everything)
+}
+
+fn clippy() -> Result<()> {
     let native = [
         "clippy",
         "--release",
@@ -79,26 +106,33 @@ fn lint() -> Result<()> {
         "-D",
         "warnings",
     ];
-    run("clippy", cargo(&native))?;
+    run("clippy", cargo(&native))
+}
+
+fn clippy_wasm() -> Result<()> {
     let mut wasm = cargo(&["clippy", "--target", "wasm32-wasip2", "--profile", "wasm"]);
-    for package in build::COMPONENTS.iter().chain(&["relay"]).chain(GUESTS) {
+    for package in build::COMPONENTS
+        .iter()
+        .chain(&[build::RELAY])
+        .chain(build::GUESTS)
+    {
         wasm.args(["--package", package]);
     }
     wasm.args(["--", "-D", "warnings"]);
     run("clippy, for Wasm", wasm)
 }
 
-/// The page in Chromium, against a server of its own.
+/// Tests the page in Chromium, against its own server.
 fn browser() -> Result<()> {
-    build::install("tests/browser")?;
+    build::install("e2e/browser")?;
     with_server("target/browser-state", |url| {
-        let mut tests = npm("tests/browser", &["test", "--silent"]);
+        let mut tests = npm("e2e/browser", &["test", "--silent"]);
         tests.env("LORO_URL", url);
         run("testing in the browser", tests)
     })
 }
 
-/// Runs tests with the address of a host that is started for them, on an empty state folder.
+/// Starts a host on an empty state folder, and runs tests with its address.
 fn with_server(state: &str, tests: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let state = root().join(state);
     let _ = std::fs::remove_dir_all(&state);
@@ -114,11 +148,11 @@ fn with_server(state: &str, tests: impl FnOnce(&str) -> Result<()>) -> Result<()
     result
 }
 
-/// A host that runs while the tests do.
+/// A host that runs during the tests.
 struct Server {
     process: Child,
     url: String,
-    /// Held open, for the host prints more than the line that is read.
+    /// Held open, because the host prints more than the line that is read.
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -147,7 +181,7 @@ impl Server {
         quietly(&mut program("kill", &["-TERM", &id]))?;
         let status = self.process.wait()?;
         if !status.success() {
-            bail!("the host did not stop in good order ({status})");
+            bail!("the host did not end with code 0 ({status})");
         }
         Ok(())
     }
@@ -155,7 +189,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing to do where it has ended already.
+        // An error means that it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask up`: everything on this machine.
+//! `cargo xtask up`: builds and runs the app on this machine.
 
 use std::{os::unix::process::CommandExt, path::PathBuf};
 
@@ -22,10 +22,10 @@ enum Relay {
 /// The options of `cargo xtask up`.
 #[derive(Args)]
 pub(crate) struct Up {
-    /// Where users come in
+    /// The public address
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: String,
-    /// Where the database, the key-value store and compiled Wasm are kept
+    /// The folder of the database, the key-value store and compiled Wasm
     #[arg(long, default_value = ".state")]
     state_dir: PathBuf,
     /// A Redis that joins this relay to others; without it, a broker in the process
@@ -34,10 +34,10 @@ pub(crate) struct Up {
     /// The relay's build
     #[arg(long, value_enum, default_value = "native")]
     relay: Relay,
-    /// Start what is built
+    /// Start the last build
     #[arg(long)]
     no_build: bool,
-    /// More for the host, such as `--variable name=value`
+    /// More options for the host, such as `--variable name=value`
     #[arg(last = true)]
     host: Vec<String>,
 }
@@ -49,12 +49,11 @@ impl Up {
         } else {
             machine::wasm_target()?;
             build::page()?;
-            build::components(if self.relay == Relay::Wasm {
-                &["relay"]
-            } else {
-                &[]
-            })?;
-            build::host()?;
+            build::components()?;
+            if self.relay == Relay::Wasm {
+                build::wasm(&[build::RELAY])?;
+            }
+            build::native(&["loro-host"])?;
         }
         let host = root().join("target/release/loro-host");
         if !host.exists() {
@@ -77,7 +76,7 @@ impl Up {
             command.args(["--redis", redis]);
         }
         command.args(&self.host);
-        // The host takes this process's place, and so its signals.
+        // The host replaces this process, and so gets its signals.
         Err(command.exec()).context("the host could not be started")
     }
 }

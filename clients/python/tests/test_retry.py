@@ -180,7 +180,7 @@ def test_a_refusal_is_not_repeated(scripted: Script) -> None:
 
 def test_an_invalid_task_names_its_fields(scripted: Script) -> None:
     errors = [{"field": "params.duration", "message": "must be 5 or 10"}]
-    server = scripted(problem(422, "invalid-task", errors=errors))
+    server = scripted(problem(422, "invalid-fields", errors=errors))
     with pytest.raises(InvalidTask, match=r"params\.duration: must be 5 or 10") as raised:
         submit(server, twin=False)
     assert raised.value.errors == (FieldError("params.duration", "must be 5 or 10"),)

@@ -3,39 +3,21 @@
 // The macro generates unsafe code around the function.
 #![allow(unsafe_code)]
 
-use platform::{problem::MEDIA_TYPE, spin::SpinConfig};
+use door::{Admitted, Reply, routes::Console};
+use problem::Problem;
 use spin_sdk::{
-    http::{Request, Response},
+    http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
 
-use crate::{
-    answer::{Query, answer},
-    page::PAGE,
-};
+use crate::{answer::answer, page::PAGE};
 
 #[http_component]
-fn handle(request: Request) -> Response {
-    if let Err(problem) = auth::readiness::check(&SpinConfig) {
-        return Response::builder()
-            .status(problem.status())
-            .header("content-type", MEDIA_TYPE)
-            .body(problem.body().to_string())
-            .build();
-    }
-    let header = |name: &str| request.header(name).and_then(|value| value.as_str());
-    let method = request.method().to_string();
-    let query = Query {
-        method: &method,
-        path: request.path(),
-        accept_encoding: header("accept-encoding"),
-        if_none_match: header("if-none-match"),
-    };
-    let answer = answer(&query, PAGE);
-    let mut response = Response::builder();
-    response.status(answer.status);
-    for (name, value) in answer.headers {
-        response.header(name, value);
-    }
-    response.body(answer.body.into_owned()).build()
+async fn handle(request: IncomingRequest, out: ResponseOutparam) {
+    door::serve(request, out, file).await;
+}
+
+async fn file(request: Admitted<'_, Console>) -> Result<Reply<'_>, Problem> {
+    let Console::File { .. } = request.route();
+    Ok(answer(request.head(), PAGE))
 }

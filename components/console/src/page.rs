@@ -22,8 +22,8 @@ pub struct File {
 /// One copy of a file.
 #[derive(Debug)]
 pub struct Representation {
-    /// The entity tag, in quotes.
-    pub entity_tag: &'static str,
+    /// The name in the entity tag.
+    pub tag: &'static str,
     /// The content.
     pub bytes: &'static [u8],
 }
@@ -65,8 +65,8 @@ mod tests {
                 (".gz", file.gzip.as_ref()),
             ] {
                 if let Some(copy) = copy {
-                    let tag = describe::entity_tag(file.path, suffix, copy.bytes);
-                    assert_eq!(copy.entity_tag, tag);
+                    let tag = describe::tag(file.path, suffix, copy.bytes);
+                    assert_eq!(copy.tag, tag);
                 }
             }
         }

@@ -1,12 +1,10 @@
 //! The component `events`: a task has changed, and its project's document shows it at once.
 //!
-//! It only wires. Messages come one after the other, so nothing slow is done here; what is lost, or fails,
-//! the poller finds.
+//! It only wires. The trigger hands over one message after the other, so nothing slow is done here; what is lost, or
+//! fails, the poller makes up for.
 
-use platform::{
-    clock::SystemClock,
-    spin::{SpinPorts, log_to_stderr},
-};
+use door::{Admitted, Message};
+use problem::Problem;
 use spin_sdk::redis_component;
 
 mod entry {
@@ -16,22 +14,20 @@ mod entry {
     use super::*;
 
     #[redis_component]
-    async fn handle(message: Vec<u8>) -> Result<(), rooms::RoomError> {
-        log_to_stderr();
-        project(&message).await
+    async fn handle(message: Vec<u8>) -> Result<(), String> {
+        door::hear(message, project).await
     }
 }
 
-async fn project(message: &[u8]) -> Result<(), rooms::RoomError> {
-    let Some(project) = tasks::project_of_event(message) else {
+async fn project(admitted: Admitted<'_, Message>) -> Result<(), Problem> {
+    let Some(project) = tasks::project_of_event(&admitted.route().0) else {
         tracing::warn!("a message that is no event");
         return Ok(());
     };
-    let ports = SpinPorts::open().await?;
-    let projected =
-        projection::project(&ports.database, &SystemClock, &ports.pubsub, &project).await;
-    if let Err(error) = &projected {
+    let ports = admitted.ports();
+    let projected = projection::project(ports.database, ports.clock, ports.pubsub, &project).await;
+    projected.map_err(|error| {
         tracing::warn!(project, %error, "tasks not projected");
-    }
-    projected
+        Problem::unavailable("The document cannot be written just now.")
+    })
 }

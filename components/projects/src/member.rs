@@ -1,54 +1,51 @@
-//! `/projects/{project}/members/{user}`: who else may see or change a project.
+//! `/projects/{project}/members/{user}`: users who may read or write a project beside its owner.
 
-use auth::{Role, door::Entered, projects};
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply},
-};
+use auth::{Role, projects};
+use door::Reply;
+use platform::Ports;
+use problem::{Fields, Kind, Problem};
 use serde_json::json;
 
 use crate::{
-    Answer,
-    body::{Body, user_id, wrong},
-    notice::Change,
-    project::fresh,
+    Answer, Request,
+    change::Change,
+    project::{ROLES, fresh, role, user_id},
 };
 
 /// Gives a user a role.
-pub(crate) async fn set(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
-    let (project, user) = (entered.found.part(0), entered.found.part(1));
-    let user = user_id(user, "user_id")?;
-    let body = Body::read(request).await?;
-    entered.still_may(ports).await?;
-    let role = body.text("role")?.and_then(Role::parse);
-    let role = role.ok_or_else(|| wrong("role", "must be read or write"))?;
+pub(crate) async fn set<'a>(request: &Request<'a>, project: &str, user: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let body = request.fields().await?;
+    let mut fields = Fields::new(&body, "");
+    user_id(&mut fields, "user_id", user);
+    let role = role(&mut fields);
+    if fields.value("role").is_none() {
+        fields.wrong("role", ROLES);
+    }
+    fields.check()?;
     refuse_owner(ports, project, user).await?;
+    let role = role.unwrap_or(Role::Read);
     projects::set_member(ports.database, ports.clock, project, user, role).await?;
     let reply = fresh(200, &json!({ "user_id": user, "role": role }));
-    Ok((reply, Some(Change::Access(project.to_owned()))))
+    Ok(reply.then(Change::Access.tell(ports, project.to_owned())))
 }
 
 /// The owner is no member, and cannot be made one.
 async fn refuse_owner(ports: Ports<'_>, project: &str, user: &str) -> Result<(), Problem> {
     let owned = projects::get(ports.database, project).await?;
-    match owned.is_some_and(|project| project.owner_id == user) {
-        true => Err(Problem::new(
-            409,
-            "is-owner",
-            "The owner needs no role",
-            "The owner may do everything. Give the project to another first.",
-        )),
-        false => Ok(()),
+    if owned.is_some_and(|project| project.owner_id == user) {
+        let words = "The owner may do everything. Give the project to another user first.";
+        return Err(Problem::new(Kind::IS_OWNER, words));
     }
+    Ok(())
 }
 
 /// Takes a user's role away, and revokes the tokens that they made. Members may do so to themselves.
-pub(crate) async fn remove(ports: Ports<'_>, entered: &Entered) -> Answer {
-    let (project, user) = (entered.found.part(0), entered.found.part(1));
+pub(crate) async fn remove<'a>(request: &Request<'a>, project: &str, user: &str) -> Answer<'a> {
+    let ports = request.ports();
     refuse_owner(ports, project, user).await?;
     if !projects::remove_member(ports.database, ports.clock, project, user).await? {
         return Err(Problem::not_found());
     }
-    let reply = Reply::new(204).without_body();
-    Ok((reply, Some(Change::Access(project.to_owned()))))
+    Ok(Reply::empty(204).then(Change::Access.tell(ports, project.to_owned())))
 }

@@ -2,29 +2,29 @@
 
 use auth::{
     Denied, Principal, Role,
-    door::Entered,
     projects::{self, NewProject, Of, Project, Transfer},
     secrets, tokens,
 };
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply},
-};
+use door::Reply;
+use platform::Ports;
+use problem::{Fields, Kind, Problem};
 use serde_json::{Value, json};
 
-use crate::{
-    Answer,
-    body::{Body, wrong},
-    notice::Change,
-};
+use crate::{Answer, Request, change::Change};
 
 /// The most projects in one answer.
 const LIMIT: u64 = 200;
 
-/// The projects of whoever asks, by their ids, page by page.
-pub(crate) async fn list(ports: Ports<'_>, entered: &Entered, request: &Incoming) -> Answer {
-    let principal = entered.principal()?;
-    let limit = match request.query("limit").map(|limit| limit.parse::<u64>()) {
+/// The longest name of a project or a token, in characters.
+pub(crate) const MAX_NAME: usize = 200;
+
+/// The longest id of a user, in bytes.
+const MAX_USER: usize = 255;
+
+/// Lists the caller's projects by their ids, page by page.
+pub(crate) async fn list<'a>(request: &Request<'a>) -> Answer<'a> {
+    let principal = request.principal()?;
+    let limit = match request.head().parameter("limit").map(str::parse::<u64>) {
         None => LIMIT,
         Some(Ok(limit)) if (1..=LIMIT).contains(&limit) => limit,
         Some(_) => {
@@ -32,116 +32,112 @@ pub(crate) async fn list(ports: Ports<'_>, entered: &Entered, request: &Incoming
             return Err(Problem::bad_request(words));
         }
     };
-    let after = request.query("cursor").unwrap_or_default();
-    let of = match principal {
+    let after = request.head().parameter("cursor").unwrap_or_default();
+    let of = match &principal {
         Principal::User { id, .. } => Of::User(id),
         Principal::Token { project_id, .. } => Of::Project(project_id),
         Principal::Server => Of::Everybody,
     };
     // One more tells whether there is another page.
-    let mut found = projects::list(ports.database, of, &after, limit + 1).await?;
+    let mut found = projects::list(request.ports().database, of, after, limit + 1).await?;
     let has_more = found.len() as u64 > limit;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| has_more);
     let next = next.map(|project| project.project_id.clone());
-    Ok((
-        fresh(200, &json!({ "projects": found, "next_cursor": next })),
-        None,
+    Ok(fresh(
+        200,
+        &json!({ "projects": found, "next_cursor": next }),
     ))
 }
 
-/// Makes a project. Whoever asks owns it.
-pub(crate) async fn create(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
-    let body = Body::read(request).await?;
-    let principal = entered.principal_again(ports).await?;
+/// Makes a project. The caller owns it.
+pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
+    let ports = request.ports();
+    let body = request.fields().await?;
+    let principal = request.principal()?;
+    if matches!(principal, Principal::Token { .. }) {
+        let words = "A token is of one project, and makes no other.";
+        return Err(Problem::new(Kind::USERS_ONLY, words));
+    }
+    let mut fields = Fields::new(&body, "");
     let owner_id = match &principal {
-        Principal::User { id, .. } => id.as_str(),
-        Principal::Server => body
-            .user("owner_id")?
-            .ok_or_else(|| wrong("owner_id", "must say whose it is to be"))?,
-        Principal::Token { .. } => {
-            return Err(Problem::new(
-                403,
-                "users-only",
-                "Not with this token",
-                "A token is of one project, and makes no other.",
-            ));
-        }
+        Principal::User { id, .. } => Some(id.as_str()),
+        _ => user(&mut fields, "owner_id"),
     };
-    let made;
-    let project_id = match body.text("project_id")? {
-        Some(id) => id,
-        None => {
-            made = secrets::word(20);
-            &made
-        }
-    };
+    if owner_id.is_none() && body.get("owner_id").is_none_or(Value::is_null) {
+        fields.wrong("owner_id", "must name the user who is to own the project");
+    }
+    let name = fields.name("name", MAX_NAME);
+    let given = fields.value("project_id");
+    if given.is_some_and(|id| !id.is_string()) {
+        fields.wrong("project_id", "must be a string");
+    }
+    fields.check()?;
+    let made = secrets::word(20);
+    let project_id = given.and_then(Value::as_str).unwrap_or(&made);
     if !wire::is_project_id(project_id) {
         return Err(Problem::bad_project_id());
     }
     let new = NewProject {
         project_id,
-        name: body.name()?.unwrap_or(project_id),
-        owner_id,
+        name: name.unwrap_or(project_id),
+        owner_id: owner_id.unwrap_or_default(),
     };
     if !projects::create(ports.database, ports.clock, new).await? {
-        return Err(Problem::new(
-            409,
-            "project-exists",
-            "The id is taken",
-            "There is, or was, a project of this id. Ids are not used twice.",
-        ));
+        let words = "A project has, or had, this id. Ids are not used twice.";
+        return Err(Problem::new(Kind::PROJECT_EXISTS, words));
     }
     let project = find(ports, project_id).await?;
     let reply = fresh(201, &shown(&project, Role::Owner));
-    let reply = reply.header("location", format!("/projects/{project_id}"));
-    Ok((reply, None))
+    Ok(reply.header("location", format!("/projects/{project_id}")))
 }
 
-/// A project, and who may do what in it.
-pub(crate) async fn get(ports: Ports<'_>, entered: &Entered) -> Answer {
-    let id = entered.found.part(0);
-    let grant = entered.principal()?.access(ports, id).await?;
+/// Reads a project and its members.
+pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let grant = request.principal()?.access(ports, id).await?;
     let project = find(ports, id).await?;
     let mut shown = shown(&project, grant.role);
     shown["members"] = json!(projects::members(ports.database, id).await?);
-    Ok((fresh(200, &shown), None))
+    Ok(fresh(200, &shown))
 }
 
 /// Renames a project, or gives it to a member, or both.
-pub(crate) async fn update(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
-    let id = entered.found.part(0);
-    let body = Body::read(request).await?;
-    let principal = entered.still_may(ports).await?;
-    let (name, owner_id) = (body.name()?, body.user("owner_id")?);
-    let revoke_tokens = body.flag("revoke_tokens")?;
-    if let Some(to) = owner_id {
-        return give(ports, &principal, id, name, to, revoke_tokens).await;
+pub(crate) async fn update<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let body = request.fields().await?;
+    let mut fields = Fields::new(&body, "");
+    let name = fields.name("name", MAX_NAME);
+    let owner_id = user(&mut fields, "owner_id");
+    let revoke_tokens = fields.flag("revoke_tokens");
+    if revoke_tokens && body.get("owner_id").is_none_or(Value::is_null) {
+        fields.wrong("revoke_tokens", "goes with `owner_id`");
     }
-    if revoke_tokens {
-        return Err(wrong("revoke_tokens", "goes with `owner_id`"));
+    fields.check()?;
+    if let Some(to) = owner_id {
+        return give(request, id, name, to, revoke_tokens).await;
     }
     let project = match name {
         Some(name) => projects::rename(ports.database, ports.clock, id, name).await?,
         None => projects::get(ports.database, id).await?,
     };
     let project = project.ok_or(Denied::NoSuchProject)?;
-    Ok((fresh(200, &shown(&project, Role::Owner)), None))
+    Ok(fresh(200, &shown(&project, Role::Owner)))
 }
 
 /// Gives a project to a member. The former owner may go on writing. The answer tells how many tokens of the project
 /// still hold.
-async fn give(
-    ports: Ports<'_>,
-    principal: &Principal,
+async fn give<'a>(
+    request: &Request<'a>,
     id: &str,
     name: Option<&str>,
     to: &str,
     revoke_tokens: bool,
-) -> Answer {
+) -> Answer<'a> {
+    let (ports, principal) = (request.ports(), request.principal()?);
     // A user who came this far is the owner, or was a moment ago.
     let before = find(ports, id).await?;
-    let from = match principal {
+    let from = match &principal {
         Principal::User { id, .. } => id,
         _ => &before.owner_id,
     };
@@ -152,17 +148,12 @@ async fn give(
     };
     let given = projects::give(ports.database, ports.clock, id, name, transfer).await?;
     let Some(project) = given else {
-        return Err(match find(ports, id).await?.owner_id == *from {
-            true => wrong(
-                "owner_id",
-                "must be the id of a member: give them a role first",
-            ),
-            false => Problem::new(
-                409,
-                "owner-changed",
-                "The owner has changed",
-                "The project was given to another meanwhile.",
-            ),
+        return Err(if find(ports, id).await?.owner_id == *from {
+            let words = "must be the id of a member: give them a role first";
+            Problem::invalid_field("owner_id", words)
+        } else {
+            let words = "The project was given to another user meanwhile.";
+            Problem::new(Kind::OWNER_CHANGED, words)
         });
     };
     let grant = principal.access(ports, id).await?;
@@ -171,18 +162,17 @@ async fn give(
     let remaining = tokens.iter().filter(|token| token.holds_at(now)).count();
     let mut shown = shown(&project, grant.role);
     shown["tokens_remaining"] = json!(remaining);
-    Ok((fresh(200, &shown), Some(Change::Access(id.to_owned()))))
+    Ok(fresh(200, &shown).then(Change::Access.tell(ports, id.to_owned())))
 }
 
-/// Deletes a project. It is gone at once, and what it had soon after.
-pub(crate) async fn delete(ports: Ports<'_>, entered: &Entered) -> Answer {
-    let id = entered.found.part(0);
+/// Deletes a project. It is gone at once, and everything in it soon after.
+pub(crate) async fn delete<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
     if !projects::delete(ports.database, ports.clock, id).await? {
         return Err(Denied::NoSuchProject.into());
     }
     tracing::info!(project = id, "project deleted");
-    let change = Change::Deleted(id.to_owned());
-    Ok((Reply::new(204).without_body(), Some(change)))
+    Ok(Reply::empty(204).then(Change::Deleted.tell(ports, id.to_owned())))
 }
 
 async fn find(ports: Ports<'_>, id: &str) -> Result<Project, Problem> {
@@ -196,7 +186,37 @@ fn shown(project: &Project, role: Role) -> Value {
     shown
 }
 
-/// An answer that is not to be kept.
-pub(crate) fn fresh(status: u16, body: &Value) -> Reply {
+/// A field that holds a user's id.
+fn user<'b>(fields: &mut Fields<'b>, field: &str) -> Option<&'b str> {
+    let id = fields.value(field)?.as_str();
+    if id.is_none() {
+        fields.wrong(field, "must be a string");
+    }
+    id.filter(|id| user_id(fields, field, id))
+}
+
+/// Checks that a text can be a user's id.
+pub(crate) fn user_id(fields: &mut Fields<'_>, field: &str, id: &str) -> bool {
+    let fits = (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control);
+    if !fits {
+        fields.wrong(field, "must be the id of a user, of 1 to 255 bytes");
+    }
+    fits
+}
+
+/// The field `role` of a member or a token; `None` if it is missing or wrong.
+pub(crate) fn role(fields: &mut Fields<'_>) -> Option<Role> {
+    let role = fields.value("role")?.as_str().and_then(Role::parse);
+    if role.is_none() {
+        fields.wrong("role", ROLES);
+    }
+    role
+}
+
+/// What a role must be.
+pub(crate) const ROLES: &str = "must be read or write";
+
+/// A JSON answer that no cache keeps.
+pub(crate) fn fresh<'a>(status: u16, body: &Value) -> Reply<'a> {
     Reply::json(status, body).header("cache-control", "no-store")
 }

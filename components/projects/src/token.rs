@@ -1,73 +1,66 @@
-//! `/projects/{project}/tokens`: what agents come with.
+//! `/projects/{project}/tokens`: the bearer tokens of agents.
 
 use auth::{
-    Role,
-    door::Entered,
-    projects,
+    Role, projects,
     tokens::{self, NewToken},
 };
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply},
-};
+use door::Reply;
+use problem::{Fields, Problem};
 use serde_json::json;
 
 use crate::{
-    Answer,
-    body::{Body, wrong},
-    notice::Change,
-    project::fresh,
+    Answer, Request,
+    change::Change,
+    project::{MAX_NAME, fresh, role},
 };
 
-/// The tokens of a project, without what is secret of them.
-pub(crate) async fn list(ports: Ports<'_>, entered: &Entered) -> Answer {
-    let tokens = tokens::list(ports.database, entered.found.part(0)).await?;
-    Ok((fresh(200, &json!({ "tokens": tokens })), None))
+/// Lists the tokens of a project, without their secrets.
+pub(crate) async fn list<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    let tokens = tokens::list(request.ports().database, project).await?;
+    Ok(fresh(200, &json!({ "tokens": tokens })))
 }
 
-/// Makes a token. This is the only time that it is shown.
-pub(crate) async fn create(ports: Ports<'_>, entered: &Entered, request: Incoming) -> Answer {
-    let body = Body::read(request).await?;
-    entered.still_may(ports).await?;
-    let role = match body.text("role")? {
-        None => Role::Write,
-        Some(role) => Role::parse(role).ok_or_else(|| wrong("role", "must be read or write"))?,
-    };
+/// Makes a token. Only this answer shows it.
+pub(crate) async fn create<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let body = request.fields().await?;
+    let mut fields = Fields::new(&body, "");
+    let role = role(&mut fields).unwrap_or(Role::Write);
+    let name = fields.name("name", MAX_NAME).unwrap_or("agent");
     let now = ports.clock.unix_seconds();
-    let expires_at = match (body.positive("expires_at")?, body.positive("expires_in")?) {
+    let expires_at = match (fields.seconds("expires_at"), fields.seconds("expires_in")) {
         (Some(_), Some(_)) => {
-            return Err(wrong("expires_in", "must not come with `expires_at`"));
+            fields.wrong("expires_in", "must not come with `expires_at`");
+            None
         }
         (Some(at), None) if at <= now => {
-            return Err(wrong(
-                "expires_at",
-                "must be in the future, in Unix seconds",
-            ));
+            fields.wrong("expires_at", "must be in the future, in Unix seconds");
+            None
         }
         (at, within) => at.or(within.map(|seconds| now.saturating_add(seconds))),
     };
+    fields.check()?;
     let new = NewToken {
-        project_id: entered.found.part(0),
-        name: body.name()?.unwrap_or("agent"),
+        project_id: project,
+        name,
         role,
         expires_at,
-        created_by: &entered.principal()?.name(),
+        created_by: &request.principal()?.name(),
     };
     let (made, token) = tokens::create(ports.database, ports.clock, new).await?;
     let mut shown = json!(made);
     shown["token"] = json!(token);
-    Ok((fresh(201, &shown), None))
+    Ok(fresh(201, &shown))
 }
 
 /// Revokes a token.
-pub(crate) async fn revoke(ports: Ports<'_>, entered: &Entered) -> Answer {
-    let (project, token) = (entered.found.part(0), entered.found.part(1));
+pub(crate) async fn revoke<'a>(request: &Request<'a>, project: &str, token: &str) -> Answer<'a> {
+    let ports = request.ports();
     let revoked = tokens::revoke(ports.database, project, token).await?;
-    // Also where there was none: an earlier try may have died between the two.
+    // Also if there was no such token, because an earlier try may have died between the two statements.
     projects::touch(ports.database, ports.clock, project).await?;
     if !revoked {
         return Err(Problem::not_found());
     }
-    let reply = Reply::new(204).without_body();
-    Ok((reply, Some(Change::Access(project.to_owned()))))
+    Ok(Reply::empty(204).then(Change::Access.tell(ports, project.to_owned())))
 }

@@ -1,113 +1,131 @@
 //! `/sync/{project}`: the document of a project over plain HTTP.
 
-use auth::door::Entered;
-use platform::{
-    DatabaseError, Problem,
-    clock::SystemClock,
-    spin::{Incoming, Reply},
-};
-use rooms::{
-    Appended, NewUpdate, State,
-    supervise::{self, Job},
-};
-use spin_sdk::http::Method;
-use wire::Notice;
+use door::{Head, Reply, Tag};
+use platform::{DatabaseError, Ports};
+use rooms::{RoomError, supervise};
+use serde_json::json;
+use wire::{Job, Notice, Outcome, Update};
 
-use crate::{App, afterwards::Afterwards, problem};
+use crate::{
+    Answer, Request,
+    compaction::{Growth, compact_due},
+    merging::SelfMerger,
+    problems,
+};
 
-/// The origin of what comes over plain HTTP: no relay's id, so every relay takes notice.
+/// The origin of updates over plain HTTP: no relay's id, so every relay takes notice of them.
 const ORIGIN: &str = "http";
 
-/// The whole document: one Loro snapshot, or JSON where that is asked for.
-pub(crate) async fn get(app: &App, project: &str, request: &Incoming) -> Result<Reply, Problem> {
-    let rev = rooms::head(&app.ports.database, project).await?;
-    let json = request
-        .header("accept")
-        .is_some_and(|accept| accept.contains("application/json"));
-    if request.knows(&tag(rev, json)) {
-        return Ok(described(Reply::new(304).without_body(), rev, json));
+/// Reads the whole document: one Loro snapshot, or JSON if the client asks for it.
+pub(crate) async fn get<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    let (ports, head) = (request.ports(), request.head());
+    let form = Form::asked_for(head);
+    let rev = rooms::head(ports.database, project).await?;
+    let tag = form.tag(rev);
+    if head.knows(&tag) {
+        return Ok(described(Reply::not_modified(&tag), rev));
     }
-    let media_type = if json {
-        "application/json"
-    } else {
-        "application/octet-stream"
-    };
-    if request.method() == Method::Head {
-        return Ok(
-            described(Reply::new(200).without_body(), rev, json).header("content-type", media_type)
-        );
+    if head.is_head() {
+        return Ok(described(form.of(Reply::empty(200), &tag), rev));
     }
-    let State { rev, blobs, .. } = if json {
-        supervise::run(
-            &app.ports.database,
-            &SystemClock,
-            &app.merger,
-            project,
-            &Job::Json,
-        )
-        .await
-    } else {
-        rooms::snapshot(&app.ports.database, &SystemClock, &app.merger, project).await
+    let merger = SelfMerger(ports);
+    let state = match form {
+        Form::Json => {
+            supervise::run(ports.database, ports.clock, &merger, project, &Job::Json).await
+        }
+        Form::Snapshot => rooms::snapshot(ports.database, ports.clock, &merger, project).await,
     }
-    .map_err(problem::of_room)?;
-    Ok(described(Reply::new(200), rev, json)
-        .header("content-type", media_type)
-        .body(blobs.into_iter().next().unwrap_or_default()))
+    .map_err(problems::of_room)?;
+    let state = state
+        .decoded()
+        .map_err(|error| problems::of_room(RoomError::Merge(error.to_string())))?;
+    let body = state.blobs.first().map_or(&[][..], |blob| blob);
+    let reply = form.of(Reply::new(200), &form.tag(state.rev)).body(body);
+    Ok(described(reply, state.rev))
 }
 
-/// Names a representation of the document: who has the snapshot of a rev has not its JSON.
-fn tag(rev: u64, json: bool) -> String {
-    match json {
-        true => format!("\"{rev}-json\""),
-        false => format!("\"{rev}\""),
+/// A representation of the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Snapshot,
+    Json,
+}
+
+impl Form {
+    fn asked_for(head: &Head) -> Self {
+        let json = head
+            .header("accept")
+            .is_some_and(|accept| accept.contains("application/json"));
+        if json { Self::Json } else { Self::Snapshot }
+    }
+
+    /// Names the representation at a rev: a client that has the snapshot does not have the JSON.
+    fn tag(self, rev: u64) -> Tag {
+        match self {
+            Self::Snapshot => Tag::new(rev),
+            Self::Json => Tag::new(format_args!("{rev}-json")),
+        }
+    }
+
+    fn of<'a>(self, reply: Reply<'a>, tag: &Tag) -> Reply<'a> {
+        reply.tag(tag).media_type(match self {
+            Self::Snapshot => "application/octet-stream",
+            Self::Json => "application/json",
+        })
     }
 }
 
-fn described(reply: Reply, rev: u64, json: bool) -> Reply {
+fn described(reply: Reply<'_>, rev: u64) -> Reply<'_> {
     reply
-        .header("etag", tag(rev, json))
         .header("x-loro-rev", rev.to_string())
         .header("cache-control", "no-cache")
         .header("vary", "accept")
 }
 
 /// Applies one update and answers its rev.
-pub(crate) async fn post(
-    app: &App,
-    entered: &Entered,
-    request: Incoming,
-) -> Result<(Reply, Afterwards), Problem> {
-    let project = entered.found.part(0);
+pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    let ports = request.ports();
     let payload = request.body(wire::MAX_UPDATE_BYTES).await?;
-    entered.still_may(app.ports.all()).await?;
     let told = if payload.len() <= wire::MAX_NOTICE_BYTES {
         vec![payload.clone().into()]
     } else {
         Vec::new()
     };
-    let updates = vec![NewUpdate {
+    let updates = vec![Update {
         project: project.to_owned(),
-        payload,
+        payload: payload.into(),
     }];
-    let mut work = Afterwards::new(&updates);
-    let outcomes = rooms::append(&app.ports.database, &SystemClock, ORIGIN, updates)
+    let growth = Growth::of(&updates);
+    let outcomes = rooms::append(ports.database, ports.clock, ORIGIN, updates)
         .await
-        .map_err(problem::of_room)?;
-    work.stored(&outcomes);
+        .map_err(problems::of_room)?;
+    let grown = growth.rooms_to_look_at(&outcomes);
     match outcomes.into_iter().next() {
-        Some(Appended::Stored { rev }) => {
+        Some(Outcome::Stored { rev }) => {
             let notice = Notice::Updates {
                 origin: ORIGIN.to_owned(),
                 first_rev: rev,
                 last_rev: rev,
                 payloads: told,
             };
-            work.tell(project, notice);
-            let reply = Reply::json(200, &serde_json::json!({ "rev": rev }))
-                .header("x-loro-rev", rev.to_string());
-            Ok((reply, work))
+            let project = project.to_owned();
+            Ok(Reply::json(200, &json!({ "rev": rev }))
+                .header("x-loro-rev", rev.to_string())
+                .then(async move {
+                    tell_relays(ports, &project, &notice).await;
+                    compact_due(ports, grown).await;
+                }))
         }
-        Some(Appended::Refused { reason }) => Err(problem::bad_update(reason)),
+        Some(Outcome::Refused { reason }) => Err(problems::bad_update(reason)),
         None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
+    }
+}
+
+/// Tells relays of an update. A failure is only logged, because relays find the gap in the revs.
+async fn tell_relays(ports: Ports<'_>, project: &str, notice: &Notice) {
+    let channel = wire::room_channel(project);
+    let told = ports.pubsub.publish(&channel, wire::encode(notice));
+    if let Err(error) = told.await {
+        tracing::warn!(%error, "relays not told");
     }
 }

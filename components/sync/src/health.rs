@@ -1,30 +1,23 @@
 //! `GET /health`: whether this app can serve.
 
-use platform::{
-    Database,
-    clock::SystemClock,
-    migrations,
-    spin::{Reply, SpinConfig, SpinDatabase},
-};
-use spin_sdk::http::Method;
+use door::Reply;
+use platform::Ports;
+use serde_json::json;
 
-/// How it is asked.
-pub(crate) const METHODS: [Method; 2] = [Method::Get, Method::Head];
-
-/// 200 when the database answers and the settings suffice, else 503 with the reason.
-pub(crate) async fn check() -> Reply {
-    let (status, body) = match reason().await {
-        None => (200, serde_json::json!({ "status": "ok" })),
-        Some(reason) => (
-            503,
-            serde_json::json!({ "status": "unavailable", "reason": reason }),
-        ),
+/// Answers 200 if the database answers and the settings suffice, else 503 with the reason.
+pub(crate) async fn check(ports: Ports<'_>) -> Reply<'_> {
+    let reply = match reason(ports).await {
+        None => Reply::json(200, &json!({ "status": "ok" })),
+        Some(reason) => {
+            let body = json!({ "status": "unavailable", "reason": reason });
+            Reply::json(503, &body)
+        }
     };
-    Reply::json(status, &body).header("cache-control", "no-store")
+    reply.header("cache-control", "no-store")
 }
 
-async fn reason() -> Option<String> {
-    match auth::readiness::missing_setting(&SpinConfig) {
+async fn reason(ports: Ports<'_>) -> Option<String> {
+    match door::missing_setting(ports.config) {
         Ok(None) => {}
         Ok(Some(setting)) => return Some(setting),
         Err(error) => {
@@ -36,17 +29,8 @@ async fn reason() -> Option<String> {
             return Some("a setting cannot be read".to_owned());
         }
     }
-    let answered = async {
-        let database = SpinDatabase::open()?;
-        migrations::apply(&database, &SystemClock).await?;
-        database
-            .execute(
-                "SELECT count(*) FROM loro_updates WHERE project_id = ''",
-                vec![],
-            )
-            .await
-    };
-    match answered.await {
+    // No project has this id.
+    match rooms::head(ports.database, "").await {
         Ok(_) => None,
         Err(error) => {
             tracing::error!(%error, "database failed");

@@ -1,52 +1,22 @@
 //! The component `sync`: the document of a project over HTTP, and the internal routes of the relay.
 //!
-//! It only wires: a request comes in, the library `rooms` does the work, an answer goes out. What
-//! need not be waited for (telling other relays, compaction) happens after the answer.
+//! It only wires: a request comes in, the library `rooms` does the work, an answer goes out. Callers do not wait for
+//! what follows: telling relays, and compaction.
 
-mod afterwards;
+mod compaction;
 mod document;
 mod health;
-mod internal;
+mod log;
 mod merging;
-mod problem;
+mod problems;
+mod relay;
 
-use auth::visit::{self, Visit};
-use platform::{
-    Problem,
-    spin::{Incoming, Reply, SpinConfig, SpinHttpClient, SpinPorts, log_to_stderr},
-};
+use door::{Admitted, Reply, routes::Sync};
+use problem::Problem;
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
-
-use merging::SelfMerger;
-
-/// What this instance works with.
-struct App {
-    ports: SpinPorts,
-    merger: SelfMerger<SpinHttpClient>,
-}
-
-impl App {
-    /// Brings the schema of the database up to date.
-    async fn open() -> Result<Self, Problem> {
-        Self::new(SpinPorts::open().await?)
-    }
-
-    /// For appends.
-    fn open_unchecked() -> Result<Self, Problem> {
-        Self::new(SpinPorts::open_unchecked()?)
-    }
-
-    fn new(ports: SpinPorts) -> Result<Self, Problem> {
-        let token = auth::internal::token(&SpinConfig)?;
-        Ok(Self {
-            ports,
-            merger: SelfMerger::new(SpinHttpClient, token),
-        })
-    }
-}
 
 mod entry {
     // What the macro makes around the function is unsafe code.
@@ -56,73 +26,25 @@ mod entry {
 
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        log_to_stderr();
-        serve(request.into(), out).await;
+        door::serve(request, out, route).await;
     }
 }
 
-type Answer = (Reply, Option<(App, afterwards::Afterwards)>);
+type Request<'a> = Admitted<'a, Sync>;
+type Answer<'a> = Result<Reply<'a>, Problem>;
 
-async fn serve(request: Incoming, out: ResponseOutparam) {
-    let path = request.path().to_owned();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    if let ["internal", rest @ ..] = segments.as_slice() {
-        let answer = internal(rest, request).await;
-        return finish(answer, out, |reply| reply).await;
-    }
-    let mut visit = Visit::of(&request);
-    if path == "/health" {
-        let reply = match request.allow(&health::METHODS) {
-            Ok(()) => health::check().await,
-            Err(problem) => problem.into(),
-        };
-        return visit.dress(reply).send(out).await;
-    }
-    if let Some(reply) = visit.answer() {
-        return visit.dress(reply).send(out).await;
-    }
-    let answer = public(&mut visit, request).await;
-    finish(answer, out, |reply| visit.dress(reply)).await;
-}
-
-async fn finish(
-    answer: Result<Answer, Problem>,
-    out: ResponseOutparam,
-    dress: impl Fn(Reply) -> Reply,
-) {
-    match answer {
-        Ok((reply, work)) => {
-            dress(reply).send(out).await;
-            if let Some((app, work)) = work {
-                work.run(&app).await;
-            }
-        }
-        Err(problem) => dress(problem.into()).send(out).await,
-    }
-}
-
-async fn internal(rest: &[&str], request: Incoming) -> Result<Answer, Problem> {
-    // Whether somebody may come in is answered with the setting that is missing.
-    if rest != ["access"] {
-        auth::readiness::check(&SpinConfig)?;
-    }
-    visit::check_internal(&request)?;
-    internal::route(rest, request).await
-}
-
-async fn public(visit: &mut Visit, request: Incoming) -> Result<Answer, Problem> {
-    let app = App::open().await?;
-    let entered = visit.enter(app.ports.all()).await?;
-    let project = entered.found.part(0);
-    match (entered.found.route.method, entered.found.route.path) {
-        ("GET", "/sync/{project}") => {
-            let reply = document::get(&app, project, &request).await?;
-            Ok((reply, None))
-        }
-        ("POST", "/sync/{project}") => {
-            let (reply, work) = document::post(&app, &entered, request).await?;
-            Ok((reply, Some((app, work))))
-        }
-        _ => Err(Problem::not_found()),
+async fn route(request: Request<'_>) -> Answer<'_> {
+    match request.route() {
+        Sync::Health => Ok(health::check(request.ports()).await),
+        Sync::Document { project } => document::get(&request, project).await,
+        Sync::Update { project } => document::post(&request, project).await,
+        Sync::Append => log::append(&request).await,
+        Sync::State { project } => log::state(&request, project).await,
+        Sync::Updates { project } => log::updates(&request, project).await,
+        Sync::Heads => relay::heads(&request).await,
+        Sync::Access => relay::access(&request).await,
+        Sync::Merge { project } => merging::answer(&request, project).await,
+        Sync::Compact { project } => compaction::compact_now(&request, project).await,
+        Sync::Sweep => compaction::sweep(&request).await,
     }
 }

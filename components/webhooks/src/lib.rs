@@ -1,17 +1,18 @@
-//! The component `webhooks`: services tell how a task is.
+//! The component `webhooks`: services report how their jobs are.
 //!
-//! It only wires. Who calls is known by the signature in the address, which is looked at first.
+//! It only wires. A service is known by the signature in the address that it was given, which is checked before
+//! the body is read.
 
-use auth::{door::Entered, visit, webhooks::WebhookKey};
-use platform::{
-    Ports, Problem,
-    spin::{Incoming, Reply, log_to_stderr},
-};
+use door::{Admitted, Reply, routes::Webhooks};
+use problem::Problem;
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
     http_component,
 };
-use tasks::{Engine, Registry};
+use tasks::Engine;
+
+/// The largest callback, in bytes.
+const MAX_CALLBACK: usize = 16 * 1024 * 1024;
 
 mod entry {
     // What the macro makes around the function is unsafe code.
@@ -21,43 +22,17 @@ mod entry {
 
     #[http_component]
     async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        log_to_stderr();
-        visit::serve(
-            request.into(),
-            out,
-            call_back,
-            async |_: Ports<'_>, (): ()| {},
-        )
-        .await;
+        door::serve(request, out, route).await;
     }
 }
 
-async fn call_back(
-    ports: Ports<'_>,
-    entered: &Entered,
-    request: Incoming,
-) -> Result<(Reply, Option<()>), Problem> {
-    let service = entered.found.part(0);
-    if Registry::standard(ports.config).service(service).is_none() {
-        return Err(Problem::not_found());
-    }
-    let engine = Engine::open(ports).await?;
-    let job = authentic_job(&engine.key, service, &request)?;
-    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
-    engine.call_back(service, &job, &body).await?;
-    Ok((Reply::new(200), None))
-}
-
-/// The job that the address was signed for.
-fn authentic_job(key: &WebhookKey, service: &str, request: &Incoming) -> Result<String, Problem> {
-    let parameters = request.parameters();
-    match (parameters.get("job"), parameters.get("signature")) {
-        (Some(job), Some(signature)) if key.verifies(service, job, signature) => Ok(job.to_owned()),
-        _ => Err(Problem::new(
-            401,
-            "bad-signature",
-            "Who are you?",
-            "A callback comes with the signature of the address that the service was given.",
-        )),
-    }
+async fn route(request: Admitted<'_, Webhooks>) -> Result<Reply<'_>, Problem> {
+    let Webhooks::CallBack { service } = request.route();
+    let engine = Engine::open(request.ports()).await?;
+    let parameter = |name| request.head().parameter(name).unwrap_or_default();
+    let job = parameter("job");
+    engine.authenticate(service, job, parameter("signature"))?;
+    let body = request.body(MAX_CALLBACK).await?;
+    engine.call_back(service, job, &body).await?;
+    Ok(Reply::new(200))
 }

@@ -153,7 +153,7 @@ impl Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::world::world;
     use platform::native::block_on;
 
     fn user(id: &str) -> Principal {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_first_opener_owns_and_others_must_be_members() {
-        let world = World::new(&[]);
+        let world = world(&[]);
         let ports = world.ports();
         let role = |who: &str| block_on(user(who).access(ports, "p")).map(|grant| grant.role);
         assert!(matches!(role("a"), Err(Denied::NoSuchProject)));
@@ -235,7 +235,7 @@ mod tests {
                 false,
             ),
         ] {
-            let world = World::new(&settings);
+            let world = world(&settings);
             let opened = block_on(user("a").open(world.ports(), "p"));
             assert_eq!(opened.is_ok(), made, "{settings:?}");
         }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_project_only() {
-        let world = World::new(&[]);
+        let world = world(&[]);
         let ports = world.ports();
         for project in ["p", "q"] {
             block_on(user("a").open(ports, project)).unwrap();

@@ -1,6 +1,7 @@
-//! Why somebody may not, and how clients see it.
+//! Why a caller may not do something, and how clients see it.
 
-use platform::{DatabaseError, Problem, UnreadableSetting};
+use platform::{DatabaseError, UnreadableSetting};
+use problem::{Kind, Problem};
 use thiserror::Error;
 
 /// Why something was refused.
@@ -30,12 +31,6 @@ pub enum Denied {
     /// What should name a project does not.
     #[error("not a project id")]
     BadProjectId,
-    /// There is nothing at this address.
-    #[error("no such route")]
-    NoSuchRoute,
-    /// The address takes other methods.
-    #[error("not with this method")]
-    Method(Vec<&'static str>),
     /// A setting is missing.
     #[error("{0}")]
     NotConfigured(String),
@@ -50,57 +45,30 @@ pub enum Denied {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Unauthenticated => Self::new(
-                401,
-                "unauthenticated",
-                "Who are you?",
-                "Sign in, or send a token that is valid as a bearer token.",
-            )
-            .with_header("www-authenticate", "Bearer"),
+            Denied::Unauthenticated => Self::unauthenticated(),
             Denied::Unavailable(reason) => {
                 tracing::warn!(reason, "sessions cannot be checked");
-                Self::new(
-                    503,
-                    "auth-unavailable",
-                    "Try again later",
-                    "Sessions cannot be checked just now.",
-                )
-                .with_header("retry-after", "2")
+                Self::new(Kind::AUTH_UNAVAILABLE, "Try again in a few seconds.")
+                    .with_header("retry-after", "2")
             }
-            Denied::NoSuchProject => Self::new(
-                404,
-                "project-not-found",
-                "No such project",
-                "There is no project of this id.",
-            ),
-            Denied::Forbidden => Self::new(
-                403,
-                "forbidden",
-                "No access",
-                "You are not a member of this project.",
-            ),
+            Denied::NoSuchProject => Self::new(Kind::PROJECT_NOT_FOUND, "No project has this id."),
+            Denied::Forbidden => {
+                Self::new(Kind::FORBIDDEN, "You are not a member of this project.")
+            }
             Denied::ReadOnly => Self::new(
-                403,
-                "read-only",
-                "Read only",
+                Kind::READ_ONLY,
                 "You may read this project, but not change it.",
             ),
             Denied::OwnerOnly => Self::new(
-                403,
-                "owner-only",
-                "Not the owner",
+                Kind::OWNER_ONLY,
                 "Only the owner of the project may do this.",
             ),
             Denied::CrossSite => Self::new(
-                403,
-                "cross-site",
-                "From another site",
-                "The page that asked is not of an allowed origin (`allowed_origins`).",
+                Kind::CROSS_SITE,
+                "The page that sent this request is not of an allowed origin (`allowed_origins`).",
             ),
             Denied::BadProjectId => Self::bad_project_id(),
-            Denied::NoSuchRoute => Self::not_found(),
-            Denied::Method(allowed) => Self::method_not_allowed(&allowed),
-            Denied::NotConfigured(setting) => Self::not_configured(&setting),
+            Denied::NotConfigured(setting) => Self::not_configured(setting),
             Denied::Unreadable(error) => error.into(),
             Denied::Database(error) => error.into(),
         }

@@ -1,6 +1,7 @@
 //! The token of the internal routes.
 
-use platform::{Config, Problem, UnreadableSetting};
+use platform::{Config, UnreadableSetting};
+use problem::Problem;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::origins::Page;

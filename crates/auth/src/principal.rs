@@ -43,7 +43,7 @@ impl Principal {
     }
 
     /// The user of a name that [`Principal::name`] gave; `None` where it is no user's.
-    pub(crate) fn user_of_name(name: &str) -> Option<Self> {
+    pub fn user_of_name(name: &str) -> Option<Self> {
         Some(Self::User {
             id: name.strip_prefix("user:")?.to_owned(),
             expires_at: None,

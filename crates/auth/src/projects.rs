@@ -433,13 +433,13 @@ mod tests {
     use super::*;
     use crate::{
         tokens::{self, NewToken},
-        world::World,
+        world::world,
     };
-    use platform::native::block_on;
+    use platform::native::{World, block_on};
 
     /// A world with a project `p` of `ann`, in which `bob` writes and `eve` reads.
     fn shared() -> World {
-        let world = World::new(&[]);
+        let world = world(&[]);
         let ports = world.ports();
         let new = NewProject {
             project_id: "p",

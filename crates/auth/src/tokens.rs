@@ -202,15 +202,15 @@ fn maker(principal: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::world::{make_project, world};
     use platform::native::block_on;
 
     #[test]
     fn a_token_is_its_project_s_until_it_ends_or_is_revoked() {
-        let world = World::new(&[]);
+        let world = world(&[]);
         let ports = world.ports();
         for project_id in ["p", "q"] {
-            world.project(project_id, "u");
+            make_project(&world, project_id, "u");
         }
         let new = |project_id, expires_at| NewToken {
             project_id,

@@ -22,7 +22,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[cfg(target_arch = "wasm32")]
     async fn sleep(&self, duration: Duration) {
-        crate::spin::sleep(duration).await;
+        crate::sleep::sleep(duration).await;
     }
 
     /// Blocks: natively this clock serves tests without a runtime.

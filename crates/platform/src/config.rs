@@ -1,5 +1,8 @@
 //! Settings.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
+use problem::Problem;
 use thiserror::Error;
 
 /// Reads settings by name, such as `internal_token`. On Spin they are the application's variables.
@@ -32,4 +35,80 @@ pub struct UnreadableSetting {
     pub name: String,
     /// The host's words, for the log alone.
     pub reason: String,
+}
+
+impl From<UnreadableSetting> for Problem {
+    fn from(error: UnreadableSetting) -> Self {
+        tracing::error!(
+            setting = error.name.as_str(),
+            reason = error.reason,
+            "setting not read"
+        );
+        Self::unavailable("A setting of the server cannot be read.")
+    }
+}
+
+/// Settings that are each read once, because a provider may be a service on the network.
+#[derive(Debug)]
+pub struct ReadOnce<C> {
+    inner: C,
+    values: RefCell<BTreeMap<String, Reading>>,
+}
+
+type Reading = Result<Option<String>, UnreadableSetting>;
+
+impl<C> ReadOnce<C> {
+    /// Reads from `inner`.
+    pub fn new(inner: C) -> Self {
+        Self {
+            inner,
+            values: RefCell::default(),
+        }
+    }
+}
+
+impl<C: Config> Config for ReadOnce<C> {
+    fn read(&self, name: &str) -> Reading {
+        if let Some(value) = self.values.borrow().get(name) {
+            return value.clone();
+        }
+        let value = self.inner.read(name);
+        let mut values = self.values.borrow_mut();
+        values.insert(name.to_owned(), value.clone());
+        value
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    struct Counted(Cell<u32>);
+
+    impl Config for Counted {
+        fn read(&self, name: &str) -> Reading {
+            self.0.set(self.0.get() + 1);
+            match name {
+                "set" => Ok(Some("value".into())),
+                "unset" => Ok(None),
+                _ => Err(UnreadableSetting {
+                    name: name.to_owned(),
+                    reason: "away".into(),
+                }),
+            }
+        }
+    }
+
+    #[test]
+    fn each_setting_is_read_once() {
+        let config = ReadOnce::new(Counted(Cell::new(0)));
+        for _ in 0..2 {
+            assert_eq!(config.read("set"), Ok(Some("value".into())));
+            assert_eq!(config.read("unset"), Ok(None));
+            assert!(config.read("broken").is_err());
+        }
+        assert_eq!(config.inner.0.get(), 3);
+        assert!(!config.is_development());
+    }
 }

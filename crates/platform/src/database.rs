@@ -1,29 +1,23 @@
 //! The SQL database (SQLite, or libSQL over HTTP).
 
 use async_trait::async_trait;
+use problem::Problem;
 use thiserror::Error;
 
 /// Runs SQL statements.
 ///
 /// Every statement is a transaction of its own: it happens whole or not at all, and it is on disk
-/// when the call returns. There are no interactive transactions, for a database over HTTP has none.
+/// when the call returns. There are no interactive transactions, because a database over HTTP has none.
 #[async_trait(?Send)]
 pub trait Database {
     /// Runs one statement with its parameters (`?1`, `?2` …) and returns its rows.
     ///
     /// # Errors
-    /// When the statement failed, or when nobody knows whether it did.
+    /// If the statement failed, or if it is not known whether it did.
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError>;
 }
 
-#[async_trait(?Send)]
-impl<D: Database + ?Sized> Database for &D {
-    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
-        (**self).execute(sql, parameters).await
-    }
-}
-
-/// A value of SQLite's.
+/// A value in SQLite.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// A 64-bit integer.
@@ -45,7 +39,7 @@ impl From<i64> for Value {
 }
 
 impl From<u64> for Value {
-    /// SQLite's integers are signed: what is beyond them becomes the largest one.
+    /// SQLite's integers are signed: a larger value becomes the largest one.
     fn from(value: u64) -> Self {
         Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
     }
@@ -75,6 +69,26 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
+/// A condition of a statement: a boolean SQL expression with parameters of its own, `?1` and so on. The
+/// statement that it becomes a part of numbers its other parameters after these.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// The expression.
+    pub sql: String,
+    /// Its parameters.
+    pub parameters: Vec<Value>,
+}
+
+impl Default for Condition {
+    /// A condition that always holds.
+    fn default() -> Self {
+        Self {
+            sql: "1".to_owned(),
+            parameters: Vec::new(),
+        }
+    }
+}
+
 /// A row of a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row(pub Vec<Value>);
@@ -90,10 +104,10 @@ impl Row {
         DatabaseError::Unexpected(format!("column {column} is not {wanted}"))
     }
 
-    /// The integer in a column; NULL counts as 0.
+    /// Reads the integer in a column; NULL counts as 0.
     ///
     /// # Errors
-    /// When the column is missing or something else.
+    /// If the column is missing or holds another type.
     pub fn integer(&self, column: usize) -> Result<i64, DatabaseError> {
         match self.0.get(column) {
             Some(Value::Integer(value)) => Ok(*value),
@@ -102,10 +116,10 @@ impl Row {
         }
     }
 
-    /// The non-negative integer in a column, such as a rev; NULL counts as 0.
+    /// Reads the non-negative integer in a column, such as a rev; NULL counts as 0.
     ///
     /// # Errors
-    /// When the column is missing, negative or something else.
+    /// If the column is missing, negative, or holds another type.
     pub fn unsigned(&self, column: usize) -> Result<u64, DatabaseError> {
         u64::try_from(self.integer(column)?).map_err(|_| self.wrong(column, "a count"))
     }
@@ -113,7 +127,7 @@ impl Row {
     /// Takes the string out of a column.
     ///
     /// # Errors
-    /// When the column is missing or something else.
+    /// If the column is missing or holds another type.
     pub fn text(&mut self, column: usize) -> Result<String, DatabaseError> {
         match self.take(column) {
             Value::Text(value) => Ok(value),
@@ -121,10 +135,10 @@ impl Row {
         }
     }
 
-    /// The integer in a column, if there is one.
+    /// Reads the integer in a column; NULL is `None`.
     ///
     /// # Errors
-    /// When the column is missing or something else.
+    /// If the column is missing or holds another type.
     pub fn optional_integer(&self, column: usize) -> Result<Option<i64>, DatabaseError> {
         match self.0.get(column) {
             Some(Value::Null) => Ok(None),
@@ -132,10 +146,10 @@ impl Row {
         }
     }
 
-    /// Takes the string out of a column, if there is one.
+    /// Takes the string out of a column; NULL is `None`.
     ///
     /// # Errors
-    /// When the column is missing or something else.
+    /// If the column is missing or holds another type.
     pub fn optional_text(&mut self, column: usize) -> Result<Option<String>, DatabaseError> {
         match self.0.get(column) {
             Some(Value::Null) => Ok(None),
@@ -143,10 +157,10 @@ impl Row {
         }
     }
 
-    /// Takes the bytes out of a column; NULL counts as none.
+    /// Takes the bytes out of a column; NULL counts as no bytes.
     ///
     /// # Errors
-    /// When the column is missing or something else.
+    /// If the column is missing or holds another type.
     pub fn blob(&mut self, column: usize) -> Result<Vec<u8>, DatabaseError> {
         match self.take(column) {
             Value::Blob(value) => Ok(value),
@@ -156,13 +170,20 @@ impl Row {
     }
 }
 
-/// A statement failed.
+/// A failed statement.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The database refused or failed; its own words.
+    /// The database refused the statement or failed; in its own words.
     #[error("database: {0}")]
     Failed(String),
-    /// The database answered with something else than the statement asks for.
-    #[error("database answered oddly: {0}")]
+    /// The database answered with something that the statement does not ask for.
+    #[error("unexpected answer of the database: {0}")]
     Unexpected(String),
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        tracing::error!(%error, "database failed");
+        Self::unavailable("The database does not answer as it should.")
+    }
 }

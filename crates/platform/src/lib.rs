@@ -1,8 +1,8 @@
 //! Ports to the outside world, and their adapters.
 //!
 //! The libraries with the logic (`rooms`, `tasks`, `auth`) speak to these traits alone and
-//! so know no Spin, no HTTP framework and no clock. An adapter for Spin serves them inside a Wasm
-//! component; a native one serves their tests.
+//! so know no Spin, no HTTP framework and no clock. The front door (`door`) holds the adapters for Spin, so that
+//! nothing in a component reaches a database beside it; the adapters in [`native`] serve tests.
 
 #![forbid(unsafe_code)]
 
@@ -11,22 +11,25 @@ pub mod config;
 pub mod database;
 pub mod http_client;
 pub mod key_value;
+mod lazy_database;
 pub mod migrations;
 pub mod networks;
+pub mod ourselves;
 pub mod ports;
-pub mod problem;
 pub mod pubsub;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 #[cfg(target_arch = "wasm32")]
-pub mod spin;
+mod sleep;
 
 pub use clock::Clock;
 pub use config::{Config, UnreadableSetting};
-pub use database::{Database, DatabaseError, Row, Value};
+pub use database::{Condition, Database, DatabaseError, Row, Value};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
+pub use lazy_database::{LazyDatabase, Opening};
+pub use ourselves::AskError;
 pub use ports::Ports;
 pub use problem::Problem;
 pub use pubsub::{PubSub, PubSubError};

@@ -1,178 +1,53 @@
-//! The database's schema, made and brought up to date by the application itself.
+//! The schema of the database. The application makes it and brings it up to date by itself.
 //!
-//! The statements are in `migrations/` at the top of the repository, so that
-//! `spin up --sqlite @migrations/…` can run them too. Each can be run any number of times, also by
-//! two instances at once: they say `IF NOT EXISTS` throughout. `ALTER TABLE … ADD COLUMN` cannot
-//! say that; columns that an older database lacks are named in [`Migration::columns`] instead.
+//! The statements are in `migrations/` at the top of the repository, so that `spin up --sqlite @migrations/…`
+//! can run them too. Each can be run any number of times, also by two instances at once, because they say
+//! `IF NOT EXISTS` throughout. `ALTER TABLE … ADD COLUMN` cannot say that, so a new column is written into
+//! the `CREATE TABLE` of its table, one column a line, and [`apply`] adds the columns that an older table
+//! lacks. Such a column may be null or has a default.
 
 use crate::{Clock, Database, DatabaseError};
 
 /// One step of the schema.
-#[derive(Debug)]
-pub struct Migration {
-    /// Its number: 1, 2, 3 …
-    pub version: u64,
-    /// Its file's name.
-    pub name: &'static str,
-    /// Columns to add first to tables that exist without them.
-    pub columns: &'static [Column],
-    /// Its statements.
-    pub sql: &'static str,
+struct Migration {
+    /// The number of the step: 1, 2, 3 …
+    version: u64,
+    /// The name of its file, without `.sql`.
+    name: &'static str,
+    /// The text of its file.
+    sql: &'static str,
 }
 
-/// A column that an older version of a table may lack.
-#[derive(Debug)]
-pub struct Column {
-    /// The table.
-    pub table: &'static str,
-    /// The column.
-    pub name: &'static str,
-    /// Its type, with a default where it must not be null.
-    pub definition: &'static str,
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../../migrations/", $name, ".sql")),
+        }
+    };
 }
 
 /// All steps, oldest first.
-pub const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "0001_create_loro_snapshots",
-        columns: &[Column {
-            table: "loro_snapshots",
-            name: "rev",
-            definition: "INTEGER NOT NULL DEFAULT 0",
-        }],
-        sql: include_str!("../../../migrations/0001_create_loro_snapshots.sql"),
-    },
-    Migration {
-        version: 2,
-        name: "0002_create_aigc_tasks",
-        columns: &[
-            Column {
-                table: "aigc_tasks",
-                name: "lease_until",
-                definition: "INTEGER",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "next_attempt_at",
-                definition: "INTEGER",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "projected_status",
-                definition: "TEXT",
-            },
-        ],
-        sql: include_str!("../../../migrations/0002_create_aigc_tasks.sql"),
-    },
-    Migration {
-        version: 3,
-        name: "0003_create_loro_updates",
-        columns: &[],
-        sql: include_str!("../../../migrations/0003_create_loro_updates.sql"),
-    },
-    Migration {
-        version: 4,
-        name: "0004_create_loro_quarantine",
-        columns: &[],
-        sql: include_str!("../../../migrations/0004_create_loro_quarantine.sql"),
-    },
-    Migration {
-        version: 5,
-        name: "0005_extend_aigc_tasks",
-        columns: &[
-            Column {
-                table: "aigc_tasks",
-                name: "version",
-                definition: "INTEGER NOT NULL DEFAULT 0",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "projected_rev",
-                definition: "INTEGER NOT NULL DEFAULT 0",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "node_id",
-                definition: "TEXT",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "run",
-                definition: "INTEGER NOT NULL DEFAULT 0",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "attempts",
-                definition: "INTEGER NOT NULL DEFAULT 0",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "idempotency_key",
-                definition: "TEXT",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "request_digest",
-                definition: "TEXT",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "callback_url",
-                definition: "TEXT",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "notify_at",
-                definition: "INTEGER",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "notify_attempts",
-                definition: "INTEGER NOT NULL DEFAULT 0",
-            },
-        ],
-        sql: include_str!("../../../migrations/0005_extend_aigc_tasks.sql"),
-    },
-    Migration {
-        version: 6,
-        name: "0006_create_assets",
-        columns: &[],
-        sql: include_str!("../../../migrations/0006_create_assets.sql"),
-    },
-    Migration {
-        version: 7,
-        name: "0007_create_projects",
-        columns: &[],
-        sql: include_str!("../../../migrations/0007_create_projects.sql"),
-    },
-    Migration {
-        version: 8,
-        name: "0008_keep_jobs",
-        columns: &[
-            Column {
-                table: "aigc_tasks",
-                name: "accepted_at",
-                definition: "INTEGER",
-            },
-            Column {
-                table: "aigc_tasks",
-                name: "earlier_jobs",
-                definition: "TEXT",
-            },
-        ],
-        sql: include_str!("../../../migrations/0008_keep_jobs.sql"),
-    },
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_create_loro_snapshots"),
+    migration!(2, "0002_create_aigc_tasks"),
+    migration!(3, "0003_create_loro_updates"),
+    migration!(4, "0004_create_loro_quarantine"),
+    migration!(5, "0005_extend_aigc_tasks"),
+    migration!(6, "0006_create_assets"),
+    migration!(7, "0007_create_projects"),
+    migration!(8, "0008_keep_jobs"),
 ];
 
-/// Brings the schema up to date. Where it is, this costs one small query.
+/// Brings the schema up to date. If it is up to date already, this costs one small query.
 ///
 /// # Errors
-/// When the database fails; what was applied until then stays, and the next call goes on from there.
-pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), DatabaseError> {
+/// If the database fails. The steps that were applied stay, and the next call continues.
+pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), DatabaseError> {
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
-    // An error here is most likely a database without the table; if it is another, the statements
-    // below fail of it too.
+    // An error here most likely means that there is no such table yet. After any other error the statements
+    // below fail too.
     let applied = applied(database).await.unwrap_or(0);
     if applied >= newest {
         return Ok(());
@@ -184,13 +59,16 @@ pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), D
             vec![],
         )
         .await?;
-    // A write-ahead log takes one fsync a commit, and it stays with the file. A database that is
-    // no local file has no such thing, and needs none.
+    // A write-ahead log takes one fsync a commit, and the setting stays with the file. A database that is not a
+    // local file does not know it, and does not need it.
     let _ = database.execute("PRAGMA journal_mode = WAL", vec![]).await;
+    for table in MIGRATIONS
+        .iter()
+        .flat_map(|migration| tables(migration.sql))
+    {
+        add_missing_columns(database, &table).await?;
+    }
     for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
-        for column in migration.columns {
-            add(database, column).await?;
-        }
         for statement in statements(migration.sql) {
             database.execute(&statement, vec![]).await?;
         }
@@ -209,37 +87,72 @@ pub async fn apply(database: &impl Database, clock: &impl Clock) -> Result<(), D
     Ok(())
 }
 
-async fn applied(database: &impl Database) -> Result<u64, DatabaseError> {
+async fn applied(database: &dyn Database) -> Result<u64, DatabaseError> {
     let rows = database
         .execute("SELECT max(version) FROM schema_migrations", vec![])
         .await?;
     rows.first().map_or(Ok(0), |row| row.unsigned(0))
 }
 
-async fn add(database: &impl Database, column: &Column) -> Result<(), DatabaseError> {
-    let present = "SELECT count(*), sum(name = ?2) FROM pragma_table_info(?1)";
-    let parameters = || vec![column.table.into(), column.name.into()];
-    let is_missing = |rows: &[crate::Row]| -> Result<bool, DatabaseError> {
-        let Some(row) = rows.first() else {
-            return Ok(false);
-        };
-        Ok(row.integer(0)? > 0 && row.integer(1)? == 0)
-    };
-    if !is_missing(&database.execute(present, parameters()).await?)? {
+/// A table, as a `CREATE TABLE` declares it.
+struct Table {
+    name: String,
+    /// The name of each column, and its type and constraints.
+    columns: Vec<(String, String)>,
+}
+
+/// The tables that a migration file creates.
+fn tables(sql: &str) -> Vec<Table> {
+    statements(sql)
+        .iter()
+        .filter_map(|statement| {
+            let declared = statement.strip_prefix("CREATE TABLE IF NOT EXISTS ")?;
+            let (name, columns) = declared.split_once('(')?;
+            Some(Table {
+                name: name.trim().to_owned(),
+                columns: columns.lines().filter_map(column).collect(),
+            })
+        })
+        .collect()
+}
+
+/// The column that a line of a `CREATE TABLE` declares, if it declares one.
+fn column(line: &str) -> Option<(String, String)> {
+    let (name, definition) = line.trim().trim_end_matches(',').split_once(' ')?;
+    let is_column = !name.starts_with(')') && name != "PRIMARY";
+    is_column.then(|| (name.to_owned(), definition.trim().to_owned()))
+}
+
+/// Adds the columns that an existing table lacks.
+async fn add_missing_columns(database: &dyn Database, table: &Table) -> Result<(), DatabaseError> {
+    let present = present_columns(database, &table.name).await?;
+    if present.is_empty() {
+        // There is no such table yet.
         return Ok(());
     }
-    let sql = format!(
-        "ALTER TABLE {} ADD COLUMN {} {}",
-        column.table, column.name, column.definition
-    );
-    match database.execute(&sql, vec![]).await {
-        Ok(_) => Ok(()),
-        // Another instance was quicker.
-        Err(error) => match is_missing(&database.execute(present, parameters()).await?)? {
-            false => Ok(()),
-            true => Err(error),
-        },
+    for (name, definition) in &table.columns {
+        if present.contains(name) {
+            continue;
+        }
+        let sql = format!("ALTER TABLE {} ADD COLUMN {name} {definition}", table.name);
+        if let Err(error) = database.execute(&sql, vec![]).await {
+            // Another instance may have added it meanwhile.
+            let present = present_columns(database, &table.name).await?;
+            if !present.contains(name) {
+                return Err(error);
+            }
+        }
     }
+    Ok(())
+}
+
+async fn present_columns(
+    database: &dyn Database,
+    table: &str,
+) -> Result<Vec<String>, DatabaseError> {
+    let sql = "SELECT name FROM pragma_table_info(?1)";
+    let rows = database.execute(sql, vec![table.into()]).await?;
+    rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
 /// The statements of a migration file. Its comments may hold semicolons, its strings may not.
@@ -260,21 +173,45 @@ fn statements(sql: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Value, clock::SystemClock, native::SqliteFile};
+    use crate::{
+        Row, Value,
+        clock::SystemClock,
+        native::{SqliteFile, block_on},
+    };
 
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        crate::native::block_on(future)
+    fn rows(database: &SqliteFile, sql: &str) -> Vec<Row> {
+        block_on(database.execute(sql, vec![])).unwrap()
     }
 
-    fn rows(database: &SqliteFile, sql: &str) -> Vec<crate::Row> {
-        block_on(database.execute(sql, vec![])).unwrap()
+    fn new_database(folder: &tempfile::TempDir) -> SqliteFile {
+        let database = SqliteFile::open(&folder.path().join("new.db")).unwrap();
+        block_on(apply(&database, &SystemClock)).unwrap();
+        database
+    }
+
+    /// A database of the first release, with a row in each table.
+    fn old_database(folder: &tempfile::TempDir) -> SqliteFile {
+        let database = SqliteFile::open(&folder.path().join("old.db")).unwrap();
+        for sql in [
+            "CREATE TABLE loro_snapshots (project_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL,
+                 version BLOB NOT NULL, updated_at INTEGER NOT NULL)",
+            "INSERT INTO loro_snapshots VALUES ('p', x'01', x'02', 3)",
+            "CREATE TABLE aigc_tasks (task_id TEXT PRIMARY KEY, project_id TEXT NOT NULL,
+                 task_type TEXT, status TEXT, external_task_id TEXT, external_service TEXT, params TEXT,
+                 result_url TEXT, result_data TEXT, error_message TEXT, created_at INTEGER,
+                 updated_at INTEGER, completed_at INTEGER, retry_count INTEGER DEFAULT 0,
+                 max_retries INTEGER DEFAULT 3)",
+            "INSERT INTO aigc_tasks (task_id, project_id, status) VALUES ('t', 'p', 'pending')",
+        ] {
+            block_on(database.execute(sql, vec![])).unwrap();
+        }
+        database
     }
 
     #[test]
     fn a_new_database_gets_every_table() {
         let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("new.db")).unwrap();
-        block_on(apply(&database, &SystemClock)).unwrap();
+        let database = new_database(&folder);
         block_on(apply(&database, &SystemClock)).unwrap();
         for table in [
             "loro_snapshots",
@@ -295,27 +232,14 @@ mod tests {
     #[test]
     fn an_older_database_keeps_its_rows() {
         let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("old.db")).unwrap();
-        for sql in [
-            "CREATE TABLE loro_snapshots (project_id TEXT PRIMARY KEY, snapshot BLOB NOT NULL,
-                 version BLOB NOT NULL, updated_at INTEGER NOT NULL)",
-            "INSERT INTO loro_snapshots VALUES ('p', x'01', x'02', 3)",
-            "CREATE TABLE aigc_tasks (task_id TEXT PRIMARY KEY, project_id TEXT NOT NULL,
-                 task_type TEXT, status TEXT, external_task_id TEXT, external_service TEXT, params TEXT,
-                 result_url TEXT, result_data TEXT, error_message TEXT, created_at INTEGER,
-                 updated_at INTEGER, completed_at INTEGER, retry_count INTEGER DEFAULT 0,
-                 max_retries INTEGER DEFAULT 3)",
-            "INSERT INTO aigc_tasks (task_id, project_id, status) VALUES ('t', 'p', 'pending')",
-        ] {
-            block_on(database.execute(sql, vec![])).unwrap();
-        }
+        let database = old_database(&folder);
         block_on(apply(&database, &SystemClock)).unwrap();
         assert_eq!(
             rows(
                 &database,
                 "SELECT project_id, snapshot, version, updated_at, rev FROM loro_snapshots"
             ),
-            [crate::Row(vec![
+            [Row(vec![
                 Value::Text("p".into()),
                 Value::Blob(vec![1]),
                 Value::Blob(vec![2]),
@@ -328,13 +252,34 @@ mod tests {
                 &database,
                 "SELECT task_id, lease_until, next_attempt_at, projected_status FROM aigc_tasks"
             ),
-            [crate::Row(vec![
+            [Row(vec![
                 Value::Text("t".into()),
                 Value::Null,
                 Value::Null,
                 Value::Null
             ])]
         );
+    }
+
+    #[test]
+    fn an_upgraded_table_has_the_columns_of_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (old_database(&folder), new_database(&folder));
+        block_on(apply(&old, &SystemClock)).unwrap();
+        let declared = MIGRATIONS.iter().flat_map(|m| tables(m.sql));
+        let mut tables = 0;
+        for table in declared {
+            let sql = format!(
+                "SELECT name, type, dflt_value FROM pragma_table_info('{}') ORDER BY name",
+                table.name
+            );
+            let columns = rows(&new, &sql);
+            assert_eq!(columns.len(), table.columns.len(), "{}", table.name);
+            assert_eq!(rows(&old, &sql), columns, "{}", table.name);
+            tables += 1;
+        }
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name <> 'schema_migrations'";
+        assert_eq!(rows(&new, sql)[0].integer(0).unwrap(), tables);
     }
 
     #[test]

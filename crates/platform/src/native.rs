@@ -1,4 +1,8 @@
-//! The native adapters, for tests: SQLite in a file, and everything else in memory.
+//! The native adapters, for tests: SQLite in a file, and all other ports in memory.
+
+mod world;
+
+pub use world::World;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,10 +20,10 @@ use crate::{
     PubSubError, Row, UnreadableSetting, Value, http_client::Limits,
 };
 
-/// Runs a future that only waits for adapters of this module, which never make it wait.
+/// Runs a future that uses only adapters of this module, because those never make it wait.
 ///
 /// # Panics
-/// When the future waits for something else.
+/// If the future waits for something else.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     match future
@@ -36,10 +40,10 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub struct SqliteFile(rusqlite::Connection);
 
 impl SqliteFile {
-    /// Opens the file; makes it where it is not there.
+    /// Opens the file, and creates it if it does not exist.
     ///
     /// # Errors
-    /// When SQLite cannot open it.
+    /// If SQLite cannot open it.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let connection = rusqlite::Connection::open(path).map_err(failed)?;
         connection
@@ -92,14 +96,14 @@ impl Database for SqliteFile {
 }
 
 /// A database whose process is killed before or after a chosen statement.
-pub struct Mortal {
+pub struct KillableDatabase {
     inner: SqliteFile,
     left: Cell<Option<u32>>,
     last_happens: Cell<bool>,
 }
 
-impl Mortal {
-    /// One that lives for ever, for now.
+impl KillableDatabase {
+    /// A database with no kill scheduled.
     pub fn new(inner: SqliteFile) -> Self {
         Self {
             inner,
@@ -108,21 +112,21 @@ impl Mortal {
         }
     }
 
-    /// Dies at the `statements`-th statement from now, of which `last_happens` says whether it is still
-    /// carried out and only its answer lost. After that, each one fails.
+    /// Schedules a kill at the `statements`-th statement from now. If `last_happens`, that statement is still
+    /// carried out and only its answer is lost. After the kill, every statement fails.
     pub fn kill_after(&self, statements: u32, last_happens: bool) {
         self.left.set(Some(statements));
         self.last_happens.set(last_happens);
     }
 
-    /// As a new process finds it.
+    /// Starts a new process: statements succeed again.
     pub fn revive(&self) {
         self.left.set(None);
     }
 }
 
 #[async_trait(?Send)]
-impl Database for Mortal {
+impl Database for KillableDatabase {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         match self.left.get() {
             Some(0) => return Err(DatabaseError::Failed("killed".into())),
@@ -161,7 +165,7 @@ impl KeyValue for MemoryKeyValue {
     }
 }
 
-/// Remembers what was published, as (channel, payload).
+/// The messages that were published, as (channel, payload).
 #[derive(Debug, Default)]
 pub struct Published(pub RefCell<Vec<(String, Vec<u8>)>>);
 
@@ -173,7 +177,7 @@ impl PubSub for Published {
     }
 }
 
-/// Settings from a map. As in the manifest, `environment` is `development` unless the map has another.
+/// Settings from a map. As in the manifest, `environment` is `development` unless the map has another value.
 #[derive(Debug, Default)]
 pub struct MapConfig {
     values: HashMap<String, String>,
@@ -181,7 +185,7 @@ pub struct MapConfig {
 }
 
 impl MapConfig {
-    /// Settings from a list of names and values.
+    /// Makes settings from a list of names and values.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
@@ -190,7 +194,7 @@ impl MapConfig {
         }
     }
 
-    /// The same settings, of which this one cannot be read.
+    /// Makes this setting one that cannot be read.
     #[must_use]
     pub fn with_unreadable(mut self, name: &str) -> Self {
         self.unreadable.push(name.to_owned());
@@ -203,7 +207,7 @@ impl Config for MapConfig {
         if self.unreadable.iter().any(|unreadable| unreadable == name) {
             return Err(UnreadableSetting {
                 name: name.to_owned(),
-                reason: "the provider is away".into(),
+                reason: "the provider does not answer".into(),
             });
         }
         let default = (name == "environment").then(|| "development".to_owned());
@@ -212,7 +216,7 @@ impl Config for MapConfig {
     }
 }
 
-/// A clock that a test sets. Whoever sleeps sets it too.
+/// A clock that a test sets. A sleep sets it forward and returns at once.
 #[derive(Debug, Default)]
 pub struct SetClock(pub Cell<i64>);
 
@@ -227,7 +231,7 @@ impl Clock for SetClock {
     }
 }
 
-/// Answers every request with a function.
+/// A client whose requests a function answers.
 pub struct AnswerWith<F>(pub F);
 
 #[async_trait(?Send)]

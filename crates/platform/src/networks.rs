@@ -1,11 +1,11 @@
-//! Which addresses are public: the one list, by which the app judges literal addresses that users give, and the local
-//! host what names lead to.
+//! The list of public and private networks. By it the app judges literal addresses that users send, and the local
+//! host judges the addresses of names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is of the public internet, and not of a private network, this machine, a protocol's own use or
 /// documentation (the IANA registries of special-purpose addresses). An IPv6 address that stands for an IPv4 address
-/// is judged as that.
+/// is judged as that one.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -49,7 +49,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Global unicast (2000::/3), less protocol assignments (2001::/23) and documentation. The rest is local or not in use.
+/// Whether an address is global unicast (2000::/3), without protocol assignments (2001::/23) and documentation. The
+/// rest is local or not in use.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
@@ -92,7 +93,7 @@ mod tests {
             ("::ffff:1.1.1.1", "::ffff:1.1.1.1", true),
             ("64:ff9b::7f00:0", "64:ff9b::7fff:ffff", false),
             ("64:ff9b::101:101", "64:ff9b::101:101", true),
-            // Of a network's own, wherever it leads.
+            // A network's own NAT64 prefix is not public, whatever it leads to.
             ("64:ff9b:1::101:101", "64:ff9b:1:ffff::101:101", false),
             ("100::", "100::ffff", false),
             ("2001::", "2001:1ff:ffff::", false),

@@ -1,20 +1,22 @@
-//! What a document shows of a task.
+//! The part of a document that shows a task.
 //!
-//! In map `tasks`, under the task's id, what became of it. In each node of map `nodes` that is the task's
-//! (its `data.taskId` names it, or it is the node that the task was posted for) `data.status`,
-//! `data.src` and `data.error`, and only those, so that a move of the node at the same time survives.
+//! The map `tasks` holds an entry under the task's id. Each node of the map `nodes` that belongs to the task
+//! (its `data.taskId` names the task, or the task was posted for the node) shows it in `data.status`,
+//! `data.src` and `data.error`, and only there, so that a concurrent move of the node survives.
 //!
-//! A node may be a map of its own in the document, with its `data` another; then a change touches those
-//! three keys alone. Or its `data`, or the whole node, is a plain JSON value, and is written whole.
+//! A node may be a Loro map whose `data` is a nested Loro map; then a change touches those three keys
+//! alone. If its `data`, or the whole node, is a plain JSON value, that is written whole.
 
 use std::collections::{HashMap, HashSet};
 
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
 use tasks::Task;
 
-use crate::MAX_BYTES;
+/// The most bytes of one projection, because a larger update would stay in the room, and every client that joins would
+/// load it.
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// Writes how these tasks are into the map `tasks`, where it says something else.
+/// Writes these tasks into the map `tasks`, unless it shows them already.
 pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
     for task in tasks {
@@ -23,8 +25,8 @@ pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
     Ok(())
 }
 
-/// Writes how these tasks are into their nodes, where those say something else; not those whose id is in `except`, and no plain
-/// value that is too large for a projection.
+/// Writes these tasks into their nodes, unless those show them already. Leaves out tasks whose id is in `except`,
+/// and plain values that are too large for a projection.
 pub(crate) fn write_nodes(
     doc: &LoroDoc,
     tasks: &[Task],
@@ -37,7 +39,7 @@ pub(crate) fn write_nodes(
         .collect();
     let nodes = doc.get_map("nodes");
     for (id, node) in children(&nodes) {
-        // A node that names a task is that one's, whoever else posted for it.
+        // A node that names a task belongs to it, even if another task was posted for the node.
         let task = match field(&node, "data").and_then(|data| field(&data, "taskId")) {
             Some(ValueOrContainer::Value(LoroValue::String(named))) => by_id.get(named.as_str()),
             _ => by_node.get(id.as_str()),
@@ -55,15 +57,15 @@ fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {
     children
 }
 
-/// The longest address that a document shows, in bytes.
+/// The longest result address that a document shows, in bytes.
 const MAX_SRC: usize = 2048;
 
-/// The keys of a node's data that are a task's, with their values.
+/// The keys of a node's data that show a task, with their values.
 fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
     let text = |text: &Option<String>| text.as_deref().map_or(LoroValue::Null, LoroValue::from);
-    // Rows of earlier releases may have megabytes.
+    // Rows of earlier releases may hold megabytes.
     let src = task.result_url.clone().filter(|url| url.len() <= MAX_SRC);
-    // An error that is tried again is no error yet.
+    // An error is shown only if the task is not tried again.
     let error = task
         .error_message
         .as_deref()
@@ -118,7 +120,7 @@ fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -
             Some(ValueOrContainer::Value(data)) => {
                 put_whole(node, "data", with_shown(&data, task), task)
             }
-            // A text or a list: not a node that we know.
+            // A text or a list is no node that shows a task.
             Some(_) => Ok(()),
             None => put(node, "data", with_shown(&LoroValue::Null, task)),
         },
@@ -135,7 +137,7 @@ fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -
     }
 }
 
-/// A plain `data` with the task's keys.
+/// A plain `data` with the keys that show the task.
 fn with_shown(data: &LoroValue, task: &Task) -> LoroValue {
     let mut changed: HashMap<String, LoroValue> = match data {
         LoroValue::Map(data) => (**data)
@@ -152,8 +154,7 @@ fn with_shown(data: &LoroValue, task: &Task) -> LoroValue {
     changed.into()
 }
 
-/// Puts a value where another one is. What is there already is not written again, and neither is "none"
-/// where there is none.
+/// Sets a key of a map. An equal value is not written again, and neither is null to a key that is not there.
 fn put(map: &LoroMap, key: &str, value: LoroValue) -> LoroResult<()> {
     let same = match map.get(key) {
         Some(ValueOrContainer::Value(present)) => present == value,
@@ -163,8 +164,8 @@ fn put(map: &LoroMap, key: &str, value: LoroValue) -> LoroResult<()> {
     if same { Ok(()) } else { map.insert(key, value) }
 }
 
-/// Puts a plain value of a user's, with what a task changes in it. One that is larger than a projection may be is left
-/// as it is.
+/// Sets a key to a plain value of a user in which a task changes some fields. A value that is larger than a projection
+/// may be is left as it is.
 fn put_whole(map: &LoroMap, key: &str, value: LoroValue, task: &Task) -> LoroResult<()> {
     if size(&value) > MAX_BYTES {
         tracing::warn!(
@@ -177,7 +178,7 @@ fn put_whole(map: &LoroMap, key: &str, value: LoroValue, task: &Task) -> LoroRes
     put(map, key, value)
 }
 
-/// The bytes of a value, without what encodes it.
+/// The bytes of a value, without its encoding.
 fn size(value: &LoroValue) -> usize {
     match value {
         LoroValue::String(text) => text.len(),
@@ -260,7 +261,7 @@ mod tests {
         nested(&doc, "another's")
             .insert("data", LoroValue::from(json!({ "taskId": "task_2" })))
             .unwrap();
-        nested(&doc, "nobody's");
+        nested(&doc, "unassigned");
         doc.get_map("nodes").insert("no node", "text").unwrap();
         doc.commit();
         let before = json(&doc);
@@ -277,7 +278,7 @@ mod tests {
                 "{id}"
             );
         }
-        for id in ["another's", "nobody's", "no node"] {
+        for id in ["another's", "unassigned", "no node"] {
             assert_eq!(after["nodes"][id], before["nodes"][id]);
         }
         assert_eq!(after["tasks"]["task_1"]["status"], "completed");

@@ -11,11 +11,11 @@ use platform::{
     Database, DatabaseError, Row, Value, migrations,
     native::{Published, SetClock, SqliteFile, block_on},
 };
-use rooms::NewUpdate;
+use wire::Update;
 
 const ROOM: &str = "p";
 
-/// A database where somebody else comes in between, once, before a projection is appended.
+/// A database in which another writer comes in between, once, before a projection is appended.
 struct Meddled<'a> {
     world: &'a World,
     before_append: Cell<Option<fn(&World)>>,
@@ -77,7 +77,7 @@ impl World {
         block_on(projection::project(database, clock, &self.pubsub, ROOM)).unwrap();
     }
 
-    /// Projects while somebody else does this in between.
+    /// Projects while another writer does this in between.
     fn project_while(&self, meddle: fn(&World)) {
         let database = Meddled {
             world: self,
@@ -87,18 +87,18 @@ impl World {
         block_on(projection::project(&database, clock, pubsub, ROOM)).unwrap();
         assert!(
             database.before_append.take().is_none(),
-            "nobody came in between"
+            "no other writer came in between"
         );
     }
 
-    /// Somebody's edit.
+    /// An edit by a client.
     fn edit(&self) {
         let doc = LoroDoc::new();
         doc.get_text("text").insert(0, "hello").unwrap();
         doc.commit();
-        let update = NewUpdate {
+        let update = Update {
             project: ROOM.into(),
-            payload: doc.export(loro::ExportMode::all_updates()).unwrap(),
+            payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
         };
         block_on(rooms::append(
             &self.database,
@@ -268,9 +268,9 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
         ));
     }
     doc.commit();
-    let update = NewUpdate {
+    let update = Update {
         project: ROOM.into(),
-        payload: doc.export(loro::ExportMode::all_updates()).unwrap(),
+        payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
     };
     block_on(rooms::append(
         &world.database,

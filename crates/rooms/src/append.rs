@@ -2,76 +2,54 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use platform::{Clock, Database, DatabaseError, Value};
+use platform::{Clock, Condition, Database, DatabaseError, Value};
+use wire::{Outcome, Update};
 
-use crate::{RoomError, update};
+use crate::{error::RoomError, head::head_sql, update};
 
-/// An update on its way into a room.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewUpdate {
-    /// The room. Whoever calls has checked that it can name one.
-    pub project: String,
-    /// The Loro blob.
-    pub payload: Vec<u8>,
-}
-
-/// What became of a [`NewUpdate`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Appended {
-    /// It is on disk, at this place in the room's log.
-    Stored {
-        /// Its rev.
-        rev: u64,
-    },
-    /// It was refused, and nothing of it was kept.
-    Refused {
-        /// Why, in words for the sender.
-        reason: String,
-    },
-}
-
-/// Stores updates for any number of rooms with one statement, in the order of the list, and says
-/// for each what became of it. What does not decode is refused, and what is for a project that was
-/// deleted; the others are stored all the same.
+/// Stores updates for any number of rooms with one statement, in the order of the list, and returns the
+/// outcome of each. An update that does not decode is refused, and so is one for a deleted project; the
+/// others are stored all the same. The caller has checked that each `project` is a project id.
 ///
 /// Its cost does not depend on how much a room already holds.
 ///
 /// # Errors
-/// When the database fails. Then all of it may be stored or none, and doing it again is harmless.
+/// If the database fails. Then all of the updates may be stored or none, and appending them again is
+/// harmless.
 pub async fn append(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     origin: &str,
-    updates: Vec<NewUpdate>,
-) -> Result<Vec<Appended>, RoomError> {
+    updates: Vec<Update>,
+) -> Result<Vec<Outcome>, RoomError> {
     let refusals: Vec<Option<String>> = updates
         .iter()
-        .map(|new| update::check(&new.payload).err())
+        .map(|update| update::check(&update.payload).err())
         .collect();
-    // Whose turn it is in each room, for the rows come back in no particular order.
+    // The rows come back in no particular order, so the order in each room is noted here.
     let order: Vec<Option<String>> = updates
         .iter()
         .zip(&refusals)
-        .map(|(new, refusal)| refusal.is_none().then(|| new.project.clone()))
+        .map(|(update, refusal)| refusal.is_none().then(|| update.project.clone()))
         .collect();
     let accepted = updates
         .into_iter()
         .zip(&refusals)
-        .filter_map(|(new, refusal)| refusal.is_none().then_some(new));
+        .filter_map(|(update, refusal)| refusal.is_none().then_some(update));
     let mut revs = insert(database, clock, origin, accepted, None).await?;
     refusals
         .into_iter()
         .zip(order)
         .map(|(refusal, project)| match (refusal, project) {
-            (Some(reason), _) => Ok(Appended::Refused { reason }),
+            (Some(reason), _) => Ok(Outcome::Refused { reason }),
             (None, project) => match project.and_then(|project| revs.get_mut(&project)) {
                 Some(revs) => {
                     let rev = revs.pop_front().ok_or_else(|| {
                         DatabaseError::Unexpected("a stored row is missing".into())
                     })?;
-                    Ok(Appended::Stored { rev })
+                    Ok(Outcome::Stored { rev })
                 }
-                None => Ok(Appended::Refused {
+                None => Ok(Outcome::Refused {
                     reason: "the project was deleted".into(),
                 }),
             },
@@ -79,64 +57,68 @@ pub async fn append(
         .collect()
 }
 
-/// A condition of an append, in SQL: a boolean expression with parameters of its own, `?1` and so on.
-#[derive(Debug, Clone)]
-pub struct Guard {
-    /// The expression.
-    pub sql: String,
-    /// Its parameters.
-    pub parameters: Vec<Value>,
-}
-
-/// Stores an update of our own making, if the guard holds at that moment; `None` where it does not.
+/// Stores an update that was made from the room as it was at the rev `read`, and returns its rev. Stores
+/// nothing and returns `None` if another update of the same origin came after that rev, or a compaction
+/// that may hide one, or if the condition does not hold.
 ///
 /// # Errors
-/// When the database fails. Then it may be stored or not.
+/// If the database fails. Then the update may be stored or not.
 pub async fn append_if(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     origin: &str,
-    update: NewUpdate,
-    guard: Guard,
+    update: Update,
+    read: u64,
+    condition: Condition,
 ) -> Result<Option<u64>, DatabaseError> {
     let updates = std::iter::once(update);
-    let revs = insert(database, clock, origin, updates, Some(guard)).await?;
+    let guard = Some((read, condition));
+    let revs = insert(database, clock, origin, updates, guard).await?;
     Ok(revs.into_values().flatten().next())
 }
 
 /// Inserts the rows and returns each room's new revs, in order.
 async fn insert(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     origin: &str,
-    updates: impl Iterator<Item = NewUpdate>,
-    guard: Option<Guard>,
+    updates: impl Iterator<Item = Update>,
+    guard: Option<(u64, Condition)>,
 ) -> Result<HashMap<String, VecDeque<u64>>, DatabaseError> {
-    let (guard, mut parameters) = match guard {
-        Some(Guard { sql, parameters }) => (format!("AND ({sql})"), parameters),
-        None => (String::new(), Vec::new()),
-    };
+    let (read, condition) = guard.unzip();
+    let Condition {
+        sql: condition,
+        mut parameters,
+    } = condition.unwrap_or_default();
     let (by, at) = (parameters.len() + 1, parameters.len() + 2);
     parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
+    let guard = read.map_or_else(String::new, |read| {
+        parameters.push(read.into());
+        let read = parameters.len();
+        format!(
+            "AND NOT EXISTS (SELECT 1 FROM loro_updates u
+                              WHERE u.project_id = i.project_id AND u.rev > ?{read} AND u.origin = ?{by})
+             AND NOT EXISTS (SELECT 1 FROM loro_snapshots s
+                              WHERE s.project_id = i.project_id AND s.rev > ?{read})
+             AND ({condition})"
+        )
+    });
     let mut incoming = String::new();
-    for (n, new) in updates.enumerate() {
+    for (n, update) in updates.enumerate() {
         let first = parameters.len() + 1;
         let separator = if n == 0 { "" } else { "," };
         incoming += &format!("{separator}({n},?{first},?{})", first + 1);
-        parameters.push(new.project.into());
-        parameters.push(new.payload.into());
+        parameters.push(update.project.into());
+        parameters.push(Vec::from(update.payload).into());
     }
     if incoming.is_empty() {
         return Ok(HashMap::new());
     }
-    // A room's newest rev is in its log, or, after a compaction, only in its snapshot's row.
+    let head = head_sql("i.project_id");
     let sql = format!(
         "WITH incoming (n, project_id, payload) AS (VALUES {incoming})
          INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
-         SELECT i.project_id,
-                max(ifnull((SELECT max(u.rev) FROM loro_updates u WHERE u.project_id = i.project_id), 0),
-                    ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = i.project_id), 0))
-                    + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
+         SELECT i.project_id, {head} + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
                 i.payload, ?{by}, ?{at}
            FROM incoming i
           WHERE NOT EXISTS (SELECT 1 FROM projects p

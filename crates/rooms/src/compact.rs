@@ -2,16 +2,16 @@
 
 use platform::{Clock, Database, DatabaseError, Value};
 
-use crate::{Merged, RoomError, limits};
+use crate::{error::RoomError, limits, merge::Merged};
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
-/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between the two.
+/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its two statements.
 ///
 /// # Errors
-/// When the database fails or Loro cannot export.
+/// If the database fails or Loro cannot export.
 pub async fn compact(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     project: &str,
     merged: &Merged,
 ) -> Result<(), RoomError> {
@@ -35,8 +35,8 @@ pub async fn compact(
             ],
         )
         .await?;
-    // The stored snapshot is now this one or one of a higher rev, and whoever made that one had
-    // read all of these rows or a snapshot that holds them.
+    // The stored snapshot is now this one or one of a higher rev, and that one was made from all of
+    // these rows or from a snapshot that holds them.
     let mut parameters: Vec<Value> = vec![project.into(), merged.rev.into()];
     let mut kept = Vec::with_capacity(merged.pending.len());
     for row in &merged.pending {
@@ -59,8 +59,8 @@ pub async fn compact(
 /// Whether a room's log has grown past a limit of count or bytes.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn is_due(database: &impl Database, project: &str) -> Result<bool, DatabaseError> {
+/// If the database fails.
+pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, DatabaseError> {
     let rows = database
         .execute(
             "SELECT count(*), sum(length(payload)) FROM loro_updates WHERE project_id = ?1",
@@ -76,13 +76,13 @@ pub async fn is_due(database: &impl Database, project: &str) -> Result<bool, Dat
 /// Up to `most` rooms whose log is due for compaction by its age, count or bytes.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn sweep(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Rows at or below the snapshot's rev wait for other updates; they alone make nothing due.
+    // Rows at or below the snapshot's rev wait for other updates; they alone do not make a room due.
     let rows = database
         .execute(
             "SELECT u.project_id

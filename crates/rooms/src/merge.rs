@@ -4,7 +4,7 @@ use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
-    RoomError,
+    error::{RoomError, first_line},
     quarantine::quarantine,
     rows::{self, LogRow, Rows},
 };
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Merged {
     doc: LoroDoc,
-    /// The rev up to which it tells all.
+    /// The rev up to which it is complete.
     pub rev: u64,
     /// Updates that wait for others that never came. They are part of the room's state, but Loro
     /// leaves them out of every export.
@@ -22,13 +22,13 @@ pub struct Merged {
 
 /// Applies the whole log of a room. An update that Loro refuses is quarantined on the way.
 ///
-/// This may trap, and so is to be called through a [`crate::supervise::Merger`].
+/// This may trap, so it is called through a [`crate::supervise::Merger`], or in an instance that may be lost.
 ///
 /// # Errors
-/// When the database fails, or the stored snapshot cannot be read.
+/// If the database fails, or the stored snapshot cannot be read.
 pub async fn merge(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     project: &str,
 ) -> Result<Merged, RoomError> {
     let mut rows = rows::all(database, project).await?;
@@ -43,18 +43,18 @@ pub async fn merge(
     }
 }
 
-/// Applies the log of a room up to `rev` and throws the result away: a trial whether it traps.
+/// Applies the log of a room up to `rev` and drops the result: a trial whether it traps.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn merge_until(
-    database: &impl Database,
+/// If the database fails, or the stored snapshot cannot be read.
+pub(crate) async fn merge_until(
+    database: &dyn Database,
     project: &str,
     rev: u64,
 ) -> Result<(), RoomError> {
     let mut rows = rows::all(database, project).await?;
     rows.log.retain(|row| row.rev <= rev);
-    // An update that Loro refuses in good order is not what the trial is after.
+    // An update that Loro refuses with an error does not trap, so the trial passes.
     apply(&rows)?;
     Ok(())
 }
@@ -68,19 +68,19 @@ fn apply(rows: &Rows) -> Result<Applied, RoomError> {
     let open = || -> Result<LoroDoc, RoomError> {
         let doc = LoroDoc::new();
         if let Some(snapshot) = &rows.snapshot {
-            doc.import(&snapshot.blob).map_err(loro)?;
+            doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
         }
         Ok(doc)
     };
     let mut doc = open()?;
-    // Together is many times quicker; one by one tells which it was.
+    // Importing all together is many times quicker; one by one tells which update is refused.
     if import_together(&doc, &rows.log).is_err() {
         doc = open()?;
         for row in &rows.log {
             if let Err(error) = doc.import(&row.payload) {
                 return Ok(Applied::Refused {
                     rev: row.rev,
-                    reason: first_line(&error.to_string()),
+                    reason: first_line(&error.to_string()).to_owned(),
                 });
             }
         }
@@ -99,11 +99,11 @@ fn apply(rows: &Rows) -> Result<Applied, RoomError> {
     }))
 }
 
-/// An update of this many bytes is imported by itself.
+/// The size from which an update is imported by itself, in bytes.
 const LARGE: usize = 64 * 1024;
 
-/// Imports a log, a run of small updates at a time. In one batch with others, a large insertion
-/// costs the square of its size: 3 s for a text of 700 KB.
+/// Imports a log, a run of small updates at a time, because a large insertion costs the square of its
+/// size in one batch with others: 3 s for a text of 700 KB.
 fn import_together(doc: &LoroDoc, log: &[LogRow]) -> Result<(), LoroError> {
     let is_small = |row: &LogRow| row.payload.len() < LARGE;
     for run in log.chunk_by(|one, next| is_small(one) && is_small(next)) {
@@ -120,7 +120,7 @@ fn import_together(doc: &LoroDoc, log: &[LogRow]) -> Result<(), LoroError> {
 
 /// Whether every change of `update` is part of the version `reached`.
 fn is_within(update: &[u8], reached: &VersionVector) -> bool {
-    // What cannot be read is kept.
+    // An update that cannot be read is kept.
     LoroDoc::decode_import_blob_meta(update, false)
         .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))
 }
@@ -129,35 +129,39 @@ impl Merged {
     /// The document as one Loro snapshot.
     ///
     /// # Errors
-    /// When Loro cannot make it.
-    pub fn snapshot(&self) -> Result<Vec<u8>, RoomError> {
-        self.doc.export(ExportMode::Snapshot).map_err(loro)
+    /// If Loro cannot make it.
+    pub(crate) fn snapshot(&self) -> Result<Vec<u8>, RoomError> {
+        self.doc
+            .export(ExportMode::Snapshot)
+            .map_err(RoomError::of_loro)
     }
 
-    /// What somebody lacks who has `version`, an encoded version vector.
+    /// The updates that a client lacks if it has `version`, an encoded version vector.
     ///
     /// # Errors
-    /// When `version` is not a version vector, or Loro cannot export.
-    pub fn updates_since(&self, version: &[u8]) -> Result<Vec<u8>, RoomError> {
+    /// If `version` is not a version vector, or Loro cannot export.
+    pub(crate) fn updates_since(&self, version: &[u8]) -> Result<Vec<u8>, RoomError> {
         let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
-        self.doc.export(ExportMode::updates(&version)).map_err(loro)
+        self.doc
+            .export(ExportMode::updates(&version))
+            .map_err(RoomError::of_loro)
     }
 
     /// Changes the document under this peer id, and returns the change as an update for the log;
-    /// `None` where nothing was changed.
+    /// `None` if nothing was changed.
     ///
-    /// No other change under the same peer id may be made to the same state: see [`crate::Guard`].
+    /// No other change under the same peer id may be made to the same state: see [`crate::append_if`].
     ///
     /// # Errors
-    /// When Loro refuses the change or cannot export it.
+    /// If Loro refuses the change or cannot export it.
     pub fn change(
         &self,
         peer: u64,
         change: impl FnOnce(&LoroDoc) -> Result<(), LoroError>,
     ) -> Result<Option<Vec<u8>>, RoomError> {
         let before = self.doc.oplog_vv();
-        self.doc.set_peer_id(peer).map_err(loro)?;
-        change(&self.doc).map_err(loro)?;
+        self.doc.set_peer_id(peer).map_err(RoomError::of_loro)?;
+        change(&self.doc).map_err(RoomError::of_loro)?;
         self.doc.commit();
         if self.doc.oplog_vv() == before {
             return Ok(None);
@@ -165,7 +169,7 @@ impl Merged {
         self.doc
             .export(ExportMode::updates(&before))
             .map(Some)
-            .map_err(loro)
+            .map_err(RoomError::of_loro)
     }
 
     /// The document's encoded version vector.
@@ -174,7 +178,7 @@ impl Merged {
     }
 
     /// Updates that wait for others that never came.
-    pub fn pending(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &[u8]> {
         self.pending.iter().map(|row| row.payload.as_slice())
     }
 
@@ -182,13 +186,4 @@ impl Merged {
     pub fn json(&self) -> String {
         self.doc.get_deep_value().to_json()
     }
-}
-
-/// Loro's errors may end in a stack trace.
-fn first_line(words: &str) -> String {
-    words.lines().next().unwrap_or_default().to_owned()
-}
-
-pub(crate) fn loro(error: impl std::fmt::Display) -> RoomError {
-    RoomError::Loro(error.to_string())
 }

@@ -1,20 +1,20 @@
-//! Moving aside what cannot be applied.
+//! Moving aside an update that cannot be applied.
 
 use platform::{Clock, Database};
 
-use crate::RoomError;
+use crate::error::RoomError;
 
 /// The reason of an update that traps.
-pub const REASON_TRAPPED: &str = "applying it traps";
+pub(crate) const REASON_TRAPPED: &str = "applying it traps";
 
 /// Moves an update from the log to the quarantine table. Its row stays, empty, so that its rev is
-/// never given to another. Doing it twice is harmless, and so is being killed half-way.
+/// never given to another. Doing it twice is harmless, and so is a kill between its two statements.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn quarantine(
-    database: &impl Database,
-    clock: &impl Clock,
+/// If the database fails.
+pub(crate) async fn quarantine(
+    database: &dyn Database,
+    clock: &dyn Clock,
     project: &str,
     rev: u64,
     reason: &str,

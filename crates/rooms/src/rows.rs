@@ -2,10 +2,12 @@
 
 use platform::{Database, DatabaseError, Row};
 
+use crate::head::head_sql;
+
 /// The snapshot of a room.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Snapshot {
-    /// What it holds: everything up to this rev, but for updates that were still waiting for others.
+pub(crate) struct SnapshotRow {
+    /// It holds everything up to this rev, except updates that were still waiting for others.
     pub(crate) rev: u64,
     /// The Loro snapshot.
     pub(crate) blob: Vec<u8>,
@@ -20,11 +22,11 @@ pub(crate) struct LogRow {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Some of a room's rows, as they were at one moment.
+/// Rows of a room, as they were at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Rows {
-    pub(crate) snapshot: Option<Snapshot>,
-    /// By rev. Quarantined updates are left out. Rows at or below the snapshot's rev are updates
+    pub(crate) snapshot: Option<SnapshotRow>,
+    /// Ordered by rev. Quarantined updates are left out. Rows at or below the snapshot's rev are updates
     /// that wait for others, or that a compaction has not deleted yet.
     pub(crate) log: Vec<LogRow>,
     /// The newest rev of the room.
@@ -39,36 +41,36 @@ impl Rows {
     }
 }
 
-// One statement each, so that neither a compaction nor an append can come between what they read.
+// One statement reads all, so that neither a compaction nor an append can come in between.
 const ALL: &str = "
     SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL
     SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
 
-// The last row tells the room's newest rev, also if nothing lies above `?2`.
-const AFTER: &str = "
-    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1 AND rev > ?2
-    UNION ALL
-    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2
-    UNION ALL
-    SELECT 2, max(ifnull((SELECT max(rev) FROM loro_updates WHERE project_id = ?1), 0),
-                  ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0)), NULL, NULL";
-
 /// The whole room.
-pub(crate) async fn all(database: &impl Database, project: &str) -> Result<Rows, DatabaseError> {
+pub(crate) async fn all(database: &dyn Database, project: &str) -> Result<Rows, DatabaseError> {
     collect(database.execute(ALL, vec![project.into()]).await?)
 }
 
-/// What somebody lacks who knows the room up to `rev`: the log after it, and the snapshot if that
-/// is newer.
+/// The rows that a relay lacks if it knows the room up to `rev`: the log after it, and the snapshot if
+/// that is newer.
 pub(crate) async fn after(
-    database: &impl Database,
+    database: &dyn Database,
     project: &str,
     rev: u64,
 ) -> Result<Rows, DatabaseError> {
+    // The last row has the room's newest rev, also if nothing lies above `?2`.
+    let sql = format!(
+        "SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1 AND rev > ?2
+         UNION ALL
+         SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2
+         UNION ALL
+         SELECT 2, {}, NULL, NULL",
+        head_sql("?1")
+    );
     collect(
         database
-            .execute(AFTER, vec![project.into(), rev.into()])
+            .execute(&sql, vec![project.into(), rev.into()])
             .await?,
     )
 }
@@ -80,7 +82,7 @@ fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
         rows.head = rows.head.max(rev);
         match row.integer(0)? {
             0 => {
-                rows.snapshot = Some(Snapshot {
+                rows.snapshot = Some(SnapshotRow {
                     rev,
                     blob: row.blob(2)?,
                     version: row.blob(3)?,

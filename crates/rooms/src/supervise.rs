@@ -1,97 +1,86 @@
-//! Merging where a trap takes down nobody else.
+//! Merging in a place of its own, so that a trap harms nothing else.
 //!
 //! Loro may trap on an update that decodes but cannot be applied, and a trap ends the whole Wasm
 //! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. When that
-//! instance traps, [`run`] looks for the update that does it: the shortest log that traps ends with
-//! it. It is quarantined, and the merge goes on without it.
+//! instance traps, [`run`] looks for the update that causes it: the shortest log that traps ends with
+//! it. That update is quarantined, and the merge goes on without it.
 
 use async_trait::async_trait;
 use platform::{Clock, Database};
+use thiserror::Error;
+use wire::{EncodedState, Job, State};
 
 use crate::{
-    Merged, RoomError, State, compact, merge, merge_until, quarantine::REASON_TRAPPED,
-    quarantine::quarantine, rows,
+    compact::compact,
+    error::RoomError,
+    merge::{merge, merge_until},
+    quarantine::{REASON_TRAPPED, quarantine},
+    rows,
 };
 
-/// What a merge is for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Job {
-    /// The document as one snapshot, then what waits for other updates.
-    Snapshot,
-    /// What somebody lacks who has this encoded version vector.
-    UpdatesSince(Vec<u8>),
-    /// The document as JSON text.
-    Json,
-    /// Store the snapshot and shorten the log.
-    Compact,
-    /// A trial: does the log up to this rev trap?
-    Until(u64),
-}
-
-/// Runs a [`Job`] where a trap harms nobody else, such as in a Wasm instance of its own.
+/// Runs a [`Job`] in a place of its own, such as a Wasm instance, so that a trap harms nothing else.
 #[async_trait(?Send)]
 pub trait Merger {
     /// Runs [`work`] for the room.
     ///
     /// # Errors
-    /// [`MergeError::Trapped`] when it died on the way, and that alone; see the others.
-    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError>;
+    /// [`MergeError::Trapped`] only if the instance died on the way; see the others.
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError>;
 }
 
-/// A merge failed.
-#[derive(Debug)]
+/// A failed merge.
+#[derive(Debug, Error)]
 pub enum MergeError {
     /// The instance died: most likely an update traps.
+    #[error("the merge trapped: {0}")]
     Trapped(String),
-    /// It failed in good order.
+    /// The merge ended with an error.
+    #[error(transparent)]
     Failed(RoomError),
-    /// There is no such place here: the host doesn't let the app ask itself.
+    /// There is no such place: the host does not let the app call itself.
+    #[error("no instance to merge in: {0}")]
     NoPlace(String),
 }
 
-/// How many updates may be quarantined in one go. More than a few at once are not bad updates but
-/// something else that fails.
+/// The most updates that one run quarantines. If more than a few trap at once, the updates are not the
+/// cause.
 const MOST_CULPRITS: usize = 8;
 
-/// Runs a job through the merger, and again without the update that traps, if there is one.
+/// Runs a job through the merger, and again without each update that traps.
 ///
 /// # Errors
-/// When the job fails, or it traps and no single update is to blame.
+/// If the job fails, or if it traps and no single update is to blame.
 pub async fn run(
-    database: &impl Database,
-    clock: &impl Clock,
-    merger: &impl Merger,
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
     project: &str,
     job: &Job,
-) -> Result<State, RoomError> {
+) -> Result<EncodedState, RoomError> {
     for _ in 0..=MOST_CULPRITS {
-        let words = match merger.run(project, job).await {
+        let reason = match merger.run(project, job).await {
             Ok(state) => return Ok(state),
             Err(MergeError::Failed(error)) => return Err(error),
-            Err(MergeError::NoPlace(words)) => {
-                tracing::warn!(
-                    project,
-                    reason = words,
-                    "merging without protection from traps"
-                );
-                return work(database, clock, project, job).await;
+            Err(MergeError::NoPlace(reason)) => {
+                tracing::warn!(project, reason, "merging without protection from traps");
+                return Ok(work(database, clock, project, job).await?.into());
             }
-            Err(MergeError::Trapped(words)) => words,
+            Err(MergeError::Trapped(reason)) => reason,
         };
-        tracing::warn!(project, reason = words, "merge trapped");
+        tracing::warn!(project, reason, "merge trapped");
         match culprit(database, merger, project).await? {
             Some(rev) => quarantine(database, clock, project, rev, REASON_TRAPPED).await?,
-            None => return Err(RoomError::Merge(words)),
+            None => return Err(RoomError::Merge(reason)),
         }
     }
     Err(RoomError::Merge("too many updates trap".into()))
 }
 
-/// The update without which the log does not trap and with which it does, twice. Anything less
-/// certain blames nobody, for what is moved aside is somebody's work.
+/// The update without which the log does not trap and with which it does, twice. Anything less certain
+/// blames no update, because quarantine takes away a user's work.
 async fn culprit(
-    database: &impl Database,
-    merger: &impl Merger,
+    database: &dyn Database,
+    merger: &dyn Merger,
     project: &str,
 ) -> Result<Option<u64>, RoomError> {
     let revs: Vec<u64> = rows::all(database, project)
@@ -122,52 +111,47 @@ async fn culprit(
     Ok(certain.then_some(rev))
 }
 
-async fn traps_until(merger: &impl Merger, project: &str, rev: u64) -> Result<bool, RoomError> {
-    match merger.run(project, &Job::Until(rev)).await {
+async fn traps_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bool, RoomError> {
+    match merger.run(project, &Job::Until { rev }).await {
         Ok(_) => Ok(false),
         Err(MergeError::Trapped(_)) => Ok(true),
         Err(MergeError::Failed(error)) => Err(error),
-        Err(MergeError::NoPlace(words)) => Err(RoomError::Merge(words)),
+        Err(MergeError::NoPlace(reason)) => Err(RoomError::Merge(reason)),
     }
 }
 
-/// Does the work of a job, here and now. This is what a [`Merger`] runs in its own instance.
+/// Does the work of a job in this instance. A [`Merger`] runs it in an instance of its own.
 ///
 /// # Errors
-/// When the database fails, or Loro does in good order.
+/// If the database fails, or Loro reports an error.
 pub async fn work(
-    database: &impl Database,
-    clock: &impl Clock,
+    database: &dyn Database,
+    clock: &dyn Clock,
     project: &str,
     job: &Job,
 ) -> Result<State, RoomError> {
-    if let Job::Until(rev) = job {
+    if let Job::Until { rev } = job {
         merge_until(database, project, *rev).await?;
         return Ok(State::default());
     }
     let merged = merge(database, clock, project).await?;
-    let main = match job {
-        Job::Snapshot => merged.snapshot()?,
-        Job::UpdatesSince(version) => merged.updates_since(version)?,
-        Job::Json => merged.json().into_bytes(),
+    let mut blobs = match job {
+        Job::Snapshot => vec![merged.snapshot()?.into()],
+        Job::UpdatesSince { version } => vec![merged.updates_since(version)?.into()],
+        Job::Json => vec![merged.json().into_bytes().into()],
         Job::Compact => {
             compact(database, clock, project, &merged).await?;
-            return Ok(told(&merged, Vec::new()));
+            Vec::new()
         }
-        Job::Until(_) => Vec::new(),
+        Job::Until { .. } => Vec::new(),
     };
-    let mut blobs = vec![main];
-    if *job != Job::Json {
-        blobs.extend(merged.pending().map(<[u8]>::to_vec));
+    if matches!(job, Job::Snapshot | Job::UpdatesSince { .. }) {
+        blobs.extend(merged.pending().map(|update| update.to_vec().into()));
     }
-    Ok(told(&merged, blobs))
-}
-
-fn told(merged: &Merged, blobs: Vec<Vec<u8>>) -> State {
-    State {
+    Ok(State {
         rev: merged.rev,
-        version: merged.version(),
+        version: merged.version().into(),
         blobs,
-        revs: Vec::new(),
-    }
+        revs: None,
+    })
 }

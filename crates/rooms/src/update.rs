@@ -1,19 +1,21 @@
-//! What comes in: is it a Loro update at all?
+//! Checking that a payload is a Loro update.
 
 use loro::{EncodedBlobMode, LoroDoc, LoroError};
 
-/// Decodes an update in full: its checksum, then every change in it. Updates that it builds upon
-/// may be missing; that is no error.
+use crate::error::first_line;
+
+/// Decodes an update in full: its checksum, then every change in it. It is no error if updates that it
+/// builds upon are missing.
 ///
 /// # Errors
-/// Words for the sender: why it is refused.
+/// The reason for the refusal, in words for the sender.
 pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
     if payload.is_empty() {
         return Err("an empty frame is not a Loro update".into());
     }
     let meta = LoroDoc::decode_import_blob_meta(payload, true).map_err(refusal)?;
-    // A shallow snapshot has forgotten its history: later, an older edit made offline could no
-    // longer be merged into it.
+    // A shallow snapshot has no history, so an older edit made offline could not be merged into it
+    // later.
     if meta.mode == EncodedBlobMode::ShallowSnapshot {
         return Err("a shallow snapshot cannot be merged; send updates or a full snapshot".into());
     }
@@ -22,12 +24,7 @@ pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
 }
 
 fn refusal(error: LoroError) -> String {
-    // Some of Loro's errors end in a stack trace.
-    let words = error.to_string();
-    format!(
-        "not a Loro update: {}",
-        words.lines().next().unwrap_or_default()
-    )
+    format!("not a Loro update: {}", first_line(&error.to_string()))
 }
 
 #[cfg(test)]

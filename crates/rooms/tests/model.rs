@@ -2,7 +2,7 @@
 //! acknowledged update.
 //!
 //! Random editors, random compactions, kills between any two statements and replays: the state
-//! that somebody who joins gets always equals the model.
+//! that a client gets when it joins always equals the model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,25 +11,27 @@ use std::collections::{BTreeSet, HashMap};
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
     migrations,
-    native::{Mortal, SetClock, SqliteFile, block_on},
+    native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
 use rooms::{
-    Appended, Merged, NewUpdate, State, limits,
-    supervise::{self, Job, MergeError, Merger},
+    Merged, limits,
+    supervise::{self, MergeError, Merger},
 };
+use wire::{EncodedState, Job, Outcome, State, Update};
 
 /// Merges here and now.
 struct Here<'a> {
-    database: &'a Mortal,
+    database: &'a KillableDatabase,
     clock: &'a SetClock,
 }
 
 #[async_trait::async_trait(?Send)]
 impl Merger for Here<'_> {
-    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
         supervise::work(self.database, self.clock, project, job)
             .await
+            .map(EncodedState::from)
             .map_err(MergeError::Failed)
     }
 }
@@ -140,7 +142,7 @@ impl Editor {
 }
 
 struct World {
-    database: Mortal,
+    database: KillableDatabase,
     clock: SetClock,
     editors: Vec<Editor>,
     model: LoroDoc,
@@ -153,7 +155,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Mortal::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
+        let database =
+            KillableDatabase::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
         let clock = SetClock::default();
         block_on(migrations::apply(&database, &clock)).unwrap();
         let editors = (0..EDITORS)
@@ -179,7 +182,7 @@ impl World {
         }
     }
 
-    /// Runs something with a database that may die in it, and brings it back to life.
+    /// Runs something with a database that may be killed meanwhile, and revives the database.
     fn mortal<T>(&self, killed: Option<(u32, bool)>, run: impl FnOnce(&Self) -> T) -> T {
         if let Some((statements, last_happens)) = killed {
             self.database.kill_after(statements, last_happens);
@@ -190,11 +193,11 @@ impl World {
     }
 
     fn append(&mut self, payloads: Vec<Vec<u8>>, killed: Option<(u32, bool)>) {
-        let updates: Vec<NewUpdate> = payloads
+        let updates: Vec<Update> = payloads
             .iter()
-            .map(|payload| NewUpdate {
+            .map(|payload| Update {
                 project: ROOM.into(),
-                payload: payload.clone(),
+                payload: payload.clone().into(),
             })
             .collect();
         let send = |world: &Self| {
@@ -203,12 +206,12 @@ impl World {
         };
         let outcomes = match self.mortal(killed, send) {
             Ok(outcomes) => outcomes,
-            // Nobody knows whether it is stored: as a relay does, send it again.
+            // It is not known whether it is stored: as a relay does, send it again.
             Err(_) => send(self).unwrap(),
         };
         assert_eq!(outcomes.len(), payloads.len());
         for (payload, outcome) in payloads.into_iter().zip(outcomes) {
-            let Appended::Stored { rev } = outcome else {
+            let Outcome::Stored { rev } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
@@ -223,14 +226,14 @@ impl World {
             database: &self.database,
             clock: &self.clock,
         };
-        block_on(rooms::state(
+        let state = block_on(rooms::state(
             &self.database,
             &self.clock,
             &here,
             ROOM,
             version,
-        ))
-        .unwrap()
+        ));
+        wire::decode(&state.unwrap().into_body()).unwrap()
     }
 
     fn step(&mut self, step: Step) {
@@ -368,22 +371,22 @@ proptest! {
         for batch in batches {
             let updates = batch
                 .iter()
-                .map(|room| NewUpdate {
+                .map(|room| Update {
                     project: room.to_string(),
-                    // Room 4 gets nonsense: refused, and nobody else notices.
-                    payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() },
+                    // Room 4 gets nonsense: it is refused, and no other room notices.
+                    payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() }.into(),
                 })
                 .collect();
             let append = rooms::append(&world.database, &world.clock, "test", updates);
             let outcomes = block_on(append).unwrap();
             for (room, outcome) in batch.iter().zip(outcomes) {
                 if *room == 4 {
-                    let refused = matches!(outcome, Appended::Refused { .. });
+                    let refused = matches!(outcome, Outcome::Refused { .. });
                     prop_assert!(refused);
                 } else {
                     let count = counts.entry(*room).or_default();
                     *count += 1;
-                    prop_assert_eq!(outcome, Appended::Stored { rev: *count });
+                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count });
                 }
             }
         }
@@ -395,7 +398,7 @@ proptest! {
 }
 
 #[test]
-fn a_long_log_is_never_handed_to_somebody_who_joins() {
+fn a_long_log_is_never_handed_to_a_client_that_joins() {
     let mut world = World::new();
     for n in 0..1500u16 {
         world.editors[0].edit(0, n);
@@ -420,13 +423,14 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
         world.append(vec![update], None);
     }
     let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
-    assert_eq!(after(7).blobs, world.acknowledged[7..]);
+    let blobs: Vec<Vec<u8>> = after(7).blobs.into_iter().map(Into::into).collect();
+    assert_eq!(blobs, world.acknowledged[7..]);
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 
     let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
     block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
-    // The log is gone; the snapshot tells all.
+    // The log is gone; the snapshot holds all.
     assert_eq!((after(7).rev, after(7).blobs.len()), (10, 1));
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 }

@@ -1,4 +1,4 @@
-//! An update that decodes but cannot be applied stops nobody.
+//! An update that decodes but cannot be applied does not stop its room.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,10 +9,8 @@ use platform::{
     Database, migrations,
     native::{SetClock, SqliteFile, block_on},
 };
-use rooms::{
-    Appended, NewUpdate, State,
-    supervise::{self, Job, MergeError, Merger},
-};
+use rooms::supervise::{self, MergeError, Merger};
+use wire::{EncodedState, Job, Outcome, State, Update};
 
 const ROOM: &str = "room";
 
@@ -36,13 +34,13 @@ impl World {
     }
 
     fn append(&self, payload: Vec<u8>) -> u64 {
-        let updates = vec![NewUpdate {
+        let updates = vec![Update {
             project: ROOM.into(),
-            payload,
+            payload: payload.into(),
         }];
         let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
         match outcomes.unwrap()[0] {
-            Appended::Stored { rev } => rev,
+            Outcome::Stored { rev } => rev,
             ref other => panic!("{other:?}"),
         }
     }
@@ -53,14 +51,15 @@ impl World {
         rows.iter().map(|row| row.unsigned(0).unwrap()).collect()
     }
 
-    fn run(&self, merger: &impl Merger, job: &Job) -> Result<State, rooms::RoomError> {
-        block_on(supervise::run(
+    fn run(&self, merger: &dyn Merger, job: &Job) -> Result<State, rooms::RoomError> {
+        let state = block_on(supervise::run(
             &self.database,
             &self.clock,
             merger,
             ROOM,
             job,
-        ))
+        ))?;
+        Ok(wire::decode(&state.into_body()).unwrap())
     }
 }
 
@@ -89,10 +88,10 @@ struct Dies<'a> {
 
 #[async_trait::async_trait(?Send)]
 impl Merger for Dies<'_> {
-    async fn run(&self, project: &str, job: &Job) -> Result<State, MergeError> {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
         self.runs.set(self.runs.get() + 1);
         let until = match job {
-            Job::Until(rev) => *rev,
+            Job::Until { rev } => *rev,
             _ => u64::MAX,
         };
         let alive = block_on(self.world.database.execute(
@@ -114,7 +113,7 @@ impl Merger for Dies<'_> {
             ))
         };
         match std::panic::catch_unwind(AssertUnwindSafe(work)) {
-            Ok(result) => result.map_err(MergeError::Failed),
+            Ok(result) => result.map(EncodedState::from).map_err(MergeError::Failed),
             Err(_) => Err(MergeError::Trapped("trap".into())),
         }
     }
@@ -148,22 +147,22 @@ fn updates_that_trap_are_found_and_moved_aside() {
     assert_eq!(text(&state).len(), 39);
 }
 
-/// A merge that dies of something else (no memory, no time) blames nobody.
+/// A merge that dies of something else (no memory, no time) blames no update.
 #[test]
 fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     struct AlwaysDies;
     #[async_trait::async_trait(?Send)]
     impl Merger for AlwaysDies {
-        async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
+        async fn run(&self, _: &str, _: &Job) -> Result<EncodedState, MergeError> {
             Err(MergeError::Trapped("always".into()))
         }
     }
     struct DiesButNotInTrials;
     #[async_trait::async_trait(?Send)]
     impl Merger for DiesButNotInTrials {
-        async fn run(&self, _: &str, job: &Job) -> Result<State, MergeError> {
+        async fn run(&self, _: &str, job: &Job) -> Result<EncodedState, MergeError> {
             match job {
-                Job::Until(_) => Ok(State::default()),
+                Job::Until { .. } => Ok(State::default().into()),
                 _ => Err(MergeError::Trapped("only the whole".into())),
             }
         }
@@ -183,7 +182,7 @@ fn a_host_without_a_place_of_its_own_merges_here() {
     struct NoPlace;
     #[async_trait::async_trait(?Send)]
     impl Merger for NoPlace {
-        async fn run(&self, _: &str, _: &Job) -> Result<State, MergeError> {
+        async fn run(&self, _: &str, _: &Job) -> Result<EncodedState, MergeError> {
             Err(MergeError::NoPlace("forbidden".into()))
         }
     }

@@ -1,43 +1,48 @@
-//! Addresses that users give, which we are to call.
+//! Addresses that users send and this server calls.
 //!
-//! Only http(s), and neither a literal address of a private network nor a name that is known to lead
-//! nowhere else. Any other name that leads to one is for the host's network blocking to refuse, for only
-//! the host knows where it leads in the end.
+//! They must be http(s), and neither a literal address of a private network nor a name that can only lead
+//! to one. The host's network blocking refuses any other name that leads to a private network, because
+//! only the host knows the address of a name.
 
 use platform::{Config, networks};
 use url::{Host, Url};
 
-/// Checks the address of something to be fetched. Errors are words for whoever gave it.
+/// Checks an address to fetch from. The caller calls the URL that this returns, because another parser may read
+/// the text otherwise.
 ///
-/// What is called must be the URL that this returns: others may read the text otherwise.
+/// # Errors
+/// The reason, in words for the user.
 pub(crate) fn check(text: &str) -> Result<Url, String> {
     of_the_web(text, is_public)
 }
 
-/// Checks the address of an agent that wants to be told. In development it may be on this machine. It never leads to
+/// Checks the address for notifications of an agent. In development it may be on this machine. It must not lead to
 /// the internal routes of this server.
+///
+/// # Errors
+/// The reason, in words for the agent.
 pub(crate) fn check_callback(text: &str, config: &dyn Config) -> Result<Url, String> {
     let development = config.is_development();
     let url = of_the_web(text, |host| {
         is_public(host) || (development && is_this_machine(host))
     })?;
     let public = config.read("public_url");
-    let public = public.map_err(|_| "cannot be checked just now".to_owned())?;
+    let public = public.map_err(|_| "cannot be checked at the moment".to_owned())?;
     let public = public.and_then(|own| Url::parse(&own).ok());
     let may_be_ours = url.host().is_some_and(|host| is_this_machine(&host))
         || public.is_some_and(|public| name(&public) == name(&url));
-    match may_be_ours && may_be_internal(url.path()) {
-        true => Err("must not lead to an internal route of this server".into()),
-        false => Ok(url),
+    if may_be_ours && may_be_internal(url.path()) {
+        return Err("must not lead to an internal route of this server".into());
     }
+    Ok(url)
 }
 
 fn name(url: &Url) -> Option<&str> {
     Some(url.host_str()?.trim_end_matches('.'))
 }
 
-/// Whether some server may take this path for `/internal` or something below it: a path with that word in it, or with
-/// escapes that may hide it (of letters, and of `%`).
+/// Whether a server may take this path for `/internal` or a path below it: it holds that word, or escapes that may hide
+/// it (of letters, and of `%`).
 fn may_be_internal(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     path.contains("internal")
@@ -69,15 +74,15 @@ fn is_public(host: &Host<&str>) -> bool {
     }
 }
 
-/// Whether this may be a name of the public DNS.
+/// Whether the name may be one of the public DNS.
 fn is_public_name(name: &str) -> bool {
-    // Without a dot it is a name of this machine or its network, or Spin's `self`.
+    // A name without a dot is one of this machine or its network, or Spin's `self`.
     let name = name.trim_end_matches('.');
     let Some((_, last)) = name.rsplit_once('.') else {
         return false;
     };
-    // `internal` has the metadata servers of clouds and, as `spin.internal`, the components of this
-    // application; `alt` is no DNS at all, but `self.alt` is this application.
+    // The metadata servers of clouds are below `internal`, and the components of this application below
+    // `spin.internal`. `alt` is not in the DNS, but `self.alt` is this application.
     !matches!(last, "localhost" | "local" | "internal" | "alt")
         && name != "home.arpa"
         && !name.ends_with(".home.arpa")
@@ -121,7 +126,7 @@ mod tests {
             "http://example.com:8080/a?b=c",
             "https://1.1.1.1/",
             "https://[2606:4700::1111]/",
-            // Names: where they lead is for the host to judge.
+            // The host judges where names lead.
             "http://example.com./a.png",
             "https://localhost.example.com/",
             "https://internal.example.com/",

@@ -1,5 +1,5 @@
 //! Results that are too large for a row or a document: in SQLite, or in an S3-compatible bucket (R2,
-//! MinIO, …) where one is configured.
+//! MinIO, …) if one is configured.
 //!
 //! An asset never changes, and its id cannot be guessed. Its row is always in SQLite; with a bucket, its
 //! bytes are not.
@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 
 use auth::secrets;
 use platform::{
-    Config, Database, DatabaseError, HttpClient, HttpError, UnreadableSetting, Value,
+    Config, Database, DatabaseError, HttpClient, HttpError, Problem, UnreadableSetting, Value,
     http_client::Limits,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
@@ -18,25 +18,25 @@ use url::Url;
 
 use crate::media_type;
 
-/// The store.
+/// The store of assets.
 pub struct AssetStore<'a> {
     database: &'a dyn Database,
     http: &'a dyn HttpClient,
     bucket: Option<(Bucket, Credentials)>,
 }
 
-/// An asset, or a part of it.
+/// An asset, with all of its bytes, a part of them, or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asset {
-    /// The project of the task whose result it is.
+    /// The project of the task that this is a result of.
     pub project_id: String,
-    /// Such as `image/png`; of what is no picture, film or sound [`OCTET_STREAM`](crate::OCTET_STREAM).
+    /// The media type, such as `image/png`; [`OCTET_STREAM`](crate::OCTET_STREAM) unless it is a picture, a video or a sound.
     pub media_type: String,
     /// The length of the whole, in bytes.
     pub length: u64,
-    /// Names its content: the SHA-256 of it, in hexadecimal.
+    /// The SHA-256 of the content, in hexadecimal.
     pub digest: String,
-    /// The bytes that were asked for.
+    /// The bytes that the caller asked for.
     pub bytes: Vec<u8>,
 }
 
@@ -46,30 +46,30 @@ pub enum AssetError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The bucket failed, or its settings are wrong.
+    /// The bucket failed, or its settings are incomplete or wrong.
     #[error("asset store: {0}")]
     Bucket(String),
-    /// What is to be stored cannot be fetched just now; in words for the user.
+    /// The result cannot be fetched from its service at the moment; in words for the user.
     #[error("{0}")]
     NotFetched(String),
 }
 
 /// The largest asset, in bytes.
-pub const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
+const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
 
 const CALL: Limits = Limits {
     timeout: Duration::from_secs(30),
     max_bytes: MAX_ASSET_BYTES,
 };
 
-/// How long a signed request to the bucket is good for.
+/// The time for which a signed request to the bucket is valid.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 
 impl<'a> AssetStore<'a> {
-    /// The store that the settings ask for: a bucket where `s3_bucket` is set.
+    /// Opens the store that the settings name: a bucket if `s3_bucket` is set.
     ///
     /// # Errors
-    /// When the bucket's settings are not complete.
+    /// If the bucket's settings are incomplete or cannot be read.
     pub fn open(
         database: &'a dyn Database,
         http: &'a dyn HttpClient,
@@ -82,11 +82,11 @@ impl<'a> AssetStore<'a> {
         })
     }
 
-    /// Stores an asset and returns its id. It is durable when this returns. The media type is what its service said;
-    /// see [`Asset::media_type`] for what becomes of it.
+    /// Stores an asset and returns its id. The asset is durable when this returns. The media type is the one that the
+    /// service named; [`Asset::media_type`] says how it is kept.
     ///
     /// # Errors
-    /// When the database or the bucket fails; then nothing leads to what may have been stored.
+    /// If the database or the bucket fails; then nothing refers to the bytes that may have been stored.
     pub async fn store(
         &self,
         project_id: &str,
@@ -125,10 +125,10 @@ impl<'a> AssetStore<'a> {
         Ok(id)
     }
 
-    /// What is known of an asset, without its bytes; `None` where there is none.
+    /// Reads an asset without its bytes; `None` if there is no such asset.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn describe(&self, id: &str) -> Result<Option<Asset>, AssetError> {
         let sql = "SELECT media_type, length, digest, project_id FROM assets WHERE asset_id = ?1";
         let rows = self.database.execute(sql, vec![id.into()]).await?;
@@ -137,7 +137,7 @@ impl<'a> AssetStore<'a> {
         };
         Ok(Some(Asset {
             length: row.unsigned(1)?,
-            // Rows of earlier releases have types as they came.
+            // Rows of earlier releases have the types that services named.
             media_type: media_type::safe(&row.text(0)?),
             digest: row.text(2)?,
             project_id: row.text(3)?,
@@ -145,10 +145,10 @@ impl<'a> AssetStore<'a> {
         }))
     }
 
-    /// An asset, or those bytes of it; `None` where there is none.
+    /// Reads an asset, or this range of its bytes; `None` if there is no such asset.
     ///
     /// # Errors
-    /// When the database or the bucket fails.
+    /// If the database or the bucket fails.
     pub async fn read(
         &self,
         id: &str,
@@ -172,13 +172,13 @@ impl<'a> AssetStore<'a> {
                     .header("range", format!("bytes={}-{last}", range.start));
                 let bytes = self.call(request, Vec::new()).await?;
                 if bytes.len() as u64 != length {
-                    return Err(AssetError::Bucket("it sent another range".into()));
+                    return Err(AssetError::Bucket("the bucket sent another range".into()));
                 }
                 bytes
             }
             (None, None) => {
                 return Err(AssetError::Bucket(
-                    "the asset is in a bucket that is not set".into(),
+                    "the asset is in a bucket, but `s3_bucket` is not set".into(),
                 ));
             }
         };
@@ -188,14 +188,14 @@ impl<'a> AssetStore<'a> {
     /// Deletes every asset of a project.
     ///
     /// # Errors
-    /// When the database or the bucket fails; then some may be left, and doing it again is harmless.
+    /// If the database or the bucket fails; then some may be left, and doing it again is harmless.
     pub async fn delete(&self, project_id: &str) -> Result<(), AssetError> {
         let sql = "SELECT asset_id FROM assets WHERE project_id = ?1 AND bytes IS NULL";
         let rows = self.database.execute(sql, vec![project_id.into()]).await?;
         for mut row in rows {
             let id = row.text(0)?;
             let Some((bucket, credentials)) = &self.bucket else {
-                let words = "assets are in a bucket that is not set";
+                let words = "assets are in a bucket, but `s3_bucket` is not set";
                 return Err(AssetError::Bucket(words.into()));
             };
             let url = bucket
@@ -203,7 +203,7 @@ impl<'a> AssetStore<'a> {
                 .sign(SIGNED_FOR);
             self.call(http::Request::delete(url.as_str()), Vec::new())
                 .await?;
-            // One by one, so that what fails in the middle goes on from there.
+            // One by one, so that the next call continues after a failure.
             let sql = "DELETE FROM assets WHERE asset_id = ?1";
             self.database.execute(sql, vec![id.into()]).await?;
         }
@@ -220,7 +220,7 @@ impl<'a> AssetStore<'a> {
         let request = request
             .body(body)
             .map_err(|error| AssetError::Bucket(error.to_string()))?;
-        // Putting and getting are idempotent, so a fault is tried once more.
+        // All three methods are idempotent, so a fault is retried once.
         for attempt in 0..2 {
             match self.http.send(request.clone(), CALL).await {
                 Ok(answer) if answer.status().is_success() => return Ok(answer.into_body()),
@@ -258,4 +258,16 @@ fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetErr
     let bucket = Bucket::new(endpoint, UrlStyle::Path, name, region)
         .map_err(|error| AssetError::Bucket(error.to_string()))?;
     Ok(Some((bucket, credentials)))
+}
+
+impl From<AssetError> for Problem {
+    fn from(error: AssetError) -> Self {
+        match error {
+            AssetError::Database(error) => error.into(),
+            error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
+                tracing::error!(%error, "asset store failed");
+                Self::unavailable("The asset store does not answer as it should.")
+            }
+        }
+    }
 }

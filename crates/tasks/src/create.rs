@@ -1,13 +1,19 @@
-//! Taking a new task.
+//! Creating a task from a request.
 
 use auth::secrets;
 use platform::{Clock, Config, Database, DatabaseError};
+use problem::{FieldError, Fields, Kind, Problem};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{FieldError, Fields, Registry, Status, Task, address, rows, task::new_id};
+use crate::{
+    address,
+    executors::Registry,
+    rows,
+    task::{MAX_TEXT, Status, Task, new_id},
+};
 
-/// Why a task was not taken.
+/// The reason for which a task was not created.
 #[derive(Debug, Error)]
 pub enum CreateError {
     /// Some fields are wrong; nothing was stored.
@@ -22,12 +28,17 @@ pub enum CreateError {
     Database(#[from] DatabaseError),
 }
 
-/// The longest project or node id, result address and prompt of a task, in characters.
-pub(crate) const MAX_TEXT: usize = 16 * 1024;
-
-/// How often a task is tried again after errors, at most.
+/// The most retries of a task after errors.
 const MAX_RETRIES: f64 = 20.0;
+
+/// The retries of a task that names none.
 const DEFAULT_RETRIES: i64 = 3;
+
+/// The longest node id, in characters.
+const MAX_NODE_ID: usize = 1024;
+
+/// The longest address of an agent, in characters.
+const MAX_CALLBACK_URL: usize = 2048;
 
 /// Stores a new task. With an idempotency key, the same request gives the same task.
 ///
@@ -82,12 +93,12 @@ fn read(
         let known = registry.task_types().join(", ");
         fields.wrong("task_type", format!("must be one of {known}"));
     }
-    let node_id = fields.text("node_id", 1024);
+    let node_id = fields.text("node_id", MAX_NODE_ID);
     let max_retries = fields.number("max_retries", 0.0, MAX_RETRIES);
     if max_retries.is_some_and(|n| n.fract() != 0.0) {
         fields.wrong("max_retries", "must be a whole number");
     }
-    let callback_url = fields.text("callback_url", 2048);
+    let callback_url = fields.text("callback_url", MAX_CALLBACK_URL);
     if let Some(url) = callback_url
         && let Err(reason) = address::check_callback(url, config)
     {
@@ -139,8 +150,21 @@ fn read(
     })
 }
 
-/// The same for the same request, in whatever order its fields are.
+/// The digest of a request. The order of its fields makes no difference.
 fn digest(request: &Map<String, Value>) -> String {
     let canonical = Value::Object(request.clone()).to_string();
     secrets::digest(&canonical)
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Invalid(errors) => Self::invalid_fields(errors),
+            CreateError::Conflict => Self::new(
+                Kind::IDEMPOTENCY_CONFLICT,
+                "This Idempotency-Key came with another request before.",
+            ),
+            CreateError::Database(error) => error.into(),
+        }
+    }
 }

@@ -2,13 +2,13 @@
 
 use platform::Ports;
 
-use crate::{AssetStore, TaskError};
+use crate::{assets::AssetStore, error::TaskError};
 
-/// Deletes them. To be done once the project is deleted, for then no task is taken; what was under way may still
-/// bring an asset, so it is to be done again later.
+/// Deletes the tasks and assets of a project. The caller has deleted the project before, so that no task is
+/// created. A task that was under way may still store an asset, so the caller does this again later.
 ///
 /// # Errors
-/// When the database or the bucket fails. Doing it again is harmless.
+/// If the database or the bucket fails. Doing it again is harmless.
 pub async fn delete(ports: Ports<'_>, project_id: &str) -> Result<(), TaskError> {
     let sql = "DELETE FROM aigc_tasks WHERE project_id = ?1";
     ports.database.execute(sql, vec![project_id.into()]).await?;

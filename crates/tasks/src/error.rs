@@ -1,38 +1,30 @@
-//! What goes wrong, and how clients see it.
+//! Failures of tasks, and the problems that clients see.
 
 use auth::webhooks::KeyError;
-use platform::{DatabaseError, Problem, UnreadableSetting};
-use serde_json::json;
+use platform::{DatabaseError, UnreadableSetting};
+use problem::{Kind, Problem};
 use thiserror::Error;
 
-use crate::{AssetError, CreateError};
+use crate::assets::AssetError;
 
-/// The most characters of an error that a row, and so a document, has. A service may send megabytes.
-const MAX_ERROR_CHARS: usize = 500;
-
-/// The beginning of an error's words, as much as a row keeps.
-pub fn shortened(words: &str) -> &str {
-    match words.char_indices().nth(MAX_ERROR_CHARS) {
-        Some((end, _)) => &words[..end],
-        None => words,
-    }
-}
-
-/// Why something could not be done with a task.
+/// The reason for which something could not be done with a task.
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// There is no such task.
     #[error("there is no such task")]
     NotFound,
-    /// It is finished, and a finished task never changes again.
+    /// The task is finished, and a finished task never changes again.
     #[error("the task is finished")]
     Finished,
-    /// Only a failed or cancelled task can be tried again.
+    /// Only a failed or cancelled task can be retried.
     #[error("the task has neither failed nor been cancelled")]
     NotRetryable,
-    /// What a service sent is no callback.
+    /// The body that a service sent is not a callback.
     #[error("not a callback")]
     NotACallback,
+    /// The signature of a callback's address is wrong or missing.
+    #[error("the signature of the address is wrong")]
+    BadSignature,
     /// The database failed. Doing it again is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -51,19 +43,20 @@ impl From<TaskError> for Problem {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::NotFound => Self::not_found(),
-            TaskError::Finished => Self::new(
-                409,
-                "task-finished",
-                "The task is finished",
-                "A finished task never changes again.",
-            ),
+            TaskError::Finished => {
+                Self::new(Kind::TASK_FINISHED, "A finished task never changes again.")
+            }
             TaskError::NotRetryable => Self::new(
-                409,
-                "task-not-retryable",
-                "Nothing to try again",
-                "Only a failed or cancelled task can be tried again.",
+                Kind::TASK_NOT_RETRYABLE,
+                "Only a failed or cancelled task can be retried.",
             ),
-            TaskError::NotACallback => Self::bad_request("This is no callback that is known here."),
+            TaskError::NotACallback => {
+                Self::bad_request("The body is not a callback in a form that is known here.")
+            }
+            TaskError::BadSignature => Self::new(
+                Kind::BAD_SIGNATURE,
+                "A callback must come to the address that the service was given, with its signature.",
+            ),
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
             TaskError::Unreadable(error) => error.into(),
@@ -74,50 +67,5 @@ impl From<TaskError> for Problem {
                 Self::unavailable("The key-value store does not answer as it should.")
             }
         }
-    }
-}
-
-impl From<AssetError> for Problem {
-    fn from(error: AssetError) -> Self {
-        match error {
-            AssetError::Database(error) => error.into(),
-            error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
-                tracing::error!(%error, "asset store failed");
-                Self::unavailable("The asset store does not answer as it should.")
-            }
-        }
-    }
-}
-
-impl From<CreateError> for Problem {
-    fn from(error: CreateError) -> Self {
-        match error {
-            CreateError::Invalid(errors) => {
-                let fields: Vec<&str> = errors.iter().map(|e| e.field.as_str()).collect();
-                let detail = format!("Wrong: {}.", fields.join(", "));
-                Self::new(422, "invalid-task", "The task has wrong fields", detail)
-                    .with_errors(json!(errors))
-            }
-            CreateError::Conflict => Self::new(
-                409,
-                "idempotency-conflict",
-                "The idempotency key is taken",
-                "This Idempotency-Key came with another request before.",
-            ),
-            CreateError::Database(error) => error.into(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_has_at_most_five_hundred_characters() {
-        assert_eq!(shortened("no"), "no");
-        let long = "\u{1f525}".repeat(501);
-        assert_eq!(shortened(&long).chars().count(), 500);
-        assert_eq!(shortened(&long[4..]), &long[4..]);
     }
 }

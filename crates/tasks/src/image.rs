@@ -1,4 +1,4 @@
-//! Images that users give: an http(s) address, a `data:` URL, or base64.
+//! Images in the parameters of a task: an http(s) address, a `data:` URL, or base64.
 
 use std::time::Duration;
 
@@ -10,59 +10,66 @@ use base64::{
 use platform::http_client::Limits;
 use url::Url;
 
-use crate::{Failure, Outside, address, engine::public_url};
+use crate::{
+    address,
+    executor::{Failure, Outside},
+    public_url::public_url,
+};
 
 /// The largest image, in bytes.
-pub const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
+pub(crate) const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
 
 const FETCH: Limits = Limits {
     timeout: Duration::from_secs(10),
     max_bytes: MAX_IMAGE_BYTES,
 };
 
-/// Forgiving about padding, for agents differ in it.
+/// Accepts base64 with and without padding, because agents differ in it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// An image as a user gave it, checked for its form.
+/// An image as a user sent it, checked for its form.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Given {
-    /// At an http(s) address.
+pub(crate) enum ImageSource {
+    /// The image is at this http(s) address.
     Address(String),
-    /// Here.
+    /// The image came with the parameters.
     Inline(Image),
 }
 
 /// An image.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Image {
-    /// Such as `image/png`.
-    pub media_type: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+pub(crate) struct Image {
+    /// The media type, such as `image/png`.
+    pub(crate) media_type: String,
+    /// The bytes.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Image {
-    /// Its bytes in base64.
-    pub fn base64(&self) -> String {
+    /// The bytes in base64.
+    pub(crate) fn base64(&self) -> String {
         BASE64.encode(&self.bytes)
     }
 }
 
-/// Reads what a user gave. Errors are words for that user, and say what to send instead.
-pub fn read(text: &str) -> Result<Given, String> {
+/// Reads an image of a user's parameters.
+///
+/// # Errors
+/// What is wrong with it and what to send instead, in words for the user.
+pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
-        // What may be a result of our own is looked at when it is needed, for only then it is known
-        // where we are.
+        // An address that may be a result of this server is checked when it is needed, because only then the
+        // server's own address is known.
         let may_be_own = Url::parse(text).is_ok_and(|url| url.path().contains(OWN));
         if !may_be_own {
             address::check(text)?;
         }
-        return Ok(Given::Address(text.to_owned()));
+        return Ok(ImageSource::Address(text.to_owned()));
     }
     let (declared, encoded) = match text.strip_prefix("data:") {
         None => (None, text),
@@ -84,11 +91,11 @@ pub fn read(text: &str) -> Result<Given, String> {
     let encoded: String = encoded.split_ascii_whitespace().collect();
     let bytes = BASE64
         .decode(encoded)
-        .map_err(|_| format!("is no image that can be read here; {WANTED}"))?;
+        .map_err(|_| format!("is not an image that can be read here; {WANTED}"))?;
     let recognised = media_type_of(&bytes);
     match recognised.map(str::to_owned).or(declared) {
         Some(media_type) if media_type.starts_with("image/") => {
-            Ok(Given::Inline(Image { media_type, bytes }))
+            Ok(ImageSource::Inline(Image { media_type, bytes }))
         }
         _ => Err(format!(
             "is not a PNG, JPEG, WebP, GIF, BMP, HEIC or AVIF image; {WANTED}"
@@ -96,8 +103,8 @@ pub fn read(text: &str) -> Result<Given, String> {
     }
 }
 
-/// The media type that the first bytes of an image tell.
-pub(crate) fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
+/// The media type by the first bytes of an image.
+fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [0x89, b'P', b'N', b'G', ..] => "image/png",
         [0xff, 0xd8, 0xff, ..] => "image/jpeg",
@@ -124,14 +131,14 @@ pub(crate) fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The path of results of our own.
+/// The beginning of the path of results of this server.
 const OWN: &str = "/assets/asset_";
 
-/// Where an address leads.
+/// The place that an address leads to.
 enum Place {
-    /// To the result of our own with this id.
+    /// The result of this server with this asset id.
     Own(String),
-    /// Out, to where a user may send us.
+    /// A public address.
     Public(Url),
 }
 
@@ -145,7 +152,7 @@ fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
     }
 }
 
-/// The id of the asset that an address leads to, if it is one of ours.
+/// The id of the asset that an address leads to, if it is a result of this server.
 fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let here = Url::parse(&public_url(outside.config)).ok()?;
@@ -157,16 +164,16 @@ fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
         .then(|| path.trim_start_matches("/assets/").to_owned())
 }
 
-/// The address of an image for services that fetch it themselves; `None` where they cannot, for it is
-/// inline or kept here.
+/// The address of an image for services that fetch it themselves; `None` if they cannot, because it is
+/// inline or kept on this server.
 ///
 /// # Errors
-/// Permanent where the address is none that a user may send anybody to.
+/// Permanent if the address is not public.
 pub(crate) fn public_address(
-    given: &Given,
+    given: &ImageSource,
     outside: &Outside<'_>,
 ) -> Result<Option<String>, Failure> {
-    let Given::Address(text) = given else {
+    let ImageSource::Address(text) = given else {
         return Ok(None);
     };
     Ok(match place(text, outside)? {
@@ -175,19 +182,19 @@ pub(crate) fn public_address(
     })
 }
 
-/// The image itself: fetched, where a user gave its address. Results of our own are read from the asset
-/// store; those of other projects than this one are not there.
+/// Obtains an image: fetches it if a user sent its address. Results of this server are read from the asset
+/// store; those of other projects count as missing.
 ///
 /// # Errors
-/// Permanent where the address can never lead to an image; for now where its server fails.
-pub async fn obtain(
-    given: Given,
+/// Permanent if the address can never lead to an image; to be retried if its server fails.
+pub(crate) async fn obtain(
+    given: ImageSource,
     project_id: &str,
     outside: &Outside<'_>,
 ) -> Result<Image, Failure> {
     let text = match given {
-        Given::Inline(image) => return Ok(image),
-        Given::Address(text) => text,
+        ImageSource::Inline(image) => return Ok(image),
+        ImageSource::Address(text) => text,
     };
     match place(&text, outside)? {
         Place::Own(id) => kept(&text, &id, project_id, outside).await,
@@ -208,7 +215,7 @@ async fn kept(
             media_type: asset.media_type,
             bytes: asset.bytes,
         }),
-        None => Err(Failure::Permanent(format!("{url} is not there"))),
+        None => Err(Failure::Permanent(format!("{url} does not exist"))),
     }
 }
 
@@ -225,8 +232,8 @@ async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
             platform::HttpError::TooLarge => {
                 Failure::permanent(format!("{url} has more than {MAX_IMAGE_BYTES} bytes"))
             }
-            // One sentence for every cause: which of them it is would tell what is there in networks that only
-            // the server sees.
+            // One sentence for every cause, because the cause would tell a user about hosts in networks that only this
+            // server can reach.
             error => {
                 tracing::warn!(host = url.host_str(), %error, "image not fetched");
                 Failure::retry(format!("{url} cannot be fetched"))
@@ -234,7 +241,7 @@ async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
         })?;
     let status = answer.status();
     if !status.is_success() {
-        // Redirects are not followed: they could lead to where the address itself may not.
+        // Redirects are not followed, because they could lead to an address that is not public.
         let reason = format!("{url} answers with status {}", status.as_u16());
         return Err(match status.as_u16() {
             408 | 425 | 429 | 500.. => Failure::retry(reason),
@@ -269,7 +276,7 @@ mod tests {
     #[test]
     fn three_forms_are_taken() {
         let inline = |text: &str| match read(text) {
-            Ok(Given::Inline(image)) => image.media_type,
+            Ok(ImageSource::Inline(image)) => image.media_type,
             other => panic!("{other:?}"),
         };
         assert_eq!(inline(PIXEL), "image/png");
@@ -278,14 +285,14 @@ mod tests {
             inline(&format!("data:image/png;base64,{PIXEL}")),
             "image/png"
         );
-        // What it is counts more than what it is said to be.
+        // The content counts more than the declared type.
         assert_eq!(
             inline(&format!("data:image/jpeg;base64,{PIXEL}")),
             "image/png"
         );
         assert_eq!(
             read("https://example.com/a.png"),
-            Ok(Given::Address("https://example.com/a.png".into()))
+            Ok(ImageSource::Address("https://example.com/a.png".into()))
         );
     }
 
@@ -301,7 +308,7 @@ mod tests {
             "ftp://example.com/a.png",
             "http://127.0.0.1/a.png",
             "http://[::1]/a.png",
-            // Like an own result, but not by its path.
+            // Like a result of this server, but not by its path.
             "http://127.0.0.1/a.png?/assets/asset_1",
             "http://127.0.0.1/a.png#/assets/asset_1",
         ] {
@@ -311,8 +318,8 @@ mod tests {
         assert!(words.contains("data: URL or base64"), "{words}");
     }
 
-    /// What comes of images that a task of project `a` names, in order, and the addresses that were
-    /// called for them. `{own}` in them is an asset of project `a`, `{other}` one of project `b`.
+    /// The images that a task of project `a` names, in order, and the addresses that were called for them.
+    /// `{own}` in them stands for an asset of project `a`, `{other}` for one of project `b`.
     struct Obtained {
         images: Vec<Result<Image, Failure>>,
         for_services: Vec<Result<Option<String>, Failure>>,
@@ -335,7 +342,7 @@ mod tests {
                     .header("location", "http://127.0.0.1/"),
                 _ => Response::builder().status(200),
             };
-            let Given::Inline(pixel) = read(PIXEL).unwrap() else {
+            let ImageSource::Inline(pixel) = read(PIXEL).unwrap() else {
                 panic!("not inline");
             };
             Ok(answer.body(pixel.bytes).unwrap())
@@ -354,7 +361,7 @@ mod tests {
             assets: &assets,
             callback_url: "",
         };
-        let given: Vec<Given> = given
+        let given: Vec<ImageSource> = given
             .iter()
             .map(|text| text.replace("{own}", &own).replace("{other}", &other))
             .map(|text| read(&text).unwrap())
@@ -375,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_our_own_are_there_for_their_project_alone() {
+    fn results_of_this_server_are_there_for_their_project_alone() {
         let obtained = obtained(&[
             "http://127.0.0.1:8787/base/assets/{own}",
             "HTTP://127.1:8787/base/./assets/{own}",
@@ -387,7 +394,7 @@ mod tests {
         }
         for image in &obtained.images[2..] {
             assert!(
-                matches!(image, Err(Failure::Permanent(words)) if words.ends_with("is not there")),
+                matches!(image, Err(Failure::Permanent(words)) if words.ends_with("does not exist")),
                 "{image:?}"
             );
         }
@@ -396,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_result_of_our_own_is_not_called() {
+    fn what_only_looks_like_a_result_of_this_server_is_not_called() {
         let obtained = obtained(&[
             "http://127.0.0.1/assets/{own}",
             "http://127.0.0.1:8787/assets/{own}",
@@ -412,13 +419,13 @@ mod tests {
         assert_eq!(obtained.called, [""; 0]);
     }
 
-    /// "I gave it addresses of your network, and its errors told me which of the names are there."
+    /// Else a user could find out by the errors which hosts exist in the server's network.
     #[test]
     fn a_failed_fetch_says_the_same_whatever_the_cause() {
         let folder = tempfile::tempdir().unwrap();
         let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
         let (clock, config) = (SetClock::default(), MapConfig::default());
-        let given = || Given::Address("https://db.corp.example/a.png".into());
+        let given = || ImageSource::Address("https://db.corp.example/a.png".into());
         let mut told = Vec::new();
         for error in [
             HttpError::NotSent("DnsError(DnsErrorPayload { rcode: NXDOMAIN })".into()),

@@ -1,12 +1,12 @@
 //! The media types under which results are served.
 //!
-//! What a service says its result is, a browser is not to believe: `text/html` would be a page of this origin. Pictures,
-//! films and sounds keep their type; anything else is bytes to be saved.
+//! A browser must not see every type that a service names, because `text/html` would be a page of this origin.
+//! Pictures, videos and sounds keep their type; anything else is served as bytes to be saved.
 
-/// The type of what is no picture, film or sound.
+/// The type of a result that is not a picture, a video or a sound.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
-/// The media type to serve something under that its service says is of this type: `image/…`, `video/…` or `audio/…` in
+/// The media type under which a result is served if its service calls it `told`: `image/…`, `video/…` or `audio/…` in
 /// lower case and without parameters, or [`OCTET_STREAM`].
 pub(crate) fn safe(told: &str) -> String {
     let essence = told.split(';').next().unwrap_or_default().trim();
@@ -17,10 +17,10 @@ pub(crate) fn safe(told: &str) -> String {
     }
 }
 
-/// The longest subtype that is believed, in bytes.
+/// The longest subtype that is kept, in bytes.
 const MAX_SUBTYPE: usize = 100;
 
-/// Whether this is a token (RFC 9110, section 5.6.2).
+/// Whether the text is a token (RFC 9110, section 5.6.2).
 fn is_token(text: &str) -> bool {
     let is_token_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

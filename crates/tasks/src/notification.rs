@@ -1,25 +1,26 @@
-//! Telling an agent that its task is finished, at the address that it chose.
+//! Notifying an agent that its task is finished, at the address that the agent chose.
 //!
-//! Signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
+//! A notification is signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
 //! `webhook-timestamp` in Unix seconds, and `webhook-signature`, which is `v1,` and the base64 of the
-//! HMAC-SHA256 of `{id}.{timestamp}.{body}`. The key is of that task alone; who posted it got it as
-//! `callback_secret`. After a change of our own key there are two signatures, with a space between, of
-//! which that secret fits one.
+//! HMAC-SHA256 of `{id}.{timestamp}.{body}`. Each task has a key of its own, which the agent got as
+//! `callback_secret` when it posted the task. After a change of the server's key there are two signatures,
+//! with a space between, and that secret fits one of them.
 
 use std::time::Duration;
 
 use auth::webhooks::WebhookKey;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use platform::{Config, HttpClient, http_client::Limits};
+use platform::{Config, HttpClient, HttpError, http_client::Limits};
+use thiserror::Error;
 
-use crate::{Task, address};
+use crate::{address, task::Task};
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(10),
     max_bytes: 64 * 1024,
 };
 
-/// The secret with which the agent of this task checks what it is told.
+/// The secret with which the agent of this task verifies its notifications.
 pub fn secret(key: &WebhookKey, task_id: &str) -> String {
     format!(
         "whsec_{}",
@@ -27,20 +28,40 @@ pub fn secret(key: &WebhookKey, task_id: &str) -> String {
     )
 }
 
-/// Tells the agent. It has heard if it answers 2xx.
+/// A notification that the agent did not confirm.
+#[derive(Debug, Error)]
+pub(crate) enum NotificationError {
+    /// The agent's address may not be called; in words for the agent.
+    #[error("the address {0}")]
+    Address(String),
+    /// The notification cannot be written.
+    #[error("the notification cannot be written: {0}")]
+    Unwritten(#[from] serde_json::Error),
+    /// The request cannot be made.
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    /// No answer came.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The agent answered with another status than 2xx.
+    #[error("status {0}")]
+    Status(u16),
+}
+
+/// Notifies the agent of a finished task. The agent confirms by a status of 2xx.
 pub(crate) async fn send(
     http: &dyn HttpClient,
     key: &WebhookKey,
     task: &Task,
     now: i64,
     config: &dyn Config,
-) -> Result<(), String> {
+) -> Result<(), NotificationError> {
     let Some(url) = &task.callback_url else {
         return Ok(());
     };
-    let url = address::check_callback(url, config)?;
-    let body = serde_json::to_vec(task).map_err(|error| error.to_string())?;
-    // The same for every attempt, so that an agent which hears twice can tell.
+    let url = address::check_callback(url, config).map_err(NotificationError::Address)?;
+    let body = serde_json::to_vec(task)?;
+    // The id is the same for every attempt, so that an agent can tell a repeated notification.
     let id = format!("{}-{}", task.job(), task.version);
     let request = http::Request::post(url.as_str())
         .header("content-type", "application/json")
@@ -50,20 +71,16 @@ pub(crate) async fn send(
             "webhook-signature",
             signatures(key, &task.task_id, &id, now, &body),
         )
-        .body(body)
-        .map_err(|error| error.to_string())?;
-    let answer = http
-        .send(request, LIMITS)
-        .await
-        .map_err(|error| error.to_string())?;
+        .body(body)?;
+    let answer = http.send(request, LIMITS).await?;
     if answer.status().is_success() {
         Ok(())
     } else {
-        Err(format!("status {}", answer.status().as_u16()))
+        Err(NotificationError::Status(answer.status().as_u16()))
     }
 }
 
-/// What `webhook-signature` says.
+/// The value of `webhook-signature`.
 fn signatures(key: &WebhookKey, task_id: &str, id: &str, now: i64, body: &[u8]) -> String {
     let codes = key.sign_notification(task_id, id, now, body);
     let signatures: Vec<String> = codes

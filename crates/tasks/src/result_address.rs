@@ -1,4 +1,4 @@
-//! The address of a result as its service tells it, which goes into a row and a document.
+//! The address of a result, which goes into a row and a document.
 
 use std::time::Duration;
 
@@ -6,41 +6,46 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use platform::{HttpClient, HttpError, http_client::Limits};
 use url::Url;
 
-use crate::{Failure, Media, address};
+use crate::{
+    address,
+    executor::{Failure, Media},
+};
 
-/// The longest address of a result, in bytes.
+/// The longest address of a result that a row holds, in bytes.
 const MAX_BYTES: usize = 2048;
 
-/// The longest address that is called at all, in bytes.
+/// The longest address that is fetched, in bytes.
 const MAX_FETCHED_BYTES: usize = 16 * 1024;
 
-/// What lies at a long address is kept here, so it is no larger than the database takes easily.
+/// A result at a long address is kept on this server, so it must be small enough for the database.
 const FETCH: Limits = Limits {
     timeout: Duration::from_secs(5),
     max_bytes: 8 * 1024 * 1024,
 };
 
-/// An address that a service told.
+/// The address of a result that a service sent.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Address {
-    /// The result as a task has it.
+pub(crate) enum ResultAddress {
+    /// The result in the form in which a task holds it.
     Result(Media),
-    /// An address that is too long for a row and a document: what lies there is to be [`fetch`]ed and kept.
+    /// An address that is too long for a row and a document: the result must be [`fetch`]ed and kept.
     TooLong(Url),
 }
 
-/// Reads the address of a result: http(s) and short as it is; a `data:` URL as what it holds. Errors are words for the
-/// user.
-pub(crate) fn read(address: String) -> Result<Address, String> {
+/// Reads the address of a result: a short http(s) address as it is, a `data:` URL as the result in it.
+///
+/// # Errors
+/// The reason, in words for the user.
+pub(crate) fn read(address: String) -> Result<ResultAddress, String> {
     let address = address.trim().to_owned();
     let scheme = address.get(..5).unwrap_or_default();
     if scheme.eq_ignore_ascii_case("data:") {
-        let held = inline(&address[5..]).map(Address::Result);
+        let held = inline(&address[5..]).map(ResultAddress::Result);
         return held.ok_or_else(|| "the result is a data: URL that cannot be read".into());
     }
     if address.len() > MAX_FETCHED_BYTES {
         return Err(format!(
-            "the address of the result has {} bytes, and not at most {MAX_FETCHED_BYTES}",
+            "the address of the result has {} bytes, more than {MAX_FETCHED_BYTES}",
             address.len()
         ));
     }
@@ -48,31 +53,31 @@ pub(crate) fn read(address: String) -> Result<Address, String> {
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
         .filter(|_| !address.contains(char::is_control))
-        .ok_or("the address of the result is no http(s) URL")?;
+        .ok_or("the address of the result is not an http(s) URL")?;
     Ok(if address.len() > MAX_BYTES {
-        Address::TooLong(url)
+        ResultAddress::TooLong(url)
     } else {
-        Address::Result(Media::Url(address))
+        ResultAddress::Result(Media::Url(address))
     })
 }
 
-/// Fetches a result from its address, which is public.
+/// Fetches a result from a public address.
 ///
 /// # Errors
-/// Permanent if the address is not public, or what lies there is too large; for now if it cannot be fetched.
+/// Permanent if the address is not public or the result too large; to be retried if it cannot be fetched.
 pub(crate) async fn fetch(url: &Url, http: &dyn HttpClient) -> Result<Media, Failure> {
     let told =
-        |words: String| format!("the address of the result is too long to be kept, and {words}");
-    let url = address::check(url.as_str()).map_err(|words| Failure::Permanent(told(words)))?;
-    let cannot = || Failure::retry(told("what lies there cannot be fetched".into()));
+        |reason: String| format!("the address of the result is too long to be kept, and {reason}");
+    let url = address::check(url.as_str()).map_err(|reason| Failure::Permanent(told(reason)))?;
+    let cannot = || Failure::retry(told("the result cannot be fetched".into()));
     let request = http::Request::get(url.as_str()).body(Vec::new());
-    let request = request.map_err(|_| Failure::Permanent(told("is no URL".into())))?;
+    let request = request.map_err(|_| Failure::Permanent(told("it is not a URL".into())))?;
     let answer = http
         .send(request, FETCH)
         .await
         .map_err(|error| match error {
             HttpError::TooLarge => Failure::Permanent(told(format!(
-                "what lies there has more than {} bytes",
+                "the result has more than {} bytes",
                 FETCH.max_bytes
             ))),
             error => {
@@ -117,27 +122,27 @@ mod tests {
             "http://127.0.0.1:1/b",
             &long(2048),
         ] {
-            let result = Address::Result(Media::Url(good.into()));
+            let result = ResultAddress::Result(Media::Url(good.into()));
             assert_eq!(read(good.into()), Ok(result));
         }
         assert_eq!(
             read("data:image/png;base64,AAEC".into()),
-            Ok(Address::Result(Media::Inline {
+            Ok(ResultAddress::Result(Media::Inline {
                 media_type: "image/png".into(),
                 bytes: vec![0, 1, 2]
             }))
         );
         let blanks = read(" https://a.example/b\n".into());
         let trimmed = Media::Url("https://a.example/b".into());
-        assert_eq!(blanks, Ok(Address::Result(trimmed)));
+        assert_eq!(blanks, Ok(ResultAddress::Result(trimmed)));
         let capitals = read("DATA:image/png;base64,AAEC".into());
         assert!(matches!(
             capitals,
-            Ok(Address::Result(Media::Inline { .. }))
+            Ok(ResultAddress::Result(Media::Inline { .. }))
         ));
         for bytes in [2049, 16 * 1024] {
             let read = read(long(bytes));
-            assert!(matches!(read, Ok(Address::TooLong(_))), "{read:?}");
+            assert!(matches!(read, Ok(ResultAddress::TooLong(_))), "{read:?}");
         }
         for bad in [
             "",
@@ -155,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_at_a_long_address_is_fetched_from_public_places_alone() {
+    fn a_result_at_a_long_address_is_fetched_from_public_places_alone() {
         let url = |text: &str| Url::parse(text).unwrap();
         let answer = |status: u16| {
             AnswerWith(move |_: http::Request<Vec<u8>>| {

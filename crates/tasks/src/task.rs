@@ -1,28 +1,31 @@
-//! What a task is.
+//! A task, and its status.
 
 use auth::secrets;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How far a task is. `pending -> processing -> completed | failed | cancelled`; only a failed or
+/// The longest text of a task, such as a prompt, in characters.
+pub(crate) const MAX_TEXT: usize = 16 * 1024;
+
+/// The status of a task: `pending -> processing -> completed | failed | cancelled`. Only a failed or
 /// cancelled task can be set back, by its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Nobody has taken it up yet.
+    /// No instance has taken the task up yet.
     Pending,
-    /// It is being submitted, or its service is at work.
+    /// The task is being submitted, or its service works on it.
     Processing,
-    /// It has its result.
+    /// The task has its result.
     Completed,
-    /// It has no result and will get none.
+    /// The task has no result and will not get one.
     Failed,
-    /// Its user wants no result any more.
+    /// The user has cancelled the task.
     Cancelled,
 }
 
 impl Status {
-    /// Its name in the database, over HTTP and in documents.
+    /// The name of the status in the database, over HTTP and in documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -45,70 +48,70 @@ impl Status {
         })
     }
 
-    /// Whether it changes no more by itself.
+    /// Whether the task is finished.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 
-/// A task as its row has it. Times are Unix seconds.
+/// A task, as in its row. Times are Unix seconds.
 ///
-/// Serialised, it is what `GET /tasks/{id}` answers: the public columns, no more.
+/// Serialised, it is the answer to `GET /tasks/{id}`: the public columns, no more.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Task {
     /// `task_<unix seconds>_<random>`.
     pub task_id: String,
-    /// The project whose document shows it.
+    /// The project whose document shows the task.
     pub project_id: String,
-    /// What kind, such as `kling_video`.
+    /// The type, such as `kling_video`.
     pub task_type: String,
-    /// How far it is.
+    /// The status.
     pub status: Status,
-    /// What its service calls it, once it has accepted it.
+    /// The service's name for the job, once the service has accepted it.
     pub external_task_id: Option<String>,
-    /// Its service, such as `kling`.
+    /// The service, such as `kling`.
     pub external_service: Option<String>,
-    /// Its parameters, as JSON text.
+    /// The parameters, as JSON text.
     pub params: String,
-    /// The address of its result.
+    /// The address of the result.
     pub result_url: Option<String>,
-    /// More about its result, as JSON text.
+    /// More about the result, as JSON text.
     pub result_data: Option<String>,
-    /// The last error. Also of a task that is tried again.
+    /// The last error, also while the task is tried again.
     pub error_message: Option<String>,
-    /// When it was posted.
+    /// The time at which the task was posted.
     pub created_at: i64,
-    /// When the row changed last.
+    /// The time of the row's last change.
     pub updated_at: i64,
-    /// When it was finished.
+    /// The time at which the task was finished.
     pub completed_at: Option<i64>,
-    /// Errors in a row since its service last answered as it should. A claim that ended without a word is one.
+    /// The errors in a row since the service last answered as it should. A claim that ended in silence counts as one.
     pub retry_count: i64,
-    /// How many errors in a row are tried again, until its service has accepted it. From then on only an error that
-    /// concerns the job ends it.
+    /// The most errors in a row before the task fails, until its service has accepted it. From then on only an error that
+    /// concerns the job ends the task.
     pub max_retries: i64,
-    /// The node of the document that it was posted for.
+    /// The node of the document for which the task was posted.
     #[serde(skip)]
     pub node_id: Option<String>,
-    /// Whom to tell when it is finished.
+    /// The address of the agent to notify of the end.
     #[serde(skip)]
     pub callback_url: Option<String>,
-    /// Counts the changes that a document shows.
+    /// The count of changes that a document shows.
     #[serde(skip)]
     pub version: i64,
-    /// How often its user has set it back.
+    /// The number of times that the user has set the task back.
     #[serde(skip)]
     pub run: i64,
-    /// How often this run was begun to be submitted.
+    /// The number of submissions of this run that were begun.
     #[serde(skip)]
     pub attempts: i64,
-    /// Until when it is claimed. No two claims of a task have the same, so it also names the claim.
+    /// The end of the claim. No two claims of a task have the same end, so it also identifies the claim.
     #[serde(skip)]
     pub lease_until: Option<i64>,
-    /// When its service accepted this run.
+    /// The time at which the service accepted this run.
     #[serde(skip)]
     pub accepted_at: Option<i64>,
-    /// The names of earlier runs' jobs, ours or the service's, a line each. See [`Task::earlier_jobs`].
+    /// The names of earlier runs' jobs, one a line. See [`Task::earlier_jobs`].
     #[serde(skip)]
     pub earlier_jobs: Option<String>,
 }
@@ -117,14 +120,13 @@ pub struct Task {
 const MAX_EARLIER_JOBS: usize = 8;
 
 impl Task {
-    /// Its parameters. They were an object when the task was posted.
+    /// The parameters. They were an object when the task was posted.
     pub fn params(&self) -> Value {
         serde_json::from_str(&self.params).unwrap_or_default()
     }
 
-    /// The name of the job that a service does for this run of the task. Services that know jobs by
-    /// our names can tell a repeated submission by it, and a callback of an earlier run is known as
-    /// such.
+    /// The engine's name for the job that a service does for this run of the task. A service that knows jobs by this
+    /// name can tell a repeated submission by it, and the engine can tell a callback about an earlier run.
     pub fn job(&self) -> String {
         match self.run {
             0 => self.task_id.clone(),
@@ -132,13 +134,14 @@ impl Task {
         }
     }
 
-    /// The task of a job's name.
+    /// The id of the task of a job.
     pub fn id_of_job(job: &str) -> &str {
         job.split_once("-r").map_or(job, |(task_id, _)| task_id)
     }
 
-    /// The names of earlier runs' jobs, which may have been paid for: a service that can tell is asked about them before this run begins
-    /// another. Those that the service has accepted come first, then those that may have reached it; the newest before older ones.
+    /// The names of earlier runs' jobs, which may have been paid for: a service that can tell is asked about them before
+    /// this run begins another. First the service's names of jobs that it has accepted, then ours of jobs that may have
+    /// reached it; newer ones before older ones.
     pub fn earlier_jobs(&self) -> Vec<&str> {
         let names = self.earlier_jobs.as_deref().unwrap_or_default();
         let (possible, mut accepted): (Vec<&str>, Vec<&str>) = names
@@ -151,13 +154,24 @@ impl Task {
         accepted
     }
 
-    /// Whether this run may have reached its service before, without us having its answer.
+    /// Whether this run may have reached its service before, although the answer did not arrive.
     pub fn was_attempted(&self) -> bool {
         self.attempts > 1
     }
 }
 
-/// A new id for a task.
+/// The most characters of an error that a row, and so a document, holds. A service may send megabytes.
+const MAX_ERROR_CHARS: usize = 500;
+
+/// The beginning of an error's text, as much of it as a row holds.
+pub fn shortened(text: &str) -> &str {
+    match text.char_indices().nth(MAX_ERROR_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+/// Makes a new id for a task.
 pub(crate) fn new_id(now: i64) -> String {
     format!("task_{now}_{}", secrets::word(12))
 }
@@ -180,5 +194,13 @@ mod tests {
             assert_eq!(Status::parse(name).map(Status::as_str), Some(name));
         }
         assert_eq!(Status::parse("done"), None);
+    }
+
+    #[test]
+    fn an_error_has_at_most_five_hundred_characters() {
+        assert_eq!(shortened("no"), "no");
+        let long = "\u{1f525}".repeat(501);
+        assert_eq!(shortened(&long).chars().count(), 500);
+        assert_eq!(shortened(&long[4..]), &long[4..]);
     }
 }

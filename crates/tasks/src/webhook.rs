@@ -1,8 +1,8 @@
-//! The plain callback, which every service's address accepts besides the service's own form.
+//! The plain callback, which every service's address accepts in addition to the service's own form.
 
 use serde_json::{Value, json};
 
-use crate::{Callback, Failure, Media, Product, Progress};
+use crate::executor::{Callback, Failure, Media, Product, Progress};
 
 /// Reads `{"task_id", "status": "success" | "failed" | "processing", "result_url", "error"}`.
 pub(crate) fn plain(body: &Value) -> Option<Callback> {

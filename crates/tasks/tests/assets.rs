@@ -85,13 +85,13 @@ fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
         let part = block_on(store.read(&id, Some(10..20))).unwrap().unwrap();
         assert_eq!(part.bytes, bytes[10..20]);
         assert_eq!(part.digest, whole.digest);
-        assert_eq!(block_on(store.read("asset_of_nobody", None)).unwrap(), None);
+        assert_eq!(block_on(store.read("asset_none", None)).unwrap(), None);
     }
     assert_eq!(service.objects.borrow().len(), 1);
 }
 
 #[test]
-fn a_fault_of_the_bucket_is_tried_once_more_and_then_told() {
+fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
     let (_folder, database) = database();
     let config = bucket();
     for (faults, stored) in [

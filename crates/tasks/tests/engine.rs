@@ -14,7 +14,8 @@ use auth::webhooks::WebhookKey;
 use platform::{
     Clock, Database, HttpError, Ports, migrations,
     native::{
-        AnswerWith, MapConfig, MemoryKeyValue, Mortal, Published, SetClock, SqliteFile, block_on,
+        AnswerWith, KillableDatabase, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile,
+        block_on,
     },
 };
 use proptest::prelude::*;
@@ -24,13 +25,13 @@ use tasks::{
     Progress, Registry, Status, Task, TaskError, rows,
 };
 
-/// What the service does with a call.
+/// The way in which the service answers a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mood {
     Fine,
     /// An error before anything was done.
     Refuses,
-    /// It does not let us in.
+    /// It denies access.
     LocksOut,
     /// It does what it is asked, but its answer is lost.
     AnswerLost,
@@ -40,7 +41,7 @@ enum Mood {
 
 /// A service that knows jobs by our names.
 struct Service {
-    database: Rc<Mortal>,
+    database: Rc<KillableDatabase>,
     /// How often each job is still to be asked about.
     jobs: RefCell<HashMap<String, u32>>,
     /// Jobs in the order in which they were begun.
@@ -128,10 +129,10 @@ fn done(job: &str) -> Progress {
 
 type NoHttp = fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>;
 
-/// Everything around an engine, which itself lives no longer than an instance.
+/// The surroundings of engines. An engine lives no longer than an instance.
 struct World {
     _folder: tempfile::TempDir,
-    database: Rc<Mortal>,
+    database: Rc<KillableDatabase>,
     clock: SetClock,
     key_value: MemoryKeyValue,
     pubsub: Published,
@@ -144,7 +145,7 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = SqliteFile::open(&folder.path().join("tasks.db")).unwrap();
-        let database = Rc::new(Mortal::new(file));
+        let database = Rc::new(KillableDatabase::new(file));
         let clock = SetClock::default();
         clock.0.set(1_700_000_000);
         block_on(migrations::apply(&*database, &clock)).unwrap();
@@ -161,7 +162,7 @@ impl World {
             key_value: MemoryKeyValue::default(),
             pubsub: Published::default(),
             config: MapConfig::from_pairs(&[("public_url", "http://here")]),
-            http: AnswerWith(|_| Err(HttpError::NotSent("nobody is there".into()))),
+            http: AnswerWith(|_| Err(HttpError::NotSent("no server".into()))),
         }
     }
 
@@ -233,14 +234,14 @@ impl World {
         block_on(self.database.execute(sql, vec![])).unwrap()
     }
 
-    /// When a task is due, in seconds after the end of its claim.
+    /// The seconds from the end of a task's claim until the task is due again.
     fn wait_after_claim(&self, id: &str) -> i64 {
         let sql =
             format!("SELECT next_attempt_at - lease_until FROM aigc_tasks WHERE task_id = '{id}'");
         self.sql(&sql)[0].integer(0).unwrap()
     }
 
-    /// A round of the poller, so many seconds after the last.
+    /// Runs a round of the poller, this many seconds after the last.
     fn tick_after(&self, seconds: i64) {
         self.wait(seconds);
         block_on(self.engine().tick());
@@ -311,7 +312,7 @@ proptest! {
             }
             world.database.revive();
         }
-        // From here on all is well.
+        // From here on nothing fails.
         world.service.moods.borrow_mut().clear();
         for _ in 0..80 {
             world.tick_after(10);
@@ -339,7 +340,50 @@ fn two_pollers_submit_a_task_once() {
 }
 
 #[test]
-fn errors_are_tried_again_so_often_and_then_the_last_one_is_told() {
+fn the_poller_asks_for_submissions_elsewhere_until_none_is_due() {
+    for (statuses, expected) in [(vec![204, 200, 200], 3), (vec![200, 503], 1)] {
+        let world = World::new();
+        world.post();
+        let left = RefCell::new(statuses);
+        let asked = RefCell::new(0);
+        let http = AnswerWith(|request: http::Request<Vec<u8>>| {
+            assert_eq!(request.uri(), "/internal/submissions/stub");
+            *asked.borrow_mut() += 1;
+            let status = left.borrow_mut().pop().unwrap();
+            Ok(http::Response::builder()
+                .status(status)
+                .body(vec![])
+                .unwrap())
+        });
+        let mut engine = world.engine();
+        engine.ports.http = &http;
+        block_on(engine.tick());
+        assert_eq!(*asked.borrow(), expected);
+        // The instances that were asked do the work, and this one does none of it.
+        assert!(world.service.begun.borrow().is_empty());
+    }
+}
+
+#[test]
+fn only_the_signature_of_the_service_and_the_job_is_authentic() {
+    let world = World::new();
+    let engine = world.engine();
+    let signature = engine.key.sign("stub", "job");
+    assert!(engine.authenticate("stub", "job", &signature).is_ok());
+    for (job, signature) in [("other", signature.as_str()), ("job", ""), ("", "")] {
+        let refused = engine.authenticate("stub", job, signature);
+        assert!(
+            matches!(refused, Err(TaskError::BadSignature)),
+            "{job} {signature}"
+        );
+    }
+    let signature = engine.key.sign("unknown", "job");
+    let unknown = engine.authenticate("unknown", "job", &signature);
+    assert!(matches!(unknown, Err(TaskError::NotFound)));
+}
+
+#[test]
+fn errors_are_retried_and_the_last_one_is_shown() {
     let world = World::new();
     let task = world.post();
     *world.service.moods.borrow_mut() = vec![Mood::Refuses; 100];
@@ -423,9 +467,9 @@ fn the_same_request_under_one_key_is_one_task() {
     );
 }
 
-/// "We paid 254 times": what kills an instance kills the next one too.
+/// What kills an instance may kill the next one too, and each try may be paid for.
 #[test]
-fn a_task_that_kills_its_instance_each_time_ends_and_is_not_paid_for_for_ever() {
+fn a_task_that_kills_its_instance_each_time_ends() {
     let world = World::new();
     let task = world.post_with(3);
     *world.service.moods.borrow_mut() = vec![Mood::AskerDies; 100];
@@ -455,7 +499,11 @@ fn a_task_that_kills_its_instance_each_time_ends_and_is_not_paid_for_for_ever() 
         100 - 4,
         "four tries in all"
     );
-    assert_eq!(world.pubsub.0.borrow().len(), told + 1, "its end is told");
+    assert_eq!(
+        world.pubsub.0.borrow().len(),
+        told + 1,
+        "its end is published"
+    );
     // Half of 2, 4, 8 and 16 s at least, and all of it at most.
     for (n, wait) in waits.iter().enumerate() {
         let longest = 2 << n;
@@ -488,7 +536,7 @@ fn tasks_that_died_together_do_not_come_back_together() {
     );
 }
 
-/// "One 401, and the film that we had paid for was gone."
+/// An accepted job is paid for, so its result must not be lost because of an error that concerns this server.
 #[test]
 fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
     let world = World::new();
@@ -520,7 +568,7 @@ fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
 }
 
 #[test]
-fn a_service_that_does_not_let_us_in_takes_no_task() {
+fn a_service_that_denies_access_ends_a_task_that_it_has_not_accepted() {
     let world = World::new();
     let task = world.post();
     *world.service.moods.borrow_mut() = vec![Mood::LocksOut];
@@ -551,7 +599,7 @@ fn nonsense_in_a_callback_does_not_end_a_job_and_an_error_is_cut() {
     assert_eq!(row.error_message.unwrap().len(), 500);
 }
 
-/// "My tasks stand still until tomorrow": a clock was ahead for a while.
+/// A clock that was ahead for a while has written times that lie in the future now.
 #[test]
 fn tasks_are_due_after_the_clock_was_set_back() {
     let day = 24 * 3600;
@@ -588,17 +636,17 @@ fn a_run_knows_the_jobs_of_those_before() {
     let world = World::new();
     let engine = world.engine();
     let task = world.post();
-    // It never came to its service.
+    // The first run never came to its service.
     block_on(engine.cancel(&task)).unwrap();
     let again = block_on(engine.set_back(&task)).unwrap();
     assert_eq!(again.earlier_jobs(), [""; 0]);
-    // Its answer is lost.
+    // The answer to the second run is lost.
     *world.service.moods.borrow_mut() = vec![Mood::AnswerLost];
     block_on(engine.take_up(&again));
     block_on(engine.cancel(&again)).unwrap();
     let third = block_on(engine.set_back(&again)).unwrap();
     assert_eq!(third.earlier_jobs(), [again.job()]);
-    // It was accepted.
+    // The third run was accepted.
     block_on(engine.take_up(&third));
     let accepted = world.task(&task.task_id);
     block_on(engine.cancel(&accepted)).unwrap();
@@ -606,12 +654,12 @@ fn a_run_knows_the_jobs_of_those_before() {
     let paid = accepted.external_task_id.unwrap();
     assert_eq!(fourth.earlier_jobs(), [&paid, &again.job()]);
     assert_eq!(fourth.accepted_at, None);
-    // A run that comes no further than asking about those makes none of them forgotten.
+    // A run that comes no further than asking about those forgets none of them.
     *world.service.moods.borrow_mut() = vec![Mood::LocksOut];
     block_on(engine.take_up(&fourth));
     let fifth = block_on(engine.set_back(&fourth)).unwrap();
     assert_eq!(fifth.earlier_jobs(), [&paid, &fourth.job(), &again.job()]);
-    // The same job again, as often as one likes, is one name.
+    // The same job several times is one name.
     world.sql(&format!(
         "UPDATE aigc_tasks SET status = 'failed', external_task_id = '{paid}'"
     ));

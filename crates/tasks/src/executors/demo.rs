@@ -1,23 +1,26 @@
-//! A service that needs no key: a picture drawn from the prompt, so that a newcomer sees it all work.
-//! It stands in for any kind of service, for its parameters tell how it behaves.
+//! A service that needs no key: it draws a picture from the prompt, so that a newcomer sees everything work.
+//! It stands in for any kind of service, because its parameters say how it behaves.
 
 use std::{fmt::Write, time::Duration};
 
 use async_trait::async_trait;
 use platform::http_client::Limits;
+use problem::Fields;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Callback, Executor, Failure, Media, Outside, Product, Progress};
-use crate::{Fields, Task};
+use crate::{
+    executor::{Callback, Executor, Failure, Media, Outside, Product, Progress},
+    task::Task,
+};
 
-/// The service.
+/// The service `demo`.
 pub(super) struct Demo;
 
-/// How long it draws unless told otherwise, in seconds.
+/// The time that a drawing takes unless `seconds` says otherwise, in seconds.
 const DRAWING: f64 = 3.0;
 
-/// The longest that it may be told to draw, in seconds.
+/// The most `seconds`.
 const LONGEST: i64 = 600;
 
 const CALL: Limits = Limits {
@@ -51,7 +54,7 @@ impl Executor for Demo {
         }
         let seconds = params["seconds"].as_f64().unwrap_or(DRAWING);
         Ok(Progress::Running {
-            // Its name tells when it is done.
+            // The name holds the time at which the job is done.
             external_task_id: format!(
                 "demo_{}_{}",
                 outside.clock.unix_seconds() + seconds.ceil() as i64,
@@ -73,7 +76,7 @@ impl Executor for Demo {
             external_task_id: name.to_owned(),
             look_again: None,
         };
-        // A second is as fine as the name tells it. A time beyond all drawing is of a clock that was set back since.
+        // The name holds whole seconds. A time beyond the longest drawing is of a clock that was set back since.
         let left = done.saturating_sub(outside.clock.unix_seconds());
         if left > 1 && left <= LONGEST {
             return Ok(running);
@@ -95,7 +98,7 @@ impl Executor for Demo {
     }
 }
 
-/// Does what a service does that calls back.
+/// Calls back, as some services do.
 async fn call_back(name: &str, params: &Value, outside: &Outside<'_>) -> Result<(), Failure> {
     let mut body = json!({ "demo_job": name, "prompt": params["prompt"] });
     if let Err(Failure::Permanent(words)) = result(params) {
@@ -109,11 +112,11 @@ async fn call_back(name: &str, params: &Value, outside: &Outside<'_>) -> Result<
     match answer {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(Failure::retry(format!(
-            "its callback got {}",
+            "the callback got {}",
             answer.status()
         ))),
         Err(error) => Err(Failure::retry(format!(
-            "its callback got no answer: {error}"
+            "the callback got no answer: {error}"
         ))),
     }
 }
@@ -136,7 +139,7 @@ fn drawn(prompt: &str) -> Progress {
     })
 }
 
-/// A landscape of hills under a sun, in colours and forms that the prompt decides: the same for the
+/// Draws a landscape of hills under a sun, in colours and forms that the prompt decides: the same for the
 /// same prompt.
 fn draw(prompt: &str) -> String {
     let seed = Sha256::digest(prompt);
@@ -178,7 +181,7 @@ fn draw(prompt: &str) -> String {
     svg
 }
 
-/// Text fit for XML: what XML cannot hold is left out.
+/// Escapes text for XML. Characters that XML cannot hold are left out.
 fn escaped(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() && !('\u{fffe}'..='\u{ffff}').contains(c))

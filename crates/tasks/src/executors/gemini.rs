@@ -1,4 +1,4 @@
-//! Gemini: images from words and other images. It answers a submission with the result.
+//! Gemini: images from words and other images. Its answer to a submission is the result.
 
 use std::time::Duration;
 
@@ -6,17 +6,21 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future;
 use platform::http_client::Limits;
+use problem::Fields;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Callback, Executor, Failure, Media, Outside, Product, Progress, kling::retry_after, setting,
+use crate::{
+    executor::{
+        Callback, Executor, Failure, Media, Outside, Product, Progress, retry_after, setting,
+    },
+    image,
+    task::{MAX_TEXT, Task},
 };
-use crate::{Fields, Task, create::MAX_TEXT, image};
 
-/// The service.
+/// The service Gemini.
 pub(super) struct Gemini;
 
-/// It takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
+/// A call takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
 const CALL: Limits = Limits {
     timeout: Duration::from_secs(120),
     max_bytes: 64 * 1024 * 1024,
@@ -38,7 +42,7 @@ impl Executor for Gemini {
     }
 
     fn check(&self, task_type: &str, params: &mut Fields<'_>) {
-        // Agents call it one or the other.
+        // Agents send the prompt under one name or the other.
         if params.value("text").is_some() {
             params.required_text("text", MAX_TEXT);
         } else {
@@ -50,7 +54,7 @@ impl Executor for Gemini {
             if task_type == "nano_banana_pro" {
                 params.one_of("image_size", &["1K", "2K", "4K"]);
             } else {
-                params.wrong("image_size", "is for nano_banana_pro only");
+                params.wrong("image_size", "is only for nano_banana_pro");
             }
         }
         for name in ["reference_image_urls", "base64_images"] {
@@ -90,7 +94,9 @@ impl Executor for Gemini {
             .header("content-type", "application/json")
             .header("x-goog-api-key", key)
             .body(body.to_string().into_bytes())
-            .map_err(|_| Failure::access("`gemini_base_url` or Gemini's key is not one"))?;
+            .map_err(|_| {
+                Failure::access("`gemini_base_url` is not a URL, or Gemini's key cannot be sent")
+            })?;
         let answer = outside.http.send(request, CALL).await;
         let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
         if answer.status() == http::StatusCode::NOT_FOUND {
@@ -100,7 +106,7 @@ impl Executor for Gemini {
     }
 
     async fn poll(&self, _task: &Task, _outside: &Outside<'_>) -> Result<Progress, Failure> {
-        Err(Failure::permanent("Gemini: has no jobs to ask about"))
+        Err(Failure::permanent("Gemini has no jobs to ask about"))
     }
 
     fn process_webhook(&self, body: &Value) -> Option<Callback> {
@@ -149,7 +155,8 @@ async fn request_body(task: &Task, is_pro: bool, outside: &Outside<'_>) -> Resul
     Ok(body)
 }
 
-/// Models end every few months, and then it is the operator who can help.
+/// The failure of a model that Gemini no longer has. Models end every few months, and the operator can then set
+/// another.
 fn no_such_model(model: &str, setting: &str) -> Failure {
     let variable = format!("SPIN_VARIABLE_{}", setting.to_ascii_uppercase());
     Failure::permanent(format!(
@@ -157,7 +164,7 @@ fn no_such_model(model: &str, setting: &str) -> Failure {
     ))
 }
 
-/// What an answer means. It may have 64 MiB, and an instance 256, so nothing is kept longer than it is needed.
+/// Reads an answer. It may have 64 MiB, and an instance has 256, so each part is dropped as soon as it is not needed.
 fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
@@ -167,7 +174,9 @@ fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     if status == 200 {
         return match body {
             Some(body) => product(body),
-            None => Err(Failure::retry("Gemini: an answer that makes no sense")),
+            None => Err(Failure::retry(
+                "Gemini sent an answer that cannot be understood",
+            )),
         };
     }
     let error = body.map(|body| body["error"].clone()).unwrap_or_default();
@@ -182,7 +191,7 @@ fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     })
 }
 
-/// What a `RetryInfo` in an error asks for, such as `{"retryDelay": "17s"}`.
+/// The wait that a `RetryInfo` in an error asks for, such as `{"retryDelay": "17s"}`.
 fn retry_info(error: &Value) -> Option<Duration> {
     let details = error["details"].as_array()?;
     let delay = details.iter().find_map(|d| d["retryDelay"].as_str())?;
@@ -190,8 +199,8 @@ fn retry_info(error: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.ceil()).ok()
 }
 
-/// The images of a successful answer, or why there are none. Drafts, which it makes while it thinks, are none, unless
-/// it stopped without another image.
+/// The images of a successful answer, or the reason for which there are none. Drafts, which Gemini makes while it
+/// thinks, do not count, unless it stopped without another image.
 fn product(mut body: Value) -> Result<Progress, Failure> {
     if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
         return Err(Failure::Permanent(format!(
@@ -234,7 +243,7 @@ fn product(mut body: Value) -> Result<Progress, Failure> {
     }
     match candidate["finishReason"].as_str() {
         Some("STOP") | None if words.is_empty() => {
-            Err(Failure::retry("Gemini: an answer without an image"))
+            Err(Failure::retry("Gemini sent an answer without an image"))
         }
         Some("STOP") | None => Err(Failure::Permanent(format!(
             "Gemini answered in words alone: {}",
@@ -257,7 +266,7 @@ fn image_of(inline: Value) -> Result<Option<Media>, Failure> {
     };
     let bytes = STANDARD
         .decode(data)
-        .map_err(|_| Failure::retry("Gemini: an image that cannot be read"))?;
+        .map_err(|_| Failure::retry("Gemini sent an image that cannot be read"))?;
     let media_type = media_type.to_owned();
     Ok((!bytes.is_empty()).then_some(Media::Inline { media_type, bytes }))
 }
@@ -289,7 +298,7 @@ mod tests {
         );
     }
 
-    /// The picture is a draft as often as not, and nothing in the document says so.
+    /// The first picture of an answer is often a draft.
     #[test]
     fn a_draft_is_not_the_result() {
         let image = |data: &str, is_thought: bool| {

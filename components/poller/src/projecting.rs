@@ -1,0 +1,66 @@
+//! Bringing documents up to date with their tasks, if no event did.
+
+use door::Reply;
+use futures_util::{StreamExt, stream};
+use platform::Ports;
+use problem::Problem;
+use rooms::RoomError;
+
+use crate::ask_ourselves;
+
+/// The most projects whose documents one round brings up to date, and how many at once.
+const PROJECTIONS: u64 = 256;
+const AT_ONCE: usize = 4;
+
+/// Brings the documents up to date that are behind.
+pub(crate) async fn project_due(ports: Ports<'_>) {
+    let due = projection::due(ports.database, ports.clock, PROJECTIONS).await;
+    let due = due.unwrap_or_else(|error| {
+        tracing::error!(%error, "due projections not found");
+        Vec::new()
+    });
+    stream::iter(due)
+        .for_each_concurrent(AT_ONCE, |project| async move {
+            if let Err(reason) = project_elsewhere(ports, &project).await {
+                tracing::warn!(project, reason, "tasks not projected");
+            }
+        })
+        .await;
+}
+
+/// Projects in an instance of its own, because a merge may trap; in this one if the host does not let the app ask itself.
+async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
+    match ask_ourselves(ports, &format!("/internal/projections/{project}")).await {
+        Ok(200) => Ok(()),
+        Ok(status) => {
+            // If an update traps, a compaction finds out which, and moves it aside.
+            let compaction = format!("/internal/rooms/{project}/compact");
+            let compacted = ask_ourselves(ports, &compaction).await;
+            Err(format!("status {status}; compaction: {compacted:?}"))
+        }
+        Err(error) if error.is_not_sent() => {
+            let projected = project_here(ports, project).await;
+            projected.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `POST /internal/projections/{project}`: brings one document up to date in this instance.
+pub(crate) async fn answer<'a>(ports: Ports<'a>, project: &str) -> Result<Reply<'a>, Problem> {
+    if !wire::is_project_id(project) {
+        return Err(Problem::bad_project_id());
+    }
+    match project_here(ports, project).await {
+        Ok(()) => Ok(Reply::new(200)),
+        Err(error) => {
+            tracing::warn!(project, %error, "tasks not projected");
+            let words = "The document cannot be written just now.";
+            Err(Problem::unavailable(words))
+        }
+    }
+}
+
+async fn project_here(ports: Ports<'_>, project: &str) -> Result<(), RoomError> {
+    projection::project(ports.database, ports.clock, ports.pubsub, project).await
+}

@@ -1,0 +1,47 @@
+//! What follows a change of a project: relays look again at the clients that are connected.
+
+use std::time::Duration;
+
+use auth::projects;
+use platform::{Ports, http_client::Limits};
+
+const OURSELVES: Limits = Limits {
+    timeout: Duration::from_secs(10),
+    max_bytes: 64 * 1024,
+};
+
+/// A change of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Users or agents may do more, or less, than before.
+    Access,
+    /// The project was deleted.
+    Deleted,
+}
+
+impl Change {
+    /// Tells relays, and has the poller purge a deleted project. Both find out within seconds by themselves, so a failure
+    /// is only logged.
+    pub(crate) async fn tell(self, ports: Ports<'_>, project: String) {
+        if let Err(error) = tell_relays(ports, &project).await {
+            tracing::warn!(project, error, "relays not told");
+        }
+        if self == Self::Deleted {
+            let asked = ports.ask_ourselves("/internal/poll", Vec::new(), OURSELVES);
+            if let Err(error) = asked.await {
+                tracing::warn!(project, %error, "the poller was not asked");
+            }
+        }
+    }
+}
+
+async fn tell_relays(ports: Ports<'_>, project: &str) -> Result<(), String> {
+    let revs = projects::access_revs(ports.database, &[project.to_owned()]).await;
+    let revs = revs.map_err(|error| error.to_string())?;
+    let notice = wire::Notice::Access {
+        access_rev: revs.first().copied().unwrap_or_default(),
+    };
+    let channel = wire::room_channel(project);
+    let told = ports.pubsub.publish(&channel, wire::encode(&notice)).await;
+    told.map_err(|error| error.to_string())
+}

@@ -1,0 +1,119 @@
+//! When rooms are compacted: after appends that made a log long, when the relay asks, and when the poller sweeps.
+
+use std::collections::HashMap;
+
+use door::Reply;
+use platform::Ports;
+use rooms::{RoomError, supervise};
+use wire::{Job, Outcome, Update};
+
+use crate::{
+    Answer, Request,
+    merging::SelfMerger,
+    problems::{self, check_project_id},
+};
+
+/// A room's log is looked at when its rev passes a multiple of this, or after this many bytes. It is twice the length that
+/// makes a log due, so that one compaction finishes before the next look.
+const LOOK_EVERY: u64 = 256;
+const LOOK_BYTES: usize = 256 * 1024;
+
+/// The most rooms that one sweep compacts; the next one goes on.
+const SWEEP_ROOMS: u64 = 32;
+
+/// What an append adds to each room.
+pub(crate) struct Growth {
+    rooms: Vec<Grown>,
+    /// The place in `rooms` of each update's room.
+    places: Vec<usize>,
+}
+
+struct Grown {
+    project: String,
+    bytes: usize,
+    /// The lowest and the highest new rev; `None` if nothing was stored.
+    revs: Option<(u64, u64)>,
+}
+
+impl Growth {
+    /// Notes the rooms and sizes of updates that are about to be appended.
+    pub(crate) fn of(updates: &[Update]) -> Self {
+        let mut rooms: Vec<Grown> = Vec::new();
+        let mut place_of = HashMap::new();
+        let mut places = Vec::with_capacity(updates.len());
+        for update in updates {
+            let place = *place_of.entry(update.project.as_str()).or_insert_with(|| {
+                rooms.push(Grown {
+                    project: update.project.clone(),
+                    bytes: 0,
+                    revs: None,
+                });
+                rooms.len() - 1
+            });
+            if let Some(room) = rooms.get_mut(place) {
+                room.bytes += update.payload.len();
+            }
+            places.push(place);
+        }
+        Self { rooms, places }
+    }
+
+    /// The rooms whose logs may be due for compaction now.
+    pub(crate) fn rooms_to_look_at(mut self, outcomes: &[Outcome]) -> Vec<String> {
+        for (place, outcome) in self.places.iter().zip(outcomes) {
+            if let (Some(room), Outcome::Stored { rev }) = (self.rooms.get_mut(*place), outcome) {
+                let (first, last) = room.revs.unwrap_or((*rev, *rev));
+                room.revs = Some((first.min(*rev), last.max(*rev)));
+            }
+        }
+        let rooms = self.rooms.into_iter().filter(Grown::is_worth_a_look);
+        rooms.map(|room| room.project).collect()
+    }
+}
+
+impl Grown {
+    fn is_worth_a_look(&self) -> bool {
+        self.revs.is_some_and(|(first, last)| {
+            self.bytes >= LOOK_BYTES || (first - 1) / LOOK_EVERY != last / LOOK_EVERY
+        })
+    }
+}
+
+/// Compacts those of the rooms that are due. A failure is only logged, because the sweep finds the room again.
+pub(crate) async fn compact_due(ports: Ports<'_>, projects: Vec<String>) {
+    for project in &projects {
+        let compacted = match rooms::is_due(ports.database, project).await {
+            Ok(false) => continue,
+            Ok(true) => compact(ports, project).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = compacted {
+            tracing::warn!(project, %error, "room not compacted");
+        }
+    }
+}
+
+async fn compact(ports: Ports<'_>, project: &str) -> Result<(), RoomError> {
+    let merger = SelfMerger(ports);
+    let compacted = supervise::run(ports.database, ports.clock, &merger, project, &Job::Compact);
+    compacted.await.map(|_| ())
+}
+
+/// `POST /internal/rooms/{project}/compact`: compacts a room, due or not.
+pub(crate) async fn compact_now<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    check_project_id(project)?;
+    let compacted = compact(request.ports(), project).await;
+    compacted.map_err(problems::of_room)?;
+    Ok(Reply::new(202))
+}
+
+/// `POST /internal/sweep`: compacts the rooms that are due.
+pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
+    let ports = request.ports();
+    for project in rooms::sweep(ports.database, ports.clock, SWEEP_ROOMS).await? {
+        if let Err(error) = compact(ports, &project).await {
+            tracing::warn!(project, %error, "room not compacted");
+        }
+    }
+    Ok(Reply::new(202))
+}

@@ -1,0 +1,83 @@
+//! The log of a room, as a relay writes and reads it.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use platform::migrations;
+use problem::Problem;
+use wire::{AppendRequest, AppendResponse};
+
+use crate::{
+    Answer, Request,
+    compaction::{Growth, compact_due},
+    merging::SelfMerger,
+    problems::{self, check_project_id},
+    relay::{cbor, decode},
+};
+
+/// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself tells others.
+pub(crate) async fn append<'a>(request: &Request<'a>) -> Answer<'a> {
+    let ports = request.ports();
+    let body = request.body(wire::MAX_APPEND_BYTES).await?;
+    let AppendRequest { origin, updates } = decode(&body)?;
+    drop(body);
+    if updates.len() > wire::MAX_APPEND_UPDATES {
+        return Err(Problem::bad_request(format!(
+            "An append has at most {} updates.",
+            wire::MAX_APPEND_UPDATES
+        )));
+    }
+    for update in &updates {
+        check_project_id(&update.project)?;
+    }
+    let growth = Growth::of(&updates);
+    let outcomes = match rooms::append(ports.database, ports.clock, &origin, updates).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            // The schema may be missing: then the relay's next try finds it made.
+            migrations::apply(ports.database, ports.clock).await?;
+            return Err(problems::of_room(error));
+        }
+    };
+    let grown = growth.rooms_to_look_at(&outcomes);
+    let reply = cbor(wire::encode(&AppendResponse { outcomes }));
+    Ok(if grown.is_empty() {
+        reply
+    } else {
+        reply.then(compact_due(ports, grown))
+    })
+}
+
+/// `GET /internal/rooms/{project}/state`: the state of a room, or what a client of a version lacks.
+pub(crate) async fn state<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    check_project_id(project)?;
+    let ports = request.ports();
+    let version = request
+        .head()
+        .parameter("version")
+        .map(|version| URL_SAFE_NO_PAD.decode(version))
+        .transpose()
+        .map_err(|_| Problem::bad_request("`version` is not base64url without padding."))?;
+    let state = rooms::state(
+        ports.database,
+        ports.clock,
+        &SelfMerger(ports),
+        project,
+        version.as_deref(),
+    )
+    .await
+    .map_err(problems::of_room)?;
+    Ok(cbor(state.into_body()))
+}
+
+/// `GET /internal/rooms/{project}/updates`: the updates after a rev.
+pub(crate) async fn updates<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    check_project_id(project)?;
+    let after = request
+        .head()
+        .parameter("after")
+        .and_then(|after| after.parse().ok())
+        .ok_or_else(|| Problem::bad_request("`after` is not a rev."))?;
+    let state = rooms::updates_after(request.ports().database, project, after)
+        .await
+        .map_err(problems::of_room)?;
+    Ok(cbor(wire::encode(&state)))
+}

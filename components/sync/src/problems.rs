@@ -1,0 +1,31 @@
+//! Failures of rooms, as clients see them.
+
+use problem::{Kind, Problem};
+use rooms::RoomError;
+
+/// A body is no Loro update; the reason completes the answer.
+pub(crate) fn bad_update(reason: impl Into<String>) -> Problem {
+    Problem::new(Kind::INVALID_UPDATE, reason)
+}
+
+/// A room cannot be read or written.
+pub(crate) fn of_room(error: RoomError) -> Problem {
+    match error {
+        RoomError::Database(error) => error.into(),
+        RoomError::BadVersion => Problem::bad_request("`version` is not a Loro version vector."),
+        error @ (RoomError::Loro(_) | RoomError::Merge(_)) => {
+            tracing::error!(%error, "room cannot be read");
+            // Never a 500, because a trap answers with that.
+            Problem::unavailable("The document cannot be read just now.")
+        }
+    }
+}
+
+/// Checks a project id in the path of an internal route.
+pub(crate) fn check_project_id(id: &str) -> Result<(), Problem> {
+    if wire::is_project_id(id) {
+        Ok(())
+    } else {
+        Err(Problem::bad_project_id())
+    }
+}

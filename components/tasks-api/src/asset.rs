@@ -1,0 +1,63 @@
+//! `GET /assets/{asset}`: results that are kept here.
+
+use door::{Reply, Tag};
+use problem::{Kind, Problem};
+use tasks::{AssetStore, OCTET_STREAM, range};
+
+use crate::{Answer, Request, access};
+
+/// Reads an asset, or a part of it (RFC 9110, section 14).
+pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let (ports, head) = (request.ports(), request.head());
+    let store = AssetStore::open(ports.database, ports.http, ports.config)?;
+    let asset = store.describe(id).await?.ok_or_else(Problem::not_found)?;
+    access(ports, &request.principal()?, &asset.project_id).await?;
+    let tag = Tag::new(&asset.digest);
+    let described = |reply: Reply<'a>| {
+        reply
+            .header("accept-ranges", "bytes")
+            // The caller's browser may keep it; a shared cache may not.
+            .header("cache-control", "private, max-age=31536000, immutable")
+            // A picture that is opened by itself is no page: its scripts do not run.
+            .header(
+                "content-security-policy",
+                "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+            )
+    };
+    if head.knows(&tag) {
+        return Ok(described(Reply::not_modified(&tag)));
+    }
+    let full = |reply: Reply<'a>| {
+        let reply = described(reply.tag(&tag)).media_type(&asset.media_type);
+        if asset.media_type == OCTET_STREAM {
+            reply.header("content-disposition", "attachment")
+        } else {
+            reply
+        }
+    };
+    if head.is_head() {
+        let length = asset.length.to_string();
+        return Ok(full(Reply::empty(200)).header("content-length", length));
+    }
+    // If `If-Range` names another version, the client wants the whole asset.
+    let same = head.header("if-range").is_none_or(|given| tag.is(given));
+    let range = head.header("range").filter(|_| same);
+    let range = match range.and_then(|range| range::parse(range, asset.length)) {
+        Some(Ok(range)) => range,
+        Some(Err(range::Unsatisfiable)) => {
+            let words = format!("The asset has {} bytes.", asset.length);
+            return Err(Problem::new(Kind::RANGE_NOT_SATISFIABLE, words)
+                .with_header("content-range", format!("bytes */{}", asset.length)));
+        }
+        None => {
+            let asset = store.read(id, None).await?.ok_or_else(Problem::not_found)?;
+            return Ok(full(Reply::new(200)).body(asset.bytes));
+        }
+    };
+    let told = format!("bytes {}-{}/{}", range.start, range.end - 1, asset.length);
+    let part = store.read(id, Some(range)).await?;
+    let part = part.ok_or_else(Problem::not_found)?;
+    Ok(full(Reply::new(206))
+        .header("content-range", told)
+        .body(part.bytes))
+}

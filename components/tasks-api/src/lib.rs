@@ -1,0 +1,50 @@
+//! The component `tasks`: generation tasks over HTTP, and the results that are kept here.
+//!
+//! It only wires. A new task is stored and answered; then, in the same instance, it is submitted.
+
+mod asset;
+mod list;
+mod task;
+
+use auth::{Denied, Grant, Principal};
+use door::{Admitted, Reply, routes::Tasks};
+use platform::Ports;
+use problem::Problem;
+use spin_sdk::{
+    http::{IncomingRequest, ResponseOutparam},
+    http_component,
+};
+
+mod entry {
+    // What the macro makes around the function is unsafe code.
+    #![allow(unsafe_code)]
+
+    use super::*;
+
+    #[http_component]
+    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        door::serve(request, out, route).await;
+    }
+}
+
+type Request<'a> = Admitted<'a, Tasks>;
+type Answer<'a> = Result<Reply<'a>, Problem>;
+
+async fn route(request: Request<'_>) -> Answer<'_> {
+    match request.route() {
+        Tasks::List => list::get(&request).await,
+        Tasks::Post => task::post(&request).await,
+        Tasks::Task { task } => task::get(&request, task).await,
+        Tasks::Cancel { task } => task::cancel(&request, task).await,
+        Tasks::Retry { task } => task::retry(&request, task).await,
+        Tasks::Asset { asset } => asset::get(&request, asset).await,
+    }
+}
+
+/// What the caller may do with a row of this project. To a caller without access, the row does not exist.
+async fn access(ports: Ports<'_>, caller: &Principal, project: &str) -> Result<Grant, Problem> {
+    match caller.access(ports, project).await {
+        Err(Denied::Forbidden | Denied::NoSuchProject) => Err(Problem::not_found()),
+        other => Ok(other?),
+    }
+}

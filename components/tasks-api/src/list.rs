@@ -1,0 +1,91 @@
+//! `GET /tasks`: the tasks of a project, newest first, page by page.
+
+use auth::{Denied, Principal};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use door::{Head, Reply};
+use problem::Problem;
+use serde_json::json;
+use tasks::{
+    Status, Task,
+    rows::{self, Filter},
+};
+
+use crate::{Answer, Request};
+
+const DEFAULT_LIMIT: u64 = 50;
+const MAX_LIMIT: u64 = 200;
+
+/// Lists the tasks that the caller may see.
+pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
+    let (ports, caller) = (request.ports(), request.principal()?);
+    let text = |name| parameter(request.head(), name);
+    let limit = match text("limit").map(str::parse) {
+        None => DEFAULT_LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => {
+            let words = format!("`limit` is a number from 1 to {MAX_LIMIT}.");
+            return Err(Problem::bad_request(words));
+        }
+    };
+    let status = text("status").map(|name| {
+        let words = "`status` is one of pending, processing, completed, failed, cancelled.";
+        Status::parse(name).ok_or_else(|| Problem::bad_request(words))
+    });
+    let after = text("cursor").map(|cursor| {
+        let words = "`cursor` is not one of ours.";
+        read_cursor(cursor).ok_or_else(|| Problem::bad_request(words))
+    });
+    let (status, after) = (status.transpose()?, after.transpose()?);
+    let (project_id, user_id) = match (text("project_id"), &caller) {
+        (Some(project), _) => {
+            match caller.access(ports, project).await {
+                // The project is made when it is first opened; until then it has no tasks.
+                Err(Denied::NoSuchProject) if caller.makes_what_it_opens(ports) => {
+                    return Ok(page(&[], None));
+                }
+                access => access?,
+            };
+            (Some(project.to_owned()), None)
+        }
+        (None, Principal::User { id, .. }) => (None, Some(id.clone())),
+        (None, Principal::Token { project_id, .. }) => {
+            caller.access(ports, project_id).await?;
+            (Some(project_id.clone()), None)
+        }
+        (None, Principal::Server) => (None, None),
+    };
+    let filter = Filter {
+        project_id,
+        user_id,
+        status,
+        task_type: text("task_type").map(str::to_owned),
+        after,
+        // One more tells whether there is another page.
+        limit: limit + 1,
+    };
+    let mut tasks = rows::list(ports.database, &filter).await?;
+    let has_more = tasks.len() as u64 > limit;
+    tasks.truncate(limit as usize);
+    let next = tasks.last().filter(|_| has_more).map(cursor);
+    Ok(page(&tasks, next))
+}
+
+/// A parameter of the query; an empty one counts as missing.
+fn parameter<'h>(head: &'h Head, name: &str) -> Option<&'h str> {
+    head.parameter(name).filter(|value| !value.is_empty())
+}
+
+fn page<'a>(tasks: &[Task], next: Option<String>) -> Reply<'a> {
+    Reply::json(200, &json!({ "tasks": tasks, "next_cursor": next }))
+        .header("cache-control", "no-cache")
+}
+
+fn cursor(last: &Task) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{} {}", last.created_at, last.task_id))
+}
+
+fn read_cursor(cursor: &str) -> Option<(i64, String)> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (created_at, task_id) = text.split_once(' ')?;
+    Some((created_at.parse().ok()?, task_id.to_owned()))
+}

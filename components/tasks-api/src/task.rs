@@ -1,0 +1,163 @@
+//! `/tasks` and `/tasks/{task}`: posting a task, and asking about it.
+
+use std::time::Duration;
+
+use auth::{Principal, Role, secrets, webhooks::WebhookKey};
+use door::{Reply, Tag, object};
+use platform::Ports;
+use problem::Problem;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tasks::{Engine, Registry, Task, TaskError, notification, rows};
+
+use crate::{Answer, Request, access};
+
+/// The longest time that a caller may wait for a change, in seconds: less than proxies wait for an answer.
+const LONGEST_WAIT: u64 = 50;
+
+/// How often a change is looked for meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Takes a new task: it is stored when this is answered.
+pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
+    let ports = request.ports();
+    let key = request.head().header("idempotency-key");
+    if key.is_some_and(|key| !is_idempotency_key(key)) {
+        return Err(Problem::bad_request(
+            "An Idempotency-Key has 1 to 255 visible ASCII characters.",
+        ));
+    }
+    let fields = object(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
+    let caller = request.principal()?;
+    // If the body names no project, that is among the wrong fields that are reported below.
+    if let Some(project) = fields.get("project_id").and_then(Value::as_str)
+        && wire::is_project_id(project)
+    {
+        let grant = caller.open(ports, project).await?;
+        grant.require(Role::Write)?;
+    }
+    // Two agents may choose the same key.
+    let key = key.map(|key| format!("{} {key}", caller.name()));
+    let registry = Registry::standard(ports.config);
+    let (database, clock) = (ports.database, ports.clock);
+    let task = tasks::create(
+        database,
+        clock,
+        &registry,
+        ports.config,
+        &fields,
+        key.as_deref(),
+    )
+    .await?;
+    tracing::info!(
+        task_id = task.task_id,
+        project = task.project_id,
+        "task posted"
+    );
+    let mut told = json!({
+        "task_id": task.task_id,
+        "status": task.status,
+        "created_at": task.created_at,
+    });
+    if task.callback_url.is_some() {
+        let key = WebhookKey::obtain(ports.config, ports.key_value, clock).await;
+        let key = key.map_err(TaskError::from)?;
+        told["callback_secret"] = json!(notification::secret(&key, &task.task_id));
+    }
+    let reply = Reply::json(201, &told).header("location", format!("/tasks/{}", task.task_id));
+    // A repeated request must not restart a task that is under way.
+    Ok(if task.attempts == 0 {
+        reply.then(take_up(ports, task))
+    } else {
+        reply
+    })
+}
+
+fn is_idempotency_key(key: &str) -> bool {
+    (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Reads a task; with `?wait=`, once it has changed or that time is over.
+pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let (ports, head) = (request.ports(), request.head());
+    let caller = request.principal()?;
+    let wait = match head.parameter("wait").map(str::parse::<u64>) {
+        None => 0,
+        Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
+        Some(_) => {
+            return Err(Problem::bad_request(format!(
+                "`wait` is a whole number of seconds up to {LONGEST_WAIT}."
+            )));
+        }
+    };
+    let mut task = find(ports, &caller, id, Role::Read).await?;
+    let known = head.header("if-none-match").map(str::to_owned);
+    let known = known.unwrap_or_else(|| tag(&task).to_string());
+    let looks = Duration::from_secs(wait).as_millis() / LOOK_EVERY.as_millis();
+    for _ in 0..looks {
+        if task.status.is_final() || !tag(&task).is_in(&known) {
+            break;
+        }
+        ports.clock.sleep(LOOK_EVERY).await;
+        task = find(ports, &caller, id, Role::Read).await?;
+    }
+    if wait > 0 {
+        request.check_again().await?;
+    }
+    let tag = tag(&task);
+    let reply = if head.knows(&tag) {
+        Reply::not_modified(&tag)
+    } else {
+        Reply::json(200, &task).tag(&tag)
+    };
+    Ok(reply.header("cache-control", "no-cache"))
+}
+
+/// Names a task's present representation.
+fn tag(task: &Task) -> Tag {
+    let body = serde_json::to_vec(task).unwrap_or_default();
+    Tag::new(secrets::hex(&Sha256::digest(body)[..12]))
+}
+
+/// Cancels a task.
+pub(crate) async fn cancel<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let task = find(ports, &request.principal()?, id, Role::Write).await?;
+    let task = Engine::open(ports).await?.cancel(&task).await?;
+    Ok(Reply::json(200, &task).then(end(ports, task)))
+}
+
+/// Tries a failed or cancelled task again.
+pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
+    let ports = request.ports();
+    let task = find(ports, &request.principal()?, id, Role::Write).await?;
+    let task = Engine::open(ports).await?.set_back(&task).await?;
+    Ok(Reply::json(200, &task).then(take_up(ports, task)))
+}
+
+/// A task of a project in which the caller has this role.
+async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
+    let task = rows::get(ports.database, id).await?;
+    let task = task.ok_or_else(Problem::not_found)?;
+    access(ports, caller, &task.project_id)
+        .await?
+        .require(role)?;
+    Ok(task)
+}
+
+/// Submits a task that is new or was set back.
+async fn take_up(ports: Ports<'_>, task: Task) {
+    match Engine::open(ports).await {
+        Ok(engine) => engine.take_up(&task).await,
+        // The poller takes it up.
+        Err(error) => tracing::error!(%error, "tasks cannot be worked on"),
+    }
+}
+
+/// Does what follows the end of a task.
+async fn end(ports: Ports<'_>, task: Task) {
+    match Engine::open(ports).await {
+        Ok(engine) => engine.ended(&task).await,
+        Err(error) => tracing::error!(%error, "tasks cannot be worked on"),
+    }
+}

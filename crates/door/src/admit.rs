@@ -1,0 +1,273 @@
+//! Who comes in: every request passes here before its handler runs.
+
+use std::cell::{Cell, RefCell};
+
+use auth::{Credentials, Denied, Grant, Principal, Role, internal, origins::Page, sessions};
+use platform::Ports;
+use problem::Problem;
+use serde_json::{Map, Value};
+
+use crate::{
+    Head, Mark, Message, Names, Need, Routes,
+    body::Body,
+    readiness,
+    route::{self, Found},
+};
+
+/// The largest body of a request with JSON fields that are not a task's, in bytes.
+const MAX_FIELDS: usize = 64 * 1024;
+
+/// A request that was let in. It is the only way to the ports: a handler that has none reaches no database.
+///
+/// ```compile_fail,E0451
+/// // Only the front door makes one.
+/// fn forged(ports: platform::Ports<'_>) {
+///     let admitted = door::Admitted { route: door::routes::Sync::Health, ports };
+/// }
+/// ```
+/// ```compile_fail,E0603
+/// // Nothing else opens the ports.
+/// fn beside_it() {
+///     let ports = door::admit::Admitted::<door::routes::Sync>::ports;
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// // A route alone has no ports.
+/// fn without_admission(route: door::routes::Sync) {
+///     let database = route.ports().database;
+/// }
+/// ```
+/// ```
+/// // With it, a handler has them.
+/// fn handler(admitted: &door::Admitted<'_, door::routes::Sync>) {
+///     let database = admitted.ports().database;
+/// }
+/// ```
+pub struct Admitted<'a, R> {
+    route: R,
+    ports: Ports<'a>,
+    head: Head,
+    found: Option<Found>,
+    credentials: Credentials,
+    principal: RefCell<Option<Principal>>,
+    body: Cell<Option<Body<'a>>>,
+}
+
+impl<'a, R> Admitted<'a, R> {
+    /// The route, with the parts of the path.
+    pub fn route(&self) -> &R {
+        &self.route
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> Ports<'a> {
+        self.ports
+    }
+
+    /// The request without its body.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The caller.
+    ///
+    /// # Errors
+    /// 401 if the route needs no principal and so has none.
+    pub fn principal(&self) -> Result<Principal, Denied> {
+        self.known().ok_or(Denied::Unauthenticated)
+    }
+
+    pub(crate) fn known(&self) -> Option<Principal> {
+        self.principal.borrow().clone()
+    }
+
+    /// Reads the body, and then checks access again, because a body may take a minute and the caller may have lost
+    /// access meanwhile.
+    ///
+    /// # Errors
+    /// 413 if it has more than `limit` bytes, 408 and 400 if it does not arrive whole, and what [`Self::check_again`]
+    /// refuses.
+    pub async fn body(&self, limit: usize) -> Result<Vec<u8>, Problem> {
+        let body = self.body.take();
+        let body = body.ok_or_else(|| Problem::bad_request("The body was read already."))?;
+        let bytes = body.read(limit, self.ports.clock).await?;
+        self.check_again().await?;
+        Ok(bytes)
+    }
+
+    /// Reads a body of a few JSON fields. An empty body has none.
+    ///
+    /// # Errors
+    /// 400 if the body is no JSON object, and the errors of [`Self::body`].
+    pub async fn fields(&self) -> Result<Map<String, Value>, Problem> {
+        let body = self.body(MAX_FIELDS).await?;
+        if body.is_empty() {
+            return Ok(Map::new());
+        }
+        object(&body)
+    }
+
+    /// Finds out again who the caller is and whether they may still do this, after something was waited for: a token may
+    /// have been revoked, a session may have ended, a member may have been removed.
+    ///
+    /// # Errors
+    /// If they may not any more.
+    pub async fn check_again(&self) -> Result<(), Denied> {
+        let Some(found) = &self.found else {
+            return Ok(());
+        };
+        if !needs_principal(found.spec.need) {
+            return Ok(());
+        }
+        let principal = self.credentials.principal(self.ports, sessions::KNOWN_FOR);
+        let principal = principal.await?;
+        if matches!(found.spec.names, Names::Path | Names::Opens) {
+            let grant = principal.access(self.ports, found.part("project")).await?;
+            grant.require(needed(found, &principal))?;
+        }
+        self.principal.replace(Some(principal));
+        Ok(())
+    }
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// 400 if it is none.
+pub fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(Problem::bad_request("The body must be a JSON object.")),
+    }
+}
+
+/// Lets a request in, or not. If the route names its project in the path, access to it is part of that.
+///
+/// # Errors
+/// The answer to a request that may not come in.
+pub(crate) async fn admit<'a, R: Routes>(
+    ports: Ports<'a>,
+    head: Head,
+    body: Body<'a>,
+) -> Result<Admitted<'a, R>, Problem> {
+    let found = route::find(R::SPECS, &head.method, head.path());
+    let answers_anyway = |found: &Found| found.spec.marks.contains(&Mark::Unready);
+    if !found.as_ref().is_ok_and(answers_anyway) {
+        readiness::check(ports.config)?;
+    }
+    let page = head.page();
+    // Before anything is said about the path: which internal routes there are is no caller's business.
+    if head.is_internal() {
+        internal::check(ports.config, head.header("authorization"), &page)?;
+    }
+    let found = found?;
+    let (credentials, principal) = if needs_principal(found.spec.need) {
+        let (credentials, principal) = enter(ports, &found, &head, &page).await?;
+        (credentials, Some(principal))
+    } else {
+        (Credentials::default(), None)
+    };
+    let route = R::of(found.spec, found.parts.clone()).ok_or_else(Problem::not_found)?;
+    Ok(Admitted {
+        route,
+        ports,
+        head,
+        found: Some(found),
+        credentials,
+        principal: RefCell::new(principal),
+        body: Cell::new(Some(body)),
+    })
+}
+
+/// Lets a message of the Redis trigger in: it comes from the app itself, so only the settings are checked.
+///
+/// # Errors
+/// 503 if they do not suffice to serve.
+pub(crate) fn admit_message(
+    ports: Ports<'_>,
+    message: Vec<u8>,
+) -> Result<Admitted<'_, Message>, Problem> {
+    readiness::check(ports.config)?;
+    Ok(Admitted {
+        route: Message(message),
+        ports,
+        head: Head::default(),
+        found: None,
+        credentials: Credentials::default(),
+        principal: RefCell::new(None),
+        body: Cell::new(None),
+    })
+}
+
+fn needs_principal(need: Need) -> bool {
+    !matches!(need, Need::Nothing | Need::Signature | Need::Relay)
+}
+
+async fn enter(
+    ports: Ports<'_>,
+    found: &Found,
+    head: &Head,
+    page: &Page,
+) -> Result<(Credentials, Principal), Denied> {
+    let credentials = head.credentials().without_foreign_token(ports.config)?;
+    if found.spec.method != "GET" && !may_act(ports, &credentials, page) {
+        return Err(Denied::CrossSite);
+    }
+    keep_out_the_rebound(ports, &credentials, page)?;
+    let principal = credentials.principal(ports, sessions::KNOWN_FOR).await?;
+    if let Some(grant) = access(ports, found, &credentials, page, &principal).await? {
+        grant.require(needed(found, &principal))?;
+    }
+    Ok((credentials, principal))
+}
+
+/// What the principal may do in the project that the path names; `None` if it names none.
+async fn access(
+    ports: Ports<'_>,
+    found: &Found,
+    credentials: &Credentials,
+    page: &Page,
+    principal: &Principal,
+) -> Result<Option<Grant>, Denied> {
+    let project = found.part("project");
+    Ok(match found.spec.names {
+        // A page of another site may read, in vain, but it makes no project.
+        Names::Opens if may_act(ports, credentials, page) => {
+            Some(principal.open(ports, project).await?)
+        }
+        Names::Path | Names::Opens => Some(principal.access(ports, project).await?),
+        Names::Nowhere | Names::Row => None,
+    })
+}
+
+/// The role that a route needs of this principal.
+fn needed(found: &Found, principal: &Principal) -> Role {
+    match found.spec.need {
+        Need::OwnOrSelf if matches!(principal, Principal::User { id, .. } if id == found.part("user")) => {
+            Role::Read
+        }
+        Need::Nothing | Need::Signature | Need::Relay | Need::Principal | Need::Read => Role::Read,
+        Need::Write => Role::Write,
+        Need::Own | Need::OwnOrSelf => Role::Owner,
+    }
+}
+
+/// Keeps out a page whose name was made to lead here, if callers need no credentials: to its browser the page is of our
+/// own origin, so it could read everything.
+pub(crate) fn keep_out_the_rebound(
+    ports: Ports<'_>,
+    credentials: &Credentials,
+    page: &Page,
+) -> Result<(), Denied> {
+    let everybody = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
+    if everybody && page.may_be_rebound(ports.config) {
+        return Err(Denied::CrossSite);
+    }
+    Ok(())
+}
+
+/// Whether the page may act for its user. A bearer token is never sent by a browser on its own, so a request with one
+/// needs no check of its origin.
+pub(crate) fn may_act(ports: Ports<'_>, credentials: &Credentials, page: &Page) -> bool {
+    credentials.bearer.is_some() || page.may_act(ports.config)
+}

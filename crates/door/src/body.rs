@@ -1,0 +1,108 @@
+//! The body of a request, with a limit and a deadline.
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{
+    Stream, StreamExt,
+    future::{Either, select},
+};
+use platform::Clock;
+use problem::{Kind, Problem};
+
+/// How long a body may take to arrive: as long as the relay waits for an answer.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The chunks of a body. An error means that the connection broke off.
+pub(crate) type Chunks<'a> = Pin<Box<dyn Stream<Item = Result<Vec<u8>, BrokenOff>> + 'a>>;
+
+/// The connection broke off before the body ended.
+#[derive(Debug)]
+pub(crate) struct BrokenOff;
+
+/// A body that has not been read yet.
+pub(crate) struct Body<'a> {
+    /// The length that the head declares.
+    pub(crate) declared: Option<usize>,
+    pub(crate) chunks: Chunks<'a>,
+}
+
+impl Body<'_> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// 413 if it has more than `limit` bytes, 408 if it does not arrive in a minute, and 400 if it is shorter than
+    /// declared.
+    pub(crate) async fn read(self, limit: usize, clock: &dyn Clock) -> Result<Vec<u8>, Problem> {
+        let declared = self.declared.unwrap_or(0);
+        if declared > limit {
+            return Err(Problem::too_large(limit));
+        }
+        let reading = std::pin::pin!(collect(self.chunks, declared, limit));
+        match select(reading, clock.sleep(WITHIN)).await {
+            Either::Left((body, _)) => body,
+            Either::Right(_) => Err(Problem::new(
+                Kind::REQUEST_TIMEOUT,
+                format!("The body did not arrive within {} s.", WITHIN.as_secs()),
+            )),
+        }
+    }
+}
+
+async fn collect(
+    mut chunks: Chunks<'_>,
+    declared: usize,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    let too_early = || Problem::bad_request("The body ended too early.");
+    let mut body = Vec::with_capacity(declared);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|BrokenOff| too_early())?;
+        if body.len() + chunk.len() > limit {
+            return Err(Problem::too_large(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.len() < declared {
+        return Err(too_early());
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use platform::native::{SetClock, block_on};
+
+    fn read(
+        declared: Option<usize>,
+        chunks: Vec<Result<Vec<u8>, BrokenOff>>,
+    ) -> Result<Vec<u8>, u16> {
+        let chunks: Chunks<'_> = Box::pin(stream::iter(chunks));
+        let body = Body { declared, chunks };
+        block_on(body.read(4, &SetClock::default())).map_err(|problem| problem.status())
+    }
+
+    #[test]
+    fn a_body_ends_at_its_limit() {
+        let (ab, cd) = (|| Ok(b"ab".to_vec()), || Ok(b"cd".to_vec()));
+        assert_eq!(read(None, vec![]), Ok(vec![]));
+        assert_eq!(read(Some(4), vec![ab(), cd()]), Ok(b"abcd".to_vec()));
+        assert_eq!(read(None, vec![ab(), cd()]), Ok(b"abcd".to_vec()));
+        assert_eq!(read(Some(5), vec![]), Err(413));
+        assert_eq!(read(None, vec![ab(), cd(), ab()]), Err(413));
+        assert_eq!(read(Some(3), vec![ab()]), Err(400));
+        assert_eq!(read(None, vec![ab(), Err(BrokenOff)]), Err(400));
+    }
+
+    #[test]
+    fn a_body_that_never_ends_is_given_up() {
+        let body = Body {
+            declared: None,
+            chunks: Box::pin(stream::pending()),
+        };
+        let clock = SetClock::default();
+        let problem = block_on(body.read(4, &clock)).unwrap_err();
+        assert_eq!((problem.status(), clock.0.get()), (408, 60));
+    }
+}

@@ -1,0 +1,185 @@
+//! A request without its body.
+
+use auth::{Credentials, origins::Page};
+
+use crate::Tag;
+
+/// The method, address and headers of a request.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// The method, in capitals.
+    pub(crate) method: String,
+    path: String,
+    query: Vec<(String, String)>,
+    /// Names in lower case.
+    headers: Vec<(String, Vec<u8>)>,
+    /// The name, and port, under which the host reached the server.
+    authority: Option<String>,
+}
+
+impl Head {
+    /// A head from its parts: the method in capitals, the path with its query, the headers, and the name and port under
+    /// which the host reached the server.
+    pub fn new(
+        method: &str,
+        path_and_query: &str,
+        headers: Vec<(String, Vec<u8>)>,
+        authority: Option<String>,
+    ) -> Self {
+        let (path, query) = path_and_query
+            .split_once('?')
+            .unwrap_or((path_and_query, ""));
+        let lower = |(name, value): (String, Vec<u8>)| (name.to_ascii_lowercase(), value);
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+            headers: headers.into_iter().map(lower).collect(),
+            authority,
+        }
+    }
+
+    /// The path as it came, percent-encoded and without the query.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether the path leads to the internal routes.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.path == "/internal" || self.path.starts_with("/internal/")
+    }
+
+    /// Whether only the head of the answer is asked for.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// The first parameter of this name in the query, percent-decoded.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.query.iter();
+        pairs.find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
+
+    /// The first header of this name, in lower case, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.texts(name).next()
+    }
+
+    /// All headers of this name in one, as HTTP lets them be joined; `None` if there is none.
+    fn joined(&self, name: &str, separator: &str) -> Option<String> {
+        let texts: Vec<&str> = self.texts(name).collect();
+        (!texts.is_empty()).then(|| texts.join(separator))
+    }
+
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.headers.iter().filter(move |(key, _)| key == name);
+        named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether the client has the representation of this tag already (`If-None-Match`).
+    pub fn knows(&self, tag: &Tag) -> bool {
+        self.joined("if-none-match", ",")
+            .is_some_and(|header| tag.is_in(&header))
+    }
+
+    /// The length that the request declares for its body, in bytes.
+    pub(crate) fn content_length(&self) -> Option<usize> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// What the caller presents to be known by.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(
+            self.joined("cookie", "; "),
+            self.header("authorization"),
+            self.parameter("token").map(str::to_owned),
+        )
+    }
+
+    /// The page that sent the request, if one did.
+    pub(crate) fn page(&self) -> Page {
+        let owned = |name| self.header(name).map(str::to_owned);
+        let reached = owned("host").or_else(|| self.authority.clone());
+        Page {
+            origin: owned("origin"),
+            site: owned("sec-fetch-site"),
+            host: owned("x-forwarded-host").or_else(|| reached.clone()),
+            reached,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(headers: &[(&str, &str)], authority: Option<&str>) -> Head {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
+        let headers = headers.iter().map(owned).collect();
+        Head::new(
+            "GET",
+            "/sync/a%20b?x=1%2B1&token=t&x=2",
+            headers,
+            authority.map(str::to_owned),
+        )
+    }
+
+    #[test]
+    fn the_address_is_taken_apart() {
+        let head = head(&[], None);
+        assert_eq!(head.path(), "/sync/a%20b");
+        assert_eq!(head.parameter("x"), Some("1+1"));
+        assert_eq!(head.parameter("y"), None);
+        assert_eq!(head.credentials().bearer.as_deref(), Some("t"));
+        let plain = Head::new("GET", "/health", vec![], None);
+        assert_eq!((plain.path(), plain.parameter("")), ("/health", None));
+    }
+
+    #[test]
+    fn headers_are_found_by_their_names() {
+        let head = head(
+            &[
+                ("Cookie", "a=1"),
+                ("cookie", "b=2"),
+                ("If-None-Match", "\"x\""),
+                ("if-none-match", "\"y\""),
+                ("content-length", "12"),
+                ("AUTHORIZATION", "Bearer b"),
+            ],
+            None,
+        );
+        let credentials = head.credentials();
+        assert_eq!(credentials.cookie.as_deref(), Some("a=1; b=2"));
+        assert_eq!(credentials.bearer.as_deref(), Some("b"));
+        assert_eq!(head.header("cookie"), Some("a=1"));
+        assert!(head.knows(&Tag::new("x")) && head.knows(&Tag::new("y")));
+        assert!(!head.knows(&Tag::new("z")));
+        assert_eq!(head.content_length(), Some(12));
+        let broken = Head::new("GET", "/", vec![("a".into(), vec![0xff])], None);
+        assert_eq!(broken.header("a"), None);
+        assert!(!broken.knows(&Tag::new("x")));
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_headers() {
+        let plain = head(&[], Some("127.0.0.1:3000")).page();
+        let reached = Some("127.0.0.1:3000".to_owned());
+        assert_eq!((plain.host, plain.reached), (reached.clone(), reached));
+        let page = head(
+            &[
+                ("host", "canvas.example"),
+                ("x-forwarded-host", "public.example"),
+                ("origin", "https://o.example"),
+                ("sec-fetch-site", "same-site"),
+            ],
+            Some("127.0.0.1:3000"),
+        )
+        .page();
+        assert_eq!(page.host.as_deref(), Some("public.example"));
+        assert_eq!(page.reached.as_deref(), Some("canvas.example"));
+        assert_eq!(page.origin.as_deref(), Some("https://o.example"));
+        assert_eq!(page.site.as_deref(), Some("same-site"));
+    }
+}

@@ -1,0 +1,41 @@
+//! The front door: every HTTP request of every component passes it, public and internal.
+//!
+//! [`routes`] is the one list of routes, each with what it requires of the caller. A component gives [`serve`] a handler,
+//! which gets an [`Admitted`] request: its settings suffice, its route exists, its caller is known and may do this. An
+//! `Admitted` is the only way to the ports. The handler is an exhaustive `match` over the component's routes and returns a
+//! [`Reply`], with the work that follows it, or a [`problem::Problem`].
+//!
+//! A message of the Redis trigger passes [`hear`] in the same way, and what a relay asks about a WebSocket is judged by
+//! [`judge`].
+
+#![forbid(unsafe_code)]
+// The triggers, which use all of this, are built for Wasm only.
+#![cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+
+mod admit;
+mod body;
+mod head;
+mod judge;
+mod readiness;
+mod reply;
+mod route;
+pub mod routes;
+#[cfg(target_arch = "wasm32")]
+mod spin;
+mod tag;
+mod visit;
+
+pub use admit::{Admitted, object};
+pub use head::Head;
+pub use judge::judge;
+pub use readiness::missing_setting;
+pub use reply::Reply;
+pub use route::{Mark, Names, Need, Routes, Spec};
+#[cfg(target_arch = "wasm32")]
+pub use spin::{hear, serve};
+pub use tag::Tag;
+pub use visit::PRINCIPAL;
+
+/// A message of the Redis trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message(pub Vec<u8>);

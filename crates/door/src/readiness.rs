@@ -1,0 +1,124 @@
+//! Whether the settings suffice to serve.
+
+use auth::{internal, sessions};
+use platform::{Config, UnreadableSetting};
+use problem::Problem;
+
+/// Fails closed: nothing is served that the settings do not suffice to protect.
+///
+/// # Errors
+/// 503, naming the setting; where one cannot be read, the log names it.
+pub(crate) fn check(config: &dyn Config) -> Result<(), Problem> {
+    match missing_setting(config)? {
+        Some(setting) => Err(Problem::not_configured(&setting)),
+        None => Ok(()),
+    }
+}
+
+/// What keeps these settings from serving, naming each; `None` where nothing does.
+///
+/// An `environment` that is not `development` is a deployment, whatever it is called.
+///
+/// # Errors
+/// When one of them cannot be read, which is no reason to take it for one that is not set.
+pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
+    config.read("environment")?;
+    let origin = sessions::origin(config)?;
+    let token = internal::token(config)?;
+    let key = config.read("webhook_key")?;
+    if origin.as_deref().is_some_and(|origin| !is_http(origin)) {
+        let words = "`better_auth_origin` is not like https://auth.example.com";
+        return Ok(Some(words.into()));
+    }
+    if config.is_development() {
+        return Ok(None);
+    }
+    let missing: Vec<&str> = [
+        ("`better_auth_origin`", origin.is_none()),
+        ("`internal_token`", token.is_none()),
+        ("`webhook_key`", key.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(name, missing)| missing.then_some(name))
+    .collect();
+    Ok(match missing.as_slice() {
+        [] => None,
+        [one] => Some(format!("{one} is not set")),
+        more => Some(format!("{} are not set", more.join(" and "))),
+    })
+}
+
+fn is_http(origin: &str) -> bool {
+    origin.parse::<http::Uri>().is_ok_and(|uri| {
+        let scheme = uri.scheme_str();
+        matches!(scheme, Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::native::MapConfig;
+
+    #[test]
+    fn a_deployment_names_what_is_missing() {
+        let production = ("environment", "production");
+        let origin = ("better_auth_origin", "https://auth.example");
+        let token = ("internal_token", "t");
+        let key = ("webhook_key", "k");
+        for (settings, missing) in [
+            (vec![], None),
+            (vec![origin], None),
+            (vec![("environment", "development"), token], None),
+            (vec![production], Some("better_auth_origin")),
+            (
+                vec![("environment", "prodution"), token, key],
+                Some("better_auth_origin"),
+            ),
+            (vec![production, origin, key], Some("internal_token")),
+            (vec![production, origin, token], Some("webhook_key")),
+            (vec![production, origin, token, key], None),
+            (vec![("environment", "")], Some("better_auth_origin")),
+            (vec![("environment", "Development")], Some("webhook_key")),
+            (
+                vec![
+                    production,
+                    ("better_auth_origin", "auth.example"),
+                    token,
+                    key,
+                ],
+                Some("better_auth_origin"),
+            ),
+            (
+                vec![("better_auth_origin", "https://a.example/path")],
+                Some("better_auth_origin"),
+            ),
+        ] {
+            let config = MapConfig::from_pairs(&settings);
+            let found = missing_setting(&config).unwrap();
+            let named = |name: &str| found.as_ref().is_some_and(|found| found.contains(name));
+            let named = missing.is_none_or(named);
+            assert!(
+                named && found.is_some() == missing.is_some(),
+                "{settings:?}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_served_while_a_setting_cannot_be_read() {
+        for unreadable in [
+            "environment",
+            "better_auth_origin",
+            "internal_token",
+            "webhook_key",
+        ] {
+            let config = MapConfig::default().with_unreadable(unreadable);
+            let problem = check(&config).unwrap_err();
+            assert_eq!(problem.status(), 503, "{unreadable}");
+            let told = problem.body().to_string();
+            assert!(!told.contains(unreadable), "{told}");
+        }
+        assert!(check(&MapConfig::default()).is_ok());
+    }
+}

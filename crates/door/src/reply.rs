@@ -1,0 +1,133 @@
+//! An answer on its way out.
+
+use std::pin::Pin;
+
+use problem::{MEDIA_TYPE, Problem};
+use serde::Serialize;
+
+use crate::Tag;
+
+/// Work that follows an answer. The caller does not wait for it.
+pub(crate) type Afterwards<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// The status, the headers and the whole body of an answer, and the work that follows it.
+pub struct Reply<'a> {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// `None` for an answer that has no body by its nature; its length is not told.
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) afterwards: Option<Afterwards<'a>>,
+}
+
+impl<'a> Reply<'a> {
+    /// An answer without headers, with an empty body.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Some(Vec::new()),
+            afterwards: None,
+        }
+    }
+
+    /// A JSON answer.
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self::new(status).media_type("application/json").body(body)
+    }
+
+    /// An answer that has no body by its nature, such as 204.
+    pub fn empty(status: u16) -> Self {
+        Self {
+            body: None,
+            ..Self::new(status)
+        }
+    }
+
+    /// 304: the client has the representation of this tag already.
+    pub fn not_modified(tag: &Tag) -> Self {
+        Self::empty(304).tag(tag)
+    }
+
+    /// Adds the tag of the representation.
+    #[must_use]
+    pub fn tag(self, tag: &Tag) -> Self {
+        self.header("etag", tag.to_string())
+    }
+
+    /// Sets the media type.
+    #[must_use]
+    pub fn media_type(self, media_type: impl Into<String>) -> Self {
+        self.header("content-type", media_type)
+    }
+
+    /// Adds a header. The name is in lower case.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Adds a header unless there is one of this name.
+    #[must_use]
+    pub(crate) fn header_if_absent(self, name: &'static str, value: impl Into<String>) -> Self {
+        if self.headers.iter().any(|(there, _)| *there == name) {
+            self
+        } else {
+            self.header(name, value)
+        }
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// The same answer to a HEAD. Its length is told only if a header says it.
+    #[must_use]
+    pub(crate) fn without_body(mut self) -> Self {
+        self.body = None;
+        self
+    }
+
+    /// Adds work that follows the answer, in the same instance.
+    #[must_use]
+    pub fn then(mut self, work: impl Future<Output = ()> + 'a) -> Self {
+        self.afterwards = Some(Box::pin(work));
+        self
+    }
+}
+
+impl Reply<'_> {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The headers, with names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The body; `None` for an answer that has none by its nature.
+    pub fn content(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
+}
+
+impl From<Problem> for Reply<'_> {
+    fn from(problem: Problem) -> Self {
+        let reply = Self::new(problem.status())
+            .media_type(MEDIA_TYPE)
+            .body(problem.body());
+        match problem.header() {
+            Some((name, value)) => reply.header(name, value),
+            None => reply,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a route is, and how a request finds its own. The list of all routes is in [`crate::routes`].
+
+use percent_encoding::percent_decode_str;
+use problem::Problem;
+
+/// What a route requires of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: every caller may.
+    Nothing,
+    /// The signature in a callback's address, which the component checks.
+    Signature,
+    /// A principal: a user, an agent with a token, or the trusted backend.
+    Principal,
+    /// A principal that may read the project.
+    Read,
+    /// A principal that may write the project.
+    Write,
+    /// The project's owner.
+    Own,
+    /// The project's owner, or the user whom the path names as `{user}` if they may read the project.
+    OwnOrSelf,
+    /// The internal token. All routes below `/internal/` require it, and no others.
+    Relay,
+}
+
+/// Where a route's project is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Nowhere: the route concerns no project, or all projects of the caller.
+    Nowhere,
+    /// In the path, as `{project}`.
+    Path,
+    /// In the path, as `{project}`; a project that does not exist may be made by opening it.
+    Opens,
+    /// In the body, or in the row that the path leads to. The component checks access to it.
+    Row,
+}
+
+/// How a route differs from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It answers even if settings are missing, because its answer says so.
+    Unready,
+    /// It uses the database's schema as it is: one statement less on the path of every edit.
+    TrustsSchema,
+}
+
+/// A route: one method of one path.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The component that serves it, as `spin.toml` calls it.
+    pub component: &'static str,
+    /// The name of its variant.
+    pub name: &'static str,
+    /// What it is for, in a sentence.
+    pub about: &'static str,
+    /// The method. HEAD goes with each GET.
+    pub method: &'static str,
+    /// The path. `{name}` stands for one part that is not empty, a final `{name...}` for any rest.
+    pub path: &'static str,
+    /// The names of the path's parts in braces, in their order.
+    pub fields: &'static [&'static str],
+    /// What it requires of the caller.
+    pub need: Need,
+    /// Where its project is named.
+    pub names: Names,
+    /// How it differs from other routes.
+    pub marks: &'static [Mark],
+}
+
+/// The routes of one component.
+pub trait Routes: Sized {
+    /// All of them.
+    const SPECS: &'static [Spec];
+
+    /// The route of one of [`Routes::SPECS`] with the parts of the path that stand in braces.
+    fn of(spec: &Spec, parts: Vec<String>) -> Option<Self>;
+}
+
+/// Declares the routes of a component: an enum with a variant for each, and their [`Spec`]s.
+macro_rules! routes {
+    ($(
+        $(#[doc = $doc:literal])+
+        $component:ident = $id:literal {
+            $(
+                $(#[doc = $about:literal])+
+                $variant:ident $({ $($field:ident),+ })? =
+                    $method:ident $path:literal, $need:ident, $names:ident $(, $mark:ident)*;
+            )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            #[allow(missing_docs)] // The fields have the names of the path's parts.
+            pub enum $component {
+                $($(#[doc = $about])+ $variant $({ $($field: String),+ })?,)+
+            }
+
+            impl Routes for $component {
+                const SPECS: &'static [Spec] = &[$(Spec {
+                    component: $id,
+                    name: stringify!($variant),
+                    about: concat!($($about),+),
+                    method: stringify!($method),
+                    path: $path,
+                    fields: &[$($(stringify!($field)),+)?],
+                    need: Need::$need,
+                    names: Names::$names,
+                    marks: &[$(Mark::$mark),*],
+                }),+];
+
+                fn of(spec: &Spec, parts: Vec<String>) -> Option<Self> {
+                    let mut parts = parts.into_iter();
+                    $(if spec.name == stringify!($variant) {
+                        return Some(Self::$variant $({ $($field: parts.next()?),+ })?);
+                    })+
+                    let _ = parts.next();
+                    None
+                }
+            }
+        )+
+
+        /// The routes of all components.
+        pub const ALL: &[&[Spec]] = &[$($component::SPECS),+];
+    };
+}
+pub(crate) use routes;
+
+/// A route that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) spec: &'static Spec,
+    /// The parts of the path that stand in braces, percent-decoded.
+    pub(crate) parts: Vec<String>,
+}
+
+impl Found {
+    /// A part of the path by its name; empty if the path has no such part.
+    pub(crate) fn part(&self, name: &str) -> &str {
+        let place = self.spec.fields.iter().position(|field| *field == name);
+        place
+            .and_then(|place| self.parts.get(place))
+            .map_or("", String::as_str)
+    }
+}
+
+/// Finds the route of a request among those of a component.
+///
+/// # Errors
+/// 404 if no route has this path, 405 if its routes have other methods, and 400 if the path of a document names no
+/// project.
+pub(crate) fn find(specs: &'static [Spec], method: &str, path: &str) -> Result<Found, Problem> {
+    let method = if method == "HEAD" { "GET" } else { method };
+    for spec in specs {
+        if spec.method == method
+            && let Some(parts) = fits(spec.path, path)
+        {
+            return Ok(Found { spec, parts });
+        }
+    }
+    let others = methods(specs, path);
+    Err(if !others.is_empty() {
+        Problem::method_not_allowed(&others)
+    } else if path.starts_with("/sync/") {
+        Problem::bad_project_id()
+    } else {
+        Problem::not_found()
+    })
+}
+
+/// The methods that a path takes; none if no route has it.
+pub(crate) fn methods(specs: &[Spec], path: &str) -> Vec<&'static str> {
+    let fitting = specs.iter().filter(|spec| fits(spec.path, path).is_some());
+    let mut methods: Vec<&str> = fitting.map(|spec| spec.method).collect();
+    if let Some(get) = methods.iter().position(|method| *method == "GET") {
+        methods.insert(get + 1, "HEAD");
+    }
+    methods
+}
+
+/// The parts in braces if the path fits the pattern.
+fn fits(pattern: &str, path: &str) -> Option<Vec<String>> {
+    if let Some((before, _)) = pattern.split_once("{")
+        && pattern.ends_with("...}")
+    {
+        return Some(vec![path.strip_prefix(before)?.to_owned()]);
+    }
+    let mut parts = Vec::new();
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parts),
+            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
+                parts.push(decoded(given)?);
+            }
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return None,
+        }
+    }
+}
+
+/// A part of a path without its percent-encoding; `None` if the encoding is broken or the part is no text.
+fn decoded(part: &str) -> Option<String> {
+    let text = percent_decode_str(part).decode_utf8().ok()?;
+    // The decoder lets a broken sequence stand as it is.
+    let complete = part
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2);
+    complete.then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::{ALL, Console, Projects, Sync, Tasks};
+
+    #[test]
+    fn paths_lead_to_routes() {
+        let document = |project: &str| Sync::Document {
+            project: project.into(),
+        };
+        for (method, path, route) in [
+            ("GET", "/sync/demo", Some(document("demo"))),
+            ("HEAD", "/sync/demo", Some(document("demo"))),
+            ("GET", "/sync/a%2Fb", Some(document("a/b"))),
+            ("GET", "/sync/", None),
+            ("GET", "/sync/%ff", None),
+            ("GET", "/sync/%2", None),
+            ("GET", "/sync/%", None),
+            ("GET", "/sync/%g0", None),
+            ("GET", "/sync/%0g", None),
+            ("GET", "/", None),
+        ] {
+            let found = find(Sync::SPECS, method, path).ok();
+            let found = found.and_then(|found| Sync::of(found.spec, found.parts));
+            assert_eq!(found, route, "{method} {path}");
+        }
+        let found = find(Projects::SPECS, "PUT", "/projects/p/members/a%40b%2Fc").unwrap();
+        assert_eq!((found.part("project"), found.part("user")), ("p", "a@b/c"));
+        assert_eq!(found.part("token"), "");
+        let page = find(Console::SPECS, "GET", "/static/a-1.js").unwrap();
+        assert_eq!(page.part("file"), "static/a-1.js");
+        for (path, found) in [
+            ("/projects", true),
+            ("/projects/", false),
+            ("/projects/p/q", false),
+        ] {
+            assert_eq!(find(Projects::SPECS, "GET", path).is_ok(), found, "{path}");
+        }
+        assert!(find(Tasks::SPECS, "GET", "/tasks//cancel").is_err());
+    }
+
+    #[test]
+    fn a_path_without_a_route_is_told_why() {
+        let status = |method, path| find(Sync::SPECS, method, path).unwrap_err();
+        assert_eq!(status("GET", "/nowhere"), Problem::not_found());
+        assert_eq!(status("GET", "/sync/a/b"), Problem::bad_project_id());
+        let allowed = Problem::method_not_allowed(&["GET", "HEAD", "POST"]);
+        assert_eq!(status("PUT", "/sync/p"), allowed);
+        let methods = methods(Projects::SPECS, "/projects/p");
+        assert_eq!(methods, ["GET", "HEAD", "PATCH", "DELETE"]);
+    }
+
+    #[test]
+    fn the_list_is_in_order() {
+        let all: Vec<&Spec> = ALL.iter().copied().flatten().collect();
+        for (at, spec) in all.iter().enumerate() {
+            let braces = spec
+                .path
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{'));
+            let braces = braces.map(|part| part.trim_end_matches('}').trim_end_matches("..."));
+            assert!(braces.eq(spec.fields.iter().copied()), "{spec:?}");
+            let internal = spec.path.starts_with("/internal/");
+            assert_eq!(spec.need == Need::Relay, internal, "{spec:?}");
+            let in_path = matches!(spec.names, Names::Path | Names::Opens);
+            assert!(!in_path || spec.fields.contains(&"project"), "{spec:?}");
+            let by_role = matches!(
+                spec.need,
+                Need::Read | Need::Write | Need::Own | Need::OwnOrSelf
+            );
+            assert_eq!(by_role, spec.names != Names::Nowhere, "{spec:?}");
+            let twice = all[..at]
+                .iter()
+                .any(|other| (other.method, other.path) == (spec.method, spec.path));
+            assert!(!twice, "{spec:?} is there twice");
+        }
+    }
+}

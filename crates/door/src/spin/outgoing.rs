@@ -1,0 +1,35 @@
+//! An answer as Spin takes it.
+
+use spin_sdk::http::{Fields, OutgoingResponse, ResponseOutparam};
+
+use crate::Reply;
+
+/// Sends an answer. When this returns, the answer has left, and the instance may go on working.
+pub(super) async fn send(reply: Reply<'_>, out: ResponseOutparam) {
+    let Reply {
+        status,
+        headers,
+        body,
+        ..
+    } = reply;
+    let mut headers: Vec<(String, Vec<u8>)> = headers
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into_bytes()))
+        .collect();
+    if let Some(body) = &body {
+        headers.push(("content-length".into(), body.len().to_string().into_bytes()));
+    }
+    let Ok(headers) = Fields::from_list(&headers) else {
+        tracing::error!("an answer has a header that is not one");
+        return;
+    };
+    let response = OutgoingResponse::new(headers);
+    if response.set_status_code(status).is_err() {
+        tracing::error!(status, "not a status");
+        return;
+    }
+    if let Err(error) = out.set_with_body(response, body.unwrap_or_default()).await {
+        // The client has hung up. What was done stays done.
+        tracing::debug!(?error, "answer not taken");
+    }
+}

@@ -1,0 +1,197 @@
+//! The ports on the host interfaces of `fermyon:spin@2.0.0`.
+
+use async_trait::async_trait;
+use platform::{
+    Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, LazyDatabase,
+    Opening, Ports, PubSub, PubSubError, Row, UnreadableSetting, Value, clock::SystemClock,
+    config::ReadOnce, http_client::Limits, migrations,
+};
+use spin_sdk::{key_value::Store, redis, sqlite, variables};
+
+use super::http_client::SpinHttpClient;
+
+/// The database `default`.
+struct SpinDatabase(sqlite::Connection);
+
+impl SpinDatabase {
+    async fn open(schema: Schema) -> Result<Self, DatabaseError> {
+        let database = sqlite::Connection::open_default().map_err(database_failed)?;
+        let database = Self(database);
+        if schema == Schema::Checked {
+            migrations::apply(&database, &SystemClock).await?;
+        }
+        Ok(database)
+    }
+}
+
+fn database_failed(error: sqlite::Error) -> DatabaseError {
+    DatabaseError::Failed(match error {
+        sqlite::Error::Io(words) => words,
+        other => other.to_string(),
+    })
+}
+
+#[async_trait(?Send)]
+impl Database for SpinDatabase {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        let parameters: Vec<sqlite::Value> = parameters
+            .into_iter()
+            .map(|value| match value {
+                Value::Integer(value) => sqlite::Value::Integer(value),
+                Value::Real(value) => sqlite::Value::Real(value),
+                Value::Text(value) => sqlite::Value::Text(value),
+                Value::Blob(value) => sqlite::Value::Blob(value),
+                Value::Null => sqlite::Value::Null,
+            })
+            .collect();
+        let result = self.0.execute(sql, &parameters).map_err(database_failed)?;
+        Ok(result
+            .rows
+            .into_iter()
+            .map(|row| {
+                Row(row
+                    .values
+                    .into_iter()
+                    .map(|value| match value {
+                        sqlite::Value::Integer(value) => Value::Integer(value),
+                        sqlite::Value::Real(value) => Value::Real(value),
+                        sqlite::Value::Text(value) => Value::Text(value),
+                        sqlite::Value::Blob(value) => Value::Blob(value),
+                        sqlite::Value::Null => Value::Null,
+                    })
+                    .collect())
+            })
+            .collect())
+    }
+}
+
+/// The key-value store `default`. It is opened when it is used.
+#[derive(Debug, Clone, Copy, Default)]
+struct SpinKeyValue;
+
+fn store() -> Result<Store, KeyValueError> {
+    Store::open_default().map_err(key_value_failed)
+}
+
+fn key_value_failed(error: spin_sdk::key_value::Error) -> KeyValueError {
+    KeyValueError(error.to_string())
+}
+
+#[async_trait(?Send)]
+impl KeyValue for SpinKeyValue {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        store()?.get(key).map_err(key_value_failed)
+    }
+
+    async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError> {
+        store()?.set(key, &value).map_err(key_value_failed)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        store()?.delete(key).map_err(key_value_failed)
+    }
+}
+
+/// Redis at the address in the setting `redis_url`. It connects when it is first used.
+#[derive(Default)]
+struct SpinPubSub {
+    connection: std::cell::OnceCell<redis::Connection>,
+}
+
+#[async_trait(?Send)]
+impl PubSub for SpinPubSub {
+    async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
+        let failed = |error: redis::Error| PubSubError(error.to_string());
+        let connection = match self.connection.get() {
+            Some(connection) => connection,
+            None => {
+                let address = SpinConfig.read("redis_url");
+                let Some(address) = address.map_err(|error| PubSubError(error.to_string()))? else {
+                    return Ok(());
+                };
+                let connection = redis::Connection::open(&address).map_err(failed)?;
+                self.connection.get_or_init(|| connection)
+            }
+        };
+        connection.publish(channel, &payload).map_err(failed)
+    }
+}
+
+/// The variables of the component.
+#[derive(Debug, Clone, Copy, Default)]
+struct SpinConfig;
+
+impl Config for SpinConfig {
+    fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
+        match variables::get(name) {
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+            // Also one that the component does not list: it may be set all the same.
+            Err(error) => Err(UnreadableSetting {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// Whether the schema of the database is checked before the first statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// It is checked, and brought up to date.
+    Checked,
+    /// It is taken as it is: a statement less.
+    Trusted,
+}
+
+/// The ports of a component.
+pub(super) struct SpinPorts {
+    database: LazyDatabase<SpinDatabase, Box<dyn Fn() -> Opening<SpinDatabase>>>,
+    pubsub: SpinPubSub,
+    config: ReadOnce<SpinConfig>,
+}
+
+impl SpinPorts {
+    /// Nothing is opened or read before it is used.
+    pub(super) fn new(schema: Schema) -> Self {
+        Self {
+            database: LazyDatabase::new(Box::new(move || Box::pin(SpinDatabase::open(schema)))),
+            pubsub: SpinPubSub::default(),
+            config: ReadOnce::new(SpinConfig),
+        }
+    }
+
+    /// The ports of a request.
+    pub(super) fn of_request(&self) -> Ports<'_> {
+        self.with(&SpinHttpClient)
+    }
+
+    /// The ports of a message. Its handler asks no server, and without the client the component is a tenth smaller.
+    pub(super) fn of_message(&self) -> Ports<'_> {
+        self.with(&NoHttp)
+    }
+
+    fn with<'a>(&'a self, http: &'a dyn HttpClient) -> Ports<'a> {
+        Ports {
+            database: &self.database,
+            key_value: &SpinKeyValue,
+            pubsub: &self.pubsub,
+            http,
+            config: &self.config,
+            clock: &SystemClock,
+        }
+    }
+}
+
+/// No outbound HTTP.
+struct NoHttp;
+
+#[async_trait(?Send)]
+impl HttpClient for NoHttp {
+    async fn send(
+        &self,
+        _request: http::Request<Vec<u8>>,
+        _limits: Limits,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        Err(HttpError::NotSent("this component asks no server".into()))
+    }
+}

@@ -1,0 +1,64 @@
+//! A request's whole way: in through the door, to its handler, and out with the headers that every answer has.
+
+use platform::Ports;
+use problem::Problem;
+
+use crate::{Admitted, Head, Reply, Routes, admit::admit, body::Body, readiness, route};
+
+/// The header that tells a relay who the caller is, for its limits. The relay takes it off the answer.
+pub const PRINCIPAL: &str = "x-loro-internal-principal";
+
+/// Answers a request.
+pub(crate) async fn visit<'a, R: Routes>(
+    ports: Ports<'a>,
+    head: Head,
+    body: Body<'a>,
+    handler: impl AsyncFnOnce(Admitted<'a, R>) -> Result<Reply<'a>, Problem>,
+) -> Reply<'a> {
+    let is_internal = head.is_internal();
+    let (is_head, page) = (head.is_head(), head.page());
+    let mut principal = None;
+    let reply = if head.method == "OPTIONS" && !is_internal {
+        preflight::<R>(ports, &head)
+    } else {
+        match admit::<R>(ports, head, body).await {
+            Ok(admitted) => {
+                principal = admitted.known().map(|principal| principal.name());
+                handler(admitted).await
+            }
+            Err(problem) => Err(problem),
+        }
+    };
+    let reply = reply.unwrap_or_else(Reply::from);
+    let reply = if is_head { reply.without_body() } else { reply };
+    if is_internal {
+        return reply;
+    }
+    let reply = reply
+        .header_if_absent("x-content-type-options", "nosniff")
+        .header("vary", "origin");
+    let reply = page.cors(ports.config).into_iter().fold(reply, add);
+    match principal {
+        Some(principal) => reply.header(PRINCIPAL, principal),
+        None => reply,
+    }
+}
+
+/// Tells a browser whether it may let a page send a request, and with which methods.
+fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, Problem> {
+    readiness::check(ports.config)?;
+    let methods = route::methods(R::SPECS, head.path()).join(", ");
+    if methods.is_empty() {
+        return Err(Problem::not_found());
+    }
+    let allowed = head.page().preflight(ports.config, &methods);
+    let reply = Reply::empty(204).header("allow", methods);
+    Ok(allowed.into_iter().fold(reply, add))
+}
+
+fn add<'a>(reply: Reply<'a>, (name, value): (&'static str, String)) -> Reply<'a> {
+    reply.header(name, value)
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;

@@ -1,0 +1,374 @@
+use std::cell::{Cell, RefCell};
+
+use auth::{
+    Principal, Role,
+    projects::{self, NewProject},
+    tokens::{self, NewToken},
+};
+use futures_util::stream;
+use platform::native::{MapConfig, World, block_on};
+
+use super::*;
+use crate::{
+    Message, Names, Need, Spec, admit,
+    body::Chunks,
+    routes::{self, Console, Projects, Sync, Tasks},
+};
+
+const AUTH: (&str, &str) = ("better_auth_origin", "https://auth.example");
+
+fn world(settings: &[(&str, &str)]) -> World {
+    World::new(MapConfig::from_pairs(settings))
+}
+
+fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Head {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
+    let reached = Some("127.0.0.1:3000".to_owned());
+    Head::new(method, path, headers.iter().map(owned).collect(), reached)
+}
+
+fn body<'a>(bytes: &'static [u8]) -> Body<'a> {
+    let chunks: Chunks<'a> = Box::pin(stream::iter([Ok(bytes.to_vec())]));
+    Body {
+        declared: Some(bytes.len()),
+        chunks,
+    }
+}
+
+/// The answer to a request whose handler answers 200 with a body.
+fn answer<'a, R: Routes>(world: &'a World, head: Head) -> Reply<'a> {
+    let handler = async |_: Admitted<'a, R>| Ok(Reply::new(200).body("handled"));
+    block_on(visit::<R>(world.ports(), head, body(b""), handler))
+}
+
+fn status<R: Routes>(world: &World, head: Head) -> u16 {
+    answer::<R>(world, head).status()
+}
+
+fn header<'a>(reply: &'a Reply<'_>, wanted: &str) -> Option<&'a str> {
+    let mut found = reply.headers().filter(|(name, _)| *name == wanted);
+    found.next().map(|(_, value)| value)
+}
+
+fn make_project(world: &World, owner_id: &str) {
+    let ports = world.ports();
+    let new = NewProject {
+        project_id: "p",
+        name: "p",
+        owner_id,
+    };
+    block_on(projects::create(ports.database, ports.clock, new)).unwrap();
+}
+
+/// A token of the project `p`, made by its owner, and the token's id.
+fn make_token(world: &World, role: Role, expires_at: Option<i64>) -> (String, String) {
+    let ports = world.ports();
+    let new = NewToken {
+        project_id: "p",
+        name: "agent",
+        role,
+        expires_at,
+        created_by: "user:a",
+    };
+    let made = tokens::create(ports.database, ports.clock, new);
+    let (made, token) = block_on(made).unwrap();
+    (format!("Bearer {token}"), made.token_id)
+}
+
+#[test]
+fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
+    let world = world(&[]);
+    let here = ("host", "127.0.0.1:8787");
+    let evil = ("origin", "https://evil.example");
+    let post = |headers: &[(&str, &str)]| status::<Sync>(&world, head("POST", "/sync/p", headers));
+    assert_eq!(post(&[here]), 200);
+    assert_eq!(post(&[here, evil]), 403);
+    // A token that is none of ours, as such a page may send one along, makes nothing better.
+    assert_eq!(
+        post(&[here, evil, ("authorization", "Bearer made up")]),
+        403
+    );
+    assert_eq!(post(&[here, ("sec-fetch-site", "cross-site")]), 403);
+    let get =
+        |path: &str, headers: &[(&str, &str)]| status::<Sync>(&world, head("GET", path, headers));
+    assert_eq!(get("/sync/p", &[("host", "evil.example:8787")]), 403);
+    assert_eq!(get("/sync/p", &[here, evil]), 200);
+    // It makes no project either.
+    assert_eq!(get("/sync/q", &[here, evil]), 404);
+    assert_eq!(get("/sync/q", &[here]), 200);
+}
+
+#[test]
+fn a_caller_that_cannot_be_known_is_refused() {
+    let world = world(&[AUTH]);
+    let get = |headers: &[(&str, &str)]| status::<Tasks>(&world, head("GET", "/tasks", headers));
+    assert_eq!(get(&[]), 401);
+    // Sessions cannot be checked, because the auth server does not answer.
+    assert_eq!(get(&[("cookie", "a=b")]), 503);
+    // A token that does not hold is not passed over for the cookie.
+    let both = [("cookie", "a=b"), ("authorization", "Bearer lst_x_y")];
+    assert_eq!(get(&both), 401);
+    assert_eq!(status::<Sync>(&world, head("GET", "/health", &[])), 200);
+}
+
+#[test]
+fn every_route_asks_for_what_it_needs() {
+    let settings = [AUTH, ("internal_token", "t"), ("agent_token", "trusted")];
+    let world = world(&settings);
+    make_project(&world, "a");
+    let (write, _) = make_token(&world, Role::Write, None);
+    let (read, _) = make_token(&world, Role::Read, None);
+    let callers = [
+        None,
+        Some(read.as_str()),
+        Some(&write),
+        Some("Bearer trusted"),
+        Some("Bearer t"),
+    ];
+    for spec in routes::ALL.iter().copied().flatten() {
+        let path = spec
+            .path
+            .replace("{project}", "p")
+            .replace(['{', '}', '.'], "");
+        let statuses = callers.map(|caller| {
+            let authorization = caller.map(|caller| ("authorization", caller));
+            let headers: Vec<_> = authorization.into_iter().collect();
+            status_of(&world, spec, head(spec.method, &path, &headers))
+        });
+        let expected = match (spec.need, spec.names) {
+            (Need::Nothing | Need::Signature, _) => [200, 200, 200, 200, 200],
+            (Need::Relay, _) => [401, 401, 401, 401, 200],
+            // The component checks the role in the row's project.
+            (Need::Principal, _) | (_, Names::Row) => [401, 200, 200, 200, 401],
+            (Need::Read, _) => [401, 200, 200, 200, 401],
+            (Need::Write, _) => [401, 403, 200, 200, 401],
+            (Need::Own | Need::OwnOrSelf, _) => [401, 403, 403, 200, 401],
+        };
+        assert_eq!(statuses, expected, "{} {}", spec.method, spec.path);
+    }
+}
+
+fn status_of(world: &World, spec: &Spec, head: Head) -> u16 {
+    match spec.component {
+        "sync" => status::<Sync>(world, head),
+        "projects" => status::<Projects>(world, head),
+        "tasks" => status::<Tasks>(world, head),
+        "webhooks" => status::<routes::Webhooks>(world, head),
+        "poller" => status::<routes::Poller>(world, head),
+        _ => status::<Console>(world, head),
+    }
+}
+
+#[test]
+fn members_may_leave_but_remove_no_other() {
+    let world = world(&[]);
+    let ports = world.ports();
+    make_project(&world, "ann");
+    // In a development every caller is user `dev`.
+    let read = projects::set_member(ports.database, ports.clock, "p", "dev", Role::Read);
+    block_on(read).unwrap();
+    let delete = |user| {
+        let path = format!("/projects/p/members/{user}");
+        status::<Projects>(&world, head("DELETE", &path, &[]))
+    };
+    assert_eq!((delete("dev"), delete("bob")), (200, 403));
+    let put = head("PUT", "/projects/p/members/dev", &[]);
+    assert_eq!(status::<Projects>(&world, put), 403);
+}
+
+#[test]
+fn an_internal_route_tells_nothing_without_the_token() {
+    let world = world(&[("internal_token", "t")]);
+    let with = [("authorization", "Bearer t")];
+    let get =
+        |path: &str, headers: &[(&str, &str)]| status::<Sync>(&world, head("POST", path, headers));
+    assert_eq!(get("/internal/append", &[]), 401);
+    for path in ["/internal/nothing", "/internal/", "/internal"] {
+        assert_eq!(get(path, &[]), 401, "{path}");
+    }
+    assert_eq!(get("/internals", &[]), 404);
+    assert_eq!(get("/internal/nothing", &with), 404);
+    assert_eq!(get("/internal/append", &with), 200);
+    let options = head("OPTIONS", "/internal/append", &with);
+    assert_eq!(status::<Sync>(&world, options), 405);
+    // An internal answer has no headers for browsers.
+    let answer = answer::<Sync>(&world, head("POST", "/internal/append", &with));
+    assert_eq!(header(&answer, "vary"), None);
+}
+
+#[test]
+fn nothing_is_served_while_a_setting_is_missing() {
+    let world = world(&[("environment", "production"), ("internal_token", "t")]);
+    let with = [("authorization", "Bearer t")];
+    for (method, path, expected) in [
+        ("GET", "/sync/p", 503),
+        ("OPTIONS", "/sync/p", 503),
+        ("POST", "/internal/append", 503),
+        // Their answers say what is missing.
+        ("GET", "/health", 200),
+        ("POST", "/internal/access", 200),
+    ] {
+        let status = status::<Sync>(&world, head(method, path, &with));
+        assert_eq!(status, expected, "{method} {path}");
+    }
+    assert_eq!(status::<Console>(&world, head("GET", "/", &[])), 503);
+    let heard = admit::admit_message(world.ports(), b"m".to_vec());
+    assert_eq!(heard.err().map(|problem| problem.status()), Some(503));
+}
+
+#[test]
+fn a_message_is_let_in_with_the_ports() {
+    let world = world(&[]);
+    let admitted = admit::admit_message(world.ports(), b"m".to_vec()).unwrap();
+    assert_eq!(admitted.route(), &Message(b"m".to_vec()));
+    assert!(block_on(admitted.check_again()).is_ok());
+    assert_eq!(block_on(admitted.body(9)).unwrap_err().status(), 400);
+    assert!(admitted.principal().is_err());
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_opens_no_door() {
+    let trusted = ("agent_token", "trusted");
+    for (unreadable, settings) in [
+        ("better_auth_origin", &[][..]),
+        ("agent_token", &[AUTH, trusted]),
+        ("auto_create_projects", &[]),
+        ("environment", &[]),
+    ] {
+        let config = MapConfig::from_pairs(settings).with_unreadable(unreadable);
+        let world = World::new(config);
+        let authorization = ("authorization", "Bearer trusted");
+        let headers: &[_] = if unreadable == "agent_token" {
+            &[authorization]
+        } else {
+            &[]
+        };
+        let get = head("GET", "/sync/p", headers);
+        assert_eq!(status::<Sync>(&world, get), 503, "{unreadable}");
+    }
+}
+
+#[test]
+fn the_trusted_backend_may_do_everything() {
+    let world = world(&[AUTH, ("agent_token", "trusted")]);
+    let post = |token| {
+        let head = head("POST", "/projects", &[("authorization", token)]);
+        answer::<Projects>(&world, head)
+    };
+    let trusted = post("Bearer trusted");
+    assert_eq!(trusted.status(), 200);
+    assert_eq!(header(&trusted, PRINCIPAL), Some("server"));
+    assert_eq!(post("Bearer truste").status(), 401);
+}
+
+#[test]
+fn access_is_checked_again_once_the_body_is_in() {
+    let world = world(&[AUTH]);
+    make_project(&world, "a");
+    let ports = world.ports();
+    for what in ["kept", "revoked", "expired", "deleted"] {
+        let end = (what == "expired").then_some(100);
+        let (token, token_id) = make_token(&world, Role::Write, end);
+        let seen = RefCell::new(None);
+        let late = async |admitted: Admitted<'_, Sync>| {
+            // While the body is on its way.
+            match what {
+                "revoked" => assert!(tokens::revoke(ports.database, "p", &token_id).await?),
+                "expired" => world.clock.0.set(100),
+                "deleted" => assert!(projects::delete(ports.database, ports.clock, "p").await?),
+                _ => {}
+            }
+            let body = admitted.body(9).await;
+            seen.replace(Some(body.map_err(|problem| problem.status())));
+            Ok(Reply::new(200))
+        };
+        let head = head("POST", "/sync/p", &[("authorization", &token)]);
+        block_on(visit::<Sync>(ports, head, body(b"late"), late));
+        let expected = match what {
+            "kept" => Ok(b"late".to_vec()),
+            "deleted" => Err(404),
+            _ => Err(401),
+        };
+        assert_eq!(seen.take(), Some(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_member_who_may_only_read_now_writes_nothing() {
+    let world = world(&[]);
+    let ports = world.ports();
+    make_project(&world, "ann");
+    let set = |role| projects::set_member(ports.database, ports.clock, "p", "dev", role);
+    block_on(set(Role::Write)).unwrap();
+    let seen = Cell::new(0);
+    let late = async |admitted: Admitted<'_, Sync>| {
+        set(Role::Read).await?;
+        seen.set(admitted.body(9).await.unwrap_err().status());
+        Ok(Reply::new(200))
+    };
+    let head = head("POST", "/sync/p", &[]);
+    block_on(visit::<Sync>(ports, head, body(b"late"), late));
+    assert_eq!(seen.get(), 403);
+}
+
+#[test]
+fn a_body_is_read_once_and_fields_are_an_object() {
+    let world = world(&[]);
+    for (bytes, fields) in [
+        (&b""[..], Ok(0)),
+        (b"{\"name\":\"n\"}", Ok(1)),
+        (b"[]", Err(400)),
+        (b"{", Err(400)),
+    ] {
+        let seen = Cell::new(None);
+        let handler = async |admitted: Admitted<'_, Projects>| {
+            assert!(matches!(admitted.principal()?, Principal::User { id, .. } if id == "dev"));
+            let read = admitted.fields().await;
+            seen.set(Some(
+                read.map(|fields| fields.len()).map_err(|e| e.status()),
+            ));
+            assert_eq!(admitted.body(9).await.unwrap_err().status(), 400);
+            Ok(Reply::new(200))
+        };
+        let head = head("POST", "/projects", &[]);
+        let reply = block_on(visit::<Projects>(world.ports(), head, body(bytes), handler));
+        assert_eq!(reply.status(), 200);
+        assert_eq!(seen.get(), Some(fields), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_preflight_names_the_methods() {
+    let world = world(&[("allowed_origins", "https://app.example")]);
+    let origin = ("origin", "https://app.example");
+    let allowed = answer::<Projects>(&world, head("OPTIONS", "/projects/p", &[origin]));
+    assert_eq!((allowed.status(), allowed.content()), (204, None));
+    let methods = "GET, HEAD, PATCH, DELETE";
+    assert_eq!(header(&allowed, "allow"), Some(methods));
+    let name = "access-control-allow-methods";
+    assert_eq!(header(&allowed, name), Some(methods));
+    let foreign = [("origin", "https://evil.example")];
+    let refused = answer::<Projects>(&world, head("OPTIONS", "/projects/p", &foreign));
+    assert_eq!((refused.status(), header(&refused, name)), (204, None));
+    let nowhere = head("OPTIONS", "/projects/p/q", &[]);
+    assert_eq!(status::<Projects>(&world, nowhere), 404);
+}
+
+#[test]
+fn every_public_answer_is_dressed() {
+    let world = world(&[("allowed_origins", "https://app.example")]);
+    let origin = [("origin", "https://app.example")];
+    for path in ["/tasks", "/nothing"] {
+        let reply = answer::<Tasks>(&world, head("GET", path, &origin));
+        assert_eq!(header(&reply, "x-content-type-options"), Some("nosniff"));
+        assert_eq!(header(&reply, "vary"), Some("origin"));
+        let allowed = header(&reply, "access-control-allow-origin");
+        assert_eq!(allowed, Some("https://app.example"), "{path}");
+    }
+    let reply = answer::<Tasks>(&world, head("GET", "/tasks", &[]));
+    assert_eq!(header(&reply, PRINCIPAL), Some("user:dev"));
+    assert_eq!(header(&reply, "access-control-allow-origin"), None);
+    assert_eq!(reply.content(), Some(&b"handled"[..]));
+    let reply = answer::<Tasks>(&world, head("HEAD", "/tasks", &[]));
+    assert_eq!((reply.status(), reply.content()), (200, None));
+}

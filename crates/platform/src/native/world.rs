@@ -1,0 +1,63 @@
+//! All ports at once, for the tests of what needs many of them.
+
+use crate::{
+    Database, HttpError, Ports, Row,
+    clock::SystemClock,
+    migrations,
+    native::{AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on},
+};
+
+type Deaf = AnswerWith<fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
+
+/// An empty database with the newest schema, settings, a clock at 0, and an Internet that never answers.
+pub struct World {
+    database: SqliteFile,
+    config: MapConfig,
+    key_value: MemoryKeyValue,
+    http: Deaf,
+    /// Everything that was published.
+    pub pubsub: Published,
+    /// The clock.
+    pub clock: SetClock,
+}
+
+impl World {
+    /// A world with these settings.
+    ///
+    /// # Panics
+    /// When SQLite fails.
+    #[allow(clippy::expect_used)]
+    pub fn new(config: MapConfig) -> Self {
+        let database = SqliteFile::open(":memory:".as_ref()).expect("SQLite opens in memory");
+        block_on(migrations::apply(&database, &SystemClock)).expect("the schema is made");
+        Self {
+            database,
+            config,
+            key_value: MemoryKeyValue::default(),
+            http: AnswerWith(|_| Err(HttpError::NoAnswer("no server answers".into()))),
+            pubsub: Published::default(),
+            clock: SetClock::default(),
+        }
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> Ports<'_> {
+        Ports {
+            database: &self.database,
+            key_value: &self.key_value,
+            pubsub: &self.pubsub,
+            http: &self.http,
+            config: &self.config,
+            clock: &self.clock,
+        }
+    }
+
+    /// The rows of a query.
+    ///
+    /// # Panics
+    /// When the query fails.
+    #[allow(clippy::expect_used)]
+    pub fn rows(&self, sql: &str) -> Vec<Row> {
+        block_on(self.database.execute(sql, vec![])).expect("the query succeeds")
+    }
+}

@@ -1,0 +1,111 @@
+//! Every kind of error that an HTTP client may get: its status, its `type` and its title, each written once.
+
+/// A kind of error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The HTTP status.
+    pub status: u16,
+    /// The last part of the problem's `type`. It is stable: clients may rely on it.
+    pub name: &'static str,
+    /// A few words for a person, the same for each error of this kind.
+    pub title: &'static str,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $constant:ident = $status:literal $name:literal $title:literal;)+) => {
+        impl Kind {
+            $($(#[$doc])* pub const $constant: Self = Self { status: $status, name: $name, title: $title };)+
+
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$constant),+];
+        }
+    };
+}
+
+kinds! {
+    /// The request cannot be understood.
+    BAD_REQUEST = 400 "bad-request" "Bad request";
+    /// A path or a body names a project by something that is no project id.
+    BAD_PROJECT_ID = 400 "bad-project-id" "Not a project id";
+    /// A body is no Loro update.
+    INVALID_UPDATE = 400 "invalid-update" "Not a Loro update";
+    /// A caller must sign in or send a token.
+    UNAUTHENTICATED = 401 "unauthenticated" "Authentication required";
+    /// An internal route needs the internal token.
+    UNAUTHORIZED = 401 "unauthorized" "Internal token required";
+    /// A callback lacks the signature of its address.
+    BAD_SIGNATURE = 401 "bad-signature" "Signature required";
+    /// The caller is not a member of the project.
+    FORBIDDEN = 403 "forbidden" "No access";
+    /// The caller may read the project only.
+    READ_ONLY = 403 "read-only" "Read only";
+    /// Only the project's owner may do this.
+    OWNER_ONLY = 403 "owner-only" "Not the owner";
+    /// A page of another site sent the request.
+    CROSS_SITE = 403 "cross-site" "From another site";
+    /// A token of one project cannot do what only a user can.
+    USERS_ONLY = 403 "users-only" "Not with this token";
+    /// There is nothing at this address.
+    NOT_FOUND = 404 "not-found" "Not found";
+    /// There is no such project.
+    PROJECT_NOT_FOUND = 404 "project-not-found" "No such project";
+    /// The address takes other methods.
+    METHOD_NOT_ALLOWED = 405 "method-not-allowed" "Method not allowed";
+    /// A body did not arrive in time.
+    REQUEST_TIMEOUT = 408 "request-timeout" "Request timeout";
+    /// The idempotency key was used for another request.
+    IDEMPOTENCY_CONFLICT = 409 "idempotency-conflict" "The idempotency key is taken";
+    /// The project's owner cannot be made a member.
+    IS_OWNER = 409 "is-owner" "The owner needs no role";
+    /// The project has another owner than when the request was checked.
+    OWNER_CHANGED = 409 "owner-changed" "The owner has changed";
+    /// The project id is in use, or was.
+    PROJECT_EXISTS = 409 "project-exists" "The id is taken";
+    /// A finished task cannot change.
+    TASK_FINISHED = 409 "task-finished" "The task is finished";
+    /// Only a failed or cancelled task can be retried.
+    TASK_NOT_RETRYABLE = 409 "task-not-retryable" "Nothing to try again";
+    /// A body is larger than the address allows.
+    PAYLOAD_TOO_LARGE = 413 "payload-too-large" "Too large";
+    /// An asset has no such range of bytes.
+    RANGE_NOT_SATISFIABLE = 416 "range-not-satisfiable" "No such range";
+    /// Fields of a body are wrong; `errors` lists them.
+    INVALID_FIELDS = 422 "invalid-fields" "Some fields are wrong";
+    /// The relay speaks another version of the WebSocket protocol.
+    WEBSOCKET_VERSION = 426 "websocket-version" "Unknown WebSocket version";
+    /// The caller sends too many requests.
+    TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests";
+    /// The server itself is at fault.
+    INTERNAL = 500 "internal" "Internal error";
+    /// The relay cannot reach the app.
+    APP_UNREACHABLE = 502 "app-unreachable" "The app does not answer";
+    /// A service behind the server is unavailable.
+    UNAVAILABLE = 503 "unavailable" "Try again later";
+    /// Sessions cannot be checked at the moment.
+    AUTH_UNAVAILABLE = 503 "auth-unavailable" "Sessions cannot be checked";
+    /// A setting is missing.
+    NOT_CONFIGURED = 503 "not-configured" "Not configured";
+    /// The relay is going down.
+    DRAINING = 503 "draining" "Going down";
+    /// The relay holds as many connections as it may.
+    TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
+    /// The app did not answer in time.
+    APP_TIMEOUT = 504 "app-timeout" "The app took too long";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_is_there_once() {
+        for (at, kind) in Kind::ALL.iter().enumerate() {
+            assert!(
+                Kind::ALL[..at].iter().all(|other| other.name != kind.name),
+                "{} is there twice",
+                kind.name
+            );
+            assert!((400..600).contains(&kind.status), "{}", kind.name);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The client of the app's internal routes, which the crate `wire` describes.
+
+use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
+use crate::edge::body::{Body, full};
+use crate::settings::{SettingError, Settings};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use problem::MEDIA_TYPE;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// The largest answer to anything but a read, in bytes.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The largest state of a room, in bytes.
+const MAX_STATE: usize = 512 * 1024 * 1024;
+
+/// How many states are read at once, over all rooms.
+const STATE_READS: usize = 16;
+
+/// Why an internal request failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum AppError {
+    /// No complete answer came.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No complete answer came in time.
+    #[error("the app did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The answer had another status than 200 or 202.
+    #[error("the app answered {0}")]
+    Status(StatusCode),
+    /// The app says that the request itself is at fault, so repeating it does not help.
+    #[error("the app refuses the request: {0}")]
+    Refused(StatusCode),
+    /// The body of the answer is not what the route promises.
+    #[error("the app's answer makes no sense: {0}")]
+    Garbage(String),
+}
+
+impl From<UpstreamError> for AppError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// The client of the app.
+pub(crate) struct App {
+    upstream: Arc<Upstream>,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    reads: Semaphore,
+}
+
+impl App {
+    /// A client that sends the internal token, if one is set.
+    ///
+    /// # Errors
+    /// If the token cannot be sent in a header.
+    pub(crate) fn new(upstream: Arc<Upstream>, settings: &Settings) -> Result<Self, SettingError> {
+        let authorization = match settings.internal_token.as_str() {
+            "" => None,
+            token => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                    .map_err(|_| SettingError::InternalToken)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self {
+            upstream,
+            authorization,
+            timeout: settings.app_timeout,
+            reads: Semaphore::new(STATE_READS),
+        })
+    }
+
+    fn request<B>(&self, method: Method, path: &str, body: B) -> Result<Request<B>, AppError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.upstream.authority)
+            .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
+            .body(body)
+            .map_err(|error| AppError::Garbage(error.to_string()))?;
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<Bytes, AppError> {
+        let request: Request<Body> = self.request(method, path, full(body))?;
+        timeout(self.timeout, async {
+            let response = self.upstream.send(request).await?;
+            let status = response.status();
+            let refused = refuses(status, response.headers());
+            let body = read_body(response.into_body(), max_bytes).await?;
+            match status {
+                StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+                status if refused => Err(AppError::Refused(status)),
+                status => Err(AppError::Status(status)),
+            }
+        })
+        .await
+        .map_err(|_| AppError::Timeout(self.timeout))?
+    }
+
+    async fn read(&self, path: &str) -> Result<Bytes, AppError> {
+        // The semaphore is never closed.
+        let _turn = self.reads.acquire().await;
+        self.call(Method::GET, path, Vec::new(), MAX_STATE).await
+    }
+
+    /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer,
+    /// because it may be large.
+    pub(crate) async fn state(
+        &self,
+        project: &str,
+        version: Option<&[u8]>,
+    ) -> Result<wire::StateOf<Bytes>, AppError> {
+        let query = version
+            .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
+            .unwrap_or_default();
+        let path = format!("/internal/rooms/{project}/state{query}");
+        let body = self.read(&path).await?;
+        let state: wire::StateOf<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
+        let slice = |bytes: &wire::ByteSlice| body.slice_ref(bytes);
+        Ok(wire::StateOf {
+            rev: state.rev,
+            version: slice(state.version),
+            blobs: state.blobs.into_iter().map(slice).collect(),
+            revs: state.revs,
+        })
+    }
+
+    /// Reads everything after a rev. Each blob is a piece of memory of its own, because a room may keep some of them.
+    pub(crate) async fn updates(&self, project: &str, after: u64) -> Result<wire::State, AppError> {
+        let path = format!("/internal/rooms/{project}/updates?after={after}");
+        wire::decode(&self.read(&path).await?).map_err(garbage)
+    }
+
+    /// Reads the newest rev and the `access_rev` of each of these projects, in their order.
+    pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<wire::Heads, AppError> {
+        let asked = projects.len();
+        let body = wire::encode(&wire::HeadsRequest { projects });
+        let answer = self
+            .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
+            .await?;
+        let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
+        if heads.revs.len() == asked {
+            Ok(heads)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} heads for {asked} rooms",
+                heads.revs.len()
+            )))
+        }
+    }
+
+    /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.
+    pub(crate) async fn access(
+        &self,
+        checks: Vec<wire::AccessCheck>,
+    ) -> Result<Vec<wire::Verdict>, AppError> {
+        let asked = checks.len();
+        let body = wire::encode(&wire::AccessRequest { checks });
+        let answer = self
+            .call(Method::POST, "/internal/access", body, MAX_ANSWER)
+            .await?;
+        let wire::AccessResponse { verdicts } = wire::decode(&answer).map_err(garbage)?;
+        if verdicts.len() == asked {
+            Ok(verdicts)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} verdicts for {asked} sockets",
+                verdicts.len()
+            )))
+        }
+    }
+
+    /// Asks the app to compact a room.
+    pub(crate) async fn compact(&self, project: &str) -> Result<(), AppError> {
+        let path = format!("/internal/rooms/{project}/compact");
+        self.call(Method::POST, &path, Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
+    /// Asks the app to compact every room that is due.
+    pub(crate) async fn sweep(&self) -> Result<(), AppError> {
+        self.call(Method::POST, "/internal/sweep", Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
+    /// Asks the app to do everything that is due: tasks, their documents, compactions.
+    pub(crate) async fn poll(&self) -> Result<(), AppError> {
+        self.call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)
+            .await
+            .map(drop)
+    }
+
+    /// Asks the app to store updates, over the caller's own connection: it is opened if there is none, and dropped if
+    /// it failed. `body` is an encoded [`wire::AppendRequest`] with this many `updates`. The answer may take
+    /// `patience`.
+    pub(crate) async fn append(
+        &self,
+        connection: &mut Option<Dedicated>,
+        body: Bytes,
+        updates: usize,
+        patience: Duration,
+    ) -> Result<Vec<wire::Outcome>, AppError> {
+        let exchange = async {
+            let kept = connection
+                .take()
+                .and_then(|mut kept| kept.is_usable().then_some(kept));
+            let mut used = match kept {
+                Some(kept) => kept,
+                None => self.upstream.dedicated().await?,
+            };
+            let request = self.request(Method::POST, "/internal/append", Full::new(body))?;
+            let response = used.send(request, MAX_ANSWER).await?;
+            Ok::<_, AppError>((used, response))
+        };
+        let (used, response) = timeout(patience, exchange)
+            .await
+            .map_err(|_| AppError::Timeout(patience))??;
+        let close = response
+            .headers()
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        if !close {
+            *connection = Some(used);
+        }
+        match response.status() {
+            StatusCode::OK => {}
+            status if refuses(status, response.headers()) => return Err(AppError::Refused(status)),
+            status => return Err(AppError::Status(status)),
+        }
+        let wire::AppendResponse { outcomes } = wire::decode(response.body()).map_err(garbage)?;
+        if outcomes.len() == updates {
+            Ok(outcomes)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} outcomes for {updates} updates",
+                outcomes.len()
+            )))
+        }
+    }
+}
+
+/// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a
+/// request too large, but only the app can tell that a request is bad.
+fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_problem = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(MEDIA_TYPE.as_bytes()));
+    status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem
+}
+
+fn garbage(error: wire::DecodeError) -> AppError {
+    AppError::Garbage(error.to_string())
+}

@@ -1,0 +1,14 @@
+//! The way to the app and to Redis: what is stored there, read there and told there.
+
+pub(crate) mod backoff;
+pub(crate) mod client;
+pub(crate) mod committer;
+pub(crate) mod delivery;
+pub(crate) mod lane;
+pub(crate) mod outgoing;
+pub(crate) mod pubsub;
+pub(crate) mod queue;
+pub(crate) mod submission;
+pub(crate) mod subscriber;
+pub(crate) mod suspects;
+pub(crate) mod upstream;

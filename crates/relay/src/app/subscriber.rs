@@ -1,0 +1,230 @@
+//! The task that holds the connection to Redis: it subscribes, publishes, and takes notices to their rooms.
+//!
+//! After a lost connection every room is subscribed to again, and then compared.
+
+use crate::app::backoff::Backoff;
+use crate::app::outgoing::Outgoing;
+use crate::app::pubsub::{Change, Inbox, PubSub};
+use crate::metrics::Metrics;
+use crate::room::effects::Fetch;
+use crate::room::room::Room;
+use crate::room::rooms::Rooms;
+use crate::room::stored::Stored;
+use futures_util::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSubSink};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// How long Redis may take to connect, or to confirm a request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The number of channels in one SUBSCRIBE.
+const CHANNELS: usize = 500;
+
+/// Why a session with Redis ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Failed(#[from] redis::RedisError),
+    #[error("Redis does not answer")]
+    Silent,
+    #[error("Redis closed the connection")]
+    Closed,
+}
+
+/// How a session with Redis ended.
+enum Session {
+    NeverBegan(Broken),
+    Lost(Broken),
+}
+
+/// The task.
+pub(crate) struct Subscriber {
+    rooms: Arc<Rooms>,
+    pubsub: Arc<PubSub>,
+    metrics: Arc<Metrics>,
+    client: redis::Client,
+    outgoing: Arc<Outgoing>,
+}
+
+impl Subscriber {
+    /// Connects for as long as the relay runs.
+    pub(crate) async fn run(rooms: Arc<Rooms>, inbox: Inbox) {
+        let Inbox {
+            client,
+            mut changes,
+            outgoing,
+        } = inbox;
+        let subscriber = Self {
+            pubsub: rooms.pubsub.clone(),
+            metrics: rooms.metrics.clone(),
+            rooms,
+            client,
+            outgoing,
+        };
+        let mut backoff = Backoff::app();
+        let mut has_warned = false;
+        loop {
+            match subscriber.session(&mut changes).await {
+                Session::NeverBegan(error) => {
+                    if !std::mem::replace(&mut has_warned, true) {
+                        tracing::warn!(%error, "Redis cannot be reached: trying again");
+                    }
+                }
+                Session::Lost(error) => {
+                    tracing::warn!(%error, "the connection to Redis was lost: trying again");
+                    backoff = Backoff::app();
+                    has_warned = true;
+                }
+            }
+            subscriber.pubsub.set_connected(false);
+            subscriber.metrics.redis_connected.set(0);
+            for room in subscriber.rooms.all() {
+                room.subscribed.send_replace(false);
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    async fn session(&self, changes: &mut mpsc::UnboundedReceiver<Change>) -> Session {
+        let connect = async {
+            let pubsub = self.client.get_async_pubsub().await?;
+            let publisher = self.client.get_multiplexed_async_connection().await?;
+            Ok((pubsub, publisher))
+        };
+        let (pubsub, mut publisher) = match in_time(connect).await {
+            Ok(connections) => connections,
+            Err(error) => return Session::NeverBegan(error),
+        };
+        let (mut sink, mut messages) = pubsub.split();
+        // A room that came meanwhile is among all rooms.
+        while changes.try_recv().is_ok() {}
+        if let Err(error) = subscribe(&mut sink, &self.rooms.all()).await {
+            return Session::NeverBegan(error);
+        }
+        self.pubsub.set_connected(true);
+        self.metrics.redis_connected.set(1);
+        for room in self.rooms.all() {
+            self.rooms.tell_peers(&room.project, true);
+        }
+        tracing::info!("Redis is connected");
+        let publish = publish(&mut publisher, &self.outgoing);
+        tokio::pin!(publish);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.receive(&message).await,
+                    None => return Session::Lost(Broken::Closed),
+                },
+                Some(change) = changes.recv() => {
+                    let mut due = vec![change];
+                    while let Ok(change) = changes.try_recv() {
+                        due.push(change);
+                    }
+                    if let Err(error) = self.change(&mut sink, due).await {
+                        return Session::Lost(error);
+                    }
+                }
+                error = &mut publish => return Session::Lost(error),
+            }
+        }
+    }
+
+    /// Makes changes, if they are still true: a room that came and went needs nothing.
+    async fn change(&self, sink: &mut PubSubSink, changes: Vec<Change>) -> Result<(), Broken> {
+        let mut come = Vec::new();
+        let mut gone = Vec::new();
+        for change in changes {
+            match change {
+                Change::Subscribe(room) => come.push(room),
+                Change::Unsubscribe(project) => {
+                    if self.rooms.get(&project).is_none() {
+                        gone.push(wire::room_channel(&project));
+                    }
+                }
+            }
+        }
+        // The rooms that went come first, because one of them may have come again just now.
+        for channels in gone.chunks(CHANNELS) {
+            in_time(sink.unsubscribe(channels)).await?;
+        }
+        subscribe(sink, &come).await
+    }
+
+    /// Takes a notice to its room.
+    async fn receive(&self, message: &redis::Msg) {
+        self.metrics.notices_total.add(1);
+        let channel = message.get_channel_name();
+        let Some(project) = channel.strip_prefix("room:") else {
+            return;
+        };
+        match wire::decode(message.get_payload_bytes()) {
+            // The answer to its own append reached the relay earlier.
+            Ok(wire::Notice::Updates { origin, .. }) if self.pubsub.is_own(&origin) => {}
+            Ok(wire::Notice::Updates {
+                first_rev,
+                last_rev,
+                payloads,
+                ..
+            }) => match Stored::noticed(first_rev, last_rev, payloads) {
+                Some(updates) => self.rooms.deliver(project, updates).await,
+                // They were too large for a message, so there is nothing to wait for.
+                None => self.rooms.note(project, last_rev, Fetch::Now).await,
+            },
+            Ok(wire::Notice::Access { access_rev }) => {
+                self.rooms.note_access(project, access_rev).await;
+            }
+            Ok(wire::Notice::Peers { relay, .. }) if self.pubsub.is_own(&relay) => {}
+            Ok(wire::Notice::Peers { relay, count }) => {
+                if let Some(room) = self.rooms.get(project) {
+                    self.hear_peers(&room, relay, count);
+                }
+            }
+            Err(error) => tracing::debug!(%channel, %error, "a notice makes no sense"),
+        }
+    }
+
+    /// Another relay told how many sockets it has in a room.
+    fn hear_peers(&self, room: &Room, relay: String, count: u32) {
+        let is_new = room.peers.lock().heard(relay, count);
+        // A relay that is new here has not heard of this one either.
+        if is_new && let Some(head) = room.head() {
+            // What was stored between its reading of the state and its first word was not published.
+            self.pubsub.publish_head(&room.project, head);
+        }
+        self.rooms.tell_peers(&room.project, is_new);
+    }
+}
+
+async fn subscribe(sink: &mut PubSubSink, rooms: &[Arc<Room>]) -> Result<(), Broken> {
+    for rooms in rooms.chunks(CHANNELS) {
+        let channels: Vec<String> = rooms
+            .iter()
+            .map(|room| wire::room_channel(&room.project))
+            .collect();
+        in_time(sink.subscribe(&channels)).await?;
+        for room in rooms {
+            room.subscribed.send_replace(true);
+        }
+    }
+    Ok(())
+}
+
+/// Publishes until that fails.
+async fn publish(connection: &mut MultiplexedConnection, outgoing: &Outgoing) -> Broken {
+    loop {
+        let (project, message) = outgoing.next().await;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(wire::room_channel(&project)).arg(message);
+        if let Err(error) = in_time(command.query_async::<()>(connection)).await {
+            return error;
+        }
+    }
+}
+
+async fn in_time<T>(request: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Broken> {
+    let answer = timeout(PATIENCE, request).await;
+    Ok(answer.map_err(|_| Broken::Silent)??)
+}

@@ -1,0 +1,284 @@
+//! The updates of a batch on which the app failed although it answers.
+//!
+//! Each is sent alone. It is refused only if the app says so about this very update, or on proof: alone in its request
+//! it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another
+//! number of them, so that no pattern of failures looks like its fault. If other updates fail as well and none is
+//! stored, that is no proof either. Anything else means that the app is away, and the sender is told to try again
+//! later.
+
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::app::delivery::Decided;
+use crate::app::lane::{Lane, Lanes};
+use crate::app::queue::CommitQueue;
+use crate::app::submission::Submission;
+use crate::settings::Settings;
+use bytes::Bytes;
+use http::StatusCode;
+use parking_lot::Mutex;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep};
+
+/// How many requests about suspects are under way at once.
+const SIDE_LANES: usize = 8;
+
+/// How often an update fails alone before it is refused.
+const FAILURES: u32 = 3;
+
+/// The time over which it fails. For a shorter time the app may fail on any request.
+const FAILING: Duration = Duration::from_secs(5);
+
+/// How many empty appends must pass between two tries.
+const CONTROLS: RangeInclusive<u32> = 2..=4;
+
+/// All suspects of a relay.
+pub(crate) struct Suspects {
+    settings: Arc<Settings>,
+    queue: Arc<CommitQueue>,
+    lanes: Lanes,
+    turns: Semaphore,
+    decided: mpsc::Sender<Decided>,
+    /// What happens to other updates meanwhile.
+    pub(crate) witness: Witness,
+}
+
+impl Suspects {
+    /// No suspects yet.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        queue: Arc<CommitQueue>,
+        lanes: Lanes,
+        decided: mpsc::Sender<Decided>,
+    ) -> Self {
+        Self {
+            settings,
+            queue,
+            lanes,
+            turns: Semaphore::new(SIDE_LANES),
+            decided,
+            witness: Witness::default(),
+        }
+    }
+
+    /// Sets a batch aside and tries its updates: those of each socket one after the other, those of different sockets
+    /// at the same time.
+    pub(crate) fn try_each(self: &Arc<Self>, batch: Vec<Submission>) {
+        for (socket, updates) in self.queue.set_aside(batch) {
+            tokio::spawn(decide(self.clone(), socket, updates));
+        }
+    }
+}
+
+/// Decides the first `updates` of those that were set aside for a socket. What the socket has sent since then goes the
+/// usual way again. If the app is away for longer than the relay has patience, the socket is closed with 1013.
+async fn decide(suspects: Arc<Suspects>, socket: u64, updates: usize) {
+    let queue = &suspects.queue;
+    let mut trial = Trial {
+        lane: suspects.lanes.open(),
+        suspects: &suspects,
+        begun: Instant::now(),
+    };
+    for _ in 0..updates {
+        let Some(suspect) = queue.next_aside(socket) else {
+            break;
+        };
+        let Some(outcome) = trial.outcome(&suspect).await else {
+            let mut given_up = queue.take_aside(socket);
+            given_up.push_front(suspect);
+            queue.give_up(given_up.make_contiguous());
+            return;
+        };
+        // The delivery task ends only with the relay.
+        let _ = suspects.decided.send((vec![suspect], vec![outcome])).await;
+    }
+    queue.readmit(socket);
+}
+
+/// The trial of one socket's updates.
+struct Trial<'a> {
+    suspects: &'a Suspects,
+    lane: Lane,
+    begun: Instant,
+}
+
+impl Trial<'_> {
+    /// The outcome of an update; `None` if the app was away for too long to tell.
+    async fn outcome(&mut self, suspect: &Submission) -> Option<wire::Outcome> {
+        let body = self.lane.encode(std::slice::from_ref(suspect));
+        let witness = &self.suspects.witness;
+        let _accusation = witness.accuse();
+        let mut evidence = Evidence::default();
+        let mut backoff = Backoff::app();
+        loop {
+            let refusal = match self.append(body.clone()).await {
+                Ok(outcomes) => {
+                    witness.stored();
+                    return outcomes.into_iter().next();
+                }
+                Err(AppError::Refused(StatusCode::PAYLOAD_TOO_LARGE)) => {
+                    Some("the update is larger than the app takes")
+                }
+                Err(AppError::Refused(_)) => Some("the app cannot take this update"),
+                Err(AppError::Status(StatusCode::INTERNAL_SERVER_ERROR)) => {
+                    let is_proven = evidence
+                        .failed(Instant::now())
+                        .is_some_and(|since| witness.speaks_against(since));
+                    is_proven.then_some("the app fails on this update, again and again")
+                }
+                Err(_) => {
+                    evidence = Evidence::default();
+                    None
+                }
+            };
+            if let Some(reason) = refusal {
+                let project = &suspect.project;
+                tracing::warn!(%project, reason, "an update was refused");
+                let reason = reason.to_owned();
+                return Some(wire::Outcome::Refused { reason });
+            }
+            self.lane.count_retry();
+            if !self.wait(&mut backoff, &mut evidence).await {
+                return None;
+            }
+        }
+    }
+
+    /// Waits until empty appends pass. If they do not, what was found so far proves nothing. Returns false if the app
+    /// was away for too long.
+    async fn wait(&mut self, backoff: &mut Backoff, evidence: &mut Evidence) -> bool {
+        loop {
+            if self.begun.elapsed() >= self.suspects.settings.app_patience {
+                return false;
+            }
+            sleep(backoff.next()).await;
+            if self.passes_empty().await {
+                return true;
+            }
+            *evidence = Evidence::default();
+        }
+    }
+
+    /// Whether the app answers several appends of nothing in a row.
+    async fn passes_empty(&mut self) -> bool {
+        for _ in 0..rand::random_range(CONTROLS) {
+            // The semaphore is never closed.
+            let _turn = self.suspects.turns.acquire().await;
+            let patience = self.suspects.settings.app_timeout;
+            if !self.lane.passes_empty(patience).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn append(&mut self, body: Bytes) -> Result<Vec<wire::Outcome>, AppError> {
+        // The semaphore is never closed.
+        let _turn = self.suspects.turns.acquire().await;
+        let patience = self.suspects.settings.app_timeout;
+        self.lane.append(body, 1, patience).await
+    }
+}
+
+/// How often, and since when, an update has failed alone while empty appends passed.
+#[derive(Default)]
+struct Evidence {
+    failures: u32,
+    since: Option<Instant>,
+}
+
+impl Evidence {
+    /// Counts a failure. Returns since when the update fails, if that is often and long enough.
+    fn failed(&mut self, now: Instant) -> Option<Instant> {
+        let since = *self.since.get_or_insert(now);
+        self.failures += 1;
+        let is_enough = self.failures >= FAILURES && now.duration_since(since) >= FAILING;
+        is_enough.then_some(since)
+    }
+}
+
+/// The fate of all other updates during a trial.
+#[derive(Default)]
+pub(crate) struct Witness {
+    /// The number of updates on trial.
+    accused: AtomicUsize,
+    /// When the last update was stored.
+    stored: Mutex<Option<Instant>>,
+}
+
+impl Witness {
+    /// An update was stored.
+    pub(crate) fn stored(&self) {
+        *self.stored.lock() = Some(Instant::now());
+    }
+
+    fn accuse(&self) -> Accusation<'_> {
+        self.accused.fetch_add(1, Ordering::Relaxed);
+        Accusation(self)
+    }
+
+    /// Whether an update that has failed since this moment is the only one that fails, because others were stored
+    /// meanwhile or no other is on trial.
+    fn speaks_against(&self, since: Instant) -> bool {
+        let stored = *self.stored.lock();
+        self.accused.load(Ordering::Relaxed) == 1 || stored.is_some_and(|at| at >= since)
+    }
+}
+
+/// Keeps an update on trial until it is dropped.
+struct Accusation<'a>(&'a Witness);
+
+impl Drop for Accusation<'_> {
+    fn drop(&mut self) {
+        self.0.accused.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_takes_three_failures_and_five_seconds() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for (failures, proven) in [
+            (&[0][..], false),
+            (&[0, 6000], false),
+            (&[0, 10, 20, 4999], false),
+            (&[0, 2500, 5000], true),
+            (&[0, 10, 20, 30, 5000], true),
+        ] {
+            let mut evidence = Evidence::default();
+            let verdicts: Vec<bool> = failures
+                .iter()
+                .map(|millis| evidence.failed(at(*millis)).is_some())
+                .collect();
+            assert_eq!(verdicts.last(), Some(&proven), "{failures:?}");
+            assert!(
+                !verdicts[..verdicts.len() - 1].contains(&true),
+                "{failures:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_update_that_fails_as_all_others_do_is_innocent() {
+        let witness = Witness::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(3600);
+        let one = witness.accuse();
+        assert!(witness.speaks_against(start), "no other was tried");
+        let two = witness.accuse();
+        assert!(!witness.speaks_against(start), "none was stored");
+        witness.stored();
+        assert!(witness.speaks_against(start));
+        assert!(!witness.speaks_against(later), "none was stored since");
+        drop(two);
+        assert!(witness.speaks_against(later));
+        drop(one);
+    }
+}

@@ -1,0 +1,116 @@
+//! The work that a relay does at intervals. Every function here goes on for as long as the relay runs.
+
+use crate::app::client::App;
+use crate::room::room::Room;
+use crate::room::rooms::Rooms;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+/// How many rooms one comparison of heads asks about.
+const HEADS_PER_REQUEST: usize = 1000;
+
+/// The shortest time between two announcements of the number of sockets.
+const PEERS_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the app is asked to do what is due.
+const TICK: Duration = Duration::from_secs(10);
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Compares the heads and the `access_rev` of all rooms with the app's: at an interval, and after Redis was lost.
+pub(crate) async fn compare_heads(rooms: Arc<Rooms>) {
+    let mut ticks = every(rooms.settings.heads_interval());
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = rooms.pubsub.reconnected() => {}
+        }
+        // The heads are read before the app is asked, because what is delivered meanwhile is newer than its answer.
+        let heads: Vec<(Arc<Room>, Option<u64>)> = rooms
+            .all()
+            .into_iter()
+            .map(|room| {
+                let head = room.head();
+                (room, head)
+            })
+            .collect();
+        for some in heads.chunks(HEADS_PER_REQUEST) {
+            if !compare(&rooms, some).await {
+                break;
+            }
+        }
+    }
+}
+
+/// Returns whether the app answered.
+async fn compare(rooms: &Arc<Rooms>, heads: &[(Arc<Room>, Option<u64>)]) -> bool {
+    let projects = heads.iter().map(|(room, _)| room.project.to_string());
+    let wire::Heads { revs, access_revs } = match rooms.app.heads(projects.collect()).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%error, "heads could not be compared");
+            return false;
+        }
+    };
+    for ((room, _), access_rev) in heads.iter().zip(access_revs.unwrap_or_default()) {
+        let effects = room.note_access(access_rev);
+        rooms.act(room, effects).await;
+    }
+    for ((room, head), rev) in heads.iter().zip(revs) {
+        // A room that still reads its state has no head to compare.
+        if let Some(head) = head {
+            let effects = room.compare(*head, rev);
+            rooms.act(room, effects).await;
+        }
+    }
+    true
+}
+
+/// Asks the app to compact what is due.
+pub(crate) async fn sweep(app: Arc<App>, interval: Duration) {
+    loop {
+        sleep(interval).await;
+        if let Err(error) = app.sweep().await {
+            tracing::debug!(%error, "a sweep was not begun");
+        }
+    }
+}
+
+/// Asks the app to do everything that is due.
+pub(crate) async fn tick(app: Arc<App>) {
+    let mut ticks = every(TICK);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = app.poll().await {
+            tracing::warn!(%error, "the poller could not be asked");
+        }
+    }
+}
+
+/// Tells sockets and other relays how many sockets a room has: when that changes, and at an interval.
+pub(crate) async fn count_peers(rooms: Arc<Rooms>) {
+    let mut ticks = every(rooms.settings.peers_interval);
+    loop {
+        let changed = tokio::select! {
+            _ = ticks.tick() => rooms.all().into_iter().map(|room| (room, true)).collect(),
+            changed = rooms.changed_peers() => changed,
+        };
+        for (room, publish) in changed {
+            let own = room.size();
+            if own == 0 {
+                continue;
+            }
+            if publish {
+                let count = u32::try_from(own).unwrap_or(u32::MAX);
+                rooms.pubsub.publish_peers(&room.project, count);
+            }
+            rooms.announce_peers(&room);
+        }
+        sleep(PEERS_PAUSE).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! The operator's routes of the relay itself: `/internal/drain`, `/internal/recheck` and `/metrics`.
+
+use crate::edge::body::{Body, full};
+use crate::edge::problem::response;
+use crate::metrics::Metrics;
+use crate::room::pass::Doubt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use problem::Problem;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+/// What an operator may see and do.
+pub(crate) struct Internal {
+    token: String,
+    metrics: Arc<Metrics>,
+    doubt: Arc<Doubt>,
+    /// Asks the relay to drain.
+    stop: CancellationToken,
+}
+
+impl Internal {
+    /// Routes that the internal token opens. An empty token opens none but `/metrics`, which is then open to all.
+    pub(crate) fn new(
+        token: &str,
+        metrics: Arc<Metrics>,
+        doubt: Arc<Doubt>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            token: token.to_owned(),
+            metrics,
+            doubt,
+            stop,
+        }
+    }
+
+    /// Answers a request below `/internal`.
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        match request.uri().path() {
+            "/internal/drain" => self.on_request(request, || self.stop.cancel()),
+            "/internal/recheck" => self.on_request(request, || self.doubt.raise_for_all()),
+            _ => response(&Problem::not_found()),
+        }
+    }
+
+    /// Does what an operator asks for.
+    fn on_request<B>(&self, request: &Request<B>, act: impl FnOnce()) -> Response<Body> {
+        if !is_operator(request.headers(), &self.token) {
+            return response(&Problem::unauthorized());
+        }
+        if request.method() != Method::POST {
+            return response(&Problem::method_not_allowed(&["POST"]));
+        }
+        act();
+        let mut accepted = Response::new(full(""));
+        *accepted.status_mut() = StatusCode::ACCEPTED;
+        accepted
+    }
+
+    /// Answers a request for `/metrics`.
+    pub(crate) fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+        if !self.token.is_empty() && !is_operator(request.headers(), &self.token) {
+            return response(&Problem::unauthorized());
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return response(&Problem::method_not_allowed(&["GET", "HEAD"]));
+        }
+        let mut answer = Response::new(full(self.metrics.render()));
+        answer.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; version=0.0.4"),
+        );
+        answer
+    }
+}
+
+/// Whether a request has the internal token. If none is set, no request has it, not even one from this machine, because
+/// the app calls addresses that users give, from this machine too.
+fn is_operator(headers: &HeaderMap, token: &str) -> bool {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .filter(|_| !token.is_empty())
+        .is_some_and(|sent| sent.ct_eq(token.as_bytes()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators() {
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(header::AUTHORIZATION, http::HeaderValue::from_static(value))])
+        };
+        for (headers, token, expected) in [
+            (HeaderMap::new(), "", false),
+            (with("Bearer "), "", false),
+            (HeaderMap::new(), "t", false),
+            (with("Bearer t"), "t", true),
+            (with("Bearer tt"), "t", false),
+            (with("Basic t"), "t", false),
+        ] {
+            assert_eq!(
+                is_operator(&headers, token),
+                expected,
+                "{headers:?} {token}"
+            );
+        }
+    }
+}

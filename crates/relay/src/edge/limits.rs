@@ -1,0 +1,81 @@
+//! How many requests one address, and one user, may send.
+
+use crate::edge::address;
+use crate::edge::buckets::Buckets;
+use crate::edge::credentials::{Credential, Credentials};
+use crate::settings::Settings;
+use http::{HeaderMap, Uri};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The limits of all requests.
+pub(crate) struct Limits {
+    trust_forwarded: bool,
+    addresses: Buckets<IpAddr>,
+    users: Buckets<String>,
+    credentials: Credentials,
+}
+
+impl Limits {
+    /// The limits of the settings.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            trust_forwarded: settings.trust_forwarded,
+            addresses: Buckets::new(settings.rate_per_address, settings.burst_per_address),
+            users: Buckets::new(settings.rate_per_user, settings.burst_per_user),
+            credentials: Credentials::default(),
+        }
+    }
+
+    /// Applies the limits to a request. The user's limit applies only if the app told lately to which user the
+    /// credential belongs; otherwise [`told`](Self::told) applies it.
+    ///
+    /// # Errors
+    /// The time to wait, if a limit is reached.
+    pub(crate) fn take(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<(), Duration> {
+        let client = address::client(peer, headers, self.trust_forwarded);
+        self.addresses
+            .take(address::network(client), Instant::now())?;
+        let principal = self
+            .credential(headers, uri)
+            .and_then(|credential| self.credentials.principal(credential));
+        match principal {
+            Some(principal) => self.take_user(&principal),
+            None => Ok(()),
+        }
+    }
+
+    /// The credential of a request, if it has one.
+    pub(crate) fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+        self.credentials.of(headers, uri.query())
+    }
+
+    /// The app has told to which principal a credential belongs. If that was not known, the request has not counted for
+    /// the user yet, and counts now.
+    ///
+    /// # Errors
+    /// The time to wait, if the user's limit is reached.
+    pub(crate) fn told(&self, credential: Credential, principal: &str) -> Result<(), Duration> {
+        let was_known = self.credentials.principal(credential).is_some();
+        self.credentials.learn(credential, principal);
+        if was_known {
+            Ok(())
+        } else {
+            self.take_user(principal)
+        }
+    }
+
+    /// The app's backend has no limit, nor has the one user of a development server.
+    fn take_user(&self, principal: &str) -> Result<(), Duration> {
+        if matches!(principal, "server" | "user:dev") {
+            return Ok(());
+        }
+        self.users.take(principal.to_owned(), Instant::now())
+    }
+}

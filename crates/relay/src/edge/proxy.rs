@@ -1,0 +1,397 @@
+//! The way to the app for every public request that is not a WebSocket, streamed both ways.
+
+use crate::app::pubsub::PubSub;
+use crate::app::upstream::{Upstream, UpstreamError};
+use crate::edge::body::Body;
+use crate::edge::limits::Limits;
+use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
+use crate::metrics::Metrics;
+use crate::room::effects::Fetch;
+use crate::room::rooms::Rooms;
+use crate::settings::Settings;
+use crate::socket::raw;
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use problem::Problem;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use tokio::time::timeout;
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), and those that they have replaced.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    // The relay's own server has said 100 before there is a body to pass on.
+    header::EXPECT,
+];
+
+const HOP_BY_HOP_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The beginning of the headers by which the relay tells the app things. No client may send one.
+const INTERNAL: &str = "x-loro-internal-";
+
+/// The header by which the app tells the rev of an update that was posted.
+const REV: &str = "x-loro-rev";
+
+/// The header by which the app tells which principal sent the request.
+const PRINCIPAL: &str = "x-loro-internal-principal";
+
+/// A fault of a request's body, found while it is passed on.
+enum BodyFault {
+    TooLarge,
+    Broken,
+}
+
+/// The fault of one request's body, if one was found.
+type Fault = Arc<OnceLock<BodyFault>>;
+
+/// Passes requests on to the app.
+pub(crate) struct Proxy {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    upstream: Arc<Upstream>,
+    limits: Arc<Limits>,
+    rooms: Arc<Rooms>,
+    pubsub: Arc<PubSub>,
+}
+
+impl Proxy {
+    /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
+    pub(crate) fn new(upstream: Arc<Upstream>, limits: Arc<Limits>, rooms: Arc<Rooms>) -> Self {
+        Self {
+            settings: rooms.settings.clone(),
+            metrics: rooms.metrics.clone(),
+            pubsub: rooms.pubsub.clone(),
+            upstream,
+            limits,
+            rooms,
+        }
+    }
+
+    /// Passes a request on, and its answer back.
+    pub(crate) async fn forward(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        self.try_forward(client, request)
+            .await
+            .unwrap_or_else(|problem| response(&problem))
+    }
+
+    async fn try_forward(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        self.metrics.proxied_total.add(1);
+        let posted_to = (request.method() == Method::POST)
+            .then(|| request.uri().path().strip_prefix("/sync/"))
+            .flatten()
+            .map(str::to_owned);
+        // Refused here, because a client may not hear an app that answers before it has read the whole body.
+        if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
+            return Err(too_large());
+        }
+        let credential = self.limits.credential(request.headers(), request.uri());
+        let fault = Fault::default();
+        let request = self.outgoing(client, request, fault.clone())?;
+        let mut response = self.send(request, &fault).await?;
+        if let Some(project) = posted_to
+            && response.status().is_success()
+        {
+            self.see_rev(&project, response.headers()).await;
+        }
+        if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
+            && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
+        {
+            // This request has already run; the limit applies from the next one.
+            let _ = self.limits.told(credential, principal);
+        }
+        remove_hop_by_hop(response.headers_mut());
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+
+    async fn send(
+        &self,
+        request: Request<Body>,
+        fault: &Fault,
+    ) -> Result<Response<Incoming>, Problem> {
+        let patience = self.settings.proxy_timeout;
+        let error = match timeout(patience, self.upstream.send(request)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.metrics.proxy_errors_total.add(1);
+                return Err(app_timeout());
+            }
+        };
+        match fault.get() {
+            Some(BodyFault::TooLarge) => return Err(too_large()),
+            Some(BodyFault::Broken) => {
+                return Err(Problem::bad_request("The request's body broke off."));
+            }
+            None => {}
+        }
+        self.metrics.proxy_errors_total.add(1);
+        match &error {
+            UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
+            UpstreamError::Http(_) => tracing::debug!(%error, "a request was not answered"),
+        }
+        Err(app_unreachable())
+    }
+
+    /// Tells the project's room of an update that was posted, so that its sockets need not wait for the next comparison
+    /// of heads.
+    async fn see_rev(&self, project: &str, headers: &HeaderMap) {
+        let rev = headers
+            .get(REV)
+            .and_then(|rev| rev.to_str().ok())
+            .and_then(|rev| rev.parse().ok());
+        if let Some(rev) = rev {
+            // With Redis the update itself is on its way.
+            let fetch = if self.pubsub.is_connected() {
+                Fetch::IfLate
+            } else {
+                Fetch::Now
+            };
+            self.rooms.note(project, rev, fetch).await;
+        }
+    }
+
+    /// The request as the app gets it. If its body cannot be passed on whole, `fault` tells why.
+    fn outgoing(
+        &self,
+        client: IpAddr,
+        request: Request<Incoming>,
+        fault: Fault,
+    ) -> Result<Request<Body>, Problem> {
+        let (mut head, body) = request.into_parts();
+        set_target(&mut head)?;
+        head.version = Version::HTTP_11;
+        remove_hop_by_hop(&mut head.headers);
+        set_forwarded(&mut head.headers, client, self.settings.trust_forwarded);
+        if !head.headers.contains_key(header::HOST) {
+            // A client of HTTP/1.0 may send none, but the app needs one.
+            if let Ok(host) = HeaderValue::from_str(&self.upstream.authority) {
+                head.headers.insert(header::HOST, host);
+            }
+        }
+        let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
+            fault.get_or_init(|| {
+                if error.is::<LengthLimitError>() {
+                    BodyFault::TooLarge
+                } else {
+                    BodyFault::Broken
+                }
+            });
+            error
+        });
+        Ok(Request::from_parts(head, body.boxed_unsync()))
+    }
+}
+
+/// Makes the target of a request a path and a query, and moves a token of the query into a header.
+fn set_target(head: &mut Parts) -> Result<(), Problem> {
+    let bad_target = || Problem::bad_request("The target of the request makes no sense.");
+    // A target in absolute form names its own host (RFC 9112, section 3.2.2).
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_target())?;
+        head.headers.insert(header::HOST, host);
+    }
+    let mut target = head
+        .uri
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned());
+    if let Some(token) = head.uri.query().and_then(raw::token) {
+        // Hosts of the app keep the query in their traces.
+        target = without_token(&target);
+        if !head.headers.contains_key(header::AUTHORIZATION) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| Problem::bad_request("The token makes no sense."))?;
+            value.set_sensitive(true);
+            head.headers.insert(header::AUTHORIZATION, value);
+        }
+    }
+    head.uri = target.parse::<Uri>().map_err(|_| bad_target())?;
+    Ok(())
+}
+
+/// Removes the parameter `token` from a path and query.
+fn without_token(target: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| raw::token(pair).is_none())
+        .collect();
+    if kept.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", kept.join("&"))
+    }
+}
+
+/// Removes the headers that concern one connection only.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // A client must not take away the length of a message, or the host to which it goes.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        remove(headers, name.clone());
+    }
+    for name in HOP_BY_HOP_NAMES {
+        remove(headers, HeaderName::from_static(name));
+    }
+}
+
+fn remove(headers: &mut HeaderMap, name: HeaderName) {
+    if let Entry::Occupied(entry) = headers.entry(name) {
+        entry.remove_entry_mult();
+    }
+}
+
+/// Replaces the headers that say where a request comes from. If the peer is `trusted`, its own are kept and appended
+/// to.
+fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
+    let removed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            name.as_str().starts_with(INTERNAL)
+                || !trusted
+                    && (name.as_str().starts_with("x-forwarded-")
+                        || *name == header::FORWARDED
+                        || *name == "x-real-ip")
+        })
+        .cloned()
+        .collect();
+    for name in removed {
+        remove(headers, name);
+    }
+    let mut chain: Vec<String> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    chain.push(client.to_string());
+    if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private, host, Content-Length"),
+            ("x-private", "1"),
+            ("host", "example.com"),
+            ("content-length", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("authorization", "Bearer x"),
+            ("cookie", "a=b"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("content-length", "3"),
+                ("authorization", "Bearer x"),
+                ("cookie", "a=b"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_token_leaves_the_query() {
+        for (target, left) in [
+            ("/sync/p?token=t", "/sync/p"),
+            ("/sync/p?a=b&token=t&c=d", "/sync/p?a=b&c=d"),
+            ("/sync/p?a=token=t", "/sync/p?a=token=t"),
+            ("/sync/p?tok%65n=t&a=b", "/sync/p?a=b"),
+        ] {
+            assert_eq!(without_token(target), left);
+        }
+    }
+
+    #[test]
+    fn forwarded_headers() {
+        let sent: [(&str, &str); 6] = [
+            ("host", "example.com"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/x"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-loro-internal-user", "root"),
+        ];
+        let client = IpAddr::from([10, 0, 0, 1]);
+        let mut headers = map(&sent);
+        set_forwarded(&mut headers, client, false);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "example.com"),
+            ])
+        );
+        let mut headers = map(&sent);
+        set_forwarded(&mut headers, client, true);
+        assert_eq!(
+            headers,
+            map(&[
+                ("host", "example.com"),
+                ("x-forwarded-for", "6.6.6.6, 10.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-prefix", "/x"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-forwarded-host", "example.com"),
+            ])
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! The opening handshake of a WebSocket (RFC 6455, section 4.2).
+
+use crate::app::client::App;
+use crate::edge::body::{Body, full};
+use crate::edge::limits::Limits;
+use crate::edge::problem::{
+    Refusal, app_unreachable, described, draining, too_many_connections, too_many_requests,
+    upgrade_required,
+};
+use crate::metrics::Metrics;
+use crate::room::access::{self, Admitted, Refused};
+use crate::room::pass::Pass;
+use crate::settings::Settings;
+use crate::socket::connection::{Connection, Shared};
+use crate::socket::raw;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use problem::Problem;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The paths that take an upgrade, written like the app's routes.
+pub const UPGRADES: [&str; 1] = ["/sync/{project}"];
+
+/// The path of the raw protocol, before the project.
+pub(crate) const RAW_PATH: &str = "/sync/";
+
+/// Whether the client wants a WebSocket.
+pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE, "websocket")
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Answers requests to upgrade.
+pub(crate) struct Upgrades {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    app: Arc<App>,
+    limits: Arc<Limits>,
+    /// One permit for each WebSocket.
+    seats: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    draining: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Upgrades {
+    /// Upgrades whose connections run in `tasks` and use what is `shared`, until `draining`.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
+        app: Arc<App>,
+        limits: Arc<Limits>,
+        shared: Arc<Shared>,
+        draining: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            seats: Arc::new(Semaphore::new(settings.max_connections)),
+            settings,
+            metrics,
+            app,
+            limits,
+            shared,
+            draining,
+            tasks,
+        }
+    }
+
+    /// Answers a request to upgrade to the raw protocol. The WebSocket then lives in a task of its own.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        self.upgrade(request)
+            .await
+            .unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn upgrade(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let accept = accept_key(&request)?;
+        let project = request.uri().path().strip_prefix(RAW_PATH).unwrap_or("");
+        if !wire::is_project_id(project) {
+            return Err(Problem::bad_project_id().into());
+        }
+        let project: Arc<str> = project.into();
+        let mut query =
+            raw::Query::parse(request.uri().query().unwrap_or("")).map_err(Problem::bad_request)?;
+        if self.draining.is_cancelled() {
+            return Err(draining().into());
+        }
+        let Ok(seat) = self.seats.clone().try_acquire_owned() else {
+            self.metrics.refused_total.add(1);
+            return Err(too_many_connections().into());
+        };
+        let token = query.token.take();
+        let pass = self.admit(&request, &project, token).await?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        self.tasks.spawn(serve(
+            self.settings.clone(),
+            upgrade,
+            seat,
+            self.shared.clone(),
+            project,
+            query,
+            pass,
+        ));
+        let mut response = Response::new(full(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        Ok(response)
+    }
+
+    /// Asks the app whether the client may come in, and applies the user's limit.
+    async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        project: &str,
+        token: Option<String>,
+    ) -> Result<Pass, Refusal> {
+        let (headers, trust_forwarded) = (request.headers(), self.settings.trust_forwarded);
+        let check = access::check(project, headers, token, trust_forwarded);
+        let Admitted { pass, principal } =
+            access::admit(&self.app, check, self.settings.app_patience)
+                .await
+                .map_err(refusal)?;
+        if let Some(credential) = self.limits.credential(headers, request.uri())
+            && let Err(wait) = self.limits.told(credential, &principal)
+        {
+            self.metrics.limited_total.add(1);
+            return Err(too_many_requests(wait).into());
+        }
+        Ok(pass)
+    }
+}
+
+/// Waits for the upgrade, and serves the WebSocket until it ends. After that its seat is free.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would keep its arguments twice, for as long as the WebSocket lives"
+)]
+fn serve(
+    settings: Arc<Settings>,
+    upgrade: OnUpgrade,
+    seat: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    project: Arc<str>,
+    query: raw::Query,
+    pass: Pass,
+) -> impl Future<Output = ()> {
+    async move {
+        let _seat = seat;
+        let Ok(Ok(upgraded)) = timeout(settings.header_timeout, upgrade).await else {
+            return;
+        };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("an upgraded connection is not a TCP stream");
+            return;
+        };
+        let early = parts.read_buf.to_vec();
+        // It is a slice of the HTTP server's buffer, and would keep that for as long as the WebSocket lives.
+        drop(parts.read_buf);
+        let stream = parts.io.into_inner();
+        let connection = Connection::new(shared, project, stream, early, query.events, pass);
+        connection.run(query.version).await;
+    }
+}
+
+/// The answer to a client that may not come in: the app's own, if it gave one.
+fn refusal(refused: Refused) -> Refusal {
+    let Refused::Denied {
+        status,
+        problem,
+        header,
+    } = refused
+    else {
+        return app_unreachable().into();
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+    let mut response = described(status, problem);
+    if let Some([name, value]) = header.as_deref()
+        && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+    {
+        response.headers_mut().insert(name, value);
+    }
+    Refusal::new(response)
+}
+
+/// Checks the handshake, and computes the answer to the client's key.
+fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, Problem> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Problem::method_not_allowed(&["GET"]));
+    }
+    if request.version() != Version::HTTP_11 || !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Problem::bad_request(
+            "An upgrade needs HTTP/1.1 and `Connection: Upgrade`.",
+        ));
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(upgrade_required());
+    }
+    let bad_key = || Problem::bad_request("`Sec-WebSocket-Key` must be 16 bytes in base64.");
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(HeaderValue::as_bytes)
+        .filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16))
+        .ok_or_else(bad_key)?;
+    HeaderValue::from_str(&derive_accept_key(key)).map_err(|_| bad_key())
+}

@@ -1,0 +1,240 @@
+//! The relay: the one long-lived part of the server, because a Spin component cannot hold a socket open. It speaks
+//! WebSocket with clients, HTTP with the Spin app, and Redis with other relays, and keeps nothing but what is in the
+//! app's log or on its way there.
+//!
+//! ```text
+//!             edge::server ── edge::proxy ──────────────────────▶ the app's public routes
+//!               │ edge::upgrade
+//!               ▼
+//!   client ◀─▶ socket::connection ──update──▶ app::queue ─▶ app::committer ──batch──▶ /internal/append
+//!               ▲     │ room::join                            │ decided
+//!         queue │     ▼                                       ▼
+//!            socket::socket ◀──Stored, in order── room::room ◀── app::delivery
+//!                                                   ▲   │ Effects
+//!                               app::subscriber ────┘   └──▶ room::rooms ──gap──▶ /internal/rooms/…
+//!                                     ▲
+//!                                     └──notices── app::pubsub ◀─▶ Redis
+//! ```
+//!
+//! Whatever fails:
+//! - An update goes to other clients only after the app said that it is stored. `room::stored::Stored` is such an
+//!   update, and rooms and sockets take no other.
+//! - A socket gets a room's updates in the order of their revs, none twice, and none left out between its state and its
+//!   close. Its own updates do not come back to it, unless the relay had to fetch what it had lost.
+//! - Memory is bounded: updates that wait to be stored, frames that wait for a slow client, messages that have arrived
+//!   in part, and updates that are kept for clients that join.
+//! - A frame is encoded once, and no socket waits for another.
+//!
+//! The same code builds for the machine itself and for `wasm32-wasip2`, where it runs on one thread.
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod chores;
+mod edge;
+mod metrics;
+mod room;
+mod settings;
+mod socket;
+
+pub use edge::upgrade::UPGRADES;
+pub use settings::{SettingError, Settings};
+
+use app::client::App;
+use app::committer::Committer;
+use app::pubsub::{Inbox, PubSub};
+use app::queue::CommitQueue;
+use app::subscriber::Subscriber;
+use app::upstream::Upstream;
+use edge::health::Health;
+use edge::internal::Internal;
+use edge::limits::Limits;
+use edge::listener::Listener;
+use edge::proxy::Proxy;
+use edge::server::Server;
+use edge::upgrade::Upgrades;
+use metrics::Metrics;
+use room::access::Recheck;
+use room::pass::Doubt;
+use room::rooms::Rooms;
+use socket::close::Close;
+use socket::connection::Shared;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Why [`serve`] could not begin, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The listening socket cannot be used.
+    #[error("the listening socket cannot be used: {0}")]
+    Listener(std::io::Error),
+    /// A task that the relay needs has ended: a bug.
+    #[error("a part of the relay failed; its log tells which")]
+    PartFailed,
+}
+
+/// Runs a relay on `listener` until `shutdown` resolves, or an operator posts to `/internal/drain`; then drains, and
+/// returns.
+///
+/// A relay that drains takes no new connection and reads no further update, stores what it has taken (for at most
+/// [`Settings::drain_timeout`]), and closes every WebSocket with 1001.
+///
+/// # Errors
+/// At once if a setting makes no sense. Later only if a part of the relay failed that it needs.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let (relay, inbox) = Relay::new(settings)?;
+    let listener = Listener::new(listener).map_err(Error::Listener)?;
+    let mut parts = relay.start(inbox);
+    let served = tokio::select! {
+        () = relay.server.accept(listener) => Ok(()),
+        () = shutdown => Ok(()),
+        () = relay.stop.cancelled() => Ok(()),
+        _ = parts.join_next() => Err(Error::PartFailed),
+    };
+    relay.drain().await;
+    parts.shutdown().await;
+    served
+}
+
+/// The parts of one relay, put together.
+struct Relay {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    /// The id of this relay, by which it knows its own appends and notices. New at every start.
+    origin: Arc<str>,
+    app: Arc<App>,
+    rooms: Arc<Rooms>,
+    queue: Arc<CommitQueue>,
+    doubt: Arc<Doubt>,
+    server: Arc<Server>,
+    /// Cancelled by an operator who wants the relay to drain.
+    stop: CancellationToken,
+    /// Cancelled when it drains.
+    draining: CancellationToken,
+    /// The tasks of all connections.
+    connections: TaskTracker,
+}
+
+impl Relay {
+    fn new(settings: Settings) -> Result<(Self, Option<Inbox>), Error> {
+        let settings = Arc::new(settings);
+        let metrics = Arc::new(Metrics::default());
+        let origin: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
+        let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
+        let connections = TaskTracker::new();
+        let doubt = Arc::new(Doubt::default());
+
+        let upstream = Arc::new(Upstream::new(&settings.app)?);
+        let app = Arc::new(App::new(upstream.clone(), &settings)?);
+        let (pubsub, inbox) = PubSub::new(origin.clone(), settings.redis.as_deref())?;
+        let rooms = Arc::new(Rooms::new(
+            settings.clone(),
+            metrics.clone(),
+            app.clone(),
+            Arc::new(pubsub),
+            doubt.clone(),
+            draining.clone(),
+        ));
+        let queue = CommitQueue::new(settings.max_commit_queue, metrics.clone());
+        let queue = Arc::new(queue);
+
+        let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
+        let limits = Arc::new(Limits::new(&settings));
+        let server = Server {
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+            health: Health::new(upstream.clone()),
+            internal: Internal::new(
+                &settings.internal_token,
+                metrics.clone(),
+                doubt.clone(),
+                stop.clone(),
+            ),
+            upgrades: Upgrades::new(
+                settings.clone(),
+                metrics.clone(),
+                app.clone(),
+                limits.clone(),
+                Arc::new(shared),
+                draining.clone(),
+                connections.clone(),
+            ),
+            proxy: Proxy::new(upstream, limits, rooms.clone()),
+            draining: draining.clone(),
+            tasks: connections.clone(),
+        };
+        let relay = Self {
+            settings,
+            metrics,
+            origin,
+            app,
+            rooms,
+            queue,
+            doubt,
+            server: Arc::new(server),
+            stop,
+            draining,
+            connections,
+        };
+        Ok((relay, inbox))
+    }
+
+    /// Starts the tasks that run for as long as the relay. If one ends, the relay has failed; dropping the set ends
+    /// them.
+    fn start(&self, inbox: Option<Inbox>) -> JoinSet<()> {
+        let (rooms, app) = (&self.rooms, &self.app);
+        let committer = Committer::new(self.queue.clone(), rooms.clone(), self.origin.clone());
+        let recheck = Recheck {
+            settings: self.settings.clone(),
+            metrics: self.metrics.clone(),
+            app: app.clone(),
+            rooms: rooms.clone(),
+            doubt: self.doubt.clone(),
+        };
+        let mut parts = JoinSet::new();
+        parts.spawn(committer.run());
+        parts.spawn(recheck.run());
+        parts.spawn(chores::compare_heads(rooms.clone()));
+        parts.spawn(chores::count_peers(rooms.clone()));
+        parts.spawn(chores::sweep(app.clone(), self.settings.sweep_interval));
+        if self.settings.tick {
+            parts.spawn(chores::tick(app.clone()));
+        }
+        if let Some(inbox) = inbox {
+            parts.spawn(Subscriber::run(rooms.clone(), inbox));
+        }
+        parts
+    }
+
+    /// Stores what was taken, and closes all connections.
+    async fn drain(&self) {
+        let connections = self.metrics.connections.get();
+        tracing::info!(connections, "draining the relay");
+        self.draining.cancel();
+        let settled = timeout(self.settings.drain_timeout, self.queue.settle());
+        if settled.await.is_err() {
+            let updates = self.metrics.pending_updates.get();
+            tracing::warn!(updates, "updates were not stored before the drain ended");
+        }
+        self.rooms.close_all(Close::DRAIN);
+        self.connections.close();
+        // The closing handshakes end by themselves. The second more is for plain requests.
+        let patience = self.settings.close_timeout + Duration::from_secs(1);
+        if timeout(patience, self.connections.wait()).await.is_err() {
+            tracing::warn!("connections were dropped");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The counters behind `GET /metrics`, in the Prometheus text format.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])* $kind:ident $name:ident),+ $(,)?) => {
+        /// The relay's counters and gauges.
+        #[derive(Default)]
+        pub(crate) struct Metrics {
+            $($(#[doc = $help])* pub(crate) $name: Metric,)+
+        }
+
+        impl Metrics {
+            /// Renders all of them in the text format of Prometheus.
+            pub(crate) fn render(&self) -> String {
+                let mut text = String::new();
+                $(render(
+                    &mut text,
+                    concat!("relay_", stringify!($name)),
+                    stringify!($kind),
+                    concat!($($help),*),
+                    self.$name.get(),
+                );)+
+                text
+            }
+        }
+    };
+}
+
+metrics! {
+    /// WebSockets open now.
+    gauge connections,
+    /// WebSockets accepted.
+    counter connections_total,
+    /// Upgrades and connections refused because of a limit.
+    counter refused_total,
+    /// Requests refused with 429.
+    counter limited_total,
+    /// Rooms with sockets.
+    gauge rooms,
+    /// Binary frames received.
+    counter frames_in_total,
+    /// Update frames queued for sockets.
+    counter frames_out_total,
+    /// Appends sent to the app.
+    counter appends_total,
+    /// Appends that failed and were repeated.
+    counter append_retries_total,
+    /// Updates stored.
+    counter updates_stored_total,
+    /// Updates set aside because the app failed on their batch, and then decided alone.
+    counter updates_suspected_total,
+    /// Updates refused.
+    counter updates_refused_total,
+    /// Updates that wait to be stored.
+    gauge pending_updates,
+    /// Bytes of updates that wait to be stored.
+    gauge pending_bytes,
+    /// States read for clients that join.
+    counter state_reads_total,
+    /// Joins done.
+    counter joins_total,
+    /// Missing updates fetched.
+    counter gap_fetches_total,
+    /// Sockets closed with 4008 for being too slow.
+    counter closed_slow_total,
+    /// Sockets closed with 1013 because the app could not store updates.
+    counter closed_try_again_total,
+    /// Sockets closed because their access ended.
+    counter closed_access_total,
+    /// Sockets dropped because they were silent or took no bytes.
+    counter closed_dead_total,
+    /// Bytes of messages that have arrived in part.
+    gauge partial_bytes,
+    /// Whether Redis is connected.
+    gauge redis_connected,
+    /// Notices received from Redis.
+    counter notices_total,
+    /// Requests passed on to the app.
+    counter proxied_total,
+    /// Requests that the app did not answer.
+    counter proxy_errors_total,
+}
+
+/// One number.
+#[derive(Default)]
+pub(crate) struct Metric(AtomicU64);
+
+impl Metric {
+    /// Counts up.
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts down; for gauges.
+    pub(crate) fn sub(&self, count: usize) {
+        self.0.fetch_sub(count as u64, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The present value.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn render(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    // Writing into a String cannot fail.
+    let _ = writeln!(
+        text,
+        "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}",
+        help.trim()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prometheus_text() {
+        let metrics = Metrics::default();
+        metrics.connections.add(3);
+        metrics.connections.sub(1);
+        assert!(metrics.render().starts_with(
+            "# HELP relay_connections WebSockets open now.\n# TYPE relay_connections gauge\nrelay_connections 2\n"
+        ));
+    }
+}

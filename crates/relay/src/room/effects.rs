@@ -1,0 +1,31 @@
+//! The duties that follow from what a room was told.
+
+use crate::socket::close::Close;
+use crate::socket::socket::Socket;
+use std::sync::Arc;
+
+/// Everything that a room wants done. Each method of a room that may want something returns this, and
+/// [`Rooms::act`](crate::room::rooms::Rooms::act) does it.
+#[must_use = "a room relies on its effects being carried out: pass them to `Rooms::act`"]
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Sockets that have something new in their queues.
+    pub(crate) flush: Vec<Arc<Socket>>,
+    /// The number of frames that were queued, over all sockets.
+    pub(crate) frames: usize,
+    /// Updates are missing, and no other task is fetching them.
+    pub(crate) fetch: Option<Fetch>,
+    /// The access to the project has changed, so its sockets must be checked again.
+    pub(crate) recheck: bool,
+    /// All sockets of the room must be closed.
+    pub(crate) close: Option<Close>,
+}
+
+/// When missing updates are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// At once, because they are not on their way.
+    Now,
+    /// After the time in which they may arrive by themselves.
+    IfLate,
+}

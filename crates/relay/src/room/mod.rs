@@ -1,0 +1,13 @@
+//! Rooms: their sockets, the order in which those see updates, and the permission to be there.
+
+pub(crate) mod access;
+pub(crate) mod effects;
+pub(crate) mod join;
+pub(crate) mod log;
+pub(crate) mod pass;
+pub(crate) mod peers;
+pub(crate) mod reads;
+#[allow(clippy::module_inception, reason = "the file is named after its type")]
+pub(crate) mod room;
+pub(crate) mod rooms;
+pub(crate) mod stored;

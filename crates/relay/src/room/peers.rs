@@ -1,0 +1,64 @@
+//! The number of sockets in one room, over all relays.
+
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. One
+/// that falls silent is forgotten.
+#[derive(Default)]
+pub(crate) struct Peers {
+    /// By the relay's id: its count, and when it told it.
+    others: HashMap<String, (u32, Instant)>,
+}
+
+impl Peers {
+    /// Another relay told its count. Returns whether it is new here and must hear ours.
+    pub(crate) fn heard(&mut self, relay: String, count: u32) -> bool {
+        if count == 0 {
+            self.others.remove(&relay);
+            return false;
+        }
+        self.others.insert(relay, (count, Instant::now())).is_none()
+    }
+
+    /// Whether another relay told its count within `expiry`.
+    pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
+        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        !self.others.is_empty()
+    }
+
+    /// Adds `own` to the counts that other relays told within `expiry`.
+    pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
+        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        own as u64
+            + self
+                .others
+                .values()
+                .map(|(count, _)| u64::from(*count))
+                .sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_relays_that_were_heard() {
+        let expiry = Duration::from_secs(30);
+        let mut peers = Peers::default();
+        assert_eq!(peers.count(2, expiry), 2);
+        assert!(!peers.has_others(expiry));
+        assert!(peers.heard("b".into(), 3));
+        assert!(peers.has_others(expiry));
+        assert!(!peers.heard("b".into(), 4));
+        assert!(peers.heard("c".into(), 1));
+        assert_eq!(peers.count(2, expiry), 7);
+        assert!(!peers.heard("c".into(), 0));
+        assert_eq!(peers.count(2, expiry), 6);
+        // A relay that was silent for too long is gone, and stays so.
+        assert_eq!(peers.count(2, Duration::ZERO), 2);
+        assert_eq!(peers.count(2, expiry), 2);
+    }
+}

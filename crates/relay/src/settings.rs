@@ -1,0 +1,273 @@
+//! The settings of the relay, each with its default.
+
+use clap::builder::Resettable;
+use clap::{Args, FromArgMatches};
+use std::time::Duration;
+
+/// The settings of a relay. A time is written as `20s`, `250ms` or `2m`, or in plain seconds; a size in bytes, or as
+/// `4MiB`.
+///
+/// Each is a flag and an environment variable. A host that embeds the relay sets the fields that it knows, and takes
+/// the others from [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Settings {
+    /// The address of the Spin app, as `http://HOST:PORT`.
+    #[arg(long, env = "RELAY_APP", default_value = "http://127.0.0.1:3000")]
+    pub app: String,
+    /// The address of Redis, which carries the updates of other relays and of the app itself. Without it the relay
+    /// compares heads with the app more often.
+    #[arg(long, env = "RELAY_REDIS")]
+    pub redis: Option<String>,
+    /// The bearer token that the relay sends to the app's internal routes, and that `/metrics` and the relay's own
+    /// internal routes require. If it is empty, no token is sent, and the relay has no internal routes.
+    #[arg(
+        long,
+        env = "RELAY_INTERNAL_TOKEN",
+        default_value = "",
+        hide_env_values = true
+    )]
+    pub internal_token: String,
+    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy.
+    /// Otherwise they are replaced.
+    #[arg(long, env = "RELAY_TRUST_FORWARDED")]
+    pub trust_forwarded: bool,
+
+    /// Ask the app every 10 s to do what is due, because its host has no cron trigger.
+    #[arg(long, env = "RELAY_TICK")]
+    pub tick: bool,
+
+    /// The most WebSockets at once. A further one is answered with 503.
+    #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head.
+    #[arg(long, env = "RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub header_timeout: Duration,
+    /// The largest head of a request, in bytes.
+    #[arg(long, env = "RELAY_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
+    pub max_header_bytes: usize,
+    /// How long the app may take to begin its answer to a proxied request, before that is answered with 504.
+    #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub proxy_timeout: Duration,
+
+    /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is
+    /// one request. 0 means no limit.
+    #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
+    pub rate_per_address: u32,
+    /// Requests from one address at once.
+    #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "20000")]
+    pub burst_per_address: u32,
+    /// Requests a second of one user, or with one token. 0 means no limit.
+    #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "300")]
+    pub rate_per_user: u32,
+    /// Requests of one user, or with one token, at once.
+    #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
+    pub burst_per_user: u32,
+
+    /// How often the relay checks whether a WebSocket may still be in its room, beside the times when that is known to
+    /// have changed. Five minutes at most.
+    #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
+    pub recheck_interval: Duration,
+    /// How long that check may be impossible, before the WebSocket is closed with 1013.
+    #[arg(long, env = "RELAY_RECHECK_PATIENCE", default_value = "5m", value_parser = duration)]
+    pub recheck_patience: Duration,
+
+    /// How often the server pings a WebSocket.
+    #[arg(long, env = "RELAY_PING_INTERVAL", default_value = "20s", value_parser = duration)]
+    pub ping_interval: Duration,
+    /// How long a WebSocket may send no frame, not even a pong, before it is dropped.
+    #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub idle_timeout: Duration,
+    /// How long a WebSocket may take no byte while some wait for it, before it is dropped.
+    #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub write_timeout: Duration,
+    /// How long a closing handshake may take.
+    #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub close_timeout: Duration,
+    /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more
+    /// is closed with 4008.
+    #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
+    pub max_socket_queue: usize,
+
+    /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is away, a WebSocket that
+    /// sends more is closed with 1013.
+    #[arg(long, env = "RELAY_MAX_COMMIT_QUEUE", default_value = "64MiB", value_parser = size)]
+    pub max_commit_queue: usize,
+    /// The bytes of updates of one WebSocket that wait to be stored, beyond which the relay stops
+    /// reading from it.
+    #[arg(long, env = "RELAY_MAX_SOCKET_COMMIT", default_value = "4MiB", value_parser = size)]
+    pub max_socket_commit: usize,
+    /// The number of updates of one WebSocket that wait to be stored, beyond which the relay stops
+    /// reading from it.
+    #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256")]
+    pub max_socket_updates: usize,
+    /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed
+    /// with 1013.
+    #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
+    pub max_partial: usize,
+    /// How long the app may take to answer an internal request.
+    #[arg(long, env = "RELAY_APP_TIMEOUT", default_value = "15s", value_parser = duration)]
+    pub app_timeout: Duration,
+    /// How long the app may be away before the WebSockets that wait for it are closed with 1013.
+    #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
+    pub app_patience: Duration,
+
+    /// The bytes of recent updates that are kept for each room, for clients that join.
+    #[arg(long, env = "RELAY_RECENT_BYTES", default_value = "1MiB", value_parser = size)]
+    pub recent_bytes: usize,
+    /// The number of recent updates that are kept for each room.
+    #[arg(long, env = "RELAY_RECENT_UPDATES", default_value = "4096")]
+    pub recent_updates: usize,
+    /// How long a state that was read serves clients that join later.
+    #[arg(long, env = "RELAY_STATE_RETENTION", default_value = "2s", value_parser = duration)]
+    pub state_retention: Duration,
+    /// How long a missing rev may be on its way before the relay fetches it from the app.
+    #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
+    pub gap_wait: Duration,
+    /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with
+    /// Redis, and every second without.
+    #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
+    pub heads_interval: Option<Duration>,
+    /// How long after a room became empty the app is asked to compact it.
+    #[arg(long, env = "RELAY_COMPACT_DELAY", default_value = "2s", value_parser = duration)]
+    pub compact_delay: Duration,
+    /// How often the app is asked to compact the rooms that are due.
+    #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
+    pub sweep_interval: Duration,
+    /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as
+    /// long is taken for gone.
+    #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub peers_interval: Duration,
+
+    /// How long queued updates may take to be stored when the relay drains.
+    #[arg(long, env = "RELAY_DRAIN_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    /// The defaults of the flags, whatever the environment holds.
+    fn default() -> Self {
+        let command = Self::augment_args(clap::Command::new("relay"))
+            .mut_args(|arg| arg.env(Resettable::Reset));
+        command
+            .try_get_matches_from(["relay"])
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .unwrap_or_else(|error| panic!("a default makes no sense: {error}"))
+    }
+}
+
+/// Why a setting makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    /// [`Settings::app`] has another form.
+    #[error("{0:?} is not the address of an app: use http://HOST:PORT")]
+    App(String),
+    /// [`Settings::internal_token`] cannot be sent in a header.
+    #[error("the internal token has characters that a header cannot carry")]
+    InternalToken,
+    /// [`Settings::redis`] is no address. The error does not hold the address, because it may have a password in it.
+    #[error("the address of Redis makes no sense: {0}")]
+    Redis(redis::RedisError),
+}
+
+impl Settings {
+    /// How often heads are compared.
+    pub(crate) fn heads_interval(&self) -> Duration {
+        self.heads_interval
+            .unwrap_or(Duration::from_secs(if self.redis.is_some() {
+                3
+            } else {
+                1
+            }))
+    }
+}
+
+/// Reads `20s`, `250ms`, `2m` or `1.5`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{unit:?} is not a unit of time: use ms, s, m or h")),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a time such as 20s or 250ms".to_owned())
+}
+
+/// Reads `4096`, `16KiB` or `4MiB`.
+fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let scale: usize = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => {
+            return Err(format!(
+                "{unit:?} is not a unit of size: use KiB, MiB or GiB"
+            ));
+        }
+    };
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(scale))
+        .ok_or_else(|| "not a size such as 4096 or 4MiB".to_owned())
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_has_a_default() {
+        let settings = Settings::default();
+        assert_eq!(settings.max_partial, 256 << 20);
+        assert_eq!(settings.gap_wait, Duration::from_millis(50));
+        assert_eq!(settings.heads_interval(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        for (text, expected) in [
+            ("20s", Some(20_000)),
+            ("20", Some(20_000)),
+            ("250ms", Some(250)),
+            ("1.5", Some(1500)),
+            ("2m", Some(120_000)),
+            ("0", None),
+            ("-1s", None),
+            ("s", None),
+            ("5 parsecs", None),
+        ] {
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_millis),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("4096", Some(4096)),
+            ("16KiB", Some(16 << 10)),
+            ("4 MiB", Some(4 << 20)),
+            ("4MB", None),
+            ("MiB", None),
+            ("99999999999999999999GiB", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+}

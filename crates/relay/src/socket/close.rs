@@ -1,0 +1,39 @@
+//! Why the relay closes a socket.
+
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// A close code and the reason that goes with it in the close frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl Close {
+    pub(crate) const NORMAL: Self = Self::new(1000, "");
+    pub(crate) const DRAIN: Self = Self::new(1001, "the server is going down: connect again");
+    pub(crate) const BAD_VERSION: Self = Self::new(1008, "version is not a Loro version vector");
+    pub(crate) const INTERNAL: Self = Self::new(1011, "the server failed: join again");
+    pub(crate) const TRY_AGAIN_LATER: Self = Self::new(
+        1013,
+        "the app cannot store updates at the moment: try again later",
+    );
+    pub(crate) const UNKNOWN: Self = Self::new(
+        1013,
+        "access cannot be checked at the moment: try again later",
+    );
+    pub(crate) const TOO_SLOW: Self = Self::new(4008, "too slow to follow the room: join again");
+    pub(crate) const SIGNED_OUT: Self = Self::new(4401, "the session has ended: sign in");
+    pub(crate) const NO_ACCESS: Self = Self::new(4403, "no access to this project");
+    pub(crate) const NO_PROJECT: Self = Self::new(4404, "there is no such project");
+
+    pub(crate) const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+}
+
+impl From<Close> for CloseCode {
+    fn from(close: Close) -> Self {
+        Self::from(close.code)
+    }
+}

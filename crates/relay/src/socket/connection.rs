@@ -1,0 +1,495 @@
+//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the kernel did not take at
+//! once, and keeps the connection alive or drops it.
+//!
+//! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that
+//! everything else goes through, so that there is one order and one writer.
+
+use crate::app::queue::CommitQueue;
+use crate::app::submission::Submission;
+use crate::metrics::Metrics;
+use crate::room::join;
+use crate::room::pass::Pass;
+use crate::room::reads::Version;
+use crate::room::rooms::Rooms;
+use crate::settings::Settings;
+use crate::socket::close::Close;
+use crate::socket::frame::{Frame, PING};
+use crate::socket::pipe::Pipe;
+use crate::socket::raw;
+use crate::socket::socket::Socket;
+use bytes::Bytes;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::{Instant, sleep};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{
+    CloseFrame, Role, WebSocketConfig, WebSocketContext,
+};
+use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+use tokio_util::sync::CancellationToken;
+
+/// The buffer that an idle connection keeps to read into, in bytes.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// The number of messages that are read before other tasks get a turn.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// After a payload larger than this, in bytes, tungstenite must not reuse its buffer, because it would keep it.
+const LARGE: usize = 16 * 1024;
+
+/// The bytes that a client may go on sending after it was told that the connection has failed.
+const DISCARDED: usize = 64 * 1024 * 1024;
+
+/// The parts of the relay that all connections share.
+pub(crate) struct Shared {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    rooms: Arc<Rooms>,
+    queue: Arc<CommitQueue>,
+    draining: CancellationToken,
+    /// The id of the newest socket.
+    sockets: AtomicU64,
+}
+
+impl Shared {
+    /// For connections that join `rooms` and submit to `queue`, until `draining`.
+    pub(crate) fn new(
+        rooms: Arc<Rooms>,
+        queue: Arc<CommitQueue>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            settings: rooms.settings.clone(),
+            metrics: rooms.metrics.clone(),
+            rooms,
+            queue,
+            draining,
+            sockets: AtomicU64::new(0),
+        }
+    }
+
+    /// An id that no other socket of this relay has; never 0.
+    fn next_socket_id(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
+/// are in the [`Socket`] that it shares with its room and the committer.
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    project: Arc<str>,
+    socket: Arc<Socket>,
+    stream: OwnedReadHalf,
+    context: WebSocketContext,
+    phase: Phase,
+    /// The number of binary frames so far.
+    frames: u64,
+    /// The bytes of a message that has arrived in part.
+    partial: usize,
+    last_heard: Instant,
+    /// The number of bytes that were written when the kernel last took some, and when that was.
+    written: (u64, Instant),
+    /// When the next ping is due.
+    next_ping: Instant,
+    /// A large payload, kept during the next read so that tungstenite takes a new buffer.
+    kept: Option<Bytes>,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Open,
+    /// The closing handshake is under way: frames are read and ignored.
+    Closing {
+        until: Instant,
+    },
+    /// The bytes that come are no WebSocket any more. They are read on, because an unread byte would make the kernel
+    /// reset the connection before the client sees the close frame.
+    Failed {
+        until: Instant,
+        discarded: usize,
+    },
+}
+
+/// How a connection goes on.
+enum Step {
+    /// There is nothing to do until an event.
+    Wait,
+    /// There is more to do, after other tasks had a turn.
+    Again,
+    /// It has ended.
+    Gone,
+}
+
+impl Connection {
+    /// A connection whose opening handshake is done. `early` holds the bytes that the client sent right after it.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        project: Arc<str>,
+        stream: TcpStream,
+        early: Vec<u8>,
+        wants_events: bool,
+        pass: Pass,
+    ) -> Self {
+        let (read, write) = stream.into_split();
+        let socket = Socket::new(
+            shared.next_socket_id(),
+            wants_events,
+            pass,
+            write,
+            shared.settings.max_socket_queue,
+        );
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(wire::MAX_UPDATE_BYTES))
+            .max_frame_size(Some(wire::MAX_UPDATE_BYTES));
+        let now = Instant::now();
+        Self {
+            next_ping: now + shared.settings.ping_interval,
+            shared,
+            project,
+            socket: Arc::new(socket),
+            stream: read,
+            context: WebSocketContext::from_partially_read(early, Role::Server, Some(config)),
+            phase: Phase::Open,
+            frames: 0,
+            partial: 0,
+            last_heard: now,
+            written: (0, now),
+            kept: None,
+        }
+    }
+
+    /// Joins the room and serves the connection until it ends.
+    pub(crate) async fn run(mut self, version: Version) {
+        let shared = self.shared.clone();
+        let (metrics, rooms) = (&shared.metrics, &shared.rooms);
+        metrics.connections.add(1);
+        metrics.connections_total.add(1);
+        let room = rooms.enter(&self.project, self.socket.clone());
+        if shared.draining.is_cancelled() {
+            self.socket.close(Close::DRAIN);
+        } else {
+            // A task of its own, so that the memory that joining takes is free after it.
+            let (room, socket) = (room.clone(), self.socket.clone());
+            tokio::spawn(join::join(rooms.clone(), room, socket, version));
+        }
+        self.serve().await;
+        self.socket.finish();
+        metrics.partial_bytes.sub(self.partial);
+        rooms.leave(&room, self.socket.id);
+        metrics.connections.sub(1);
+    }
+
+    async fn serve(&mut self) {
+        let mut timer = pin!(sleep(Duration::ZERO));
+        loop {
+            match self.step() {
+                Step::Gone => return,
+                Step::Again => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Step::Wait => {}
+            }
+            let reading = self.may_read();
+            let blocked = self.socket.progress().blocked;
+            let interest = match (reading, blocked) {
+                (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+                (true, false) => Some(Interest::READABLE),
+                (false, true) => Some(Interest::WRITABLE),
+                (false, false) => None,
+            };
+            let check = self.next_check();
+            if timer.deadline() != check {
+                timer.as_mut().reset(check);
+            }
+            tokio::select! {
+                ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+                    match ready {
+                        Ok(ready) if ready.is_writable() => self.socket.unblock(),
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                }
+                () = self.socket.changed.notified() => {}
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    fn step(&mut self) -> Step {
+        let progress = self.socket.progress();
+        if progress.broken {
+            return match self.phase {
+                // The relay has sent its FIN and waits for the client's.
+                Phase::Failed { .. } => self.discard(),
+                _ => Step::Gone,
+            };
+        }
+        if let (Phase::Open, Some(close)) = (self.phase, progress.close) {
+            self.close(close);
+        }
+        let step = match self.phase {
+            Phase::Failed { .. } => self.discard(),
+            _ => self.receive(),
+        };
+        self.socket.flush();
+        match step {
+            Step::Wait => self.check_time(),
+            step => step,
+        }
+    }
+
+    /// Reads messages until there are no more, or other tasks must get a turn.
+    fn receive(&mut self) -> Step {
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.may_read() {
+                return Step::Wait;
+            }
+            let mut pipe = Pipe::new(&self.stream, &self.socket);
+            let message = self.context.read(&mut pipe);
+            let read = pipe.read;
+            self.kept = None;
+            if self.is_too_much(read, message.is_ok()) {
+                return self.end_for(Close::TRY_AGAIN_LATER);
+            }
+            match message {
+                Ok(message) => {
+                    self.last_heard = Instant::now();
+                    if matches!(self.phase, Phase::Open) {
+                        self.handle(message);
+                    }
+                }
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    return Step::Wait;
+                }
+                Err(error) => return self.end(error),
+            }
+            if matches!(self.phase, Phase::Failed { .. }) {
+                return Step::Again;
+            }
+        }
+        Step::Again
+    }
+
+    /// Counts the bytes of messages that are not complete yet, over all connections, and returns whether they are more
+    /// than the limit.
+    fn is_too_much(&mut self, read: usize, is_complete: bool) -> bool {
+        let partial = &self.shared.metrics.partial_bytes;
+        partial.add(read);
+        self.partial += read;
+        if is_complete {
+            partial.sub(std::mem::take(&mut self.partial));
+            return false;
+        }
+        self.partial > LARGE && partial.get() > self.shared.settings.max_partial as u64
+    }
+
+    /// Fails the connection in the middle of a message, and keeps nothing more of it.
+    fn end_for(&mut self, close: Close) -> Step {
+        if matches!(self.phase, Phase::Open) {
+            self.close(close);
+            self.socket.close(close);
+        }
+        self.fail();
+        Step::Again
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Binary(payload) => self.submit(payload),
+            Message::Text(text) if text.as_str() == "ping" => {
+                self.socket.push([&raw::pong()]);
+            }
+            Message::Text(_) => self.socket.refuse(
+                "unexpected_text",
+                "an update is a binary frame; the only text frame is \"ping\"",
+                None,
+            ),
+            // tungstenite itself answers pings and closes.
+            _ => {}
+        }
+    }
+
+    fn submit(&mut self, payload: Bytes) {
+        self.frames += 1;
+        self.shared.metrics.frames_in_total.add(1);
+        if payload.len() > LARGE {
+            self.kept = Some(payload.clone());
+        }
+        if !self.socket.pass.may_write() {
+            self.shared.metrics.updates_refused_total.add(1);
+            let message = "you may read this project, but not change it";
+            self.socket.refuse("read_only", message, Some(self.frames));
+            return;
+        }
+        let submission = Submission {
+            project: self.project.clone(),
+            socket: self.socket.clone(),
+            number: self.frames,
+            frame: Frame::binary(payload),
+        };
+        if self.shared.queue.submit(submission).is_err() {
+            self.socket.close(Close::TRY_AGAIN_LATER);
+        }
+    }
+
+    /// Whether to read. While the committer has its share of this socket, or the relay drains, nothing is read, so that
+    /// TCP itself holds the client back.
+    fn may_read(&self) -> bool {
+        if !matches!(self.phase, Phase::Open) {
+            return true;
+        }
+        let settings = &self.shared.settings;
+        let (updates, bytes) = self.socket.pending();
+        !self.shared.draining.is_cancelled()
+            && updates < settings.max_socket_updates
+            && bytes < settings.max_socket_commit
+            && (updates == 0 || !self.shared.queue.is_congested())
+    }
+
+    /// Begins the closing handshake.
+    fn close(&mut self, close: Close) {
+        match close.code {
+            4008 => self.shared.metrics.closed_slow_total.add(1),
+            1013 => self.shared.metrics.closed_try_again_total.add(1),
+            _ => {}
+        }
+        self.phase = Phase::Closing {
+            until: Instant::now() + self.shared.settings.close_timeout,
+        };
+        self.send_close(close.into(), close.reason);
+    }
+
+    fn send_close(&mut self, code: CloseCode, reason: &'static str) {
+        let mut pipe = Pipe::new(&self.stream, &self.socket);
+        let frame = CloseFrame {
+            code,
+            reason: reason.into(),
+        };
+        // Queueing cannot fail, and a context that is closed already has sent its close frame.
+        let _ = self.context.close(&mut pipe, Some(frame));
+    }
+
+    /// Ends the protocol after a handshake or a breach.
+    fn end(&mut self, error: Error) -> Step {
+        let (code, reason) = match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => {
+                // The reply to the client's close may still be queued; nothing may follow it.
+                self.socket.close(Close::NORMAL);
+                self.fail();
+                return Step::Again;
+            }
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+                return Step::Gone;
+            }
+            Error::Capacity(_) => (CloseCode::Size, "a message is at most 16 MiB"),
+            Error::Utf8(_) => (CloseCode::Invalid, "text must be UTF-8"),
+            _ => (CloseCode::Protocol, "this is not a WebSocket frame"),
+        };
+        if matches!(self.phase, Phase::Open) {
+            self.send_close(code, reason);
+            // Nothing is queued behind the close frame.
+            self.socket.close(Close {
+                code: code.into(),
+                reason,
+            });
+        }
+        self.fail();
+        Step::Again
+    }
+
+    fn fail(&mut self) {
+        let until = match self.phase {
+            Phase::Open => Instant::now() + self.shared.settings.close_timeout,
+            Phase::Closing { until } | Phase::Failed { until, .. } => until,
+        };
+        self.phase = Phase::Failed {
+            until,
+            discarded: 0,
+        };
+    }
+
+    /// Sends a FIN after everything is written, and reads on until the client's FIN.
+    fn discard(&mut self) -> Step {
+        let progress = self.socket.progress();
+        if progress.empty && !progress.broken {
+            self.socket.finish();
+        }
+        let Phase::Failed { discarded, until } = &mut self.phase else {
+            return Step::Gone;
+        };
+        if Instant::now() >= *until {
+            return Step::Gone;
+        }
+        let mut scrap = [0; 16 * 1024];
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.stream.try_read(&mut scrap) {
+                Ok(0) => return Step::Gone,
+                Ok(read) => {
+                    *discarded += read;
+                    if *discarded > DISCARDED {
+                        return Step::Gone;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Wait,
+                Err(_) => return Step::Gone,
+            }
+        }
+        Step::Again
+    }
+
+    /// When to check the time again.
+    fn next_check(&self) -> Instant {
+        match self.phase {
+            Phase::Open => self.next_ping,
+            Phase::Closing { until } | Phase::Failed { until, .. } => until,
+        }
+    }
+
+    /// Pings, and ends a connection that has been silent or stuck for too long.
+    fn check_time(&mut self) -> Step {
+        let now = Instant::now();
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing { until } | Phase::Failed { until, .. } if now >= until => {
+                return Step::Gone;
+            }
+            _ => return Step::Wait,
+        }
+        if now < self.next_ping {
+            return Step::Wait;
+        }
+        let settings = &self.shared.settings;
+        self.next_ping = now + settings.ping_interval;
+        let progress = self.socket.progress();
+        if progress.written != self.written.0 || !progress.blocked {
+            self.written = (progress.written, now);
+        }
+        if !self.may_read() {
+            // The client's pongs are not read either.
+            self.last_heard = now;
+        }
+        if now - self.written.1 >= settings.write_timeout
+            || now - self.last_heard >= settings.idle_timeout
+        {
+            self.shared.metrics.closed_dead_total.add(1);
+            return Step::Gone;
+        }
+        if !progress.blocked {
+            self.socket.push_control(Bytes::from_static(PING));
+            self.socket.flush();
+        }
+        Step::Wait
+    }
+}

@@ -1,0 +1,157 @@
+//! The raw protocol (`GET /sync/{project}`): its query and its text frames.
+//!
+//! Binary frames are Loro blobs in both directions. Text frames from the server are JSON: every client gets errors, and
+//! a client that asked for events with `?events=1` gets the others too.
+
+use crate::socket::frame::{Frame, Outbound};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use std::slice;
+
+/// The query of an upgrade request.
+#[derive(Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) struct Query {
+    /// `?version=`: the encoded Loro version vector of what the client already has.
+    pub(crate) version: Option<Vec<u8>>,
+    /// `?events=1`.
+    pub(crate) events: bool,
+    /// `?token=`: a bearer token, from a client that cannot set a header. It must never be logged.
+    pub(crate) token: Option<String>,
+}
+
+impl Query {
+    /// Reads the query and skips parameters that are not the relay's.
+    ///
+    /// # Errors
+    /// A sentence for the client if the version is not base64url.
+    pub(crate) fn parse(query: &str) -> Result<Self, String> {
+        let mut parsed = Self {
+            token: token(query),
+            ..Self::default()
+        };
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "version" if !value.is_empty() => {
+                    let value = value.replace("%3D", "").replace("%3d", "");
+                    let version = URL_SAFE_NO_PAD
+                        .decode(value.trim_end_matches('='))
+                        .map_err(|_| "`version` is not base64url.".to_owned())?;
+                    parsed.version = Some(version);
+                }
+                "events" => parsed.events = value == "1",
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// Reads the bearer token of a query.
+pub(crate) fn token(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let (_, token) = pairs.find(|(name, _)| name == "token")?;
+    (!token.is_empty()).then(|| token.into_owned())
+}
+
+/// A text frame from the server.
+pub(crate) struct Event(Frame);
+
+impl Outbound for Event {
+    fn frames(&self) -> &[Frame] {
+        slice::from_ref(&self.0)
+    }
+}
+
+/// Answers the text `ping`.
+pub(crate) fn pong() -> Event {
+    Event(Frame::text("pong"))
+}
+
+/// Tells a client that its frame was refused. `frame` counts the connection's binary frames from 1.
+pub(crate) fn error(code: &str, message: &str, frame: Option<u64>) -> Event {
+    let mut event = json!({"type": "error", "code": code, "message": message});
+    if let (Some(frame), Some(event)) = (frame, event.as_object_mut()) {
+        event.insert("frame".into(), frame.into());
+    }
+    json_event(&event)
+}
+
+/// Announces the state, which follows.
+pub(crate) fn joined(rev: u64, version: &[u8]) -> Event {
+    let version = URL_SAFE_NO_PAD.encode(version);
+    json_event(&json!({"type": "joined", "rev": rev, "version": version}))
+}
+
+/// Tells that the state is complete.
+pub(crate) fn synced() -> Event {
+    Event(Frame::text(r#"{"type":"synced"}"#))
+}
+
+/// Tells that the connection's first `frames` binary frames are decided. `rev` is the newest rev among those that were
+/// stored since the last such event, 0 if there is none.
+pub(crate) fn saved(frames: u64, rev: u64) -> Event {
+    json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
+}
+
+/// Tells how many sockets are in the room, over all relays.
+pub(crate) fn peers(count: u64) -> Event {
+    json_event(&json!({"type": "peers", "count": count}))
+}
+
+fn json_event(event: &serde_json::Value) -> Event {
+    Event(Frame::text(&event.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        let of = |version: Option<&[u8]>, events| Query {
+            version: version.map(<[u8]>::to_vec),
+            events,
+            token: None,
+        };
+        for (query, expected) in [
+            ("", Some(of(None, false))),
+            ("events=1", Some(of(None, true))),
+            ("events=0&x=y", Some(of(None, false))),
+            ("version=AQID&events=1", Some(of(Some(&[1, 2, 3]), true))),
+            ("version=AQ%3D%3D", Some(of(Some(&[1]), false))),
+            ("version=", Some(of(None, false))),
+            ("version=*", None),
+            ("version=A+/B", None),
+            (
+                "token=lst%5Fa_b",
+                Some(Query {
+                    token: Some("lst_a_b".into()),
+                    ..Query::default()
+                }),
+            ),
+        ] {
+            assert_eq!(Query::parse(query).ok(), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn text_frames() {
+        for (event, expected) in [
+            (
+                error("invalid_update", "no \"Loro\"", Some(3)),
+                r#"{"code":"invalid_update","frame":3,"message":"no \"Loro\"","type":"error"}"#,
+            ),
+            (
+                joined(7, &[1, 2, 3]),
+                r#"{"rev":7,"type":"joined","version":"AQID"}"#,
+            ),
+            (saved(2, 9), r#"{"frames":2,"rev":9,"type":"saved"}"#),
+            (peers(4), r#"{"count":4,"type":"peers"}"#),
+        ] {
+            assert_eq!(std::str::from_utf8(event.0.payload()).unwrap(), expected);
+        }
+    }
+}

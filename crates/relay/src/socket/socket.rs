@@ -1,0 +1,344 @@
+//! The half of a WebSocket that other tasks hold: rooms broadcast into its queue, and the committer reports what became
+//! of its updates.
+
+use crate::room::pass::Pass;
+use crate::socket::close::Close;
+use crate::socket::frame::{Frame, Outbound};
+use crate::socket::raw;
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+/// How many frames go out in one `writev`.
+#[cfg(not(target_arch = "wasm32"))]
+const FRAMES_PER_WRITE: usize = 64;
+
+/// A queue that needed more room than this gives it back when it is empty.
+const KEPT_CAPACITY: usize = 32;
+
+/// No count of peers: the client does not have its state yet.
+const NOT_YET: u64 = u64::MAX;
+
+/// One WebSocket, as all tasks but its own see it.
+///
+/// Invariants: the queue holds whole frames; its bytes beyond the state that is being sent never exceed the limit (the
+/// socket is closed instead, and its queue freed); after a close was asked for, only the socket's own task queues
+/// anything.
+pub(crate) struct Socket {
+    /// Unique in this relay.
+    pub(crate) id: u64,
+    /// Whether the client asked for text frames that tell what happens in the room (`?events=1`).
+    pub(crate) wants_events: bool,
+    /// The client's credentials and current permissions.
+    pub(crate) pass: Pass,
+    /// Wakes the socket's own task, because its queue has changed or it may read again.
+    pub(crate) changed: Notify,
+    queue: Mutex<Queue>,
+    queue_limit: usize,
+    /// The number of updates that the committer has not decided yet.
+    pending_updates: AtomicUsize,
+    /// Their bytes.
+    pending_bytes: AtomicUsize,
+    /// The number of peers that the client knows, or [`NOT_YET`].
+    peers: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// `None` after the connection failed, or after the last byte was written.
+    stream: Option<OwnedWriteHalf>,
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// The part of `bytes` that belongs to a state or a catch-up, which the limit does not count. It is queued before
+    /// any update, so the first bytes that are written belong to it.
+    exempt: usize,
+    /// The kernel takes no more bytes at the moment. The socket's own task waits until it does.
+    blocked: bool,
+    /// A frame is written in part. Its rest must come before anything else.
+    within_frame: bool,
+    close: Option<Close>,
+    written: u64,
+}
+
+struct Piece {
+    bytes: Bytes,
+    ends_frame: bool,
+}
+
+impl Socket {
+    /// A socket with an empty queue that may hold `queue_limit` bytes.
+    pub(crate) fn new(
+        id: u64,
+        wants_events: bool,
+        pass: Pass,
+        stream: OwnedWriteHalf,
+        queue_limit: usize,
+    ) -> Self {
+        Self {
+            id,
+            wants_events,
+            pass,
+            changed: Notify::new(),
+            queue: Mutex::new(Queue {
+                stream: Some(stream),
+                ..Queue::default()
+            }),
+            queue_limit,
+            pending_updates: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+            peers: AtomicU64::new(NOT_YET),
+        }
+    }
+
+    /// Queues items, which leave with the next [`flush`](Self::flush). If they are too many, the socket is closed with
+    /// [`Close::TOO_SLOW`].
+    pub(crate) fn push<'a, T: Outbound + 'a>(&self, items: impl IntoIterator<Item = &'a T>) {
+        let mut queue = self.queue.lock();
+        if queue.close.is_some() {
+            return;
+        }
+        for frame in items.into_iter().flat_map(Outbound::frames) {
+            queue.push(frame);
+        }
+        if queue.bytes - queue.exempt > self.queue_limit {
+            queue.close(Close::TOO_SLOW);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Queues a state, or what the socket missed, however large it is.
+    pub(crate) fn push_state<'a, T: Outbound + 'a>(&self, items: impl IntoIterator<Item = &'a T>) {
+        let mut queue = self.queue.lock();
+        if queue.close.is_some() {
+            return;
+        }
+        for frame in items.into_iter().flat_map(Outbound::frames) {
+            queue.push(frame);
+            queue.exempt += frame.len();
+        }
+    }
+
+    /// Queues whole frames of the protocol itself, such as a pong or a close.
+    pub(crate) fn push_control(&self, bytes: Bytes) {
+        let mut queue = self.queue.lock();
+        queue.bytes += bytes.len();
+        queue.pieces.push_back(Piece {
+            bytes,
+            ends_frame: true,
+        });
+        // A client may ping and never read.
+        if queue.close.is_none() && queue.bytes - queue.exempt > self.queue_limit {
+            queue.close(Close::TOO_SLOW);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task
+    /// writes the rest.
+    pub(crate) fn flush(&self) {
+        let mut queue = self.queue.lock();
+        if queue.blocked || queue.pieces.is_empty() {
+            return;
+        }
+        queue.write();
+        if queue.blocked || queue.stream.is_none() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Writes on, because the kernel takes bytes again. Only the socket's own task calls this.
+    pub(crate) fn unblock(&self) {
+        self.queue.lock().write();
+    }
+
+    /// Asks the socket's own task to close the connection after what is queued was written.
+    pub(crate) fn close(&self, close: Close) {
+        self.queue.lock().close.get_or_insert(close);
+        self.changed.notify_one();
+    }
+
+    /// The state of the queue.
+    pub(crate) fn progress(&self) -> Progress {
+        let queue = self.queue.lock();
+        Progress {
+            blocked: queue.blocked,
+            empty: queue.pieces.is_empty(),
+            broken: queue.stream.is_none(),
+            close: queue.close,
+            written: queue.written,
+        }
+    }
+
+    /// Sends a FIN and writes nothing more.
+    pub(crate) fn finish(&self) {
+        self.queue.lock().fail();
+    }
+
+    /// The committer took an update of this many bytes.
+    pub(crate) fn submitted(&self, bytes: usize) {
+        self.pending_updates.fetch_add(1, Ordering::Relaxed);
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The committer has decided updates of this socket.
+    pub(crate) fn decided(&self, updates: usize, bytes: usize) {
+        self.pending_updates.fetch_sub(updates, Ordering::Relaxed);
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// How many updates of this socket the committer has not decided, and their bytes.
+    pub(crate) fn pending(&self) -> (usize, usize) {
+        (
+            self.pending_updates.load(Ordering::Relaxed),
+            self.pending_bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// The client has its state, and from now on hears how many sockets are in the room.
+    pub(crate) fn follows(&self) {
+        self.peers.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the client has its state and has not heard of this number of peers. Then it counts as told.
+    pub(crate) fn is_news(&self, peers: u64) -> bool {
+        let known = self.peers.load(Ordering::Relaxed);
+        if known == NOT_YET || known == peers {
+            return false;
+        }
+        self.peers.store(peers, Ordering::Relaxed);
+        true
+    }
+
+    /// Tells the client that one of its frames was refused.
+    pub(crate) fn refuse(&self, code: &str, message: &str, frame: Option<u64>) {
+        self.push([&raw::error(code, message, frame)]);
+    }
+}
+
+/// The state of a socket's queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// The kernel takes no more bytes at the moment.
+    pub(crate) blocked: bool,
+    /// Nothing is queued.
+    pub(crate) empty: bool,
+    /// Nothing can be written any more.
+    pub(crate) broken: bool,
+    /// Why the socket must be closed.
+    pub(crate) close: Option<Close>,
+    /// The number of bytes written so far.
+    pub(crate) written: u64,
+}
+
+impl Queue {
+    fn push(&mut self, frame: &Frame) {
+        if self.stream.is_none() {
+            return;
+        }
+        self.bytes += frame.len();
+        let whole = frame.rest.is_empty();
+        self.pieces.push_back(Piece {
+            bytes: frame.first.clone(),
+            ends_frame: whole,
+        });
+        if !whole {
+            self.pieces.push_back(Piece {
+                bytes: frame.rest.clone(),
+                ends_frame: true,
+            });
+        }
+    }
+
+    fn write(&mut self) {
+        self.blocked = false;
+        while let Some(stream) = self.stream.as_ref()
+            && !self.pieces.is_empty()
+        {
+            match write_front(stream, &self.pieces) {
+                Ok(0) => self.fail(),
+                Ok(written) => self.written(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.fail(),
+            }
+        }
+        if self.pieces.is_empty() && self.pieces.capacity() > KEPT_CAPACITY {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    fn written(&mut self, mut count: usize) {
+        self.bytes -= count;
+        self.exempt -= self.exempt.min(count);
+        self.written += count as u64;
+        while let Some(piece) = self.pieces.front_mut() {
+            if count < piece.bytes.len() {
+                self.within_frame |= count > 0;
+                piece.bytes.advance(count);
+                return;
+            }
+            count -= piece.bytes.len();
+            self.within_frame = !piece.ends_frame;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Frees the queue, except for the rest of a frame that is written in part: a close frame must come after it.
+    fn close(&mut self, close: Close) {
+        self.close = Some(close);
+        let kept = if self.within_frame {
+            self.pieces
+                .iter()
+                .position(|piece| piece.ends_frame)
+                .map_or(0, |last| last + 1)
+        } else {
+            0
+        };
+        self.pieces.truncate(kept);
+        self.pieces.shrink_to_fit();
+        self.bytes = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        self.exempt = 0;
+    }
+
+    /// Writes nothing more. Dropping the write half sends a FIN.
+    fn fail(&mut self) {
+        self.stream = None;
+        self.pieces = VecDeque::new();
+        self.bytes = 0;
+        self.exempt = 0;
+        self.blocked = false;
+    }
+}
+
+/// Writes from the front of the queue as much as the kernel takes at once.
+#[cfg(not(target_arch = "wasm32"))]
+fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    // A broadcast is almost always one piece, and a plain write costs the kernel less.
+    if let (Some(only), 1) = (pieces.front(), pieces.len()) {
+        return stream.try_write(&only.bytes);
+    }
+    let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = io::IoSlice::new(&piece.bytes);
+        count += 1;
+    }
+    stream.try_write_vectored(&slices[..count])
+}
+
+/// Writes the first piece of the queue. Only one, because the `writev` of Rust 1.95's libc for WASI waits until the
+/// kernel takes more, and its `write` does not.
+#[cfg(target_arch = "wasm32")]
+fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
+    pieces
+        .front()
+        .map_or(Ok(0), |piece| stream.try_write(&piece.bytes))
+}

@@ -1,0 +1,359 @@
+//! A stand-in for the Spin app: the internal routes over a log in memory, and an echo for all public routes. A test can
+//! make it misbehave.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// How the internal routes answer.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// 503 for everything.
+    Unavailable,
+    /// 200, and a body that is not CBOR.
+    Garbage,
+    /// 200, and an outcome too few.
+    TooFew,
+    /// Stores, and then breaks the connection off instead of answering.
+    BreaksOff,
+    /// Never answers.
+    Hangs,
+    /// 500 for every append, as an ingress in trouble answers.
+    Fails,
+    /// 500 for every append that has updates.
+    FailsOnUpdates,
+    /// 500 for every second append, as one broken backend of two answers.
+    FailsEverySecond,
+    /// 400 for every append, but not as a problem of the app.
+    Rejects,
+}
+
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) rooms: HashMap<String, Vec<Vec<u8>>>,
+    pub(crate) mood: Mood,
+    /// The number of updates in each append asked for.
+    pub(crate) appends: Vec<usize>,
+    pub(crate) state_reads: usize,
+    pub(crate) fetches: usize,
+    pub(crate) compacted: Vec<String>,
+    /// Connections that are open now.
+    pub(crate) connections: usize,
+    /// How long a connection may be idle before the app closes it.
+    pub(crate) keep_alive: Option<Duration>,
+    /// `METHOD target` of each request.
+    pub(crate) seen: Vec<String>,
+}
+
+pub(crate) struct FakeApp {
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<Log>>,
+    /// A state is answered only with a permit, after it was read.
+    pub(crate) states: Arc<Semaphore>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for FakeApp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl FakeApp {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Mutex::new(Log::default()));
+        let states = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let (task_log, task_states) = (log.clone(), states.clone());
+        let task = tokio::spawn(async move {
+            // The set is dropped with the task, which ends every connection.
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let (log, states) = (task_log.clone(), task_states.clone());
+                connections.spawn(async move {
+                    let answering = log.clone();
+                    let service = service_fn(move |request| {
+                        answer(answering.clone(), states.clone(), request)
+                    });
+                    let mut http = http1::Builder::new();
+                    if let Some(keep_alive) = log.lock().unwrap().keep_alive {
+                        http.timer(TokioTimer::new())
+                            .header_read_timeout(keep_alive);
+                    }
+                    log.lock().unwrap().connections += 1;
+                    // A client may close its connection at any time.
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                    log.lock().unwrap().connections -= 1;
+                });
+            }
+        });
+        Self {
+            address,
+            log,
+            states,
+            task,
+        }
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap()
+    }
+
+    pub(crate) fn mood(&self, mood: Mood) {
+        self.log().mood = mood;
+    }
+
+    pub(crate) fn room(&self, project: &str) -> Vec<Vec<u8>> {
+        self.log().rooms.get(project).cloned().unwrap_or_default()
+    }
+
+    /// Stores an update as another relay does, or as a request to the app itself does.
+    pub(crate) fn store(&self, project: &str, payload: &[u8]) {
+        let mut log = self.log();
+        let room = log.rooms.entry(project.into()).or_default();
+        room.push(payload.to_vec());
+    }
+
+    /// From now on states are read, but not answered before [`release_states`](Self::release_states).
+    pub(crate) fn hold_states(&self) {
+        self.states.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) fn release_states(&self) {
+        self.states.add_permits(1000);
+    }
+}
+
+/// The state of a room in this app: its updates, joined by blanks.
+pub(crate) fn state_of(updates: &[Vec<u8>]) -> Vec<u8> {
+    updates.join(&b' ')
+}
+
+async fn answer(
+    log: Arc<Mutex<Log>>,
+    states: Arc<Semaphore>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, &'static str> {
+    let (head, body) = request.into_parts();
+    let target = head.uri.to_string();
+    log.lock()
+        .unwrap()
+        .seen
+        .push(format!("{} {target}", head.method));
+    if head.uri.path() == "/breaks-once" && times(&log, &format!("{} {target}", head.method)) == 1 {
+        return Err("breaks off");
+    }
+    if head.uri.path() == "/hangs" {
+        std::future::pending::<()>().await;
+    }
+    let body = body
+        .collect()
+        .await
+        .map_err(|_| "the client is gone")?
+        .to_bytes();
+    let path = head.uri.path().to_owned();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["internal", ..] = segments[..] {
+        let mood = log.lock().unwrap().mood;
+        match mood {
+            Mood::Unavailable => {
+                if path == "/internal/append" {
+                    log.lock().unwrap().appends.push(0);
+                }
+                return Ok(status(503));
+            }
+            Mood::Garbage => {
+                log.lock().unwrap().appends.push(0);
+                return Ok(Response::new("garbage".into()));
+            }
+            Mood::Hangs => {
+                log.lock().unwrap().appends.push(0);
+                std::future::pending::<()>().await;
+            }
+            _ => {}
+        }
+    }
+    match segments[..] {
+        ["health"] if log.lock().unwrap().mood == Mood::Unavailable => Ok(status(503)),
+        // What looks for trouble never gets an answer.
+        ["internal", "append"] if body.windows(4).any(|word| word == b"hang") => {
+            std::future::pending().await
+        }
+        ["internal", "append"] => append(&log, &body),
+        ["internal", "rooms", project, "state"] => {
+            let state = {
+                let mut log = log.lock().unwrap();
+                log.state_reads += 1;
+                let updates = log.rooms.get(project).cloned().unwrap_or_default();
+                wire::State {
+                    rev: updates.len() as u64,
+                    version: vec![1, 2, 3].into(),
+                    blobs: vec![state_of(&updates).into()],
+                    revs: None,
+                }
+            };
+            let _turn = states.acquire().await;
+            Ok(Response::new(wire::encode(&state).into()))
+        }
+        ["internal", "rooms", project, "updates"] => {
+            let after: usize = target
+                .rsplit_once("after=")
+                .and_then(|(_, after)| after.parse().ok())
+                .ok_or("no rev")?;
+            let mut log = log.lock().unwrap();
+            log.fetches += 1;
+            let updates = log.rooms.get(project).cloned().unwrap_or_default();
+            let rev = updates.len() as u64;
+            let state = wire::State {
+                rev,
+                version: vec![].into(),
+                revs: Some((after as u64 + 1..=rev).collect()),
+                blobs: updates.into_iter().skip(after).map(Into::into).collect(),
+            };
+            Ok(Response::new(wire::encode(&state).into()))
+        }
+        ["internal", "heads"] => {
+            let log = log.lock().unwrap();
+            let asked: wire::HeadsRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
+            let revs = asked
+                .projects
+                .iter()
+                .map(|project| log.rooms.get(project).map_or(0, |room| room.len() as u64))
+                .collect();
+            let access_revs = None;
+            Ok(Response::new(
+                wire::encode(&wire::Heads { revs, access_revs }).into(),
+            ))
+        }
+        ["internal", "access"] => {
+            let asked: wire::AccessRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
+            let granted = wire::Verdict::Granted {
+                principal: "user:dev".into(),
+                write: true,
+                expires_at: None,
+                access_rev: 1,
+            };
+            let verdicts = vec![granted; asked.checks.len()];
+            Ok(Response::new(
+                wire::encode(&wire::AccessResponse { verdicts }).into(),
+            ))
+        }
+        ["internal", "rooms", project, "compact"] => {
+            log.lock().unwrap().compacted.push(project.to_owned());
+            Ok(status(202))
+        }
+        ["sync", project] if head.method == "POST" => {
+            let mut log = log.lock().unwrap();
+            let room = log.rooms.entry(project.to_owned()).or_default();
+            room.push(body.to_vec());
+            let mut response = Response::new(Full::default());
+            response
+                .headers_mut()
+                .insert("x-loro-rev", room.len().into());
+            Ok(response)
+        }
+        _ => Ok(echo(&head, &body)),
+    }
+}
+
+/// How often this was asked.
+fn times(log: &Mutex<Log>, asked: &str) -> usize {
+    let log = log.lock().unwrap();
+    log.seen.iter().filter(|seen| *seen == asked).count()
+}
+
+fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'static str> {
+    let request: wire::AppendRequest = wire::decode(body).map_err(|_| "no CBOR")?;
+    let mut log = log.lock().unwrap();
+    log.appends.push(request.updates.len());
+    let fails = match log.mood {
+        Mood::Fails => Some(500),
+        Mood::FailsOnUpdates if !request.updates.is_empty() => Some(500),
+        Mood::FailsEverySecond if log.appends.len() % 2 == 1 => Some(500),
+        Mood::Rejects => Some(400),
+        _ => None,
+    };
+    if let Some(code) = fails {
+        return Ok(status(code));
+    }
+    let has = |word: &[u8]| {
+        let mut payloads = request.updates.iter().map(|update| &update.payload);
+        payloads.any(|payload| payload.starts_with(word))
+    };
+    if has(b"trap") {
+        return Ok(status(500));
+    }
+    if has(b"forbidden") {
+        // Not the app's word, but a gateway's.
+        return Ok(status(403));
+    }
+    let mut outcomes: Vec<wire::Outcome> = request
+        .updates
+        .into_iter()
+        .map(|update| {
+            if update.payload.starts_with(b"bad") {
+                return wire::Outcome::Refused {
+                    reason: "it is bad".into(),
+                };
+            }
+            let room = log.rooms.entry(update.project).or_default();
+            room.push(update.payload.into());
+            wire::Outcome::Stored {
+                rev: room.len() as u64,
+            }
+        })
+        .collect();
+    match log.mood {
+        Mood::BreaksOff => return Err("breaks off"),
+        Mood::TooFew => drop(outcomes.pop()),
+        _ => {}
+    }
+    Ok(Response::new(
+        wire::encode(&wire::AppendResponse { outcomes }).into(),
+    ))
+}
+
+/// What arrived, as JSON.
+fn echo(head: &hyper::http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
+    let headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    let echo = json!({
+        "method": head.method.as_str(),
+        "target": head.uri.to_string(),
+        "headers": headers,
+        "bytes": body.len(),
+    });
+    Response::builder()
+        .header("x-from-the-app", "yes")
+        .header("connection", "x-private")
+        .header("x-private", "1")
+        .body(echo.to_string().into())
+        .unwrap()
+}
+
+fn status(status: u16) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .body(Full::default())
+        .unwrap()
+}

@@ -1,0 +1,33 @@
+//! Failures of rooms.
+
+use platform::DatabaseError;
+use thiserror::Error;
+
+/// A failure in a room.
+#[derive(Debug, Error)]
+pub enum RoomError {
+    /// The database failed. Whether a change happened is not known; doing it again is harmless.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The version vector of a request is not one of Loro's.
+    #[error("not a Loro version vector")]
+    BadVersion,
+    /// Loro could not make a snapshot, or read one that was stored before.
+    #[error("Loro: {0}")]
+    Loro(String),
+    /// The merge failed and no single update is to blame.
+    #[error("the room's updates cannot be merged at the moment: {0}")]
+    Merge(String),
+}
+
+impl RoomError {
+    /// A failure of Loro, in its words.
+    pub(crate) fn of_loro(error: impl std::fmt::Display) -> Self {
+        Self::Loro(error.to_string())
+    }
+}
+
+/// The first line of an error's text, because Loro's errors may end in a stack trace.
+pub(crate) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

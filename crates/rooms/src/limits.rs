@@ -1,0 +1,17 @@
+//! The limits of a room. All are soft: they say when work is due, not what is refused.
+
+/// A log with this many updates is due for compaction.
+pub const COMPACT_UPDATES: u64 = 128;
+
+/// A log with this many bytes is due for compaction.
+pub(crate) const COMPACT_BYTES: u64 = 1024 * 1024;
+
+/// A log whose oldest update is this old, in seconds, is due for compaction.
+pub const COMPACT_SECONDS: i64 = 300;
+
+/// A snapshot and log up to this many bytes together are merged for a client that joins, so that the
+/// state is one blob; the log of a larger document is imported by the client itself.
+pub(crate) const MERGE_ON_READ_BYTES: usize = 512 * 1024;
+
+/// The most updates after the snapshot that a client gets when it joins: a longer log is merged first.
+pub const STATE_UPDATES: usize = 384;

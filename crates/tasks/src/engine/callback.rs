@@ -1,0 +1,87 @@
+//! Callbacks of services.
+
+use serde_json::Value;
+
+use super::Engine;
+use crate::{
+    error::TaskError,
+    executor::{Callback, Failure, MAX_NAME_BYTES, Progress},
+    public_url::public_url,
+    rows::{self, End},
+    task::Task,
+    webhook,
+};
+
+impl Engine<'_> {
+    /// The address at which a service may call back about this task.
+    pub(super) fn callback_url(&self, service: &str, task: &Task) -> String {
+        let job = task.job();
+        let signature = self.key.sign(service, &job);
+        let origin = public_url(self.ports.config);
+        format!("{origin}/webhooks/{service}?job={job}&signature={signature}")
+    }
+
+    /// Checks the signature of a callback address.
+    ///
+    /// # Errors
+    /// [`TaskError::NotFound`] if there is no such service, [`TaskError::BadSignature`] if the signature is not
+    /// that of the service and the job.
+    pub fn authenticate(&self, service: &str, job: &str, signature: &str) -> Result<(), TaskError> {
+        if self.registry.service(service).is_none() {
+            return Err(TaskError::NotFound);
+        }
+        if self.key.verifies(service, job, signature) {
+            Ok(())
+        } else {
+            Err(TaskError::BadSignature)
+        }
+    }
+
+    /// Takes a callback about the job whose address it came to; the caller has
+    /// [authenticated](Self::authenticate) it. A late or repeated callback changes nothing.
+    ///
+    /// # Errors
+    /// [`TaskError::NotFound`] if there is no such service or task, [`TaskError::NotACallback`] if the body is
+    /// not a callback, or if the database or the asset store fails.
+    pub async fn call_back(&self, service: &str, job: &str, body: &[u8]) -> Result<(), TaskError> {
+        let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
+        let body: Value = serde_json::from_slice(body).map_err(|_| TaskError::NotACallback)?;
+        let callback = webhook::plain(&body)
+            .or_else(|| executor.process_webhook(&body))
+            .ok_or(TaskError::NotACallback)?;
+        let Callback { about, news } = callback;
+        let task = rows::get(self.ports.database, Task::id_of_job(job))
+            .await?
+            .ok_or(TaskError::NotFound)?;
+        if task.external_service.as_deref() != Some(service) {
+            return Err(TaskError::NotFound);
+        }
+        // A job of an earlier run that this run has taken over is called by its service's name.
+        let is_adopted = about.is_some() && about == task.external_task_id;
+        if (task.job() != job && !is_adopted) || task.status.is_final() {
+            return Ok(());
+        }
+        if let (Some(about), Some(known)) = (&about, &task.external_task_id)
+            && about != known
+            && about != job
+        {
+            return Err(TaskError::NotFound);
+        }
+        let external = about.filter(|about| about != job);
+        let is_too_long = |name: &String| name.len() > MAX_NAME_BYTES;
+        if external.as_ref().is_some_and(is_too_long) {
+            return Err(TaskError::NotACallback);
+        }
+        tracing::info!(task_id = task.task_id, service, "callback taken");
+        match news {
+            Ok(Progress::Running { .. }) => Ok(()),
+            Ok(Progress::Done(product)) => self.complete(&task, external.as_deref(), product).await,
+            Err(Failure::Permanent(reason)) => {
+                let end = End::Failed { error: &reason };
+                self.end(&task, external.as_deref(), end).await
+            }
+            // This does not concern the job. A poll finds out how the job is.
+            Err(Failure::Access(_) | Failure::Retry { .. }) => Err(TaskError::NotACallback),
+        }
+    }
+}

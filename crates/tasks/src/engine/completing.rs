@@ -1,0 +1,114 @@
+//! A result, and the end of a task.
+
+use serde_json::json;
+
+use super::Engine;
+use crate::{
+    assets::AssetError,
+    error::TaskError,
+    executor::{Failure, Media, Product},
+    public_url::public_url,
+    result_address::{self, ResultAddress},
+    rows::{self, End},
+    task::Task,
+};
+
+/// The most pictures or videos of one result.
+const MAX_MEDIA: usize = 16;
+
+/// The most bytes of a service's description of a result.
+const MAX_DATA_BYTES: usize = 64 * 1024;
+
+impl Engine<'_> {
+    /// Stores a product and completes its task.
+    pub(super) async fn complete(
+        &self,
+        task: &Task,
+        external_task_id: Option<&str>,
+        product: Product,
+    ) -> Result<(), TaskError> {
+        let mut urls = Vec::with_capacity(product.media.len());
+        for media in product.media.into_iter().take(MAX_MEDIA) {
+            let media = match self.shortened_address(media).await {
+                Ok(media) => media,
+                Err(Failure::Permanent(error) | Failure::Access(error)) => {
+                    let end = End::Failed { error: &error };
+                    return self.end(task, external_task_id, end).await;
+                }
+                Err(Failure::Retry { reason, .. }) => {
+                    return Err(AssetError::NotFetched(reason).into());
+                }
+            };
+            urls.push(self.url_of(task, media).await?);
+        }
+        let Some(url) = urls.first() else {
+            let error = "the service answered without a result";
+            let end = End::Failed { error };
+            return self.end(task, external_task_id, end).await;
+        };
+        let mut data = product.data;
+        if data.to_string().len() > MAX_DATA_BYTES {
+            data = json!({});
+        }
+        if let (Some(data), true) = (data.as_object_mut(), urls.len() > 1) {
+            data.insert("urls".into(), json!(urls));
+        }
+        let data = data.to_string();
+        let end = End::Completed { url, data: &data };
+        self.end(task, external_task_id, end).await
+    }
+
+    /// Fetches a result whose address is too long for a row. Any other result is returned as it is.
+    async fn shortened_address(&self, media: Media) -> Result<Media, Failure> {
+        let Media::Url(address) = media else {
+            return Ok(media);
+        };
+        match result_address::read(address).map_err(Failure::Permanent)? {
+            ResultAddress::Result(media) => Ok(media),
+            ResultAddress::TooLong(url) => result_address::fetch(&url, self.ports.http).await,
+        }
+    }
+
+    /// The address of a result. An inline result goes to the asset store first.
+    async fn url_of(&self, task: &Task, media: Media) -> Result<String, AssetError> {
+        match media {
+            Media::Url(url) => Ok(url),
+            Media::Inline { media_type, bytes } => {
+                let now = self.ports.clock.unix_seconds();
+                let project_id = &task.project_id;
+                let stored = self.assets.store(project_id, &media_type, bytes, now);
+                let id = stored.await?;
+                Ok(format!("{}/assets/{id}", public_url(self.ports.config)))
+            }
+        }
+    }
+
+    /// Ends a task, and publishes that. If the task has ended already, nothing happens.
+    pub(super) async fn end(
+        &self,
+        task: &Task,
+        external_task_id: Option<&str>,
+        end: End<'_>,
+    ) -> Result<(), TaskError> {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let ended = rows::finish(database, task, external_task_id, end, now).await?;
+        if let Some(ended) = ended {
+            tracing::info!(
+                task_id = ended.task_id,
+                project = ended.project_id,
+                status = ended.status.as_str(),
+                "task ended"
+            );
+            self.ended(&ended).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes the end of a task, and notifies its agent.
+    pub async fn ended(&self, task: &Task) {
+        self.publish(task).await;
+        if task.callback_url.is_some() {
+            self.notify(Some(&task.task_id)).await;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The engine carries tasks on: submissions, polls and callbacks, and what follows from each.
+//!
+//! The row is the truth. An instance that works on a task has claimed it by one statement, and writes the
+//! outcome under that claim, so that any number of instances may run and any of them may die at any time:
+//! then the claim runs out and another instance takes the task up. Only the end of a task needs no claim:
+//! the first end wins, from wherever it comes.
+//!
+//! | File | Content |
+//! |---|---|
+//! | `submitting` | the submissions that are due |
+//! | `polling` | the polls that are due |
+//! | `work` | the next step of one claimed task |
+//! | `retrying` | an error: the task is tried again, or ends |
+//! | `completing` | a result, and the end of a task |
+//! | `callback` | callbacks of services |
+//! | `publishing` | events and notifications |
+//! | `lease` | the length of a claim |
+
+mod callback;
+mod completing;
+mod lease;
+mod polling;
+mod publishing;
+mod retrying;
+mod submitting;
+mod work;
+
+use auth::webhooks::WebhookKey;
+use futures_util::{future, join};
+use platform::Ports;
+
+use crate::{
+    assets::AssetStore,
+    error::TaskError,
+    executor::Executor,
+    executors::Registry,
+    rows::{self, End},
+    task::Task,
+};
+use lease::lease;
+
+/// The poller begins nothing new after this many seconds, because its next tick comes then.
+const TICK: i64 = 9;
+
+/// The engine of one instance.
+pub struct Engine<'a> {
+    /// The ports.
+    pub ports: Ports<'a>,
+    /// The store of results that services send inline.
+    pub assets: AssetStore<'a>,
+    /// The services.
+    pub registry: Registry,
+    /// The key that signs callback addresses.
+    pub key: WebhookKey,
+}
+
+impl<'a> Engine<'a> {
+    /// Opens the engine with these ports and the services of this release.
+    ///
+    /// # Errors
+    /// If a setting is missing or cannot be read, or the key-value store fails.
+    pub async fn open(ports: Ports<'a>) -> Result<Self, TaskError> {
+        let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await?;
+        // The addresses of callbacks and results begin with it.
+        ports.config.read("public_url")?;
+        Ok(Self {
+            ports,
+            assets: AssetStore::open(ports.database, ports.http, ports.config)?,
+            registry: Registry::standard(ports.config),
+            key,
+        })
+    }
+}
+
+impl Engine<'_> {
+    /// Takes up a task that was just posted, or set back: submits it, and stays for its result if that
+    /// comes soon. Does nothing if another instance has claimed the task.
+    pub async fn take_up(&self, task: &Task) {
+        let Some(executor) = self.executor(task) else {
+            return;
+        };
+        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+        match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
+            Ok(Some(claimed)) => self.work(executor, claimed, true).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
+        }
+    }
+
+    /// Does one round of the poller: all submissions, polls and notifications that are due. Each service
+    /// has a limit of its own, so that one that hangs does not hold up the others.
+    pub async fn tick(&self) {
+        let begun = self.ports.clock.unix_seconds();
+        let services = self.registry.iter().map(|executor| async move {
+            join!(
+                self.submit_due(executor, begun),
+                self.poll_due(executor, begun)
+            )
+        });
+        join!(future::join_all(services), self.notify(None));
+    }
+
+    /// Cancels a task. A later result of its service is ignored.
+    ///
+    /// # Errors
+    /// [`TaskError::Finished`] if the task is finished already, or if the database fails.
+    pub async fn cancel(&self, task: &Task) -> Result<Task, TaskError> {
+        let now = self.ports.clock.unix_seconds();
+        rows::finish(self.ports.database, task, None, End::Cancelled, now)
+            .await?
+            .ok_or(TaskError::Finished)
+    }
+
+    /// Sets a failed or cancelled task back to `pending`. The caller then [takes it up](Self::take_up).
+    ///
+    /// # Errors
+    /// [`TaskError::NotRetryable`] if the task is neither, or if the database fails.
+    pub async fn set_back(&self, task: &Task) -> Result<Task, TaskError> {
+        let now = self.ports.clock.unix_seconds();
+        rows::set_back(self.ports.database, &task.task_id, now)
+            .await?
+            .ok_or(TaskError::NotRetryable)
+    }
+
+    fn executor(&self, task: &Task) -> Option<&dyn Executor> {
+        let executor = self.registry.service(task.external_service.as_deref()?);
+        if executor.is_none() {
+            tracing::warn!(
+                task_id = task.task_id,
+                "the task's service is not known here"
+            );
+        }
+        executor
+    }
+
+    /// Whether a round that began at this time may begin something new.
+    fn is_time_left(&self, begun: i64) -> bool {
+        self.ports.clock.unix_seconds() - begun < TICK
+    }
+}

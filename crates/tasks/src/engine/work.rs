@@ -1,0 +1,153 @@
+//! The next step of one claimed task: its submission, or a poll.
+
+use std::time::Duration;
+
+use futures_util::{future, join};
+
+use super::{Engine, lease::lease};
+use crate::{
+    error::TaskError,
+    executor::{Executor, Failure, MAX_NAME_BYTES, Outside, POLL_PATIENCE, Progress},
+    rows,
+    task::Task,
+};
+
+/// An instance that has submitted a task stays to poll if the poll is due this soon.
+const STAY: Duration = Duration::from_secs(10);
+
+impl Engine<'_> {
+    /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
+    /// or if `stay` is set and the result comes soon.
+    pub(super) async fn work(&self, executor: &dyn Executor, mut task: Task, mut stay: bool) {
+        loop {
+            let is_submission = task.external_task_id.is_none();
+            let news = if is_submission {
+                // The submission is on its way before anything else is done.
+                join!(self.submit(executor, &task), self.publish(&task)).0
+            } else {
+                self.poll(executor, &task).await
+            };
+            let look_again = self.note(&task, news).await;
+            let is_soon = |wait: &Duration| wait.is_zero() || (stay && *wait <= STAY);
+            let Some(wait) = look_again.filter(|wait| is_submission && is_soon(wait)) else {
+                return;
+            };
+            stay = false;
+            self.ports.clock.sleep(wait).await;
+            let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+            match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
+                Ok(Some(claimed)) => task = claimed,
+                Ok(None) => return,
+                // The poller finds the task.
+                Err(error) => {
+                    tracing::warn!(task_id = task.task_id, %error, "task not claimed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Notes the news of a claimed task. Returns the time after which the service asks to be polled, if it names one.
+    async fn note(&self, task: &Task, news: Result<Progress, Failure>) -> Option<Duration> {
+        let mut next = None;
+        let noted = match news {
+            Ok(Progress::Running {
+                external_task_id, ..
+            }) if external_task_id.len() > MAX_NAME_BYTES => {
+                let reason = "the service's name for the job is too long";
+                self.fail(task, Failure::retry(reason)).await
+            }
+            Ok(Progress::Running {
+                external_task_id,
+                look_again,
+            }) => {
+                next = look_again;
+                self.note_running(task, &external_task_id).await
+            }
+            Ok(Progress::Done(product)) => {
+                let external = task.external_task_id.as_deref();
+                match self.complete(task, external, product).await {
+                    Err(TaskError::Asset(error)) => {
+                        self.fail(task, Failure::retry(error.to_string())).await
+                    }
+                    ended => ended,
+                }
+            }
+            Err(failure) => self.fail(task, failure).await,
+        };
+        if let Err(error) = noted {
+            // The claim runs out, and another instance takes the task up again.
+            tracing::error!(task_id = task.task_id, %error, "task's progress not noted");
+        }
+        next
+    }
+
+    async fn note_running(&self, task: &Task, external_task_id: &str) -> Result<(), TaskError> {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        if task.external_task_id.is_none() {
+            rows::accept(database, task, external_task_id, now).await?;
+        } else if task.retry_count > 0 {
+            rows::forgive(database, task, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn submit(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
+        let callback_url = self.callback_url(executor.service(), task);
+        let outside = self.outside(&callback_url);
+        let submission = executor.submit(task, &outside);
+        let news = self.within(executor.patience(), submission).await;
+        log_news(task, "submitted", &news);
+        news
+    }
+
+    async fn poll(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
+        let callback_url = self.callback_url(executor.service(), task);
+        let outside = self.outside(&callback_url);
+        let poll = executor.poll(task, &outside);
+        let news = self.within(POLL_PATIENCE, poll).await;
+        log_news(task, "polled", &news);
+        news
+    }
+
+    async fn within(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Result<Progress, Failure>>,
+    ) -> Result<Progress, Failure> {
+        let too_long = self.ports.clock.sleep(patience);
+        match future::select(std::pin::pin!(work), too_long).await {
+            future::Either::Left((news, _)) => news,
+            future::Either::Right(_) => Err(Failure::retry(format!(
+                "no answer within {} s",
+                patience.as_secs()
+            ))),
+        }
+    }
+
+    fn outside<'b>(&'b self, callback_url: &'b str) -> Outside<'b> {
+        Outside {
+            http: self.ports.http,
+            config: self.ports.config,
+            clock: self.ports.clock,
+            assets: &self.assets,
+            callback_url,
+        }
+    }
+}
+
+/// Logs the kind of news, but not the service's words, because they may quote a prompt: those are in the row.
+fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
+    let (task_id, project) = (&task.task_id, &task.project_id);
+    match news {
+        Ok(Progress::Running { .. }) => tracing::debug!(task_id, project, step, "task running"),
+        Ok(Progress::Done(_)) => tracing::debug!(task_id, project, step, "task done"),
+        Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, step, "task failed"),
+        Err(Failure::Access(_)) => {
+            tracing::error!(task_id, project, step, "the service denies access")
+        }
+        Err(Failure::Retry { .. }) => {
+            tracing::warn!(task_id, project, step, "task to be tried again")
+        }
+    }
+}

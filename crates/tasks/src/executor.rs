@@ -1,0 +1,187 @@
+//! The port to a service, and the answers of a service.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use platform::{Clock, Config, HttpClient};
+use serde_json::Value;
+
+use problem::Fields;
+
+use crate::{assets::AssetStore, task::Task};
+
+/// A service that does tasks.
+///
+/// Its methods know nothing of rows, leases, retries or documents: they talk to the service and return
+/// its answer.
+#[async_trait(?Send)]
+pub trait Executor {
+    /// The service's name: in `external_service`, and in the address of its callbacks.
+    fn service(&self) -> &'static str;
+
+    /// The types of tasks that the service does.
+    fn task_types(&self) -> &'static [&'static str];
+
+    /// Checks the parameters of a new task and notes in `params` what is wrong with them. Parameters that
+    /// pass here must not be refused later for their form.
+    fn check(&self, task_type: &str, params: &mut Fields<'_>);
+
+    /// The longest that one [`submit`](Self::submit) may take, in whole seconds. A longer one is cut off.
+    /// A task is claimed for this time and a little more.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(25)
+    }
+
+    /// Hands the task to the service. If [`Task::was_attempted`], an earlier attempt may have reached the
+    /// service, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of those rather than
+    /// begin another, if the service can tell.
+    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
+
+    /// Asks the service about a task that it has accepted. Takes at most [`POLL_PATIENCE`].
+    async fn poll(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
+
+    /// Reads a callback in the service's own form. `None` if the body is not a callback.
+    fn process_webhook(&self, body: &Value) -> Option<Callback>;
+}
+
+/// The longest that one poll may take.
+pub const POLL_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The longest name that a service may give a job, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// The ports that an executor may use.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// Outbound HTTP.
+    pub http: &'a dyn HttpClient,
+    /// Settings, such as the service's keys.
+    pub config: &'a dyn Config,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Results of earlier tasks, which may be the input of others.
+    pub assets: &'a AssetStore<'a>,
+    /// The address at which the service may call back about this task.
+    pub callback_url: &'a str,
+}
+
+/// The news of a task that has not failed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// The service works on the task.
+    Running {
+        /// The service's name for the job.
+        external_task_id: String,
+        /// The time after which to ask again, if that is sooner than usual.
+        look_again: Option<Duration>,
+    },
+    /// The task is done.
+    Done(Product),
+}
+
+/// A result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// The pictures or videos, at least one; the first is the task's `result_url`.
+    pub media: Vec<Media>,
+    /// More about them, for `result_data`; a JSON object of at most 64 KiB.
+    pub data: Value,
+}
+
+/// One picture or video.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Media {
+    /// It is at this address.
+    Url(String),
+    /// It came with the answer, and goes to the asset store.
+    Inline {
+        /// The media type, such as `image/png`.
+        media_type: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The reason for which there is no result.
+///
+/// Once a service has accepted a job, the engine believes only a permanent failure: after any other, it
+/// polls for as long as the service keeps results.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// Trying again will not help: bad parameters, refused content, a job that failed.
+    Permanent(String),
+    /// The failure concerns this server and not the job: authentication, the account, a missing setting. It
+    /// ends a task that no service has accepted yet.
+    Access(String),
+    /// Trying again may help.
+    Retry {
+        /// The reason, in words for the user.
+        reason: String,
+        /// The time after which the service asks to be called again.
+        after: Option<Duration>,
+    },
+}
+
+impl Failure {
+    /// Makes a failure that trying again will not change.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent(reason.into())
+    }
+
+    /// Makes a failure that concerns this server and not the job.
+    pub fn access(reason: impl Into<String>) -> Self {
+        Self::Access(reason.into())
+    }
+
+    /// Makes a failure after which trying again may help.
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry {
+            reason: reason.into(),
+            after: None,
+        }
+    }
+}
+
+/// The news that a service sends in a callback.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Callback {
+    /// The service's name for the job, or the name that the engine gave it.
+    pub about: Option<String>,
+    /// The news of the task.
+    pub news: Result<Progress, Failure>,
+}
+
+/// Reads a setting of a service. If the setting cannot be read, that is no permanent failure, because it may
+/// be set.
+pub(crate) fn setting(config: &dyn Config, name: &str) -> Result<Option<String>, Failure> {
+    config.read(name).map_err(|error| {
+        tracing::error!(
+            setting = error.name,
+            reason = error.reason,
+            "setting not read"
+        );
+        Failure::retry("a setting of the server cannot be read")
+    })
+}
+
+/// The wait that a `Retry-After` header asks for in seconds.
+pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?;
+    Some(Duration::from_secs(seconds.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::native::MapConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_not_one_that_is_missing() {
+        let config = MapConfig::from_pairs(&[("here", "x")]).with_unreadable("broken");
+        assert_eq!(setting(&config, "here"), Ok(Some("x".into())));
+        assert_eq!(setting(&config, "missing"), Ok(None));
+        let broken = setting(&config, "broken");
+        assert!(matches!(broken, Err(Failure::Retry { .. })), "{broken:?}");
+    }
+}

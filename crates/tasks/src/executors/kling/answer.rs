@@ -1,0 +1,207 @@
+//! The meaning of Kling's answers and callbacks.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use crate::executor::{Failure, Media, Product, Progress, retry_after};
+
+/// Whether Kling says that the token is not valid yet, or has expired.
+pub(super) fn is_token_off(answer: &http::Response<Vec<u8>>) -> bool {
+    let envelope: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    matches!(envelope["code"].as_i64(), Some(1003 | 1004))
+}
+
+/// The time at Kling, by the `Date` header of an answer.
+pub(super) fn date(answer: &http::Response<Vec<u8>>) -> Option<i64> {
+    let date = answer.headers().get("date")?.to_str().ok()?;
+    Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp())
+}
+
+/// Reads the `data` of an answer, or its error. A code counts more than the HTTP status, because errors come
+/// with 200 as well.
+pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Failure> {
+    let status = answer.status().as_u16();
+    let envelope: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let message = envelope["message"].as_str().unwrap_or_default();
+    let code = envelope["code"].as_i64();
+    if code == Some(0) && (200..300).contains(&status) && envelope["data"].is_object() {
+        return Ok(envelope["data"].clone());
+    }
+    let reason = match code {
+        Some(code) if code != 0 => {
+            // The message is cut, so that the code behind it is not.
+            let message: String = message.chars().take(400).collect();
+            format!("Kling: {message} (code {code}, status {status})")
+        }
+        _ => format!("Kling sent an answer that cannot be understood (status {status})"),
+    };
+    let later = Failure::Retry {
+        reason: reason.clone(),
+        after: retry_after(answer.headers()),
+    };
+    Err(match code {
+        // A token that is too early or expired; too fast; too many at once or the quota used up.
+        Some(1003 | 1004 | 1302 | 1303) => later,
+        // Authentication, the account, policies about callers.
+        Some(1000..=1002 | 1100..=1103 | 1300 | 1304) => Failure::Access(reason),
+        // A bad request, such as an unknown job; refused content.
+        Some(1200..=1203 | 1301) => Failure::Permanent(reason),
+        // Errors within Kling.
+        Some(5000..=5002) => later,
+        _ => match status {
+            408 | 425 | 429 | 500.. => later,
+            // Without a known code, a proxy between us and Kling may have answered.
+            400..=499 => Failure::Access(reason),
+            _ => later,
+        },
+    })
+}
+
+/// Reads a `data` object.
+pub(super) fn progress(data: &Value) -> Result<Progress, Failure> {
+    let external_task_id = data["task_id"].as_str().unwrap_or_default();
+    match data["task_status"].as_str() {
+        Some("succeed") => {
+            let videos = data["task_result"]["videos"].as_array();
+            let media: Vec<Media> = videos
+                .into_iter()
+                .flatten()
+                .filter_map(|video| Some(Media::Url(video["url"].as_str()?.to_owned())))
+                .collect();
+            if media.is_empty() {
+                return Err(Failure::permanent(
+                    "Kling: the job succeeded without a video",
+                ));
+            }
+            Ok(Progress::Done(Product {
+                media,
+                data: json!({ "videos": videos }),
+            }))
+        }
+        Some("failed") => {
+            let reason = data["task_status_msg"].as_str().unwrap_or_default();
+            Err(Failure::Permanent(format!(
+                "Kling: the job failed: {reason}"
+            )))
+        }
+        Some("submitted" | "processing") if !external_task_id.is_empty() => Ok(Progress::Running {
+            external_task_id: external_task_id.to_owned(),
+            look_again: None,
+        }),
+        _ => Err(Failure::retry(
+            "Kling sent an answer that cannot be understood",
+        )),
+    }
+}
+
+/// Takes over a job that an earlier attempt began. Its name is noted first, and a poll follows at once.
+pub(super) fn adopted(data: &Value) -> Result<Progress, Failure> {
+    match data["task_id"].as_str() {
+        Some(id) if !id.is_empty() => Ok(Progress::Running {
+            external_task_id: id.to_owned(),
+            look_again: Some(Duration::ZERO),
+        }),
+        _ => Err(Failure::retry(
+            "Kling sent an answer that cannot be understood",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> http::Response<Vec<u8>> {
+        let answer = http::Response::builder().status(status);
+        answer.body(body.as_bytes().to_vec()).unwrap()
+    }
+
+    /// The part that an error concerns.
+    #[derive(Debug, PartialEq)]
+    enum Concerns {
+        TheJob,
+        Us,
+        TheMoment,
+    }
+    use Concerns::{TheJob, TheMoment, Us};
+
+    fn concerns(failure: &Failure) -> Concerns {
+        match failure {
+            Failure::Permanent(_) => TheJob,
+            Failure::Access(_) => Us,
+            Failure::Retry { .. } => TheMoment,
+        }
+    }
+
+    /// Every class of errors that Kling has, and the part that it concerns.
+    #[test]
+    fn errors_concern_the_job_or_us_or_the_moment() {
+        let cases = [
+            (401, 1000, Us),
+            (401, 1002, Us),
+            (401, 1003, TheMoment),
+            (401, 1004, TheMoment),
+            (429, 1100, Us),
+            (429, 1102, Us),
+            (403, 1103, Us),
+            (400, 1200, TheJob),
+            (404, 1203, TheJob),
+            (400, 1300, Us),
+            (200, 1301, TheJob),
+            (429, 1302, TheMoment),
+            (200, 1303, TheMoment),
+            (429, 1304, Us),
+            (500, 5000, TheMoment),
+            (503, 5001, TheMoment),
+            (200, 5002, TheMoment),
+        ];
+        for (status, code, expected) in cases {
+            let body = json!({ "code": code, "message": "words" }).to_string();
+            let failure = read_answer(&answer(status, &body)).unwrap_err();
+            assert_eq!(concerns(&failure), expected, "{status} {code}");
+            let (Failure::Permanent(reason)
+            | Failure::Access(reason)
+            | Failure::Retry { reason, .. }) = failure;
+            assert!(reason.contains("words"), "{reason}");
+        }
+        for (status, body, expected) in [
+            (500, "", TheMoment),
+            (502, "<html>", TheMoment),
+            (429, "", TheMoment),
+            (200, "", TheMoment),
+            (200, "{\"code\":0}", TheMoment),
+            (200, "nonsense", TheMoment),
+            (404, "", Us),
+            (401, "{}", Us),
+            (403, "<html>", Us),
+        ] {
+            let failure = read_answer(&answer(status, body)).unwrap_err();
+            assert_eq!(concerns(&failure), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_time_at_the_service_is_read() {
+        let dated = |date: &str| {
+            let answer = http::Response::builder().header("date", date);
+            super::date(&answer.body(Vec::new()).unwrap())
+        };
+        assert_eq!(dated("Thu, 26 Nov 2026 15:33:39 GMT"), Some(1_795_707_219));
+        assert_eq!(dated("soon"), None);
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_kept() {
+        let answer = http::Response::builder()
+            .status(429)
+            .header("retry-after", "7")
+            .body(b"{\"code\":1302}".to_vec())
+            .unwrap();
+        let Err(Failure::Retry { after, .. }) = read_answer(&answer) else {
+            panic!("not to be tried again");
+        };
+        assert_eq!(after, Some(Duration::from_secs(7)));
+    }
+}

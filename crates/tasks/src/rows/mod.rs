@@ -1,0 +1,24 @@
+//! The rows of `aigc_tasks`. Each function is one statement, so that any number of instances may run
+//! them at once and be killed between any two.
+//!
+//! A document shows a `version` of a task: every statement that changes what the document shows counts
+//! the version up and sets `projected_status` to NULL, which means that the document does not show it yet.
+
+mod claims;
+mod ending;
+mod notifications;
+mod progress;
+mod projected;
+mod read;
+mod row;
+mod store;
+
+pub(crate) use claims::{
+    FIRST_WAIT, LONGEST_WAIT, claim_one, claim_polls, claim_submission, count_submissions,
+};
+pub(crate) use ending::{End, end_silent, finish, set_back};
+pub(crate) use notifications::{claim_notifications, notified};
+pub(crate) use progress::{accept, forgive, put_off};
+pub use projected::{HeadSql, mark_projected, unchanged, unprojected, unprojected_projects};
+pub use read::{Filter, get, list};
+pub(crate) use store::{Insert, by_key, insert};

@@ -1,0 +1,54 @@
+//! Notifications of agents about finished tasks.
+
+use platform::{Database, DatabaseError};
+
+use super::row::{COLUMNS, tasks};
+use crate::task::Task;
+
+/// The most notifications of one end of a task, over some three hours.
+const NOTIFY_ATTEMPTS: u32 = 10;
+
+/// The wait after the first notification, in seconds.
+const FIRST_NOTIFY_WAIT: i64 = 20;
+
+/// The wait before the last notification, in seconds.
+const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
+
+/// Claims up to `most` finished tasks whose agents are to be notified, or only the task of this id. Each
+/// is due again after a wait that doubles, until it was tried [`NOTIFY_ATTEMPTS`] times.
+pub(crate) async fn claim_notifications(
+    database: &dyn Database,
+    task_id: Option<&str>,
+    now: i64,
+    most: u64,
+) -> Result<Vec<Task>, DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET
+             notify_at = CASE WHEN notify_attempts + 1 < {NOTIFY_ATTEMPTS}
+                              THEN ?1 + ({FIRST_NOTIFY_WAIT} << notify_attempts) END,
+             notify_attempts = notify_attempts + 1
+          WHERE task_id IN (
+             SELECT task_id FROM aigc_tasks
+              WHERE (notify_at <= ?1 OR notify_at > ?1 + {LONGEST_NOTIFY_WAIT})
+                AND (?2 IS NULL OR task_id = ?2)
+              ORDER BY notify_at LIMIT ?3)
+         RETURNING {COLUMNS}"
+    );
+    tasks(
+        database,
+        &sql,
+        vec![now.into(), task_id.into(), most.into()],
+    )
+    .await
+}
+
+/// Notes that a finished task's agent was notified of this version of it.
+pub(crate) async fn notified(database: &dyn Database, task: &Task) -> Result<(), DatabaseError> {
+    database
+        .execute(
+            "UPDATE aigc_tasks SET notify_at = NULL WHERE task_id = ?1 AND version = ?2",
+            vec![task.task_id.as_str().into(), task.version.into()],
+        )
+        .await?;
+    Ok(())
+}

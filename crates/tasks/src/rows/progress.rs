@@ -1,0 +1,71 @@
+//! Progress of a claimed task. Each of these changes the row only while the claim holds.
+
+use platform::{Database, DatabaseError, Value};
+
+use super::claims::POLL_SECONDS;
+use crate::task::{Task, shortened};
+
+/// The condition of a claim that still holds: `?1` to `?3` are [`holder`].
+const HELD: &str =
+    "task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing')";
+
+fn holder(claimed: &Task) -> Vec<Value> {
+    vec![
+        claimed.task_id.as_str().into(),
+        claimed.run.into(),
+        claimed.lease_until.into(),
+    ]
+}
+
+/// Notes that the service has accepted a claimed task.
+pub(crate) async fn accept(
+    database: &dyn Database,
+    claimed: &Task,
+    external_task_id: &str,
+    now: i64,
+) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET external_task_id = ?4, accepted_at = ?5, updated_at = ?5,
+             lease_until = NULL, next_attempt_at = ?5 + {POLL_SECONDS}
+          WHERE {HELD}"
+    );
+    let mut parameters = holder(claimed);
+    parameters.extend([external_task_id.into(), now.into()]);
+    database.execute(&sql, parameters).await?;
+    Ok(())
+}
+
+/// Notes that a claimed task had an error, and makes it due again in `wait` seconds.
+pub(crate) async fn put_off(
+    database: &dyn Database,
+    claimed: &Task,
+    error: &str,
+    now: i64,
+    wait: i64,
+) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET retry_count = retry_count + 1, error_message = ?4,
+             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
+          WHERE {HELD}"
+    );
+    let mut parameters = holder(claimed);
+    parameters.extend([shortened(error).into(), now.into(), wait.into()]);
+    database.execute(&sql, parameters).await?;
+    Ok(())
+}
+
+/// Forgets earlier errors of a claimed task, because its service answers as it should.
+pub(crate) async fn forgive(
+    database: &dyn Database,
+    claimed: &Task,
+    now: i64,
+) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET retry_count = 0, error_message = NULL, updated_at = ?4
+          WHERE {HELD}"
+    );
+    let mut parameters = holder(claimed);
+    parameters.push(now.into());
+    database.execute(&sql, parameters).await?;
+    Ok(())
+}

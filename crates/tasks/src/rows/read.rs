@@ -1,0 +1,73 @@
+//! Reading tasks for their users.
+
+use platform::{Database, DatabaseError, Value};
+
+use super::row::select;
+use crate::task::{Status, Task};
+
+/// Reads the task of this id.
+///
+/// # Errors
+/// If the database fails.
+pub async fn get(database: &dyn Database, task_id: &str) -> Result<Option<Task>, DatabaseError> {
+    let found = select(database, "task_id = ?1", vec![task_id.into()]).await?;
+    Ok(found.into_iter().next())
+}
+
+/// The tasks to list. A field that is `None` leaves none out.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only tasks of this project.
+    pub project_id: Option<String>,
+    /// Only tasks of the projects that this user owns or is a member of.
+    pub user_id: Option<String>,
+    /// Only tasks in this status.
+    pub status: Option<Status>,
+    /// Only tasks of this type.
+    pub task_type: Option<String>,
+    /// Only tasks that come in the list after the one with this creation time and id.
+    pub after: Option<(i64, String)>,
+    /// The most tasks.
+    pub limit: u64,
+}
+
+/// Reads tasks, newest first. Pages are stable: a new task never moves an old one to another page.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>, DatabaseError> {
+    let mut parameters: Vec<Value> = vec![filter.limit.into()];
+    let mut text = String::new();
+    let mut add = |condition: &str, value: &str| {
+        parameters.push(value.into());
+        text += &format!(" AND {condition} = ?{}", parameters.len());
+    };
+    if let Some(project_id) = &filter.project_id {
+        add("project_id", project_id);
+    }
+    if let Some(status) = filter.status {
+        add("status", status.as_str());
+    }
+    if let Some(task_type) = &filter.task_type {
+        add("task_type", task_type);
+    }
+    if let Some(user_id) = &filter.user_id {
+        parameters.push(user_id.as_str().into());
+        let n = parameters.len();
+        text += &format!(
+            " AND project_id IN (
+                 SELECT project_id FROM projects WHERE owner_id = ?{n} AND deleted_at IS NULL
+                  UNION
+                 SELECT m.project_id FROM project_members m JOIN projects p ON p.project_id = m.project_id
+                  WHERE m.user_id = ?{n} AND p.deleted_at IS NULL)"
+        );
+    }
+    if let Some((created_at, task_id)) = &filter.after {
+        parameters.push((*created_at).into());
+        parameters.push(task_id.as_str().into());
+        let n = parameters.len();
+        text += &format!(" AND (created_at, task_id) < (?{}, ?{n})", n - 1);
+    }
+    let condition = format!("1{text} ORDER BY created_at DESC, task_id DESC LIMIT ?1");
+    select(database, &condition, parameters).await
+}

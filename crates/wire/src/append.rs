@@ -1,0 +1,65 @@
+//! Storing updates.
+
+use minicbor::{CborLen, Decode, Encode};
+
+use crate::ByteVec;
+
+/// The largest update, and the largest body of a public request: 16 MiB.
+pub const MAX_UPDATE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The most updates in one [`AppendRequest`].
+pub const MAX_APPEND_UPDATES: usize = 1024;
+
+/// The largest body of an [`AppendRequest`], in bytes: one update of the largest size, with 1 MiB
+/// for its envelope or for many small updates.
+pub const MAX_APPEND_BYTES: usize = MAX_UPDATE_BYTES + 1024 * 1024;
+
+/// The updates to store, for any number of rooms, in one statement.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct AppendRequest {
+    /// The id of the relay that asks. It is kept with each row. The relay itself tells the others, see
+    /// [`Notice::Updates`](crate::Notice::Updates).
+    #[n(0)]
+    pub origin: String,
+    /// The updates. Those of one room are stored in this order.
+    #[n(1)]
+    pub updates: Vec<Update>,
+}
+
+/// A Loro update on its way into a room.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+pub struct Update {
+    /// The room.
+    #[n(0)]
+    pub project: String,
+    /// The Loro blob, as the client sent it.
+    #[n(1)]
+    pub payload: ByteVec,
+}
+
+/// The answer to an [`AppendRequest`].
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct AppendResponse {
+    /// The outcome of each update, in the order of the request.
+    #[n(0)]
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The outcome of one update.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+pub enum Outcome {
+    /// The update is on disk.
+    #[n(0)]
+    Stored {
+        /// Its place in the room's log.
+        #[n(0)]
+        rev: u64,
+    },
+    /// The update was refused, and nothing of it was kept. Sending it again will not help.
+    #[n(1)]
+    Refused {
+        /// The reason, in words for the sender.
+        #[n(0)]
+        reason: String,
+    },
+}

@@ -1,0 +1,131 @@
+//! What a test prescribes to Kling: how its calls fail, and how its jobs go.
+
+use std::time::Duration;
+
+/// The duration of a job that only [`Kling::finish`](super::Kling::finish) ends.
+pub const UNTIL_TOLD: Duration = Duration::from_secs(3600);
+
+/// A call, before it is answered.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The index of this call among all calls.
+    pub number: usize,
+    /// The job's name: ours for a submission, ours or Kling's for a query.
+    pub name: String,
+    /// The prompt of the job that is submitted or asked about.
+    pub prompt: String,
+    /// Whether the call submits a job.
+    pub is_submission: bool,
+    /// The number of calls about the same job before this one.
+    pub before: usize,
+    /// How many of those failed.
+    pub wrong: usize,
+}
+
+/// How a call fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with this status, code and message.
+    Error(u16, i64, &'static str),
+    /// The connection is dropped before the call has an effect.
+    DropBefore,
+    /// The connection is dropped after the call had its effect.
+    DropAfter,
+    /// The call is never answered.
+    Hang,
+    /// The answer is not JSON.
+    Garbage,
+}
+
+impl Fault {
+    /// 429, the answer to a client that calls too fast.
+    pub const TOO_FAST: Self = Self::Error(429, 1302, "too fast");
+    /// 500.
+    pub const BROKEN: Self = Self::Error(500, 5000, "internal error");
+    /// The content is refused.
+    pub const REFUSED: Self = Self::Error(400, 1301, "the risk control system objects");
+}
+
+/// How a job goes.
+#[derive(Debug, Clone)]
+pub struct Course {
+    /// The time that it takes.
+    pub duration: Duration,
+    /// The number of callbacks about its end.
+    pub callbacks: usize,
+    /// The error message, if it fails.
+    pub failure: Option<&'static str>,
+    /// Whether it ends, and calls back, before its submission is answered.
+    pub is_early: bool,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_millis(200),
+            callbacks: 1,
+            failure: None,
+            is_early: false,
+        }
+    }
+}
+
+impl Course {
+    /// A job that does not call back, so that it has to be polled.
+    pub fn silent() -> Self {
+        Self {
+            callbacks: 0,
+            ..Self::default()
+        }
+    }
+}
+
+/// Decides whether a call fails, and how.
+pub type FaultPlan = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
+
+/// Decides how a job goes, by its index among all jobs and its prompt.
+pub type CoursePlan = Box<dyn Fn(usize, &str) -> Course + Send + Sync>;
+
+/// What Kling does. By default no call fails, and each job succeeds and calls back once.
+pub struct Plan {
+    /// How a call fails, if it does.
+    pub fault: FaultPlan,
+    /// How a job goes.
+    pub course: CoursePlan,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            fault: Box::new(|_| None),
+            course: Box::new(|_, _| Course::default()),
+        }
+    }
+}
+
+impl Plan {
+    /// A plan whose jobs run until the test ends them.
+    pub fn until_told() -> Self {
+        Self::default().course(|_, _| Course {
+            duration: UNTIL_TOLD,
+            ..Course::default()
+        })
+    }
+
+    /// Makes calls fail.
+    #[must_use]
+    pub fn fault(mut self, fault: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) -> Self {
+        self.fault = Box::new(fault);
+        self
+    }
+
+    /// Makes jobs go otherwise.
+    #[must_use]
+    pub fn course(
+        mut self,
+        course: impl Fn(usize, &str) -> Course + Send + Sync + 'static,
+    ) -> Self {
+        self.course = Box::new(course);
+        self
+    }
+}

@@ -1,0 +1,8 @@
+//! Access: which caller may do what, in a development and in a deployment.
+
+#![allow(clippy::unwrap_used)]
+
+mod deployment;
+mod projects;
+mod routes;
+mod sessions;

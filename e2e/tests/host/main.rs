@@ -1,0 +1,8 @@
+//! The host and its app, as an operator starts them and as any HTTP client meets them.
+
+#![allow(clippy::unwrap_used)]
+
+mod command_line;
+mod http;
+mod http_only;
+mod manifest;

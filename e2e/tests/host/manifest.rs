@@ -1,0 +1,66 @@
+//! `spin.toml` says what the code says.
+
+use door::routes;
+use e2e::built::root;
+use toml::{Table, Value};
+
+fn manifest() -> Table {
+    let text = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    text.parse().unwrap()
+}
+
+/// The HTTP triggers: routes and the components that serve them.
+fn triggers(manifest: &Table) -> Vec<(String, String)> {
+    let text = |trigger: &Value, key: &str| trigger[key].as_str().unwrap().to_owned();
+    let http = manifest["trigger"]["http"].as_array().unwrap();
+    let triggers = http.iter();
+    triggers
+        .map(|trigger| (text(trigger, "route"), text(trigger, "component")))
+        .collect()
+}
+
+/// The component that Spin gives a path to: that of an exact route, else of the longest prefix.
+fn component_of(triggers: &[(String, String)], path: &str) -> Option<String> {
+    let fits = |route: &str| match route.strip_suffix("/...") {
+        Some(prefix) => {
+            let rest = path.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        None => route == path,
+    };
+    let fitting = triggers.iter().filter(|(route, _)| fits(route));
+    let best = fitting.max_by_key(|(route, _)| (!route.ends_with("/..."), route.len()));
+    best.map(|(_, component)| component.clone())
+}
+
+#[test]
+fn the_manifest_leads_every_route_to_its_component() {
+    let triggers = triggers(&manifest());
+    let mut routed = Vec::new();
+    for spec in routes::ALL.iter().copied().flatten() {
+        let path = spec.path.replace(['{', '}'], "");
+        let component = component_of(&triggers, &path);
+        assert_eq!(component.as_deref(), Some(spec.component), "{}", spec.path);
+        routed.extend(triggers.iter().filter(|(route, _)| {
+            let prefix = route.trim_end_matches("/...");
+            path.starts_with(prefix)
+        }));
+    }
+    for trigger in &triggers {
+        assert!(routed.contains(&trigger), "{trigger:?} leads to no route");
+    }
+}
+
+#[test]
+fn the_relay_upgrades_routes_of_documents() {
+    let reads: Vec<&str> = routes::ALL
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|spec| spec.method == "GET")
+        .map(|spec| spec.path)
+        .collect();
+    for path in relay::UPGRADES {
+        assert!(reads.contains(&path), "{path}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Rooms: how clients edit, join and come back, and what a room withstands.
+
+#![allow(clippy::unwrap_used)]
+
+mod durability;
+mod editing;
+mod joining;
+mod misuse;
+mod quarantine;

@@ -1,0 +1,148 @@
+//! Quarantine: an update that decodes but cannot be applied is moved aside, and the room stays usable.
+
+use e2e::both_relays;
+use e2e::host::{Host, Setup};
+use e2e::raw::{Client, change};
+use e2e::wait::until;
+use loro::{ExportMode, LoroDoc};
+
+/// The revs in quarantine, each with its reason.
+fn quarantined(host: &Host, project: &str) -> Vec<(u64, String)> {
+    let database = rusqlite::Connection::open(host.database()).unwrap();
+    let mut rows = database
+        .prepare("SELECT rev, reason FROM loro_quarantine WHERE project_id = ?1 ORDER BY rev")
+        .unwrap();
+    let rows = rows.query_map([project], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+    rows.unwrap()
+        .map(|row| {
+            row.map(|(rev, reason)| (u64::try_from(rev).unwrap(), reason))
+                .unwrap()
+        })
+        .collect()
+}
+
+/// An update with much text that depends on another one. The server does not unpack it until it applies it.
+fn large(doc: &LoroDoc, inserts: usize) -> Vec<u8> {
+    let mut state = 7_u64;
+    change(doc, |doc| {
+        let text = doc.get_text("text");
+        for _ in 0..inserts {
+            // Each insert is at another place, so that each takes memory of its own.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let at = (state >> 33) as usize % (text.len_unicode() + 1);
+            text.insert(at, "x").unwrap();
+        }
+    })
+}
+
+both_relays! {
+    /// Two documents share a peer id but no history, so the update of one refers to text that the room never had.
+    async fn an_update_that_loro_refuses_is_moved_aside(relay: Kind) {
+        let host = Host::start(relay).await;
+        let ours = LoroDoc::new();
+        ours.set_peer_id(1).unwrap();
+        let base = change(&ours, |doc| {
+            for n in 0..5 {
+                doc.get_map("map").insert(&n.to_string(), n).unwrap();
+            }
+        });
+        let theirs = LoroDoc::new();
+        theirs.set_peer_id(1).unwrap();
+        change(&theirs, |doc| doc.get_text("text").insert(0, "hello").unwrap());
+        let bad = change(&theirs, |doc| doc.get_text("text").insert(5, " world").unwrap());
+
+        let http = host.http();
+        assert_eq!(http.post("/sync/p", base).await.rev(), 1);
+        assert_eq!(http.post("/sync/p", bad).await.rev(), 2);
+        let (stored, rev) = http.document("p").await;
+        assert_eq!(rev, 2);
+        assert_eq!(stored.get_map("map").len(), 5);
+        let moved = quarantined(&host, "p");
+        assert_eq!(moved.len(), 1, "{moved:?}");
+        assert_eq!(moved[0].0, 2);
+
+        // The next update of the room gets the next rev.
+        let client = Client::join_with_events(&host.address, "p").await;
+        client.event("synced").await;
+        client.typed("and on").await;
+        assert_eq!(client.saved(1).await, 3);
+        let other = Client::join(&host.address, "p").await;
+        other.until("the newest text", |other| other.text() == "and on").await;
+        assert_eq!(other.doc().get_map("map").len(), 5);
+    }
+
+    /// Applying the update needs more memory than an instance may have. This kills the instance, and nothing else.
+    async fn an_update_that_traps_is_moved_aside(relay: Kind) {
+        let host = Setup::new(relay).option("--instance-memory", "24").start().await;
+        let http = host.http();
+        let mut trapped = None;
+        for inserts in [100_000, 200_000, 400_000, 800_000] {
+            let project = format!("p{inserts}");
+            let path = format!("/sync/{project}");
+            let doc = LoroDoc::new();
+            let base = change(&doc, |doc| doc.get_text("text").insert(0, "base").unwrap());
+            assert_eq!(http.post(&path, base).await.rev(), 1);
+            let accepted = http.post(&path, large(&doc, inserts)).await;
+            if accepted.status != 200 {
+                panic!("{inserts} inserts are not appended: {accepted:?}");
+            }
+            let whole = http.get(&path).await;
+            if !quarantined(&host, &project).is_empty() {
+                assert_eq!(whole.status, 200, "{whole:?}");
+                trapped = Some(project);
+                break;
+            }
+        }
+        let Some(project) = trapped else {
+            panic!("no update trapped");
+        };
+        let (stored, rev) = http.document(&project).await;
+        assert_eq!((stored.get_text("text").to_string().as_str(), rev), ("base", 2));
+        assert_eq!(quarantined(&host, &project), [(2, "applying it traps".to_owned())]);
+
+        let client = Client::join_with_events(&host.address, &project).await;
+        client.event("synced").await;
+        assert_eq!(client.text(), "base");
+        client.typed(" and on").await;
+        assert_eq!(client.saved(1).await, 3);
+        let (stored, rev) = http.document(&project).await;
+        assert_eq!((stored.get_text("text").to_string().as_str(), rev), ("base and on", 3));
+        // Other rooms are not affected.
+        let fine = change(&LoroDoc::new(), |doc| doc.get_text("text").insert(0, "fine").unwrap());
+        assert_eq!(http.post("/sync/other", fine).await.rev(), 1);
+        assert_eq!(http.document("other").await.0.get_text("text").to_string(), "fine");
+    }
+
+    /// An update that kills the instance that appends it is refused to its sender. Updates of the same batch are stored.
+    async fn an_update_that_traps_in_the_append_is_refused(relay: Kind) {
+        let host = Setup::new(relay).option("--instance-memory", "24").start().await;
+        let bad = Client::join_with_events(&host.address, "p").await;
+        let good = Client::join_with_events(&host.address, "p").await;
+        good.event("synced").await;
+        bad.event("synced").await;
+        let doc = LoroDoc::new();
+        let mut update = large(&doc, 1_000_000);
+        // A snapshot is unpacked by the append.
+        if update.len() < 1 << 20 {
+            update = doc.export(ExportMode::Snapshot).unwrap();
+        }
+        let sending = async {
+            bad.send(update).await;
+            bad.saved(1).await;
+        };
+        let editing = async {
+            for _ in 0..50 {
+                good.typed("x").await;
+            }
+            good.saved(50).await;
+        };
+        tokio::join!(sending, editing);
+        let errors = bad.events("error");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!(errors[0]["frame"], 1);
+        bad.until("what the other typed", |bad| bad.text().len() == 50).await;
+        until("it is stored", async || host.http().document("p").await.1 == 50).await;
+    }
+}

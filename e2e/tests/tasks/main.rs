@@ -1,0 +1,16 @@
+//! Tasks: agents post them, test doubles of the services do them, and documents show them.
+
+#![allow(clippy::unwrap_used)]
+
+mod assets;
+mod cancelling;
+mod demo;
+mod gemini;
+mod kling;
+mod notifications;
+mod polling;
+mod posting;
+mod projecting;
+mod reading;
+mod retrying;
+mod webhooks;
