@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
-use platform::{AskError, Ports, http_client::Limits};
+use platform::{AskError, Ports, http_client::Limits, migrations};
 use problem::Problem;
 use spin_sdk::{
     http::{IncomingRequest, ResponseOutparam},
@@ -43,7 +43,11 @@ mod entry {
 async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
     let ports = request.ports();
     match request.route() {
-        Poller::Poll => Ok(Reply::new(202).then(poll(ports))),
+        Poller::Poll => {
+            // Asked first, so that the caller hears of a database that fails, and polls come no faster than it answers.
+            migrations::apply(ports.database, ports.clock).await?;
+            Ok(Reply::new(202).then(poll(ports)))
+        }
         Poller::Submit { service } => {
             let engine = Engine::open(ports).await?;
             let is_one_due = engine.submit_next(service).await?;
