@@ -22,38 +22,26 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds a package for Wasm, unless it is up to date, and returns its file's path.
-pub(crate) fn wasm(package: &str) -> PathBuf {
-    let build = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--target",
-            "wasm32-wasip2",
-            "--profile",
-            "wasm",
-            "--package",
-            package,
-        ])
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(
-        build.status.success(),
-        "{}",
-        String::from_utf8_lossy(&build.stderr)
-    );
+/// The file of a Wasm build. `cargo xtask test` builds it before the tests, because a test that builds one package alone
+/// would compile its dependencies once more.
+pub(crate) fn wasm(name: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target
+    let file = target
         .join("wasm32-wasip2/wasm")
-        .join(format!("{}.wasm", package.replace('-', "_")))
+        .join(format!("{name}.wasm"));
+    assert!(
+        file.exists(),
+        "{} is not built: run `cargo xtask test`",
+        file.display()
+    );
+    file
 }
 
 /// The tests' component.
 pub(crate) fn guests() -> &'static Path {
     static GUESTS: OnceLock<PathBuf> = OnceLock::new();
-    GUESTS.get_or_init(|| wasm("host-guests"))
+    GUESTS.get_or_init(|| wasm("host_guests"))
 }
 
 /// The head of every manifest here, and component `g` at `/g/...`; `extra` lines go into the component.
