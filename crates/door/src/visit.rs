@@ -61,4 +61,5 @@ fn add<'a>(reply: Reply<'a>, (name, value): (&'static str, String)) -> Reply<'a>
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -39,7 +39,7 @@ impl Registry {
     }
 
     /// The service that does tasks of this type.
-    pub(crate) fn for_type(&self, task_type: &str) -> Option<&dyn Executor> {
+    pub fn for_type(&self, task_type: &str) -> Option<&dyn Executor> {
         self.iter()
             .find(|executor| executor.task_types().contains(&task_type))
     }
