@@ -4,9 +4,9 @@ CREATE TABLE IF NOT EXISTS projects (
     name       TEXT    NOT NULL,
     owner_id   TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,           -- for a deleted project: its place in the queue of purges
     access_rev INTEGER NOT NULL DEFAULT 1, -- counts the changes of access
-    deleted_at INTEGER,                    -- the id of a deleted project is not used again
+    deleted_at INTEGER,                    -- when it was deleted; its id is not used again
     purged_at  INTEGER                     -- when all contents of the deleted project were gone
 );
 CREATE INDEX IF NOT EXISTS projects_by_owner ON projects (owner_id, project_id);

@@ -1,4 +1,4 @@
-//! What a principal may do in a project.
+//! The access of principals to projects.
 
 use platform::{DatabaseError, Ports, UnreadableSetting};
 use serde::{Serialize, Serializer};
@@ -46,7 +46,7 @@ impl Serialize for Role {
     }
 }
 
-/// What a principal may do in a project.
+/// The access of a principal to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// The role.

@@ -23,7 +23,7 @@ pub enum Principal {
         id: String,
         /// The project.
         project_id: String,
-        /// What the agent may do there.
+        /// The agent's role in the project.
         role: Role,
         /// When the token ends, in Unix seconds; `None` if it never does.
         expires_at: Option<i64>,

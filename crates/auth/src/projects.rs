@@ -26,7 +26,7 @@ pub struct Project {
 pub struct Member {
     /// The user.
     pub user_id: String,
-    /// What the user may do: read or write.
+    /// The user's role: read or write.
     pub role: Role,
     /// When the user became a member, in Unix seconds.
     pub created_at: i64,

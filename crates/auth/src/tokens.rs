@@ -14,7 +14,7 @@ pub struct Token {
     pub token_id: String,
     /// The name that its maker gave it.
     pub name: String,
-    /// What its agent may do in the project: read or write.
+    /// The role of its agent in the project: read or write.
     pub role: Role,
     /// The id of the user who made it; `None` if the trusted backend did.
     pub created_by: Option<String>,
@@ -40,7 +40,7 @@ pub struct NewToken<'a> {
     pub project_id: &'a str,
     /// The name that its maker gives it.
     pub name: &'a str,
-    /// What its agent may do: read or write.
+    /// The role of its agent in the project: read or write.
     pub role: Role,
     /// When it ends, in Unix seconds; `None` if it never does.
     pub expires_at: Option<i64>,

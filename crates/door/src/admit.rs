@@ -133,7 +133,7 @@ impl<'a, R> Admitted<'a, R> {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// 400 if it is none.
+/// 400 if the body is no JSON object.
 pub fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
