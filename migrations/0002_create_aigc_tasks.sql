@@ -1,4 +1,4 @@
--- Generation tasks. The row is the truth; messages only make it quicker. Times are Unix seconds.
+-- Generation tasks. The row is the truth; messages only save time. Times are Unix seconds.
 CREATE TABLE IF NOT EXISTS aigc_tasks (
     task_id          TEXT    NOT NULL PRIMARY KEY,
     project_id       TEXT    NOT NULL,
@@ -15,22 +15,22 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     completed_at     INTEGER,
     retry_count      INTEGER NOT NULL DEFAULT 0,
     max_retries      INTEGER NOT NULL DEFAULT 3,
-    -- What the engine needs.
-    lease_until      INTEGER,              -- claimed until then
-    next_attempt_at  INTEGER,              -- not before then
-    projected_status TEXT,                 -- the status that the room's document shows; NULL: not this version
+    -- The columns of the engine.
+    lease_until      INTEGER,              -- the claim of an instance ends then
+    next_attempt_at  INTEGER,              -- the earliest time of the next step
+    projected_status TEXT,                 -- the status that the document shows; NULL if it does not show this version
     version          INTEGER NOT NULL DEFAULT 0, -- counts the changes that a document shows
-    projected_rev    INTEGER NOT NULL DEFAULT 0, -- the room's rev up to which its document was looked at
+    projected_rev    INTEGER NOT NULL DEFAULT 0, -- the room's rev at which the document was last checked
     node_id          TEXT,                 -- the node that it was posted for
-    run              INTEGER NOT NULL DEFAULT 0, -- how often its user has set it back
-    attempts         INTEGER NOT NULL DEFAULT 0, -- how often this run was begun to be submitted
+    run              INTEGER NOT NULL DEFAULT 0, -- how often a user has retried the task
+    attempts         INTEGER NOT NULL DEFAULT 0, -- how many submissions of this run have begun
     idempotency_key  TEXT,
-    request_digest   TEXT,                 -- of the request that came with the key
-    callback_url     TEXT,                 -- whom to tell of the end
-    notify_at        INTEGER,              -- not told yet, and not to be before then
+    request_digest   TEXT,                 -- the digest of the request that came with the key
+    callback_url     TEXT,                 -- the agent's address for the notification
+    notify_at        INTEGER,              -- the earliest time of the notification; NULL if none is due
     notify_attempts  INTEGER NOT NULL DEFAULT 0,
-    accepted_at      INTEGER,              -- when its service accepted this run
-    earlier_jobs     TEXT                  -- names of earlier runs' jobs, of which there may be a result, a line each
+    accepted_at      INTEGER,              -- when the service accepted this run
+    earlier_jobs     TEXT                  -- the jobs of earlier runs that may still have a result, one a line
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -1,12 +1,12 @@
 -- The log of each room: every update since its snapshot, in order. `rev` is dense in a project
--- (1, 2, 3 …) and never used again, also not after compaction.
+-- (1, 2, 3 …) and never used again, even after compaction.
 CREATE TABLE IF NOT EXISTS loro_updates (
     project_id TEXT    NOT NULL,
     rev        INTEGER NOT NULL,
-    payload    BLOB    NOT NULL,           -- a Loro blob; empty where it was quarantined
-    origin     TEXT    NOT NULL,           -- who appended it, such as a relay's id
+    payload    BLOB    NOT NULL,           -- a Loro blob; empty if it was quarantined
+    origin     TEXT    NOT NULL,           -- the writer, such as a relay's id
     created_at INTEGER NOT NULL,           -- Unix seconds
     PRIMARY KEY (project_id, rev)
 ) WITHOUT ROWID;
--- An append reads the snapshot's rev; with this index it need not walk over the snapshot itself.
+-- An append reads the snapshot's rev; with this index it need not read the snapshot itself.
 CREATE INDEX IF NOT EXISTS loro_snapshots_by_rev ON loro_snapshots (project_id, rev);

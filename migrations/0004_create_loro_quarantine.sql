@@ -1,4 +1,4 @@
--- Updates that decode but cannot be applied, moved aside so that they stop nobody.
+-- Updates that decode but cannot be applied, moved aside so that they do not block their room.
 CREATE TABLE IF NOT EXISTS loro_quarantine (
     project_id     TEXT    NOT NULL,
     rev            INTEGER NOT NULL,

@@ -6,5 +6,5 @@ CREATE TABLE IF NOT EXISTS assets (
     length     INTEGER NOT NULL,           -- bytes
     digest     TEXT    NOT NULL,           -- SHA-256, in hexadecimal
     created_at INTEGER NOT NULL,           -- Unix seconds
-    bytes      BLOB                        -- NULL where they are in a bucket
+    bytes      BLOB                        -- NULL if they are in a bucket
 );

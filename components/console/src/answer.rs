@@ -1,4 +1,4 @@
-//! What to answer to a request for a file of the page.
+//! The answer to a request for a file of the page.
 
 use door::{Head, Reply, Tag};
 use problem::{Kind, Problem};
@@ -7,7 +7,7 @@ use crate::{encoding::accepted, page::File};
 
 /// Headers of every answer.
 ///
-/// The policy allows what the page needs and no more: its own scripts, styles and Wasm, sockets of the same origin, and
+/// The policy allows only what the page needs: its own scripts, styles and Wasm, sockets of the same origin, and
 /// the pictures and films of the board, which may come from anywhere.
 const SECURITY: [(&str, &str); 5] = [
     (
@@ -37,7 +37,7 @@ pub fn answer(head: &Head, page: &'static [File]) -> Reply<'static> {
         .fold(reply, |reply, (name, value)| reply.header(name, *value))
 }
 
-/// The best copy of a file for this client, or 304 if the client has that copy already.
+/// Answers with the best copy of a file for this client, or with 304 if the client has that copy already.
 fn serve(file: &'static File, head: &Head) -> Reply<'static> {
     let compressed = accepted(head.header("accept-encoding"))
         .find_map(|encoding| Some((Some(encoding), file.copy_in(encoding)?)));
@@ -181,7 +181,7 @@ mod tests {
                 header(&first, "cache-control")
             );
         }
-        // The tag of one copy is none for another.
+        // The tag of one copy does not fit another.
         let compressed = get("/static/page-1.js", "br", None);
         let plain = get("/static/page-1.js", "", header(&compressed, "etag"));
         assert_eq!(plain.status(), 200);

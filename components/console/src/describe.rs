@@ -1,4 +1,5 @@
-//! What the table says about each file of the page. The build script uses it; the library has it for its tests only.
+//! The properties of each file in the page's table. The build script uses them; the library has them for its tests
+//! only.
 
 /// The folder of the files whose names change with their content.
 const HASHED: &str = "static/";
@@ -28,8 +29,8 @@ pub(crate) fn media_type(path: &str) -> Option<&'static str> {
     })
 }
 
-/// The name in the entity tag of one copy of a file; `suffix` is what the copy adds to the file's name. A name that changes with
-/// the content is a tag by itself; other files are hashed.
+/// The name in the entity tag of one copy of a file; `suffix` is what the copy adds to the file's name. A name that
+/// changes with the content is a tag by itself; other files are hashed.
 pub(crate) fn tag(path: &str, suffix: &str, bytes: &[u8]) -> String {
     let name = if is_immutable(path) {
         path.rsplit('/').next().unwrap_or(path).to_owned()
@@ -39,7 +40,7 @@ pub(crate) fn tag(path: &str, suffix: &str, bytes: &[u8]) -> String {
     format!("{name}{}", suffix.replace('.', "-"))
 }
 
-/// FNV-1a with 64 bits. It tells versions of one file apart and need not withstand forgery.
+/// Computes FNV-1a with 64 bits. It distinguishes the versions of one file and need not withstand forgery.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! Which of the compressed copies of a file a client takes.
+//! The choice among the compressed copies of a file.
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The component `cron`: every ten seconds it asks the poller to do what is due.
 //!
-//! The cron trigger is a process of its own, which knows nothing of the app's HTTP side but its address.
-//! It knows WASI 0.2 and Spin's variables, and so this uses nothing else.
+//! The cron trigger is a process of its own, which has only the address of the app's HTTP side. It offers WASI 0.2 and
+//! Spin's variables, so this component uses nothing else.
 
 use wasi::http::{
     outgoing_handler,
@@ -11,7 +11,7 @@ use wasi::http::{
 use bindings::fermyon::spin::variables;
 
 mod bindings {
-    // What the macro makes is unsafe code.
+    // The macro generates unsafe code.
     #![allow(unsafe_code, missing_docs, unreachable_pub)]
 
     wit_bindgen::generate!({
@@ -54,7 +54,7 @@ mod bindings {
     }
 }
 
-/// How long the poller may take to say that it has begun, in nanoseconds.
+/// How long the poller may take to answer that it has begun, in nanoseconds.
 const TIMEOUT: u64 = 5_000_000_000;
 
 fn tick() -> Result<(), String> {
@@ -81,7 +81,7 @@ fn tick() -> Result<(), String> {
         .map_err(wrong)?;
     let body = request.body().map_err(wrong)?;
     let options = RequestOptions::new();
-    // A host that has no timeouts waits as it does.
+    // A host without timeouts ignores this.
     let _ = options.set_connect_timeout(Some(TIMEOUT));
     let _ = options.set_first_byte_timeout(Some(TIMEOUT));
     let failed = |error| format!("the poller cannot be asked: {error:?}");

@@ -1,14 +1,14 @@
-//! The component `events`: a task has changed, and its project's document shows it at once.
+//! The component `events`: when a task has changed, brings its project's document up to date at once.
 //!
-//! It only wires. The trigger hands over one message after the other, so nothing slow is done here; what is lost, or
-//! fails, the poller makes up for.
+//! It only wires. The trigger hands over one message after the other, so nothing slow is done here. If a message is
+//! lost or fails, the poller brings the document up to date.
 
 use door::{Admitted, Message};
 use problem::Problem;
 use spin_sdk::redis_component;
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;
@@ -21,13 +21,13 @@ mod entry {
 
 async fn project(admitted: Admitted<'_, Message>) -> Result<(), Problem> {
     let Some(project) = tasks::project_of_event(&admitted.route().0) else {
-        tracing::warn!("a message that is no event");
+        tracing::warn!("a message is not a task event");
         return Ok(());
     };
     let ports = admitted.ports();
     let projected = projection::project(ports.database, ports.clock, ports.pubsub, &project).await;
     projected.map_err(|error| {
-        tracing::warn!(project, %error, "tasks not projected");
+        tracing::warn!(project, %error, "a document was not brought up to date");
         Problem::unavailable("The document cannot be written just now.")
     })
 }

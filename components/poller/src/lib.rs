@@ -1,11 +1,11 @@
-//! The component `poller`: everything that is due.
+//! The component `poller`: does everything that is due.
 //!
-//! `POST /internal/poll` answers 202 and goes on: submissions and polls of tasks, agents to be told, documents
-//! that do not show their tasks yet, rooms to compact, and what deleted projects left. Any number may run at once.
+//! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
+//! to date with their tasks, has rooms compacted, and purges deleted projects. Any number of polls may run at once.
 //!
-//! Work that may need all the memory of an instance, or trap, has an instance of its own: the poller asks its own app for
-//! it. `POST /internal/submissions/{service}` makes one submission: 200, or 204 if none is due.
-//! `POST /internal/projections/{project}` brings one document up to date.
+//! Work that may need all the memory of an instance, or trap, has an instance of its own: the poller asks its own app
+//! for it. `POST /internal/submissions/{service}` makes one submission: 200, or 204 if none is due. `POST
+//! /internal/projections/{project}` brings one document up to date.
 
 mod projecting;
 mod purging;
@@ -29,7 +29,7 @@ const OURSELVES: Limits = Limits {
 };
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;
@@ -61,7 +61,7 @@ async fn poll(ports: Ports<'_>) {
     let engine = match Engine::open(ports).await {
         Ok(engine) => engine,
         Err(error) => {
-            tracing::error!(%error, "tasks cannot be worked on");
+            tracing::error!(%error, "the task engine cannot start");
             return;
         }
     };
@@ -80,11 +80,11 @@ async fn sweep_rooms(ports: Ports<'_>) {
         return;
     }
     if let Err(error) = ask_ourselves(ports, "/internal/sweep").await {
-        tracing::warn!(%error, "rooms not swept");
+        tracing::warn!(%error, "the sweep of rooms failed");
     }
 }
 
-/// The status of a request to an internal route of the app itself.
+/// Sends a request to an internal route of the app itself, and returns the status.
 async fn ask_ourselves(ports: Ports<'_>, path: &str) -> Result<u16, AskError> {
     let answer = ports.ask_ourselves(path, Vec::new(), OURSELVES).await?;
     Ok(answer.status().as_u16())

@@ -12,28 +12,29 @@ use crate::ask_ourselves;
 const PROJECTIONS: u64 = 256;
 const AT_ONCE: usize = 4;
 
-/// Brings the documents up to date that are behind.
+/// Brings up to date the documents that do not show the newest state of their tasks.
 pub(crate) async fn project_due(ports: Ports<'_>) {
     let due = projection::due(ports.database, ports.clock, PROJECTIONS).await;
     let due = due.unwrap_or_else(|error| {
-        tracing::error!(%error, "due projections not found");
+        tracing::error!(%error, "the due projections could not be read");
         Vec::new()
     });
     stream::iter(due)
         .for_each_concurrent(AT_ONCE, |project| async move {
             if let Err(reason) = project_elsewhere(ports, &project).await {
-                tracing::warn!(project, reason, "tasks not projected");
+                tracing::warn!(project, reason, "a document was not brought up to date");
             }
         })
         .await;
 }
 
-/// Projects in an instance of its own, because a merge may trap; in this one if the host does not let the app ask itself.
+/// Brings a document up to date in an instance of its own, because a merge may trap; or in this one, if the host does
+/// not let the app call itself.
 async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
     match ask_ourselves(ports, &format!("/internal/projections/{project}")).await {
         Ok(200) => Ok(()),
         Ok(status) => {
-            // If an update traps, a compaction finds out which, and moves it aside.
+            // If an update traps, a compaction finds it and moves it aside.
             let compaction = format!("/internal/rooms/{project}/compact");
             let compacted = ask_ourselves(ports, &compaction).await;
             Err(format!("status {status}; compaction: {compacted:?}"))
@@ -54,7 +55,7 @@ pub(crate) async fn answer<'a>(ports: Ports<'a>, project: &str) -> Result<Reply<
     match project_here(ports, project).await {
         Ok(()) => Ok(Reply::new(200)),
         Err(error) => {
-            tracing::warn!(project, %error, "tasks not projected");
+            tracing::warn!(project, %error, "a document was not brought up to date");
             let words = "The document cannot be written just now.";
             Err(Problem::unavailable(words))
         }

@@ -1,4 +1,4 @@
-//! Deleting what deleted projects left: their rooms and their tasks.
+//! Deleting the rooms and the tasks of deleted projects.
 
 use auth::projects;
 use platform::Ports;
@@ -11,12 +11,12 @@ const PURGES: u64 = 16;
 pub(crate) async fn purge_due(ports: Ports<'_>) {
     let due = projects::to_purge(ports.database, ports.clock, PURGES).await;
     let due = due.unwrap_or_else(|error| {
-        tracing::error!(%error, "deleted projects not found");
+        tracing::error!(%error, "the deleted projects could not be read");
         Vec::new()
     });
     for project in due {
         if let Err(error) = purge(ports, &project).await {
-            tracing::warn!(project, %error, "a deleted project is not gone yet");
+            tracing::warn!(project, %error, "a deleted project was not purged");
         }
     }
 }

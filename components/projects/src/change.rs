@@ -1,4 +1,4 @@
-//! What follows a change of a project: relays look again at the clients that are connected.
+//! The work after a change of a project: relays check their connected clients again.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Tells relays, and has the poller purge a deleted project. Both find out within seconds by themselves, so a failure
-    /// is only logged.
+    /// Notifies the relays, and has the poller purge a deleted project. Without this they notice the change themselves
+    /// within seconds, so a failure is only logged.
     pub(crate) async fn tell(self, ports: Ports<'_>, project: String) {
         if let Err(error) = tell_relays(ports, &project).await {
-            tracing::warn!(project, error, "relays not told");
+            tracing::warn!(project, error, "the relays were not notified");
         }
         if self == Self::Deleted {
             let asked = ports.ask_ourselves("/internal/poll", Vec::new(), OURSELVES);

@@ -1,6 +1,6 @@
 //! The component `projects`: projects, their members, and the tokens of agents.
 //!
-//! It only wires. After an answer, relays are told of changed access, so that they look again at connected clients.
+//! It only wires. After an answer that changed access, it notifies the relays, which check their clients again.
 
 mod change;
 mod member;
@@ -15,7 +15,7 @@ use spin_sdk::{
 };
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;

@@ -1,4 +1,4 @@
-//! `/projects/{project}/members/{user}`: users who may read or write a project beside its owner.
+//! `/projects/{project}/members/{user}`: users who may read or write a project besides its owner.
 
 use auth::{Role, projects};
 use door::Reply;

@@ -38,7 +38,7 @@ pub(crate) async fn list<'a>(request: &Request<'a>) -> Answer<'a> {
         Principal::Token { project_id, .. } => Of::Project(project_id),
         Principal::Server => Of::Everybody,
     };
-    // One more tells whether there is another page.
+    // One row more shows whether there is another page.
     let mut found = projects::list(request.ports().database, of, after, limit + 1).await?;
     let has_more = found.len() as u64 > limit;
     found.truncate(limit as usize);
@@ -56,7 +56,7 @@ pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
     let body = request.fields().await?;
     let principal = request.principal()?;
     if matches!(principal, Principal::Token { .. }) {
-        let words = "A token is of one project, and makes no other.";
+        let words = "A token is for one project and cannot make another.";
         return Err(Problem::new(Kind::USERS_ONLY, words));
     }
     let mut fields = Fields::new(&body, "");
@@ -65,7 +65,10 @@ pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
         _ => user(&mut fields, "owner_id"),
     };
     if owner_id.is_none() && body.get("owner_id").is_none_or(Value::is_null) {
-        fields.wrong("owner_id", "must name the user who is to own the project");
+        fields.wrong(
+            "owner_id",
+            "must be the id of the user who will own the project",
+        );
     }
     let name = fields.name("name", MAX_NAME);
     let given = fields.value("project_id");
@@ -111,7 +114,7 @@ pub(crate) async fn update<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let owner_id = user(&mut fields, "owner_id");
     let revoke_tokens = fields.flag("revoke_tokens");
     if revoke_tokens && body.get("owner_id").is_none_or(Value::is_null) {
-        fields.wrong("revoke_tokens", "goes with `owner_id`");
+        fields.wrong("revoke_tokens", "must come with `owner_id`");
     }
     fields.check()?;
     if let Some(to) = owner_id {
@@ -125,8 +128,8 @@ pub(crate) async fn update<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     Ok(fresh(200, &shown(&project, Role::Owner)))
 }
 
-/// Gives a project to a member. The former owner may go on writing. The answer tells how many tokens of the project
-/// still hold.
+/// Gives a project to a member. The former owner may go on writing. The answer has the number of the project's tokens
+/// that are still valid.
 async fn give<'a>(
     request: &Request<'a>,
     id: &str,
@@ -135,7 +138,7 @@ async fn give<'a>(
     revoke_tokens: bool,
 ) -> Answer<'a> {
     let (ports, principal) = (request.ports(), request.principal()?);
-    // A user who came this far is the owner, or was a moment ago.
+    // A user who passed the door is the owner, or was a moment ago.
     let before = find(ports, id).await?;
     let from = match &principal {
         Principal::User { id, .. } => id,
@@ -195,7 +198,7 @@ fn user<'b>(fields: &mut Fields<'b>, field: &str) -> Option<&'b str> {
     id.filter(|id| user_id(fields, field, id))
 }
 
-/// Checks that a text can be a user's id.
+/// Checks that a text can be a user's id; else reports the field.
 pub(crate) fn user_id(fields: &mut Fields<'_>, field: &str, id: &str) -> bool {
     let fits = (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control);
     if !fits {
@@ -213,10 +216,10 @@ pub(crate) fn role(fields: &mut Fields<'_>) -> Option<Role> {
     role
 }
 
-/// What a role must be.
+/// The message for a role that is not valid.
 pub(crate) const ROLES: &str = "must be read or write";
 
-/// A JSON answer that no cache keeps.
+/// Makes a JSON answer that no cache keeps.
 pub(crate) fn fresh<'a>(status: u16, body: &Value) -> Reply<'a> {
     Reply::json(status, body).header("cache-control", "no-store")
 }

@@ -20,7 +20,7 @@ pub(crate) async fn list<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
     Ok(fresh(200, &json!({ "tokens": tokens })))
 }
 
-/// Makes a token. Only this answer shows it.
+/// Makes a token. Only this answer shows its secret.
 pub(crate) async fn create<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let ports = request.ports();
     let body = request.fields().await?;
@@ -57,7 +57,8 @@ pub(crate) async fn create<'a>(request: &Request<'a>, project: &str) -> Answer<'
 pub(crate) async fn revoke<'a>(request: &Request<'a>, project: &str, token: &str) -> Answer<'a> {
     let ports = request.ports();
     let revoked = tokens::revoke(ports.database, project, token).await?;
-    // Also if there was no such token, because an earlier try may have died between the two statements.
+    // The count goes up even if there was no such token, because an earlier try may have died between the two
+    // statements.
     projects::touch(ports.database, ports.clock, project).await?;
     if !revoked {
         return Err(Problem::not_found());

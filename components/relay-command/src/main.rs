@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes logs to stderr: what `RUST_LOG` chooses, or by default the relay's own from info on and those of libraries
-/// from warnings on.
+/// Writes logs to stderr. `RUST_LOG` chooses the lines; the default is the relay's own from the level info on, and
+/// those of libraries from warnings on.
 fn start_logs() {
     let chosen = std::env::var("RUST_LOG").ok();
     let filter = chosen

@@ -1,4 +1,4 @@
-//! When rooms are compacted: after appends that made a log long, when the relay asks, and when the poller sweeps.
+//! The compaction of rooms: after appends that made a log long, when the relay asks, and when the poller sweeps.
 
 use std::collections::HashMap;
 
@@ -13,15 +13,15 @@ use crate::{
     problems::{self, check_project_id},
 };
 
-/// A room's log is looked at when its rev passes a multiple of this, or after this many bytes. It is twice the length that
-/// makes a log due, so that one compaction finishes before the next look.
+/// A room's log is checked when its rev passes a multiple of this, or after this many bytes. It is twice the length
+/// that makes a log due, so that one compaction finishes before the next check.
 const LOOK_EVERY: u64 = 256;
 const LOOK_BYTES: usize = 256 * 1024;
 
 /// The most rooms that one sweep compacts; the next one goes on.
 const SWEEP_ROOMS: u64 = 32;
 
-/// What an append adds to each room.
+/// The revs and bytes that an append adds to each room.
 pub(crate) struct Growth {
     rooms: Vec<Grown>,
     /// The place in `rooms` of each update's room.

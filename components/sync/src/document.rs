@@ -13,7 +13,7 @@ use crate::{
     problems,
 };
 
-/// The origin of updates over plain HTTP: no relay's id, so every relay takes notice of them.
+/// The origin of updates over plain HTTP. It is no relay's id, so every relay takes them.
 const ORIGIN: &str = "http";
 
 /// Reads the whole document: one Loro snapshot, or JSON if the client asks for it.
@@ -59,7 +59,7 @@ impl Form {
         if json { Self::Json } else { Self::Snapshot }
     }
 
-    /// Names the representation at a rev: a client that has the snapshot does not have the JSON.
+    /// Makes the entity tag of the representation at a rev. Snapshot and JSON have different tags.
     fn tag(self, rev: u64) -> Tag {
         match self {
             Self::Snapshot => Tag::new(rev),
@@ -121,11 +121,11 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
     }
 }
 
-/// Tells relays of an update. A failure is only logged, because relays find the gap in the revs.
+/// Notifies the relays of an update. A failure is only logged, because relays find the gap in the revs.
 async fn tell_relays(ports: Ports<'_>, project: &str, notice: &Notice) {
     let channel = wire::room_channel(project);
     let told = ports.pubsub.publish(&channel, wire::encode(notice));
     if let Err(error) = told.await {
-        tracing::warn!(%error, "relays not told");
+        tracing::warn!(%error, "the relays were not notified");
     }
 }

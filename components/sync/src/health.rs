@@ -1,4 +1,4 @@
-//! `GET /health`: whether this app can serve.
+//! `GET /health`: tells whether this app can serve.
 
 use door::Reply;
 use platform::Ports;

@@ -1,7 +1,7 @@
 //! The component `sync`: the document of a project over HTTP, and the internal routes of the relay.
 //!
 //! It only wires: a request comes in, the library `rooms` does the work, an answer goes out. Callers do not wait for
-//! what follows: telling relays, and compaction.
+//! the notice to the relays and for compaction.
 
 mod compaction;
 mod document;
@@ -19,7 +19,7 @@ use spin_sdk::{
 };
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;

@@ -13,7 +13,8 @@ use crate::{
     relay::{cbor, decode},
 };
 
-/// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself tells others.
+/// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself notifies the
+/// others.
 pub(crate) async fn append<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let body = request.body(wire::MAX_APPEND_BYTES).await?;
@@ -32,7 +33,7 @@ pub(crate) async fn append<'a>(request: &Request<'a>) -> Answer<'a> {
     let outcomes = match rooms::append(ports.database, ports.clock, &origin, updates).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            // The schema may be missing: then the relay's next try finds it made.
+            // The schema may be missing. It is made here, so that the relay's next try succeeds.
             migrations::apply(ports.database, ports.clock).await?;
             return Err(problems::of_room(error));
         }
@@ -46,7 +47,7 @@ pub(crate) async fn append<'a>(request: &Request<'a>) -> Answer<'a> {
     })
 }
 
-/// `GET /internal/rooms/{project}/state`: the state of a room, or what a client of a version lacks.
+/// `GET /internal/rooms/{project}/state`: reads the state of a room, or the part that a client of a version lacks.
 pub(crate) async fn state<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
     let ports = request.ports();
@@ -68,7 +69,7 @@ pub(crate) async fn state<'a>(request: &Request<'a>, project: &str) -> Answer<'a
     Ok(cbor(state.into_body()))
 }
 
-/// `GET /internal/rooms/{project}/updates`: the updates after a rev.
+/// `GET /internal/rooms/{project}/updates`: reads the updates after a rev.
 pub(crate) async fn updates<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
     let after = request

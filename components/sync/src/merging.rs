@@ -1,5 +1,5 @@
-//! Merging in an instance of its own: the app asks itself over HTTP, so that an update that traps
-//! takes down the instance that answers and not the one that asks.
+//! Merging in an instance of its own: the app sends itself a request, so that an update that traps ends the instance
+//! that answers and not the one that asks.
 
 use std::time::Duration;
 

@@ -3,19 +3,19 @@
 use problem::{Kind, Problem};
 use rooms::RoomError;
 
-/// A body is no Loro update; the reason completes the answer.
+/// Makes the problem for a body that is no Loro update; the reason completes the answer.
 pub(crate) fn bad_update(reason: impl Into<String>) -> Problem {
     Problem::new(Kind::INVALID_UPDATE, reason)
 }
 
-/// A room cannot be read or written.
+/// Makes the problem for a room that cannot be read or written.
 pub(crate) fn of_room(error: RoomError) -> Problem {
     match error {
         RoomError::Database(error) => error.into(),
         RoomError::BadVersion => Problem::bad_request("`version` is not a Loro version vector."),
         error @ (RoomError::Loro(_) | RoomError::Merge(_)) => {
-            tracing::error!(%error, "room cannot be read");
-            // Never a 500, because a trap answers with that.
+            tracing::error!(%error, "a room cannot be read");
+            // The status is never 500, because that means a trap.
             Problem::unavailable("The document cannot be read just now.")
         }
     }

@@ -1,4 +1,4 @@
-//! What a relay asks of the app beside its rooms' logs: heads, and whether sockets may stay.
+//! The relay's questions besides the logs of its rooms: the heads of rooms, and the access of sockets.
 
 use auth::projects;
 use door::{Reply, judge};
@@ -23,7 +23,7 @@ pub(crate) async fn heads<'a>(request: &Request<'a>) -> Answer<'a> {
     Ok(cbor(wire::encode(&Heads { revs, access_revs })))
 }
 
-/// `POST /internal/access`: whether sockets may be in their rooms. Sessions are looked up all at once.
+/// `POST /internal/access`: judges whether sockets may be in their rooms. The sessions are looked up at the same time.
 pub(crate) async fn access<'a>(request: &Request<'a>) -> Answer<'a> {
     let AccessRequest { checks } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
     if checks.len() > wire::MAX_ACCESS_CHECKS {
@@ -40,7 +40,7 @@ pub(crate) fn decode<'b, T: minicbor::Decode<'b, ()>>(body: &'b [u8]) -> Result<
     wire::decode(body).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-/// An answer with an encoded message of the crate `wire`.
+/// Makes an answer with an encoded message of the crate `wire`.
 pub(crate) fn cbor<'a>(body: Vec<u8>) -> Reply<'a> {
     Reply::new(200).media_type(wire::CONTENT_TYPE).body(body)
 }

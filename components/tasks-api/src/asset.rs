@@ -1,4 +1,4 @@
-//! `GET /assets/{asset}`: results that are kept here.
+//! `GET /assets/{asset}`: results that this server stores.
 
 use door::{Reply, Tag};
 use problem::{Kind, Problem};
@@ -18,7 +18,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
             .header("accept-ranges", "bytes")
             // The caller's browser may keep it; a shared cache may not.
             .header("cache-control", "private, max-age=31536000, immutable")
-            // A picture that is opened by itself is no page: its scripts do not run.
+            // A picture (SVG) that is opened on its own must not run scripts.
             .header(
                 "content-security-policy",
                 "default-src 'none'; style-src 'unsafe-inline'; sandbox",

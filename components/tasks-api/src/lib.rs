@@ -1,6 +1,6 @@
-//! The component `tasks`: generation tasks over HTTP, and the results that are kept here.
+//! The component `tasks`: generation tasks over HTTP, and the results that this server stores.
 //!
-//! It only wires. A new task is stored and answered; then, in the same instance, it is submitted.
+//! It only wires. It stores a new task, answers, and then submits the task in the same instance.
 
 mod asset;
 mod list;
@@ -16,7 +16,7 @@ use spin_sdk::{
 };
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;
@@ -41,7 +41,7 @@ async fn route(request: Request<'_>) -> Answer<'_> {
     }
 }
 
-/// What the caller may do with a row of this project. To a caller without access, the row does not exist.
+/// Finds what the caller may do with a row of this project. For a caller without access, the row does not exist.
 async fn access(ports: Ports<'_>, caller: &Principal, project: &str) -> Result<Grant, Problem> {
     match caller.access(ports, project).await {
         Err(Denied::Forbidden | Denied::NoSuchProject) => Err(Problem::not_found()),

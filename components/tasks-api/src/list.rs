@@ -32,7 +32,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
         Status::parse(name).ok_or_else(|| Problem::bad_request(words))
     });
     let after = text("cursor").map(|cursor| {
-        let words = "`cursor` is not one of ours.";
+        let words = "`cursor` must be the `next_cursor` of an earlier answer.";
         read_cursor(cursor).ok_or_else(|| Problem::bad_request(words))
     });
     let (status, after) = (status.transpose()?, after.transpose()?);
@@ -60,7 +60,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
         status,
         task_type: text("task_type").map(str::to_owned),
         after,
-        // One more tells whether there is another page.
+        // One row more shows whether there is another page.
         limit: limit + 1,
     };
     let mut tasks = rows::list(ports.database, &filter).await?;
@@ -70,7 +70,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
     Ok(page(&tasks, next))
 }
 
-/// A parameter of the query; an empty one counts as missing.
+/// Reads a parameter of the query; an empty one counts as missing.
 fn parameter<'h>(head: &'h Head, name: &str) -> Option<&'h str> {
     head.parameter(name).filter(|value| !value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! `/tasks` and `/tasks/{task}`: posting a task, and asking about it.
+//! `/tasks` and `/tasks/{task}`: posting, reading, cancelling and retrying a task.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{Answer, Request, access};
 /// The longest time that a caller may wait for a change, in seconds: less than proxies wait for an answer.
 const LONGEST_WAIT: u64 = 50;
 
-/// How often a change is looked for meanwhile.
+/// The time between two looks at the row during a wait.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Takes a new task: it is stored when this is answered.
+/// Posts a task: it is stored before the answer is sent.
 pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let key = request.head().header("idempotency-key");
@@ -29,7 +29,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     }
     let fields = object(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
     let caller = request.principal()?;
-    // If the body names no project, that is among the wrong fields that are reported below.
+    // If the body names no project, the check of the fields below reports it.
     if let Some(project) = fields.get("project_id").and_then(Value::as_str)
         && wire::is_project_id(project)
     {
@@ -77,7 +77,7 @@ fn is_idempotency_key(key: &str) -> bool {
     (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Reads a task; with `?wait=`, once it has changed or that time is over.
+/// Reads a task; with `?wait=`, as soon as it has changed or that time is over.
 pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let caller = request.principal()?;
@@ -113,7 +113,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     Ok(reply.header("cache-control", "no-cache"))
 }
 
-/// Names a task's present representation.
+/// Makes the entity tag of a task's present representation.
 fn tag(task: &Task) -> Tag {
     let body = serde_json::to_vec(task).unwrap_or_default();
     Tag::new(secrets::hex(&Sha256::digest(body)[..12]))
@@ -135,7 +135,7 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     Ok(Reply::json(200, &task).then(take_up(ports, task)))
 }
 
-/// A task of a project in which the caller has this role.
+/// Finds a task of a project in which the caller has this role.
 async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
     let task = rows::get(ports.database, id).await?;
     let task = task.ok_or_else(Problem::not_found)?;
@@ -149,12 +149,12 @@ async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Res
 async fn take_up(ports: Ports<'_>, task: Task) {
     match Engine::open(ports).await {
         Ok(engine) => engine.take_up(&task).await,
-        // The poller takes it up.
+        // The poller submits the task later.
         Err(error) => tracing::error!(%error, "tasks cannot be worked on"),
     }
 }
 
-/// Does what follows the end of a task.
+/// Does the work that follows the end of a task.
 async fn end(ports: Ports<'_>, task: Task) {
     match Engine::open(ports).await {
         Ok(engine) => engine.ended(&task).await,

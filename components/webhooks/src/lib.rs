@@ -1,6 +1,6 @@
-//! The component `webhooks`: services report how their jobs are.
+//! The component `webhooks`: takes the reports of services about their jobs.
 //!
-//! It only wires. A service is known by the signature in the address that it was given, which is checked before
+//! It only wires. The signature in the address that a service was given identifies the service. It is checked before
 //! the body is read.
 
 use door::{Admitted, Reply, routes::Webhooks};
@@ -15,7 +15,7 @@ use tasks::Engine;
 const MAX_CALLBACK: usize = 16 * 1024 * 1024;
 
 mod entry {
-    // What the macro makes around the function is unsafe code.
+    // The macro generates unsafe code around the function.
     #![allow(unsafe_code)]
 
     use super::*;

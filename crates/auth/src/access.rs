@@ -1,23 +1,23 @@
-//! What somebody may do in a project.
+//! The access of principals to projects.
 
 use platform::{DatabaseError, Ports, UnreadableSetting};
 use serde::{Serialize, Serializer};
 
 use crate::{Denied, Principal, principal::DEVELOPER, projects, sessions};
 
-/// What somebody may do. Each includes those before it.
+/// A role in a project. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// See everything.
+    /// May see everything.
     Read,
-    /// Change the document and post tasks.
+    /// May change the document and post tasks.
     Write,
-    /// Say who may do what, and delete it.
+    /// May manage members and tokens, and rename, give away or delete the project.
     Owner,
 }
 
 impl Role {
-    /// Its name in the database and to clients.
+    /// The role's name in the database and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -26,7 +26,7 @@ impl Role {
         }
     }
 
-    /// The role that a member or a token can be given by this name.
+    /// The role of this name, if members and tokens can have it.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "read" => Some(Self::Read),
@@ -46,20 +46,20 @@ impl Serialize for Role {
     }
 }
 
-/// What a principal may do in a project.
+/// The access of a principal to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Its role.
+    /// The role.
     pub role: Role,
-    /// The project's count of changes of who may do what.
+    /// The project's `access_rev` that this grant was read at.
     pub access_rev: u64,
 }
 
 impl Grant {
-    /// Whether it includes a role.
+    /// Requires that the grant includes a role.
     ///
     /// # Errors
-    /// Where it does not.
+    /// If it does not.
     pub fn require(self, role: Role) -> Result<Self, Denied> {
         match role {
             role if self.role >= role => Ok(self),
@@ -70,10 +70,10 @@ impl Grant {
 }
 
 impl Principal {
-    /// What it may do in a project.
+    /// Finds what the principal may do in a project.
     ///
     /// # Errors
-    /// Where that is nothing, or there is no such project.
+    /// If the principal may do nothing, or there is no such project.
     pub async fn access(&self, ports: Ports<'_>, project_id: &str) -> Result<Grant, Denied> {
         if !wire::is_project_id(project_id) {
             return Err(Denied::BadProjectId);
@@ -97,11 +97,11 @@ impl Principal {
         })
     }
 
-    /// The same, for somebody who opens it: where `auto_create_projects` says so, a project that is not
-    /// there is made, and its first opener owns it.
+    /// Finds the same for a principal that opens the project. If `auto_create_projects` allows it, a project that does
+    /// not exist is made, and the user who opens it first owns it.
     ///
     /// # Errors
-    /// As [`Principal::access`].
+    /// See [`Principal::access`].
     pub async fn open(&self, ports: Ports<'_>, project_id: &str) -> Result<Grant, Denied> {
         match self.access(ports, project_id).await {
             Err(Denied::NoSuchProject) => {
@@ -112,19 +112,19 @@ impl Principal {
                     owner_id: &owner,
                 };
                 projects::create(ports.database, ports.clock, new).await?;
-                // Another may have been first, and one that was deleted stays so.
+                // Another caller may have made it first, and a deleted project stays deleted.
                 self.access(ports, project_id).await
             }
             found => found,
         }
     }
 
-    /// Whether it makes a project by opening it. Where a setting that says so cannot be read, it makes none.
+    /// Whether the principal makes a project by opening it. If the setting for that cannot be read, it does not.
     pub fn makes_what_it_opens(&self, ports: Ports<'_>) -> bool {
         matches!(self.first_owner(ports), Ok(Some(_)))
     }
 
-    /// Who is to own a project that this principal opens first, if it may be made so.
+    /// The owner of a project that this principal makes by opening it; `None` if it may not.
     fn first_owner(&self, ports: Ports<'_>) -> Result<Option<String>, UnreadableSetting> {
         let automatic = match ports.config.read("auto_create_projects")?.as_deref() {
             Some("true") => true,
@@ -133,14 +133,14 @@ impl Principal {
         };
         let owner = match self {
             Self::User { id, .. } => Some(id.clone()),
-            // Everybody is that user.
+            // Without sessions every caller is that user.
             Self::Server if sessions::origin(ports.config)?.is_none() => Some(DEVELOPER.into()),
             _ => None,
         };
         Ok(owner.filter(|_| automatic))
     }
 
-    /// The user; nobody, where it is no user.
+    /// The user's id; empty if the principal is no user.
     pub fn user_id(&self) -> &str {
         match self {
             Self::User { id, .. } => id,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn projects_are_made_by_opening_only_where_that_is_said() {
+    fn opening_makes_a_project_only_if_the_setting_allows_it() {
         for (settings, made) in [
             (vec![], true),
             (vec![("auto_create_projects", "false")], false),

@@ -1,40 +1,40 @@
-//! Why a caller may not do something, and how clients see it.
+//! Refusals: why a caller may not do something, and the answer that they get.
 
 use platform::{DatabaseError, UnreadableSetting};
 use problem::{Kind, Problem};
 use thiserror::Error;
 
-/// Why something was refused.
+/// A refusal.
 #[derive(Debug, Error)]
 pub enum Denied {
-    /// Nobody is known by what came with the request.
-    #[error("nobody is known by these credentials")]
+    /// The request has no credentials, or none that are valid.
+    #[error("the credentials are missing or not valid")]
     Unauthenticated,
-    /// Whether somebody is, cannot be found out just now.
+    /// The credentials cannot be checked just now.
     #[error("sessions cannot be checked: {0}")]
     Unavailable(String),
     /// There is no such project.
     #[error("there is no such project")]
     NoSuchProject,
-    /// It is a project of others.
-    #[error("a project of others")]
+    /// The caller is not a member of the project.
+    #[error("the caller is not a member of the project")]
     Forbidden,
-    /// Who asks may read, and no more.
-    #[error("may read only")]
+    /// The caller may read the project, but not change it.
+    #[error("the caller may only read the project")]
     ReadOnly,
     /// Only the owner may do this.
-    #[error("only the owner may")]
+    #[error("only the owner may do this")]
     OwnerOnly,
-    /// A page of another site asked, with the cookies of somebody who does not know.
-    #[error("asked by a page of another site")]
+    /// A page of another site sent the request, with the cookies of a user who may not know.
+    #[error("a page of another site sent the request")]
     CrossSite,
-    /// What should name a project does not.
+    /// The given id cannot name a project.
     #[error("not a project id")]
     BadProjectId,
     /// A setting is missing.
     #[error("{0}")]
     NotConfigured(String),
-    /// A setting cannot be read, so what it protects stays shut.
+    /// A setting cannot be read, so access that it protects stays closed.
     #[error(transparent)]
     Unreadable(#[from] UnreadableSetting),
     /// The database failed.

@@ -6,20 +6,20 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::origins::Page;
 
-/// The bearer token of the internal routes; `None` where none is set, and they are open.
+/// The bearer token of the internal routes; `None` if none is set, which leaves them open.
 ///
 /// # Errors
-/// When the setting cannot be read.
+/// If the setting cannot be read.
 pub fn token(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
     config.read("internal_token")
 }
 
 /// Checks the `Authorization` header of a request to an internal route. While a token is being replaced,
-/// `internal_token_previous` passes too. Where none is set, everybody passes but pages, for a browser asks for any page
-/// what it likes.
+/// `internal_token_previous` passes, too. If no token is set, every caller passes except pages, because a browser sends
+/// requests for any page.
 ///
 /// # Errors
-/// 401, where it may not pass; 503, where a token cannot be read.
+/// 401 if the request may not pass; 503 if a token cannot be read.
 pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> Result<(), Problem> {
     if may_pass(config, authorization, page)? {
         Ok(())
@@ -28,8 +28,8 @@ pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> R
     }
 }
 
-/// Whether an `Authorization` header may pass to an internal route. Takes the same time whatever
-/// is wrong with it.
+/// Whether a request with this `Authorization` header may pass to an internal route. It takes the same time whatever is
+/// wrong with the header.
 fn may_pass(
     config: &dyn Config,
     authorization: Option<&str>,

@@ -1,11 +1,11 @@
-//! Who may do what.
+//! Callers and what they may do.
 //!
 //! The caller of a request is a [`Principal`]: a user with a session ([`sessions`]), an agent with a token of a project
-//! ([`tokens`]), or the trusted backend. What they may do is a matter of the project ([`projects`]). Pages of
+//! ([`tokens`]), or the trusted backend. Their roles belong to the projects ([`projects`]). Pages of
 //! other sites may do nothing ([`origins`]).
 //!
-//! The relay proves itself by a token ([`internal`]), and services by the address that they were given
-//! ([`webhooks`]). The front door (`door`) asks all of these before a handler runs.
+//! The relay proves itself by a token ([`internal`]), and services by the signed address that they were given
+//! ([`webhooks`]). The front door (`door`) checks all of these before a handler runs.
 
 #![forbid(unsafe_code)]
 

@@ -1,31 +1,31 @@
-//! Whose pages may act for the people who look at them.
+//! Which pages may use the credentials of their visitors.
 //!
-//! A browser sends cookies along with what any page asks for, and says of which origin that page is. The
-//! server's own origin is allowed, and those in `allowed_origins`.
+//! A browser sends cookies with the requests of every page, and names the page's origin. The server's own origin is
+//! allowed, and those in `allowed_origins`.
 
 use platform::Config;
 use url::{Host, Url};
 
-/// What is known of a page that asks, from the headers `Origin`, `Sec-Fetch-Site` and `Host`.
+/// The page that sends a request, as the headers `Origin`, `Sec-Fetch-Site` and `Host` describe it.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Its origin; nothing where no browser asks, or for what every page may do.
+    /// Its origin; `None` if the client is no browser, or for a request that every page may send.
     pub origin: Option<String>,
-    /// How that stands to us, in the browser's words.
+    /// How its origin relates to ours, in the browser's words (`Sec-Fetch-Site`).
     pub site: Option<String>,
-    /// Under which name we were reached, as the relay or a proxy before it says.
+    /// The name under which the client reached us, as the relay or a proxy before it reports.
     pub host: Option<String>,
-    /// The same as the request itself says, which a page cannot choose.
+    /// The same name from the request itself, which a page cannot choose.
     pub reached: Option<String>,
 }
 
 impl Page {
-    /// Whether a page asks at all.
+    /// Whether a page sends the request at all.
     pub fn is_one(&self) -> bool {
         self.origin.is_some() || self.site.as_deref().is_some_and(|site| site != "none")
     }
 
-    /// Whether it may act for whoever looks at it. What is no page of a browser may.
+    /// Whether this page may use its visitor's cookies. Clients that are no browsers always may.
     pub fn may_act(&self, config: &dyn Config) -> bool {
         match &self.origin {
             Some(origin) => self.is_allowed(config, origin),
@@ -33,7 +33,7 @@ impl Page {
         }
     }
 
-    /// The headers that let it read an answer (CORS); none for pages that may not.
+    /// The headers that let the page read an answer (CORS); none if it may not.
     pub fn cors(&self, config: &dyn Config) -> Vec<(&'static str, String)> {
         match &self.origin {
             Some(origin) if self.is_allowed(config, origin) => vec![
@@ -48,7 +48,7 @@ impl Page {
         }
     }
 
-    /// The further headers of an answer to a preflight; none for pages that may not.
+    /// The further headers of an answer to a preflight; none if the page may not send the request.
     pub fn preflight(&self, config: &dyn Config, methods: &str) -> Vec<(&'static str, String)> {
         if self.cors(config).is_empty() {
             return Vec::new();
@@ -63,9 +63,9 @@ impl Page {
         ]
     }
 
-    /// Whether its name may have been made to lead here. In a development without sessions everybody is somebody, so
-    /// that such a page, which is of our own origin to its browser, would have everything. An address leads where it
-    /// says, and names without a dot are not to be had.
+    /// Whether the page may be on a foreign name that was pointed at this server (DNS rebinding). Its browser takes
+    /// such a page for one of ours; in a development without sessions, it could then read everything. IP addresses and
+    /// names without a dot cannot be rebound.
     pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
         let mut names = [&self.host, &self.reached].into_iter().flatten();
         names.any(|host| is_foreign(config, host))
@@ -88,12 +88,12 @@ impl Page {
         self.is_own(config, &url)
     }
 
-    /// Whether the page came from here: its origin has the name that we were reached under.
+    /// Whether the page is one of ours: its origin has the name under which the client reached us.
     fn is_own(&self, config: &dyn Config, origin: &Url) -> bool {
         let Some(host) = &self.host else {
             return false;
         };
-        // Where users come by https, a page that came without is not ours.
+        // If users come by https, a page that was loaded without it is not ours.
         let Ok(public) = config.read("public_url") else {
             return false;
         };
@@ -107,7 +107,7 @@ impl Page {
     }
 }
 
-/// Whether a name is one that anybody may have made to lead here.
+/// Whether a name can have been pointed at this server by a stranger.
 fn is_foreign(config: &dyn Config, host: &str) -> bool {
     let Ok(here) = Url::parse(&format!("http://{host}")) else {
         return !host.is_empty();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_made_to_lead_here_is_known() {
+    fn a_rebound_name_is_recognised() {
         let config = MapConfig::from_pairs(&[
             ("public_url", "https://canvas.example"),
             (
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(page.may_be_rebound(&config), rebound, "{host}");
         }
         assert!(!Page::default().may_be_rebound(&config));
-        // As such a page may claim.
+        // A page can choose the name that a proxy reports, but not the one in the request itself.
         let page = Page {
             host: Some("127.0.0.1".into()),
             reached: Some("evil.example:3000".into()),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_may() {
+    fn a_client_that_is_no_browser_may_act() {
         let config = MapConfig::default();
         let page = |site: Option<&str>| Page {
             site: site.map(str::to_owned),

@@ -1,20 +1,20 @@
-//! Who asks, and by what that is known.
+//! The callers of requests, and the credentials that identify them.
 
 use platform::{Config, Ports, UnreadableSetting};
 
 use crate::{Denied, Role, secrets, sessions, tokens};
 
-/// The user that everybody is in a development without sessions.
+/// The user of every caller in a development without sessions.
 pub const DEVELOPER: &str = "dev";
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// Somebody who has signed in.
+    /// A user who has signed in.
     User {
-        /// The id that Better Auth knows them by.
+        /// The user's id in Better Auth.
         id: String,
-        /// When the session ends at the latest, in Unix seconds.
+        /// When the session ends at the latest, in Unix seconds; `None` if there are no sessions.
         expires_at: Option<i64>,
     },
     /// An agent with a token of one project.
@@ -23,9 +23,9 @@ pub enum Principal {
         id: String,
         /// The project.
         project_id: String,
-        /// What it may do there.
+        /// The agent's role in the project.
         role: Role,
-        /// Until when, in Unix seconds.
+        /// When the token ends, in Unix seconds; `None` if it never does.
         expires_at: Option<i64>,
     },
     /// A trusted backend, with the token of the whole server (`agent_token`).
@@ -33,7 +33,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// A name that no other principal has, fit for a log.
+    /// A name that no other principal has. It holds no secret, so a log may show it.
     pub fn name(&self) -> String {
         match self {
             Self::User { id, .. } => format!("user:{id}"),
@@ -42,7 +42,7 @@ impl Principal {
         }
     }
 
-    /// The user of a name that [`Principal::name`] gave; `None` where it is no user's.
+    /// The user's id in a name from [`Principal::name`]; `None` if the principal is no user.
     pub fn user_of_name(name: &str) -> Option<Self> {
         Some(Self::User {
             id: name.strip_prefix("user:")?.to_owned(),
@@ -50,7 +50,7 @@ impl Principal {
         })
     }
 
-    /// When it ceases to be known, in Unix seconds.
+    /// When the session or the token ends, in Unix seconds; `None` if it has no end.
     pub fn expires_at(&self) -> Option<i64> {
         match self {
             Self::User { expires_at, .. } | Self::Token { expires_at, .. } => *expires_at,
@@ -59,7 +59,7 @@ impl Principal {
     }
 }
 
-/// What a request brings to be known by. A token counts before cookies.
+/// The credentials of a request. A token takes precedence over cookies.
 #[derive(Clone, Default)]
 pub struct Credentials {
     /// The whole `Cookie` header.
@@ -68,7 +68,7 @@ pub struct Credentials {
     pub bearer: Option<String>,
 }
 
-/// Shows none of them, for they are secret.
+/// Shows none of them, because they are secret.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// From the headers `Cookie` and `Authorization`, and the parameter `token`.
+    /// Reads the credentials in the headers `Cookie` and `Authorization`, and in the parameter `token`.
     pub fn new(
         cookie: Option<String>,
         authorization: Option<&str>,
@@ -94,11 +94,11 @@ impl Credentials {
         }
     }
 
-    /// Without a token that is none of ours, where nobody needs one: in a development without sessions. An agent that
-    /// has one for another server is user `dev` there, as everybody is.
+    /// Drops a token that is not of this server if no caller needs one: in a development without sessions, an agent
+    /// with a token of another server is user `dev`, as every caller is.
     ///
     /// # Errors
-    /// When a setting cannot be read.
+    /// If a setting cannot be read.
     pub fn without_foreign_token(mut self, config: &dyn Config) -> Result<Self, UnreadableSetting> {
         if config.is_development() && sessions::origin(config)?.is_none() {
             let trusted = config.read("agent_token")?.unwrap_or_default();
@@ -109,11 +109,11 @@ impl Credentials {
         Ok(self)
     }
 
-    /// Finds out who it is. What was known of a session up to `max_age` seconds ago still counts.
+    /// Finds the principal. A cached session counts for up to `max_age` seconds.
     ///
     /// # Errors
-    /// Where nobody is known by them, or that cannot be found out. What is presented and does not
-    /// hold is never passed over for something else.
+    /// If the credentials are missing or not valid, or cannot be checked. A token that is not valid is refused, even if
+    /// the cookies are.
     pub async fn principal(&self, ports: Ports<'_>, max_age: i64) -> Result<Principal, Denied> {
         if let Some(bearer) = &self.bearer {
             let trusted = ports.config.read("agent_token")?;

@@ -1,19 +1,19 @@
-//! Projects and their members. What changes who may do what counts up the project's `access_rev`, by which relays
-//! find out: in the same statement, or, where it is in another table, in the next.
+//! Projects and their members. Every change of access counts up the project's `access_rev`, by which relays notice it:
+//! in the same statement, or in the next one if the change is in another table.
 
 use platform::{Clock, Database, DatabaseError, Row, Value};
 use serde::Serialize;
 
 use crate::Role;
 
-/// A project, as somebody sees it.
+/// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Project {
     /// Its id.
     pub project_id: String,
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
-    /// The user whose it is.
+    /// The id of the user who owns it.
     pub owner_id: String,
     /// When it was made, in Unix seconds.
     pub created_at: i64,
@@ -26,24 +26,24 @@ pub struct Project {
 pub struct Member {
     /// The user.
     pub user_id: String,
-    /// What they may do: read or write.
+    /// The user's role: read or write.
     pub role: Role,
-    /// Since when, in Unix seconds.
+    /// When the user became a member, in Unix seconds.
     pub created_at: i64,
 }
 
-/// What a project is to be.
+/// A project to make.
 #[derive(Debug, Clone, Copy)]
 pub struct NewProject<'a> {
-    /// Its id, which can name one.
+    /// Its id. The caller has checked it (`wire::is_project_id`).
     pub project_id: &'a str,
-    /// What people call it.
+    /// Its name, for people.
     pub name: &'a str,
-    /// The user whose it is.
+    /// The id of the user who will own it.
     pub owner_id: &'a str,
 }
 
-/// How a user stands to a project.
+/// The role of a user in a project, and the project's state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
     pub(crate) role: Option<Role>,
@@ -53,7 +53,7 @@ pub(crate) struct Standing {
 
 const COLUMNS: &str = "p.project_id, p.name, p.owner_id, p.created_at, p.updated_at";
 
-/// How long something that was begun before a project's end may go on, in seconds.
+/// How long work that began before a project was deleted may go on, in seconds.
 const UNDER_WAY: i64 = 600;
 
 fn project(mut row: Row) -> Result<Project, DatabaseError> {
@@ -84,10 +84,10 @@ async fn changes(
     Ok(!database.execute(sql, parameters).await?.is_empty())
 }
 
-/// Makes a project; `false` where its id is taken, or was once.
+/// Makes a project; `false` if its id is or was taken.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn create(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -104,7 +104,7 @@ pub async fn create(
     changes(database, sql, parameters).await
 }
 
-/// How a user stands to a project; `None` where there never was one of this id.
+/// Reads the standing of a user in a project; `None` if no project ever had this id.
 pub(crate) async fn standing(
     database: &dyn Database,
     project_id: &str,
@@ -132,10 +132,10 @@ pub(crate) async fn standing(
     }))
 }
 
-/// The count of changes of who may do what, of each of these projects; 0 for one that is not there.
+/// Reads the `access_rev` of each of these projects; 0 for a project that does not exist.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn access_revs(
     database: &dyn Database,
     projects: &[String],
@@ -153,10 +153,10 @@ pub async fn access_revs(
     Ok(revs)
 }
 
-/// A project, if it is there.
+/// Reads a project, if it exists.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn get(
     database: &dyn Database,
     project_id: &str,
@@ -167,21 +167,21 @@ pub async fn get(
     one(database, &sql, vec![project_id.into()]).await
 }
 
-/// Whose projects to list.
+/// The projects to list.
 #[derive(Debug, Clone, Copy)]
 pub enum Of<'a> {
-    /// Those that this user owns or is a member of.
+    /// The projects that this user owns or is a member of.
     User(&'a str),
-    /// This one.
+    /// This project alone.
     Project(&'a str),
-    /// All.
+    /// All projects.
     Everybody,
 }
 
-/// Up to `limit` projects in the order of their ids, from the one after `after`.
+/// Lists up to `limit` projects in the order of their ids, beginning after the id `after`.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn list(
     database: &dyn Database,
     of: Of<'_>,
@@ -207,10 +207,10 @@ pub async fn list(
     rows.into_iter().map(project).collect()
 }
 
-/// Renames a project; `None` where there is none.
+/// Renames a project; `None` if it does not exist.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn rename(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -229,11 +229,11 @@ pub async fn rename(
 /// A change of a project's owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Transfer<'a> {
-    /// The owner that the caller knows of. If it is another one by now, nothing changes.
+    /// The owner as the caller read it. If the owner has changed meanwhile, the transfer changes nothing.
     pub from: &'a str,
-    /// The owner to be: a member, or the present owner.
+    /// The new owner: a member, or the present owner.
     pub to: &'a str,
-    /// Whether all tokens of the project end.
+    /// Whether the transfer revokes all tokens of the project.
     pub revoke_tokens: bool,
 }
 
@@ -242,14 +242,15 @@ const TRANSFERABLE: &str = "EXISTS (
     SELECT 1 FROM projects WHERE project_id = ?1 AND owner_id = ?2 AND deleted_at IS NULL
        AND (?3 = ?2 OR EXISTS (SELECT 1 FROM project_members WHERE project_id = ?1 AND user_id = ?3)))";
 
-/// Gives a project away, and renames it where there is a name. The former owner may go on writing. `None` where there
-/// is no such project, it has another owner by now, or the owner to be is no member: then nothing has changed.
+/// Gives a project to another owner, and renames it if there is a name. The former owner may go on writing. The result
+/// is `None`, and nothing has changed, if there is no such project, its owner has changed meanwhile, or the new owner
+/// is no member.
 ///
-/// The former owner's role and the end of the tokens come first. What fails after one of them leaves the project with
-/// its owner, who can do it again.
+/// The former owner's role and the end of the tokens come first. If a later statement fails, the project still has its
+/// owner, who can try again.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn give(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -280,11 +281,11 @@ pub async fn give(
     one(database, &sql, parameters).await
 }
 
-/// Deletes a project: from now on it is not there, and its id is not used again. What it had is to be
-/// purged. `false` where there is none.
+/// Deletes a project; `false` if there is none. It is gone at once and its id is never used again. Its contents are
+/// purged later.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn delete(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -296,10 +297,10 @@ pub async fn delete(
     changes(database, sql, parameters).await
 }
 
-/// Counts up a project's `access_rev`; `false` where there is none.
+/// Counts up a project's `access_rev`; `false` if there is no such project.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn touch(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -311,10 +312,10 @@ pub async fn touch(
     changes(database, sql, parameters).await
 }
 
-/// The members of a project, the owner not among them.
+/// Lists the members of a project. The owner is not among them.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn members(
     database: &dyn Database,
     project_id: &str,
@@ -337,7 +338,7 @@ pub async fn members(
 /// Gives a user a role in a project.
 ///
 /// # Errors
-/// When the database fails. Doing it again is harmless.
+/// If the database fails. Doing it again is harmless.
 pub async fn set_member(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -357,11 +358,11 @@ pub async fn set_member(
     touch(database, clock, project_id).await.map(|_| ())
 }
 
-/// Takes a user's role away, and revokes the tokens that they made; `false` where there was no role. The owner has
-/// none to be taken away.
+/// Takes a user's role away, and revokes the tokens that they made; `false` if the user had no role. The owner's role
+/// cannot be taken away.
 ///
 /// # Errors
-/// When the database fails. Doing it again is harmless.
+/// If the database fails. Doing it again is harmless.
 pub async fn remove_member(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -375,8 +376,8 @@ pub async fn remove_member(
         "DELETE FROM project_members WHERE project_id = ?1 AND user_id = ?2 AND {NOT_OWNER} RETURNING 1"
     );
     let removed = changes(database, &sql, parameters()).await?;
-    // From now on these tokens hold no more. They are deleted too, lest they hold again once the user comes back.
-    // Also where there was no role: an earlier try may have died between the statements.
+    // From here on these tokens are not valid. They are deleted as well, or they would be valid again once the user
+    // comes back; also if there was no role, because an earlier try may have died between the statements.
     let sql = format!(
         "DELETE FROM project_tokens WHERE project_id = ?1 AND created_by = 'user:' || ?2 AND {NOT_OWNER}"
     );
@@ -385,16 +386,16 @@ pub async fn remove_member(
     Ok(removed)
 }
 
-/// Deleted projects that may still have something, to be seen to now.
+/// Takes up to `limit` deleted projects that may still have contents to purge.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn to_purge(
     database: &dyn Database,
     clock: &dyn Clock,
     limit: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Those that wait longest: what fails, or is to be done again, comes behind the others.
+    // The longest waiting come first. A project that fails, or must be purged again, goes to the end of the queue.
     let sql = "UPDATE projects SET updated_at = ?2 WHERE project_id IN (
                    SELECT project_id FROM projects WHERE deleted_at IS NOT NULL AND purged_at IS NULL
                     ORDER BY updated_at LIMIT ?1)
@@ -404,11 +405,11 @@ pub async fn to_purge(
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// The rest of a deleted project was just deleted. Some time after its end, for what was under way then may have
-/// brought something back, its members and tokens are deleted too, and nothing is left to be purged.
+/// Records that a deleted project's contents were purged. Once all work that was under way at its deletion must have
+/// ended, because such work may bring contents back, this also deletes its members and tokens, and the project is done.
 ///
 /// # Errors
-/// When the database fails. Doing it again is harmless.
+/// If the database fails. Doing it again is harmless.
 pub async fn purged(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -504,7 +505,7 @@ mod tests {
             ("eve".to_owned(), Role::Read),
         ];
         assert_eq!(members_of(&world), before);
-        // Two at once, which both read that it is Ann's: one wins.
+        // Of two transfers at once, which both read that Ann is the owner, one wins.
         assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"));
         assert_eq!(given(&world, "ann", "eve", false), None);
         let after = [
@@ -512,12 +513,12 @@ mod tests {
             ("eve".to_owned(), Role::Read),
         ];
         assert_eq!(members_of(&world), after);
-        // Who has left meanwhile is not brought back by a transfer that comes too late.
+        // A transfer that comes too late does not bring back a user who has left meanwhile.
         let ports = world.ports();
         assert!(block_on(remove_member(ports.database, ports.clock, "p", "ann")).unwrap());
         assert_eq!(given(&world, "ann", "eve", false), None);
         assert_eq!(members_of(&world), after[1..]);
-        // To whom has it already: harmless.
+        // A transfer to the present owner changes nothing.
         assert_eq!(given(&world, "bob", "bob", false).as_deref(), Some("bob"));
         assert_eq!(members_of(&world), after[1..]);
     }
@@ -526,7 +527,7 @@ mod tests {
     fn tokens_end_with_their_maker_or_with_the_transfer() {
         let world = shared();
         let (of_ann, of_server) = (make_token(&world, "user:ann"), make_token(&world, "server"));
-        // A transfer that is refused ends none.
+        // A refused transfer revokes no tokens.
         assert_eq!(given(&world, "ann", "stranger", true), None);
         assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"));
         let of_bob = make_token(&world, "user:bob");
@@ -536,7 +537,7 @@ mod tests {
             |user| block_on(remove_member(ports.database, ports.clock, "p", user)).unwrap();
         assert!(remove("ann"));
         assert!(!holds(&world, &of_ann) && holds(&world, &of_server));
-        // Not by coming back either.
+        // The token stays revoked when its maker comes back.
         block_on(set_member(
             ports.database,
             ports.clock,
@@ -557,9 +558,9 @@ mod tests {
         );
     }
 
-    /// As an older release left it, or a process that was killed between two statements.
+    /// An older release may have left such a token, or a process that was killed between two statements.
     #[test]
-    fn a_token_whose_maker_is_gone_holds_no_more() {
+    fn a_token_whose_maker_is_gone_is_not_valid() {
         let world = shared();
         let token = make_token(&world, "user:gone");
         assert!(!holds(&world, &token));

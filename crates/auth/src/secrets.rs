@@ -4,7 +4,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// So many random characters of `a-z0-9`, a little over 5 bits each.
+/// Makes a word of `length` random characters of `a-z0-9`, each a little over 5 bits.
 pub fn word(length: usize) -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut random = rand::rng();
@@ -13,18 +13,17 @@ pub fn word(length: usize) -> String {
         .collect()
 }
 
-/// Bytes in hexadecimal.
+/// Writes bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of a text, in hexadecimal: what is kept in place of a secret that nobody can guess.
+/// The SHA-256 of a text, in hexadecimal. It is stored in place of a secret that is too long to guess.
 pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
 
-/// Whether two secrets are the same. Takes the same time wherever they differ; their lengths are no
-/// secret.
+/// Whether two secrets are the same. It takes the same time wherever they differ; their lengths are not secret.
 pub fn same(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
@@ -40,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_is_the_same() {
+    fn secrets_are_compared_whole() {
         for (a, b, same_) in [
             ("", "", true),
             ("a", "a", true),

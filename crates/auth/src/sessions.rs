@@ -1,8 +1,8 @@
-//! Browsers are known by their Better Auth cookie.
+//! Users are identified by the Better Auth cookie of their browser.
 //!
-//! Better Auth is asked with all cookies of the request, for the name of the right one is its own
-//! business. What it says is kept for a short while, in a table of fixed size in the key-value store: a
-//! session has one place there, and whoever comes to the same place later takes it.
+//! Better Auth gets all cookies of the request, because it alone knows the name of its own. Its answers are cached for
+//! a short time in a table of fixed size in the key-value store: the digest of the cookies chooses the place of a
+//! session, and a later session with the same place overwrites it.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Denied, secrets};
 
-/// How old what is known of a session may be, in seconds: with the time that a question takes, somebody
-/// who signed out is nobody after a minute.
+/// The longest time that a cached session is used, in seconds. A user who signs out loses access within a minute, the
+/// time of the next question to Better Auth included.
 pub const KNOWN_FOR: i64 = 45;
 
-/// The same, where a live socket is looked at again.
+/// The same when an open socket is checked again, in seconds.
 pub const KNOWN_FOR_SOCKETS: i64 = 10;
 
 const ASK: Limits = Limits {
@@ -24,8 +24,8 @@ const ASK: Limits = Limits {
     max_bytes: 256 * 1024,
 };
 
-/// The default of `better_auth_origin`: an address that there can never be (RFC 2606), for Spin wants
-/// one in `allowed_outbound_hosts`.
+/// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
+/// `allowed_outbound_hosts`.
 const NOT_SET: &str = "http://not-set.invalid";
 
 const DEFAULT_PATH: &str = "/api/better-auth";
@@ -33,13 +33,13 @@ const DEFAULT_PATH: &str = "/api/better-auth";
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Whose it is.
+    /// The user's id.
     pub user_id: String,
     /// When it ends at the latest, in Unix seconds.
     pub expires_at: i64,
 }
 
-/// What is kept of a session.
+/// A cached session.
 #[derive(Serialize, Deserialize)]
 struct Known {
     /// The digest of its cookies.
@@ -49,21 +49,20 @@ struct Known {
     asked_at: i64,
 }
 
-/// Where Better Auth is; `None` where sessions are not checked.
+/// The origin of Better Auth; `None` if sessions are not checked.
 ///
 /// # Errors
-/// When the setting cannot be read.
+/// If the setting cannot be read.
 pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
     let origin = config.read("better_auth_origin")?;
     let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
     Ok(origin.filter(|origin| origin != NOT_SET))
 }
 
-/// The session that these cookies are of, if they are of one.
+/// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds.
 ///
 /// # Errors
-/// [`Denied::Unavailable`] where Better Auth does not answer within 3 s, or with something else than a
-/// session or `null`.
+/// [`Denied::Unavailable`] if Better Auth does not answer within 3 s, or answers with anything but a session or `null`.
 pub async fn find(
     ports: Ports<'_>,
     cookies: &str,
@@ -73,7 +72,7 @@ pub async fn find(
     let place = format!("session-{:02x}{:02x}", digest[0], digest[1]);
     let digest = secrets::hex(&digest);
     let now = ports.clock.unix_seconds();
-    // A store that fails only makes it slower.
+    // The store is a cache: if it fails, Better Auth is asked.
     let known = ports.key_value.get(&place).await.ok().flatten();
     let known = known
         .and_then(|known| serde_json::from_slice::<Known>(&known).ok())
@@ -89,11 +88,11 @@ pub async fn find(
     }
     let session = ask(ports, cookies).await?;
     let Some(session) = session.filter(|session| now < session.expires_at) else {
-        // Others need not wait until what is known is too old.
+        // Other requests need not wait until the cached session is too old.
         if known.is_some()
             && let Err(error) = ports.key_value.delete(&place).await
         {
-            tracing::warn!(%error, "an ended session is still known");
+            tracing::warn!(%error, "an ended session stays in the cache");
         }
         return Ok(None);
     };
@@ -106,27 +105,28 @@ pub async fn find(
     if let Ok(known) = serde_json::to_vec(&known)
         && let Err(error) = ports.key_value.set(&place, known).await
     {
-        tracing::warn!(%error, "a session is not kept");
+        tracing::warn!(%error, "a session was not cached");
     }
     Ok(Some(session))
 }
 
 async fn ask(ports: Ports<'_>, cookies: &str) -> Result<Option<Session>, Denied> {
     let unavailable = |words: &str| Denied::Unavailable(words.to_owned());
-    let origin = origin(ports.config)?.ok_or_else(|| unavailable("there is no origin"))?;
+    let origin =
+        origin(ports.config)?.ok_or_else(|| unavailable("`better_auth_origin` is not set"))?;
     let path = ports.config.read("better_auth_base_path")?;
     let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
-    // From its database, not from a copy in the cookies, which is valid for minutes after signing out. And
-    // a session is not made longer here, for its cookie would not know.
+    // Better Auth must read its database: the copy in the cookies stays valid for minutes after signing out. It must
+    // not prolong the session, because the browser's cookie would not change with it.
     let url = format!("{origin}/{path}/get-session?disableCookieCache=true&disableRefresh=true");
     let request = http::Request::get(url)
         .header("cookie", cookies)
         .header("accept", "application/json")
         .body(Vec::new())
-        .map_err(|_| unavailable("the address or the cookies make no request"))?;
+        .map_err(|_| unavailable("the address or the cookies do not fit into a request"))?;
     let answer = ports.http.send(request, ASK).await;
     let answer = answer.map_err(|error| match error {
-        HttpError::TooLarge => unavailable("too large an answer"),
+        HttpError::TooLarge => unavailable("the answer is too large"),
         error => Denied::Unavailable(error.to_string()),
     })?;
     if answer.status() != http::StatusCode::OK {
@@ -160,19 +160,19 @@ fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
         Milliseconds(i64),
     }
     let answer: Option<Answer> =
-        serde_json::from_slice(body).map_err(|_| "an answer that is no session")?;
+        serde_json::from_slice(body).map_err(|_| "the answer is not a session")?;
     let Some(Answer { session, user }) = answer else {
         return Ok(None);
     };
     if !(1..=255).contains(&user.id.len()) || user.id.chars().any(char::is_control) {
-        return Err("a user's id that is none");
+        return Err("the user's id is not valid");
     }
     if session.user_id.is_some_and(|id| id != user.id) {
-        return Err("a session of another user");
+        return Err("the session is of another user");
     }
     let expires_at = match session.expires_at {
         Time::Iso(text) => chrono::DateTime::parse_from_rfc3339(&text)
-            .map_err(|_| "a time that is none")?
+            .map_err(|_| "the end of the session is not a time")?
             .timestamp(),
         Time::Milliseconds(time) => time / 1000,
     };
@@ -195,7 +195,7 @@ mod tests {
         "user":{"id":"u","email":"a@b"}}"#;
 
     #[test]
-    fn what_better_auth_says() {
+    fn answers_of_better_auth_are_read() {
         let session = read(GOOD.as_bytes()).unwrap().unwrap();
         assert_eq!((session.user_id.as_str(), session.expires_at), ("u", 3600));
         assert_eq!(read(b"null"), Ok(None));
@@ -245,23 +245,23 @@ mod tests {
         };
         let found = |age| block_on(find(ports, "a=b; c=d", age));
         assert!(found(KNOWN_FOR).unwrap().is_some());
-        // Signed out: known for a while, but not to those who want to know better.
+        // After signing out the cached session counts for a while, but not for a caller with a smaller maximal age.
         *says.borrow_mut() = Some("null".into());
         clock.0.set(30);
         assert!(found(KNOWN_FOR).unwrap().is_some());
         assert_eq!(asked.get(), 1);
         assert_eq!(found(KNOWN_FOR_SOCKETS).unwrap(), None);
-        // And now everybody knows.
+        // That answer has removed it from the cache.
         assert_eq!(found(KNOWN_FOR).unwrap(), None);
         *says.borrow_mut() = Some(GOOD.to_owned());
         assert!(found(KNOWN_FOR).unwrap().is_some());
         *says.borrow_mut() = Some("null".into());
         clock.0.set(30 + KNOWN_FOR);
         assert_eq!(found(KNOWN_FOR).unwrap(), None);
-        // Never let in because nobody answers.
+        // If Better Auth does not answer, the user is not let in.
         *says.borrow_mut() = None;
         assert!(matches!(found(KNOWN_FOR), Err(Denied::Unavailable(_))));
-        // A session that ends is not known beyond that.
+        // A cached session does not outlive its end.
         *says.borrow_mut() = Some(GOOD.to_owned());
         clock.0.set(3590);
         assert!(found(KNOWN_FOR).unwrap().is_some());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_origin_only_where_one_is_set() {
+    fn there_is_an_origin_only_if_one_is_set() {
         for (value, found) in [
             ("", None),
             (NOT_SET, None),

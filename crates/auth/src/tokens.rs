@@ -1,48 +1,48 @@
-//! Tokens of agents: each is of one project, with a role, and is kept as a digest.
+//! Tokens of agents. Each is for one project and has a role; the database has only its digest.
 //!
-//! A token is `lst_{id}_{secret}`. Nothing of it is cached: a token that was revoked is none at once.
+//! A token is `lst_{id}_{secret}`. Nothing of it is cached, so a revoked token is refused at once.
 
 use platform::{Clock, Database, DatabaseError, Ports, Row};
 use serde::Serialize;
 
 use crate::{Principal, Role, secrets};
 
-/// A token, without what is secret of it.
+/// A token without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// Names it.
+    /// The token's id.
     pub token_id: String,
-    /// What its maker calls it.
+    /// The name that its maker gave it.
     pub name: String,
-    /// What it may do in its project: read or write.
+    /// The role of its agent in the project: read or write.
     pub role: Role,
     /// The id of the user who made it; `None` if the trusted backend did.
     pub created_by: Option<String>,
     /// When it was made, in Unix seconds.
     pub created_at: i64,
-    /// When it ends, in Unix seconds; never, where that is null.
+    /// When it ends, in Unix seconds; `None` if it never does.
     pub expires_at: Option<i64>,
     /// When it was last used, in Unix seconds, to the minute.
     pub last_used_at: Option<i64>,
 }
 
 impl Token {
-    /// Whether it has not ended at this time, in Unix seconds.
+    /// Whether the token is valid at this time, in Unix seconds.
     pub fn holds_at(&self, now: i64) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }
 
-/// What a token is to be.
+/// A token to make.
 #[derive(Debug, Clone)]
 pub struct NewToken<'a> {
     /// Its project.
     pub project_id: &'a str,
-    /// What its maker calls it.
+    /// The name that its maker gives it.
     pub name: &'a str,
-    /// What it may do: read or write.
+    /// The role of its agent in the project: read or write.
     pub role: Role,
-    /// When it ends, in Unix seconds.
+    /// When it ends, in Unix seconds; `None` if it never does.
     pub expires_at: Option<i64>,
     /// The name of the principal that makes it.
     pub created_by: &'a str,
@@ -57,17 +57,17 @@ const MAKER_BELONGS: &str = "(t.created_by NOT LIKE 'user:%'
      OR EXISTS (SELECT 1 FROM project_members m
                  WHERE m.project_id = t.project_id AND m.user_id = substr(t.created_by, 6)))";
 
-/// How much too old `last_used_at` may be, in seconds: not each use is to be written.
+/// The resolution of `last_used_at`, in seconds, so that not every use costs a write.
 const USE_TO_THE: i64 = 60;
 
 const PREFIX: &str = "lst_";
 const ID: usize = 16;
 const SECRET: usize = 43;
 
-/// Makes a token. The second value is the token itself, which cannot be had again.
+/// Makes a token. The second value is the whole token; this is the only time that it can be read.
 ///
 /// # Errors
-/// When the database fails; a token that may have been stored is of no use to anybody.
+/// If the database fails. A token that was stored all the same is of no use, because its secret is lost.
 pub async fn create(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -102,10 +102,10 @@ pub async fn create(
     Ok((token, shown))
 }
 
-/// The tokens of a project, oldest first.
+/// Lists the tokens of a project, oldest first.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn list(database: &dyn Database, project_id: &str) -> Result<Vec<Token>, DatabaseError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM project_tokens t WHERE project_id = ?1 AND {MAKER_BELONGS}
@@ -115,10 +115,10 @@ pub async fn list(database: &dyn Database, project_id: &str) -> Result<Vec<Token
     rows.into_iter().map(token).collect()
 }
 
-/// Revokes a token of a project; `false` where there is none.
+/// Revokes a token of a project; `false` if there is none.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn revoke(
     database: &dyn Database,
     project_id: &str,
@@ -136,10 +136,10 @@ pub fn is_like_ours(given: &str) -> bool {
     given.starts_with(PREFIX)
 }
 
-/// Whose token this is; `None` where it is none, has ended, or was made by a user who belongs to the project no more.
+/// Finds the agent of a token; `None` if there is no such token, it has ended, or its maker has left the project.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, DatabaseError> {
     let id = given
         .strip_prefix(PREFIX)
@@ -171,7 +171,7 @@ pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, 
             .execute(sql, vec![id.into(), now.into()])
             .await;
         if let Err(error) = used {
-            tracing::warn!(token = id, %error, "a use is not noted");
+            tracing::warn!(token = id, %error, "the use of a token was not recorded");
         }
     }
     Ok(Some(Principal::Token {

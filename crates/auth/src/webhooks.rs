@@ -1,11 +1,11 @@
-//! Whether a callback comes from whom we gave its address to.
+//! Signatures of callbacks and notifications.
 //!
-//! Services do not sign what they send, so the address that they are given is signed instead: with an
-//! HMAC-SHA256 of the service and the job. The key is the setting `webhook_key`; in development one is
-//! made at first use and kept in the key-value store.
+//! Services do not sign their callbacks, so the address that a service gets is signed instead: with an HMAC-SHA256 of
+//! the service and the job. The key is the setting `webhook_key`; in development the app makes one at first use and
+//! keeps it in the key-value store.
 //!
-//! A key is changed without losing callbacks that are still to come: `webhook_key_previous` is the one
-//! before, which signs no addresses any more, but whose signatures are still right.
+//! A change of the key loses no callback that is still to come: `webhook_key_previous` is the former key, which signs
+//! no addresses any more, but whose signatures stay valid.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
-/// Where a key of our own is kept.
+/// The name of the development key in the key-value store.
 const STORED: &str = "webhook-key";
 
-/// The key, and the one before. They are never shown.
+/// The current key and the former one. Neither is ever shown.
 pub struct WebhookKey {
     current: Key,
     previous: Option<Key>,
@@ -26,13 +26,13 @@ pub struct WebhookKey {
 
 struct Key(Vec<u8>);
 
-/// There is no key.
+/// The key cannot be had.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// A deployment must set one.
     #[error("`webhook_key` is not set")]
     NotSet,
-    /// One may be set, but cannot be read.
+    /// A key may be set, but cannot be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableSetting),
     /// The store of the development key failed.
@@ -41,7 +41,7 @@ pub enum KeyError {
 }
 
 impl WebhookKey {
-    /// This key, and none before.
+    /// Makes a current key without a former one.
     pub fn new(key: impl Into<Vec<u8>>) -> Self {
         Self {
             current: Key(key.into()),
@@ -49,7 +49,7 @@ impl WebhookKey {
         }
     }
 
-    /// The same, with the key before it.
+    /// Adds the former key.
     #[must_use]
     pub fn with_previous(self, key: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -58,7 +58,8 @@ impl WebhookKey {
         }
     }
 
-    /// The key that the settings, or in development the store, has; it is made where there is none.
+    /// Reads the key from the settings; in development without one, from the store, and makes it there if it is
+    /// missing.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -79,8 +80,8 @@ impl WebhookKey {
         self.current.sign(service, job)
     }
 
-    /// Whether a signature is the one of this service and job, with either key. Takes the same time
-    /// whatever is wrong with it, and whichever key it is of.
+    /// Whether a signature is the one of this service and job, with either key. It takes the same time whatever is
+    /// wrong with the signature, and whichever key made it.
     pub fn verifies(&self, service: &str, job: &str, signature: &str) -> bool {
         let is_right = self.keys().fold(Choice::from(0), |is_right, key| {
             let right = key.sign(service, job);
@@ -89,14 +90,14 @@ impl WebhookKey {
         is_right.into()
     }
 
-    /// The secret that the agent of a task shares with us, from the time when the task is posted.
+    /// The secret that a task's agent shares with us. The agent gets it when it posts the task.
     pub fn notification_secret(&self, task_id: &str) -> [u8; 32] {
         self.current.notification_secret(task_id)
     }
 
-    /// Signs what an agent is told, as Standard Webhooks says: `{id}.{timestamp}.{body}`. One signature
-    /// with the task's secret of each key, for the agent has the one of the key that was current when
-    /// the task was posted.
+    /// Signs a notification to an agent according to Standard Webhooks: `{id}.{timestamp}.{body}`. There is one
+    /// signature for each key, because the agent has the task's secret of the key that was current when it posted the
+    /// task.
     pub fn sign_notification(
         &self,
         task_id: &str,
@@ -110,7 +111,7 @@ impl WebhookKey {
             .collect()
     }
 
-    /// The current one first.
+    /// The keys, the current one first.
     fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.current).chain(&self.previous)
     }
@@ -133,8 +134,8 @@ async fn current(
     }
     let key = rand::random::<[u8; 32]>().to_vec();
     store.set(STORED, key.clone()).await?;
-    // Others may be making one at the same time, and the store has no way to put a value only where
-    // there is none. The last one counts, for all: a moment later it is there.
+    // Other instances may make a key at the same time, and the store cannot put a value only if there is none. All take
+    // the last one: a moment later it is there.
     clock.sleep(Duration::from_millis(50)).await;
     Ok(store.get(STORED).await?.unwrap_or(key))
 }
@@ -149,7 +150,7 @@ impl Key {
         self.code(&[b"notification", task_id.as_bytes()])
     }
 
-    /// The code of several parts, none of which has a line break in it.
+    /// The authentication code of several parts, none of which has a line break in it.
     fn code(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.code_of(&parts.join(&b'\n'))
     }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_change_of_keys_old_signatures_are_still_right() {
+    fn after_a_change_of_keys_old_signatures_stay_valid() {
         let old = WebhookKey::new("old").sign("kling", "task_1_a");
         let key = WebhookKey::new("new").with_previous("old");
         let new = key.sign("kling", "task_1_a");
@@ -201,7 +202,7 @@ mod tests {
         for wrong in [third.as_str(), "", &format!("{old}{new}")] {
             assert!(!key.verifies("kling", "task_1_a", wrong), "{wrong}");
         }
-        // Once it is no longer the one before, it is over.
+        // A key that is no longer set verifies nothing.
         assert!(!WebhookKey::new("new").verifies("kling", "task_1_a", &old));
     }
 
@@ -232,7 +233,7 @@ mod tests {
         let set = MapConfig::from_pairs(&[("webhook_key", "given")]);
         let given = block_on(WebhookKey::obtain(&set, &store, &clock)).unwrap();
         assert_ne!(first.sign("kling", "j"), given.sign("kling", "j"));
-        // The one before counts, wherever the current one comes from.
+        // The former key verifies, wherever the current one comes from.
         let old = WebhookKey::new("old").sign("kling", "j");
         let previous = ("webhook_key_previous", "old");
         for settings in [vec![previous], vec![previous, ("webhook_key", "given")]] {

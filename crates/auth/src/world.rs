@@ -1,4 +1,4 @@
-//! What the tests of this crate have in common.
+//! Set-up for the tests of this crate.
 
 #![allow(clippy::unwrap_used)]
 

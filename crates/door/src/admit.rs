@@ -1,4 +1,4 @@
-//! Who comes in: every request passes here before its handler runs.
+//! The admission of requests: each passes here before its handler runs.
 
 use std::cell::{Cell, RefCell};
 
@@ -72,7 +72,7 @@ impl<'a, R> Admitted<'a, R> {
     /// The caller.
     ///
     /// # Errors
-    /// 401 if the route needs no principal and so has none.
+    /// 401 if the route requires no principal, because then none was identified.
     pub fn principal(&self) -> Result<Principal, Denied> {
         self.known().ok_or(Denied::Unauthenticated)
     }
@@ -107,11 +107,11 @@ impl<'a, R> Admitted<'a, R> {
         object(&body)
     }
 
-    /// Finds out again who the caller is and whether they may still do this, after something was waited for: a token may
-    /// have been revoked, a session may have ended, a member may have been removed.
+    /// Checks the caller's credentials and access again, after a wait in which a token may have been revoked, a session
+    /// may have ended, or a member may have been removed.
     ///
     /// # Errors
-    /// If they may not any more.
+    /// If the caller has lost access.
     pub async fn check_again(&self) -> Result<(), Denied> {
         let Some(found) = &self.found else {
             return Ok(());
@@ -133,7 +133,7 @@ impl<'a, R> Admitted<'a, R> {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// 400 if it is none.
+/// 400 if the body is no JSON object.
 pub fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -141,10 +141,10 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// Lets a request in, or not. If the route names its project in the path, access to it is part of that.
+/// Admits or refuses a request. If the route names its project in the path, this includes access to the project.
 ///
 /// # Errors
-/// The answer to a request that may not come in.
+/// The answer to a refused request.
 pub(crate) async fn admit<'a, R: Routes>(
     ports: Ports<'a>,
     head: Head,
@@ -156,7 +156,8 @@ pub(crate) async fn admit<'a, R: Routes>(
         readiness::check(ports.config)?;
     }
     let page = head.page();
-    // Before anything is said about the path: which internal routes there are is no caller's business.
+    // This comes before any answer about the path, because a caller without the token must not learn which internal
+    // routes exist.
     if head.is_internal() {
         internal::check(ports.config, head.header("authorization"), &page)?;
     }
@@ -179,10 +180,10 @@ pub(crate) async fn admit<'a, R: Routes>(
     })
 }
 
-/// Lets a message of the Redis trigger in: it comes from the app itself, so only the settings are checked.
+/// Admits a message of the Redis trigger: it comes from the app itself, so only the settings are checked.
 ///
 /// # Errors
-/// 503 if they do not suffice to serve.
+/// 503 if the settings do not suffice to serve.
 pub(crate) fn admit_message(
     ports: Ports<'_>,
     message: Vec<u8>,
@@ -221,7 +222,7 @@ async fn enter(
     Ok((credentials, principal))
 }
 
-/// What the principal may do in the project that the path names; `None` if it names none.
+/// Finds what the principal may do in the project that the path names; `None` if it names none.
 async fn access(
     ports: Ports<'_>,
     found: &Found,
@@ -231,7 +232,7 @@ async fn access(
 ) -> Result<Option<Grant>, Denied> {
     let project = found.part("project");
     Ok(match found.spec.names {
-        // A page of another site may read, in vain, but it makes no project.
+        // A page of another site may send the request, but its browser shows it no answer; it must not make a project.
         Names::Opens if may_act(ports, credentials, page) => {
             Some(principal.open(ports, project).await?)
         }
@@ -252,8 +253,8 @@ fn needed(found: &Found, principal: &Principal) -> Role {
     }
 }
 
-/// Keeps out a page whose name was made to lead here, if callers need no credentials: to its browser the page is of our
-/// own origin, so it could read everything.
+/// Refuses a page on a foreign name that was pointed at this server (DNS rebinding), if callers need no credentials:
+/// its browser takes the page for one of ours, so it could read everything.
 pub(crate) fn keep_out_the_rebound(
     ports: Ports<'_>,
     credentials: &Credentials,

@@ -11,15 +11,15 @@ pub struct Head {
     pub(crate) method: String,
     path: String,
     query: Vec<(String, String)>,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     headers: Vec<(String, Vec<u8>)>,
     /// The name, and port, under which the host reached the server.
     authority: Option<String>,
 }
 
 impl Head {
-    /// A head from its parts: the method in capitals, the path with its query, the headers, and the name and port under
-    /// which the host reached the server.
+    /// Makes a head from its parts: the method in capitals, the path with its query, the headers, and the name and port
+    /// under which the host reached the server.
     pub fn new(
         method: &str,
         path_and_query: &str,
@@ -51,7 +51,7 @@ impl Head {
         self.path == "/internal" || self.path.starts_with("/internal/")
     }
 
-    /// Whether only the head of the answer is asked for.
+    /// Whether the client asks only for the head of the answer (HEAD).
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
@@ -89,7 +89,7 @@ impl Head {
         self.header("content-length")?.parse().ok()
     }
 
-    /// What the caller presents to be known by.
+    /// The caller's credentials.
     pub(crate) fn credentials(&self) -> Credentials {
         Credentials::new(
             self.joined("cookie", "; "),

@@ -1,4 +1,4 @@
-//! Whether a WebSocket may be in a room: the relay asks before it opens one, and again while it is open.
+//! Access of WebSockets to rooms: the relay asks before it opens a WebSocket, and again while it is open.
 
 use auth::{Credentials, Denied, Grant, Principal, Role, origins::Page, sessions};
 use platform::Ports;
@@ -10,7 +10,7 @@ use crate::{
     readiness,
 };
 
-/// Judges what a relay asks about one WebSocket.
+/// Judges one WebSocket for a relay.
 pub async fn judge(ports: Ports<'_>, check: AccessCheck) -> Verdict {
     let (project, known) = (check.project.clone(), check.principal.clone());
     let denied = match try_judge(ports, check).await {

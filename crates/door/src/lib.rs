@@ -1,9 +1,9 @@
 //! The front door: every HTTP request of every component passes it, public and internal.
 //!
-//! [`routes`] is the one list of routes, each with what it requires of the caller. A component gives [`serve`] a handler,
-//! which gets an [`Admitted`] request: its settings suffice, its route exists, its caller is known and may do this. An
-//! `Admitted` is the only way to the ports. The handler is an exhaustive `match` over the component's routes and returns a
-//! [`Reply`], with the work that follows it, or a [`problem::Problem`].
+//! [`routes`] is the one list of routes, each with what it requires of the caller. A component gives [`serve`] a
+//! handler, which gets an [`Admitted`] request: its settings suffice, its route exists, its caller is identified and
+//! may do this. An `Admitted` is the only way to the ports. The handler is an exhaustive `match` over the component's
+//! routes and returns a [`Reply`], with the work that follows it, or a [`problem::Problem`].
 //!
 //! A message of the Redis trigger passes [`hear`] in the same way, and what a relay asks about a WebSocket is judged by
 //! [`judge`].

@@ -4,10 +4,10 @@ use auth::{internal, sessions};
 use platform::{Config, UnreadableSetting};
 use problem::Problem;
 
-/// Fails closed: nothing is served that the settings do not suffice to protect.
+/// Fails closed: refuses every request if the settings do not suffice to protect the app.
 ///
 /// # Errors
-/// 503, naming the setting; where one cannot be read, the log names it.
+/// 503 that names the missing settings. If a setting cannot be read, only the log names it.
 pub(crate) fn check(config: &dyn Config) -> Result<(), Problem> {
     match missing_setting(config)? {
         Some(setting) => Err(Problem::not_configured(&setting)),
@@ -15,12 +15,12 @@ pub(crate) fn check(config: &dyn Config) -> Result<(), Problem> {
     }
 }
 
-/// What keeps these settings from serving, naming each; `None` where nothing does.
+/// Names the settings that are missing or wrong; `None` if the app can serve.
 ///
 /// An `environment` that is not `development` is a deployment, whatever it is called.
 ///
 /// # Errors
-/// When one of them cannot be read, which is no reason to take it for one that is not set.
+/// If a setting cannot be read, because it may be set all the same.
 pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
     config.read("environment")?;
     let origin = sessions::origin(config)?;

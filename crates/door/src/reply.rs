@@ -15,13 +15,13 @@ pub struct Reply<'a> {
     pub(crate) status: u16,
     /// Names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// `None` for an answer that has no body by its nature; its length is not told.
+    /// `None` for an answer that has no body by its nature, and so declares no length.
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) afterwards: Option<Afterwards<'a>>,
 }
 
 impl<'a> Reply<'a> {
-    /// An answer without headers, with an empty body.
+    /// Makes an answer without headers, with an empty body.
     pub fn new(status: u16) -> Self {
         Self {
             status,
@@ -31,13 +31,13 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A JSON answer.
+    /// Makes a JSON answer.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self::new(status).media_type("application/json").body(body)
     }
 
-    /// An answer that has no body by its nature, such as 204.
+    /// Makes an answer that has no body by its nature, such as 204.
     pub fn empty(status: u16) -> Self {
         Self {
             body: None,
@@ -45,7 +45,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// 304: the client has the representation of this tag already.
+    /// Makes a 304: the client has the representation of this tag already.
     pub fn not_modified(tag: &Tag) -> Self {
         Self::empty(304).tag(tag)
     }
@@ -86,7 +86,7 @@ impl<'a> Reply<'a> {
         self
     }
 
-    /// The same answer to a HEAD. Its length is told only if a header says it.
+    /// Makes the same answer for a HEAD request. It declares a length only if a header does.
     #[must_use]
     pub(crate) fn without_body(mut self) -> Self {
         self.body = None;

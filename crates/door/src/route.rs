@@ -1,12 +1,12 @@
-//! What a route is, and how a request finds its own. The list of all routes is in [`crate::routes`].
+//! The declaration of routes, and how a request finds its own. The list of all routes is in [`crate::routes`].
 
 use percent_encoding::percent_decode_str;
 use problem::Problem;
 
-/// What a route requires of the caller.
+/// The requirement of a route for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: every caller may.
+    /// Nothing: every caller may use it.
     Nothing,
     /// The signature in a callback's address, which the component checks.
     Signature,
@@ -18,13 +18,13 @@ pub enum Need {
     Write,
     /// The project's owner.
     Own,
-    /// The project's owner, or the user whom the path names as `{user}` if they may read the project.
+    /// The project's owner, or the user that the path names as `{user}` if they may read the project.
     OwnOrSelf,
     /// The internal token. All routes below `/internal/` require it, and no others.
     Relay,
 }
 
-/// Where a route's project is named.
+/// The place in a request that names the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// Nowhere: the route concerns no project, or all projects of the caller.
@@ -37,12 +37,12 @@ pub enum Names {
     Row,
 }
 
-/// How a route differs from the others.
+/// A difference of a route from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It answers even if settings are missing, because its answer says so.
+    /// The route answers even if settings are missing, because its answer says so.
     Unready,
-    /// It uses the database's schema as it is: one statement less on the path of every edit.
+    /// The route does not check the database's schema, which saves every edit one statement.
     TrustsSchema,
 }
 
@@ -53,7 +53,7 @@ pub struct Spec {
     pub component: &'static str,
     /// The name of its variant.
     pub name: &'static str,
-    /// What it is for, in a sentence.
+    /// The purpose of the route, in a sentence.
     pub about: &'static str,
     /// The method. HEAD goes with each GET.
     pub method: &'static str,
@@ -61,17 +61,17 @@ pub struct Spec {
     pub path: &'static str,
     /// The names of the path's parts in braces, in their order.
     pub fields: &'static [&'static str],
-    /// What it requires of the caller.
+    /// The requirement for the caller.
     pub need: Need,
-    /// Where its project is named.
+    /// The place that names its project.
     pub names: Names,
-    /// How it differs from other routes.
+    /// Its difference from other routes, if any.
     pub marks: &'static [Mark],
 }
 
 /// The routes of one component.
 pub trait Routes: Sized {
-    /// All of them.
+    /// The declarations of all of them.
     const SPECS: &'static [Spec];
 
     /// The route of one of [`Routes::SPECS`] with the parts of the path that stand in braces.

@@ -78,7 +78,7 @@ routes! {
         CallBack { service } = POST "/webhooks/{service}", Signature, Nowhere;
     }
 
-    /// What is due.
+    /// The work that is due.
     Poller = "poller" {
         /// Does everything that is due
         Poll = POST "/internal/poll", Relay, Nowhere;

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Tag(String);
 
 impl Tag {
-    /// A strong tag. The name has no quotes and no blanks.
+    /// Makes a strong tag. The name has no quotes and no blanks.
     pub fn new(name: impl fmt::Display) -> Self {
         Self(format!("\"{name}\""))
     }

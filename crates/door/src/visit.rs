@@ -1,11 +1,11 @@
-//! A request's whole way: in through the door, to its handler, and out with the headers that every answer has.
+//! The way of a request through the door: admission, its handler, and the headers that every answer has.
 
 use platform::Ports;
 use problem::Problem;
 
 use crate::{Admitted, Head, Reply, Routes, admit::admit, body::Body, readiness, route};
 
-/// The header that tells a relay who the caller is, for its limits. The relay takes it off the answer.
+/// The header that names the caller to the relay, for its limits. The relay removes it from the answer.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
 
 /// Answers a request.
@@ -44,7 +44,7 @@ pub(crate) async fn visit<'a, R: Routes>(
     }
 }
 
-/// Tells a browser whether it may let a page send a request, and with which methods.
+/// Answers a preflight: whether the browser may let the page send a request, and with which methods.
 fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, Problem> {
     readiness::check(ports.config)?;
     let methods = route::methods(R::SPECS, head.path()).join(", ");

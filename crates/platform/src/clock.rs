@@ -7,7 +7,7 @@ use async_trait::async_trait;
 /// Tells the time, and waits.
 #[async_trait(?Send)]
 pub trait Clock {
-    /// Seconds since the Unix epoch.
+    /// Reads the seconds since the Unix epoch.
     fn unix_seconds(&self) -> i64;
 
     /// Resolves when this much time has passed.

@@ -10,10 +10,10 @@ pub trait Config {
     /// Reads a setting; `None` if it is not set or empty.
     ///
     /// # Errors
-    /// When it cannot be read, which says nothing about whether it is set. What a setting protects stays shut then.
+    /// If the setting cannot be read. It may be set all the same, so access that it protects stays closed.
     fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting>;
 
-    /// The value of a setting that protects nothing; `None` if it is not set, empty, or cannot be read.
+    /// Reads a setting that protects no access; `None` if it is not set, empty, or cannot be read.
     fn get(&self, name: &str) -> Option<String> {
         self.read(name).unwrap_or_else(|error| {
             tracing::warn!(setting = name, reason = error.reason, "setting not read");
@@ -31,9 +31,9 @@ pub trait Config {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the setting `{name}` cannot be read: {reason}")]
 pub struct UnreadableSetting {
-    /// The setting.
+    /// The name of the setting.
     pub name: String,
-    /// The host's words, for the log alone.
+    /// The reason in the host's words, for the log alone.
     pub reason: String,
 }
 
@@ -58,7 +58,7 @@ pub struct ReadOnce<C> {
 type Reading = Result<Option<String>, UnreadableSetting>;
 
 impl<C> ReadOnce<C> {
-    /// Reads from `inner`.
+    /// Wraps the settings that `inner` reads.
     pub fn new(inner: C) -> Self {
         Self {
             inner,

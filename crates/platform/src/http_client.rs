@@ -13,7 +13,7 @@ pub trait HttpClient {
     /// A URI without an authority, such as `/internal/merge`, goes to the application itself.
     ///
     /// # Errors
-    /// When there is no answer within the limits; see [`HttpError`].
+    /// If there is no answer within the limits; see [`HttpError`].
     async fn send(
         &self,
         request: http::Request<Vec<u8>>,
@@ -21,7 +21,7 @@ pub trait HttpClient {
     ) -> Result<http::Response<Vec<u8>>, HttpError>;
 }
 
-/// What an answer may take.
+/// The limits of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The time from the first byte of the request to the last of the answer.
@@ -30,10 +30,10 @@ pub struct Limits {
     pub max_bytes: usize,
 }
 
-/// There was no answer.
+/// A request without a whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HttpError {
-    /// The request was never sent: the host forbids it, or nobody listens there.
+    /// The request was never sent: the host forbids it, or no server listens at the address.
     #[error("not sent: {0}")]
     NotSent(String),
     /// The request may have been received, but no whole answer came.

@@ -6,26 +6,26 @@ use thiserror::Error;
 /// Keeps small values under a key. On Spin it is the store `default`.
 #[async_trait(?Send)]
 pub trait KeyValue {
-    /// The value under `key`, if there is one.
+    /// Reads the value under `key`, if there is one.
     ///
     /// # Errors
-    /// When the store cannot be reached.
+    /// If the store cannot be reached.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
 
-    /// Puts a value under `key`, over what is there.
+    /// Puts a value under `key`, and overwrites a former one.
     ///
     /// # Errors
-    /// When the store cannot be reached or is full.
+    /// If the store cannot be reached or is full.
     async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError>;
 
-    /// Removes `key`, if it is there.
+    /// Removes `key`, if it exists.
     ///
     /// # Errors
-    /// When the store cannot be reached.
+    /// If the store cannot be reached.
     async fn delete(&self, key: &str) -> Result<(), KeyValueError>;
 }
 
-/// The key-value store did not do what it was asked.
+/// A failure of the key-value store.
 #[derive(Debug, Error)]
 #[error("key-value store: {0}")]
 pub struct KeyValueError(pub String);

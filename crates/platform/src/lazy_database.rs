@@ -16,7 +16,7 @@ pub struct LazyDatabase<D, O> {
 }
 
 impl<D, O> LazyDatabase<D, O> {
-    /// A database that `open` opens.
+    /// Makes a database that `open` opens.
     pub fn new(open: O) -> Self {
         Self {
             opened: OnceCell::new(),

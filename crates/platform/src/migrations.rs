@@ -1,4 +1,4 @@
-//! The schema of the database. The application makes it and brings it up to date by itself.
+//! The schema of the database. The app makes it and brings it up to date by itself.
 //!
 //! The statements are in `migrations/` at the top of the repository, so that `spin up --sqlite @migrations/…`
 //! can run them too. Each can be run any number of times, also by two instances at once, because they say

@@ -103,7 +103,7 @@ pub struct KillableDatabase {
 }
 
 impl KillableDatabase {
-    /// A database with no kill scheduled.
+    /// Makes a database with no kill scheduled.
     pub fn new(inner: SqliteFile) -> Self {
         Self {
             inner,
@@ -194,7 +194,7 @@ impl MapConfig {
         }
     }
 
-    /// Makes this setting one that cannot be read.
+    /// Makes every read of this setting fail.
     #[must_use]
     pub fn with_unreadable(mut self, name: &str) -> Self {
         self.unreadable.push(name.to_owned());

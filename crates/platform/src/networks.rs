@@ -1,5 +1,5 @@
-//! The list of public and private networks. By it the app judges literal addresses that users send, and the local
-//! host judges the addresses of names.
+//! The list of public and private networks. The app checks literal addresses that users send against it, and the local
+//! host checks the addresses of names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -93,7 +93,7 @@ mod tests {
             ("::ffff:1.1.1.1", "::ffff:1.1.1.1", true),
             ("64:ff9b::7f00:0", "64:ff9b::7fff:ffff", false),
             ("64:ff9b::101:101", "64:ff9b::101:101", true),
-            // A network's own NAT64 prefix is not public, whatever it leads to.
+            // The local NAT64 prefix (RFC 8215) is not public, whatever IPv4 address it stands for.
             ("64:ff9b:1::101:101", "64:ff9b:1:ffff::101:101", false),
             ("100::", "100::ffff", false),
             ("2001::", "2001:1ff:ffff::", false),

@@ -2,14 +2,14 @@
 
 use crate::{Clock, Config, Database, HttpClient, KeyValue, PubSub};
 
-/// What a library that needs much of the world is given.
+/// All ports, for a library that needs several of them.
 #[derive(Clone, Copy)]
 pub struct Ports<'a> {
     /// The SQL database.
     pub database: &'a dyn Database,
     /// The key-value store.
     pub key_value: &'a dyn KeyValue,
-    /// Messages to whoever listens.
+    /// Messages to subscribers.
     pub pubsub: &'a dyn PubSub,
     /// Outbound HTTP.
     pub http: &'a dyn HttpClient,

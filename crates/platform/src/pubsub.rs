@@ -1,15 +1,15 @@
-//! Messages to whoever listens just now.
+//! Messages to the present subscribers of a channel.
 
 use async_trait::async_trait;
 use thiserror::Error;
 
-/// Publishes messages. They only make things quicker: one that is lost loses nothing else.
+/// Publishes messages. They only save time: if one is lost, its subscribers find the change later.
 #[async_trait(?Send)]
 pub trait PubSub {
     /// Sends `payload` to the present subscribers of `channel`.
     ///
     /// # Errors
-    /// When the broker cannot be reached.
+    /// If the broker cannot be reached.
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError>;
 }
 

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, future};
 use platform::{Clock, HttpClient, HttpError, clock::SystemClock, http_client::Limits};
 use spin_sdk::http::{ErrorCode, IncomingResponse, Request, SendError};
 
-/// Outbound HTTP, as far as `allowed_outbound_hosts` allows it.
+/// Outbound HTTP to the addresses that `allowed_outbound_hosts` lists.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SpinHttpClient;
 
@@ -46,7 +46,7 @@ async fn exchange(
         .uri(parts.uri.to_string())
         .body(body);
     for (name, value) in &parts.headers {
-        // UTF-8 too, as browsers send in cookies.
+        // A value may be UTF-8, because browsers send it in cookies.
         if let Ok(value) = std::str::from_utf8(value.as_bytes()) {
             outgoing.header(name.as_str(), value);
         }

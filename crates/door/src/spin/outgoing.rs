@@ -20,16 +20,16 @@ pub(super) async fn send(reply: Reply<'_>, out: ResponseOutparam) {
         headers.push(("content-length".into(), body.len().to_string().into_bytes()));
     }
     let Ok(headers) = Fields::from_list(&headers) else {
-        tracing::error!("an answer has a header that is not one");
+        tracing::error!("a header of an answer is not valid");
         return;
     };
     let response = OutgoingResponse::new(headers);
     if response.set_status_code(status).is_err() {
-        tracing::error!(status, "not a status");
+        tracing::error!(status, "the status of an answer is not valid");
         return;
     }
     if let Err(error) = out.set_with_body(response, body.unwrap_or_default()).await {
-        // The client has hung up. What was done stays done.
-        tracing::debug!(?error, "answer not taken");
+        // The client has hung up. The request took effect all the same.
+        tracing::debug!(?error, "the client did not take the answer");
     }
 }

@@ -125,7 +125,7 @@ impl Config for SpinConfig {
     fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
         match variables::get(name) {
             Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
-            // Also one that the component does not list: it may be set all the same.
+            // This includes a variable that the component does not list, because it may be set all the same.
             Err(error) => Err(UnreadableSetting {
                 name: name.to_owned(),
                 reason: error.to_string(),
@@ -137,9 +137,9 @@ impl Config for SpinConfig {
 /// Whether the schema of the database is checked before the first statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Schema {
-    /// It is checked, and brought up to date.
+    /// The schema is checked, and brought up to date.
     Checked,
-    /// It is taken as it is: a statement less.
+    /// The schema is not checked, which saves a statement.
     Trusted,
 }
 
@@ -151,7 +151,7 @@ pub(super) struct SpinPorts {
 }
 
 impl SpinPorts {
-    /// Nothing is opened or read before it is used.
+    /// Makes the ports. None is opened or read before it is used.
     pub(super) fn new(schema: Schema) -> Self {
         Self {
             database: LazyDatabase::new(Box::new(move || Box::pin(SpinDatabase::open(schema)))),
@@ -160,12 +160,13 @@ impl SpinPorts {
         }
     }
 
-    /// The ports of a request.
+    /// Makes the ports of a request.
     pub(super) fn of_request(&self) -> Ports<'_> {
         self.with(&SpinHttpClient)
     }
 
-    /// The ports of a message. Its handler asks no server, and without the client the component is a tenth smaller.
+    /// Makes the ports of a message. Its handler sends no requests, and without the HTTP client the component is a
+    /// tenth smaller.
     pub(super) fn of_message(&self) -> Ports<'_> {
         self.with(&NoHttp)
     }
@@ -182,7 +183,7 @@ impl SpinPorts {
     }
 }
 
-/// No outbound HTTP.
+/// A client that sends no requests.
 struct NoHttp;
 
 #[async_trait(?Send)]
@@ -192,6 +193,8 @@ impl HttpClient for NoHttp {
         _request: http::Request<Vec<u8>>,
         _limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        Err(HttpError::NotSent("this component asks no server".into()))
+        Err(HttpError::NotSent(
+            "this component sends no requests".into(),
+        ))
     }
 }

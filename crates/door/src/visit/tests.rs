@@ -83,7 +83,7 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
     let post = |headers: &[(&str, &str)]| status::<Sync>(&world, head("POST", "/sync/p", headers));
     assert_eq!(post(&[here]), 200);
     assert_eq!(post(&[here, evil]), 403);
-    // A token that is none of ours, as such a page may send one along, makes nothing better.
+    // A token that is not of this server, which such a page may send, changes nothing.
     assert_eq!(
         post(&[here, evil, ("authorization", "Bearer made up")]),
         403
@@ -93,7 +93,7 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
         |path: &str, headers: &[(&str, &str)]| status::<Sync>(&world, head("GET", path, headers));
     assert_eq!(get("/sync/p", &[("host", "evil.example:8787")]), 403);
     assert_eq!(get("/sync/p", &[here, evil]), 200);
-    // It makes no project either.
+    // Nor does such a page make a project.
     assert_eq!(get("/sync/q", &[here, evil]), 404);
     assert_eq!(get("/sync/q", &[here]), 200);
 }
@@ -105,7 +105,7 @@ fn a_caller_that_cannot_be_known_is_refused() {
     assert_eq!(get(&[]), 401);
     // Sessions cannot be checked, because the auth server does not answer.
     assert_eq!(get(&[("cookie", "a=b")]), 503);
-    // A token that does not hold is not passed over for the cookie.
+    // A token that is not valid is refused, even with a cookie.
     let both = [("cookie", "a=b"), ("authorization", "Bearer lst_x_y")];
     assert_eq!(get(&both), 401);
     assert_eq!(status::<Sync>(&world, head("GET", "/health", &[])), 200);
@@ -204,7 +204,7 @@ fn nothing_is_served_while_a_setting_is_missing() {
         ("GET", "/sync/p", 503),
         ("OPTIONS", "/sync/p", 503),
         ("POST", "/internal/append", 503),
-        // Their answers say what is missing.
+        // The answers of these two routes say what is missing.
         ("GET", "/health", 200),
         ("POST", "/internal/access", 200),
     ] {
@@ -271,7 +271,7 @@ fn access_is_checked_again_once_the_body_is_in() {
         let (token, token_id) = make_token(&world, Role::Write, end);
         let seen = RefCell::new(None);
         let late = async |admitted: Admitted<'_, Sync>| {
-            // While the body is on its way.
+            // This happens while the body is on its way.
             match what {
                 "revoked" => assert!(tokens::revoke(ports.database, "p", &token_id).await?),
                 "expired" => world.clock.0.set(100),

@@ -1,4 +1,4 @@
-//! All ports at once, for the tests of what needs many of them.
+//! All ports at once, for tests that need several of them.
 
 use crate::{
     Database, HttpError, Ports, Row,
@@ -15,17 +15,17 @@ pub struct World {
     config: MapConfig,
     key_value: MemoryKeyValue,
     http: Deaf,
-    /// Everything that was published.
+    /// All messages that were published.
     pub pubsub: Published,
     /// The clock.
     pub clock: SetClock,
 }
 
 impl World {
-    /// A world with these settings.
+    /// Makes a world with these settings.
     ///
     /// # Panics
-    /// When SQLite fails.
+    /// If SQLite fails.
     #[allow(clippy::expect_used)]
     pub fn new(config: MapConfig) -> Self {
         let database = SqliteFile::open(":memory:".as_ref()).expect("SQLite opens in memory");
@@ -52,10 +52,10 @@ impl World {
         }
     }
 
-    /// The rows of a query.
+    /// Runs a query and returns its rows.
     ///
     /// # Panics
-    /// When the query fails.
+    /// If the query fails.
     #[allow(clippy::expect_used)]
     pub fn rows(&self, sql: &str) -> Vec<Row> {
         block_on(self.database.execute(sql, vec![])).expect("the query succeeds")
