@@ -215,7 +215,7 @@ test("a dead connection is noticed and replaced", async () => {
   server.decide = () => "ignore";
   write(doc, "into the void");
   const { reason } = await until(connection, "offline", ({ state }) => state === "offline");
-  assert.match(reason ?? "", /does not answer/);
+  assert.match(reason ?? "", /no longer answers/);
   server.answersPings = true;
   server.decide = () => "store";
   await allSaved(connection);

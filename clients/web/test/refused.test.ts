@@ -250,7 +250,7 @@ test("a proxy takes smaller messages than one edit: it stops and says why", asyn
   await allSaved(connection);
   doc.getMap("root").set("image", noise(200_000));
   doc.commit();
-  await assert.rejects(connection.whenSaved(), /cannot be saved: .*larger than the server takes.*address \(a URL\)/);
+  await assert.rejects(connection.whenSaved(), /cannot be saved: .*larger than the server accepts.*address \(a URL\)/);
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [
     ["too_large", false],
     ["too_large", true],
