@@ -1,5 +1,6 @@
-//! A client of the official server. That speaks the protocol as of `loro-protocol` 0.1, without
-//! batch ids and acknowledgements, so we take the crate that it brings with it.
+//! A client of the official server, which speaks the protocol of `loro-protocol` 0.1: it has no
+//! batch ids and no acknowledgements. We therefore use the protocol crate that the server
+//! re-exports.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,18 +12,18 @@ use loro_websocket_server::protocol::bytes::BytesWriter;
 use loro_websocket_server::protocol::{BatchId, CrdtType, ProtocolMessage, decode, encode};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{self, JoinOptions, Joined, Socket};
+use crate::connection::{self, JoinOptions, Joined, Socket};
 
-/// How long to wait for the state after a join. The server sends none where it does not fit
-/// into one message, and says nothing.
+/// How long to wait for the state after a join. If the state does not fit into one message, the
+/// server sends neither the state nor an error.
 const STATE_WITHIN: Duration = Duration::from_secs(5);
 
-/// The payload of one fragment, in bytes: below the 256 KiB of a message, with its envelope.
+/// The payload of one fragment, in bytes. With its envelope it stays below a message's 256 KiB.
 const FRAGMENT_BYTES: usize = 200 * 1024;
 
-/// Joins a room: done with the state.
+/// Joins a room, and returns once the state is here.
 pub(crate) async fn join(address: SocketAddr, room: &str, options: JoinOptions) -> Result<Joined> {
-    let mut socket = client::open(address, "/", options.read_buffer).await?;
+    let mut socket = connection::open(address, "/", options.read_buffer).await?;
     send(
         &mut socket,
         &ProtocolMessage::JoinRequest {
@@ -49,7 +50,7 @@ pub(crate) async fn join(address: SocketAddr, room: &str, options: JoinOptions) 
     Ok(Joined { socket, blobs })
 }
 
-/// The frame that carries one update.
+/// Encodes one update as a frame.
 pub(crate) fn frame(room: &str, update: &[u8]) -> Result<Bytes> {
     let message = ProtocolMessage::DocUpdate {
         crdt: CrdtType::Loro,
@@ -62,7 +63,7 @@ pub(crate) fn frame(room: &str, update: &[u8]) -> Result<Bytes> {
 /// Sends one update of any size, in fragments.
 ///
 /// # Errors
-/// When the connection ends.
+/// If the connection ends.
 pub(crate) async fn send_fragments(socket: &mut Socket, room: &str, update: &[u8]) -> Result<()> {
     let mut payload = BytesWriter::new();
     payload.push_uleb128(1);
@@ -100,7 +101,7 @@ async fn send(socket: &mut Socket, message: &ProtocolMessage) -> Result<()> {
 
 async fn receive(socket: &mut Socket) -> Result<ProtocolMessage> {
     loop {
-        if let Message::Binary(bytes) = client::next(socket).await? {
+        if let Message::Binary(bytes) = connection::next(socket).await? {
             return decode(&bytes).map_err(|error| anyhow!(error));
         }
     }

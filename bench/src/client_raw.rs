@@ -7,30 +7,30 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{self, JoinOptions, Joined, Socket};
+use crate::connection::{self, JoinOptions, Joined, Socket};
 
-/// What the server tells with `?events=1`, as far as the bench needs it.
+/// The events that the server sends with `?events=1`, as far as the bench needs them.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Event {
     /// The state has been sent.
     Synced,
-    /// The client's first `frames` binary frames are decided.
+    /// The server has stored or refused the client's first `frames` binary frames.
     Saved {
-        /// How many.
+        /// The number of these frames.
         frames: u64,
     },
-    /// A frame was refused.
+    /// The server refused a frame.
     Error {
-        /// Why.
+        /// The code of the reason.
         code: String,
     },
-    /// Something else.
+    /// Any other event.
     #[serde(other)]
     Other,
 }
 
-/// Reads an event. What is none is [`Event::Other`].
+/// Reads an event. A text that is not an event becomes [`Event::Other`].
 pub(crate) fn event(text: &str) -> Event {
     serde_json::from_str(text).unwrap_or(Event::Other)
 }
@@ -38,11 +38,11 @@ pub(crate) fn event(text: &str) -> Event {
 /// Waits until the server says that this client's first `all` frames are on disk.
 ///
 /// # Errors
-/// When one is refused, or it takes more than 15 s.
+/// If the server refuses a frame, or takes more than 15 s.
 pub(crate) async fn saved(socket: &mut Socket, all: u64) -> Result<()> {
     let saved = async {
         loop {
-            if let Message::Text(text) = client::next(socket).await? {
+            if let Message::Text(text) = connection::next(socket).await? {
                 match event(&text) {
                     Event::Saved { frames } if frames >= all => return Ok(()),
                     Event::Error { code } => bail!("an update was refused: {code}"),
@@ -56,14 +56,14 @@ pub(crate) async fn saved(socket: &mut Socket, all: u64) -> Result<()> {
         .context("not saved within 15 s")?
 }
 
-/// Joins a room: done with the first blob, or, with events, when the state is complete.
+/// Joins a room, and returns after the first blob or, with events, once the state is complete.
 pub(crate) async fn join(address: SocketAddr, room: &str, options: JoinOptions) -> Result<Joined> {
     let query = if options.events { "?events=1" } else { "" };
     let path = format!("/sync/{room}{query}");
-    let mut socket = client::open(address, &path, options.read_buffer).await?;
+    let mut socket = connection::open(address, &path, options.read_buffer).await?;
     let mut blobs = Vec::new();
     loop {
-        match client::next(&mut socket).await? {
+        match connection::next(&mut socket).await? {
             Message::Binary(blob) => {
                 blobs.push(blob);
                 if !options.events {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events() {
+    fn events_are_read_and_other_texts_are_not() {
         assert!(matches!(event(r#"{"type":"synced"}"#), Event::Synced));
         assert!(matches!(
             event(r#"{"type":"saved","frames":7,"rev":9}"#),

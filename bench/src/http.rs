@@ -1,4 +1,4 @@
-//! Plain HTTP requests to our server, on one kept connection.
+//! Plain HTTP requests to our server, on one connection that is kept open.
 
 use std::net::SocketAddr;
 
@@ -21,10 +21,10 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Connects.
+    /// Connects to our server.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// If no server listens at the address.
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -39,17 +39,17 @@ impl Http {
     /// Applies one update to a project's document.
     ///
     /// # Errors
-    /// When the server answers anything but success.
+    /// If the server answers with anything but success.
     pub(crate) async fn post_update(&mut self, project: &str, update: Bytes) -> Result<()> {
         let path = format!("/sync/{project}");
         self.send(Method::POST, &path, update).await?;
         Ok(())
     }
 
-    /// The value of a counter or gauge of `/metrics`, summed over its labels; 0 if there is none.
+    /// Reads a counter or gauge of `/metrics`, summed over its labels; 0 if there is none.
     ///
     /// # Errors
-    /// When there are no metrics.
+    /// If the server does not answer with its metrics.
     pub(crate) async fn metric(&mut self, name: &str) -> Result<f64> {
         let body = self.send(Method::GET, "/metrics", Bytes::new()).await?;
         Ok(sum_of(&String::from_utf8_lossy(&body), name))
@@ -77,7 +77,7 @@ impl Http {
     }
 }
 
-/// The sum of all samples of a metric in Prometheus' text format.
+/// Adds up all samples of a metric in Prometheus' text format.
 fn sum_of(metrics: &str, name: &str) -> f64 {
     metrics
         .lines()
@@ -87,10 +87,10 @@ fn sum_of(metrics: &str, name: &str) -> f64 {
         .sum()
 }
 
-/// One request on a connection of its own.
+/// Applies one update, on a connection of its own.
 ///
 /// # Errors
-/// As [`Http::connect`] and [`Http::post_update`].
+/// Those of [`Http::connect`] and [`Http::post_update`].
 pub(crate) async fn post_update(address: SocketAddr, project: &str, update: Bytes) -> Result<()> {
     Http::connect(address)
         .await?

@@ -1,5 +1,5 @@
-//! Open-loop load: clients in rooms, some of whom write at a steady rate, whatever the server
-//! makes of it.
+//! Open-loop load: clients in rooms, some of which write at a steady rate, however far the server
+//! falls behind.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,70 +15,72 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Dialect, JoinOptions, Socket};
+use crate::client::Dialect;
+use crate::connection::{JoinOptions, Socket};
 use crate::stats::{Samples, micros};
 
-/// How long after the last update the clients may still receive.
+/// How long the clients may still receive after the last update was sent.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// A writer that is later than this behind its schedule has been held up, and its latency counts
-/// from when it should have sent. Below, it is the timer's coarseness, and counts from when it did.
+/// A writer that is further behind its schedule than this was held up, so its latency counts from
+/// the scheduled time. A smaller delay is the timer's coarseness, and the latency counts from the
+/// actual time.
 const LATE: Duration = Duration::from_millis(5);
 
-/// How many connections are opened at a time.
+/// The number of connections that are opened at a time.
 pub(crate) const CONNECT_AT_ONCE: usize = 32;
 
-/// What is to be sent.
+/// The load of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The rooms.
     pub rooms: Vec<Room>,
-    /// Updates a second of each writer.
+    /// The updates that each writer sends a second.
     pub rate: f64,
-    /// Updates sent before this are delivered and counted, but their latency is not.
+    /// Updates sent before this are delivered and counted, but their latency is not measured.
     pub warm_up: Duration,
 }
 
 /// A room of a [`Plan`].
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
-    /// Its id.
+    /// The room's id.
     pub name: String,
-    /// How many are in it, the writers among them.
+    /// The number of clients in it, including the writers.
     pub clients: usize,
     /// The updates of each writer, in order.
     pub writers: Vec<Vec<Bytes>>,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// From send to receipt by each other client in the room.
+    /// The times from sending to receipt by each other client in the room.
     pub latencies: Samples,
-    /// How many receipts there were.
+    /// The number of receipts.
     pub delivered: u64,
-    /// How many there should have been.
+    /// The number of receipts that there should have been.
     pub expected: u64,
-    /// Binary frames that no writer had sent like this.
+    /// The number of binary frames that no writer had sent in this form.
     pub unknown: u64,
-    /// Clients whose connection ended too early.
+    /// The number of clients whose connection ended too early.
     pub lost_clients: u64,
-    /// From the first send to the last receipt, in seconds.
+    /// The time from the first sending to the last receipt, in seconds.
     pub seconds: f64,
 }
 
-/// Every update of a run: when it was sent, and how it is recognized.
+/// Every update of a run, with the time of its sending and its fingerprint.
 struct Journal {
     start: Instant,
-    /// Nanoseconds after `start`, by update.
+    /// The time of sending of each update, in nanoseconds after `start`.
     sent: Vec<AtomicU64>,
-    /// Which update a frame carries, by its fingerprint.
+    /// The update that a frame carries, by the frame's fingerprint.
     known: HashMap<u64, u32>,
-    /// Updates from this moment on are measured.
+    /// Updates sent from this moment on are measured.
     measured_from: Duration,
 }
 
-/// What one client received.
+/// The updates that one client received.
 #[derive(Default)]
 struct Receipts {
     micros: Vec<u32>,
@@ -88,13 +90,24 @@ struct Receipts {
     lost: bool,
 }
 
-/// One client's part: what it waits for.
+/// The receipts of one client, and the number that it waits for.
 struct Waiting {
     expected: u64,
     receipts: Arc<Mutex<Receipts>>,
 }
 
-/// Recognizes a frame: 64 bits over all of it.
+/// The frames to send, by room, by writer, and in order.
+type Frames = Vec<Vec<Vec<Bytes>>>;
+
+/// The clients of a run, each of which has a reader and perhaps a writer.
+#[derive(Default)]
+struct Clients {
+    waiting: Vec<Waiting>,
+    readers: JoinSet<SplitStream<Socket>>,
+    writers: JoinSet<Result<()>>,
+}
+
+/// Computes a 64-bit hash over the whole frame, by which it is recognized.
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = bytes.len() as u64;
@@ -106,10 +119,11 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 32)
 }
 
-/// Joins a client to its room, with patience for a server that is busy with the others.
+/// Joins a client to its room, and waits longer than usual because the server may be busy with
+/// the other clients.
 ///
 /// # Errors
-/// When it is refused, or not served within 30 s.
+/// If the server refuses the client, or sends no state within 30 s.
 pub(crate) async fn join_patiently(
     dialect: Dialect,
     address: SocketAddr,
@@ -124,12 +138,27 @@ pub(crate) async fn join_patiently(
     Ok(joined.socket)
 }
 
-/// Connects everybody, sends everything, and waits until it has arrived.
+/// Connects all clients, sends all updates, and waits until they have arrived.
 ///
 /// # Errors
-/// When a client cannot join, or an update does not fit into a frame.
+/// If a client cannot join, or an update does not fit into a frame.
 pub(crate) async fn run(dialect: Dialect, address: SocketAddr, plan: &Plan) -> Result<Outcome> {
-    let mut frames: Vec<Vec<Vec<Bytes>>> = Vec::new();
+    let (frames, known) = encode(dialect, plan)?;
+    let sockets = connect(dialect, address, plan).await?;
+    let journal = Arc::new(Journal {
+        // A moment later, so that every client is ready.
+        start: Instant::now() + Duration::from_millis(300),
+        sent: (0..known.len()).map(|_| AtomicU64::new(0)).collect(),
+        known,
+        measured_from: plan.warm_up,
+    });
+    let clients = start_clients(plan, sockets, frames, &journal);
+    Ok(clients.finish(journal.start).await)
+}
+
+/// Encodes every update as a frame, and numbers them in that order.
+fn encode(dialect: Dialect, plan: &Plan) -> Result<(Frames, HashMap<u64, u32>)> {
+    let mut frames = Frames::new();
     let mut known = HashMap::new();
     for room in &plan.rooms {
         let mut of_room = Vec::new();
@@ -145,20 +174,18 @@ pub(crate) async fn run(dialect: Dialect, address: SocketAddr, plan: &Plan) -> R
         }
         frames.push(of_room);
     }
-    let updates = known.len();
+    Ok((frames, known))
+}
 
-    let mut sockets = connect(dialect, address, plan).await?;
-    let journal = Arc::new(Journal {
-        // A moment, so that everybody is ready.
-        start: Instant::now() + Duration::from_millis(300),
-        sent: (0..updates).map(|_| AtomicU64::new(0)).collect(),
-        known,
-        measured_from: plan.warm_up,
-    });
-
-    let mut waiting = Vec::new();
-    let mut readers = JoinSet::new();
-    let mut writers = JoinSet::new();
+/// Starts a reader for each client, and a writer for each client that writes.
+fn start_clients(
+    plan: &Plan,
+    mut sockets: Vec<Socket>,
+    frames: Frames,
+    journal: &Arc<Journal>,
+) -> Clients {
+    let mut clients = Clients::default();
+    let interval = Duration::from_secs_f64(1.0 / plan.rate);
     let writer_count: usize = plan.rooms.iter().map(|room| room.writers.len()).sum();
     let (mut first, mut writer_number) = (0_usize, 0_usize);
     for (room, frames) in plan.rooms.iter().zip(frames) {
@@ -168,55 +195,62 @@ pub(crate) async fn run(dialect: Dialect, address: SocketAddr, plan: &Plan) -> R
             let Some(socket) = sockets.pop() else { break };
             let (sink, stream) = socket.split();
             let own = frames.next();
-            let receipts = Arc::new(Mutex::new(Receipts {
-                seen: vec![false; updates],
-                ..Receipts::default()
-            }));
             let expected = (in_room - own.as_ref().map_or(0, Vec::len)) as u64;
-            waiting.push(Waiting {
-                expected,
-                receipts: Arc::clone(&receipts),
-            });
-            readers.spawn(read(stream, Arc::clone(&journal), receipts, expected));
+            clients.start_reader(stream, expected, journal);
             if let Some(own) = own {
-                let interval = Duration::from_secs_f64(1.0 / plan.rate);
                 let phase = interval.mul_f64(writer_number as f64 / writer_count as f64);
                 let count = own.len();
-                writers.spawn(write(
-                    sink,
-                    own,
-                    first,
-                    Arc::clone(&journal),
-                    phase,
-                    interval,
-                ));
+                let journal = Arc::clone(journal);
+                let writer = write(sink, own, first, journal, phase, interval);
+                clients.writers.spawn(writer);
                 first += count;
                 writer_number += 1;
             } else {
-                // The sink goes; the stream keeps the connection.
+                // This client never sends; its stream keeps the connection open.
                 drop(sink);
             }
         }
     }
+    clients
+}
 
-    while let Some(writer) = writers.join_next().await {
-        // A writer whose server went away: the missing receipts tell.
-        if let Ok(Err(error)) = writer {
-            eprintln!("  a writer: {error:#}");
-        }
+impl Clients {
+    fn start_reader(&mut self, stream: SplitStream<Socket>, expected: u64, journal: &Arc<Journal>) {
+        let receipts = Arc::new(Mutex::new(Receipts {
+            seen: vec![false; journal.sent.len()],
+            ..Receipts::default()
+        }));
+        self.waiting.push(Waiting {
+            expected,
+            receipts: Arc::clone(&receipts),
+        });
+        self.readers
+            .spawn(read(stream, Arc::clone(journal), receipts, expected));
     }
-    // Who has it all stays connected until everybody has, for a leaving client is work too.
-    let mut done = Vec::new();
-    let all_read = async {
-        while let Some(stream) = readers.join_next().await {
-            done.push(stream);
+
+    /// Waits until every update is sent and received, for at most [`DRAIN`] after the last one was
+    /// sent.
+    async fn finish(mut self, start: Instant) -> Outcome {
+        while let Some(writer) = self.writers.join_next().await {
+            // A writer fails if its server goes away; the missing receipts show that, too.
+            if let Ok(Err(error)) = writer {
+                eprintln!("  a writer: {error:#}");
+            }
         }
-    };
-    let _ = tokio::time::timeout(DRAIN, all_read).await;
-    let seconds = (Instant::now() - journal.start).as_secs_f64();
-    readers.abort_all();
-    while readers.join_next().await.is_some() {}
-    Ok(gather(waiting, seconds))
+        // A client that has received everything stays connected until all others have, because a
+        // leaving client would make work for the server.
+        let mut done = Vec::new();
+        let all_read = async {
+            while let Some(stream) = self.readers.join_next().await {
+                done.push(stream);
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, all_read).await;
+        let seconds = (Instant::now() - start).as_secs_f64();
+        self.readers.abort_all();
+        while self.readers.join_next().await.is_some() {}
+        gather(self.waiting, seconds)
+    }
 }
 
 async fn connect(dialect: Dialect, address: SocketAddr, plan: &Plan) -> Result<Vec<Socket>> {
@@ -273,7 +307,7 @@ async fn read(
             Ok(_) => continue,
         };
         let now = journal.start.elapsed();
-        // Nobody else locks it before this task has ended.
+        // No other task locks it before this one has ended.
         let mut noted = receipts.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.note(&journal, &bytes, now) == expected {
             return stream;
@@ -286,14 +320,14 @@ async fn read(
 }
 
 impl Receipts {
-    /// Notes a frame, and returns how many different updates have come.
+    /// Records a frame, and returns the number of different updates received so far.
     fn note(&mut self, journal: &Journal, frame: &[u8], now: Duration) -> u64 {
         let Some(&number) = journal.known.get(&fingerprint(frame)) else {
             self.unknown += 1;
             return self.delivered;
         };
         let number = number as usize;
-        // A second copy is no second delivery.
+        // A second copy is not a second delivery.
         if !std::mem::replace(&mut self.seen[number], true) {
             self.delivered += 1;
             let sent = Duration::from_nanos(journal.sent[number].load(Ordering::Relaxed));

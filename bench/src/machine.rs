@@ -1,4 +1,4 @@
-//! What this machine is, and what a process on it has used.
+//! Facts about this machine, and the CPU time and memory that a process on it has used.
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -9,10 +9,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::stats::{Samples, micros};
 
-/// The machine in one line: cores, kernel, what else it was busy with, and how long a small commit takes in `dir`.
+/// Describes the machine in one line: its cores, its kernel, its load before the run, and the time
+/// of a small commit in `dir`.
 ///
 /// # Errors
-/// When nothing can be written in `dir`.
+/// If no file can be written in `dir`.
 pub(crate) fn facts(dir: &Path) -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -30,16 +31,16 @@ pub(crate) fn facts(dir: &Path) -> Result<String> {
     ))
 }
 
-/// How many cores this process may use.
+/// Returns the number of cores that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn commit_times(dir: &Path) -> Result<Samples> {
-    let mut file = tempfile::tempfile_in(dir).context("a file for the commit times")?;
+    let mut file = tempfile::tempfile_in(dir).context("create a file for the commit times")?;
     let block = [0x5a_u8; 4096];
     let mut times = Vec::new();
-    // Over the same 256 KiB again and again, as a write-ahead log does.
+    // Writes to the same 256 KiB again and again, as a write-ahead log does.
     for number in 0..200_u64 {
         file.seek(std::io::SeekFrom::Start(number % 64 * 4096))?;
         let start = Instant::now();
@@ -50,10 +51,10 @@ fn commit_times(dir: &Path) -> Result<Samples> {
     Ok(Samples::new(times))
 }
 
-/// Lets this process, and those that it starts, open as many files as the system allows.
+/// Lets this process, and its child processes, open as many files as the system allows.
 pub(crate) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // What cannot be raised stays: the scenario that needs more will say so.
+    // A limit that cannot be raised stays: a scenario that needs more files will fail and say so.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -63,10 +64,10 @@ pub(crate) fn raise_open_files() {
     );
 }
 
-/// The CPU time that a process has used, in user mode and in the kernel.
+/// Reads the CPU time that a process has used, in user mode and in the kernel.
 ///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid}"))?;
@@ -76,18 +77,18 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     ))
 }
 
-/// `utime` + `stime` of `/proc/PID/stat`: the 14th and 15th field. The second, the name in
-/// parentheses, may itself hold spaces and parentheses.
+/// Adds `utime` and `stime` of `/proc/PID/stat`, the 14th and the 15th field. The second field, the
+/// name in parentheses, may itself hold spaces and parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// The CPU time that everything on this machine has used, since it was started.
+/// Reads the CPU time that all processes and the kernel have used since the machine started.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// If `/proc/stat` cannot be read.
 pub(crate) fn all_cpu_time() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
     let ticks = all_cpu_ticks(&stat).context("/proc/stat")?;
@@ -96,8 +97,8 @@ pub(crate) fn all_cpu_time() -> Result<Duration> {
     ))
 }
 
-/// What the line `cpu` of `/proc/stat` counts: user, nice, system, (not idle, not iowait), irq,
-/// softirq, steal.
+/// Adds the busy times in the line `cpu` of `/proc/stat`: user, nice, system, irq, softirq and
+/// steal, but not idle and iowait.
 fn all_cpu_ticks(stat: &str) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line
@@ -109,10 +110,10 @@ fn all_cpu_ticks(stat: &str) -> Option<u64> {
     Some(ticks.iter().sum::<u64>() - idle)
 }
 
-/// The memory of a process that is in RAM (`VmRSS`), in KiB.
+/// Reads the memory of a process that is in RAM (`VmRSS`), in KiB.
 ///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub(crate) fn memory_kib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("process {pid}"))?;
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn all_cpu_ticks_without_idling() {
+    fn all_cpu_ticks_leave_out_idle_time() {
         let stat = "cpu  10 20 30 4000 500 6 7 8 90 90\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
         assert_eq!(all_cpu_ticks(stat), Some(10 + 20 + 30 + 6 + 7 + 8));
         assert_eq!(all_cpu_ticks("cpu0 1 1\n"), None);

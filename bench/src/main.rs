@@ -1,11 +1,12 @@
 //! The load generator, and the peers that it compares with: `cargo xtask bench`.
 //!
-//! Each server is a process of its own, on this machine, beside the generator; everything goes
-//! over loopback. The result is one table on stdout; what happens meanwhile is told on stderr.
+//! Each server is a process of its own, on the same machine as the generator; all traffic goes
+//! over loopback. The result is one table on stdout; the progress is logged on stderr.
 
 mod client;
 mod client_official;
 mod client_raw;
+mod connection;
 mod http;
 mod load;
 mod machine;
@@ -25,22 +26,22 @@ use clap::{Parser, Subcommand};
 use crate::scenarios::{Bench, NAMES};
 use crate::servers::Places;
 
-/// Measures our server beside the official one, and prints a table.
+/// Compares our server with the official one, and prints a table.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The scenarios to run; all, if none is named.
+    /// The scenarios to run; by default all.
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     /// The scenarios to run, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// A smoke test: shorter and smaller, and the numbers say little.
+    /// Runs a smoke test: shorter and smaller, so the numbers say little.
     #[arg(long)]
     quick: bool,
-    /// Keep the servers' logs and state.
+    /// Keeps the servers' logs and state.
     #[arg(long)]
     keep: bool,
     /// The manifest of our app.
@@ -79,7 +80,10 @@ async fn run(arguments: Arguments) -> Result<()> {
     let mut wanted = arguments.scenarios;
     wanted.extend(arguments.only);
     if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        bail!("no scenario {unknown}: there are {}", NAMES.join(", "));
+        bail!(
+            "there is no scenario {unknown}; the scenarios are {}",
+            NAMES.join(", ")
+        );
     }
     let bench = Bench {
         places: Places::new(arguments.manifest, arguments.keep)?,
@@ -117,11 +121,11 @@ async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What a reader of the table must know.
+/// The notes that a reader of the table needs.
 const NOTES: &str = "\
-theirs: loro-websocket-server 0.1 with its defaults: in memory, nothing is on disk. Ours has every
-update on disk before anybody sees it. Where a measure names something else after the semicolon or
-the bar, that stands in the column \"theirs\".
-Each value of a load scenario is the median of its repetitions, the two servers taking turns. The
-generator shares the cores with the server: where the cores busy are near all of them, or many are
-busy with something else, a latency is the machine's as much as the server's.";
+theirs: loro-websocket-server 0.1 with its defaults: in memory, nothing is on disk. Our server has
+every update on disk before any other client sees it. If a measure names something else after a
+semicolon or a bar, the column \"theirs\" holds the value of that.
+Each value of a load scenario is the median of its repetitions; the two servers take turns. The
+generator shares the cores with the server: if nearly all cores are busy, or many of them with
+something else, a latency says as much about the machine as about the server.";

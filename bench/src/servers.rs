@@ -1,4 +1,4 @@
-//! Starting and stopping the servers, each a process of its own, by its own handle.
+//! Starting and stopping the servers, each a process of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -13,43 +13,43 @@ use tempfile::TempDir;
 
 use crate::machine;
 
-/// The internal token that ours are started with, so that the bench may read their metrics; and the token of a
-/// trusted backend.
+/// The internal token of our servers, with which the bench may read their metrics. It is also the
+/// token of a trusted backend.
 pub(crate) const TOKEN: &str = "bench-internal-token";
 
-/// How long a server may take until it is ready. A first start compiles the Wasm.
+/// The longest time that a server may take to get ready. The first start compiles the Wasm.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// Where the programs are, and where they may write.
+/// The folders of the programs, and of the files that they write.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// The manifest of our app.
     pub manifest: PathBuf,
     /// The folder of `bench`, `loro-host` and `relay`.
     programs: PathBuf,
-    /// Everything that this run writes. On the disk of the build, for a state in memory would
-    /// make a commit cost nothing.
+    /// The folder of everything that this run writes. It is on the disk of the build, because with
+    /// a state in memory a commit would cost nothing.
     scratch: TempDir,
 }
 
-/// One of ours that serves a whole app, or a part of it, or a peer.
+/// A running server: our app, our relay, both, or a peer.
 #[derive(Debug)]
 pub(crate) struct Server {
     name: String,
     child: Child,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
 }
 
 impl Places {
-    /// Lets our host compile the Wasm, so that every later state folder can begin with that.
+    /// Lets our host compile the Wasm, which every later state folder then begins with.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If the host does not get ready.
     pub(crate) async fn compile(&self) -> Result<()> {
         let state = self.state_dir("compile")?;
         let server = self.start_ours(&state)?;
-        // What was compiled is written in the background.
+        // The host writes the compiled Wasm in the background.
         server.settle().await?;
         server.kill()?;
         copy_tree(&state.join("cache"), &self.compiled())
@@ -59,18 +59,22 @@ impl Places {
         self.scratch.path().join("compiled")
     }
 
-    /// Finds the programs beside this one. With `keep`, what they write stays when the bench ends.
+    /// Finds the programs in the folder of this one. With `keep`, their files stay when the bench
+    /// ends.
     ///
     /// # Errors
-    /// When there is nowhere to write.
+    /// If the folder for the servers' files cannot be made.
     pub(crate) fn new(manifest: PathBuf, keep: bool) -> Result<Self> {
-        let this = std::env::current_exe().context("this program's own path")?;
-        let programs = this.parent().context("this program's folder")?.to_owned();
+        let this = std::env::current_exe().context("find this program's path")?;
+        let programs = this
+            .parent()
+            .context("find this program's folder")?
+            .to_owned();
         let scratch = tempfile::Builder::new()
             .prefix("bench-")
             .disable_cleanup(keep)
             .tempdir_in(&programs)
-            .context("a folder for the servers' state")?;
+            .context("make a folder for the servers' state")?;
         Ok(Self {
             manifest,
             programs,
@@ -78,16 +82,16 @@ impl Places {
         })
     }
 
-    /// The folder that goes when the bench ends.
+    /// Returns the folder that is deleted when the bench ends.
     pub(crate) fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// A new, empty state folder. What Wasm was compiled for an earlier one is copied into it,
-    /// for compiling is not what is measured.
+    /// Makes a new state folder, empty but for the Wasm that was compiled earlier, because the
+    /// bench does not measure compiling.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the folder cannot be written.
     pub(crate) fn state_dir(&self, name: &str) -> Result<PathBuf> {
         let state = tempfile::Builder::new()
             .prefix(&format!("state-{name}-"))
@@ -100,10 +104,10 @@ impl Places {
         Ok(state)
     }
 
-    /// Starts our whole server: the app with the relay before it.
+    /// Starts our whole server: the app with the relay in front of it.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_ours(&self, state: &Path) -> Result<Server> {
         let mut command = self.host(state);
         command.args(["--listen", "127.0.0.1:0"]);
@@ -113,7 +117,7 @@ impl Places {
     /// Starts our app alone, without a relay.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_app(&self, state: &Path) -> Result<Server> {
         let mut command = self.host(state);
         command.args(["--relay", "none"]);
@@ -132,10 +136,10 @@ impl Places {
         command
     }
 
-    /// Starts our relay alone, before an app that runs already.
+    /// Starts our relay alone, in front of an app that already runs.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_relay(&self, app: &Server) -> Result<Server> {
         let mut command = Command::new(self.programs.join("relay"));
         command
@@ -148,7 +152,7 @@ impl Places {
     /// Starts the official server.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_official(&self) -> Result<Server> {
         self.start("official", self.peer(&["official"]))
     }
@@ -156,7 +160,7 @@ impl Places {
     /// Starts the server that reads a file and sends it.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_plain_file(&self, path: &Path) -> Result<Server> {
         let mut command = self.peer(&["plain-file"]);
         command.arg(path);
@@ -166,7 +170,7 @@ impl Places {
     /// Starts the server that reads a row and sends it.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub(crate) fn start_plain_sqlite(&self, path: &Path) -> Result<Server> {
         let mut command = self.peer(&["plain-sqlite"]);
         command.arg(path);
@@ -192,9 +196,9 @@ impl Places {
             .stderr(File::create(&log)?)
             .spawn()
             .with_context(|| format!("start {}", command.get_program().display()))?;
-        let stdout = child.stdout.take().context("its stdout")?;
+        let stdout = child.stdout.take().context("take the server's stdout")?;
         let (found, address) = mpsc::channel();
-        // Reads to the end, so that the server never waits for somebody to read.
+        // Reads to the end, so that the server never blocks on a full pipe.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(address) = ready_address(&line) {
@@ -220,7 +224,7 @@ impl Places {
     }
 }
 
-/// The address of a line such as `ready http://127.0.0.1:8787`.
+/// Reads the address in a line such as `ready http://127.0.0.1:8787`.
 fn ready_address(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("ready http://")?
         .trim()
@@ -230,15 +234,15 @@ fn ready_address(line: &str) -> Option<SocketAddr> {
 }
 
 impl Server {
-    /// The process.
+    /// Returns the id of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The CPU seconds that it has used until now.
+    /// Returns the CPU time that the process has used until now, in seconds.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process has ended.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let used = machine::cpu_time(self.pid());
         Ok(used
@@ -246,11 +250,11 @@ impl Server {
             .as_secs_f64())
     }
 
-    /// Waits until it is idle: what it does after a request, such as compaction, is over. At most
-    /// a minute.
+    /// Waits until the server is idle and has finished its work after a request, such as
+    /// compaction; at most a minute.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process has ended.
     pub(crate) async fn settle(&self) -> Result<()> {
         for _ in 0..60 {
             let before = self.cpu_seconds()?;
@@ -262,10 +266,10 @@ impl Server {
         Ok(())
     }
 
-    /// Kills it, as `kill -9` does, and waits until it is gone.
+    /// Kills the process, as `kill -9` does, and waits for its end.
     ///
     /// # Errors
-    /// When it was gone already.
+    /// If the process had already ended.
     pub(crate) fn kill(mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended by itself: {status}", self.name);

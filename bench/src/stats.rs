@@ -1,8 +1,9 @@
-//! Percentiles of plain, sorted samples: exact, for a run has a few million at most.
+//! Percentiles of plain, sorted samples. They are exact, because a run has a few million samples at
+//! most.
 
 use std::time::Duration;
 
-/// Latencies of one run, in microseconds.
+/// The latencies of one run, in microseconds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples {
     sorted: Vec<u32>,
@@ -15,8 +16,8 @@ impl Samples {
         Self { sorted: micros }
     }
 
-    /// The smallest sample that at least `percent` of all samples do not exceed (the nearest
-    /// rank), in milliseconds. `None` without samples.
+    /// Returns the smallest sample that at least `percent` of all samples do not exceed (the
+    /// nearest rank), in milliseconds; `None` without samples.
     pub(crate) fn percentile(&self, percent: f64) -> Option<f64> {
         let rank = (percent / 100.0 * self.sorted.len() as f64).ceil() as usize;
         let index = rank.clamp(1, self.sorted.len().max(1)) - 1;
@@ -25,18 +26,19 @@ impl Samples {
             .map(|&micros| f64::from(micros) / 1000.0)
     }
 
-    /// The largest sample, in milliseconds.
+    /// Returns the largest sample, in milliseconds; `None` without samples.
     pub(crate) fn max(&self) -> Option<f64> {
         self.percentile(100.0)
     }
 }
 
-/// A duration as a sample: microseconds, and at most about 71 minutes.
+/// Converts a duration to a sample in microseconds, of at most about 71 minutes.
 pub(crate) fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// The median: the middle value, or the mean of the two in the middle. `None` without values.
+/// Returns the median: the middle value, or the mean of the two in the middle; `None` without
+/// values.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,30 +1,30 @@
-//! The one table that a run prints.
+//! The table that a run prints.
 
 use std::fmt;
 
-/// One measurement: ours, the peer's, and what was promised of it.
+/// One measurement: our value, the peer's value, and the target.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// The scenario's name.
+    /// The name of the scenario.
     pub scenario: String,
-    /// What was measured, with its unit.
+    /// The measured quantity, with its unit.
     pub measure: String,
-    /// Ours.
+    /// Our value.
     pub ours: Cell,
-    /// The peer's.
+    /// The peer's value.
     pub theirs: Cell,
-    /// What must hold.
+    /// The target for our value, if there is one.
     pub target: Option<Target>,
 }
 
 /// A value of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell {
-    /// A number, which a ratio can be taken of.
+    /// A number, from which a ratio can be computed.
     Number(f64),
-    /// Words.
+    /// A text.
     Text(String),
-    /// Nothing was measured here.
+    /// No measurement.
     None,
 }
 
@@ -64,7 +64,7 @@ impl From<String> for Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Three digits that matter, whatever the size.
+            // Three significant digits.
             Self::Number(n) if *n == 0.0 || n.abs() >= 100.0 => write!(f, "{n:.0}"),
             Self::Number(n) if n.abs() >= 10.0 => write!(f, "{n:.1}"),
             Self::Number(n) if n.abs() >= 1.0 => write!(f, "{n:.2}"),
@@ -75,14 +75,14 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What a measurement must hold.
+/// A condition that a measurement must meet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
-    /// Ours divided by theirs is at most this.
+    /// Our value divided by theirs is at most this.
     RatioAtMost(f64),
-    /// Ours is at most this.
+    /// Our value is at most this.
     AtMost(f64),
-    /// Ours is exactly this.
+    /// Our value is exactly this.
     Exactly(f64),
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for Target {
 }
 
 impl Row {
-    /// A row without a target.
+    /// Makes a row without a target.
     pub(crate) fn new(
         scenario: impl Into<String>,
         measure: impl Into<String>,
@@ -113,7 +113,7 @@ impl Row {
         }
     }
 
-    /// The row with what must hold of it.
+    /// Adds a target to the row.
     pub(crate) fn must(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
@@ -126,8 +126,8 @@ impl Row {
         }
     }
 
-    /// Whether the target holds. `None` without a target. A target of which nothing could be
-    /// measured does not hold.
+    /// Tells whether the target is met; `None` without a target. A target is not met if nothing
+    /// could be measured.
     pub(crate) fn holds(&self) -> Option<bool> {
         let ours = self.ours.number();
         Some(match self.target? {
@@ -155,7 +155,7 @@ impl Row {
     }
 }
 
-/// The rows as an aligned markdown table.
+/// Renders the rows as an aligned markdown table.
 pub(crate) fn render(rows: &[Row]) -> String {
     let head = [
         "scenario", "measure", "ours", "theirs", "ratio", "target", "holds",
@@ -177,7 +177,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
     for (number, line) in lines.iter().enumerate() {
         for (column, cell) in line.iter().enumerate() {
             let fill = " ".repeat(widths[column] - cell.chars().count());
-            // Words to the left, numbers to the right.
+            // Texts are aligned left, numbers right.
             if (2..=4).contains(&column) {
                 out += &format!("| {fill}{cell} ");
             } else {
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets() {
+    fn targets_are_compared_with_the_values() {
         for (ours, theirs, target, holds) in [
             (2.0, 2.0, Target::RatioAtMost(1.0), true),
             (2.1, 2.0, Target::RatioAtMost(1.0), false),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_does_not_hold() {
+    fn a_target_without_a_measurement_is_not_met() {
         let ours = Row::new("s", "m", Cell::None, 1.0);
         assert_eq!(ours.clone().must(Target::AtMost(1.0)).holds(), Some(false));
         assert_eq!(ours.must(Target::RatioAtMost(1.0)).holds(), Some(false));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_three_digits() {
+    fn numbers_keep_three_significant_digits() {
         for (number, text) in [
             (0.0, "0"),
             (0.1234, "0.123"),

@@ -6,23 +6,23 @@ use loro::{ExportMode, LoroDoc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// How many nodes of the board a writer moves about.
+/// The number of nodes that each writer moves about on the board.
 const NODES_EACH: usize = 8;
 
-/// The updates of `writers` people, `each` of them, who edit one document together in turns: they
-/// type words into a text and move nodes. The first of everybody is sent first, then the second
-/// of everybody, and so on, and everybody has seen all that was sent before.
+/// Makes `each` updates for each of `writers` writers that edit one document in turns: they type
+/// words into a text and move nodes. The first updates of all writers come first, then their second
+/// updates, and so on; each writer has seen all earlier updates.
 ///
-/// So there is as little to merge as can be. That favours a server that merges as it goes, as
-/// the official one does: with edits that overlap, as in life, it is slower.
+/// So there is as little to merge as possible. That favours a server that merges each update as it
+/// arrives, as the official one does: it is slower with edits that overlap, as real ones do.
 ///
 /// Peer ids begin at `first_peer`, so that no two rooms have an update in common.
 ///
 /// # Errors
-/// When Loro cannot make an edit.
+/// If Loro cannot make an edit.
 pub(crate) fn together(writers: usize, each: usize, first_peer: u64) -> Result<Vec<Vec<Bytes>>> {
     let mut random = StdRng::seed_from_u64(first_peer);
-    // One document that all of them take turns at.
+    // The one document that all writers edit in turns.
     let doc = LoroDoc::new();
     let mut updates = vec![Vec::with_capacity(each); writers];
     for step in 0..each {
@@ -41,11 +41,11 @@ pub(crate) fn together(writers: usize, each: usize, first_peer: u64) -> Result<V
     Ok(updates)
 }
 
-/// The updates of `writers` people, `each` of them, who move nodes of their own in one document,
-/// at any speed: nobody's depend on another's.
+/// Makes `each` updates for each of `writers` writers that move nodes of their own in one document.
+/// No writer's updates depend on another's, so each writer may send at its own speed.
 ///
 /// # Errors
-/// When Loro cannot make an edit.
+/// If Loro cannot make an edit.
 pub(crate) fn apart(writers: usize, each: usize, first_peer: u64) -> Result<Vec<Vec<Bytes>>> {
     let mut random = StdRng::seed_from_u64(first_peer);
     (0..writers)
@@ -79,13 +79,14 @@ fn move_node(doc: &LoroDoc, writer: usize, random: &mut StdRng) -> Result<()> {
     Ok(())
 }
 
-/// A document whose snapshot has about, and at most, `bytes` bytes: half text, half a map, of
-/// letters that do not compress.
+/// Makes a document whose snapshot has about, and at most, `bytes` bytes: half of it text, half a
+/// map, both of letters that do not compress.
 ///
 /// # Errors
-/// When Loro cannot make it.
+/// If Loro cannot make the document.
 pub(crate) fn document(bytes: usize) -> Result<(LoroDoc, Vec<u8>)> {
-    // A snapshot holds the content more than once (history and state): find how often.
+    // A snapshot holds the content more than once, in its history and its state. The loop finds
+    // out how much content makes a snapshot of this size.
     let mut content = bytes / 2;
     loop {
         let doc = filled(content)?;
@@ -124,17 +125,21 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn what_people_made_together_is_one_document() {
+    fn updates_made_together_apply_in_order() {
         let updates = together(3, 8, 100).unwrap();
         assert_eq!(updates.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 8]);
         let all: Vec<Bytes> = updates.concat();
-        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 24, "no two alike");
+        assert_eq!(
+            all.iter().collect::<HashSet<_>>().len(),
+            24,
+            "no two updates are alike"
+        );
 
         let doc = LoroDoc::new();
         for step in 0..8 {
             for writer in &updates {
                 let status = doc.import(&writer[step]).unwrap();
-                assert!(status.pending.is_none(), "all that it needs came before");
+                assert!(status.pending.is_none(), "every dependency came before");
             }
         }
         assert!(doc.get_text("text").len_unicode() > 12 * 5);
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_made_apart_comes_in_any_order_of_people() {
+    fn updates_made_apart_apply_in_any_order_of_writers() {
         let updates = apart(3, 8, 100).unwrap();
         let doc = LoroDoc::new();
         for update in updates.iter().rev().flatten() {
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_has_the_size_that_was_asked_for() {
+    fn a_document_has_the_requested_size() {
         let (doc, snapshot) = document(64 * 1024).unwrap();
         assert!(
             (62 * 1024..=64 * 1024).contains(&snapshot.len()),

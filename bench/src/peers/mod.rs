@@ -1,5 +1,5 @@
-//! What we are compared with. Each runs in its own process: this binary, started again as
-//! `bench peer …`.
+//! The servers that ours is compared with. Each runs in its own process: this binary, started
+//! again as `bench peer …`.
 
 mod official;
 mod plain;
@@ -9,27 +9,28 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tokio::net::TcpListener;
 
-/// A peer to be.
+/// A server to compare with.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Peer {
     /// The official Rust server, in memory, with its defaults.
     Official,
-    /// Reads a file and sends it, to everybody who connects.
+    /// Reads a file and sends it to each client that connects.
     PlainFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// Reads a blob from SQLite and sends it, to everybody who connects.
+    /// Reads a blob from SQLite and sends it to each client that connects.
     PlainSqlite {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
     },
 }
 
-/// Serves as a peer until the process is killed. Says where on stdout, as our own server does.
+/// Serves as a peer until the process is killed. Prints its address on stdout, as our own server
+/// does.
 ///
 /// # Errors
-/// When there is no port to be had.
+/// If no port is free, or the server fails.
 pub(crate) async fn serve(peer: Peer) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("ready http://{}", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! The crate `loro-websocket-server`: in memory, as it comes.
+//! The crate `loro-websocket-server`: in memory, with its defaults.
 
 use anyhow::{Result, anyhow};
 use tokio::net::TcpListener;
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 /// Serves until the process is killed.
 ///
 /// # Errors
-/// When the server gives up.
+/// If the server gives up.
 pub(super) async fn serve(listener: TcpListener) -> Result<()> {
     loro_websocket_server::serve_incoming(listener)
         .await

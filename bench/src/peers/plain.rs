@@ -1,5 +1,5 @@
 //! The least that a join can cost: read the bytes, send them in one WebSocket message. There is
-//! no room, no version, no Loro, and nothing is shared between two that ask at once.
+//! no room, no version and no Loro, and clients that connect at once share nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 
-/// Where the bytes are kept.
+/// The place that holds the bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     /// The whole file.
@@ -23,7 +23,7 @@ pub(super) enum Source {
 /// Writes `bytes` as a file and as a database for the plain servers.
 ///
 /// # Errors
-/// When either cannot be written.
+/// If either cannot be written.
 pub(crate) fn write_sources(bytes: &[u8], dir: &Path) -> Result<(PathBuf, PathBuf)> {
     let (file, database) = (dir.join("plain.bin"), dir.join("plain.db"));
     std::fs::write(&file, bytes)?;
@@ -47,7 +47,7 @@ impl Source {
 /// Serves until the process is killed.
 ///
 /// # Errors
-/// When nobody can be accepted any more.
+/// If no more connections can be accepted.
 pub(super) async fn serve(listener: TcpListener, source: Source) -> Result<()> {
     let source = Arc::new(source);
     loop {
@@ -66,7 +66,7 @@ async fn send(stream: TcpStream, source: Arc<Source>) -> Result<()> {
     let mut socket = accept_async(stream).await?;
     let bytes = tokio::task::spawn_blocking(move || source.read()).await??;
     socket.send(Message::binary(bytes)).await?;
-    // The client closes, when it has it all.
+    // The client closes the connection once it has everything.
     while let Some(Ok(_)) = socket.next().await {}
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! One append in a room with ten updates, and in one with a million: it must not matter.
+//! The cost of an append in a room with ten updates and in one with a million, which must be the
+//! same.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,27 +11,29 @@ use rusqlite::{Connection, params};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Bench;
-use crate::client::{Dialect, JoinOptions};
+use crate::client::Dialect;
 use crate::client_raw;
+use crate::connection::JoinOptions;
 use crate::http::Http;
 use crate::servers::Server;
 use crate::stats::{Samples, micros};
 use crate::table::{Cell, Row, Target};
 use crate::updates;
 
-/// Ten updates, none of them compacted.
+/// The room with ten updates, none of them compacted.
 const SMALL: &str = "small";
-/// A million updates, compacted as they are in life, but for the last ten.
+/// The room with a million updates, all compacted but the last ten, as in a real deployment.
 const LARGE: &str = "large";
-/// A hundred thousand updates, none of them compacted.
+/// The room with a hundred thousand updates, none of them compacted.
 const LONG: &str = "long";
 
-/// Medians of two series of commits differ by some percent by chance alone.
+/// The largest ratio that counts as equal: by chance alone, the medians of two series of commits
+/// differ by some percent.
 const SAME: f64 = 1.1;
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     let appends = if bench.quick { 20 } else { 200 };
-    // A series of its own for each room and each way.
+    // Each room and each way of appending has its own series.
     let mut series = updates::apart(5, appends + 10, 1)?.into_iter();
     let mut next = || series.next().context("five series");
     let state = bench.places.state_dir("append")?;
@@ -76,7 +79,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// Makes the long rooms out of the small one, by SQL.
+/// Fills the large and the long room with copies of the small room's updates, by SQL.
 fn fill(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     connection.busy_timeout(Duration::from_secs(5))?;
@@ -102,12 +105,12 @@ fn fill(database: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Appends by HTTP, to one room after the other in turns.
+/// Appends by HTTP to each of the three rooms, in turns.
 async fn post(server: &Server, updates: &[Vec<Bytes>; 3], appends: usize) -> Result<[Samples; 3]> {
     let mut http = Http::connect(server.address).await?;
     let mut times: [Vec<u32>; 3] = Default::default();
     for number in 0..appends {
-        // Another one first each time, for what comes after what is not what is measured.
+        // Another room comes first each time, so that the order does not affect the result.
         for turn in 0..3 {
             let which = (number + turn) % 3;
             let (room, updates) = ([SMALL, LARGE, LONG][which], &updates[which]);

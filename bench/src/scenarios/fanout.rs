@@ -1,4 +1,5 @@
-//! Writers at a steady rate, in one room or in many: how long until everybody else has it.
+//! Writers at a steady rate, in one room or in many: the time until all other clients have each
+//! update.
 
 use std::time::Duration;
 
@@ -11,20 +12,20 @@ use crate::stats::median;
 use crate::table::{Cell, Row, Target};
 use crate::updates;
 
-/// What distinguishes one fanout from another.
+/// The sizes, rates and targets of one fanout scenario.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: &'static str,
     rooms: usize,
-    /// Clients in each room, its writers among them.
+    /// The clients in each room, including its writers.
     clients: usize,
-    /// Writers in each room.
+    /// The writers in each room.
     writers: usize,
-    /// Updates a second of each writer.
+    /// The updates that each writer sends a second.
     rate: usize,
-    /// p50 and p99 must be at or below the official server's.
+    /// Whether p50 and p99 must be at or below the official server's.
     beats_theirs: bool,
-    /// p99 must be at or below this.
+    /// The highest p99 that is allowed, in milliseconds.
     p99_ms: Option<f64>,
 }
 
@@ -76,12 +77,12 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// One run against one server.
+/// The result of one run against one server.
 struct Run {
     outcome: Outcome,
     server_cpu: f64,
     generator_cpu: f64,
-    /// What neither of the two has used: other programs, and the kernel for nobody in particular.
+    /// The CPU time of all other programs, and of the kernel outside of any program.
     other_cpu: f64,
 }
 
@@ -103,7 +104,8 @@ pub(super) async fn run(bench: &Bench, case: &Case) -> Result<Vec<Row>> {
     Ok(rows(case, &runs))
 }
 
-/// The same updates for both servers, and for every repetition. The first second warms up.
+/// Plans the load, with the same updates for both servers and every repetition. The first second is
+/// the warm-up.
 fn plan(case: &Case, seconds: usize) -> Result<Plan> {
     let rooms = (0..case.rooms)
         .map(|number| {
@@ -221,7 +223,7 @@ fn rows(case: &Case, runs: &Pair<Vec<Run>>) -> Vec<Row> {
             &Run::cores_busy,
         ),
         row(
-            "of these busy with something else",
+            "of these, busy with something else",
             &Run::cores_busy_elsewhere,
         ),
     ]

@@ -1,6 +1,6 @@
-//! Connections that do nothing: the memory that each costs the process that holds it.
+//! The memory that an idle connection costs the server process.
 //!
-//! Of ours that is the relay, as a process of its own before the app.
+//! On our side, this process is the relay, which runs on its own in front of the app.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 
 use super::{Bench, Side};
-use crate::client::JoinOptions;
+use crate::connection::JoinOptions;
 use crate::http::Http;
 use crate::load::{CONNECT_AT_ONCE, join_patiently};
 use crate::machine;
@@ -61,12 +61,12 @@ async fn one_side(bench: &Bench, side: Side, count: usize) -> Result<f64> {
 }
 
 async fn memory_each(side: Side, server: &Server, count: usize) -> Result<f64> {
-    // Small buffers here: it is the other end's memory that counts.
+    // The client's buffers are small, because only the server's memory counts.
     let options = JoinOptions {
         read_buffer: 2 * 1024,
         ..JoinOptions::default()
     };
-    // What the first client of all makes a server allocate is not a connection's cost.
+    // The memory that a server allocates for its very first client is not a connection's cost.
     let address = server.address;
     let _first = join_patiently(side.dialect(), address, "first", options).await?;
     let before = settled_memory(server).await?;
@@ -80,10 +80,10 @@ async fn memory_each(side: Side, server: &Server, count: usize) -> Result<f64> {
         .await
         .into_iter()
         .collect::<Result<Vec<_>>>()
-        .context("connect them all")?;
+        .context("connect all clients")?;
     let after = settled_memory(server).await?;
     if side == Side::Ours {
-        // A connection that was dropped costs nothing, and proves nothing.
+        // A dropped connection would cost nothing, and falsify the result.
         let open = Http::connect(address)
             .await?
             .metric("relay_connections")
@@ -97,7 +97,8 @@ async fn memory_each(side: Side, server: &Server, count: usize) -> Result<f64> {
     Ok(after.saturating_sub(before) as f64 / count as f64)
 }
 
-/// The memory of a server, once it no longer changes by more than 1 % in a second.
+/// Reads the memory of a server in KiB, once it changes by no more than 1 % in a second, or after
+/// 15 s.
 async fn settled_memory(server: &Server) -> Result<u64> {
     let mut last = machine::memory_kib(server.pid())?;
     for _ in 0..15 {

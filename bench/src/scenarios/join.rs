@@ -1,5 +1,6 @@
-//! From connecting to the last byte of the state: one client after the other, and a hundred at
-//! once; beside the official server, and beside one that only reads the same bytes and sends them.
+//! The time from connecting to the last byte of the state, for one client after another and for a
+//! hundred at once. Ours is compared with the official server, and with servers that only read the
+//! same bytes and send them.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -14,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Bench;
-use crate::client::{self, Dialect, JoinOptions};
+use crate::client::Dialect;
 use crate::client_official;
+use crate::connection::{self, JoinOptions};
 use crate::http::{self, Http};
 use crate::peers;
 use crate::servers::Server;
@@ -30,7 +32,7 @@ const AT_ONCE: usize = 100;
 /// The most that a join may take, compared with reading and sending the same bytes.
 const MOST_RATIO: f64 = 1.2;
 
-/// Whom we ask for the state.
+/// The kind of server that sends the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Ours,
@@ -38,7 +40,7 @@ enum Source {
     Plain,
 }
 
-/// A server that has the document.
+/// A server that has the document, with its results.
 struct Contender {
     name: &'static str,
     source: Source,
@@ -61,7 +63,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
 
 async fn one_size(bench: &Bench, kib: usize) -> Result<Vec<Row>> {
     let (ones, hundreds) = if bench.quick { (3, 1) } else { (20, 5) };
-    // A little less, so that 256 KiB still fit into a message of the official server.
+    // A little less, so that the smaller document fits into a message of the official server.
     let (doc, snapshot) = updates::document(kib * 1024 - 512)?;
     let ours = ours_with(bench, &snapshot, ones + hundreds + 1).await?;
     let state = state_of(&ours, &room(ones + hundreds), &doc).await?;
@@ -136,27 +138,28 @@ async fn one_size(bench: &Bench, kib: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The room of a join. Each has its own, for our relay keeps a state for a moment, and a join
-/// that reads nothing is not what is measured.
+/// Names the room of a join. Each join has its own room, because our relay keeps a state for a
+/// moment, and a join would then read nothing.
 fn room(number: usize) -> String {
     format!("join-{number}")
 }
 
-/// Our server with the document in as many rooms as there will be joins, all of them at rest.
+/// Starts our server with the document in as many rooms as there will be joins, and waits until it
+/// is idle.
 async fn ours_with(bench: &Bench, snapshot: &[u8], rooms: usize) -> Result<Server> {
     let server = bench.places.start_ours(&bench.places.state_dir("join")?)?;
     let update = Bytes::copy_from_slice(snapshot);
     for number in 0..rooms {
         http::post_update(server.address, &room(number), update.clone()).await?;
-        // Somebody comes and leaves: whatever the server then does to a room is done before the
-        // clock starts.
+        // A client joins and leaves, so that the work which the server then does for the room, such
+        // as compaction, is over before the measurement.
         fetch(Source::Ours, server.address, number).await?;
     }
     server.settle().await?;
     Ok(server)
 }
 
-/// What our server sends who joins, after making sure that it is the document.
+/// Returns the state that our server sends to a client, after a check that it is the document.
 async fn state_of(server: &Server, room: &str, doc: &LoroDoc) -> Result<Vec<u8>> {
     let options = JoinOptions {
         events: true,
@@ -174,14 +177,14 @@ async fn state_of(server: &Server, room: &str, doc: &LoroDoc) -> Result<Vec<u8>>
     Ok(joined.blobs.concat())
 }
 
-/// The official server with the document in its room.
+/// Starts the official server with the document in its room.
 async fn official_with(bench: &Bench, snapshot: &[u8]) -> Result<Server> {
     let server = bench.places.start_official()?;
     let options = JoinOptions::default();
     let dialect = Dialect::Official;
     let mut writer = dialect.join(server.address, ROOM, options).await?.socket;
     client_official::send_fragments(&mut writer, ROOM, snapshot).await?;
-    // It acknowledges nothing: ask until it is there.
+    // It acknowledges nothing, so join until the document is there.
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let joined = dialect
@@ -204,19 +207,19 @@ async fn fetch(source: Source, address: SocketAddr, number: usize) -> Result<()>
         Source::Ours => {
             Dialect::Raw.join(address, &room(number), options).await?;
         }
-        // In memory always: one room is as good as another.
+        // It always reads from memory, so all joins may share one room.
         Source::Official => {
             Dialect::Official.join(address, ROOM, options).await?;
         }
         Source::Plain => {
-            let mut socket = client::open(address, "/", options.read_buffer).await?;
-            while !matches!(client::next(&mut socket).await?, Message::Binary(_)) {}
+            let mut socket = connection::open(address, "/", options.read_buffer).await?;
+            while !matches!(connection::next(&mut socket).await?, Message::Binary(_)) {}
         }
     }
     Ok(())
 }
 
-/// How long until all of a hundred clients, who begin at the same moment, have the state.
+/// Measures the time until a hundred clients, which all begin at the same moment, have the state.
 async fn hundred(source: Source, address: SocketAddr, number: usize) -> Result<Duration> {
     let barrier = Arc::new(Barrier::new(AT_ONCE + 1));
     let mut clients = JoinSet::new();
@@ -260,7 +263,7 @@ fn rows(kib: usize, contenders: &[Contender], reads: &[f64]) -> Vec<Row> {
     let row = |measure: String, ours: Option<f64>, theirs: Cell| {
         Row::new(scenario.as_str(), measure, ours, theirs)
     };
-    // The promise is about the 4 MiB document.
+    // Only the 4 MiB document has a target.
     let promised = |row: Row| {
         if kib == 4096 {
             row.must(Target::RatioAtMost(MOST_RATIO))

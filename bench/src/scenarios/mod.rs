@@ -1,4 +1,4 @@
-//! What is measured: one module a scenario.
+//! The scenarios, each in a module of its own.
 
 mod append_cost;
 mod fanout;
@@ -27,12 +27,12 @@ pub(crate) const NAMES: &[&str] = &[
     "append-cost",
 ];
 
-/// What a scenario needs.
+/// The things that every scenario needs.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    /// The programs and the folder to write in.
+    /// The folders of the programs and of their files.
     pub places: Places,
-    /// A smoke test: everything shorter and smaller, so that the numbers say little.
+    /// Whether this is a smoke test: shorter and smaller, so that the numbers say little.
     pub quick: bool,
 }
 
@@ -46,7 +46,7 @@ enum Side {
 impl Side {
     const BOTH: [Self; 2] = [Self::Ours, Self::Theirs];
 
-    /// Both, and another one first each time.
+    /// Returns both sides, in an order that changes with each repetition.
     fn alternating(repetition: usize) -> [Self; 2] {
         let mut both = Self::BOTH;
         both.rotate_left(repetition % 2);
@@ -67,7 +67,7 @@ impl Side {
         }
     }
 
-    /// Starts a fresh server that knows no room.
+    /// Starts a fresh server without any rooms.
     fn start(self, bench: &Bench, scenario: &str) -> Result<Server> {
         match self {
             Self::Ours => {
@@ -79,7 +79,7 @@ impl Side {
     }
 }
 
-/// Something measured on both sides.
+/// A value for each side.
 #[derive(Debug, Default)]
 struct Pair<T> {
     ours: T,
@@ -98,8 +98,8 @@ impl<T> Pair<T> {
 /// Runs a scenario.
 ///
 /// # Errors
-/// When there is none of this name, or it cannot be run at all. A side that fails alone is
-/// reported on stderr and missing in the rows.
+/// If there is no scenario of this name, or it cannot run at all. If only one side fails, the
+/// failure is logged on stderr and the rows lack that side's values.
 pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
     if let Some(case) = fanout::CASES.iter().find(|case| case.name == name) {
         return fanout::run(bench, case).await;
@@ -110,7 +110,10 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "idle" => idle::run(bench).await,
         "restart" => restart::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
-        _ => bail!("no scenario {name}: there are {}", NAMES.join(", ")),
+        _ => bail!(
+            "there is no scenario {name}; the scenarios are {}",
+            NAMES.join(", ")
+        ),
     }
 }
 

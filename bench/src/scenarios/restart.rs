@@ -1,4 +1,4 @@
-//! `kill -9`, and how long until a client is live again with all that was there.
+//! The time from a `kill -9` until a client is live again and has the whole document.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use loro::{LoroDoc, VersionVector};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Bench, Pair, Side};
-use crate::client::{self, JoinOptions, Joined};
 use crate::client_raw;
+use crate::connection::{self, JoinOptions, Joined};
 use crate::servers::Server;
 use crate::stats::median;
 use crate::table::{Cell, Row, Target};
@@ -18,7 +18,7 @@ use crate::updates;
 
 const ROOM: &str = "restart";
 
-/// One kill.
+/// The result of one kill and restart.
 struct Run {
     ready_ms: f64,
     live_ms: f64,
@@ -97,7 +97,7 @@ async fn once(bench: &Bench, side: Side, updates: &[Bytes]) -> Result<Run> {
     })
 }
 
-/// Sends every update and waits until the server has dealt with the last.
+/// Sends every update, and waits until the server has passed all of them on.
 async fn fill(side: Side, server: &Server, updates: &[Bytes]) -> Result<()> {
     let mut observer = join(side, server).await?.socket;
     let mut writer = join(side, server).await?.socket;
@@ -112,7 +112,7 @@ async fn fill(side: Side, server: &Server, updates: &[Bytes]) -> Result<()> {
     let watch = async {
         let mut received = 0;
         while received < updates.len() {
-            let message = client::next(&mut observer).await?;
+            let message = connection::next(&mut observer).await?;
             received += usize::from(message.is_binary());
         }
         anyhow::Ok(())
@@ -122,7 +122,7 @@ async fn fill(side: Side, server: &Server, updates: &[Bytes]) -> Result<()> {
         .await
         .context("the updates were not passed on")??;
     if side == Side::Ours {
-        // It also says that all of it is on disk.
+        // Our server also reports when all updates are on disk.
         client_raw::saved(&mut writer, updates.len() as u64).await?;
     }
     Ok(())

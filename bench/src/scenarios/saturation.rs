@@ -1,8 +1,8 @@
-//! Ten writers in one room, each as fast as its updates are acknowledged.
+//! Ten writers in one room, each of which sends as fast as its updates are acknowledged.
 //!
-//! The official server of this version acknowledges nothing, so there an update counts when an
-//! observer in the room has received it. Ours is measured in the same way, and also by its own
-//! word that an update is on disk.
+//! The official server of this version acknowledges nothing, so there an update counts once an
+//! observer in the room has received it. Our server is measured in the same way, and also by its
+//! reports that an update is on disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Bench, Pair, Side};
-use crate::client::{JoinOptions, Socket};
 use crate::client_raw::{self, Event};
+use crate::connection::{JoinOptions, Socket};
 use crate::load::{fingerprint, join_patiently};
 use crate::stats::median;
 use crate::table::Row;
@@ -28,21 +28,21 @@ use crate::updates;
 const ROOM: &str = "saturation";
 const WRITERS: usize = 10;
 
-/// How a writer learns that its update has been dealt with.
+/// The event that lets a writer send its next update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Acknowledged {
-    /// Somebody else has it.
+    /// Another client has received the update.
     Seen,
-    /// The server says that it is on disk. Ours only.
+    /// The server reports that the update is on disk. Only ours does.
     Saved,
 }
 
-/// Counts acknowledgements, and lets the writers go on.
+/// Counts acknowledgements, and lets the writers continue.
 struct Progress {
-    /// Room in each writer's window.
+    /// The free places in each writer's window.
     windows: Vec<Semaphore>,
     acknowledged: AtomicU64,
-    /// Nanoseconds from the start to the newest acknowledgement.
+    /// The time from the start to the newest acknowledgement, in nanoseconds.
     last: AtomicU64,
     start: Instant,
     end: Instant,
@@ -58,7 +58,7 @@ impl Progress {
         self.windows[writer].add_permits(usize::try_from(count).unwrap_or(0));
     }
 
-    /// Acknowledged updates a second.
+    /// Returns the acknowledged updates a second.
     fn rate(&self) -> f64 {
         let seconds = Duration::from_nanos(self.last.load(Ordering::Relaxed)).as_secs_f64();
         self.acknowledged.load(Ordering::Relaxed) as f64 / seconds.max(1e-9)
@@ -187,7 +187,8 @@ async fn once(
     Ok(progress.rate())
 }
 
-/// Receives as somebody else in the room.
+/// Receives as another client in the room, and acknowledges what it receives if `progress` is
+/// given.
 async fn observe(
     mut socket: Socket,
     writer_of: HashMap<u64, usize>,

@@ -66,7 +66,7 @@ def test_base64_in_lines_becomes_one() -> None:
     "image", ["photo.png", "./photo.png", "/tmp/none/photo", "pictures/photos1", "C:\\photo.png"]
 )
 def test_a_path_to_nowhere_is_an_error(image: str) -> None:
-    with pytest.raises(FileNotFoundError, match="no existing file"):
+    with pytest.raises(FileNotFoundError, match="not an existing file"):
         encode_image(image)
 
 

@@ -1,15 +1,15 @@
-/** How long to wait before the next attempt to connect. */
+/** The bounds of the wait before an attempt to connect. */
 export interface Backoff {
-  /** Ceiling of the first wait, in milliseconds. */
+  /** The ceiling of the first wait, in milliseconds. */
   readonly minDelay: number;
-  /** Ceiling of every wait, in milliseconds. */
+  /** The ceiling of every wait, in milliseconds. */
   readonly maxDelay: number;
 }
 
 /**
- * The wait before attempt number `attempt` (from 0), in milliseconds: the ceiling doubles with each attempt
- * up to `maxDelay`, and the wait is drawn from its upper half, so that the clients of a server that
- * restarts do not all come back in the same instant.
+ * Returns the wait before attempt number `attempt` (from 0), in milliseconds. The ceiling doubles with each attempt
+ * up to `maxDelay`. The wait is a random one from the upper half below the ceiling, so that the clients of a server that
+ * restarts do not all come back at the same moment.
  *
  * @param random a number in [0, 1), as from `Math.random`
  */

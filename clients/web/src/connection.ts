@@ -14,7 +14,7 @@ import { refusal } from "./refusal.js";
 import { abandon, hangUp, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
 import type { Status, SyncError } from "./status.js";
 
-/** A connection that has been live for so long starts to count its attempts anew, in milliseconds. */
+/** The time for which a connection must be live before its attempts are counted from 0 again, in milliseconds. */
 const STABLE = 5_000;
 
 interface Events {
@@ -22,34 +22,34 @@ interface Events {
   readonly error: SyncError;
 }
 
-/** A document's connection to its room; made by {@link connect}. */
+/** A document's connection to its room. {@link connect} makes it. */
 export interface Connection {
-  /** How it is now. */
+  /** The present status. */
   readonly status: Status;
-  /** Calls `listener` at each change of the status, or at each error. Returns a function that ends it. */
+  /** Calls `listener` at each change of the status, or at each error. Returns a function that removes the listener. */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
-  /** Resolves when the document has the room's state; rejects if the connection is `closed` or `rejected` before. */
+  /** Resolves when the document has the room's state; rejects if the connection is `closed` or `rejected` before that. */
   whenSynced(): Promise<void>;
   /**
    * Commits, and resolves when the server has confirmed that everything in the document is stored. Rejects, with the
-   * reason in words, if the connection is `closed` or `rejected` before.
+   * reason in words, if the connection is `closed` or `rejected` before that.
    */
   whenSaved(): Promise<void>;
   /**
-   * Joins again, so that both sides compare what they have. Rarely needed: edits and imports are noticed without it, and
-   * so is a lost connection. Does nothing once the connection is `closed` or `rejected`.
+   * Joins again, so that both sides compare what they have. Rarely needed, because the client notices edits, imports
+   * and a lost connection by itself. Does nothing once the connection is `closed` or `rejected`.
    */
   resync(): void;
-  /** Ends the connection for good. What is not saved by then may not be: await `whenSaved()` first. */
+  /** Ends the connection for good. Edits that are not saved yet may be lost to the server: await `whenSaved()` first. */
   close(): void;
 }
 
 /**
- * Connects a document to a room and keeps the two in step until `close()`: through lost connections, with
- * growing waits between attempts, and with edits that were made in between.
+ * Connects a document to a room and keeps the two in step until `close()`. It survives lost connections, with
+ * growing waits between attempts, and sends the edits that were made meanwhile.
  *
- * @param address of the room, e.g. `wss://example.org/sync/my-project`; in browsers a path will do
- * @throws TypeError if the address is none, or there is no WebSocket
+ * @param address the room's address, e.g. `wss://example.org/sync/my-project`; in browsers a path is enough
+ * @throws TypeError if the address is not valid, or the platform has no WebSocket
  */
 export function connect(address: string | URL, doc: LoroDoc, options: Options = {}): Connection {
   return new RoomConnection(socketUrl(address), doc, options);
@@ -61,26 +61,26 @@ class RoomConnection implements Connection {
   readonly #options: Settings;
   readonly #WebSocket: SocketConstructor;
   readonly #outbox = new Outbox();
-  /** What the server has or was sent, from its `joined` until the end of the socket. */
+  /** The version that the server has or was sent, from its `joined` until the end of the socket. */
   readonly #known: Known;
   readonly #listeners = new Listeners<Events>();
   readonly #atClose: (() => void)[] = [];
 
   #socket: SocketLike | undefined;
   #heartbeat: Heartbeat | undefined;
-  /** The opening of a socket, the next attempt, or the next part of the state: whatever is awaited. */
+  /** Ends the wait for the opening of a socket, the next attempt, or the next part of the state. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
   #liveSince: number | undefined;
-  /** The parts of the first state that have come. */
+  /** The parts of the first state that have arrived. */
   #parts: Uint8Array[] = [];
-  /** An import or an export of ours is under way: what the document's subscribers do meanwhile is offered after it. */
+  /** Whether an import or export is under way. Edits that subscribers make meanwhile are offered after it. */
   #busy = false;
-  /** The edits were turned down once, and not all that was offered since is saved. */
+  /** Whether the server has refused edits once, and has not yet saved everything that was offered again. */
   #offeredAgain = false;
-  /** The frames of this connection's join: once they are saved, everything that was offered again is. */
+  /** The number of frames of this connection's join. Once they are saved, so is everything that was offered again. */
   #joinFrames = 0;
-  /** An operation that cannot be sent, in words. What can be is on its way; then the connection is over. */
+  /** Describes an operation that cannot be sent. Everything else is on its way, and then the connection is over. */
   #oversized: string | undefined;
   #status: Status;
 
@@ -107,7 +107,7 @@ class RoomConnection implements Connection {
   }
 
   get status(): Status {
-    // The document may have grown without a word.
+    // The document may have grown without an event.
     this.#update({});
     return this.#status;
   }
@@ -172,7 +172,7 @@ class RoomConnection implements Connection {
         this.#lost(code, reason);
         return;
       }
-      // A browser does not tell why: a server that is down and one that refuses look alike.
+      // A browser does not say why: a server that is down and one that refuses look alike.
       this.#lost(code, "the server cannot be reached", "unreachable");
       void this.#askWhy();
     };
@@ -180,9 +180,9 @@ class RoomConnection implements Connection {
     this.#update({ state: "connecting", retryIn: undefined, peers: undefined });
   }
 
-  /** A local edit was committed. */
+  /** Handles a local edit that was committed. */
   #edited(): void {
-    // A subscriber that was called earlier may have had it sent along with something else.
+    // An earlier subscriber may have made an edit of its own, and this one was sent with it.
     if (this.#known.coversDocument()) return;
     this.#outbox.keep();
     this.#offer();
@@ -190,8 +190,8 @@ class RoomConnection implements Connection {
   }
 
   /**
-   * The document may have grown otherwise than by an edit: the application has imported something. Loro does not tell of
-   * every import (not if the document is detached, or shows no change), so each message of the server is a reason to look.
+   * Checks whether the document has grown by an import of the application. Loro does not report every import (not if the
+   * document is detached, or shows no change), so each message of the server is an occasion to check.
    */
   #look(): void {
     // An offer would commit what the application has not committed yet.
@@ -199,7 +199,7 @@ class RoomConnection implements Connection {
     this.#update({});
   }
 
-  /** Sends what the document has and the server lacks. */
+  /** Sends the operations that the document has and the server lacks. */
   #offer(): void {
     const theirs = this.#known.version;
     if (!theirs || this.#busy || this.#oversized !== undefined || this.#known.coversDocument()) return;
@@ -225,7 +225,7 @@ class RoomConnection implements Connection {
     }
   }
 
-  /** A blob from the server: a part of the first state, or an update. */
+  /** Handles a blob from the server: a part of the first state, or an update. */
   #received(blob: Uint8Array): void {
     if (this.#status.state === "live") {
       this.#import([blob]);
@@ -235,7 +235,7 @@ class RoomConnection implements Connection {
     }
   }
 
-  /** Imports what the server has sent, and then offers what the application did at these changes. */
+  /** Imports blobs from the server, and then offers the edits with which the application reacted. */
   #import(blobs: Uint8Array[]): void {
     const waiting = waitingBytes(this.#doc);
     this.#busy = true;
@@ -244,7 +244,7 @@ class RoomConnection implements Connection {
     });
     this.#busy = false;
     for (const { success } of imported) this.#known.received(success);
-    // If something that had waited was from the application, the server may lack it. Its next word tells.
+    // An import that waited may have been the application's, so the server may lack it. The next join tells.
     if (waitingBytes(this.#doc) < waiting) this.resync();
     else this.#offer();
   }
@@ -281,11 +281,11 @@ class RoomConnection implements Connection {
     }
   }
 
-  /** The server has told its version: send what it lacks. */
+  /** Sends what the server lacks, now that it has sent its version. */
   #join(version: Uint8Array): void {
     const socket = this.#socket;
     this.#awaitState();
-    // An edit that is not yet committed becomes one that waits, and goes out with the rest.
+    // Commits, so that pending edits are sent with the rest.
     this.#doc.commit();
     if (this.#socket !== socket) return;
     try {
@@ -301,7 +301,7 @@ class RoomConnection implements Connection {
     this.#settled(0);
   }
 
-  /** The first state is complete. */
+  /** Goes live, because the first state is complete. */
   #synced(): void {
     const socket = this.#socket;
     clearTimeout(this.#timer);
@@ -313,24 +313,24 @@ class RoomConnection implements Connection {
       timeout: this.#options.pingTimeout,
       ping: () => this.#socket?.send("ping"),
       buffered: () => this.#socket?.bufferedAmount ?? 0,
-      dead: () => this.#lost(1006, "the server does not answer any more"),
+      dead: () => this.#lost(1006, "the server no longer answers"),
     });
     this.#update({ state: "live" });
   }
 
-  /** The server has decided on the first so many frames, and refused none. */
+  /** Handles the server's decision on this connection's first `frames` frames. */
   #settled(frames: number): void {
     if (frames >= this.#joinFrames) this.#offeredAgain = false;
     this.#rejectOversized();
   }
 
-  /** Ends the connection for an operation that is too large, once everything else is saved. */
+  /** Ends the connection if an operation is too large, once everything else is saved. */
   #rejectOversized(): void {
     if (this.#oversized === undefined || !this.#outbox.decidedAll) return;
     this.#reject({ code: "too_large", message: this.#oversized });
   }
 
-  /** What was offered is not taken. It is offered once more, after a wait; turned down again, that is final. */
+  /** Handles a refusal of edits: offers them once more after a wait, and ends the connection at the second refusal. */
   #turnedDown(error: Omit<SyncError, "final">): void {
     if (this.#isOver()) return;
     if (this.#offeredAgain) {
@@ -342,7 +342,7 @@ class RoomConnection implements Connection {
     }
   }
 
-  /** Between the opening of a socket and `synced`, each frame buys time for the next. */
+  /** Restarts the timeout for the state: until `synced`, each frame allows time for the next one. */
   #awaitState(): void {
     this.#giveUpAfter(this.#options.syncTimeout, "the server did not send the document");
   }
@@ -352,12 +352,12 @@ class RoomConnection implements Connection {
     this.#timer = setTimeout(() => this.#lost(1006, reason), time);
   }
 
-  /** A socket that is just closing throws nothing in browsers; whatever else goes wrong ends in `onclose`. */
+  /** Sends a frame. In browsers a socket that is closing throws nothing, and any other failure ends in `onclose`. */
   #send(update: Uint8Array): void {
     this.#socket?.send(update);
   }
 
-  /** The connection is gone, or could not be opened. */
+  /** Handles a connection that is lost, or could not be opened. */
   #lost(code: number, reason: string, error = "closed"): void {
     const words = describeClose(code, reason);
     if (isFinal(code)) {
@@ -366,7 +366,7 @@ class RoomConnection implements Connection {
     } else if (code === 1009 && !this.#outbox.decidedAll) {
       this.#turnedDown({ code: "too_large", message: `${words}; ${ADVICE}` });
     } else {
-      // An overloaded server asks for patience.
+      // An overloaded server needs a longer wait.
       this.#retry(words, code === 1013 ? 2 : 0);
       if (error === "unreachable" || [1003, 1007, 1008, 1009, 1011].includes(code)) {
         this.#report({ code: error, message: words, final: false });
@@ -374,7 +374,7 @@ class RoomConnection implements Connection {
     }
   }
 
-  /** Connects anew after a wait, which is that of attempt number `least` or longer. */
+  /** Connects again after a wait, which is at least that of attempt number `least`. */
   #retry(reason: string, least = 0): void {
     this.#drop();
     if (this.#liveSince !== undefined && Date.now() - this.#liveSince >= STABLE) this.#attempt = 0;
@@ -389,13 +389,13 @@ class RoomConnection implements Connection {
   /** Ends the connection if the server does not let this client in. */
   async #askWhy(): Promise<void> {
     const reason = await refusal(this.#base);
-    // Meanwhile it may have been let in.
+    // Meanwhile the server may have let this client in.
     if (reason === undefined || !["offline", "connecting"].includes(this.#status.state)) return;
     this.#report({ code: "refused", message: reason, final: true });
     this.#end(reason);
   }
 
-  /** Lets go of the socket. What was on its way may not have arrived. */
+  /** Abandons the socket. Frames that were on their way may not have arrived. */
   #drop(): void {
     clearTimeout(this.#timer);
     this.#heartbeat?.stop();
@@ -408,14 +408,14 @@ class RoomConnection implements Connection {
     this.#socket = undefined;
   }
 
-  /** Lets go of the socket after everything that was sent. */
+  /** Closes the socket after everything that was sent. */
   #leave(): void {
     if (this.#socket) hangUp(this.#socket);
     this.#socket = undefined;
     this.#drop();
   }
 
-  /** Over, because edits cannot be saved. Those that follow are counted, so that they are not taken for saved. */
+  /** Stops, because edits cannot be saved. Later edits are still counted, so that they do not seem saved. */
   #reject(error: Omit<SyncError, "final">): void {
     if (this.#isOver()) return;
     this.#leave();
@@ -423,7 +423,7 @@ class RoomConnection implements Connection {
     this.#report({ ...error, final: true });
   }
 
-  /** Over for good. */
+  /** Ends the connection for good. */
   #end(reason: string | undefined): void {
     if (this.#status.state === "closed") return;
     this.#leave();
@@ -432,7 +432,7 @@ class RoomConnection implements Connection {
     this.#listeners.clear();
   }
 
-  /** The browser is back on the network, or in the foreground. */
+  /** Reacts to a browser that is back on the network, or in the foreground. */
   #back(online: boolean): void {
     const { state } = this.#status;
     // An attempt that began on another network may hang for minutes.
@@ -459,7 +459,7 @@ class RoomConnection implements Connection {
     });
   }
 
-  /** Merges a change into the status and tells it, if it is one. */
+  /** Merges a change into the status, and notifies the listeners if the status differs. */
   #update(change: Partial<Omit<Status, "saved">>): void {
     const before = this.#status;
     const { unsaved, refused } = this.#outbox;
@@ -475,7 +475,7 @@ class RoomConnection implements Connection {
   }
 }
 
-/** Whether two objects with the same keys have the same values. */
+/** Tells whether two objects with the same keys have the same values. */
 function same<Type extends object>(a: Type, b: Type): boolean {
   return (Object.keys(a) as (keyof Type)[]).every((key) => a[key] === b[key]);
 }

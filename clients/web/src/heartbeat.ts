@@ -1,18 +1,18 @@
-/** What a heartbeat needs of its connection. */
+/** The settings and functions that a heartbeat needs from its connection. */
 export interface Pulse {
-  /** How long a connection may be quiet before it is asked, in milliseconds. */
+  /** How long a connection may be quiet before a ping is sent, in milliseconds. */
   readonly interval: number;
-  /** How long the answer may take, in milliseconds. */
+  /** How long the answer to a ping may take, in milliseconds. */
   readonly timeout: number;
-  /** Asks. */
+  /** Sends a ping. */
   ping(): void;
-  /** Bytes that wait to be sent: while they get fewer, the connection is slow but alive. */
+  /** Returns the number of bytes that wait to be sent. While it falls, the connection is slow but alive. */
   buffered(): number;
-  /** Nothing came back. */
+  /** Handles a connection that did not answer. */
   dead(): void;
 }
 
-/** Notices a connection that is gone without a word: a closed lid, a changed network, a lost NAT entry. */
+/** Detects a connection that is gone without a close: a closed lid, a changed network, a lost NAT entry. */
 export class Heartbeat {
   readonly #pulse: Pulse;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -24,7 +24,7 @@ export class Heartbeat {
     this.#rest();
   }
 
-  /** A frame came. */
+  /** Records that a frame has arrived. */
   heard(): void {
     if (this.#asked) {
       this.#asked = undefined;
@@ -32,7 +32,7 @@ export class Heartbeat {
     }
   }
 
-  /** Asks at once rather than when the interval is over: the network may just have changed. */
+  /** Sends a ping at once instead of after the interval, because the network may just have changed. */
   probe(): void {
     if (!this.#asked) this.#ask();
   }

@@ -1,18 +1,18 @@
 import type { ImportStatus, LoroDoc } from "loro-crdt";
 
 /**
- * Imports blobs from the server. What one bad blob holds is lost to this client until it joins again, but the others
- * still arrive; `failed` is called for each bad one.
+ * Imports blobs from the server, and calls `failed` for each bad one. This client lacks the contents of a bad blob until
+ * it joins again, but the other blobs are applied.
  *
- * Several blobs go in together only if nothing was there before: Loro does that by leaving the latest version and coming
- * back to it, at which an `UndoManager` forgets everything.
+ * Several blobs are imported together only if the document was empty: Loro checks out an earlier version for that and
+ * comes back, and an `UndoManager` then forgets everything.
  */
 export function importEach(doc: LoroDoc, blobs: Uint8Array[], failed: (error: unknown) => void): ImportStatus[] {
   if (blobs.length > 1 && doc.opCount() === 0) {
     try {
       return [doc.importBatch(blobs)];
     } catch {
-      // One of them is bad; the loop finds out which.
+      // At least one blob is bad; the loop below finds out which.
     }
   }
   return blobs.flatMap((blob) => {
@@ -25,7 +25,7 @@ export function importEach(doc: LoroDoc, blobs: Uint8Array[], failed: (error: un
   });
 }
 
-/** The length of what was imported but waits for operations that it builds upon. Older versions of Loro do not tell. */
+/** Returns the length of the imported updates that wait for operations they depend on; 0 with older versions of Loro. */
 export function waitingBytes(doc: LoroDoc): number {
   return doc.exportPendingUpdates?.()?.length ?? 0;
 }

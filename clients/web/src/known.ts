@@ -2,63 +2,63 @@ import type { ImportStatus, LoroDoc, VersionVector } from "loro-crdt";
 import { decodeVersion } from "./missing.js";
 
 /**
- * The version that the server has of a document, counting what is on its way to it. It is known only after the server
- * has told its version, and forgotten with the socket.
+ * The version that the server has of a document, including the frames that are on their way to it. It is known only after
+ * the server has sent its version, and forgotten with the socket.
  */
 export class Known {
   readonly #doc: LoroDoc;
   #version: VersionVector | undefined;
 
-  /** Starts with nothing known. */
+  /** Begins without a known version. */
   constructor(doc: LoroDoc) {
     this.#doc = doc;
   }
 
-  /** What the server has; `undefined` while it has not said so. */
+  /** The server's version; `undefined` until the server has sent it. */
   get version(): VersionVector | undefined {
     return this.#version;
   }
 
-  /** Whether the server is known to have everything that is in the document, committed or not. */
+  /** Tells whether the server is known to have everything in the document, committed or not. */
   coversDocument(): boolean {
     if (!this.#version) return false;
     const mine = this.#doc.oplogVersion();
     const order = this.#version.compare(mine);
-    // The memory behind a version is not the JavaScript engine's, so its collector does not hurry.
+    // A version's memory belongs to Wasm, so the JavaScript engine's collector is slow to free it.
     mine.free();
     return order !== undefined && order >= 0;
   }
 
   /**
-   * The server has told its version.
+   * Records the version that the server has sent.
    *
-   * @throws if the bytes are no version
+   * @throws if the bytes are not a version
    */
   hear(version: Uint8Array): void {
     this.#replace(decodeVersion(this.#doc, version));
   }
 
-  /** Everything up to this version of the document was sent. Takes the object over. */
+  /** Records that everything up to this version of the document was sent. Takes ownership of the object. */
   sent(mine: VersionVector): void {
     if (!this.#version) return;
     if (this.#version.compare(mine) === -1) {
       this.#replace(mine);
       return;
     }
-    // The server also has what this document lacks.
+    // The server also has operations that this document lacks.
     for (const [peer, end] of mine.toJSON()) this.#raise(peer, end);
     mine.free();
   }
 
-  /** The server has sent these operations. */
+  /** Records operations that the server has sent. */
   received(spans: ImportStatus["success"]): void {
     for (const [peer, { start, end }] of spans) {
-      // What begins after a gap does not tell who has the operations in the gap.
+      // Operations after a gap do not prove that the server has those in the gap.
       if (start <= (this.#version?.get(peer) ?? 0)) this.#raise(peer, end);
     }
   }
 
-  /** The socket is gone: only the next join tells what has arrived. */
+  /** Forgets the version, because the socket is gone: only the next join tells what has arrived. */
   forget(): void {
     this.#replace(undefined);
   }

@@ -3,44 +3,44 @@ import { type Oversized, withoutOversized } from "./oversized.js";
 
 /**
  * Reads an encoded version. The class is taken from the document's own build of Loro: an application may use
- * `loro-crdt`, `loro-crdt/web` or `loro-crdt/base64`, and objects of one are strangers to the others.
+ * `loro-crdt`, `loro-crdt/web` or `loro-crdt/base64`, and one build does not accept another's objects.
  *
- * @throws if the bytes are no version
+ * @throws if the bytes are not a version
  */
 export function decodeVersion(doc: LoroDoc, bytes: Uint8Array): VersionVector {
   const Version = doc.oplogVersion().constructor as typeof VersionVector;
   return Version.decode(bytes);
 }
 
-/** Consecutive operations of one peer. */
+/** A run of consecutive operations of one peer. */
 export interface Span {
   readonly id: { readonly peer: PeerID; readonly counter: number };
   readonly len: number;
 }
 
-/** What a document has and the holder of another version lacks. */
+/** The operations that a document has and another version lacks. */
 export interface Missing {
-  /** Updates within the limits; they need not be applied in order. Empty if nothing is missing. */
+  /** The updates, within the limits. They may be applied in any order. Empty if nothing is missing. */
   readonly updates: Uint8Array[];
   /** The version of the document that the updates lead to. */
   readonly version: VersionVector;
-  /** An operation that is larger than `max`. It is left out, and so is everything that builds upon it. */
+  /** An operation that is larger than `max`. It is left out, and so is everything that depends on it. */
   readonly oversized?: Oversized;
 }
 
-/** Sizes of messages, in bytes. */
+/** The limits on the sizes of messages, in bytes. */
 export interface Limits {
-  /** An update is cut into pieces of at most so much, as far as single operations allow. */
+  /** The largest size of a piece into which an update is cut, unless it is a single operation. */
   readonly piece: number;
-  /** No piece is larger than this. */
+  /** The largest size of any piece. */
   readonly max: number;
 }
 
 /**
- * The updates that `doc` has and the holder of `theirs` lacks. Commits.
+ * Exports the updates that `doc` has and `theirs` lacks. Commits the document.
  *
- * @throws if `doc` has forgotten operations (a shallow document) that are missing, too: no update that builds upon them
- *   could be applied
+ * @throws if `doc` is shallow and `theirs` lacks operations from before its start, because no update that depends on
+ *   them could be applied
  */
 export function missingUpdates(doc: LoroDoc, theirs: VersionVector, { piece, max }: Limits): Missing {
   const version = doc.oplogVersion();
@@ -73,13 +73,13 @@ function isAtLeast(version: VersionVector, other: VersionVector): boolean {
   return order !== undefined && order >= 0;
 }
 
-/** Some of the missing operations, and the update that brings them. */
+/** Some of the missing operations, and an update that contains them. */
 interface Piece {
   readonly spans: Span[];
   readonly bytes: Uint8Array;
 }
 
-/** Halves what is to be sent until each piece is small enough, or a single operation. */
+/** Halves the spans until each piece is small enough, or a single operation. */
 function pieces(doc: LoroDoc, spans: Span[], limit: number): Piece[] {
   if (spans.length === 0) return [];
   const bytes = doc.export({ mode: "updates-in-range", spans });

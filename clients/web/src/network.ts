@@ -1,12 +1,12 @@
-/** What a browser tells of its network. */
+/** The events of a browser's network. */
 export interface NetworkListener {
-  /** Back on the network (`online`), or back in the foreground: a reason to look at once. */
+  /** Handles a browser that is back on the network (`online`) or in the foreground. */
   back(online: boolean): void;
-  /** The browser says that it is off the network. */
+  /** Handles a browser that reports to be off the network. */
   gone(): void;
 }
 
-/** Listens to a browser; elsewhere it does nothing. Returns a function that ends it. */
+/** Listens to the browser's network events; elsewhere it does nothing. Returns a function that removes the listeners. */
 export function watchNetwork({ back, gone }: NetworkListener): () => void {
   const { window, document } = globalThis as { window?: EventTarget; document?: Document };
   const ends: (() => void)[] = [];

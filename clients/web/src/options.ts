@@ -1,24 +1,24 @@
 import type { SocketConstructor } from "./socket.js";
 
-/** Settings of a connection; all times in milliseconds. */
+/** The settings of a connection; all times are in milliseconds. */
 export interface Options {
-  /** For platforms without one of their own: the class from the package `ws`. */
+  /** The WebSocket class, on platforms without one of their own: that of the package `ws`. */
   readonly WebSocket?: SocketConstructor;
-  /** Longest first wait before connecting again; doubles with each attempt. Default 500. */
+  /** The longest first wait before connecting again; it doubles with each attempt. Default 500. */
   readonly minDelay?: number;
-  /** Longest wait at all. Default 30,000. */
+  /** The longest wait before any attempt. Default 30,000. */
   readonly maxDelay?: number;
-  /** A live connection that was quiet for so long is asked whether it is still there. Default 20,000. */
+  /** How long a live connection may be quiet before a ping is sent. Default 20,000. */
   readonly pingInterval?: number;
-  /** And is given up if no frame comes for so long. Default 10,000. */
+  /** How long to wait for a frame after a ping before the connection is given up. Default 10,000. */
   readonly pingTimeout?: number;
-  /** Longest wait for a socket to open, and for each next part of the first state. Default 60,000. */
+  /** The longest wait for a socket to open, and for each next part of the first state. Default 60,000. */
   readonly syncTimeout?: number;
-  /** For tests: a number in [0, 1). Default `Math.random`. */
+  /** Returns a number in [0, 1); tests replace it. Default `Math.random`. */
   readonly random?: () => number;
 }
 
-/** Options with their defaults filled in. */
+/** The options with their defaults filled in. */
 export type Settings = Required<Omit<Options, "WebSocket">>;
 
 /** Fills in the defaults. */

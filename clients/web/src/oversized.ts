@@ -3,7 +3,7 @@ import type { Span } from "./missing.js";
 
 type Id = Span["id"];
 
-/** A single operation that is too large for one message, and so cannot be cut into several. */
+/** A single operation that is too large for one message. It cannot be cut into several. */
 export interface Oversized {
   readonly id: Id;
   /** The length of an update with this operation alone, in bytes. */
@@ -12,17 +12,17 @@ export interface Oversized {
 
 const MIB = 1024 * 1024;
 
-/** What to do about it. */
+/** The advice for a user whose operation is too large. */
 export const ADVICE = "images and other media belong beside the document, and only their address (a URL) in it";
 
-/** Says in words for a user which operation is too large to be saved. */
+/** Describes in words for a user which operation is too large to be saved. */
 export function describeOversized(doc: LoroDoc, { id, size }: Oversized, max: number): string {
-  // Rounded up, so that it never looks as if it fitted.
+  // Rounded up, so that the size never looks as if it fitted.
   const [has, takes] = [Math.ceil((size / MIB) * 10) / 10, Math.floor((max / MIB) * 10) / 10];
   return `${describe(doc, id)} is too large to be saved (${has} MiB; the server takes ${takes} MiB at a time): ${ADVICE}`;
 }
 
-/** Names the place that an operation writes to, e.g. `"image" in the map "root"`. */
+/** Names the place to which an operation writes, e.g. `"image" in the map "root"`. */
 function describe(doc: LoroDoc, { peer, counter }: Id): string {
   const op = doc.exportJsonInIdSpan({ peer, counter, length: 1 })[0]?.ops[0];
   if (!op) return "one operation";
@@ -38,13 +38,13 @@ function describe(doc: LoroDoc, { peer, counter }: Id): string {
 
 const KINDS: Record<string, string> = { Map: "map", List: "list", MovableList: "list", Text: "text", Tree: "tree" };
 
-/** The spans without these operations and without everything that builds upon them, by whichever peer. */
+/** Returns the spans without these operations, and without everything of any peer that depends on them. */
 export function withoutOversized(doc: LoroDoc, spans: readonly Span[], oversized: readonly Id[]): Span[] {
-  /** From this counter on, nothing of the peer can be applied. */
+  /** The counter from which on no operation of a peer can be applied. */
   const ends = new Map<PeerID, number>();
   const end = ({ peer, counter }: Id): unknown => ends.set(peer, Math.min(counter, ends.get(peer) ?? Infinity));
   for (const id of oversized) end(id);
-  // What a change builds upon has a lower lamport time, so it comes before.
+  // The dependencies of a change have lower Lamport times, so they come before it.
   const changes = [...doc.getAllChanges().values()].flat().sort((a, b) => a.lamport - b.lamport);
   for (const { peer, counter, deps } of changes) {
     if (deps.some((dep) => dep.counter >= (ends.get(dep.peer) ?? Infinity))) end({ peer, counter });

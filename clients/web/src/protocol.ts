@@ -1,30 +1,33 @@
-/** The largest message that the server takes, in bytes. */
+/** The largest message that the server accepts, in bytes. */
 export const MAX_MESSAGE = 16 * 1024 * 1024;
 
 /**
- * What was turned down is offered again in messages of at most so many bytes, as far as single operations allow: what
- * stands between here and the server may take less (1 MiB is a common limit), and good edits no longer share a message
- * with a bad one. Not smaller, because a server merges few large pieces of one paste far quicker than many small ones.
+ * The largest message in which refused edits are offered again, in bytes, unless it is a single operation. A proxy before
+ * the server may accept less than the server (1 MiB is a common limit), and good edits no longer share a message with a
+ * bad one. It is not smaller, because a server merges a few large pieces of one paste far quicker than many small ones.
  */
 export const SMALL_MESSAGE = 256 * 1024;
 
-/** A version longer than this makes too long a URL for some proxies; then it is left out, and the whole state comes. */
+/**
+ * The longest URL of a join. A longer one is too long for some proxies, so then the version is left out, and the server
+ * sends the whole state.
+ */
 const MAX_URL = 4096;
 
-/** What the server tells in text frames. */
+/** The events that the server sends in text frames. */
 export type ServerEvent =
-  /** First of all: the room's rev, and its version, from which follows what the server lacks. */
+  /** The first event: the room's rev, and its version, from which the client finds out what the server lacks. */
   | { readonly type: "joined"; readonly rev: number; readonly version: Uint8Array }
   /** The whole state has been sent. */
   | { readonly type: "synced" }
-  /** The first `frames` binary frames of this connection are stored, or were refused with an error. */
+  /** The server has stored this connection's first `frames` binary frames, or refused them with an error. */
   | { readonly type: "saved"; readonly frames: number; readonly rev: number }
-  /** So many sockets are in the room, this one among them. */
+  /** The number of sockets in the room, including this one. */
   | { readonly type: "peers"; readonly count: number }
-  /** Something went wrong; `frame` is the number (from 1) of the binary frame that was refused. */
+  /** An error; `frame` is the number (from 1) of the binary frame that the server refused. */
   | { readonly type: "error"; readonly code: string; readonly message: string; readonly frame?: number };
 
-/** Reads a text frame; `undefined` for what this client does not know, which it passes over. */
+/** Reads a text frame; `undefined` if this client does not know the event, and should ignore it. */
 export function parseEvent(text: string): ServerEvent | undefined {
   let event: Record<string, unknown>;
   try {
@@ -54,7 +57,7 @@ export function parseEvent(text: string): ServerEvent | undefined {
   }
 }
 
-/** The address to open: a WebSocket's scheme, the opt-in to events, and what this document already has. */
+/** Returns the URL of a join: the room's address with the opt-in to events, and the version of this document. */
 export function joinUrl(base: URL, version: Uint8Array): string {
   const url = new URL(base);
   url.searchParams.set("events", "1");
@@ -64,30 +67,30 @@ export function joinUrl(base: URL, version: Uint8Array): string {
 }
 
 /**
- * Makes an absolute WebSocket address of what a user passes: `ws:`, `wss:`, `http:`, `https:`, or, in a
- * browser, a path on the page's own server.
+ * Makes an absolute WebSocket URL from the address that the caller passes: a URL with `ws:`, `wss:`, `http:` or `https:`,
+ * or, in a browser, a path on the page's own server.
  *
- * @throws TypeError for what is no such address
+ * @throws TypeError if the address is none of these
  */
 export function socketUrl(address: string | URL): URL {
   const url = new URL(address, globalThis.location?.href);
   if (url.protocol === "http:") url.protocol = "ws:";
   if (url.protocol === "https:") url.protocol = "wss:";
   if (url.protocol !== "ws:" && url.protocol !== "wss:") {
-    throw new TypeError(`${url.protocol} is no scheme of a sync server: use ws:, wss:, http: or https:`);
+    throw new TypeError(`${url.protocol} is not the scheme of a sync server: use ws:, wss:, http: or https:`);
   }
   url.hash = "";
   return url;
 }
 
-/** What a close code says to a user. */
+/** Describes a close in words for a user: the server's reason, or else the meaning of the code. */
 export function describeClose(code: number, reason: string): string {
   const known: Record<number, string> = {
     1000: "the server ended the connection",
     1001: "the server is restarting",
     1006: "the connection was lost",
     1008: "the server does not allow this",
-    1009: "a message was larger than the server takes",
+    1009: "a message was larger than the server accepts",
     1011: "the server had an internal error",
     1013: "the server is overloaded for the moment",
     4008: "this client was too slow to follow",
@@ -98,7 +101,7 @@ export function describeClose(code: number, reason: string): string {
   return reason || (known[code] ?? `the connection was closed (${code})`);
 }
 
-/** Close codes after which trying again cannot help: not signed in, no access, no such project. */
+/** Tells whether another attempt cannot help after this close code: not signed in, no access, no such project. */
 export function isFinal(code: number): boolean {
   return code === 4401 || code === 4403 || code === 4404;
 }

@@ -1,6 +1,6 @@
 import { describeClose } from "./protocol.js";
 
-/** What an answer's status stands for among close codes. */
+/** The close code that corresponds to an HTTP status. */
 const CODES: Record<number, number> = { 401: 4401, 403: 4403, 404: 4404 };
 
 const PROBLEM = "urn:loro-sync:problem:";
@@ -9,8 +9,8 @@ const PROBLEM = "urn:loro-sync:problem:";
 const PATIENCE = 10_000;
 
 /**
- * Why the server does not let this client in, if that is so and trying again cannot help. A browser does not tell how an
- * upgrade was answered, but plain HTTP at the same address is answered alike.
+ * Finds out why the server refuses this client; `undefined` if it does not, or another attempt may help. A browser does not
+ * reveal the answer to an upgrade, but the server answers plain HTTP at the same address alike.
  */
 export async function refusal(base: URL): Promise<string | undefined> {
   const url = new URL(base);
@@ -18,7 +18,7 @@ export async function refusal(base: URL): Promise<string | undefined> {
   try {
     const answer = await fetch(url, {
       credentials: "include",
-      // Whoever may come in need not be sent the document for that.
+      // With this header, the server need not send the document if it lets the client in.
       headers: { "if-none-match": "*" },
       signal: AbortSignal.timeout(PATIENCE),
     });

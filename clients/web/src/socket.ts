@@ -1,4 +1,4 @@
-/** The part of the WebSocket interface that is used: a browser's, Node's (from 22 on) and the package `ws` all have it. */
+/** The part of the WebSocket interface that the client uses. Browsers, Node (from 22 on) and the package `ws` have it. */
 export interface SocketLike {
   binaryType: string;
   readonly bufferedAmount: number;
@@ -13,28 +13,32 @@ export interface SocketLike {
 /** Opens a WebSocket. */
 export type SocketConstructor = new (url: string) => SocketLike;
 
-/** The given constructor, or the platform's own. */
+/**
+ * Returns the given constructor, or the platform's own.
+ *
+ * @throws TypeError if there is neither
+ */
 export function socketConstructor(given: SocketConstructor | undefined): SocketConstructor {
   const found = given ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
   if (!found) {
-    throw new TypeError('no WebSocket here: npm install ws, import WebSocket from "ws" and pass { WebSocket }');
+    throw new TypeError('this platform has no WebSocket: npm install ws, import WebSocket from "ws" and pass { WebSocket }');
   }
   return found;
 }
 
 /**
- * Lets go of a socket whose peer does not answer. Closing waits for the peer's own close frame, so nothing
- * that it still says may reach the connection.
+ * Abandons a socket whose peer does not answer. Closing waits for the peer's own close frame, so the handlers are
+ * removed first, and later messages do not reach the connection.
  */
 export function abandon(socket: SocketLike & { terminate?: () => void }): void {
   socket.onopen = socket.onmessage = socket.onclose = null;
-  // The package `ws` throws an error that nobody listens to.
+  // The package `ws` throws if an error has no listener.
   socket.onerror = () => {};
   if (socket.terminate) socket.terminate();
   else socket.close();
 }
 
-/** Closes a socket in good order: the close frame goes out after everything that was sent before. */
+/** Closes a socket properly: the close frame follows everything that was sent before. */
 export function hangUp(socket: SocketLike): void {
   socket.onopen = socket.onmessage = socket.onclose = null;
   socket.onerror = () => {};

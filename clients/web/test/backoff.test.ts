@@ -9,11 +9,11 @@ test("the wait doubles up to its ceiling", () => {
   assert.deepEqual(longest, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
 });
 
-test("jitter takes up to half of it", () => {
+test("jitter shortens the wait by up to half", () => {
   for (let attempt = 0; attempt < 9; attempt += 1) {
     assert.equal(delayBefore(attempt, backoff, () => 0), delayBefore(attempt, backoff, () => 1) / 2);
     const waits = new Set(Array.from({ length: 50 }, () => delayBefore(attempt, backoff, Math.random)));
-    assert.ok(waits.size > 10, "clients spread out");
+    assert.ok(waits.size > 10, "the waits of clients differ");
   }
 });
 

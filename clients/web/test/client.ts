@@ -12,7 +12,7 @@ afterEach(async () => {
   for (const each of open.splice(0).reverse()) await each.close();
 });
 
-/** A document, its connection, and the errors that were reported so far. */
+/** A document, its connection, and the errors that it has reported so far. */
 export interface Client {
   readonly doc: LoroDoc;
   readonly connection: Connection;
@@ -41,7 +41,7 @@ export function write(doc: LoroDoc, text: string): void {
   doc.commit();
 }
 
-/** What `write` has written. */
+/** Returns the text that `write` has written. */
 export const text = (doc: LoroDoc) => doc.getText("text").toString();
 
 export const live = (connection: Connection) => until(connection, "live", ({ state }) => state === "live");
@@ -49,7 +49,7 @@ export const offline = (connection: Connection) => until(connection, "offline", 
 export const rejected = (connection: Connection) => until(connection, "rejected", ({ state }) => state === "rejected");
 export const allSaved = (connection: Connection) => until(connection, "all saved", ({ saved }) => saved.all);
 
-/** Text of so many letters that no compression makes smaller. */
+/** Makes a text of this length that compression does not shorten. */
 export function noise(length: number): string {
   const letters = Buffer.alloc(length);
   let seed = 1;
@@ -60,12 +60,12 @@ export function noise(length: number): string {
   return letters.toString("latin1");
 }
 
-/** Fails the test, as an uncaught error, if the client ever says that all is saved when the server lacks something. */
+/** Fails the test, with an uncaught error, if the client ever reports all as saved while the server lacks something. */
 export function honest(server: RoomServer, client: Client): Client {
   client.connection.on("status", ({ saved }) => {
     if (!saved.all) return;
     const order = server.doc.oplogVersion().compare(client.doc.oplogVersion());
-    assert.ok(order !== undefined && order >= 0, "it is called saved, and the server lacks it");
+    assert.ok(order !== undefined && order >= 0, "the client reports all as saved, but the server lacks something");
   });
   return client;
 }

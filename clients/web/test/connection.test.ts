@@ -24,11 +24,11 @@ test("the first state, then live updates both ways", async () => {
   await until(a.connection, "one peer", ({ peers }) => peers === 1);
 });
 
-test("what was written before the connection is sent at the join, as an edit that is not saved yet", async () => {
+test("edits made before the connection are sent at the join, and count as unsaved until then", async () => {
   const server = await room();
   server.decide = () => "ignore";
   const { doc, connection } = join(server, new LoroDoc());
-  assert.equal(connection.status.saved.all, false, "nothing is known yet");
+  assert.equal(connection.status.saved.all, false, "the server's version is not known yet");
   write(doc, "early");
   await live(connection);
   assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
@@ -67,7 +67,7 @@ test("edits made while the server is away arrive when it is back", async () => {
   await first.stop();
   await until(a.connection, "offline", ({ state }) => state === "offline");
   assert.equal(a.connection.status.peers, undefined);
-  assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 0, refused: 0 }, "unknown until the server's next word");
+  assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 0, refused: 0 }, "unknown until the next join");
   write(a.doc, "offline a. ");
   write(b.doc, "offline b. ");
   await until(a.connection, "told that nobody is there", ({ reason }) => reason === "the server cannot be reached");
@@ -79,7 +79,7 @@ test("edits made while the server is away arrive when it is back", async () => {
   await Promise.all([allSaved(a.connection), allSaved(b.connection)]);
   await eventually("both have both", () => text(a.doc) === text(b.doc) && text(a.doc).length === "online. offline a. offline b. ".length);
   const join2 = second.joins[0]?.searchParams.get("version") ?? "";
-  assert.ok(VersionVector.decode(Buffer.from(join2, "base64url")).length() > 0, "joins with what it has");
+  assert.ok(VersionVector.decode(Buffer.from(join2, "base64url")).length() > 0, "the join carries the client's version");
 });
 
 test("a frame that was on its way when the connection broke is sent again", async () => {
@@ -109,7 +109,7 @@ test("a frame that was stored but not confirmed counts as saved after the next j
   write(doc, "stored");
   await eventually("stored", () => text(server.doc) === "stored");
   assert.equal(connection.status.saved.all, false);
-  server.decide = () => assert.fail("nothing is to be sent");
+  server.decide = () => assert.fail("nothing should be sent");
   server.cut();
   await until(connection, "offline", ({ state }) => state === "offline");
   await allSaved(connection);
@@ -138,7 +138,7 @@ test("a bad part of the first state does not keep the other parts away", async (
   assert.ok(errors.length >= 1 && errors.every(({ code }) => code === "import_failed"));
 });
 
-test("closed for maintenance, overload or slowness: it joins again", async () => {
+test("after a close for maintenance, overload or slowness, the client joins again", async () => {
   const server = await room();
   const { connection } = join(server);
   for (const code of [1001, 1013, 4008, 1011, 1008]) {
@@ -150,7 +150,7 @@ test("closed for maintenance, overload or slowness: it joins again", async () =>
   assert.equal(server.joins.length, 6);
 });
 
-test("not signed in, no access, no such project: it ends and says why", async () => {
+test("after not signed in, no access or no such project, the connection ends and says why", async () => {
   for (const code of [4401, 4403, 4404]) {
     const server = await room();
     server.closesNew = { code };
@@ -163,7 +163,7 @@ test("not signed in, no access, no such project: it ends and says why", async ()
   }
 });
 
-test("a server that does not let this client in says why, and is not asked again", async () => {
+test("if the server refuses a client, the client says why and does not try again", async () => {
   for (const [status, words] of [[401, /sign in/], [403, /no access/], [404, /no such project/]] as const) {
     const server = await room();
     server.refuses = { status, type: "urn:loro-sync:problem:whatever" };
@@ -174,7 +174,7 @@ test("a server that does not let this client in says why, and is not asked again
   }
 });
 
-test("what somebody else answers, or what will pass, is tried again", async () => {
+test("an answer of another program, or a temporary one, leads to another attempt", async () => {
   for (const refuses of [{ status: 404, type: "about:blank" }, { status: 503, type: "urn:loro-sync:problem:unavailable" }]) {
     const server = await room();
     server.refuses = refuses;
@@ -215,7 +215,7 @@ test("a dead connection is noticed and replaced", async () => {
   server.decide = () => "ignore";
   write(doc, "into the void");
   const { reason } = await until(connection, "offline", ({ state }) => state === "offline");
-  assert.match(reason ?? "", /does not answer/);
+  assert.match(reason ?? "", /no longer answers/);
   server.answersPings = true;
   server.decide = () => "store";
   await allSaved(connection);
@@ -253,7 +253,7 @@ test("an edit too large for one message arrives in pieces", async () => {
   assert.equal(server.doc.getText("text").length, long.length);
 });
 
-test("what others write never empties the undo stack, live or at a join", async () => {
+test("other clients' edits never empty the undo stack, live or at a join", async () => {
   const server = await room();
   const a = join(server);
   const b = join(server);
@@ -293,7 +293,7 @@ test("ten writers at once converge", async () => {
   assert.equal(Object.keys(server.doc.getMap("map").toJSON() as object).length, 200);
 });
 
-test("close sends what is committed, and then nothing more happens", async () => {
+test("close sends all committed edits, and then nothing more happens", async () => {
   const server = await room();
   const { doc, connection } = join(server);
   await live(connection);
@@ -307,7 +307,7 @@ test("close sends what is committed, and then nothing more happens", async () =>
   assert.equal(server.joins.length, 1);
 });
 
-test("a listener that throws is reported as uncaught, and harms nothing", async (context) => {
+test("a listener that throws is reported as uncaught, and the other listeners are called", async (context) => {
   const server = await room();
   const thrown: unknown[] = [];
   context.mock.method(globalThis, "queueMicrotask", (task: () => void) => {
@@ -326,6 +326,6 @@ test("a listener that throws is reported as uncaught, and harms nothing", async 
   assert.deepEqual(thrown.map(String), ["Error: mine"]);
 });
 
-test("a platform without WebSocket is told what to do", { skip: "WebSocket" in globalThis }, () => {
+test("on a platform without WebSocket, the error says what to install", { skip: "WebSocket" in globalThis }, () => {
   assert.throws(() => connect("ws://127.0.0.1:1/sync/a", new LoroDoc()), /npm install ws/);
 });

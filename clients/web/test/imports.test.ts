@@ -1,18 +1,18 @@
-// What is in the document without having been written here.
+// Operations that are in the document but are not edits made here.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoroDoc } from "loro-crdt";
 import { allSaved, honest, join, live, offline, room, text, write } from "./client.js";
 import { eventually } from "./until.js";
 
-/** A file with this text in it, as an application would import it. */
+/** Makes a file that contains this text, as an application would import it. */
 function file(words: string, doc = new LoroDoc()): Uint8Array {
   const from = doc.oplogVersion();
   write(doc, words);
   return doc.export({ mode: "update", from });
 }
 
-test("I imported a file and joined again: when it is called saved, the server has it", async () => {
+test("a file imported before another join counts as saved only once the server has it", async () => {
   const server = await room();
   const client = join(server);
   await allSaved(client.connection);
@@ -23,7 +23,7 @@ test("I imported a file and joined again: when it is called saved, the server ha
   assert.equal(text(server.doc), "imported");
 });
 
-test("I imported a file and did nothing else: it is sent, and not called saved before", async () => {
+test("a file imported without any edit is sent, and does not count as saved before", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
@@ -34,12 +34,12 @@ test("I imported a file and did nothing else: it is sent, and not called saved b
   assert.equal(server.joins.length, 1);
 });
 
-test("I imported a file and wrote on in it: the server can apply what I wrote", async () => {
+test("an edit that depends on an imported file can be applied by the server", async () => {
   for (const detached of [false, true]) {
     const server = await room();
     const { doc, connection } = honest(server, join(server));
     await allSaved(connection);
-    // Loro tells nothing of what is imported into a detached document.
+    // Loro reports no import into a detached document.
     if (detached) doc.detach();
     doc.import(file("imported"));
     if (detached) doc.attach();
@@ -50,7 +50,7 @@ test("I imported a file and wrote on in it: the server can apply what I wrote", 
   }
 });
 
-test("I imported what changes nothing that one can see: it is saved all the same", async () => {
+test("an import without a visible change is saved, too", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
@@ -61,14 +61,14 @@ test("I imported what changes nothing that one can see: it is saved all the same
   let told = false;
   doc.subscribe(() => (told = true));
   doc.import(other.export({ mode: "update" }));
-  assert.equal(told, false, "Loro tells nothing of it");
+  assert.equal(told, false, "Loro does not report it");
   assert.equal(connection.status.saved.all, false);
   server.tell({ type: "peers", count: 1 });
   await allSaved(connection);
   assert.equal(server.doc.oplogVersion().compare(doc.oplogVersion()), 0);
 });
 
-test("I imported a file while there was no connection", async () => {
+test("a file imported while there is no connection is sent later", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server));
   doc.import(file("while connecting, "));
@@ -83,18 +83,18 @@ test("I imported a file while there was no connection", async () => {
   assert.equal(text(server.doc).length, "while connecting, while offline, ".length);
 });
 
-test("I imported a file and closed", async () => {
+test("a file imported just before close is sent", async () => {
   const server = await room();
   const { doc, connection } = join(server);
   await live(connection);
   doc.detach();
   doc.import(file("imported"));
   connection.close();
-  assert.equal(connection.status.saved.all, false, "that is not known any more");
+  assert.equal(connection.status.saved.all, false, "it is no longer known");
   await eventually("it arrived", () => text(server.doc) === "imported");
 });
 
-test("I imported the second half of a file, and the first comes from the server", async () => {
+test("the second half of a file is imported here, and the first comes from the server", async () => {
   for (const before of [true, false]) {
     const server = await room();
     const author = new LoroDoc();
@@ -102,7 +102,7 @@ test("I imported the second half of a file, and the first comes from the server"
     const second = file("second", author);
     const { doc, connection } = honest(server, join(server));
     if (!before) await allSaved(connection);
-    assert.ok(doc.import(second).pending, "it waits for the first");
+    assert.ok(doc.import(second).pending, "it waits for the first half");
     server.doc.import(first);
     if (!before) server.broadcast(first);
     await eventually("it is whole", () => text(doc) === "first, second");
@@ -111,18 +111,18 @@ test("I imported the second half of a file, and the first comes from the server"
   }
 });
 
-test("what the server sends is not sent back, whether at the join, before it is complete, or live", async () => {
+test("updates from the server are not sent back, whether at the join, before the state is complete, or live", async () => {
   const server = await room();
   write(server.doc, "stored, ");
   const author = server.doc.fork();
   server.state = (version) => {
     const state = server.doc.export({ mode: "update", from: version });
-    // It was stored after the version was told, and before the state was complete.
+    // It was stored after the server had sent its version, and before the state was complete.
     const late = file("late, ", author);
     server.doc.import(late);
     return [state, late];
   };
-  server.decide = () => assert.fail("nothing is to be sent");
+  server.decide = () => assert.fail("nothing should be sent");
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
   const update = file("live", author);
@@ -133,7 +133,7 @@ test("what the server sends is not sent back, whether at the join, before it is 
   assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
 });
 
-test("what I do when something comes from the server is sent, and that alone", async () => {
+test("edits made in reaction to the server's updates are sent, and nothing else", async () => {
   const server = await room();
   const author = new LoroDoc();
   const { doc, connection } = honest(server, join(server));
@@ -159,7 +159,7 @@ test("what I do when something comes from the server is sent, and that alone", a
   assert.ok(sent < update.length, `${sent} bytes`);
 });
 
-test("what I have not committed is my own business", async () => {
+test("uncommitted edits are not sent", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
@@ -173,7 +173,7 @@ test("what I have not committed is my own business", async () => {
   assert.equal([...server.members][0]?.frames, 1);
 });
 
-test("I ask for each edit, as soon as I see it, whether it is saved", async () => {
+test("the status is right when an application asks for it at each edit", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);

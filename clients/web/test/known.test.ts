@@ -3,7 +3,7 @@ import test from "node:test";
 import { LoroDoc, VersionVector } from "loro-crdt";
 import { Known } from "../src/known.js";
 
-/** A document of peer 1 with so many operations. */
+/** Makes a document with this number of operations, all of peer 1. */
 function written(operations: number): LoroDoc {
   const doc = new LoroDoc();
   doc.setPeerId("1");
@@ -12,14 +12,14 @@ function written(operations: number): LoroDoc {
   return doc;
 }
 
-/** Whose server has so many operations of each peer. */
+/** Makes a `Known` whose server has this number of operations of each peer. */
 function known(doc: LoroDoc, ends: Record<`${number}`, number>): Known {
   const known = new Known(doc);
   known.hear(new VersionVector(new Map(Object.entries(ends) as [`${number}`, number][])).encode());
   return known;
 }
 
-test("nothing is known before the server has told its version, nor after the connection is gone", () => {
+test("nothing is known before the server has sent its version, nor after the connection is gone", () => {
   const empty = new Known(new LoroDoc());
   assert.equal(empty.coversDocument(), false);
   empty.sent(new LoroDoc().oplogVersion());
@@ -31,7 +31,7 @@ test("nothing is known before the server has told its version, nor after the con
   assert.equal(gone.coversDocument(), false);
 });
 
-test("what was sent adds to what the server has, and takes nothing away", () => {
+test("sent operations are added to the server's version, and none are removed", () => {
   const doc = written(3);
   for (const others of [{}, { 2: 7 }] as Record<`${number}`, number>[]) {
     const some = known(doc, { 1: 2, ...others });
@@ -45,7 +45,7 @@ test("what was sent adds to what the server has, and takes nothing away", () => 
   assert.equal(more.version?.get("1"), 9);
 });
 
-test("what the server sends after a gap does not fill the gap", () => {
+test("operations from the server after a gap do not fill the gap", () => {
   const some = known(written(9), { 1: 3 });
   some.received(new Map([["1", { start: 5, end: 9 }]]));
   assert.equal(some.version?.get("1"), 3);

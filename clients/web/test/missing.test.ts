@@ -3,7 +3,7 @@ import test from "node:test";
 import { LoroDoc } from "loro-crdt";
 import { decodeVersion, missingUpdates } from "../src/missing.js";
 
-/** A document of three peers with 60 KB of text. */
+/** Makes a document of three peers with 60 KB of text. */
 function written(): LoroDoc {
   const doc = new LoroDoc();
   for (let peer = 1; peer <= 3; peer += 1) {
@@ -17,10 +17,10 @@ function written(): LoroDoc {
   return doc;
 }
 
-/** As pieces of at most so many bytes, whatever a single operation takes. */
+/** Limits the pieces to this number of bytes, but not single operations. */
 const upTo = (piece: number) => ({ piece, max: Infinity });
 
-test("nothing is missing to one who has the same or more", () => {
+test("nothing is missing from an equal or a newer version", () => {
   const doc = written();
   const copy = doc.fork();
   assert.deepEqual(missingUpdates(doc, copy.oplogVersion(), upTo(1_000_000)).updates, []);
@@ -30,7 +30,7 @@ test("nothing is missing to one who has the same or more", () => {
   assert.equal(missingUpdates(copy, doc.oplogVersion(), upTo(1_000_000)).updates.length, 1);
 });
 
-test("each lacks what the other has, after edits at one time", () => {
+test("after concurrent edits, each of two documents lacks the other's", () => {
   const a = written();
   const b = a.fork();
   a.getMap("map").set("a", true);
@@ -42,7 +42,7 @@ test("each lacks what the other has, after edits at one time", () => {
   assert.deepEqual(b.getMap("map").toJSON(), { "from 1": 1, "from 2": 2, "from 3": 3, a: true, b: true });
 });
 
-test("what is too long for one message goes in pieces, in any order", () => {
+test("an update that is too long for one message is cut into pieces, which apply in any order", () => {
   const doc = written();
   const { updates } = missingUpdates(doc, new LoroDoc().oplogVersion(), upTo(10_000));
   assert.ok(updates.length >= 6, `${updates.length} pieces`);
@@ -52,7 +52,7 @@ test("what is too long for one message goes in pieces, in any order", () => {
   assert.deepEqual(copy.toJSON(), doc.toJSON());
 });
 
-test("an operation that is too large is left out, with all that builds upon it and nothing else", () => {
+test("an operation that is too large is left out, with everything that depends on it and nothing else", () => {
   const doc = written();
   const theirs = doc.oplogVersion();
   const author = doc.fork();
@@ -63,7 +63,7 @@ test("an operation that is too large is left out, with all that builds upon it a
   author.getMap("map").set("image", "x".repeat(5_000));
   author.getMap("map").set("after", 1);
   author.commit();
-  // One who has seen the image, and one who has not.
+  // One client that has the image, and one that does not.
   const reader = author.fork();
   reader.setPeerId(11n);
   reader.getMap("map").set("seen", 1);
@@ -79,12 +79,12 @@ test("an operation that is too large is left out, with all that builds upon it a
   assert.deepEqual(oversized?.id, { peer: "10", counter: 1 });
   assert.ok(oversized.size > 5_000 && oversized.size < 5_500, `${oversized.size} bytes`);
   const copy = written();
-  for (const update of updates) assert.equal(copy.import(update).pending, null, "nothing waits for what never comes");
+  for (const update of updates) assert.equal(copy.import(update).pending, null, "no update waits for one that is left out");
   const { "from 1": _1, "from 2": _2, "from 3": _3, ...map } = copy.getMap("map").toJSON() as Record<string, unknown>;
   assert.deepEqual(map, { before: 1, "not seen": 1 });
 });
 
-test("a document without its history says so if the history is missing, too", () => {
+test("a shallow document reports an error if the server lacks its history", () => {
   const doc = written();
   const shallow = new LoroDoc();
   shallow.import(doc.export({ mode: "shallow-snapshot", frontiers: doc.frontiers() }));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Outbox } from "../src/outbox.js";
 
-/** An outbox with so many edits on their way, each in a frame of its own. */
+/** Makes an outbox with this number of edits on their way, each in a frame of its own. */
 function sent(edits: number): Outbox {
   const outbox = new Outbox();
   for (let edit = 0; edit < edits; edit += 1) {
@@ -23,7 +23,7 @@ test("an edit is saved when its frame is decided, and not before", () => {
   assert.equal(outbox.decidedAll, true);
 });
 
-test("what was on its way when the connection broke is unsaved until a join says otherwise", () => {
+test("edits that were on their way when the connection broke are unsaved until a join confirms them", () => {
   const outbox = sent(2);
   outbox.decided(1);
   outbox.lost();
@@ -43,7 +43,7 @@ test("frames are numbered anew on each connection", () => {
   assert.equal(outbox.frames, 3);
   assert.equal(outbox.unsaved, 3);
   outbox.decided(1);
-  assert.equal(outbox.unsaved, 3, "what was offline is saved with its last frame");
+  assert.equal(outbox.unsaved, 3, "edits made offline are saved with their last frame");
   outbox.decided(2);
   assert.equal(outbox.unsaved, 1);
   outbox.decided(3);
@@ -58,7 +58,7 @@ test("an import by the application counts as one edit", () => {
   assert.equal(outbox.unsaved, 0);
 });
 
-test("a refused frame never becomes saved on this connection, in whichever order error and confirmation come", () => {
+test("a refused frame never becomes saved on this connection, in whichever order the error and the confirmation come", () => {
   for (const errorFirst of [true, false]) {
     const outbox = sent(2);
     if (errorFirst) outbox.refuse(1);
@@ -75,7 +75,7 @@ test("a refused frame never becomes saved on this connection, in whichever order
   }
 });
 
-test("edits that went out in several frames are refused together, and counted once", () => {
+test("edits that were sent in several frames are refused together, and counted once", () => {
   for (const frame of [1, 2, 3]) {
     const outbox = new Outbox();
     for (let edit = 0; edit < 5; edit += 1) outbox.keep();
@@ -85,7 +85,7 @@ test("edits that went out in several frames are refused together, and counted on
   }
 });
 
-test("of what goes out in part nothing counts as saved", () => {
+test("edits that were sent in part do not count as saved", () => {
   const outbox = new Outbox();
   outbox.keep();
   outbox.keep();

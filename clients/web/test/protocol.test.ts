@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { joinUrl, parseEvent, socketUrl } from "../src/protocol.js";
 
-test("text frames are read, and what is unknown is passed over", () => {
+test("text frames are read, and unknown ones are ignored", () => {
   const cases: [string, unknown][] = [
     ['{"type":"joined","rev":3,"version":"-_8"}', { type: "joined", rev: 3, version: new Uint8Array([0xfb, 0xff]) }],
     ['{"type":"synced"}', { type: "synced" }],
@@ -22,7 +22,7 @@ test("text frames are read, and what is unknown is passed over", () => {
   for (const [text, event] of cases) assert.deepEqual(parseEvent(text), event, text);
 });
 
-test("the address keeps its own parameters and gets ours", () => {
+test("the address keeps its own parameters and gets the client's", () => {
   const url = new URL(joinUrl(socketUrl("https://example.org/sync/a?token=t#x"), new Uint8Array([0xfb, 0xff, 0])));
   assert.equal(url.href, "wss://example.org/sync/a?token=t&events=1&version=-_8A");
 });
@@ -35,7 +35,7 @@ test("a version that makes the address too long is left out", () => {
   assert.ok(!url.searchParams.has("version"));
 });
 
-test("what is no address of a server is refused at once", () => {
+test("an address that is not a server's is refused at once", () => {
   for (const address of ["/sync/demo", "ftp://example.org/", "nonsense"]) {
     assert.throws(() => socketUrl(address), TypeError, address);
   }

@@ -1,4 +1,4 @@
-// What the server does not take.
+// Updates that the server refuses.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoroDoc, LoroMap } from "loro-crdt";
@@ -8,7 +8,7 @@ import { eventually, until } from "./until.js";
 
 const READ_ONLY = { code: "read_only", message: "you may read this project, but not change it" };
 
-/** A server that refuses the first `times` frames that come, over all connections. */
+/** Starts a server that refuses the first `times` frames, counted over all connections. */
 async function refusing(times: number): Promise<RoomServer> {
   const server = await room();
   let left = times;
@@ -16,7 +16,7 @@ async function refusing(times: number): Promise<RoomServer> {
   return server;
 }
 
-/** Waits until a client of its own has been refused twice: more time than another needs for one more attempt. */
+/** Waits until another client has been refused twice, which takes longer than one more attempt of the client under test. */
 async function meanwhile(server: RoomServer): Promise<void> {
   const { decide } = server;
   server.decide = () => "refuse";
@@ -27,7 +27,7 @@ async function meanwhile(server: RoomServer): Promise<void> {
   server.decide = decide;
 }
 
-test("my edit was refused for no fault of its own: it is saved, and so is what I wrote on it", async () => {
+test("an edit that is refused once, and the edits after it, are saved in the end", async () => {
   const server = await refusing(1);
   const { doc, connection, errors } = honest(server, join(server));
   await allSaved(connection);
@@ -44,7 +44,7 @@ test("my edit was refused for no fault of its own: it is saved, and so is what I
   assert.equal(server.joins.length, 2);
 });
 
-test("my edit was refused, and what I write on it is not called saved before it is", async () => {
+test("an edit that depends on a refused one does not count as saved before that one", async () => {
   const server = await refusing(1);
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
@@ -60,7 +60,7 @@ test("my edit was refused, and what I write on it is not called saved before it 
   assert.equal(text(server.doc), "refused, built upon it");
 });
 
-test("my edit was refused twice: it stops, says why, and calls nothing saved any more", async () => {
+test("after a second refusal, the client stops, says why, and no longer counts anything as saved", async () => {
   const server = await room();
   server.refusal = READ_ONLY;
   const { doc, connection, errors } = honest(server, join(server));
@@ -76,7 +76,7 @@ test("my edit was refused twice: it stops, says why, and calls nothing saved any
     { code: "read_only", message: reason, frame: 1, final: true },
   ]);
 
-  // The document stays usable, and honest about it.
+  // The document stays usable, and later edits count as unsaved.
   server.decide = () => "store";
   write(doc, ", and more");
   assert.equal(text(doc), "refused, and more");
@@ -97,7 +97,7 @@ test("my edit was refused twice: it stops, says why, and calls nothing saved any
   assert.equal(text(server.doc), "refused, and more", "a new connection tries again");
 });
 
-test("what I wrote before the connection is refused twice", async () => {
+test("an edit from before the connection is refused twice", async () => {
   const server = await room();
   server.decide = () => "refuse";
   const doc = new LoroDoc();
@@ -107,7 +107,7 @@ test("what I wrote before the connection is refused twice", async () => {
   assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 1 });
 });
 
-test("I was refused, then all was saved: a later refusal starts anew", async () => {
+test("after a refusal and a complete save, a later refusal counts as the first", async () => {
   const server = await room();
   const { doc, connection, errors } = honest(server, join(server));
   await allSaved(connection);
@@ -125,13 +125,13 @@ test("I was refused, then all was saved: a later refusal starts anew", async () 
   assert.deepEqual(errors.map(({ final }) => final), [false, false, false, false]);
 });
 
-test("I was refused and never stop writing: what was offered again is saved, so a later refusal starts anew", async () => {
+test("during continuous edits, a later refusal counts as the first once the edits offered again are saved", async () => {
   const server = await refusing(1);
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
   write(doc, "refused, ");
   await offline(connection);
-  // The join's frame is stored, but that is told only when the next edit is on its way: nothing is ever all saved.
+  // The join's frame is stored, but the server confirms it only when the next edit is on its way, so never all is saved.
   server.decide = (_frame, update) => {
     server.doc.import(update);
     return "ignore";
@@ -149,7 +149,7 @@ test("I was refused and never stop writing: what was offered again is saved, so 
   assert.equal(text(server.doc), "refused, undecided, refused again");
 });
 
-test("I may only read, and was given leave to write while I wrote: all that I wrote is saved", async () => {
+test("a reader that becomes a writer while it writes gets all its edits saved", async () => {
   const server = await room();
   server.refusal = READ_ONLY;
   server.decide = () => "refuse";
@@ -162,11 +162,11 @@ test("I may only read, and was given leave to write while I wrote: all that I wr
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [["read_only", false]], "one refusal, however many frames");
 });
 
-test("a server that takes edits at a join alone is not asked without a pause", async () => {
+test("a server that accepts edits only at a join is not asked without pauses", async () => {
   const server = await room();
   const { doc, connection } = honest(server, join(server, new LoroDoc(), { minDelay: 8, maxDelay: 64, random: () => 0.999 }));
   await allSaved(connection);
-  // What comes after the join's own frame is refused.
+  // The server refuses every frame after the join's own.
   server.decide = (frame) => (frame === 1 && server.joins.length > 1 ? "store" : "refuse");
   const waits: number[] = [];
   connection.on("status", ({ state, retryIn, saved }) => {
@@ -179,7 +179,7 @@ test("a server that takes edits at a join alone is not asked without a pause", a
   await allSaved(connection);
 });
 
-test("an error about no edit at all is told, and all goes on", async () => {
+test("an error that concerns no edit is reported, and the connection continues", async () => {
   const server = await room();
   const { doc, connection, errors } = honest(server, join(server));
   await allSaved(connection);
@@ -190,7 +190,7 @@ test("an error about no edit at all is told, and all goes on", async () => {
   assert.equal(server.joins.length, 1);
 });
 
-test("I put a picture of 17 MB into a map: it says which and what to do instead, and all else is saved", async () => {
+test("a picture of 17 MB in a map: the reason names it and gives advice, and everything else is saved", async () => {
   const server = await room();
   const { doc, connection, errors } = honest(server, join(server));
   await allSaved(connection);
@@ -209,7 +209,7 @@ test("I put a picture of 17 MB into a map: it says which and what to do instead,
   assert.ok(server.bytesReceived < 100_000, `${server.bytesReceived} bytes were uploaded`);
 });
 
-test("I put a picture of 17 MB into a node while offline: what I and others wrote besides is saved", async () => {
+test("a picture of 17 MB in a node while offline: all other edits, from here and elsewhere, are saved", async () => {
   const server = await room();
   const doc = new LoroDoc();
   write(doc, "mine, ");
@@ -234,7 +234,7 @@ test("I put a picture of 17 MB into a node while offline: what I and others wrot
   assert.ok(server.bytesReceived < 100_000, `${server.bytesReceived} bytes were uploaded`);
 });
 
-test("a proxy takes smaller messages than the server: many edits made offline get through all the same", async () => {
+test("if a proxy accepts only smaller messages than the server, many edits made offline still get through", async () => {
   const server = await room({ maxMessage: 300_000 });
   const doc = new LoroDoc();
   for (let line = 0; line < 700; line += 1) write(doc, `${line} ${noise(1_000)}`);
@@ -244,13 +244,13 @@ test("a proxy takes smaller messages than the server: many edits made offline ge
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [["too_large", false]]);
 });
 
-test("a proxy takes smaller messages than one edit: it stops and says why", async () => {
+test("if a proxy accepts only smaller messages than one edit, the client stops and says why", async () => {
   const server = await room({ maxMessage: 100_000 });
   const { doc, connection, errors } = honest(server, join(server));
   await allSaved(connection);
   doc.getMap("root").set("image", noise(200_000));
   doc.commit();
-  await assert.rejects(connection.whenSaved(), /cannot be saved: .*larger than the server takes.*address \(a URL\)/);
+  await assert.rejects(connection.whenSaved(), /cannot be saved: .*larger than the server accepts.*address \(a URL\)/);
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [
     ["too_large", false],
     ["too_large", true],
@@ -260,7 +260,7 @@ test("a proxy takes smaller messages than one edit: it stops and says why", asyn
   assert.equal(server.joins.length, 2 + 2);
 });
 
-test("closed for a size while nothing was on its way: it just joins again", async () => {
+test("after a close for a message's size while nothing was on its way, the client joins again", async () => {
   const server = await room();
   const { doc, connection, errors } = honest(server, join(server));
   for (let turn = 0; turn < 3; turn += 1) {
@@ -273,7 +273,7 @@ test("closed for a size while nothing was on its way: it just joins again", asyn
   await connection.whenSaved();
 });
 
-test("a document without its history cannot be saved where the history is missing: it says so", async () => {
+test("a shallow document is not saved if the server lacks its history, and the client says so", async () => {
   const server = await room();
   const whole = new LoroDoc();
   write(whole, "history");
@@ -292,7 +292,7 @@ test("a document without its history cannot be saved where the history is missin
   assert.equal(text(server.doc), "history, and more");
 });
 
-test("I close the connection when I hear that something went wrong: it stays closed", async () => {
+test("a connection that is closed by an error listener stays closed", async () => {
   const server = await refusing(1);
   const { doc, connection } = join(server);
   await allSaved(connection);

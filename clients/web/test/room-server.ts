@@ -3,11 +3,11 @@ import type { AddressInfo, Socket } from "node:net";
 import { LoroDoc, VersionVector } from "loro-crdt";
 import { type WebSocket, WebSocketServer } from "ws";
 
-/** How a server differs from the usual. */
+/** The ways in which a server differs from the usual one. */
 export interface Faults {
-  /** Listens here rather than where the system picks. */
+  /** The port on which it listens; by default the system picks one. */
   readonly port?: number;
-  /** The largest message that is taken, in bytes. A larger one is answered with 1009. */
+  /** The largest message that it accepts, in bytes. After a larger one it closes with 1009. */
   readonly maxMessage?: number;
 }
 
@@ -19,28 +19,28 @@ interface Member {
 }
 
 /**
- * A room in memory that speaks the server's raw protocol, with the faults that the tests want from it. Every
- * address is the same room.
+ * A room in memory that speaks the server's raw protocol, with the faults that the tests need. Every address leads to
+ * the same room.
  */
 export class RoomServer {
-  /** What is "on disk". */
+  /** The document that is "on disk". */
   readonly doc = new LoroDoc();
   readonly members = new Set<Member>();
-  /** Addresses of all joins so far. */
+  /** The addresses of all joins so far. */
   readonly joins: URL[] = [];
-  /** What to do with a binary frame: store it, refuse it with an error frame, or leave it undecided. */
+  /** Decides on a binary frame: store it, refuse it with an error frame, or leave it undecided. */
   decide: (frame: number, update: Uint8Array) => "store" | "refuse" | "ignore" = () => "store";
-  /** What a refusal says. */
+  /** The contents of a refusal. */
   refusal = { code: "invalid_update", message: "not a Loro update" };
-  /** Blobs to send in place of the room's state. */
+  /** Returns the blobs to send in place of the room's state. */
   state: ((version: VersionVector) => Uint8Array[]) | undefined;
-  /** Whether text "ping" is answered. */
+  /** Whether the server answers the text "ping". */
   answersPings = true;
-  /** Whether a join is answered at all. */
+  /** Whether the server answers a join at all. */
   answersJoins = true;
-  /** What a new socket is closed with at once. */
+  /** The code with which the server closes each new socket at once. */
   closesNew: { code: number; reason?: string } | undefined;
-  /** What an upgrade, and plain HTTP, is answered with instead. */
+  /** The answer to upgrades and to plain HTTP, if the server refuses them. */
   refuses: { status: number; type: string } | undefined;
 
   readonly #http: Server;
@@ -62,7 +62,7 @@ export class RoomServer {
     this.#sockets.on("connection", (socket, request) => this.#accept(socket, new URL(request.url ?? "/", this.address)));
   }
 
-  /** Listens on a port that the system picks, unless told otherwise. */
+  /** Starts a server, by default on a port that the system picks. */
   static async start({ port = 0, maxMessage = 16 * 1024 * 1024 }: Faults = {}): Promise<RoomServer> {
     const http = createServer();
     const server = new RoomServer(http, maxMessage);
@@ -74,7 +74,7 @@ export class RoomServer {
     return (this.#http.address() as AddressInfo).port;
   }
 
-  /** Bytes that came over all connections so far, messages and all else. */
+  /** The bytes received over all connections so far, including those outside of messages. */
   get bytesReceived(): number {
     return this.#connections.reduce((sum, { bytesRead }) => sum + bytesRead, 0);
   }
@@ -94,12 +94,12 @@ export class RoomServer {
     for (const { socket } of this.members) socket.close(code, reason);
   }
 
-  /** Sends a binary frame to everybody. */
+  /** Sends a binary frame to every member but one. */
   broadcast(bytes: Uint8Array, except?: Member): void {
     for (const member of this.members) if (member !== except) member.socket.send(bytes);
   }
 
-  /** Sends an event to everybody. */
+  /** Sends an event to every member. */
   tell(event: object): void {
     for (const { socket } of this.members) socket.send(JSON.stringify(event));
   }
@@ -120,7 +120,7 @@ export class RoomServer {
     }
     const member: Member = { socket, url, frames: 0 };
     this.members.add(member);
-    // A message that is too large is one, and is answered with 1009.
+    // A message that is too large causes an error here, after which the socket closes with 1009.
     socket.on("error", () => {});
     socket.on("close", () => {
       this.members.delete(member);

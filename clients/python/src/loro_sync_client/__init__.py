@@ -1,4 +1,4 @@
-"""Submits image and video tasks to a Loro Sync Server, and waits for their results."""
+"""A client that submits image and video tasks to a Loro Sync Server and waits for the results."""
 
 from .async_client import AsyncSyncServerClient
 from .client import SyncServerClient

@@ -1,4 +1,4 @@
-"""The client, for asyncio."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .task import SubmittedTask, Task, TaskPage, TaskStatus
 
 
 class AsyncSyncServerClient:
-    """`SyncServerClient` for asyncio: the same methods, settings and errors, to be awaited.
+    """The counterpart of `SyncServerClient` for asyncio, with the same settings and errors.
 
-    Close it with `aclose`, or use it in an `async with` statement. Tasks of one event loop may
-    share it.
+    Its methods are coroutines. Close it with `aclose`, or use it in an `async with` statement.
+    Tasks of one event loop may share it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AsyncSyncServerClient:
         )
 
     async def get_task_status(self, task_id: str) -> Task:
-        """The task as it is now. Raises `NotFound` where there is none."""
+        """Returns the task's present state. Raises `NotFound` if there is no such task."""
         return await self._run(self._calls.get(task_id))
 
     async def wait_for_task(
@@ -89,11 +89,11 @@ class AsyncSyncServerClient:
         return await self._run(self._calls.wait(task_id, timeout, raise_for_failure))
 
     async def cancel_task(self, task_id: str) -> Task:
-        """Cancels a task that is pending or processing. Raises `Conflict` where it is finished."""
+        """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
         return await self._run(self._calls.cancel(task_id))
 
     async def retry_task(self, task_id: str) -> Task:
-        """Sets a failed or cancelled task going again. Raises `Conflict` where it is neither."""
+        """Restarts a failed or cancelled task. Raises `Conflict` if it is neither."""
         return await self._run(self._calls.retry(task_id))
 
     async def list_tasks(
@@ -105,7 +105,7 @@ class AsyncSyncServerClient:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> TaskPage:
-        """One page of tasks, the newest first: `limit` of them, 1 to 200, by default 50."""
+        """Returns a page of tasks, the newest first. `limit` is 1 to 200, by default 50."""
         return await self._run(self._calls.list(project_id, status, task_type, limit, cursor))
 
     async def iter_tasks(
@@ -114,7 +114,7 @@ class AsyncSyncServerClient:
         status: TaskStatus | None = None,
         task_type: str | None = None,
     ) -> AsyncIterator[Task]:
-        """All such tasks, the newest first, asking for pages as they are needed."""
+        """Yields all such tasks, the newest first, and requests pages as needed."""
         cursor: str | None = None
         while True:
             page = await self.list_tasks(project_id, status, task_type, limit=200, cursor=cursor)

@@ -1,4 +1,4 @@
-"""The server's calls, each as an exchange: what is asked, and how the answer is read."""
+"""The calls of the server's API, each as an exchange that sends and reads the answer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from .exchange import Exchange, Pause, Request, answer_to
 from .retry import RetryPolicy
 from .task import SubmittedTask, Task, TaskPage
 
-# The longest that one request is held, in seconds. The server allows 50; proxies may cut off at 30.
+# The longest time for which a request is held, in seconds. The server allows 50; proxies may cut
+# off at 30.
 _LONGEST_POLL = 25
-# The least time between two polls that brought no news, should something on the way not hold them.
+# The least time between two polls without news, in seconds, in case a proxy does not hold them.
 _SHORTEST_POLL = 1.0
 
 
 @dataclass(frozen=True)
 class Known:
-    """A state of a task, and its ETag."""
+    """A task's state, and its ETag."""
 
     task: Task
     tag: str | None
@@ -35,7 +36,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls, under one policy of retries."""
+    """The calls, all with one retry policy."""
 
     policy: RetryPolicy
 
@@ -49,11 +50,11 @@ class Calls:
         callback_url: str | None,
         idempotency_key: str | None,
     ) -> Exchange[SubmittedTask]:
-        """Submits once, however often it is sent: all attempts have one idempotency key."""
+        """Submits a task. All attempts have the same idempotency key, so they make one task."""
         if idempotency_key is None:
             idempotency_key = str(uuid4())
         elif not (1 <= len(idempotency_key) <= 255 and is_visible_ascii(idempotency_key)):
-            raise ValueError("an idempotency key has 1 to 255 visible ASCII characters")
+            raise ValueError("an idempotency key must have 1 to 255 visible ASCII characters")
         options = {"max_retries": max_retries, "node_id": node_id, "callback_url": callback_url}
         body = {
             "project_id": project_id,
@@ -71,7 +72,7 @@ class Calls:
         return SubmittedTask.from_json(_json(answer.response))
 
     def get(self, task_id: str) -> Exchange[Task]:
-        """The task as it is now."""
+        """Returns the task's present state."""
         answer = yield from answer_to(Request("GET", _path(task_id)), self.policy)
         return Task.from_json(_json(answer.response))
 
@@ -83,7 +84,7 @@ class Calls:
         limit: int | None,
         cursor: str | None,
     ) -> Exchange[TaskPage]:
-        """One page of tasks."""
+        """Returns a page of tasks."""
         query = {
             "project_id": project_id,
             "status": status,
@@ -101,10 +102,10 @@ class Calls:
         return self._act(task_id, "cancel", ("cancelled",))
 
     def retry(self, task_id: str) -> Exchange[Task]:
-        """Sets the task going again.
+        """Restarts the task.
 
-        Sent again because its answer was lost, it is carried out twice only where the task has
-        failed anew in between.
+        If an answer is lost and the request is sent again, the task is restarted twice only if it
+        has failed again meanwhile.
         """
         return self._act(task_id, "retry", ("pending", "processing", "completed"))
 
@@ -113,8 +114,8 @@ class Calls:
         try:
             return Task.from_json(_json(answer.response))
         except Conflict:
-            # The first attempt may have been carried out and its answer lost; the next one then
-            # finds a task that is already as wished.
+            # The first attempt may have succeeded and its answer been lost. Then the task is in the
+            # requested state already.
             if answer.attempts == 1:
                 raise
             task = yield from self.get(task_id)
@@ -123,13 +124,13 @@ class Calls:
             return task
 
     def wait(self, task_id: str, timeout: float | None, raise_for_failure: bool) -> Exchange[Task]:
-        """Asks for the task, with requests that the server holds, until it is finished."""
+        """Polls the task, with requests that the server holds, until it is finished."""
         deadline = None if timeout is None else time.monotonic() + timeout
         known: Known | None = None
         while True:
             asked = time.monotonic()
             left = math.inf if deadline is None else max(0.0, deadline - asked)
-            # The first request is not held: it tells what there is to wait for. Nor is the last.
+            # The first request is not held, because the state is still unknown. Nor is the last.
             held = 0 if known is None else int(min(left, _LONGEST_POLL))
             polled = yield from self._poll(task_id, held, known, deadline)
             task = polled.task

@@ -1,4 +1,4 @@
-"""The client."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from .task import SubmittedTask, Task, TaskPage, TaskStatus
 
 
 class SyncServerClient:
-    """Submits tasks to a Loro Sync Server and tells what became of them.
+    """Submits tasks to a Loro Sync Server and returns their results.
 
-    `base_url` and `token` are by default those of the environment, SYNC_SERVER_URL and
-    SYNC_SERVER_TOKEN; without them it is http://localhost:8787 and no token. `timeout` is the
-    patience with one attempt, in seconds, for connecting, sending and waiting for an answer each.
+    `base_url` and `token` default to the environment variables SYNC_SERVER_URL and
+    SYNC_SERVER_TOKEN, and without those to http://localhost:8787 and no token. `timeout` is the
+    time limit of each attempt, in seconds: separately for connecting, sending, and waiting for the
+    answer.
 
-    It keeps connections open: close it, or use it in a `with` statement. Threads may share it.
-    Every method raises a `SyncServerError` of some kind where the server refuses, and
-    `ServerUnavailable` where it is away and the retries are used up.
+    The client keeps connections open: close it, or use it in a `with` statement. Threads may share
+    it. Every method raises a subclass of `SyncServerError` if the server refuses the request, and
+    `ServerUnavailable` if the server is unavailable and the retries are used up.
     """
 
     def __init__(
@@ -72,14 +73,15 @@ class SyncServerClient:
         callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> SubmittedTask:
-        """Submits a task; it is stored when this returns, and done later.
+        """Submits a task. The server has stored it when this returns, and carries it out later.
 
-        The result appears in the project's document too, in the node `node_id` where that is given.
-        `callback_url` is told when the task is finished; see `verify_notification`. Two submissions
-        with one `idempotency_key` are one task; without one, the attempts of this call are.
+        If `node_id` is given, the result also appears in that node of the project's document. The
+        server notifies `callback_url` when the task is finished; see `verify_notification`. Two
+        submissions with the same `idempotency_key` make one task; without a key, only the attempts
+        of this call do.
 
-        Raises `InvalidTask`, with the fields, where the type or the params are not accepted, and
-        `Conflict` where the key was used for another task.
+        Raises `InvalidTask`, with the fields, if the type or the params are not accepted, and
+        `Conflict` if the key was used for another task.
         """
         return self._run(
             self._calls.submit(
@@ -88,7 +90,7 @@ class SyncServerClient:
         )
 
     def get_task_status(self, task_id: str) -> Task:
-        """The task as it is now. Raises `NotFound` where there is none."""
+        """Returns the task's present state. Raises `NotFound` if there is no such task."""
         return self._run(self._calls.get(task_id))
 
     def wait_for_task(
@@ -102,17 +104,17 @@ class SyncServerClient:
 
         With `raise_for_failure`, a failed task raises `TaskFailed` and a cancelled one
         `TaskCancelled`. After `timeout` seconds (None: never), `WaitTimeout`, a TimeoutError, is
-        raised, and the task goes on. A server that does not answer at all can make that later by
-        the client's own timeout.
+        raised, and the task continues. If the server does not answer at all, this can take longer,
+        by up to the client's own timeout.
         """
         return self._run(self._calls.wait(task_id, timeout, raise_for_failure))
 
     def cancel_task(self, task_id: str) -> Task:
-        """Cancels a task that is pending or processing. Raises `Conflict` where it is finished."""
+        """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
         return self._run(self._calls.cancel(task_id))
 
     def retry_task(self, task_id: str) -> Task:
-        """Sets a failed or cancelled task going again. Raises `Conflict` where it is neither."""
+        """Restarts a failed or cancelled task. Raises `Conflict` if it is neither."""
         return self._run(self._calls.retry(task_id))
 
     def list_tasks(
@@ -124,7 +126,7 @@ class SyncServerClient:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> TaskPage:
-        """One page of tasks, the newest first: `limit` of them, 1 to 200, by default 50."""
+        """Returns a page of tasks, the newest first. `limit` is 1 to 200, by default 50."""
         return self._run(self._calls.list(project_id, status, task_type, limit, cursor))
 
     def iter_tasks(
@@ -133,7 +135,7 @@ class SyncServerClient:
         status: TaskStatus | None = None,
         task_type: str | None = None,
     ) -> Iterator[Task]:
-        """All such tasks, the newest first, asking for pages as they are needed."""
+        """Yields all such tasks, the newest first, and requests pages as needed."""
         cursor: str | None = None
         while True:
             page = self.list_tasks(project_id, status, task_type, limit=200, cursor=cursor)

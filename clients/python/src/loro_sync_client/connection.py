@@ -1,4 +1,4 @@
-"""Where the server is, and who we are."""
+"""The server's address and the client's token."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 
 import httpx
 
-#: Where the server is unless somebody says otherwise.
+#: The server's address, unless the caller or the environment gives another.
 DEFAULT_URL = "http://localhost:8787"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """The server's address and our token; the token is in no repr and in no message."""
+    """The server's address and the token; no repr and no message contains the token."""
 
     base_url: httpx.URL
     token: str | None = field(repr=False)
 
     @classmethod
     def of(cls, base_url: str | None, token: str | None) -> Connection:
-        """What is given; else the environment; else `DEFAULT_URL`, and no token.
+        """Takes the given values, else the environment's, else `DEFAULT_URL` and no token.
 
-        Raises ValueError where the address is no http(s) URL, or the token cannot be one.
+        Raises ValueError if the address is not an http(s) URL, or the token is not a valid one.
         """
         address = base_url or os.environ.get("SYNC_SERVER_URL") or DEFAULT_URL
         try:
@@ -38,11 +38,11 @@ class Connection:
             token = os.environ.get("SYNC_SERVER_TOKEN")
         token = (token or "").strip()
         if not is_visible_ascii(token):
-            raise ValueError("the token has characters that no token has")
+            raise ValueError("the token must consist of visible ASCII characters")
         return cls(url, token or None)
 
     def headers(self) -> Mapping[str, str]:
-        """What every request carries."""
+        """Returns the headers of every request."""
         headers = {"Accept": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -50,5 +50,5 @@ class Connection:
 
 
 def is_visible_ascii(text: str) -> bool:
-    """Whether a header can carry it, without spaces."""
+    """Tells whether a header can carry the text, which must have no spaces."""
     return all("!" <= character <= "~" for character in text)

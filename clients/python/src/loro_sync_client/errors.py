@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions; all are a SyncServerError."""
+"""The exceptions of this package; each is a SyncServerError."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class SyncServerError(Exception):
     """The base of this package's errors.
 
-    Where the server answered with a problem, `type` is its stable name, such as
-    `urn:loro-sync:problem:not-found`, and `title`, `status` and `detail` are what it said.
+    If the server answered with a problem, `type` is its stable name, such as
+    `urn:loro-sync:problem:not-found`, and `title`, `status` and `detail` are those of the problem.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class SyncServerError(Exception):
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong with one field, such as `params.duration`."""
+    """The error in one field, such as `params.duration`."""
 
     field: str
     message: str
@@ -56,20 +56,20 @@ class NotFound(SyncServerError):
 
 
 class Conflict(SyncServerError):
-    """409: the task is in no state for this, or the idempotency key was used for another task."""
+    """409: the task's status does not allow this, or another task has this idempotency key."""
 
 
 class ServerUnavailable(SyncServerError):
-    """No connection, 5xx, or 429, also after the retries.
+    """There was no connection, or the answer was 5xx or 429, even after the retries.
 
-    `retry_after` is the number of seconds that the server asked to wait, where it did.
+    `retry_after` is the wait in seconds that the server asked for, or None.
     """
 
     retry_after: float | None = None
 
 
 class WaitTimeout(SyncServerError, TimeoutError):
-    """The task was not finished in time; it goes on. `task` is what was last known of it."""
+    """The task did not finish in time, and continues. `task` is its last known state."""
 
     def __init__(self, task: Task, timeout: float) -> None:
         super().__init__(f"task {task.task_id} is still {task.status} after {timeout:g} s")
@@ -77,7 +77,7 @@ class WaitTimeout(SyncServerError, TimeoutError):
 
 
 class TaskFailed(SyncServerError):
-    """The task came to nothing; `task` tells why."""
+    """The task failed; `task.error_message` says why."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(f"task {task.task_id} {task.status}: {task.error_message or 'no reason'}")
@@ -89,7 +89,7 @@ class TaskCancelled(TaskFailed):
 
 
 class InvalidSignature(SyncServerError):
-    """A notification that is not, or not any more, to be trusted."""
+    """The notification is not authentic, or too old to be trusted."""
 
 
 _BY_STATUS: dict[int, type[SyncServerError]] = {
@@ -103,7 +103,7 @@ _BY_STATUS: dict[int, type[SyncServerError]] = {
 
 
 def error_of(response: httpx.Response) -> SyncServerError:
-    """The exception for an answer that is no success."""
+    """Makes the exception for an answer that is not a success."""
     status = response.status_code
     problem = _problem(response)
     kind = _BY_STATUS.get(status, ServerUnavailable if status >= 500 else SyncServerError)

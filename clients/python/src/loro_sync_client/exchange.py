@@ -1,7 +1,7 @@
-"""Talking to the server without a socket.
+"""Exchanges with the server, independent of how a client sends and sleeps.
 
-An exchange is a generator: it yields a `Request` and is given the response, or yields a `Pause` and
-is given nothing. So retries, long polls and the reading of answers are written once, and the two
+An exchange is a generator: it yields a `Request` and is sent the response, or yields a `Pause` and
+is sent None. So retries, long polls and the reading of answers are written once, and the two
 clients only send and sleep, each in its own way.
 """
 
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """A request, to be sent as it is at each attempt."""
+    """A request, which each attempt sends unchanged."""
 
     method: str
     path: str
-    """Below the server's address, with the query."""
+    """The path below the server's address, with the query."""
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     held: float = 0.0
-    """For how many seconds the server may keep it waiting: that much more patience."""
+    """The time for which the server may hold the request, in seconds. It extends the timeout."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ Exchange = Generator[Union[Request, Pause], Optional[httpx.Response], T]
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's word, be it yes or no."""
+    """The server's final answer, which may be a refusal."""
 
     response: httpx.Response
     attempts: int
-    """More than 1: an earlier attempt may have been carried out, and its answer lost."""
+    """If this is more than 1, an earlier attempt may have succeeded and its answer been lost."""
 
 
 def answer_to(
     request: Request, policy: RetryPolicy, deadline: float | None = None
 ) -> Exchange[Answer]:
-    """Sends until the server has its say.
+    """Sends the request until the server gives a final answer.
 
-    A lost connection, a timeout, 5xx and 429 are tried again, as often as the policy says and not
-    after the deadline (of `time.monotonic`); then `ServerUnavailable` is raised.
+    After a lost connection, a timeout, 5xx or 429 it is sent again, as often as the policy says and
+    not after the deadline (of `time.monotonic`). Then `ServerUnavailable` is raised.
     """
     attempt = 1
     while True:
@@ -87,7 +87,7 @@ def answer_to(
 
 def _no_answer(error: httpx.RequestError, attempts: int) -> ServerUnavailable:
     url = error.request.url
-    # The netloc is without a user's name and password.
+    # The netloc contains no user name or password.
     where = f"{url.scheme}://{url.netloc.decode('ascii')}"
     reason = str(error) or type(error).__name__
     hint = ""

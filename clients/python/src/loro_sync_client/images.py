@@ -1,4 +1,4 @@
-"""What may stand for an image: a file, an address, or base64."""
+"""The forms in which a caller may give an image: a file, a URL, or base64."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import binascii
 import os
 from typing import Union
 
-#: An image as it is given: a path, an http(s) or data: URL, or base64.
+#: An image as the caller gives it: a path, an http(s) or data: URL, or base64.
 Image = Union[str, "os.PathLike[str]"]
 
-#: The largest file that is sent, in bytes.
+#: The largest file that the client sends, in bytes.
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
 
-# How base64 of PNG, JPEG, GIF and WebP (RIFF) begins. That of a JPEG looks like an absolute path.
+# The first characters of a PNG, JPEG, GIF and WebP (RIFF) in base64. A JPEG's look like a path.
 _IMAGE_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
-# A path with none of the signs that base64 cannot have is hardly ever longer.
+# A path that has only characters of base64 is hardly ever longer than this.
 _LONGEST_PATH = 256
 
 
 def encode_image(image: Image) -> str:
-    """What to send for an image.
+    """Converts an image to the text that is sent for it.
 
-    An http(s) or data: URL goes as it is; a file is read, here, and becomes base64; base64 goes as
-    it is, less white space. Since a string can name any file that this process may read, do not
-    pass on strings from strangers.
+    An http(s) or data: URL is sent unchanged; a file is read on this machine and sent as base64;
+    base64 is sent without its white space. A string can name any file that this process may read,
+    so do not pass on strings from untrusted sources.
 
-    Raises FileNotFoundError for what looks like a path and does not exist, another OSError where
-    the file cannot be read, and ValueError where it is empty or has more than `MAX_IMAGE_BYTES`.
+    Raises FileNotFoundError if the string looks like a path and no such file exists, another
+    OSError if the file cannot be read, and ValueError if it is empty or larger than
+    `MAX_IMAGE_BYTES`.
     """
     if not isinstance(image, str):
         return _read(os.fspath(image))
@@ -41,14 +42,14 @@ def encode_image(image: Image) -> str:
         raise ValueError("the image is empty")
     if not _is_base64(encoded):
         raise FileNotFoundError(
-            f"no image: {_shortened(image)!r} is no existing file, no http(s) or data: URL, "
-            "and no base64"
+            f"no image: {_shortened(image)!r} is not an existing file, an http(s) or data: URL, "
+            "or base64"
         )
     return encoded
 
 
 def is_url(image: str) -> bool:
-    """Whether it is an http(s) or data: URL."""
+    """Tells whether the text is an http(s) or data: URL."""
     return image[:8].lower().startswith(("http://", "https://", "data:"))
 
 

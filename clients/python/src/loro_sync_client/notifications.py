@@ -1,4 +1,4 @@
-"""The notification that a `callback_url` receives: is it from the server?"""
+"""The check that a notification to a `callback_url` comes from the server."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def verify_notification(
 ) -> Any:
     """Checks a notification's signature and age, and returns its JSON as Python values.
 
-    It is signed as Standard Webhooks say. `body` must be the bytes as they came; `secret` is the
-    `callback_secret` that the submission returned. `tolerance` is how many seconds the notification
-    may be old, or ahead of this machine's clock; `now` is the time, in seconds since 1970, if not
-    the present. The same notification may come more than once, with the same `webhook-id`.
+    The signature is that of Standard Webhooks. `body` must be the received bytes, unchanged;
+    `secret` is the `callback_secret` that the submission returned. `tolerance` is the largest age
+    of the notification in seconds, and the most that it may be ahead of this machine's clock; `now`
+    replaces the present time, in seconds since 1970. The server may send the same notification more
+    than once, with the same `webhook-id`.
 
-    Raises `InvalidSignature` where anything is missing, wrong or too old, and ValueError where the
-    secret is none.
+    Raises `InvalidSignature` if anything is missing, wrong or too old, and ValueError if the secret
+    is not valid.
     """
     key = _key(secret)
     given = {name.lower(): value for name, value in headers.items()}
@@ -49,7 +50,7 @@ def verify_notification(
     content = body.encode() if isinstance(body, str) else body
     signed = f"{message_id}.{timestamp}.".encode(errors="replace") + content
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
-    # Several, separated by spaces, while a secret is being changed.
+    # There are several, separated by spaces, while a secret is being replaced.
     for signature in signatures.split():
         version, _, value = signature.partition(",")
         if version == "v1" and hmac.compare_digest(value.encode(errors="replace"), expected):

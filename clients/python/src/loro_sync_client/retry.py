@@ -1,4 +1,4 @@
-"""When to try again, and after how long."""
+"""The rules for retries: after which failures, and after how long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-#: What may go better next time. Anything else that httpx raises is a mistake in the request.
+#: The failures that a retry may cure. Any other error of httpx is a mistake in the request.
 TRANSIENT = (
     httpx.TimeoutException,
     httpx.NetworkError,
@@ -21,11 +21,11 @@ TRANSIENT = (
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a request is tried, and the pauses between, in seconds.
+    """The number of attempts of a request, and the pauses between them, in seconds.
 
-    The pause doubles each time; up to half of it is left out by chance, so that clients that failed
-    together do not come back together. A server that says `Retry-After` gets what it asks for; if
-    that is more than `longest_pause`, the request is given up at once.
+    The pause doubles each time. A random part of it, up to half, is left out, so that clients that
+    failed together do not come back together. If the server sends `Retry-After`, the pause is as
+    long as that; if that is more than `longest_pause`, the request is given up at once.
     """
 
     attempts: int = 4
@@ -37,18 +37,18 @@ class RetryPolicy:
             raise ValueError("attempts must be at least 1")
 
     def pause(self, attempt: int) -> float:
-        """How long to wait after the attempt of this number, counted from 1."""
+        """Returns the pause after the attempt with this number, counted from 1, in seconds."""
         doubled = self.first_pause * 2.0 ** min(attempt - 1, 30)
         return min(doubled, self.longest_pause) * random.uniform(0.5, 1.0)
 
 
 def is_transient(status: int) -> bool:
-    """Whether an answer with this status may be another one soon."""
+    """Tells whether the answer to a retry may be another than one with this status."""
     return status == 429 or status >= 500
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """The seconds that `Retry-After` asks for; it holds a number or a date."""
+    """Returns the seconds that `Retry-After`, a number or a date, asks for, or None."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)

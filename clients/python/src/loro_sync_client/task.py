@@ -1,4 +1,4 @@
-"""A task, as the server tells of it."""
+"""A task, as the server describes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TaskStatus = Literal["pending", "processing", "completed", "failed", "cancelled"
 
 @dataclass(frozen=True)
 class Task:
-    """A task's row. Times are in seconds since 1970."""
+    """A task. Times are in seconds since 1970."""
 
     task_id: str
     project_id: str
@@ -23,7 +23,7 @@ class Task:
     """The task's id at the service that does the work."""
     external_service: str | None
     params: str = field(repr=False)
-    """JSON text; it may hold whole images."""
+    """JSON text, which may contain whole images."""
     result_url: str | None
     result_data: str | None = field(repr=False)
     """JSON text."""
@@ -41,12 +41,12 @@ class Task:
 
     @property
     def parsed_result_data(self) -> Any:
-        """`result_data` as Python values; None where there is none."""
+        """`result_data` as Python values; None if there is none."""
         return None if self.result_data is None else json.loads(self.result_data)
 
     @property
     def is_finished(self) -> bool:
-        """Completed, failed or cancelled: it changes no more, unless it is retried."""
+        """Whether it is completed, failed or cancelled. It then changes only if it is retried."""
         return self.status in ("completed", "failed", "cancelled")
 
     def raise_for_failure(self) -> Task:
@@ -59,7 +59,7 @@ class Task:
 
     @classmethod
     def from_json(cls, row: Any) -> Task:
-        """Reads what the server sent. Keys that this version does not know are left out."""
+        """Reads the server's answer. Keys that this version does not know are left out."""
         try:
             return cls(**{column.name: row[column.name] for column in fields(cls)})
         except (KeyError, TypeError) as error:
@@ -68,15 +68,15 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskPage:
-    """Some of the tasks, the newest first."""
+    """A page of tasks, the newest first."""
 
     tasks: list[Task]
     next_cursor: str | None
-    """For `cursor`, to get the next page; None on the last one."""
+    """The `cursor` of the next page; None on the last page."""
 
     @classmethod
     def from_json(cls, page: Any) -> TaskPage:
-        """Reads what the server sent."""
+        """Reads the server's answer."""
         try:
             return cls([Task.from_json(row) for row in page["tasks"]], page["next_cursor"])
         except (KeyError, TypeError) as error:
@@ -85,17 +85,17 @@ class TaskPage:
 
 @dataclass(frozen=True)
 class SubmittedTask:
-    """What the server says of a task that it has accepted."""
+    """The server's answer about a task that it has accepted."""
 
     task_id: str
     status: TaskStatus
     created_at: int
     callback_secret: str | None = field(default=None, repr=False)
-    """With a `callback_url`: the secret that its notification is signed with. Keep it."""
+    """The secret that signs the notification, if there is a `callback_url`. Keep it."""
 
     @classmethod
     def from_json(cls, answer: Any) -> SubmittedTask:
-        """Reads what the server sent."""
+        """Reads the server's answer."""
         try:
             return cls(
                 answer["task_id"],

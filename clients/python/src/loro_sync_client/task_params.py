@@ -26,10 +26,10 @@ def kling_video_params(
     image_tail: Image | None = None,
     aspect_ratio: str | None = None,
 ) -> dict[str, Any]:
-    """A video, from an image or (`image_path=None`) from the prompt alone.
+    """Makes the params of a video, from an image or (`image_path=None`) from the prompt alone.
 
-    `image_path` and `image_tail`, the last picture, are what `encode_image` takes, and raise what
-    it raises. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1, `mode` std or pro; `aspect_ratio`
+    `image_path`, and `image_tail` for the last picture, are given to `encode_image`, and its errors
+    are raised. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1, `mode` std or pro. `aspect_ratio`
     is for a video without an image.
     """
     return _given(
@@ -54,11 +54,11 @@ def nano_banana_params(
     image_paths: Iterable[Image] | None = None,
     image_size: str | None = None,
 ) -> dict[str, Any]:
-    """A picture, from a text and perhaps from other pictures.
+    """Makes the params of a picture, from a text and perhaps from other pictures.
 
-    Each of `image_paths` is what `encode_image` takes, and raises what it raises; URLs among them
-    join `reference_image_urls`, all else `base64_images`. `image_size` is 1K, 2K or 4K, for the pro
-    model only.
+    Each of `image_paths` is given to `encode_image`, and its errors are raised. URLs among them are
+    added to `reference_image_urls`, all others to `base64_images`. `image_size` is 1K, 2K or 4K,
+    and only for the pro model.
     """
     in_base64 = list(base64_images or ())
     urls = list(reference_image_urls or ())

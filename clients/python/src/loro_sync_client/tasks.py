@@ -1,4 +1,4 @@
-"""Submitting a task of each type, with a function call."""
+"""Functions that submit a task of each type."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def submit_kling_video_task(
     idempotency_key: str | None = None,
     client: SyncServerClient | None = None,
 ) -> str:
-    """Submits a video and returns the task's id.
+    """Submits a video task and returns its id.
 
     The params are those of `kling_video_params`, the options those of
-    `SyncServerClient.submit_task`; both tell what is raised. Without a `client`, one is made for
-    this call, from the environment. To check the notification to a `callback_url`, use
+    `SyncServerClient.submit_task`; the errors are those of both. Without a `client`, one is made
+    for this call, from the environment. To check the notification to a `callback_url`, use
     `submit_task` instead: it returns the secret.
     """
     params = kling_video_params(
@@ -76,7 +76,7 @@ async def submit_kling_video_task_async(
     idempotency_key: str | None = None,
     client: AsyncSyncServerClient | None = None,
 ) -> str:
-    """`submit_kling_video_task`, for asyncio; files are read in a thread."""
+    """Does the same as `submit_kling_video_task`, for asyncio; a thread reads the files."""
     params = await asyncio.to_thread(
         kling_video_params,
         image_path,
@@ -110,12 +110,12 @@ def submit_nano_banana_task(
     idempotency_key: str | None = None,
     client: SyncServerClient | None = None,
 ) -> str:
-    """Submits a picture and returns the task's id.
+    """Submits a picture task and returns its id.
 
-    The params are those of `nano_banana_params`, and `pro` takes the better model; the options are
-    those of `SyncServerClient.submit_task`; both tell what is raised. Without a `client`, one is
-    made for this call, from the environment. To check the notification to a `callback_url`, use
-    `submit_task` instead: it returns the secret.
+    The params are those of `nano_banana_params`, and `pro` selects the better model; the options
+    are those of `SyncServerClient.submit_task`; the errors are those of both. Without a `client`,
+    one is made for this call, from the environment. To check the notification to a
+    `callback_url`, use `submit_task` instead: it returns the secret.
     """
     params = nano_banana_params(
         text,
@@ -147,7 +147,7 @@ async def submit_nano_banana_task_async(
     idempotency_key: str | None = None,
     client: AsyncSyncServerClient | None = None,
 ) -> str:
-    """`submit_nano_banana_task`, for asyncio; files are read in a thread."""
+    """Does the same as `submit_nano_banana_task`, for asyncio; a thread reads the files."""
     params = await asyncio.to_thread(
         nano_banana_params,
         text,

@@ -3,7 +3,7 @@ import { words } from "./generate.js";
 import { type Media, mediaOf } from "./media.js";
 import { type BoardNode, createNode, deleteNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
 
-/** While a node is dragged its place is shared this often, in milliseconds. */
+/** The time between two updates of a dragged node's position, in milliseconds. */
 const DRAG_INTERVAL = 40;
 
 /** The height of a node with a picture, in pixels. */
@@ -20,10 +20,10 @@ const STATUS_WORDS: Record<string, string> = {
   cancelled: "cancelled",
 };
 
-/** Has a node's task tried again; rejects if that cannot be. */
+/** Retries a node's task; rejects if that is not possible. */
 export type Retry = (node: BoardNode) => Promise<void>;
 
-/** Elements of the page that the board uses. */
+/** The elements of the page that the board uses. */
 export interface BoardElements {
   readonly board: HTMLElement;
   /** Moves and scales within the board; holds the nodes. */
@@ -32,7 +32,7 @@ export interface BoardElements {
   readonly count: HTMLElement;
 }
 
-/** Shows the document's nodes, and lets people create, drag, rename and delete them, and try again what has failed. */
+/** Shows the document's nodes, and lets users create, drag, rename and delete them, and retry failed tasks. */
 export class Board {
   readonly #doc: LoroDoc;
   readonly #at: BoardElements;
@@ -74,7 +74,7 @@ export class Board {
     this.#look({ x: -left * scale, y: -top * scale, scale });
   }
 
-  /** A place in view for a node of this height where no other node is, if there is one. */
+  /** Finds a place in view for a node of this height, a free one if there is one. */
   free(height = 60): Position {
     const { clientWidth, clientHeight } = this.#at.board;
     const { x, y, scale } = this.#view;
@@ -92,7 +92,7 @@ export class Board {
     return rounded({ x: 40 - x / scale + 18 * turn, y: 40 - y / scale + 18 * turn });
   }
 
-  /** Many changes may come at once; a frame shows them together. A hidden page has no frames. */
+  /** Renders the nodes in the next frame, which shows many changes together. A hidden page has no frames. */
   #show(): void {
     if (this.#due) return;
     this.#due = true;
@@ -126,7 +126,7 @@ export class Board {
     this.#at.count.textContent = nodes.length === 0 ? "" : nodes.length === 1 ? "1 node" : `${nodes.length} nodes`;
   }
 
-  /** Dragging the ground moves the view, so does a wheel; with Ctrl it scales. */
+  /** Moves the view when the user drags the background or turns the wheel; with Ctrl the wheel scales the view. */
   #pan(): void {
     const { board, plane } = this.#at;
     board.addEventListener("pointerdown", (event) => {
@@ -160,7 +160,7 @@ export class Board {
     board.style.backgroundSize = `${24 * view.scale}px ${24 * view.scale}px`;
   }
 
-  /** The place on the plane under the pointer. */
+  /** Returns the place on the plane that is under the pointer. */
   #place({ clientX, clientY }: MouseEvent): Position {
     const { left, top } = this.#at.board.getBoundingClientRect();
     const { x, y, scale } = this.#view;
@@ -177,7 +177,7 @@ class Card {
   readonly #status = document.createElement("span");
   readonly #error = document.createElement("p");
   readonly #retry = document.createElement("button");
-  /** Holds the picture, and its place while it is being made. */
+  /** Holds the picture, and its space while the picture is being made. */
   readonly #frame = document.createElement("div");
   #media: HTMLImageElement | HTMLVideoElement | undefined;
   #node: BoardNode;
@@ -232,7 +232,7 @@ class Card {
     this.element.setAttribute("aria-label", `Node ${node.label}`);
     this.#remove.setAttribute("aria-label", `Delete ${node.label}`);
     if (this.#label.value !== node.label) this.#label.value = node.label;
-    // A prompt is mostly longer than its line.
+    // A prompt is usually longer than its line.
     this.#label.title = node.label;
     this.#status.hidden = node.status === undefined;
     this.#status.textContent = node.status === undefined ? "" : (STATUS_WORDS[node.status] ?? node.status);
@@ -248,7 +248,7 @@ class Card {
     this.#error.textContent = error ?? "";
   }
 
-  /** What comes of it is seen in the document; only if nothing can come of it, the card alone says so. */
+  /** Retries the task. The document shows its progress; only if the retry is not possible, the card shows the error. */
   async #tryAgain(retry: Retry): Promise<void> {
     this.#retry.disabled = true;
     await retry(this.#node).catch((error: unknown) => this.#showError(words(error)));
@@ -320,7 +320,7 @@ class Card {
   }
 }
 
-/** Calls `moved` with the pointer's way from where it went down, until it is let go. */
+/** Calls `moved` with the pointer's distance from the place of `down`, until the user releases it. */
 function follow(element: HTMLElement, down: PointerEvent, moved: (dx: number, dy: number) => void, done?: () => void): void {
   const over = new AbortController();
   const { signal } = over;
@@ -365,7 +365,7 @@ function mediaElement({ kind, address }: Media): HTMLImageElement | HTMLVideoEle
   }
   media.dataset["src"] = address;
   media.dataset["testid"] = "node-media";
-  // Last, for the rest decides on how it is loaded.
+  // The address comes last, because the other attributes decide how it is loaded.
   media.src = address;
   return media;
 }

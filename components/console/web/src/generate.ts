@@ -1,21 +1,21 @@
 import type { LoroDoc } from "loro-crdt";
 import { type BoardNode, createNode, type Position, setData } from "./nodes.js";
 
-/** Waits before a request that did not get through is made again, in milliseconds. */
+/** The waits before a request that did not get through is sent again, in milliseconds. */
 const DELAYS = [500, 2_000];
 
-/** What a generator needs to know and to do. */
+/** The settings of a generator. */
 export interface Settings {
   readonly project: string;
   /** Resolves when the server has every edit. */
   readonly saved: () => Promise<void>;
-  /** For tests: `fetch`. */
+  /** Replaces `fetch` in tests. */
   readonly fetch?: (path: string, init: RequestInit) => Promise<Response>;
-  /** For tests: a pause of so many milliseconds. */
+  /** Pauses for a number of milliseconds; tests replace it. */
   readonly pause?: (time: number) => Promise<void>;
 }
 
-/** Has a task of the server make a node's content. The server itself writes into the node how far the task is. */
+/** Starts tasks at the server that make a node's content. The server writes the progress of a task into the node. */
 export class Generator {
   readonly #doc: LoroDoc;
   readonly #settings: Required<Settings>;
@@ -31,15 +31,15 @@ export class Generator {
 
   /** Puts a node on the board and starts its task. If that fails, the node says why. */
   async generate(position: Position, prompt: string): Promise<void> {
-    // The prompt has a place of its own: the label can be changed without changing what is asked for.
+    // The prompt is stored apart from the label, so that a new label does not change the request.
     const id = createNode(this.#doc, position, prompt, { prompt, status: "pending" });
     await this.#submit(id, prompt);
   }
 
-  /** Tries again what has failed. Rejects, with words for a person, if the server will not try that task again. */
+  /** Retries a failed task. Rejects, with words for a user, if the server does not restart the task. */
   async retry({ id, taskId, prompt }: BoardNode): Promise<void> {
     if (taskId !== undefined) {
-      // Nothing is written here: the server may be ahead of this page, and it has the last word.
+      // The page writes nothing into the node, because the server's state may be newer than the page's.
       await answer(await this.#send(`/tasks/${encodeURIComponent(taskId)}/retry`, {}));
     } else if (prompt !== undefined) {
       setData(this.#doc, id, { status: "pending", error: null });
@@ -49,7 +49,7 @@ export class Generator {
 
   async #submit(id: string, prompt: string): Promise<void> {
     try {
-      // A task must not overtake its node, or the server has nowhere to write what comes of it.
+      // The server must have the node before the task, or it cannot write the result.
       await this.#settings.saved();
       const { task_id } = await answer(
         await this.#sendSurely("/tasks", {
@@ -64,7 +64,7 @@ export class Generator {
     }
   }
 
-  /** Sends once more, and then once more, if the server is away for a moment; the key in it keeps that from starting two tasks. */
+  /** Sends again, up to twice, if the server is unavailable for a moment. The key in the request prevents a second task. */
   async #sendSurely(path: string, init: RequestInit): Promise<Response> {
     for (const delay of DELAYS) {
       const response = await this.#send(path, init).catch(() => undefined);
@@ -74,7 +74,7 @@ export class Generator {
     return this.#send(path, init);
   }
 
-  /** A request that outlives the page: whoever leaves at once has asked nevertheless. */
+  /** Sends a request that outlives the page, so that it arrives even if the user leaves at once. */
   async #send(path: string, init: RequestInit): Promise<Response> {
     try {
       return await this.#settings.fetch(path, { ...init, method: "POST", keepalive: true });
@@ -84,12 +84,12 @@ export class Generator {
   }
 }
 
-/** What went wrong, for a person. */
+/** Describes an error in words for a user. */
 export function words(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The answer's JSON, or an error with the words of the problem. */
+/** Returns the answer's JSON, or throws an error with the detail of the problem. */
 async function answer(response: Response): Promise<Record<string, unknown>> {
   const body = ((await response.json().catch(() => undefined)) ?? {}) as Record<string, unknown>;
   if (response.ok) return body;

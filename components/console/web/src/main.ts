@@ -11,7 +11,7 @@ import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
 
 declare global {
-  /** For the developer tools, and the tests: the open document and its connection. */
+  /** The open document and its connection, for the developer tools and the tests. */
   var loro: { readonly doc: LoroDoc; readonly connection: Connection } | undefined;
 }
 
@@ -31,7 +31,7 @@ element<HTMLInputElement>("project").addEventListener("change", () => element<HT
 addEventListener("hashchange", () => location.reload());
 
 try {
-  if (project === undefined) throw new Error("A project's name has letters, digits, - and _, 128 at most.");
+  if (project === undefined) throw new Error("A project's name has 1 to 128 letters, digits, - and _.");
   await open(project);
 } catch (error) {
   element("connection").textContent = "Closed";
@@ -90,7 +90,7 @@ function offerGeneration(generator: Generator, board: Board): void {
   });
 }
 
-/** The browser's own undo knows nothing of what others write; Loro's takes back only what was done here. */
+/** Offers Loro's undo, which takes back only this user's edits. The browser's own would take back other users' edits, too. */
 function offerUndo(doc: LoroDoc, undo: UndoManager): void {
   const show = (): void => {
     element<HTMLButtonElement>("undo").disabled = !undo.canUndo();
@@ -105,7 +105,7 @@ function offerUndo(doc: LoroDoc, undo: UndoManager): void {
   element("redo").addEventListener("click", () => act(false));
   addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
-    // What is typed into a form is not in the document.
+    // Text in a form is not in the document, so the browser's own undo applies.
     const inForm = event.target instanceof Element && event.target.closest("form") !== null;
     if (!(event.ctrlKey || event.metaKey) || event.altKey || inForm) return;
     if (key !== "z" && key !== "y") return;

@@ -1,12 +1,12 @@
-/** What a node's address leads to, and how to show it. */
+/** A node's picture or film. */
 export interface Media {
   readonly kind: "image" | "video";
   readonly address: string;
 }
 
 /**
- * The picture or film at an address; a relative one is taken from `base`. A document is written by many, and of
- * their addresses only those that a server answers to are shown: no script, and nothing that carries its content within itself.
+ * Returns the picture or film at an address, which may be relative to `base`. Many users write a document, so the page
+ * shows only http(s) addresses: no scripts, and no addresses that contain their content (`data:`).
  */
 export function mediaOf(src: string | undefined, base: string): Media | undefined {
   if (src === undefined || !URL.canParse(src, base)) return undefined;

@@ -1,6 +1,6 @@
 import { LoroMap, type LoroDoc, type Value } from "loro-crdt";
 
-/** The origin of commits that keep account of a task: nobody's edits, and nothing to undo. */
+/** The origin of commits that record the state of a task. They are not a user's edits, so undo skips them. */
 export const ACCOUNT = "task";
 
 /** A place on the board, in CSS pixels. */
@@ -14,21 +14,21 @@ export interface BoardNode {
   readonly id: string;
   readonly position: Position;
   readonly label: string;
-  /** State of the task that makes its content, if there is one. */
+  /** The status of the task that makes its content, if there is one. */
   readonly status: string | undefined;
-  /** Address of its content. */
+  /** The address of its content. */
   readonly src: string | undefined;
   /** Why the task failed. */
   readonly error: string | undefined;
-  /** The task that makes its content. */
+  /** The id of the task that makes its content. */
   readonly taskId: string | undefined;
-  /** What that task was asked for. */
+  /** The prompt of that task. */
   readonly prompt: string | undefined;
 }
 
 /**
- * The nodes of a document, in order of their ids. A node is a map of its own, with its `data` another, so that
- * a move, a new label and a task's progress never undo each other; programs may also write it as a plain value.
+ * Reads the nodes of a document, in the order of their ids. A node is a Loro map and its `data` another one, so that a
+ * move, a new label and a task's progress never overwrite each other. Programs may also write a node as a plain value.
  */
 export function readNodes(doc: LoroDoc): BoardNode[] {
   const nodes = doc.getMap("nodes").toJSON() as Record<string, unknown>;
@@ -54,7 +54,7 @@ function readNode(id: string, value: unknown): BoardNode | undefined {
   };
 }
 
-/** Puts a new node on the board, with more in its data if wanted; returns its id. */
+/** Puts a new node on the board, with `more` values in its data; returns its id. */
 export function createNode(doc: LoroDoc, position: Position, label: string, more: Record<string, Value> = {}): string {
   const id = crypto.randomUUID();
   const node = doc.getMap("nodes").setContainer(id, new LoroMap());
@@ -66,31 +66,31 @@ export function createNode(doc: LoroDoc, position: Position, label: string, more
   return id;
 }
 
-/** Moves a node; nothing happens if it has been deleted. */
+/** Moves a node; does nothing if it was deleted. */
 export function moveNode(doc: LoroDoc, id: string, position: Position): void {
   change(doc, id, ["position"], { ...position });
   doc.commit();
 }
 
-/** Gives a node another label; nothing happens if it has been deleted. */
+/** Changes the label of a node; does nothing if it was deleted. */
 export function renameNode(doc: LoroDoc, id: string, label: string): void {
   change(doc, id, ["data", "label"], label);
   doc.commit();
 }
 
-/** Sets values in a node's data, as account of its task; nothing happens if it has been deleted. */
+/** Records the state of a node's task in its data; does nothing if the node was deleted. */
 export function setData(doc: LoroDoc, id: string, values: Record<string, Value>): void {
   for (const [key, value] of Object.entries(values)) change(doc, id, ["data", key], value);
   doc.commit({ origin: ACCOUNT });
 }
 
-/** Takes a node off the board. */
+/** Deletes a node from the board. */
 export function deleteNode(doc: LoroDoc, id: string): void {
   doc.getMap("nodes").delete(id);
   doc.commit();
 }
 
-/** Sets one value within a node, in the innermost map that holds it; what is plain there is replaced as a whole. */
+/** Sets one value of a node, in the innermost Loro map on its path. A plain value there is replaced as a whole. */
 function change(doc: LoroDoc, id: string, path: string[], value: Value): void {
   let map = doc.getMap("nodes") as LoroMap;
   const keys = [id, ...path];

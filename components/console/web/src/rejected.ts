@@ -2,7 +2,7 @@ import type { LoroDoc } from "loro-crdt";
 import type { Connection } from "loro-sync-client-web";
 import { sentence } from "./status.js";
 
-/** Elements of the page that are shown once edits cannot be saved. */
+/** The elements of the page that are shown once edits cannot be saved. */
 export interface RejectedElements {
   readonly notice: HTMLElement;
   readonly reason: HTMLElement;
@@ -19,22 +19,22 @@ export class Copy {
     this.#doc = doc;
   }
 
-  /** A Loro snapshot: everything that is in the document, with its history. */
+  /** Exports a Loro snapshot: everything in the document, with its history. */
   take(): Uint8Array<ArrayBuffer> {
     const snapshot = new Uint8Array(this.#doc.export({ mode: "snapshot" }));
     this.#operations = this.#doc.opCount();
     return snapshot;
   }
 
-  /** Whether the copy taken last has everything that is in the document now. */
+  /** Tells whether the last exported copy has everything that is in the document now. */
   isCurrent(): boolean {
     return this.#operations === this.#doc.opCount();
   }
 }
 
 /**
- * Once the server has turned edits down for good: says why, and offers the user's own copy as a file, and the document as
- * the server has it.
+ * Shows a notice once the server has finally refused edits: it gives the reason, and offers the user's own copy as a file,
+ * and a reload of the server's document.
  */
 export function offerCopy(connection: Connection, copy: Copy, name: string, at: RejectedElements): void {
   const show = (): void => {
@@ -48,10 +48,10 @@ export function offerCopy(connection: Connection, copy: Copy, name: string, at: 
   show();
 }
 
-/** How long a browser may take to read a file that it was told to save, in milliseconds. */
+/** How long a browser may take to read a file that it is to save, in milliseconds. */
 const SAVING = 60_000;
 
-/** Has the browser save bytes as a file. */
+/** Makes the browser save bytes as a file. */
 function download(bytes: Uint8Array<ArrayBuffer>, name: string): void {
   const address = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
   const link = document.createElement("a");

@@ -1,9 +1,9 @@
 import type { Connection, Status, SyncError } from "loro-sync-client-web";
 
-/** How long an error that does not last stays on the page, in milliseconds. */
+/** How long the page shows an error that is not final, in milliseconds. */
 const ERROR_TIME = 15_000;
 
-/** Elements of the page that tell how the connection is. */
+/** The elements of the page that show the connection's status. */
 export interface StatusElements {
   readonly connection: HTMLElement;
   readonly saved: HTMLElement;
@@ -11,7 +11,7 @@ export interface StatusElements {
   readonly error: HTMLElement;
 }
 
-/** Keeps the page's words on the connection up to date. */
+/** Keeps these elements up to date. */
 export function showStatus(connection: Connection, at: StatusElements): void {
   let hide: ReturnType<typeof setTimeout> | undefined;
   const show = (status: Status): void => {
@@ -22,12 +22,12 @@ export function showStatus(connection: Connection, at: StatusElements): void {
     at.saved.textContent = savedWords(status);
     at.peers.textContent = peersWords(status.peers);
     at.peers.dataset["count"] = String(status.peers ?? "");
-    // A notice of its own says what there is to say.
+    // The page shows a notice of its own for this state.
     if (status.state === "rejected") at.error.hidden = true;
   };
   connection.on("status", show);
   connection.on("error", ({ code, message, final }: SyncError) => {
-    // The state says it already, for as long as it lasts.
+    // The status shows these already, for as long as they last.
     if (code === "unreachable" || connection.status.state === "rejected") return;
     clearTimeout(hide);
     at.error.textContent = sentence(message);
@@ -37,7 +37,7 @@ export function showStatus(connection: Connection, at: StatusElements): void {
   show(connection.status);
 }
 
-/** The state, in words for the user. */
+/** Describes the state in words for the user. */
 export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "reason" | "retryIn">): string {
   switch (state) {
     case "connecting":
@@ -55,7 +55,7 @@ export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "r
   }
 }
 
-/** What is saved, in words for the user; empty while that is not known. */
+/** Describes in words for the user whether edits are saved; empty while that is not known. */
 export function savedWords({ state, saved }: Pick<Status, "state" | "saved">): string {
   if (saved.all) return "All saved";
   if (saved.unsaved === 0) return state === "rejected" ? "Not saved" : "";
@@ -72,7 +72,7 @@ function peersWords(peers: number | undefined): string {
   return peers <= 1 ? "Only you are here" : `${peers} are here`;
 }
 
-/** Words, as a sentence begins. */
+/** Capitalizes the first letter. */
 export function sentence(words: string): string {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -1,6 +1,6 @@
 import type { Delta, LoroDoc, LoroText } from "loro-crdt";
 
-/** One replacement in a text; indexes count UTF-16 units, as JavaScript and Loro's text do. */
+/** A replacement in a text. Indexes count UTF-16 units, as in JavaScript and in Loro's text. */
 export interface Replacement {
   readonly index: number;
   readonly removed: number;
@@ -8,10 +8,10 @@ export interface Replacement {
 }
 
 /**
- * The smallest single replacement that makes `after` of `before`, or `undefined` if they are equal.
+ * Finds the smallest single replacement that turns `before` into `after`; `undefined` if they are equal.
  *
- * @param caret where the caret is in `after`: what was typed lies before it, which decides where a letter went
- *   that stands beside its like
+ * @param caret the place of the caret in `after`. The typed letters are before it, which decides the place of a letter
+ *   beside an equal one.
  */
 export function difference(before: string, after: string, caret = after.length): Replacement | undefined {
   if (before === after) return undefined;
@@ -21,11 +21,11 @@ export function difference(before: string, after: string, caret = after.length):
   let suffix = 0;
   while (suffix < shorter && before.at(-1 - suffix) === after.at(-1 - suffix)) suffix += 1;
   if (index + suffix > shorter) {
-    // Several places would do; of those, the one that ends at the caret.
+    // Several places are possible; take the one that ends at the caret.
     suffix = Math.max(shorter - index, Math.min(suffix, after.length - caret));
     index = shorter - suffix;
   }
-  // Half of a surrogate pair is no character.
+  // Half of a surrogate pair is not a character, so the replacement takes both halves.
   if (index > 0 && isHighSurrogate(before, index - 1)) index -= 1;
   if (suffix > 0 && isHighSurrogate(before, before.length - suffix - 1)) suffix -= 1;
   return { index, removed: before.length - suffix - index, inserted: after.slice(index, after.length - suffix) };
@@ -35,7 +35,7 @@ function isHighSurrogate(text: string, index: number): boolean {
   return (text.charCodeAt(index) & 0xfc00) === 0xd800;
 }
 
-/** Where a position comes to lie when the text is changed by `delta`. What is inserted at it goes after it. */
+/** Returns a position as it is after the text is changed by `delta`. An insertion at the position goes after it. */
 export function follow(delta: readonly Delta<string>[], position: number): number {
   let at = 0;
   let moved = position;
@@ -53,14 +53,14 @@ export function follow(delta: readonly Delta<string>[], position: number): numbe
   return moved;
 }
 
-/** Keeps a text area and a text of the document the same. */
+/** Keeps a text area and a text of the document equal. */
 export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText): void {
-  /** What the text area showed when it last agreed with the document. */
+  /** The contents of the text area when it last agreed with the document. */
   let shown = text.toString();
   let composing = false;
-  /** The text area knows already what is written from it. */
+  /** Whether an edit from the text area is being written, which the text area therefore shows already. */
   let writing = false;
-  /** What others did while an input method was composing: then the text area must not be touched. */
+  /** The edits of other users while an input method was composing, when the text area must not be changed. */
   let missed: Delta<string>[][] = [];
   area.value = shown;
 
