@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::connection::{self, JoinOptions, Joined, Socket};
 
-/// How long to wait for the state after a join. If the state does not fit into one message, the
+/// The longest wait for the state after a join. If the state does not fit into one message, the
 /// server sends neither the state nor an error.
 const STATE_WITHIN: Duration = Duration::from_secs(5);
 

@@ -19,7 +19,7 @@ use crate::client::Dialect;
 use crate::connection::{JoinOptions, Socket};
 use crate::stats::{Samples, micros};
 
-/// How long the clients may still receive after the last update was sent.
+/// The time in which the clients may still receive after the last update was sent.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// A writer that is further behind its schedule than this was held up, so its latency counts from

@@ -244,7 +244,7 @@ class RoomConnection implements Connection {
     });
     this.#busy = false;
     for (const { success } of imported) this.#known.received(success);
-    // An import that waited may have been the application's, so the server may lack it. The next join tells.
+    // An import that waited may have been the application's, so the server may lack it. Join again to compare.
     if (waitingBytes(this.#doc) < waiting) this.resync();
     else this.#offer();
   }

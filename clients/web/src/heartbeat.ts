@@ -1,8 +1,8 @@
 /** The settings and functions that a heartbeat needs from its connection. */
 export interface Pulse {
-  /** How long a connection may be quiet before a ping is sent, in milliseconds. */
+  /** The time for which a connection may be quiet before a ping is sent, in milliseconds. */
   readonly interval: number;
-  /** How long the answer to a ping may take, in milliseconds. */
+  /** The time that the answer to a ping may take, in milliseconds. */
   readonly timeout: number;
   /** Sends a ping. */
   ping(): void;

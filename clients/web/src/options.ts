@@ -8,9 +8,9 @@ export interface Options {
   readonly minDelay?: number;
   /** The longest wait before any attempt. Default 30,000. */
   readonly maxDelay?: number;
-  /** How long a live connection may be quiet before a ping is sent. Default 20,000. */
+  /** The time for which a live connection may be quiet before a ping is sent. Default 20,000. */
   readonly pingInterval?: number;
-  /** How long to wait for a frame after a ping before the connection is given up. Default 10,000. */
+  /** The longest wait for a frame after a ping, after which the connection is given up. Default 10,000. */
   readonly pingTimeout?: number;
   /** The longest wait for a socket to open, and for each next part of the first state. Default 60,000. */
   readonly syncTimeout?: number;

@@ -5,7 +5,7 @@ const CODES: Record<number, number> = { 401: 4401, 403: 4403, 404: 4404 };
 
 const PROBLEM = "urn:loro-sync:problem:";
 
-/** How long to wait for the answer, in milliseconds. */
+/** The longest wait for the answer, in milliseconds. */
 const PATIENCE = 10_000;
 
 /**

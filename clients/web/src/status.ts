@@ -29,7 +29,7 @@ export interface Status {
   readonly peers: number | undefined;
   /** The room's rev, as the server last sent it. */
   readonly rev: number | undefined;
-  /** Why the connection is offline, rejected or closed, in words for a user. */
+  /** The reason why the connection is offline, rejected or closed, in words for a user. */
   readonly reason: string | undefined;
   /** While offline: the time from the loss of the connection to the next attempt, in milliseconds. */
   readonly retryIn: number | undefined;

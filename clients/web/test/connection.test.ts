@@ -49,7 +49,7 @@ test("saved says so only when the server has confirmed every frame", async () =>
   write(doc, "2");
   write(doc, "3");
   assert.equal(connection.status.saved.unsaved, 3);
-  await eventually("three frames came", () => [...server.members][0]?.frames === 3);
+  await eventually("three frames arrived", () => [...server.members][0]?.frames === 3);
   server.tell({ type: "saved", frames: 2, rev: 2 });
   await until(connection, "one left", ({ saved, rev }) => saved.unsaved === 1 && !saved.all && rev === 2);
   server.tell({ type: "saved", frames: 3, rev: 3 });
@@ -70,14 +70,14 @@ test("edits made while the server is away arrive when it is back", async () => {
   assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 0, refused: 0 }, "unknown until the next join");
   write(a.doc, "offline a. ");
   write(b.doc, "offline b. ");
-  await until(a.connection, "told that nobody is there", ({ reason }) => reason === "the server cannot be reached");
+  await until(a.connection, "reported as unreachable", ({ reason }) => reason === "the server cannot be reached");
   assert.deepEqual(a.connection.status.saved, { all: false, unsaved: 1, refused: 0 });
   assert.ok(a.errors.some(({ code, final }) => code === "unreachable" && !final));
 
   const second = await room({ port });
   second.doc.import(first.doc.export({ mode: "snapshot" }));
   await Promise.all([allSaved(a.connection), allSaved(b.connection)]);
-  await eventually("both have both", () => text(a.doc) === text(b.doc) && text(a.doc).length === "online. offline a. offline b. ".length);
+  await eventually("both clients have both edits", () => text(a.doc) === text(b.doc) && text(a.doc).length === "online. offline a. offline b. ".length);
   const join2 = second.joins[0]?.searchParams.get("version") ?? "";
   assert.ok(VersionVector.decode(Buffer.from(join2, "base64url")).length() > 0, "the join carries the client's version");
 });
@@ -123,7 +123,7 @@ test("a bad update from the server is reported and skipped", async () => {
   const other = new LoroDoc();
   write(other, "good");
   server.broadcast(other.export({ mode: "update" }));
-  await eventually("the good one came", () => text(doc) === "good");
+  await eventually("the good update arrived", () => text(doc) === "good");
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [["import_failed", false]]);
   assert.equal(connection.status.state, "live");
 });
@@ -288,7 +288,7 @@ test("ten writers at once converge", async () => {
     if (turn === 10) server.cut();
   }
   await Promise.all(writers.map(({ connection }) => connection.whenSaved()));
-  await eventually("all the same", () => writers.every(({ doc }) => doc.oplogVersion().compare(server.doc.oplogVersion()) === 0));
+  await eventually("all clients agree", () => writers.every(({ doc }) => doc.oplogVersion().compare(server.doc.oplogVersion()) === 0));
   for (const { doc } of writers) assert.deepEqual(doc.toJSON(), server.doc.toJSON());
   assert.equal(Object.keys(server.doc.getMap("map").toJSON() as object).length, 200);
 });

@@ -105,7 +105,7 @@ test("the second half of a file is imported here, and the first comes from the s
     assert.ok(doc.import(second).pending, "it waits for the first half");
     server.doc.import(first);
     if (!before) server.broadcast(first);
-    await eventually("it is whole", () => text(doc) === "first, second");
+    await eventually("the document is complete", () => text(doc) === "first, second");
     await connection.whenSaved();
     assert.equal(text(server.doc), "first, second");
   }
@@ -165,7 +165,7 @@ test("uncommitted edits are not sent", async () => {
   await allSaved(connection);
   doc.getText("text").push("half a");
   server.tell({ type: "peers", count: 7 });
-  await eventually("it was told", () => connection.status.peers === 7);
+  await eventually("the event arrived", () => connection.status.peers === 7);
   assert.equal(doc.getPendingTxnLength(), "half a".length);
   doc.getText("text").push(" sentence");
   doc.commit();

@@ -9,7 +9,7 @@ const DRAG_INTERVAL = 40;
 /** The height of a node with a picture, in pixels. */
 export const PICTURE_HEIGHT = 204;
 
-/** How far an arrow key moves a node, in pixels. */
+/** The distance by which an arrow key moves a node, in pixels. */
 const STEP = 12;
 
 const STATUS_WORDS: Record<string, string> = {

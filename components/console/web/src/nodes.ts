@@ -18,7 +18,7 @@ export interface BoardNode {
   readonly status: string | undefined;
   /** The address of its content. */
   readonly src: string | undefined;
-  /** Why the task failed. */
+  /** The reason why the task failed. */
   readonly error: string | undefined;
   /** The id of the task that makes its content. */
   readonly taskId: string | undefined;

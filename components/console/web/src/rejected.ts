@@ -48,7 +48,7 @@ export function offerCopy(connection: Connection, copy: Copy, name: string, at: 
   show();
 }
 
-/** How long a browser may take to read a file that it is to save, in milliseconds. */
+/** The time that a browser may take to read a file that it is to save, in milliseconds. */
 const SAVING = 60_000;
 
 /** Makes the browser save bytes as a file. */

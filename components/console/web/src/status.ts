@@ -1,6 +1,6 @@
 import type { Connection, Status, SyncError } from "loro-sync-client-web";
 
-/** How long the page shows an error that is not final, in milliseconds. */
+/** The time for which the page shows an error that is not final, in milliseconds. */
 const ERROR_TIME = 15_000;
 
 /** The elements of the page that show the connection's status. */
