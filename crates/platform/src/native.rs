@@ -10,10 +10,11 @@ use std::{
     path::Path,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use rusqlite::types::ValueRef;
+use rusqlite::{ErrorCode, types::ValueRef};
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
@@ -47,7 +48,7 @@ impl SqliteFile {
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let connection = rusqlite::Connection::open(path).map_err(failed)?;
         connection
-            .busy_timeout(std::time::Duration::from_secs(5))
+            .busy_timeout(Duration::from_secs(5))
             .map_err(failed)?;
         connection
             .pragma_update(None, "journal_mode", "WAL")
@@ -63,23 +64,51 @@ fn failed(error: rusqlite::Error) -> DatabaseError {
 #[async_trait(?Send)]
 impl Database for SqliteFile {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
-        let mut statement = self.0.prepare_cached(sql).map_err(failed)?;
+        let parameters: Vec<_> = parameters
+            .into_iter()
+            .map(|value| match value {
+                Value::Integer(value) => rusqlite::types::Value::Integer(value),
+                Value::Real(value) => rusqlite::types::Value::Real(value),
+                Value::Text(value) => rusqlite::types::Value::Text(value),
+                Value::Blob(value) => rusqlite::types::Value::Blob(value),
+                Value::Null => rusqlite::types::Value::Null,
+            })
+            .collect();
+        let mut attempts = 0;
+        loop {
+            match self.query(sql, &parameters) {
+                // SQLite does not always wait: a statement whose view of a changed schema is stale fails at once, and
+                // nothing of it happened.
+                Err(error)
+                    if attempts < BUSY_ATTEMPTS
+                        && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+                {
+                    attempts += 1;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result.map_err(failed),
+            }
+        }
+    }
+}
+
+/// How often a statement is tried again while another connection holds the database.
+const BUSY_ATTEMPTS: u32 = 100;
+
+impl SqliteFile {
+    fn query(
+        &self,
+        sql: &str,
+        parameters: &[rusqlite::types::Value],
+    ) -> rusqlite::Result<Vec<Row>> {
+        let mut statement = self.0.prepare_cached(sql)?;
         let columns = statement.column_count();
-        let parameters = parameters.into_iter().map(|value| match value {
-            Value::Integer(value) => rusqlite::types::Value::Integer(value),
-            Value::Real(value) => rusqlite::types::Value::Real(value),
-            Value::Text(value) => rusqlite::types::Value::Text(value),
-            Value::Blob(value) => rusqlite::types::Value::Blob(value),
-            Value::Null => rusqlite::types::Value::Null,
-        });
-        let mut rows = statement
-            .query(rusqlite::params_from_iter(parameters))
-            .map_err(failed)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
         let mut result = Vec::new();
-        while let Some(row) = rows.next().map_err(failed)? {
+        while let Some(row) = rows.next()? {
             let mut values = Vec::with_capacity(columns);
             for column in 0..columns {
-                values.push(match row.get_ref(column).map_err(failed)? {
+                values.push(match row.get_ref(column)? {
                     ValueRef::Null => Value::Null,
                     ValueRef::Integer(value) => Value::Integer(value),
                     ValueRef::Real(value) => Value::Real(value),
