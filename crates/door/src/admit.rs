@@ -26,9 +26,9 @@ const MAX_FIELDS: usize = 64 * 1024;
 /// }
 /// ```
 /// ```compile_fail,E0603
-/// // Nothing else opens the ports.
-/// fn beside_it() {
-///     let ports = door::admit::Admitted::<door::routes::Sync>::ports;
+/// // A handler cannot admit itself.
+/// fn self_admitted(ports: platform::Ports<'_>) {
+///     let admitted = door::admit::admit_message(ports, Vec::new());
 /// }
 /// ```
 /// ```compile_fail,E0599
