@@ -68,6 +68,8 @@ routes! {
         Cancel { task } = POST "/tasks/{task}/cancel", Write, Row;
         /// Retries a failed or cancelled task
         Retry { task } = POST "/tasks/{task}/retry", Write, Row;
+        /// Reads the marks of tasks for which clients wait
+        Marks = POST "/internal/tasks/marks", Relay, Nowhere;
         /// Reads a result that is kept here
         Asset { asset } = GET "/assets/{asset}", Read, Row;
     }

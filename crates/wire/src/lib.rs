@@ -11,6 +11,7 @@
 //! | `GET /internal/rooms/{project}/updates?after={rev}` | | [`State`] |
 //! | `POST /internal/heads` | [`HeadsRequest`] | [`Heads`] |
 //! | `POST /internal/access` | [`AccessRequest`] | [`AccessResponse`] |
+//! | `POST /internal/tasks/marks` | [`MarksRequest`] | [`Marks`] |
 //! | `POST /internal/rooms/{project}/compact` | | 202, empty |
 //! | `POST /internal/sweep` | | 202, empty |
 //! | `POST /internal/poll` | | 202, empty |
@@ -33,6 +34,7 @@ mod append;
 mod codec;
 mod notice;
 mod room;
+mod task;
 
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
@@ -44,3 +46,4 @@ pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
 pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
 };
+pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};

@@ -20,5 +20,5 @@ pub(crate) use ending::{End, end_silent, finish, set_back};
 pub(crate) use notifications::{claim_notifications, notified};
 pub(crate) use progress::{accept, forgive, put_off};
 pub use projected::{HeadSql, mark_projected, unchanged, unprojected, unprojected_projects};
-pub use read::{Filter, get, list};
+pub use read::{Filter, get, list, marks};
 pub(crate) use store::{Insert, by_key, insert};
