@@ -89,6 +89,8 @@ kinds! {
     DRAINING = 503 "draining" "Going down";
     /// The relay holds as many connections as it may.
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
+    /// As many requests are under way as may be.
+    TOO_BUSY = 503 "too-busy" "Too many requests under way";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }
