@@ -115,5 +115,6 @@ pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
             tracing::warn!(project, %error, "room not compacted");
         }
     }
+    rooms::forget_receipts(ports.database, ports.clock).await?;
     Ok(Reply::new(202))
 }

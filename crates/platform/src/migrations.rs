@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_create_assets"),
     migration!(7, "0007_create_projects"),
     migration!(8, "0008_keep_jobs"),
+    migration!(9, "0009_create_loro_receipts"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -155,6 +155,7 @@ async fn append(
     let update = Update {
         project: project_id.to_owned(),
         payload: payload.clone().into(),
+        serial: None,
     };
     let unchanged = rows::unchanged(tasks);
     let appended = rooms::append_if(database, clock, ORIGIN, update, read, unchanged).await?;

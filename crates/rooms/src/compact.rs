@@ -2,10 +2,10 @@
 
 use platform::{Clock, Database, DatabaseError, Value};
 
-use crate::{error::RoomError, limits, merge::Merged};
+use crate::{error::RoomError, limits, merge::Merged, receipts};
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
-/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its two statements.
+/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its statements.
 ///
 /// # Errors
 /// If the database fails or Loro cannot export.
@@ -43,6 +43,7 @@ pub async fn compact(
         parameters.push(row.rev.into());
         kept.push(format!("?{}", parameters.len()));
     }
+    receipts::keep(database, clock, project, merged.rev).await?;
     database
         .execute(
             &format!(

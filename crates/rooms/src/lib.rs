@@ -5,6 +5,8 @@
 //! - An update that [`append`] reported as stored is on disk, and stays part of the room's state: a log
 //!   row is deleted only when a stored snapshot holds all of it ([`compact`]).
 //! - Revs are dense in a room and never reused.
+//! - An update that a relay appends again in [`wire::REPEATED_WITHIN`] gets the rev of the first time, also
+//!   if it has left the log (`receipts`).
 //! - Every change is one SQL statement, and after each of them the room is whole: a process may be
 //!   killed between any two, and any number of processes may run at once.
 //! - An update that cannot be applied does not stop the room: it is moved to the quarantine table.
@@ -23,6 +25,7 @@ mod head;
 pub mod limits;
 mod merge;
 mod quarantine;
+mod receipts;
 mod rows;
 mod state;
 pub mod supervise;
@@ -34,4 +37,5 @@ pub use delete::delete;
 pub use error::RoomError;
 pub use head::{head, head_sql, heads};
 pub use merge::{Merged, merge};
+pub use receipts::forget as forget_receipts;
 pub use state::{snapshot, state, updates_after};

@@ -63,9 +63,14 @@ enum Step {
         editor: usize,
         with_version: bool,
     },
-    /// Something acknowledged is sent again.
+    /// Something acknowledged is sent again as a new update.
     Replay {
         which: u16,
+    },
+    /// A relay that has lost an answer asks again.
+    Repeat {
+        which: u16,
+        beside_others: bool,
     },
     Compact {
         killed: Option<(u32, bool)>,
@@ -93,6 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (editor, any::<bool>())
             .prop_map(|(editor, with_version)| Step::Join { editor, with_version }),
         1 => any::<u16>().prop_map(|which| Step::Replay { which }),
+        2 => (any::<u16>(), any::<bool>())
+            .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
         1 => Just(Step::CompactBegin),
         1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
@@ -141,13 +148,19 @@ impl Editor {
     }
 }
 
+struct Acknowledged {
+    update: Update,
+    rev: u64,
+}
+
 struct World {
     database: KillableDatabase,
     clock: SetClock,
     editors: Vec<Editor>,
     model: LoroDoc,
-    acknowledged: Vec<Vec<u8>>,
+    acknowledged: Vec<Acknowledged>,
     revs: BTreeSet<u64>,
+    serial: u64,
     unfinished: Option<Merged>,
     _folder: tempfile::TempDir,
 }
@@ -177,6 +190,7 @@ impl World {
             model: LoroDoc::new(),
             acknowledged: Vec::new(),
             revs: BTreeSet::new(),
+            serial: 0,
             unfinished: None,
             _folder: folder,
         }
@@ -192,14 +206,21 @@ impl World {
         result
     }
 
+    fn update(&mut self, payload: Vec<u8>) -> Update {
+        self.serial += 1;
+        Update {
+            project: ROOM.into(),
+            payload: payload.into(),
+            serial: Some(self.serial),
+        }
+    }
+
     fn append(&mut self, payloads: Vec<Vec<u8>>, killed: Option<(u32, bool)>) {
-        let updates: Vec<Update> = payloads
-            .iter()
-            .map(|payload| Update {
-                project: ROOM.into(),
-                payload: payload.clone().into(),
-            })
-            .collect();
+        let updates: Vec<Update> = payloads.into_iter().map(|p| self.update(p)).collect();
+        self.append_updates(updates, killed);
+    }
+
+    fn append_updates(&mut self, updates: Vec<Update>, killed: Option<(u32, bool)>) {
         let send = |world: &Self| {
             let append = rooms::append(&world.database, &world.clock, "test", updates.clone());
             block_on(append)
@@ -209,15 +230,21 @@ impl World {
             // It is not known whether it is stored: as a relay does, send it again.
             Err(_) => send(self).unwrap(),
         };
-        assert_eq!(outcomes.len(), payloads.len());
-        for (payload, outcome) in payloads.into_iter().zip(outcomes) {
+        assert_eq!(outcomes.len(), updates.len());
+        for (update, outcome) in updates.into_iter().zip(outcomes) {
             let Outcome::Stored { rev } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
+            let mut known = self.acknowledged.iter();
+            if let Some(known) = known.find(|known| known.update.serial == update.serial) {
+                assert_eq!(rev, known.rev, "a repeat got another rev");
+                continue;
+            }
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
             assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
-            self.model.import(&payload).unwrap();
-            self.acknowledged.push(payload);
+            assert_eq!(self.revs.len() as u64, rev, "an update was stored twice");
+            self.model.import(&update.payload).unwrap();
+            self.acknowledged.push(Acknowledged { update, rev });
         }
     }
 
@@ -271,7 +298,20 @@ impl World {
             }
             Step::Replay { which } => {
                 if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
-                    self.append(vec![self.acknowledged[n].clone()], None);
+                    self.append(vec![self.acknowledged[n].update.payload.to_vec()], None);
+                }
+            }
+            Step::Repeat {
+                which,
+                beside_others,
+            } => {
+                if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
+                    let mut updates = vec![self.acknowledged[n].update.clone()];
+                    if beside_others {
+                        let payload = updates[0].payload.to_vec();
+                        updates.insert(0, self.update(payload));
+                    }
+                    self.append_updates(updates, None);
                 }
             }
             Step::Compact { killed } => {
@@ -319,7 +359,13 @@ impl World {
         for update in self
             .acknowledged
             .iter()
-            .chain(self.editors.iter().flat_map(|editor| &editor.withheld))
+            .map(|known| &known.update.payload[..])
+            .chain(
+                self.editors
+                    .iter()
+                    .flat_map(|editor| &editor.withheld)
+                    .map(Vec::as_slice),
+            )
         {
             complete.import(update).unwrap();
         }
@@ -375,6 +421,7 @@ proptest! {
                     project: room.to_string(),
                     // Room 4 gets nonsense: it is refused, and no other room notices.
                     payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() }.into(),
+                    serial: None,
                 })
                 .collect();
             let append = rooms::append(&world.database, &world.clock, "test", updates);
@@ -424,7 +471,11 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
     }
     let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
     let blobs: Vec<Vec<u8>> = after(7).blobs.into_iter().map(Into::into).collect();
-    assert_eq!(blobs, world.acknowledged[7..]);
+    let acknowledged = world.acknowledged[7..].iter();
+    let expected: Vec<Vec<u8>> = acknowledged
+        .map(|known| known.update.payload.to_vec())
+        .collect();
+    assert_eq!(blobs, expected);
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 

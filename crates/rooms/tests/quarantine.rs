@@ -37,6 +37,7 @@ impl World {
         let updates = vec![Update {
             project: ROOM.into(),
             payload: payload.into(),
+            serial: None,
         }];
         let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
         match outcomes.unwrap()[0] {

@@ -16,6 +16,10 @@
 //! | `POST /internal/sweep` | | 202, empty |
 //! | `POST /internal/poll` | | 202, empty |
 //!
+//! `POST /internal/line` carries many of the requests that a relay sends often, one after the other, as
+//! [`LineRequest`]s in its body and [`LineAnswer`]s in its answer: `GET /health`, and all of the table above
+//! up to `/internal/access`.
+//!
 //! These the app sends to itself, so that each runs in an instance of its own:
 //!
 //! | Route | Body | Answer |
@@ -32,6 +36,7 @@
 mod access;
 mod append;
 mod codec;
+mod line;
 mod notice;
 mod room;
 mod task;
@@ -39,9 +44,13 @@ mod task;
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
     AppendRequest, AppendResponse, MAX_APPEND_BYTES, MAX_APPEND_UPDATES, MAX_UPDATE_BYTES, Outcome,
-    Update,
+    REPEATED_WITHIN, Update,
 };
 pub use codec::{ByteSlice, ByteVec, CONTENT_TYPE, DecodeError, decode, encode};
+pub use line::{
+    LINE_BYTES, LINE_REQUESTS, LINE_TIME, LineAnswer, LineReader, LineRequest, MAX_LINE_REQUEST,
+    TooLong, encode_framed,
+};
 pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
 pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
