@@ -25,7 +25,7 @@ mod spin;
 mod tag;
 mod visit;
 
-pub use admit::{Admitted, object};
+pub use admit::Admitted;
 pub use head::Head;
 pub use judge::judge;
 pub use readiness::missing_setting;
