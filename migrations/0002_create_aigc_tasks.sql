@@ -30,7 +30,13 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     notify_at        INTEGER,              -- the earliest time of the notification; NULL if none is due
     notify_attempts  INTEGER NOT NULL DEFAULT 0,
     accepted_at      INTEGER,              -- when the service accepted this run
-    earlier_jobs     TEXT                  -- the jobs of earlier runs that may still have a result, one a line
+    earlier_jobs     TEXT,                 -- the jobs of earlier runs that may still have a result, one a line
+    seq              INTEGER NOT NULL DEFAULT 0, -- the order of posting in the project; a retry counts as posted
+    turn             INTEGER NOT NULL DEFAULT 0, -- the number of the last claim for a submission, over all tasks
+    waits            INTEGER NOT NULL DEFAULT 0, -- how often in a row the service had no place
+    message          TEXT,                 -- why the task waits, in words for its user
+    shown_on         TEXT,                 -- the nodes that have shown this version, as a JSON array
+    repaired         INTEGER NOT NULL DEFAULT 0 -- 1 if a node was repaired since this version was projected
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -3,9 +3,9 @@
 //! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
 //! to date with their tasks, has rooms compacted, and purges deleted projects. Any number of polls may run at once.
 //!
-//! Work that may need all the memory of an instance, or trap, has an instance of its own: the poller asks its own app
-//! for it. `POST /internal/submissions/{service}` makes one submission: 200, or 204 if none is due. `POST
-//! /internal/projections/{project}` brings one document up to date.
+//! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
+//! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
+//! submitted now. `POST /internal/projections/{project}` brings one document up to date.
 
 mod projecting;
 mod purging;
@@ -50,8 +50,12 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
         }
         Poller::Submit { service } => {
             let engine = Engine::open(ports).await?;
-            let is_one_due = engine.submit_next(service).await?;
-            Ok(Reply::new(if is_one_due { 200 } else { 204 }))
+            Ok(match engine.claim_next(service).await? {
+                Some(claimed) => {
+                    Reply::new(202).then(async move { engine.submit_claimed(claimed).await })
+                }
+                None => Reply::empty(204),
+            })
         }
         Poller::Project { project } => projecting::answer(ports, project).await,
     }

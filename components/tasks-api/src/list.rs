@@ -3,8 +3,9 @@
 use auth::{Denied, Principal};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use door::{Head, Reply};
+use platform::Ports;
 use problem::Problem;
-use serde_json::json;
+use serde_json::{Value, json};
 use tasks::{
     Status, Task,
     rows::{self, Filter},
@@ -14,6 +15,12 @@ use crate::{Answer, Request};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
+
+/// A page with the columns that may be large ends when they have this many bytes.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The columns that a list has only if `fields` names them.
+const LARGE: &[&str] = &["params", "result_data"];
 
 /// Lists the tasks that the caller may see.
 pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
@@ -36,12 +43,17 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
         read_cursor(cursor).ok_or_else(|| Problem::bad_request(words))
     });
     let (status, after) = (status.transpose()?, after.transpose()?);
+    let fields: Vec<&str> = text("fields").map_or(Vec::new(), |fields| fields.split(',').collect());
+    if fields.iter().any(|field| !LARGE.contains(field)) {
+        let words = "`fields` names params, result_data, or both with a comma between.";
+        return Err(Problem::bad_request(words));
+    }
     let (project_id, user_id) = match (text("project_id"), &caller) {
         (Some(project), _) => {
             match caller.access(ports, project).await {
                 // The project is made when it is first opened; until then it has no tasks.
                 Err(Denied::NoSuchProject) if caller.makes_what_it_opens(ports) => {
-                    return Ok(page(&[], None));
+                    return Ok(page(Vec::new(), None));
                 }
                 access => access?,
             };
@@ -64,10 +76,44 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
         limit: limit + 1,
     };
     let mut tasks = rows::list(ports.database, &filter).await?;
-    let has_more = tasks.len() as u64 > limit;
+    let mut has_more = tasks.len() as u64 > limit;
     tasks.truncate(limit as usize);
-    let next = tasks.last().filter(|_| has_more).map(cursor);
-    Ok(page(&tasks, next))
+    let mut described = Vec::with_capacity(tasks.len());
+    let mut bytes = 0;
+    for task in &tasks {
+        if bytes > MAX_PAGE_BYTES {
+            has_more = true;
+            break;
+        }
+        let (task, more) = describe(ports, task, &fields).await?;
+        described.push(task);
+        bytes += more;
+    }
+    let last = described
+        .len()
+        .checked_sub(1)
+        .and_then(|last| tasks.get(last));
+    let next = last.filter(|_| has_more).map(cursor);
+    Ok(page(described, next))
+}
+
+/// Describes a task with these of the large columns, and counts their bytes.
+async fn describe(
+    ports: Ports<'_>,
+    task: &Task,
+    fields: &[&str],
+) -> Result<(Value, usize), Problem> {
+    let mut described = json!(task);
+    let mut bytes = 0;
+    for field in fields {
+        let value = match *field {
+            "params" => rows::params(ports.database, &task.task_id).await?,
+            _ => rows::result_data(ports.database, &task.task_id).await?,
+        };
+        bytes += value.as_ref().map_or(0, String::len);
+        described[*field] = json!(value);
+    }
+    Ok((described, bytes))
 }
 
 /// Reads a parameter of the query; an empty one counts as missing.
@@ -75,7 +121,7 @@ fn parameter<'h>(head: &'h Head, name: &str) -> Option<&'h str> {
     head.parameter(name).filter(|value| !value.is_empty())
 }
 
-fn page<'a>(tasks: &[Task], next: Option<String>) -> Reply<'a> {
+fn page<'a>(tasks: Vec<Value>, next: Option<String>) -> Reply<'a> {
     Reply::json(200, &json!({ "tasks": tasks, "next_cursor": next }))
         .header("cache-control", "no-cache")
 }

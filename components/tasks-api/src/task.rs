@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use auth::{Principal, Role, secrets, webhooks::WebhookKey};
-use door::{Reply, Tag, object};
+use door::{Reply, Tag};
 use platform::Ports;
 use problem::Problem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tasks::{Engine, Registry, Task, TaskError, notification, rows};
+use tasks::{Engine, Registry, Task, TaskError, TaskRequest, notification, rows};
 
 use crate::{Answer, Request, access};
 
@@ -31,10 +31,11 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
             "An Idempotency-Key has 1 to 255 visible ASCII characters.",
         ));
     }
-    let fields = object(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
+    let body = request.body(wire::MAX_UPDATE_BYTES).await?;
+    let wanted = TaskRequest::read(&body)?;
     let caller = request.principal()?;
     // If the body names no project, the check of the fields below reports it.
-    if let Some(project) = fields.get("project_id").and_then(Value::as_str)
+    if let Some(project) = wanted.project_id()
         && wire::is_project_id(project)
     {
         let grant = caller.open(ports, project).await?;
@@ -43,16 +44,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     // Two agents may choose the same key.
     let key = key.map(|key| format!("{} {key}", caller.name()));
     let registry = Registry::standard(ports.config);
-    let (database, clock) = (ports.database, ports.clock);
-    let task = tasks::create(
-        database,
-        clock,
-        &registry,
-        ports.config,
-        &fields,
-        key.as_deref(),
-    )
-    .await?;
+    let task = tasks::create(ports, &registry, &wanted, key.as_deref()).await?;
     tracing::info!(
         task_id = task.task_id,
         project = task.project_id,
@@ -64,7 +56,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
         "created_at": task.created_at,
     });
     if task.callback_url.is_some() {
-        let key = WebhookKey::obtain(ports.config, ports.key_value, clock).await;
+        let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await;
         let key = key.map_err(TaskError::from)?;
         told["callback_secret"] = json!(notification::secret(&key, &task.task_id));
     }
@@ -113,7 +105,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let reply = if head.knows(&tag) {
         Reply::not_modified(&tag)
     } else {
-        Reply::json(200, &task).tag(&tag)
+        Reply::json(200, &whole(ports, &task).await?).tag(&tag)
     };
     let reply = reply.header("cache-control", "no-cache");
     if task.status.is_final() {
@@ -128,7 +120,16 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     })
 }
 
-/// Makes the entity tag of a task's present representation.
+/// Describes a task with everything that its row holds for users.
+async fn whole(ports: Ports<'_>, task: &Task) -> Result<Value, Problem> {
+    let mut whole = json!(task);
+    whole["params"] = json!(rows::params(ports.database, &task.task_id).await?);
+    whole["result_data"] = json!(rows::result_data(ports.database, &task.task_id).await?);
+    Ok(whole)
+}
+
+/// Makes the entity tag of a task's present representation. The parameters never change, and the data of the result only
+/// with the status.
 fn tag(task: &Task) -> Tag {
     let body = serde_json::to_vec(task).unwrap_or_default();
     Tag::new(secrets::hex(&Sha256::digest(body)[..12]))
@@ -139,7 +140,7 @@ pub(crate) async fn cancel<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.cancel(&task).await?;
-    Ok(Reply::json(200, &task).then(end(ports, task)))
+    Ok(Reply::json(200, &whole(ports, &task).await?).then(end(ports, task)))
 }
 
 /// Tries a failed or cancelled task again.
@@ -147,7 +148,7 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.set_back(&task).await?;
-    Ok(Reply::json(200, &task).then(take_up(ports, task)))
+    Ok(Reply::json(200, &whole(ports, &task).await?).then(take_up(ports, task)))
 }
 
 /// Finds a task of a project in which the caller has this role.
@@ -160,7 +161,7 @@ async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Res
     Ok(task)
 }
 
-/// Submits a task that is new or was set back.
+/// Has a task submitted that is new or was set back, in an instance of its own.
 async fn take_up(ports: Ports<'_>, task: Task) {
     match Engine::open(ports).await {
         Ok(engine) => engine.take_up(&task).await,

@@ -144,7 +144,7 @@ impl<'a, R> Admitted<'a, R> {
 ///
 /// # Errors
 /// 400 if the body is no JSON object.
-pub fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         _ => Err(Problem::bad_request("The body must be a JSON object.")),

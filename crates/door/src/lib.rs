@@ -26,7 +26,7 @@ mod spin;
 mod tag;
 mod visit;
 
-pub use admit::{Admitted, object};
+pub use admit::Admitted;
 pub use head::Head;
 pub use judge::judge;
 pub use line::{Answering, line};

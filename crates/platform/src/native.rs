@@ -53,9 +53,13 @@ impl SqliteFile {
         connection
             .pragma_update(None, "journal_mode", "WAL")
             .map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(Self(connection))
     }
 }
+
+/// The most statements that are kept prepared. A test runs the same few dozen ten thousands of times.
+const STATEMENTS_KEPT: usize = 128;
 
 fn failed(error: rusqlite::Error) -> DatabaseError {
     DatabaseError::Failed(error.to_string())

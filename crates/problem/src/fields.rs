@@ -164,6 +164,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether nothing is wrong with a field so far.
+    pub fn is_right(&self, name: &str) -> bool {
+        let field = format!("{}{name}", self.prefix);
+        self.errors.iter().all(|error| error.field != field)
+    }
+
     /// The fields that were wrong. A field that was never read is no error, because agents keep notes of their own there.
     pub fn finish(self) -> Vec<FieldError> {
         self.errors

@@ -1,13 +1,13 @@
 //! The part of a document that shows a task.
 //!
 //! The map `tasks` holds an entry under the task's id. Each node of the map `nodes` that belongs to the task
-//! (its `data.taskId` names the task, or the task was posted for the node) shows it in `data.status`,
-//! `data.src` and `data.error`, and only there, so that a concurrent move of the node survives.
+//! shows it in `data.status`, `data.src` and `data.error`, and only there, so that a concurrent move of the node
+//! survives. Which node belongs to which task is decided in [`crate::nodes`].
 //!
 //! A node may be a Loro map whose `data` is a nested Loro map; then a change touches those three keys
 //! alone. If its `data`, or the whole node, is a plain JSON value, that is written whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
 use tasks::Task;
@@ -17,44 +17,15 @@ use tasks::Task;
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// Writes these tasks into the map `tasks`, unless it shows them already.
-pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
+pub(crate) fn write_entries<'a>(
+    doc: &LoroDoc,
+    tasks: impl Iterator<Item = &'a Task>,
+) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
     for task in tasks {
         put(&entries, &task.task_id, entry(task))?;
     }
     Ok(())
-}
-
-/// Writes these tasks into their nodes, unless those show them already. Leaves out tasks whose id is in `except`,
-/// and plain values that are too large for a projection.
-pub(crate) fn write_nodes(
-    doc: &LoroDoc,
-    tasks: &[Task],
-    except: &HashSet<String>,
-) -> LoroResult<()> {
-    let by_id: HashMap<&str, &Task> = tasks.iter().map(|t| (t.task_id.as_str(), t)).collect();
-    let by_node: HashMap<&str, &Task> = tasks
-        .iter()
-        .filter_map(|task| Some((task.node_id.as_deref()?, task)))
-        .collect();
-    let nodes = doc.get_map("nodes");
-    for (id, node) in children(&nodes) {
-        // A node that names a task belongs to it, even if another task was posted for the node.
-        let task = match field(&node, "data").and_then(|data| field(&data, "taskId")) {
-            Some(ValueOrContainer::Value(LoroValue::String(named))) => by_id.get(named.as_str()),
-            _ => by_node.get(id.as_str()),
-        };
-        if let Some(task) = task.filter(|task| !except.contains(&task.task_id)) {
-            write_node(&nodes, &id, &node, task)?;
-        }
-    }
-    Ok(())
-}
-
-fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {
-    let mut children = Vec::new();
-    map.for_each(|key, value| children.push((key.to_owned(), value)));
-    children
 }
 
 /// The longest result address that a document shows, in bytes.
@@ -98,7 +69,8 @@ fn entry(task: &Task) -> LoroValue {
     entry.into()
 }
 
-fn field(of: &ValueOrContainer, key: &str) -> Option<ValueOrContainer> {
+/// The value of a key of a map, be it a Loro map or a plain value.
+pub(crate) fn field(of: &ValueOrContainer, key: &str) -> Option<ValueOrContainer> {
     match of {
         ValueOrContainer::Container(Container::Map(map)) => map.get(key),
         ValueOrContainer::Value(LoroValue::Map(map)) => {
@@ -108,7 +80,13 @@ fn field(of: &ValueOrContainer, key: &str) -> Option<ValueOrContainer> {
     }
 }
 
-fn write_node(nodes: &LoroMap, id: &str, node: &ValueOrContainer, task: &Task) -> LoroResult<()> {
+/// Writes a task into a node, unless the node shows it already.
+pub(crate) fn write_node(
+    nodes: &LoroMap,
+    id: &str,
+    node: &ValueOrContainer,
+    task: &Task,
+) -> LoroResult<()> {
     match node {
         ValueOrContainer::Container(Container::Map(node)) => match node.get("data") {
             Some(ValueOrContainer::Container(Container::Map(data))) => {
@@ -197,11 +175,22 @@ mod tests {
     use super::*;
     use loro::ToJson;
     use serde_json::{Value, json};
-    use tasks::Status;
+    use std::collections::HashSet;
+    use tasks::{Status, rows::Unprojected};
+
+    use crate::nodes;
 
     fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
-        write_entries(doc, tasks)?;
-        write_nodes(doc, tasks, &HashSet::new())
+        write_entries(doc, tasks.iter())?;
+        let unprojected = |task: &Task| Unprojected {
+            task: task.clone(),
+            is_superseded: false,
+            shown: None,
+            is_repaired: false,
+        };
+        let tasks: Vec<Unprojected> = tasks.iter().map(unprojected).collect();
+        nodes::write(doc, &tasks, &HashSet::new())?;
+        Ok(())
     }
 
     fn task(status: Status) -> Task {
@@ -212,9 +201,7 @@ mod tests {
             status,
             external_task_id: None,
             external_service: None,
-            params: "{}".into(),
             result_url: (status == Status::Completed).then(|| "https://a/b".into()),
-            result_data: None,
             error_message: None,
             created_at: 5,
             updated_at: 5,
@@ -229,6 +216,9 @@ mod tests {
             lease_until: None,
             accepted_at: None,
             earlier_jobs: None,
+            seq: 1,
+            waits: 0,
+            message: None,
         }
     }
 

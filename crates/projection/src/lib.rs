@@ -6,18 +6,19 @@
 //! still as they were read, and no other projection of the room came in between. Otherwise it reads again.
 //!
 //! The sweep finds the projections that an event did not bring about ([`due`]). It also looks again at
-//! the documents of tasks that ended lately, because a client may add a node, or write it whole, after
-//! its task's end.
+//! the documents of tasks that ended lately, because a client may add a node after its task's end, or write it whole
+//! before it has heard of that.
 
 #![forbid(unsafe_code)]
 
 mod document;
+mod nodes;
 
 use std::collections::HashSet;
 
 use platform::{Clock, Database, PubSub};
 use rooms::{Merged, RoomError};
-use tasks::{Task, rows};
+use tasks::rows::{self, Projected, Unprojected};
 use wire::{Notice, Update};
 
 use document::MAX_BYTES;
@@ -67,7 +68,7 @@ pub async fn project(
             return Ok(());
         }
         let merged = rooms::merge(database, clock, project_id).await?;
-        let mut update = change(&merged, clock, &tasks, &too_large)?;
+        let (mut update, shown) = change(&merged, clock, &tasks, &too_large)?;
         if let Some(bytes) = bytes_beyond_limit(update.as_deref()) {
             if let [_, _, ..] = &tasks[..] {
                 most = tasks.len() / 2;
@@ -90,7 +91,7 @@ pub async fn project(
         let Some(rev) = projected else {
             continue;
         };
-        rows::mark_projected(database, &tasks, rev).await?;
+        rows::mark_projected(database, &shown, rev).await?;
         if tasks.len() < most {
             return Ok(());
         }
@@ -103,17 +104,20 @@ pub async fn project(
     Ok(())
 }
 
-/// Writes the tasks into the merged document, and returns the change as an update.
-fn change(
+/// Writes the tasks into the merged document. Returns the change as an update, and what the rows are to note.
+fn change<'a>(
     merged: &Merged,
     clock: &dyn Clock,
-    tasks: &[Task],
+    tasks: &'a [Unprojected],
     too_large: &HashSet<String>,
-) -> Result<Option<Vec<u8>>, RoomError> {
-    merged.change(peer(clock), |doc| {
-        document::write_entries(doc, tasks)?;
-        document::write_nodes(doc, tasks, too_large)
-    })
+) -> Result<(Option<Vec<u8>>, Vec<Projected<'a>>), RoomError> {
+    let mut projected = Vec::new();
+    let update = merged.change(peer(clock), |doc| {
+        document::write_entries(doc, tasks.iter().map(|of| &of.task))?;
+        projected = nodes::write(doc, tasks, too_large)?;
+        Ok(())
+    })?;
+    Ok((update, projected))
 }
 
 /// The bytes of an update that is larger than a projection may be.
@@ -123,8 +127,8 @@ fn bytes_beyond_limit(update: Option<&[u8]>) -> Option<usize> {
 
 /// Notes that the nodes of a single task are left out. Returns `false` if they were already. There are many
 /// nodes, or they are large plain values, each of which would be written whole.
-fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Task], bytes: usize) -> bool {
-    let Some(task) = tasks.first() else {
+fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Unprojected], bytes: usize) -> bool {
+    let Some(Unprojected { task, .. }) = tasks.first() else {
         return false;
     };
     let is_new = too_large.insert(task.task_id.clone());
@@ -145,11 +149,11 @@ async fn append(
     database: &dyn Database,
     clock: &dyn Clock,
     pubsub: &dyn PubSub,
-    tasks: &[Task],
+    tasks: &[Unprojected],
     read: u64,
     payload: Vec<u8>,
 ) -> Result<Option<u64>, RoomError> {
-    let Some(project_id) = tasks.first().map(|task| task.project_id.as_str()) else {
+    let Some(project_id) = tasks.first().map(|of| of.task.project_id.as_str()) else {
         return Ok(None);
     };
     let update = Update {
@@ -157,7 +161,7 @@ async fn append(
         payload: payload.clone().into(),
         serial: None,
     };
-    let unchanged = rows::unchanged(tasks);
+    let unchanged = rows::unchanged(tasks.iter().map(|of| &of.task));
     let appended = rooms::append_if(database, clock, ORIGIN, update, read, unchanged).await?;
     if let Some(rev) = appended {
         notify_relays(pubsub, project_id, rev, payload).await;

@@ -82,6 +82,11 @@ impl<'a> AssetStore<'a> {
         })
     }
 
+    /// Makes an id that no asset has.
+    pub(crate) fn new_id() -> String {
+        format!("asset_{}", secrets::word(26))
+    }
+
     /// Stores an asset and returns its id. The asset is durable when this returns. The media type is the one that the
     /// service named; [`Asset::media_type`] says how it is kept.
     ///
@@ -94,14 +99,28 @@ impl<'a> AssetStore<'a> {
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
-        let id = format!("asset_{}", secrets::word(26));
+        let id = Self::new_id();
+        self.store_as(&id, project_id, media_type, bytes, now)
+            .await?;
+        Ok(id)
+    }
+
+    /// Stores an asset under a [new id](Self::new_id).
+    pub(crate) async fn store_as(
+        &self,
+        id: &str,
+        project_id: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+        now: i64,
+    ) -> Result<(), AssetError> {
         let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
         let digest = secrets::hex(&Sha256::digest(&bytes));
         let inline = match &self.bucket {
             None => Value::Blob(bytes),
             Some((bucket, credentials)) => {
-                let url = bucket.put_object(Some(credentials), &id).sign(SIGNED_FOR);
+                let url = bucket.put_object(Some(credentials), id).sign(SIGNED_FOR);
                 let request = http::Request::put(url.as_str()).header("content-type", media_type);
                 self.call(request, bytes).await?;
                 Value::Null
@@ -112,7 +131,7 @@ impl<'a> AssetStore<'a> {
                 "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 vec![
-                    id.as_str().into(),
+                    id.into(),
                     project_id.into(),
                     media_type.as_str().into(),
                     length.into(),
@@ -122,7 +141,19 @@ impl<'a> AssetStore<'a> {
                 ],
             )
             .await?;
-        Ok(id)
+        Ok(())
+    }
+
+    /// Deletes an asset that nothing refers to.
+    pub(crate) async fn discard(&self, id: &str) -> Result<(), AssetError> {
+        if let Some((bucket, credentials)) = &self.bucket {
+            let url = bucket.delete_object(Some(credentials), id).sign(SIGNED_FOR);
+            self.call(http::Request::delete(url.as_str()), Vec::new())
+                .await?;
+        }
+        let sql = "DELETE FROM assets WHERE asset_id = ?1";
+        self.database.execute(sql, vec![id.into()]).await?;
+        Ok(())
     }
 
     /// Reads an asset without its bytes; `None` if there is no such asset.

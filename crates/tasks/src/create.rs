@@ -1,21 +1,29 @@
 //! Creating a task from a request.
 
 use auth::secrets;
-use platform::{Clock, Config, Database, DatabaseError};
+use platform::{Config, Database, DatabaseError, Ports};
 use problem::{FieldError, Fields, Kind, Problem};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
     address,
+    assets::{AssetError, AssetStore},
     executors::Registry,
+    image::Image,
+    params::{Params, Picture},
+    request::TaskRequest,
     rows,
-    task::{MAX_TEXT, Status, Task, new_id},
+    task::{MAX_TEXT, Task},
 };
 
 /// The reason for which a task was not created.
 #[derive(Debug, Error)]
 pub enum CreateError {
+    /// The body is no JSON object.
+    #[error("the body is no JSON object")]
+    NotAnObject,
     /// Some fields are wrong; nothing was stored.
     #[error("the task has wrong fields")]
     Invalid(Vec<FieldError>),
@@ -26,6 +34,9 @@ pub enum CreateError {
     /// idempotency key is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A picture could not be stored. Nothing refers to those that were.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
 }
 
 /// The most retries of a task after errors.
@@ -40,53 +51,74 @@ const MAX_NODE_ID: usize = 1024;
 /// The longest address of an agent, in characters.
 const MAX_CALLBACK_URL: usize = 2048;
 
-/// Stores a new task. With an idempotency key, the same request gives the same task.
+/// Stores a new task, and the pictures that came with it. With an idempotency key, the same request gives the same task.
 ///
 /// # Errors
 /// See [`CreateError`].
 pub async fn create(
-    database: &dyn Database,
-    clock: &dyn Clock,
+    ports: Ports<'_>,
     registry: &Registry,
-    config: &dyn Config,
-    request: &Map<String, Value>,
+    request: &TaskRequest<'_>,
     idempotency_key: Option<&str>,
 ) -> Result<Task, CreateError> {
-    let digest = digest(request);
-    let task = read(clock, registry, config, request).map_err(CreateError::Invalid)?;
+    let (task, params) = checked(ports, registry, request).map_err(CreateError::Invalid)?;
+    let text = Value::Object(params.values).to_string();
+    let digest = digest(&task, &text, &params.pictures);
+    let database = ports.database;
+    if let Some(earlier) = earlier(database, idempotency_key, &digest).await? {
+        return Ok(earlier);
+    }
+    let assets = AssetStore::open(database, ports.http, ports.config)?;
+    let mut stored = Vec::with_capacity(params.pictures.len());
+    for Picture { asset_id, image } in params.pictures {
+        let (project, now) = (&task.project_id, task.created_at);
+        let Image { media_type, bytes } = image;
+        assets
+            .store_as(&asset_id, project, &media_type, bytes, now)
+            .await?;
+        stored.push(asset_id);
+    }
     let new = rows::Insert {
         task: &task,
+        params: &text,
         idempotency_key,
         request_digest: &digest,
     };
     if rows::insert(database, new).await? {
         return Ok(task);
     }
-    let earlier = match idempotency_key {
-        Some(key) => rows::by_key(database, key).await?,
-        None => None,
+    // The same key came with another request at the same time, and that was stored first.
+    for asset_id in &stored {
+        assets.discard(asset_id).await?;
+    }
+    let earlier = earlier(database, idempotency_key, &digest).await?;
+    earlier.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
+}
+
+/// The task that was posted under this key before.
+async fn earlier(
+    database: &dyn Database,
+    idempotency_key: Option<&str>,
+    digest: &str,
+) -> Result<Option<Task>, CreateError> {
+    let Some(key) = idempotency_key else {
+        return Ok(None);
     };
-    match earlier {
-        Some((task, known)) if known == digest => Ok(task),
+    match rows::by_key(database, key).await? {
+        Some((task, known)) if known == digest => Ok(Some(task)),
         Some(_) => Err(CreateError::Conflict),
-        None => Err(DatabaseError::Unexpected("a task was not stored".into()).into()),
+        None => Ok(None),
     }
 }
 
-fn read(
-    clock: &dyn Clock,
+/// Checks a request, and makes the task that it asks for.
+fn checked(
+    ports: Ports<'_>,
     registry: &Registry,
-    config: &dyn Config,
-    request: &Map<String, Value>,
-) -> Result<Task, Vec<FieldError>> {
-    let mut fields = Fields::new(request, "");
-    let project_id = fields.required_text("project_id", MAX_TEXT).unwrap_or("");
-    if !project_id.is_empty() && !wire::is_project_id(project_id) {
-        fields.wrong(
-            "project_id",
-            "must have 1 to 128 characters of A-Z, a-z, 0-9, _ and -",
-        );
-    }
+    request: &TaskRequest<'_>,
+) -> Result<(Task, Params), Vec<FieldError>> {
+    let mut fields = Fields::new(&request.fields, "");
+    let project_id = project_id(&mut fields);
     let task_type = fields.required_text("task_type", MAX_TEXT).unwrap_or("");
     let executor = registry.for_type(task_type);
     if !task_type.is_empty() && executor.is_none() {
@@ -94,77 +126,94 @@ fn read(
         fields.wrong("task_type", format!("must be one of {known}"));
     }
     let node_id = fields.text("node_id", MAX_NODE_ID);
-    let max_retries = fields.number("max_retries", 0.0, MAX_RETRIES);
-    if max_retries.is_some_and(|n| n.fract() != 0.0) {
-        fields.wrong("max_retries", "must be a whole number");
-    }
-    let callback_url = fields.text("callback_url", MAX_CALLBACK_URL);
-    if let Some(url) = callback_url
-        && let Err(reason) = address::check_callback(url, config)
-    {
-        fields.wrong("callback_url", reason);
-    }
-    let nothing = Map::new();
-    let params = match fields.value("params") {
-        Some(Value::Object(params)) => params,
-        Some(_) => {
-            fields.wrong("params", "must be an object");
-            &nothing
+    let max_retries = max_retries(&mut fields);
+    let callback_url = callback_url(&mut fields, ports.config);
+    let params = match request.params(executor) {
+        Ok(params) => params.unwrap_or_default(),
+        Err(reason) => {
+            fields.wrong("params", reason);
+            Params::default()
         }
-        None => &nothing,
     };
+    let is_read = fields.is_right("params");
     let mut errors = fields.finish();
-    if let Some(executor) = executor {
-        let mut params = Fields::new(params, "params.");
-        executor.check(task_type, &mut params);
-        errors.extend(params.finish());
+    if let (Some(executor), true) = (executor, is_read) {
+        let mut of_type = Fields::new(&params.values, "params.");
+        executor.check(task_type, &mut of_type);
+        errors.extend(of_type.finish());
+        errors.extend(params.errors.iter().cloned());
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    let now = clock.unix_seconds();
-    Ok(Task {
-        task_id: new_id(now),
+    let task = Task {
         project_id: project_id.to_owned(),
         task_type: task_type.to_owned(),
-        status: Status::Pending,
-        external_task_id: None,
         external_service: executor.map(|executor| executor.service().to_owned()),
-        params: Value::Object(params.clone()).to_string(),
-        result_url: None,
-        result_data: None,
-        error_message: None,
-        created_at: now,
-        updated_at: now,
-        completed_at: None,
-        retry_count: 0,
-        max_retries: max_retries.map_or(DEFAULT_RETRIES, |n| n as i64),
+        max_retries: max_retries.unwrap_or(DEFAULT_RETRIES),
         node_id: node_id.map(str::to_owned),
         callback_url: callback_url.map(str::to_owned),
-        version: 0,
-        run: 0,
-        attempts: 0,
-        lease_until: None,
-        accepted_at: None,
-        earlier_jobs: None,
-    })
+        ..Task::new(ports.clock.unix_seconds())
+    };
+    Ok((task, params))
 }
 
-/// The digest of a request. The order of its fields makes no difference.
-fn digest(request: &Map<String, Value>) -> String {
-    let canonical = Value::Object(request.clone()).to_string();
-    secrets::digest(&canonical)
+fn project_id<'a>(fields: &mut Fields<'a>) -> &'a str {
+    let project_id = fields.required_text("project_id", MAX_TEXT).unwrap_or("");
+    if !project_id.is_empty() && !wire::is_project_id(project_id) {
+        fields.wrong(
+            "project_id",
+            "must have 1 to 128 characters of A-Z, a-z, 0-9, _ and -",
+        );
+    }
+    project_id
+}
+
+fn max_retries(fields: &mut Fields<'_>) -> Option<i64> {
+    let retries = fields.number("max_retries", 0.0, MAX_RETRIES)?;
+    if retries.fract() != 0.0 {
+        fields.wrong("max_retries", "must be a whole number");
+    }
+    Some(retries as i64)
+}
+
+fn callback_url<'a>(fields: &mut Fields<'a>, config: &dyn Config) -> Option<&'a str> {
+    let url = fields.text("callback_url", MAX_CALLBACK_URL)?;
+    if let Err(reason) = address::check_callback(url, config) {
+        fields.wrong("callback_url", reason);
+    }
+    Some(url)
+}
+
+/// The digest of a request. The order of its fields makes no difference, and the same picture is the same request.
+fn digest(task: &Task, params: &str, pictures: &[Picture]) -> String {
+    let mut params = params.to_owned();
+    for Picture { asset_id, image } in pictures {
+        let digest = secrets::hex(&Sha256::digest(&image.bytes));
+        params = params.replace(asset_id.as_str(), &digest);
+    }
+    let canonical = json!([
+        task.project_id,
+        task.task_type,
+        task.node_id,
+        task.max_retries,
+        task.callback_url,
+        params,
+    ]);
+    secrets::digest(&canonical.to_string())
 }
 
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
+            CreateError::NotAnObject => Self::bad_request("The body must be a JSON object."),
             CreateError::Invalid(errors) => Self::invalid_fields(errors),
             CreateError::Conflict => Self::new(
                 Kind::IDEMPOTENCY_CONFLICT,
                 "This Idempotency-Key came with another request before.",
             ),
             CreateError::Database(error) => error.into(),
+            CreateError::Asset(error) => error.into(),
         }
     }
 }

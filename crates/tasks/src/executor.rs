@@ -22,6 +22,30 @@ pub trait Executor {
     /// The types of tasks that the service does.
     fn task_types(&self) -> &'static [&'static str];
 
+    /// The service's name in words for users, such as `Kling`.
+    fn title(&self) -> &'static str {
+        self.service()
+    }
+
+    /// The most tasks that may be under way at the service at once, over all instances and projects. One project has at
+    /// most half of them.
+    fn places(&self, _config: &dyn Config) -> u32 {
+        100
+    }
+
+    /// The longest that a job may take after the service has accepted it. Then it has failed, although the service still
+    /// says that it works on it.
+    fn longest_job(&self, _config: &dyn Config) -> Duration {
+        Duration::from_secs(24 * 3600)
+    }
+
+    /// The names of the parameters that hold a picture, or a list of pictures. The engine checks each, and takes an
+    /// http(s) address, a `data:` URL or base64; a picture that comes with the parameters goes to the asset store, and
+    /// the parameter holds its address.
+    fn pictures(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Checks the parameters of a new task and notes in `params` what is wrong with them. Parameters that
     /// pass here must not be refused later for their form.
     fn check(&self, task_type: &str, params: &mut Fields<'_>);
@@ -32,13 +56,23 @@ pub trait Executor {
         Duration::from_secs(25)
     }
 
-    /// Hands the task to the service. If [`Task::was_attempted`], an earlier attempt may have reached the
+    /// Hands the task to the service, with the parameters that passed the check. If [`Task::was_attempted`], an earlier attempt may have reached the
     /// service, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of those rather than
     /// begin another, if the service can tell.
-    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure>;
 
     /// Asks the service about a task that it has accepted. Takes at most [`POLL_PATIENCE`].
-    async fn poll(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure>;
+    async fn poll(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure>;
 
     /// Reads a callback in the service's own form. `None` if the body is not a callback.
     fn process_webhook(&self, body: &Value) -> Option<Callback>;
@@ -113,6 +147,14 @@ pub enum Failure {
     /// The failure concerns this server and not the job: authentication, the account, a missing setting. It
     /// ends a task that no service has accepted yet.
     Access(String),
+    /// The service has no place for the job now, or is asked too often, and did not begin the job. The task waits
+    /// and is submitted again, which costs no retry.
+    NoPlace {
+        /// The reason, in words for the operator.
+        reason: String,
+        /// The time after which the service asks to be called again.
+        after: Option<Duration>,
+    },
     /// Trying again may help.
     Retry {
         /// The reason, in words for the user.
@@ -131,6 +173,14 @@ impl Failure {
     /// Makes a failure that concerns this server and not the job.
     pub fn access(reason: impl Into<String>) -> Self {
         Self::Access(reason.into())
+    }
+
+    /// Makes a failure of a service that has no place for the job now.
+    pub fn no_place(reason: impl Into<String>, after: Option<Duration>) -> Self {
+        Self::NoPlace {
+            reason: reason.into(),
+            after,
+        }
     }
 
     /// Makes a failure after which trying again may help.
@@ -164,6 +214,20 @@ pub(crate) fn setting(config: &dyn Config, name: &str) -> Result<Option<String>,
     })
 }
 
+/// Reads a setting that is a whole number from 1 to `most`. If it is not set, or is no such number, `default` counts.
+pub(crate) fn number(config: &dyn Config, name: &str, default: u32, most: u32) -> u32 {
+    let Some(text) = config.get(name) else {
+        return default;
+    };
+    match text.trim().parse() {
+        Ok(number) if (1..=most).contains(&number) => number,
+        _ => {
+            tracing::error!(setting = name, most, "not a whole number from 1");
+            default
+        }
+    }
+}
+
 /// The wait that a `Retry-After` header asks for in seconds.
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?;
@@ -175,6 +239,21 @@ mod tests {
     use platform::native::MapConfig;
 
     use super::*;
+
+    #[test]
+    fn a_number_that_makes_no_sense_is_the_default() {
+        let config = MapConfig::from_pairs(&[
+            ("three", " 3 "),
+            ("none", "0"),
+            ("words", "three"),
+            ("many", "100001"),
+        ]);
+        let read = |name| number(&config, name, 7, 100_000);
+        assert_eq!(read("three"), 3);
+        for name in ["none", "words", "many", "missing"] {
+            assert_eq!(read(name), 7, "{name}");
+        }
+    }
 
     #[test]
     fn a_setting_that_cannot_be_read_is_not_one_that_is_missing() {

@@ -1,4 +1,5 @@
-//! Images in the parameters of a task: an http(s) address, a `data:` URL, or base64.
+//! Images in the parameters of a task: an http(s) address, the path of a result of this server, a `data:` URL, or
+//! base64.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// An image as a user sent it, checked for its form.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ImageSource {
-    /// The image is at this http(s) address.
+    /// The image is at this http(s) address, or is the asset of this server at this path.
     Address(String),
     /// The image came with the parameters.
     Inline(Image),
@@ -61,6 +62,9 @@ impl Image {
 /// What is wrong with it and what to send instead, in words for the user.
 pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
+    if text.starts_with(OWN) {
+        return Ok(ImageSource::Address(text.to_owned()));
+    }
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
         // An address that may be a result of this server is checked when it is needed, because only then the
@@ -134,6 +138,12 @@ fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
 /// The beginning of the path of results of this server.
 const OWN: &str = "/assets/asset_";
 
+/// The address of an asset of this server in the parameters of a task: its path, because the origin by which users
+/// reach this server may change.
+pub(crate) fn address_of(asset_id: &str) -> String {
+    format!("/assets/{asset_id}")
+}
+
 /// The place that an address leads to.
 enum Place {
     /// The result of this server with this asset id.
@@ -154,6 +164,9 @@ fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
 
 /// The id of the asset that an address leads to, if it is a result of this server.
 fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
+    if text.starts_with(OWN) {
+        return Some(text.trim_start_matches("/assets/").to_owned());
+    }
     let url = Url::parse(text).ok()?;
     let here = Url::parse(&public_url(outside.config)).ok()?;
     if url.origin() != here.origin() {
@@ -384,15 +397,17 @@ mod tests {
     #[test]
     fn results_of_this_server_are_there_for_their_project_alone() {
         let obtained = obtained(&[
+            "/assets/{own}",
             "http://127.0.0.1:8787/base/assets/{own}",
             "HTTP://127.1:8787/base/./assets/{own}",
             "http://127.0.0.1:8787/base/assets/{other}",
+            "/assets/{other}",
             "http://127.0.0.1:8787/base/assets/asset_none",
         ]);
-        for image in &obtained.images[..2] {
+        for image in &obtained.images[..3] {
             assert_eq!(image.as_ref().unwrap().bytes, b"a");
         }
-        for image in &obtained.images[2..] {
+        for image in &obtained.images[3..] {
             assert!(
                 matches!(image, Err(Failure::Permanent(words)) if words.ends_with("does not exist")),
                 "{image:?}"

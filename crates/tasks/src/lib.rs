@@ -8,6 +8,7 @@
 
 mod address;
 mod assets;
+mod bounded;
 mod create;
 mod delete;
 mod engine;
@@ -18,8 +19,10 @@ mod executors;
 mod image;
 mod media_type;
 pub mod notification;
+mod params;
 mod public_url;
 pub mod range;
+mod request;
 mod result_address;
 pub mod rows;
 mod task;
@@ -35,6 +38,7 @@ pub use executor::{Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, P
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
+pub use request::TaskRequest;
 pub use task::{Status, Task, shortened};
 
 /// The page about adding a service. Its example is compiled as a test.

@@ -2,17 +2,16 @@
 
 use auth::secrets;
 use serde::Serialize;
-use serde_json::Value;
 
 /// The longest text of a task, such as a prompt, in characters.
 pub(crate) const MAX_TEXT: usize = 16 * 1024;
 
-/// The status of a task: `pending -> processing -> completed | failed | cancelled`. Only a failed or
-/// cancelled task can be set back, by its user.
+/// The status of a task: `pending -> processing -> completed | failed | cancelled`. A service that has no place
+/// puts a task back to `pending`; a failed or cancelled one can be set back by its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// No instance has taken the task up yet.
+    /// No instance has taken the task up yet, or its service has no place.
     Pending,
     /// The task is being submitted, or its service works on it.
     Processing,
@@ -56,7 +55,9 @@ impl Status {
 
 /// A task, as in its row. Times are Unix seconds.
 ///
-/// Serialised, it is the answer to `GET /tasks/{id}`: the public columns, no more.
+/// Serialised, it is what a list holds: the public columns, without the parameters and the data of the result, which may
+/// be large and have a reader each: [`rows::params`](crate::rows::params) and
+/// [`rows::result_data`](crate::rows::result_data).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Task {
     /// `task_<unix seconds>_<random>`.
@@ -71,14 +72,12 @@ pub struct Task {
     pub external_task_id: Option<String>,
     /// The service, such as `kling`.
     pub external_service: Option<String>,
-    /// The parameters, as JSON text.
-    pub params: String,
     /// The address of the result.
     pub result_url: Option<String>,
-    /// More about the result, as JSON text.
-    pub result_data: Option<String>,
     /// The last error, also while the task is tried again.
     pub error_message: Option<String>,
+    /// Why the task waits, in words for its user, such as `waiting for a place at Kling`.
+    pub message: Option<String>,
     /// The time at which the task was posted.
     pub created_at: i64,
     /// The time of the row's last change.
@@ -114,15 +113,47 @@ pub struct Task {
     /// The names of earlier runs' jobs, one a line. See [`Task::earlier_jobs`].
     #[serde(skip)]
     pub earlier_jobs: Option<String>,
+    /// The place in the order in which the tasks of the project were posted; a retry counts as posted.
+    #[serde(skip)]
+    pub seq: i64,
+    /// How often in a row the service had no place for the task.
+    #[serde(skip)]
+    pub waits: i64,
 }
 
 /// The most jobs of earlier runs that a service is asked about.
 const MAX_EARLIER_JOBS: usize = 8;
 
 impl Task {
-    /// The parameters. They were an object when the task was posted.
-    pub fn params(&self) -> Value {
-        serde_json::from_str(&self.params).unwrap_or_default()
+    /// A task that is posted at this time, of no project and no type yet. Its parameters are stored beside it.
+    pub(crate) fn new(now: i64) -> Self {
+        Self {
+            task_id: new_id(now),
+            project_id: String::new(),
+            task_type: String::new(),
+            status: Status::Pending,
+            external_task_id: None,
+            external_service: None,
+            result_url: None,
+            error_message: None,
+            message: None,
+            created_at: now,
+            updated_at: now,
+            completed_at: None,
+            retry_count: 0,
+            max_retries: 0,
+            node_id: None,
+            callback_url: None,
+            version: 0,
+            run: 0,
+            attempts: 0,
+            lease_until: None,
+            accepted_at: None,
+            earlier_jobs: None,
+            // The row has it; until then the task is last.
+            seq: i64::MAX,
+            waits: 0,
+        }
     }
 
     /// The engine's name for the job that a service does for this run of the task. A service that knows jobs by this
@@ -198,7 +229,7 @@ pub fn shortened(text: &str) -> &str {
 }
 
 /// Makes a new id for a task.
-pub(crate) fn new_id(now: i64) -> String {
+fn new_id(now: i64) -> String {
     format!("task_{now}_{}", secrets::word(12))
 }
 

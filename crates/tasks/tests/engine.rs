@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     rc::Rc,
 };
@@ -12,17 +12,17 @@ use std::{
 use async_trait::async_trait;
 use auth::webhooks::WebhookKey;
 use platform::{
-    Clock, Database, HttpError, Ports, migrations,
+    Clock, Config, Database, HttpError, Ports, migrations,
     native::{
         AnswerWith, KillableDatabase, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile,
         block_on,
     },
 };
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tasks::{
     AssetStore, Callback, CreateError, Engine, Executor, Failure, Fields, Media, Outside, Product,
-    Progress, Registry, Status, Task, TaskError, rows,
+    Progress, Registry, Status, Task, TaskError, TaskRequest, rows,
 };
 
 /// The way in which the service answers a call.
@@ -47,6 +47,21 @@ struct Service {
     /// Jobs in the order in which they were begun.
     begun: RefCell<Vec<String>>,
     moods: RefCell<Vec<Mood>>,
+    /// How many jobs the account may have at once.
+    account: Cell<usize>,
+    /// How many tasks the engine may have under way.
+    places: Cell<u32>,
+}
+
+impl Service {
+    /// The number of jobs that have not ended.
+    fn running(&self) -> usize {
+        self.jobs
+            .borrow()
+            .values()
+            .filter(|left| **left > 0)
+            .count()
+    }
 }
 
 struct Stub(Rc<Service>);
@@ -61,11 +76,25 @@ impl Executor for Stub {
         &["stub"]
     }
 
+    fn title(&self) -> &'static str {
+        "the stub"
+    }
+
+    fn places(&self, _: &dyn Config) -> u32 {
+        self.0.places.get()
+    }
+
     fn check(&self, _: &str, params: &mut Fields<'_>) {
         params.required_text("prompt", 100);
     }
 
-    async fn submit(&self, task: &Task, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        _: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        assert!(params["prompt"].is_string());
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
         if mood == Mood::Refuses {
             return Err(Failure::retry("refused"));
@@ -75,6 +104,9 @@ impl Executor for Stub {
         }
         let job = task.job();
         let is_known = task.was_attempted() && self.0.jobs.borrow().contains_key(&job);
+        if !is_known && self.0.running() >= self.0.account.get() {
+            return Err(Failure::no_place("three at most", None));
+        }
         if !is_known {
             self.0.begun.borrow_mut().push(job.clone());
             self.0.jobs.borrow_mut().insert(job.clone(), 2);
@@ -90,7 +122,7 @@ impl Executor for Stub {
         })
     }
 
-    async fn poll(&self, task: &Task, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
         if mood == Mood::LocksOut {
             return Err(Failure::access("the key is wrong"));
@@ -156,6 +188,8 @@ impl World {
                 jobs: RefCell::default(),
                 begun: RefCell::default(),
                 moods: RefCell::default(),
+                account: Cell::new(usize::MAX),
+                places: Cell::new(100),
             }),
             database,
             clock,
@@ -192,25 +226,34 @@ impl World {
         key: Option<&str>,
         max_retries: u32,
     ) -> Result<Task, CreateError> {
-        let request: Map<String, Value> = serde_json::from_value(json!({
-            "project_id": "p", "task_type": "stub", "params": { "prompt": prompt },
+        self.create_in("p", prompt, key, max_retries)
+    }
+
+    fn create_in(
+        &self,
+        project: &str,
+        prompt: &str,
+        key: Option<&str>,
+        max_retries: u32,
+    ) -> Result<Task, CreateError> {
+        let request = json!({
+            "project_id": project, "task_type": "stub", "params": { "prompt": prompt },
             "max_retries": max_retries,
-        }))
-        .unwrap();
-        let registry = self.engine().registry;
-        let (database, clock) = (&*self.database, &self.clock);
-        block_on(tasks::create(
-            database,
-            clock,
-            &registry,
-            &self.config,
-            &request,
-            key,
-        ))
+        });
+        let body = request.to_string();
+        let Engine {
+            ports, registry, ..
+        } = self.engine();
+        let request = TaskRequest::read(body.as_bytes())?;
+        block_on(tasks::create(ports, &registry, &request, key))
     }
 
     fn post(&self) -> Task {
         self.create("a hill", None).unwrap()
+    }
+
+    fn post_in(&self, project: &str) -> Task {
+        self.create_in(project, "a hill", None, 3).unwrap()
     }
 
     fn post_with(&self, max_retries: u32) -> Task {
@@ -341,7 +384,7 @@ fn two_pollers_submit_a_task_once() {
 
 #[test]
 fn the_poller_asks_for_submissions_elsewhere_until_none_is_due() {
-    for (statuses, expected) in [(vec![204, 200, 200], 3), (vec![200, 503], 1)] {
+    for (statuses, expected) in [(vec![204, 202, 202], 3), (vec![202, 503], 1)] {
         let world = World::new();
         world.post();
         let left = RefCell::new(statuses);
@@ -457,7 +500,10 @@ fn a_task_that_is_set_back_is_another_job_and_late_news_of_the_first_is_ignored(
 fn the_same_request_under_one_key_is_one_task() {
     let world = World::new();
     let first = world.create("a", Some("key")).unwrap();
-    assert_eq!(world.create("a", Some("key")).unwrap(), first);
+    assert_eq!(
+        world.create("a", Some("key")).unwrap().task_id,
+        first.task_id
+    );
     let conflict = world.create("b", Some("key"));
     assert!(matches!(conflict, Err(CreateError::Conflict)));
     assert_ne!(world.create("a", None).unwrap().task_id, first.task_id);
@@ -552,6 +598,7 @@ fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
         assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
     }
     world.service.moods.borrow_mut().clear();
+    world.service.jobs.borrow_mut().insert(task.job(), 0);
     for _ in 0..4 {
         world.tick_after(300);
     }
@@ -665,4 +712,136 @@ fn a_run_knows_the_jobs_of_those_before() {
     ));
     let sixth = block_on(engine.set_back(&fifth)).unwrap();
     assert_eq!(sixth.earlier_jobs, fifth.earlier_jobs);
+}
+
+/// "Six films at an account of three places: three failed with 1303."
+#[test]
+fn six_jobs_at_an_account_of_three_places_all_complete() {
+    let world = World::new();
+    world.service.account.set(3);
+    let tasks: Vec<Task> = (0..6).map(|_| world.post_with(0)).collect();
+    for task in &tasks {
+        block_on(world.engine().take_up(task));
+    }
+    assert_eq!(world.service.begun.borrow().len(), 3);
+    let mut waiting = 0;
+    for task in &tasks {
+        let row = world.task(&task.task_id);
+        assert_eq!((row.retry_count, &row.error_message), (0, &None), "{row:?}");
+        if row.status == Status::Pending {
+            let message = "waiting for a place at the stub";
+            assert_eq!(row.message.as_deref(), Some(message));
+            waiting += 1;
+        } else {
+            assert_eq!((row.status, row.message), (Status::Processing, None));
+        }
+    }
+    assert_eq!(waiting, 3);
+    for _ in 0..30 {
+        world.tick_after(10);
+        assert!(world.service.running() <= 3);
+    }
+    for task in &tasks {
+        let row = world.task(&task.task_id);
+        assert_eq!(row.status, Status::Completed, "{row:?}");
+        assert_eq!((row.retry_count, row.message), (0, None));
+    }
+    assert_eq!(world.service.begun.borrow().len(), 6);
+}
+
+#[test]
+fn a_service_that_never_has_a_place_is_asked_more_and_more_rarely_and_not_for_ever() {
+    let world = World::new();
+    world.service.account.set(0);
+    let task = world.post_with(0);
+    let mut pauses = Vec::new();
+    while world.task(&task.task_id).completed_at.is_none() {
+        world.tick_after(300);
+        let pause = "SELECT ifnull(next_attempt_at - updated_at, 0) FROM aigc_tasks";
+        pauses.push(world.sql(pause)[0].integer(0).unwrap());
+    }
+    // The last try ends the task.
+    assert_eq!((pauses.len(), pauses.pop()), (401, Some(0)));
+    for (pause, longest) in pauses.iter().zip([10, 20, 40, 80, 160, 300, 300]) {
+        assert!((longest / 2..=longest).contains(pause), "{pauses:?}");
+    }
+    assert!(
+        pauses[6..].iter().all(|pause| (150..=300).contains(pause)),
+        "{pauses:?}"
+    );
+    let row = world.task(&task.task_id);
+    assert_eq!((row.status, row.retry_count), (Status::Failed, 0));
+    assert_eq!(row.error_message.as_deref(), Some("three at most"));
+}
+
+/// One user posts ten tasks, and another two a moment later.
+#[test]
+fn projects_take_turns_and_none_has_more_than_its_share() {
+    let world = World::new();
+    world.service.places.set(5);
+    let many: Vec<Task> = (0..10).map(|_| world.post_in("a")).collect();
+    let few: Vec<Task> = (0..2).map(|_| world.post_in("b")).collect();
+    world.tick_after(1);
+    let [a, b] = [&many, &few].map(|tasks| tasks.iter().map(Task::job).collect::<Vec<_>>());
+    let begun = |from: usize| world.service.begun.borrow()[from..].to_vec();
+    // Of five places one project has three at most.
+    assert_eq!(
+        begun(0),
+        [&a[0], &b[0], &a[1], &b[1], &a[2]].map(Clone::clone)
+    );
+    world.tick_after(1);
+    assert_eq!(begun(5), [""; 0], "every place is taken");
+    world.wait(5);
+    world.tick_after(0);
+    let waiting = world.task(&many[3].task_id);
+    assert_eq!(waiting.status, Status::Pending);
+    let message = "waiting for a place at the stub";
+    assert_eq!(waiting.message.as_deref(), Some(message));
+    for _ in 0..20 {
+        world.tick_after(10);
+        for (which, most) in [("1", 5), ("project_id = 'a'", 3)] {
+            let under_way =
+                format!("SELECT count(*) FROM aigc_tasks WHERE status = 'processing' AND {which}");
+            assert!(world.sql(&under_way)[0].integer(0).unwrap() <= most);
+        }
+    }
+    assert_eq!(begun(5), a[3..]);
+    for task in many.iter().chain(&few) {
+        assert_eq!(world.task(&task.task_id).status, Status::Completed);
+    }
+}
+
+/// "It says processing since last week."
+#[test]
+fn a_job_that_never_ends_fails_in_words() {
+    let world = World::new();
+    let task = world.post();
+    world.tick_after(10);
+    world.service.jobs.borrow_mut().insert(task.job(), 100_000);
+    for _ in 0..23 {
+        world.tick_after(3600);
+    }
+    assert_eq!(world.task(&task.task_id).status, Status::Processing);
+    world.tick_after(3600);
+    let row = world.task(&task.task_id);
+    assert_eq!(row.status, Status::Failed);
+    let words = row.error_message.unwrap();
+    assert!(
+        words.contains("for 24 h") && words.contains("retry"),
+        "{words}"
+    );
+    let again = block_on(world.engine().set_back(&task)).unwrap();
+    let old = row.external_task_id.unwrap();
+    assert_eq!(again.earlier_jobs(), [old], "its result is looked for");
+}
+
+#[test]
+fn a_retry_counts_as_posted() {
+    let world = World::new();
+    let (first, second) = (world.post(), world.post());
+    let seq = |task: &Task| world.task(&task.task_id).seq;
+    assert!(seq(&first) < seq(&second));
+    block_on(world.engine().cancel(&first)).unwrap();
+    block_on(world.engine().set_back(&first)).unwrap();
+    assert!(seq(&first) > seq(&second));
 }

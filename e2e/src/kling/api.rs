@@ -121,6 +121,14 @@ async fn accept(inner: &Arc<Inner>, endpoint: &str, body: Value, arrived: Instan
             kept.repeated.push(name);
             return envelope(400, 1200, "external_task_id is not unique", Value::Null);
         }
+        if kept.jobs.iter().filter(|job| job.is_running()).count() >= inner.plan.places {
+            return envelope(
+                429,
+                1303,
+                "parallel task over resource pack limit",
+                Value::Null,
+            );
+        }
         let n = kept.jobs.len();
         let prompt = body["prompt"].as_str().unwrap_or("").to_owned();
         let job = Job {

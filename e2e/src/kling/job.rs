@@ -40,10 +40,15 @@ impl Job {
         self.body["prompt"].as_str().unwrap_or("")
     }
 
+    /// Whether it has not ended yet.
+    pub(super) fn is_running(&self) -> bool {
+        !self.finished && self.arrived.elapsed() < self.course.duration
+    }
+
     /// What Kling reports about it now.
     pub fn data(&self) -> Value {
         let age = self.arrived.elapsed();
-        let status = if !self.finished && age < self.course.duration {
+        let status = if self.is_running() {
             if age < self.course.duration / 4 {
                 "submitted"
             } else {

@@ -92,6 +92,8 @@ pub struct Plan {
     pub fault: FaultPlan,
     /// How a job goes.
     pub course: CoursePlan,
+    /// The most jobs at once that the account may have.
+    pub places: usize,
 }
 
 impl Default for Plan {
@@ -99,6 +101,7 @@ impl Default for Plan {
         Self {
             fault: Box::new(|_| None),
             course: Box::new(|_, _| Course::default()),
+            places: usize::MAX,
         }
     }
 }
@@ -110,6 +113,13 @@ impl Plan {
             duration: UNTIL_TOLD,
             ..Course::default()
         })
+    }
+
+    /// Makes an account that may have so many jobs at once.
+    #[must_use]
+    pub fn places(mut self, places: usize) -> Self {
+        self.places = places;
+        self
     }
 
     /// Makes calls fail.

@@ -8,7 +8,7 @@ use e2e::kling::Plan;
 use e2e::raw::Client;
 use e2e::tasks::{World, created, id};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_of_gemini_are_kept_and_its_refusals_have_their_reason() {
@@ -26,6 +26,11 @@ async fn pictures_of_gemini_are_kept_and_its_refusals_have_their_reason() {
 
     let done = world.finished(&picture).await;
     assert_eq!(done["status"], "completed", "{done}");
+    // The picture that came with the parameters is kept beside them.
+    let params: Value = serde_json::from_str(done["params"].as_str().unwrap()).unwrap();
+    let input = params["base64_images"][0].as_str().unwrap();
+    let input = world.host.http().get(input).await;
+    assert_eq!(input.body, STANDARD.decode(PIXEL).unwrap());
     assert_eq!(done["external_service"], "gemini");
     assert_eq!(done["result_data"], "{\"text\":\"Here it is.\"}");
     until_shown(&watcher, &done).await;

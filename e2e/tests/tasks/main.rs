@@ -8,6 +8,7 @@ mod demo;
 mod gemini;
 mod kling;
 mod notifications;
+mod places;
 mod polling;
 mod posting;
 mod projecting;

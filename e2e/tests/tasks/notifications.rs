@@ -29,7 +29,11 @@ async fn an_agent_is_notified_until_it_acknowledges() {
             agent.notifications().len() == expected
         })
         .await;
-        let done = world.task(&id(posted)).await;
+        let mut done = world.task(&id(posted)).await;
+        // What may be large is left out.
+        for large in ["params", "result_data"] {
+            done.as_object_mut().unwrap().remove(large);
+        }
         let notifications = agent.notifications();
         for notification in &notifications {
             assert!(agent::is_signed(notification, secret), "{notification:?}");

@@ -44,7 +44,7 @@ both_relays! {
         assert_eq!(done, json!({
             "task_id": id, "project_id": "p", "task_type": "demo", "status": "completed",
             "external_task_id": external, "external_service": "demo", "params": done["params"],
-            "result_url": url, "result_data": "{\"prompt\":\"a <hill>\"}", "error_message": null,
+            "result_url": url, "result_data": "{\"prompt\":\"a <hill>\"}", "error_message": null, "message": null,
             "created_at": created_at, "updated_at": completed_at, "completed_at": completed_at,
             "retry_count": 0, "max_retries": 3,
         }));

@@ -22,26 +22,28 @@ class Task:
     external_task_id: str | None
     """The task's id at the service that does the work."""
     external_service: str | None
-    params: str = field(repr=False)
-    """JSON text, which may contain whole images."""
     result_url: str | None
-    result_data: str | None = field(repr=False)
-    """JSON text."""
     error_message: str | None
     created_at: int
     updated_at: int
     completed_at: int | None
     retry_count: int
     max_retries: int
+    message: str | None = None
+    """Why the task waits, in words."""
+    params: str | None = field(default=None, repr=False)
+    """JSON text, with the addresses of pictures; None in a list and in a notification."""
+    result_data: str | None = field(default=None, repr=False)
+    """JSON text; None in a list and in a notification."""
 
     @property
     def parsed_params(self) -> Any:
-        """`params` as Python values."""
-        return json.loads(self.params)
+        """`params` as Python values; None if they were left out."""
+        return None if self.params is None else json.loads(self.params)
 
     @property
     def parsed_result_data(self) -> Any:
-        """`result_data` as Python values; None if there is none."""
+        """`result_data` as Python values; None if there is none, or it was left out."""
         return None if self.result_data is None else json.loads(self.result_data)
 
     @property
@@ -61,8 +63,10 @@ class Task:
     def from_json(cls, row: Any) -> Task:
         """Reads the server's answer. Keys that this version does not know are left out."""
         try:
-            return cls(**{column.name: row[column.name] for column in fields(cls)})
-        except (KeyError, TypeError) as error:
+            return cls(
+                **{column.name: row[column.name] for column in fields(cls) if column.name in row}
+            )
+        except TypeError as error:
             raise SyncServerError("the server's answer is not a task") from error
 
 

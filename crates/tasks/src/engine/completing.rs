@@ -35,7 +35,7 @@ impl Engine<'_> {
                     let end = End::Failed { error: &error };
                     return self.end(task, external_task_id, end).await;
                 }
-                Err(Failure::Retry { reason, .. }) => {
+                Err(Failure::Retry { reason, .. } | Failure::NoPlace { reason, .. }) => {
                     return Err(AssetError::NotFetched(reason).into());
                 }
             };

@@ -10,11 +10,11 @@
 //! | `submitting` | the submissions that are due |
 //! | `polling` | the polls that are due |
 //! | `work` | the next step of one claimed task |
-//! | `retrying` | an error: the task is tried again, or ends |
+//! | `retrying` | an error, or no place: the task is tried again, or ends |
 //! | `completing` | a result, and the end of a task |
 //! | `callback` | callbacks of services |
 //! | `publishing` | events and notifications |
-//! | `lease` | the length of a claim |
+//! | `lease` | the length of a claim, and the rule for claims |
 
 mod callback;
 mod completing;
@@ -37,7 +37,6 @@ use crate::{
     rows::{self, End},
     task::Task,
 };
-use lease::lease;
 
 /// The poller begins nothing new after this many seconds, because its next tick comes then.
 const TICK: i64 = 9;
@@ -73,20 +72,6 @@ impl<'a> Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Takes up a task that was just posted, or set back: submits it, and stays for its result if that
-    /// comes soon. Does nothing if another instance has claimed the task.
-    pub async fn take_up(&self, task: &Task) {
-        let Some(executor) = self.executor(task) else {
-            return;
-        };
-        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
-        match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
-            Ok(Some(claimed)) => self.work(executor, claimed, true).await,
-            Ok(None) => {}
-            Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
-        }
-    }
-
     /// Does one round of the poller: all submissions, polls and notifications that are due. Each service
     /// has a limit of its own, so that one that hangs does not hold up the others.
     pub async fn tick(&self) {

@@ -1,13 +1,11 @@
-//! Errors: the task is tried again, or it ends.
+//! Errors, and a service without a place: the task is tried again, or it ends.
 
 use std::time::Duration;
 
-use rand::Rng;
-
-use super::Engine;
+use super::{Engine, submitting::waits_for_place};
 use crate::{
     error::TaskError,
-    executor::Failure,
+    executor::{Executor, Failure},
     rows::{self, End, FIRST_WAIT, LONGEST_WAIT},
     task::Task,
 };
@@ -16,51 +14,122 @@ use crate::{
 /// any more: Kling deletes results after 30 days, and others sooner.
 const RESULTS_KEPT: i64 = 30 * 24 * 3600;
 
+/// The longest pause before the second try for a place, in seconds; the shortest is half of it.
+const FIRST_PAUSE: i64 = 10;
+
+/// The most tries for a place in a row: about a day of the longest pauses.
+const MOST_WAITS: i64 = 400;
+
 impl Engine<'_> {
     /// Notes the failure of a claimed task: it is due again after a wait, or it ends.
-    pub(super) async fn fail(&self, task: &Task, failure: Failure) -> Result<(), TaskError> {
+    pub(super) async fn fail(
+        &self,
+        executor: &dyn Executor,
+        task: &Task,
+        failure: Failure,
+    ) -> Result<(), TaskError> {
         let now = self.ports.clock.unix_seconds();
         let is_accepted = task.external_task_id.is_some();
+        if let Failure::NoPlace { after, .. } = &failure
+            && !is_accepted
+            && task.waits < MOST_WAITS
+        {
+            return self.put_back(executor, task, *after).await;
+        }
         let is_retried = match &failure {
             Failure::Permanent(_) => false,
             // The job goes on, and is paid for, whatever keeps its result from arriving here.
             _ if is_accepted => now - task.accepted_at.unwrap_or(task.created_at) < RESULTS_KEPT,
-            Failure::Access(_) => false,
+            Failure::Access(_) | Failure::NoPlace { .. } => false,
             Failure::Retry { .. } => task.retry_count < task.max_retries,
         };
-        let (reason, after) = match failure {
-            Failure::Permanent(reason) | Failure::Access(reason) => (reason, None),
-            Failure::Retry { reason, after } => (reason, after),
+        let times = task.retry_count;
+        let (reason, wait) = match failure {
+            Failure::Permanent(reason) | Failure::Access(reason) => {
+                (reason, wait(FIRST_WAIT, times, task, None))
+            }
+            Failure::Retry { reason, after } => (reason, wait(FIRST_WAIT, times, task, after)),
+            Failure::NoPlace { reason, after } => (reason, wait(FIRST_PAUSE, times, task, after)),
         };
         if !is_retried {
             return self.end(task, None, End::Failed { error: &reason }).await;
         }
-        let wait = wait_after(task.retry_count, after);
         rows::put_off(self.ports.database, task, &reason, now, wait).await?;
+        Ok(())
+    }
+
+    /// Puts a claimed task back, because its service has no place for it.
+    async fn put_back(
+        &self,
+        executor: &dyn Executor,
+        task: &Task,
+        after: Option<Duration>,
+    ) -> Result<(), TaskError> {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let message = waits_for_place(executor);
+        let wait = wait(FIRST_PAUSE, task.waits, task, after);
+        if let Some(task) = rows::put_back(database, task, &message, now, wait).await? {
+            self.publish(&task).await;
+        }
         Ok(())
     }
 }
 
-/// The wait after the n-th error, in seconds: twice as long each time, and between half of that and all of it,
-/// so that tasks which failed together do not come back together.
-fn wait_after(retry_count: i64, asked: Option<Duration>) -> i64 {
-    let longest = (FIRST_WAIT << retry_count.clamp(0, 16)).min(LONGEST_WAIT);
-    let wait = rand::rng().random_range(longest / 2..=longest);
-    let asked = asked.map_or(0, |asked| asked.as_secs() as i64);
+/// The wait after the n-th error or try for a place, in seconds: twice as long each time, between half of that and all of
+/// it, and no shorter than the service asks for, but five minutes at most. Where in its half it lies depends on the task,
+/// so that tasks which failed together do not come back together, and is the same in every run of the model.
+fn wait(first: i64, times: i64, task: &Task, asked: Option<Duration>) -> i64 {
+    let longest = (first << times.clamp(0, 16)).min(LONGEST_WAIT);
+    let spread = task
+        .seq
+        .wrapping_mul(7919)
+        .wrapping_add(times.wrapping_mul(104_729));
+    let wait = longest / 2 + spread.rem_euclid(longest / 2 + 1);
+    let asked = asked.map_or(0, |asked| {
+        i64::try_from(asked.as_secs()).unwrap_or(i64::MAX)
+    });
     wait.max(asked.min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    fn task(seq: i64) -> Task {
+        Task {
+            seq,
+            ..Task::new(0)
+        }
+    }
 
     #[test]
     fn the_wait_doubles_and_is_bounded_and_heeds_the_service() {
-        for (retries, longest) in [(0, 2), (1, 4), (5, 64), (8, 300), (1000, 300)] {
-            let wait = wait_after(retries, None);
-            assert!((longest / 2..=longest).contains(&wait), "{retries}: {wait}");
+        for (first, times, longest) in [
+            (FIRST_WAIT, 0, 2),
+            (FIRST_WAIT, 1, 4),
+            (FIRST_WAIT, 5, 64),
+            (FIRST_WAIT, 8, 300),
+            (FIRST_WAIT, 1000, 300),
+            (FIRST_PAUSE, 0, 10),
+            (FIRST_PAUSE, 1, 20),
+            (FIRST_PAUSE, 4, 160),
+            (FIRST_PAUSE, 5, 300),
+        ] {
+            let waits: HashSet<i64> = (0..100)
+                .map(|seq| wait(first, times, &task(seq), None))
+                .collect();
+            let range = longest / 2..=longest;
+            assert!(
+                waits.iter().all(|wait| range.contains(wait)),
+                "{times}: {waits:?}"
+            );
+            assert!(waits.len() > 1, "{times}: {waits:?}");
         }
-        assert_eq!(wait_after(0, Some(Duration::from_secs(17))), 17);
-        assert_eq!(wait_after(0, Some(Duration::from_secs(100_000))), 300);
+        for (seconds, heeded) in [(17, 17), (u64::MAX, 300)] {
+            let asked = Some(Duration::from_secs(seconds));
+            assert_eq!(wait(FIRST_WAIT, 0, &task(1), asked), heeded);
+        }
     }
 }

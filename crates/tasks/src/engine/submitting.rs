@@ -1,37 +1,89 @@
-//! The submissions that are due.
+//! The submissions that are due, each in an instance of its own.
+//!
+//! The app asks itself for a submission: the instance that is asked claims a task, answers, and then submits it. So
+//! whoever asks is free at once, a slow service holds nothing but small instances, and if an answer of the service fills
+//! the memory of one of them, one answer is lost and not all.
 
-use futures_util::future;
+use std::time::Duration;
+
 use platform::http_client::Limits;
 
-use super::{
-    Engine,
-    lease::{MARGIN, lease},
-};
-use crate::{error::TaskError, executor::Executor, rows};
+use super::{Engine, lease::lease};
+use crate::{error::TaskError, executor::Executor, rows, task::Task};
 
-/// The path to which the poller posts for a submission in an instance of its own; the service's name
-/// follows.
+/// The path of a submission in an instance of its own; the service's name follows.
 const SUBMISSIONS_PATH: &str = "/internal/submissions/";
 
-/// The most submissions of one service that a round of the poller has under way at once, each in an
-/// instance of its own.
-const SUBMISSIONS_AT_ONCE: usize = 8;
+/// The limits of the answer to such a request, which comes as soon as a task is claimed.
+const ANSWER: Limits = Limits {
+    timeout: Duration::from_secs(10),
+    max_bytes: 64 * 1024,
+};
 
 /// The most tasks of one service that a round ends because their claims ended in silence.
 const SILENT_AT_ONCE: u64 = 64;
 
-/// The end of a sequence of submissions elsewhere.
+/// A task that has waited for its first submission for this many seconds waits for a place, because the poller has
+/// passed it over.
+const PASSED_OVER: i64 = 5;
+
+/// The answer to a request for a submission.
 #[derive(PartialEq)]
-enum Lane {
-    /// No more submissions are due, the time is up, or one failed.
-    Ended,
+enum Asked {
+    /// A task was claimed and is being submitted.
+    Claimed,
+    /// No submission is due, or none can be made now.
+    NoMore,
     /// The host does not let the app ask itself.
     NotAsked,
 }
 
 impl Engine<'_> {
+    /// Has one task of this task's service submitted, in an instance of its own. It may be another that is next.
+    pub async fn take_up(&self, task: &Task) {
+        let Some(executor) = self.executor(task) else {
+            return;
+        };
+        if self.submit_elsewhere(executor).await != Asked::NotAsked {
+            return;
+        }
+        match self.claim_submission(executor).await {
+            Ok(Some(claimed)) => self.work(executor, claimed, true).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
+        }
+    }
+
     /// Has the due tasks of one service submitted, and ends those that may not be tried again.
     pub(super) async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
+        self.end_silent(executor).await;
+        let mut is_alone = false;
+        // No more than the places, because a service that refuses each task at once has all of them free again.
+        for _ in 0..executor.places(self.ports.config) {
+            if !self.is_time_left(begun) {
+                break;
+            }
+            if !is_alone {
+                match self.submit_elsewhere(executor).await {
+                    Asked::Claimed => continue,
+                    Asked::NoMore => break,
+                    Asked::NotAsked => is_alone = true,
+                }
+            }
+            // One submission follows the other, because they share the memory of this instance.
+            match self.claim_submission(executor).await {
+                Ok(Some(task)) => self.work(executor, task, false).await,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(service = executor.service(), %error, "due submission not claimed");
+                    break;
+                }
+            }
+        }
+        self.explain_waits(executor).await;
+    }
+
+    async fn end_silent(&self, executor: &dyn Executor) {
         let (service, database) = (executor.service(), self.ports.database);
         let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
         match rows::end_silent(database, service, now, lease, SILENT_AT_ONCE).await {
@@ -47,68 +99,62 @@ impl Engine<'_> {
             }
             Err(error) => tracing::error!(service, %error, "silent tasks not ended"),
         }
-        let due = rows::count_submissions(database, service, now, lease, SUBMISSIONS_AT_ONCE).await;
-        let due = due.unwrap_or_else(|error| {
-            tracing::error!(service, %error, "due submissions not found");
-            0
-        });
-        let lanes = (0..due).map(|_| self.submit_elsewhere(executor, begun));
-        let is_alone = future::join_all(lanes).await.contains(&Lane::NotAsked);
-        // If the host does not let the app ask itself, one submission follows the other, because they
-        // share the memory of this instance.
-        while is_alone && self.is_time_left(begun) {
-            match self.submit_next(service).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::error!(service, %error, "due submission not claimed");
-                    return;
-                }
-            }
+    }
+
+    /// Tells the users of tasks that are due but were not claimed what those wait for.
+    async fn explain_waits(&self, executor: &dyn Executor) {
+        let (service, database) = (executor.service(), self.ports.database);
+        let (now, message) = (self.ports.clock.unix_seconds(), waits_for_place(executor));
+        if let Err(error) = rows::explain_waits(database, service, now, PASSED_OVER, &message).await
+        {
+            tracing::warn!(service, %error, "waits not explained");
         }
     }
 
-    /// Asks the app itself for one submission after the other, each in an instance of its own: the answer of a
-    /// service may fill the memory of an instance, and if that dies, one answer is lost and not all.
-    async fn submit_elsewhere(&self, executor: &dyn Executor, begun: i64) -> Lane {
+    /// Asks the app itself for a submission.
+    async fn submit_elsewhere(&self, executor: &dyn Executor) -> Asked {
         let service = executor.service();
-        let limits = Limits {
-            timeout: executor.patience() + 2 * MARGIN,
-            max_bytes: 64 * 1024,
-        };
         let path = format!("{SUBMISSIONS_PATH}{service}");
-        while self.is_time_left(begun) {
-            let answer = self.ports.ask_ourselves(&path, Vec::new(), limits).await;
-            match answer.map(|answer| answer.status().as_u16()) {
-                Ok(200) => {}
-                Ok(204) => return Lane::Ended,
-                // The claim of a submission that failed runs out.
-                Ok(status) => {
-                    tracing::warn!(service, status, "submission failed");
-                    return Lane::Ended;
-                }
-                Err(error) if error.is_not_sent() => return Lane::NotAsked,
-                Err(error) => {
-                    tracing::warn!(service, %error, "submission failed");
-                    return Lane::Ended;
-                }
+        let answer = self.ports.ask_ourselves(&path, Vec::new(), ANSWER).await;
+        match answer.map(|answer| answer.status().as_u16()) {
+            Ok(202) => Asked::Claimed,
+            Ok(204) => Asked::NoMore,
+            Ok(status) => {
+                tracing::warn!(service, status, "submission not begun");
+                Asked::NoMore
+            }
+            Err(error) if error.is_not_sent() => Asked::NotAsked,
+            Err(error) => {
+                tracing::warn!(service, %error, "submission not begun");
+                Asked::NoMore
             }
         }
-        Lane::Ended
     }
 
-    /// Submits the task of a service that has waited longest. Returns `false` if none is due.
+    async fn claim_submission(&self, executor: &dyn Executor) -> Result<Option<Task>, TaskError> {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        Ok(rows::claim_submission(database, self.rule(executor), now).await?)
+    }
+
+    /// Claims the task of a service that is next to be submitted. The caller then [submits](Self::submit_claimed) it.
+    /// `None` if no task is due, or every place at the service is taken.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service, or if the database fails.
-    pub async fn submit_next(&self, service: &str) -> Result<bool, TaskError> {
+    pub async fn claim_next(&self, service: &str) -> Result<Option<Task>, TaskError> {
         let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
-        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
-        let claimed = rows::claim_submission(self.ports.database, service, now, lease).await?;
-        let Some(task) = claimed else {
-            return Ok(false);
-        };
-        self.work(executor, task, false).await;
-        Ok(true)
+        self.claim_submission(executor).await
     }
+
+    /// Submits a claimed task, and stays for its result if that comes soon.
+    pub async fn submit_claimed(&self, claimed: Task) {
+        if let Some(executor) = self.executor(&claimed) {
+            self.work(executor, claimed, true).await;
+        }
+    }
+}
+
+/// The message of a task whose service has no place for it.
+pub(super) fn waits_for_place(executor: &dyn Executor) -> String {
+    format!("waiting for a place at {}", executor.title())
 }

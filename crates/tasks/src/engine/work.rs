@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::{future, join};
+use serde_json::Value;
 
 use super::{Engine, lease::lease};
 use crate::{
     error::TaskError,
     executor::{Executor, Failure, MAX_NAME_BYTES, Outside, POLL_PATIENCE, Progress},
-    rows,
+    rows::{self, End},
     task::Task,
 };
 
@@ -27,7 +28,7 @@ impl Engine<'_> {
             } else {
                 self.poll(executor, &task).await
             };
-            let look_again = self.note(&task, news).await;
+            let look_again = self.note(executor, &task, news).await;
             let is_soon = |wait: &Duration| wait.is_zero() || (stay && *wait <= STAY);
             let Some(wait) = look_again.filter(|wait| is_submission && is_soon(wait)) else {
                 return;
@@ -35,7 +36,7 @@ impl Engine<'_> {
             stay = false;
             self.ports.clock.sleep(wait).await;
             let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
-            match rows::claim_one(self.ports.database, &task.task_id, now, lease).await {
+            match rows::claim_poll(self.ports.database, &task.task_id, now, lease).await {
                 Ok(Some(claimed)) => task = claimed,
                 Ok(None) => return,
                 // The poller finds the task.
@@ -48,32 +49,38 @@ impl Engine<'_> {
     }
 
     /// Notes the news of a claimed task. Returns the time after which the service asks to be polled, if it names one.
-    async fn note(&self, task: &Task, news: Result<Progress, Failure>) -> Option<Duration> {
+    async fn note(
+        &self,
+        executor: &dyn Executor,
+        task: &Task,
+        news: Result<Progress, Failure>,
+    ) -> Option<Duration> {
         let mut next = None;
         let noted = match news {
             Ok(Progress::Running {
                 external_task_id, ..
             }) if external_task_id.len() > MAX_NAME_BYTES => {
                 let reason = "the service's name for the job is too long";
-                self.fail(task, Failure::retry(reason)).await
+                self.fail(executor, task, Failure::retry(reason)).await
             }
             Ok(Progress::Running {
                 external_task_id,
                 look_again,
             }) => {
                 next = look_again;
-                self.note_running(task, &external_task_id).await
+                self.note_running(executor, task, &external_task_id).await
             }
             Ok(Progress::Done(product)) => {
                 let external = task.external_task_id.as_deref();
                 match self.complete(task, external, product).await {
                     Err(TaskError::Asset(error)) => {
-                        self.fail(task, Failure::retry(error.to_string())).await
+                        self.fail(executor, task, Failure::retry(error.to_string()))
+                            .await
                     }
                     ended => ended,
                 }
             }
-            Err(failure) => self.fail(task, failure).await,
+            Err(failure) => self.fail(executor, task, failure).await,
         };
         if let Err(error) = noted {
             // The claim runs out, and another instance takes the task up again.
@@ -82,10 +89,22 @@ impl Engine<'_> {
         next
     }
 
-    async fn note_running(&self, task: &Task, external_task_id: &str) -> Result<(), TaskError> {
+    async fn note_running(
+        &self,
+        executor: &dyn Executor,
+        task: &Task,
+        external_task_id: &str,
+    ) -> Result<(), TaskError> {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let longest = executor.longest_job(self.ports.config).as_secs() as i64;
         if task.external_task_id.is_none() {
             rows::accept(database, task, external_task_id, now).await?;
+        } else if now - task.accepted_at.unwrap_or(task.created_at) >= longest {
+            let (title, hours) = (executor.title(), longest / 3600);
+            let error = format!(
+                "{title} has worked on the job for {hours} h without an end; a retry looks for its result first"
+            );
+            self.end(task, None, End::Failed { error: &error }).await?;
         } else if task.retry_count > 0 {
             rows::forgive(database, task, now).await?;
         }
@@ -95,7 +114,8 @@ impl Engine<'_> {
     async fn submit(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
         let callback_url = self.callback_url(executor.service(), task);
         let outside = self.outside(&callback_url);
-        let submission = executor.submit(task, &outside);
+        let params = self.params(task).await?;
+        let submission = executor.submit(task, &params, &outside);
         let news = self.within(executor.patience(), submission).await;
         log_news(task, "submitted", &news);
         news
@@ -104,10 +124,26 @@ impl Engine<'_> {
     async fn poll(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
         let callback_url = self.callback_url(executor.service(), task);
         let outside = self.outside(&callback_url);
-        let poll = executor.poll(task, &outside);
+        let params = self.params(task).await?;
+        let poll = executor.poll(task, &params, &outside);
         let news = self.within(POLL_PATIENCE, poll).await;
         log_news(task, "polled", &news);
         news
+    }
+
+    /// The parameters of a claimed task. They were an object when it was posted.
+    async fn params(&self, task: &Task) -> Result<Value, Failure> {
+        match rows::params(self.ports.database, &task.task_id).await {
+            Ok(params) => Ok(params
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default()),
+            Err(error) => {
+                tracing::error!(task_id = task.task_id, %error, "parameters not read");
+                Err(Failure::retry(
+                    "the parameters cannot be read at the moment",
+                ))
+            }
+        }
     }
 
     async fn within(
@@ -145,6 +181,9 @@ fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
         Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, step, "task failed"),
         Err(Failure::Access(_)) => {
             tracing::error!(task_id, project, step, "the service denies access")
+        }
+        Err(Failure::NoPlace { reason, .. }) => {
+            tracing::info!(task_id, project, step, reason, "no place at the service")
         }
         Err(Failure::Retry { .. }) => {
             tracing::warn!(task_id, project, step, "task to be tried again")

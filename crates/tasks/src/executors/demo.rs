@@ -47,10 +47,14 @@ impl Executor for Demo {
         }
     }
 
-    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
-        let params = task.params();
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
         if params["complete"] == "at_once" {
-            return result(&params);
+            return result(params);
         }
         let seconds = params["seconds"].as_f64().unwrap_or(DRAWING);
         Ok(Progress::Running {
@@ -64,8 +68,12 @@ impl Executor for Demo {
         })
     }
 
-    async fn poll(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
-        let params = task.params();
+    async fn poll(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
         let name = task.external_task_id.as_deref().unwrap_or_default();
         let done = name
             .split('_')
@@ -82,9 +90,9 @@ impl Executor for Demo {
             return Ok(running);
         }
         if params["complete"] != "webhook" {
-            return result(&params);
+            return result(params);
         }
-        call_back(name, &params, outside).await?;
+        call_back(name, params, outside).await?;
         Ok(running)
     }
 

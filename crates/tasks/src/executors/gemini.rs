@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future;
-use platform::http_client::Limits;
+use platform::{Config, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
@@ -30,6 +30,7 @@ const ASPECT_RATIOS: &[&str] = &[
     "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9",
 ];
 const MOST_IMAGES: usize = 14;
+const IMAGES: &[&str] = &["reference_image_urls", "base64_images"];
 
 #[async_trait(?Send)]
 impl Executor for Gemini {
@@ -39,6 +40,19 @@ impl Executor for Gemini {
 
     fn task_types(&self) -> &'static [&'static str] {
         &["nano_banana", "nano_banana_pro"]
+    }
+
+    fn title(&self) -> &'static str {
+        "Gemini"
+    }
+
+    /// Each call holds an instance for as long as it takes.
+    fn places(&self, _config: &dyn Config) -> u32 {
+        64
+    }
+
+    fn pictures(&self) -> &'static [&'static str] {
+        IMAGES
     }
 
     fn check(&self, task_type: &str, params: &mut Fields<'_>) {
@@ -57,12 +71,8 @@ impl Executor for Gemini {
                 params.wrong("image_size", "is only for nano_banana_pro");
             }
         }
-        for name in ["reference_image_urls", "base64_images"] {
-            for (n, given) in params.texts(name, MOST_IMAGES).into_iter().enumerate() {
-                if let Err(reason) = image::read(given) {
-                    params.wrong(&format!("{name}[{n}]"), reason);
-                }
-            }
+        for name in IMAGES {
+            params.texts(name, MOST_IMAGES);
         }
     }
 
@@ -71,7 +81,12 @@ impl Executor for Gemini {
         Duration::from_secs(135)
     }
 
-    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
         let setting = |name: &str| {
             setting(outside.config, name)?
                 .ok_or_else(|| Failure::access(format!("the server has no `{name}`")))
@@ -89,7 +104,7 @@ impl Executor for Gemini {
             "{}/v1beta/models/{model}:generateContent",
             base.trim_end_matches('/')
         );
-        let body = request_body(task, is_pro, outside).await?;
+        let body = request_body(task, params, is_pro, outside).await?;
         let request = http::Request::post(url)
             .header("content-type", "application/json")
             .header("x-goog-api-key", key)
@@ -105,7 +120,7 @@ impl Executor for Gemini {
         read_answer(answer)
     }
 
-    async fn poll(&self, _task: &Task, _outside: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
         Err(Failure::permanent("Gemini has no jobs to ask about"))
     }
 
@@ -118,13 +133,17 @@ impl Executor for Gemini {
     }
 }
 
-async fn request_body(task: &Task, is_pro: bool, outside: &Outside<'_>) -> Result<Value, Failure> {
-    let params = task.params();
+async fn request_body(
+    task: &Task,
+    params: &Value,
+    is_pro: bool,
+    outside: &Outside<'_>,
+) -> Result<Value, Failure> {
     let text = params["text"].as_str().or(params["prompt"].as_str());
     let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
-    let given = ["reference_image_urls", "base64_images"]
-        .into_iter()
-        .filter_map(|name| params[name].as_array())
+    let given = IMAGES
+        .iter()
+        .filter_map(|name| params[*name].as_array())
         .flatten()
         .filter_map(Value::as_str);
     let images = given.map(|text| async {
@@ -182,11 +201,11 @@ fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     let error = body.map(|body| body["error"].clone()).unwrap_or_default();
     let words = error["message"].as_str().unwrap_or_default();
     let reason = format!("Gemini: {words} (status {status})");
+    let after = retry_after(&head.headers).or_else(|| retry_info(&error));
     Err(match status {
-        408 | 429 | 500.. => Failure::Retry {
-            reason,
-            after: retry_after(&head.headers).or_else(|| retry_info(&error)),
-        },
+        429 => Failure::no_place(reason, after),
+        503 if after.is_some() => Failure::no_place(reason, after),
+        408 | 500.. => Failure::Retry { reason, after },
         _ => Failure::Permanent(reason),
     })
 }
@@ -373,22 +392,24 @@ mod tests {
 
     #[test]
     fn errors_are_permanent_or_not() {
+        let body = json!({ "error": { "message": "words", "status": "X" } });
         for (status, again) in [
             (400, false),
             (403, false),
             (404, false),
-            (429, true),
+            (408, true),
             (500, true),
             (503, true),
         ] {
-            let body = json!({ "error": { "message": "words", "status": "X" } });
-            let error = read_answer(answer(status, body)).unwrap_err();
+            let error = read_answer(answer(status, body.clone())).unwrap_err();
             assert_eq!(matches!(error, Failure::Retry { .. }), again, "{status}");
         }
+        let full = read_answer(answer(429, body)).unwrap_err();
+        assert!(matches!(full, Failure::NoPlace { .. }), "{full:?}");
         let body = json!({ "error": { "message": "slow down", "details": [
             { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.2s" }
         ] } });
-        let Err(Failure::Retry { after, .. }) = read_answer(answer(429, body)) else {
+        let Err(Failure::NoPlace { after, .. }) = read_answer(answer(429, body)) else {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(18)));

@@ -1,6 +1,9 @@
 //! Claims: an instance works on a task only while it holds the task's lease.
+//!
+//! Which task is submitted next is decided here alone, in the claiming statement: at most so many are under way at a
+//! service, and so many of them for one project; projects take turns, and within one the task posted first comes first.
 
-use platform::{Database, DatabaseError};
+use platform::{Database, DatabaseError, Value};
 
 use super::row::{COLUMNS, OPEN, one, tasks};
 use crate::task::Task;
@@ -14,6 +17,19 @@ pub(crate) const LONGEST_WAIT: i64 = 300;
 /// Seconds between two polls of a task. One less than between two ticks of the poller, so that a poll
 /// that was a little late does not miss the next tick.
 pub(crate) const POLL_SECONDS: i64 = 9;
+
+/// What bounds the claims of one service, over all instances.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule<'a> {
+    /// The service.
+    pub(crate) service: &'a str,
+    /// The length of a claim for a submission, in seconds.
+    pub(crate) lease: i64,
+    /// The most tasks that are under way at the service.
+    pub(crate) places: i64,
+    /// The most of them that belong to one project.
+    pub(crate) project_places: i64,
+}
 
 /// The condition of a task that no instance has claimed: `?1` is the time, and `?2` the longest claim of its
 /// service, both in seconds.
@@ -36,88 +52,118 @@ fn due() -> String {
     format!("(next_attempt_at <= ?1 OR next_attempt_at > ?1 + ?2 + {LONGEST_WAIT}) AND {FREE}")
 }
 
-/// The condition of a task of the service `?3` that is to be submitted now.
-fn to_submit() -> String {
+/// The condition of a task of the service `?3` that the service has not accepted.
+fn unaccepted() -> String {
+    format!("external_service = ?3 AND {OPEN} AND external_task_id IS NULL")
+}
+
+/// The projects of the tasks that hold a place at the service `?3`, each as often as it has such tasks: those that the
+/// service has accepted, those whose submission is claimed, and those that wait for a place until their pause is over.
+/// The last hold one, too, so that the rest of a long queue is not tried in vain meanwhile.
+fn places_held() -> String {
     format!(
-        "external_service = ?3 AND {OPEN} AND external_task_id IS NULL AND {} AND {RETRYABLE}",
-        due()
+        "SELECT project_id FROM aigc_tasks
+          WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL
+          UNION ALL
+         SELECT project_id FROM aigc_tasks
+          WHERE {} AND next_attempt_at > ?1 AND next_attempt_at <= ?1 + ?2 + {LONGEST_WAIT}
+            AND (status = 'pending' OR (lease_until > ?1 AND lease_until <= ?1 + ?2))",
+        unaccepted()
     )
 }
 
-/// The statement of a claim, up to its condition. The lease ends at `?1 + ?2` for a submission. A poll that
-/// hears "still running" has nothing more to write, because its claim ends when the next poll is due.
+/// The projects with tasks that the service `?3` has not accepted, found one by one in an index, because one of them
+/// may have thousands of such tasks.
+fn waiting_projects() -> String {
+    let unaccepted = unaccepted();
+    format!(
+        "SELECT min(project_id) FROM aigc_tasks WHERE {unaccepted}
+          UNION ALL
+         SELECT (SELECT min(project_id) FROM aigc_tasks
+                  WHERE {unaccepted} AND project_id > waiting.project_id)
+           FROM waiting WHERE waiting.project_id IS NOT NULL"
+    )
+}
+
+/// Claims the task of a service that is next to be submitted: it is `processing` from now on. `None` if no task is due,
+/// or every place is taken. The lease ends after [`Rule::lease`].
 ///
 /// If the claim before ended in silence, that counts as an error. If this one ends so too, the next follows only
 /// after a wait that grows with the errors, because a task that kills its instance may do so again. The wait differs
 /// from task to task, so that tasks that died together do not come back together.
-fn claim() -> String {
+pub(crate) async fn claim_submission(
+    database: &dyn Database,
+    rule: Rule<'_>,
+    now: i64,
+) -> Result<Option<Task>, DatabaseError> {
     let wait = format!("min({LONGEST_WAIT}, {FIRST_WAIT} << min(retry_count + {SILENT}, 8))");
-    let jittered = format!("{wait} / 2 + abs(random() % ({wait} / 2 + 1))");
-    format!(
-        "UPDATE aigc_tasks SET
-             lease_until = ?1 + CASE WHEN external_task_id IS NULL THEN ?2 ELSE {POLL_SECONDS} END,
-             next_attempt_at = ?1 + CASE WHEN external_task_id IS NULL THEN ?2 + {jittered} ELSE {POLL_SECONDS} END,
-             attempts = attempts + (external_task_id IS NULL),
+    let jittered = format!("{wait} / 2 + (seq * 7919 + attempts * 104729) % ({wait} / 2 + 1)");
+    let sql = format!(
+        "WITH RECURSIVE
+             held (project_id) AS ({held}),
+             waiting (project_id) AS ({waiting}),
+             next (task_id) AS (
+                 SELECT first.task_id
+                   FROM waiting JOIN aigc_tasks first ON first.task_id = (
+                        SELECT task_id FROM aigc_tasks
+                         WHERE {unaccepted} AND project_id = waiting.project_id AND {due} AND {RETRYABLE}
+                         ORDER BY seq LIMIT 1)
+                  WHERE (SELECT count(*) FROM held) < ?4
+                    AND (SELECT count(*) FROM held WHERE held.project_id = waiting.project_id) < ?5
+                  ORDER BY (SELECT max(turn) FROM aigc_tasks
+                             WHERE external_service = ?3 AND project_id = waiting.project_id), first.created_at,
+                           waiting.project_id
+                  LIMIT 1)
+         UPDATE aigc_tasks SET
+             turn = (SELECT max(turn) + 1 FROM aigc_tasks),
+             lease_until = ?1 + ?2,
+             next_attempt_at = ?1 + ?2 + {jittered},
+             attempts = attempts + 1,
              retry_count = retry_count + {SILENT},
              error_message = CASE WHEN {SILENT} THEN '{ANSWER_LOST}' ELSE error_message END,
+             message = NULL,
              version = version + (status = 'pending'),
              projected_status = CASE WHEN status = 'pending' THEN NULL ELSE projected_status END,
              updated_at = CASE WHEN status = 'pending' OR {SILENT} THEN ?1 ELSE updated_at END,
-             status = 'processing'"
+             status = 'processing'
+          WHERE task_id = (SELECT task_id FROM next)
+         RETURNING {COLUMNS}",
+        held = places_held(),
+        waiting = waiting_projects(),
+        unaccepted = unaccepted(),
+        due = due(),
+    );
+    let parameters = vec![
+        now.into(),
+        rule.lease.into(),
+        rule.service.into(),
+        rule.places.into(),
+        rule.project_places.into(),
+    ];
+    one(database, &sql, parameters).await
+}
+
+/// The statement of a claim for a poll, up to its condition. A poll that hears "still running" has nothing more to
+/// write, because its claim ends when the next poll is due.
+fn claim_for_poll() -> String {
+    format!(
+        "UPDATE aigc_tasks SET lease_until = ?1 + {POLL_SECONDS}, next_attempt_at = ?1 + {POLL_SECONDS}"
     )
 }
 
-/// Claims a task to submit it, or to poll its service: the task is `processing` from now on. `None` if it is
-/// finished, claimed by another instance, or has no retries left.
-pub(crate) async fn claim_one(
+/// Claims an accepted task to poll its service. `None` if the task is finished or claimed by another instance.
+pub(crate) async fn claim_poll(
     database: &dyn Database,
     task_id: &str,
     now: i64,
     lease: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
-        "{} WHERE task_id = ?3 AND {OPEN} AND {FREE} AND {RETRYABLE} RETURNING {COLUMNS}",
-        claim()
+        "{} WHERE task_id = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND {FREE} RETURNING {COLUMNS}",
+        claim_for_poll()
     );
     let parameters = vec![now.into(), lease.into(), task_id.into()];
     one(database, &sql, parameters).await
-}
-
-/// Claims the task of a service that has waited longest to be submitted.
-pub(crate) async fn claim_submission(
-    database: &dyn Database,
-    service: &str,
-    now: i64,
-    lease: i64,
-) -> Result<Option<Task>, DatabaseError> {
-    let sql = format!(
-        "{} WHERE task_id = (
-             SELECT task_id FROM aigc_tasks WHERE {} ORDER BY next_attempt_at LIMIT 1)
-         RETURNING {COLUMNS}",
-        claim(),
-        to_submit()
-    );
-    let parameters = vec![now.into(), lease.into(), service.into()];
-    one(database, &sql, parameters).await
-}
-
-/// Counts the tasks of a service that are to be submitted now, no further than `most`.
-pub(crate) async fn count_submissions(
-    database: &dyn Database,
-    service: &str,
-    now: i64,
-    lease: i64,
-    most: usize,
-) -> Result<usize, DatabaseError> {
-    let sql = format!(
-        "SELECT count(*) FROM (SELECT 1 FROM aigc_tasks WHERE {} LIMIT ?4)",
-        to_submit()
-    );
-    let most = most as u64;
-    let parameters = vec![now.into(), lease.into(), service.into(), most.into()];
-    let rows = database.execute(&sql, parameters).await?;
-    let count = rows.first().map_or(Ok(0), |row| row.unsigned(0))?;
-    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// Claims up to `most` tasks that their service has accepted and that are to be polled, those that have waited
@@ -135,10 +181,28 @@ pub(crate) async fn claim_polls(
               WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND {}
               ORDER BY next_attempt_at LIMIT ?4)
          RETURNING {COLUMNS}",
-        claim(),
+        claim_for_poll(),
         due()
     );
     let most = most as u64;
     let parameters = vec![now.into(), lease.into(), service.into(), most.into()];
     tasks(database, &sql, parameters).await
+}
+
+/// Notes of the tasks that have waited for their first submission for this many seconds why they do.
+pub(crate) async fn explain_waits(
+    database: &dyn Database,
+    service: &str,
+    now: i64,
+    waited: i64,
+    message: &str,
+) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET message = ?3, updated_at = ?2
+          WHERE external_service = ?1 AND {OPEN} AND external_task_id IS NULL AND next_attempt_at <= ?2 - ?4
+            AND status = 'pending' AND message IS NULL"
+    );
+    let parameters: Vec<Value> = vec![service.into(), now.into(), message.into(), waited.into()];
+    database.execute(&sql, parameters).await?;
+    Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) async fn finish(
         "UPDATE aigc_tasks SET status = ?3, result_url = ?4, result_data = ?5, error_message = ?6,
              updated_at = ?7, completed_at = ?7, version = version + 1, projected_status = NULL,
              external_task_id = ifnull(external_task_id, ?8),
-             lease_until = NULL, next_attempt_at = NULL,
+             lease_until = NULL, next_attempt_at = NULL, message = NULL,
              notify_at = CASE WHEN callback_url IS NULL THEN NULL ELSE ?7 END, notify_attempts = 0
           WHERE task_id = ?1 AND run = ?2 AND {OPEN} RETURNING {COLUMNS}"
     );
@@ -64,7 +64,7 @@ pub(crate) async fn end_silent(
     let sql = format!(
         "UPDATE aigc_tasks SET status = 'failed', error_message = '{ANSWER_LOST}',
              updated_at = ?1, completed_at = ?1, version = version + 1, projected_status = NULL,
-             lease_until = NULL, next_attempt_at = NULL,
+             lease_until = NULL, next_attempt_at = NULL, message = NULL,
              notify_at = CASE WHEN callback_url IS NULL THEN NULL ELSE ?1 END, notify_attempts = 0
           WHERE task_id IN (
              SELECT task_id FROM aigc_tasks
@@ -99,7 +99,8 @@ pub(crate) async fn set_back(
                  ELSE substr(ifnull(earlier_jobs || char(10), '') || {job}, -{MAX_EARLIER}) END,
              external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
              completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
-             lease_until = NULL, next_attempt_at = ?2, notify_at = NULL
+             lease_until = NULL, next_attempt_at = ?2, notify_at = NULL, waits = 0, message = NULL,
+             seq = (SELECT max(seq) + 1 FROM aigc_tasks other WHERE other.project_id = aigc_tasks.project_id)
           WHERE task_id = ?1 AND status IN ('failed', 'cancelled') RETURNING {COLUMNS}"
     );
     one(database, &sql, vec![task_id.into(), now.into()]).await

@@ -6,19 +6,25 @@
 
 mod claims;
 mod ending;
+mod large;
 mod notifications;
 mod progress;
 mod projected;
 mod read;
 mod row;
+mod shown;
 mod store;
 
 pub(crate) use claims::{
-    FIRST_WAIT, LONGEST_WAIT, claim_one, claim_polls, claim_submission, count_submissions,
+    FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_waits,
 };
 pub(crate) use ending::{End, end_silent, finish, set_back};
+pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified};
-pub(crate) use progress::{accept, forgive, put_off};
-pub use projected::{HeadSql, mark_projected, unchanged, unprojected, unprojected_projects};
+pub(crate) use progress::{accept, forgive, put_back, put_off};
+pub use projected::{
+    HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,
+};
 pub use read::{Filter, get, list, marks};
+pub use shown::Shown;
 pub(crate) use store::{Insert, by_key, insert};

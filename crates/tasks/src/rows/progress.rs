@@ -2,7 +2,10 @@
 
 use platform::{Database, DatabaseError, Value};
 
-use super::claims::POLL_SECONDS;
+use super::{
+    claims::POLL_SECONDS,
+    row::{COLUMNS, one},
+};
 use crate::task::{Task, shortened};
 
 /// The condition of a claim that still holds: `?1` to `?3` are [`holder`].
@@ -26,7 +29,7 @@ pub(crate) async fn accept(
 ) -> Result<(), DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET external_task_id = ?4, accepted_at = ?5, updated_at = ?5,
-             lease_until = NULL, next_attempt_at = ?5 + {POLL_SECONDS}
+             waits = 0, lease_until = NULL, next_attempt_at = ?5 + {POLL_SECONDS}
           WHERE {HELD}"
     );
     let mut parameters = holder(claimed);
@@ -52,6 +55,27 @@ pub(crate) async fn put_off(
     parameters.extend([shortened(error).into(), now.into(), wait.into()]);
     database.execute(&sql, parameters).await?;
     Ok(())
+}
+
+/// Puts a claimed task back to `pending`, because its service has no place for it, and makes it due again in `wait`
+/// seconds. The submission had no effect, so it counts neither as an error nor as an attempt. `None` if the claim no
+/// longer holds.
+pub(crate) async fn put_back(
+    database: &dyn Database,
+    claimed: &Task,
+    message: &str,
+    now: i64,
+    wait: i64,
+) -> Result<Option<Task>, DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET status = 'pending', waits = waits + 1, message = ?4, attempts = attempts - 1,
+             version = version + 1, projected_status = NULL,
+             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
+          WHERE {HELD} AND external_task_id IS NULL RETURNING {COLUMNS}"
+    );
+    let mut parameters = holder(claimed);
+    parameters.extend([message.into(), now.into(), wait.into()]);
+    one(database, &sql, parameters).await
 }
 
 /// Forgets earlier errors of a claimed task, because its service answers as it should.

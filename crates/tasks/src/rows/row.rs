@@ -6,12 +6,12 @@ use crate::task::{Status, Task};
 
 /// The columns of a task, in the order in which [`task`] reads them.
 pub(super) const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
-     params, result_url, result_data, error_message, created_at, updated_at, completed_at, \
+     result_url, error_message, created_at, updated_at, completed_at, \
      retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
-     accepted_at, earlier_jobs";
+     accepted_at, earlier_jobs, seq, waits, message";
 
 /// The number of [`COLUMNS`].
-pub(super) const COLUMN_COUNT: usize = 23;
+pub(super) const COLUMN_COUNT: usize = 24;
 
 /// The condition of a task that is not finished.
 pub(super) const OPEN: &str = "status IN ('pending', 'processing')";
@@ -28,23 +28,24 @@ pub(super) fn task(mut row: Row) -> Result<Task, DatabaseError> {
         status,
         external_task_id: row.optional_text(4)?,
         external_service: row.optional_text(5)?,
-        params: row.text(6)?,
-        result_url: row.optional_text(7)?,
-        result_data: row.optional_text(8)?,
-        error_message: row.optional_text(9)?,
-        created_at: row.integer(10)?,
-        updated_at: row.integer(11)?,
-        completed_at: row.optional_integer(12)?,
-        retry_count: row.integer(13)?,
-        max_retries: row.integer(14)?,
-        node_id: row.optional_text(15)?,
-        callback_url: row.optional_text(16)?,
-        version: row.integer(17)?,
-        run: row.integer(18)?,
-        attempts: row.integer(19)?,
-        lease_until: row.optional_integer(20)?,
-        accepted_at: row.optional_integer(21)?,
-        earlier_jobs: row.optional_text(22)?,
+        result_url: row.optional_text(6)?,
+        error_message: row.optional_text(7)?,
+        created_at: row.integer(8)?,
+        updated_at: row.integer(9)?,
+        completed_at: row.optional_integer(10)?,
+        retry_count: row.integer(11)?,
+        max_retries: row.integer(12)?,
+        node_id: row.optional_text(13)?,
+        callback_url: row.optional_text(14)?,
+        version: row.integer(15)?,
+        run: row.integer(16)?,
+        attempts: row.integer(17)?,
+        lease_until: row.optional_integer(18)?,
+        accepted_at: row.optional_integer(19)?,
+        earlier_jobs: row.optional_text(20)?,
+        seq: row.integer(21)?,
+        waits: row.integer(22)?,
+        message: row.optional_text(23)?,
     })
 }
 

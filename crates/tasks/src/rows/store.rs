@@ -8,6 +8,8 @@ use crate::task::Task;
 /// A task to insert.
 pub(crate) struct Insert<'a> {
     pub(crate) task: &'a Task,
+    /// The parameters, as JSON text.
+    pub(crate) params: &'a str,
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) request_digest: &'a str,
 }
@@ -22,8 +24,9 @@ pub(crate) async fn insert(
         .execute(
             "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, external_service, params,
                  created_at, updated_at, max_retries, node_id, callback_url, next_attempt_at,
-                 idempotency_key, request_digest)
-             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?6, ?10, ?11)
+                 idempotency_key, request_digest, seq)
+             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?6, ?10, ?11,
+                 (SELECT ifnull(max(seq), 0) + 1 FROM aigc_tasks WHERE project_id = ?2))
              ON CONFLICT (idempotency_key) DO NOTHING
              RETURNING 1",
             vec![
@@ -31,7 +34,7 @@ pub(crate) async fn insert(
                 task.project_id.as_str().into(),
                 task.task_type.as_str().into(),
                 task.external_service.as_deref().into(),
-                task.params.as_str().into(),
+                new.params.into(),
                 task.created_at.into(),
                 task.max_retries.into(),
                 task.node_id.as_deref().into(),

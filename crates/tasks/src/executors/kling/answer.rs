@@ -37,13 +37,17 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
         }
         _ => format!("Kling sent an answer that cannot be understood (status {status})"),
     };
+    let after = retry_after(answer.headers());
+    let no_place = || Failure::no_place(reason.clone(), after);
     let later = Failure::Retry {
         reason: reason.clone(),
-        after: retry_after(answer.headers()),
+        after,
     };
     Err(match code {
-        // A token that is too early or expired; too fast; too many at once or the quota used up.
-        Some(1003 | 1004 | 1302 | 1303) => later,
+        // Too fast; too many at once or the quota used up.
+        Some(1302 | 1303) => no_place(),
+        // A token that is too early or expired.
+        Some(1003 | 1004) => later,
         // Authentication, the account, policies about callers.
         Some(1000..=1002 | 1100..=1103 | 1300 | 1304) => Failure::Access(reason),
         // A bad request, such as an unknown job; refused content.
@@ -51,7 +55,9 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
         // Errors within Kling.
         Some(5000..=5002) => later,
         _ => match status {
-            408 | 425 | 429 | 500.. => later,
+            429 => no_place(),
+            503 if after.is_some() => no_place(),
+            408 | 425 | 500.. => later,
             // Without a known code, a proxy between us and Kling may have answered.
             400..=499 => Failure::Access(reason),
             _ => later,
@@ -124,14 +130,17 @@ mod tests {
         TheJob,
         Us,
         TheMoment,
+        /// There is no place now.
+        ThePlaces,
     }
-    use Concerns::{TheJob, TheMoment, Us};
+    use Concerns::{TheJob, TheMoment, ThePlaces, Us};
 
     fn concerns(failure: &Failure) -> Concerns {
         match failure {
             Failure::Permanent(_) => TheJob,
             Failure::Access(_) => Us,
             Failure::Retry { .. } => TheMoment,
+            Failure::NoPlace { .. } => ThePlaces,
         }
     }
 
@@ -150,8 +159,8 @@ mod tests {
             (404, 1203, TheJob),
             (400, 1300, Us),
             (200, 1301, TheJob),
-            (429, 1302, TheMoment),
-            (200, 1303, TheMoment),
+            (429, 1302, ThePlaces),
+            (200, 1303, ThePlaces),
             (429, 1304, Us),
             (500, 5000, TheMoment),
             (503, 5001, TheMoment),
@@ -163,13 +172,14 @@ mod tests {
             assert_eq!(concerns(&failure), expected, "{status} {code}");
             let (Failure::Permanent(reason)
             | Failure::Access(reason)
+            | Failure::NoPlace { reason, .. }
             | Failure::Retry { reason, .. }) = failure;
             assert!(reason.contains("words"), "{reason}");
         }
         for (status, body, expected) in [
             (500, "", TheMoment),
             (502, "<html>", TheMoment),
-            (429, "", TheMoment),
+            (429, "", ThePlaces),
             (200, "", TheMoment),
             (200, "{\"code\":0}", TheMoment),
             (200, "nonsense", TheMoment),
@@ -199,7 +209,7 @@ mod tests {
             .header("retry-after", "7")
             .body(b"{\"code\":1302}".to_vec())
             .unwrap();
-        let Err(Failure::Retry { after, .. }) = read_answer(&answer) else {
+        let Err(Failure::NoPlace { after, .. }) = read_answer(&answer) else {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));

@@ -6,12 +6,12 @@ mod token;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use platform::http_client::Limits;
+use platform::{Config, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    executor::{Callback, Executor, Failure, Outside, Progress, setting},
+    executor::{Callback, Executor, Failure, Outside, Progress, number, setting},
     image,
     task::{MAX_TEXT, Task},
 };
@@ -31,6 +31,7 @@ const POLL: Limits = Limits {
 };
 
 const DEFAULT_MODEL: &str = "kling-v1";
+const IMAGES: &[&str] = &["image_path", "image_tail"];
 const ASPECT_RATIOS: &[&str] = &["16:9", "9:16", "1:1"];
 
 #[async_trait(?Send)]
@@ -43,14 +44,28 @@ impl Executor for Kling {
         &["kling_video"]
     }
 
+    fn title(&self) -> &'static str {
+        "Kling"
+    }
+
+    /// How many jobs an account may have at once depends on its plan.
+    fn places(&self, config: &dyn Config) -> u32 {
+        number(config, "kling_places", 100, 100_000)
+    }
+
+    fn longest_job(&self, config: &dyn Config) -> Duration {
+        let hours = number(config, "kling_longest_job", 24, 24 * 30);
+        Duration::from_secs(u64::from(hours) * 3600)
+    }
+
+    fn pictures(&self) -> &'static [&'static str] {
+        IMAGES
+    }
+
     fn check(&self, _task_type: &str, params: &mut Fields<'_>) {
         let has_image = params.value("image_path").is_some_and(|v| v != "");
-        for name in ["image_path", "image_tail"] {
-            if let Some(text) = params.text(name, 4 * image::MAX_IMAGE_BYTES / 3 + 1024)
-                && let Err(reason) = image::read(text)
-            {
-                params.wrong(name, reason);
-            }
+        for name in IMAGES {
+            params.text(name, MAX_TEXT);
         }
         if has_image {
             params.text("prompt", MAX_TEXT);
@@ -70,28 +85,38 @@ impl Executor for Kling {
         }
     }
 
-    async fn submit(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
         // Kling knows jobs by the names that we give them: look first for one that may have been begun before.
         if task.was_attempted()
-            && let Some(found) = find(task, outside, &task.job()).await?
+            && let Some(found) = find(params, outside, &task.job()).await?
         {
             return adopted(&found);
         }
         // The job of an earlier run is paid for. Unless it failed, its result serves this run too.
         for name in task.earlier_jobs() {
-            if let Some(found) = find(task, outside, name).await?
+            if let Some(found) = find(params, outside, name).await?
                 && found["task_status"] != "failed"
             {
                 return adopted(&found);
             }
         }
-        let body = request_body(task, outside).await?;
-        progress(&call(task, outside, Call::Submit(&body)).await?)
+        let body = request_body(task, params, outside).await?;
+        progress(&call(params, outside, Call::Submit(&body)).await?)
     }
 
-    async fn poll(&self, task: &Task, outside: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
         let id = task.external_task_id.as_deref().unwrap_or_default();
-        progress(&call(task, outside, Call::Find(id)).await?)
+        progress(&call(params, outside, Call::Find(id)).await?)
     }
 
     fn process_webhook(&self, body: &Value) -> Option<Callback> {
@@ -124,8 +149,11 @@ fn endpoint(params: &Value) -> &'static str {
     }
 }
 
-async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failure> {
-    let params = task.params();
+async fn request_body(
+    task: &Task,
+    params: &Value,
+    outside: &Outside<'_>,
+) -> Result<Value, Failure> {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| {
         if !value.is_null() && value != "" {
@@ -151,7 +179,7 @@ async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failu
         };
         put(name, value);
     }
-    if endpoint(&params).ends_with("text2video") {
+    if endpoint(params).ends_with("text2video") {
         put("aspect_ratio", params["aspect_ratio"].clone());
     }
     for name in ["prompt", "negative_prompt", "mode"] {
@@ -172,8 +200,8 @@ async fn request_body(task: &Task, outside: &Outside<'_>) -> Result<Value, Failu
 }
 
 /// Finds the `data` of a job by our name or Kling's; `None` if there is no such job.
-async fn find(task: &Task, outside: &Outside<'_>, name: &str) -> Result<Option<Value>, Failure> {
-    match call(task, outside, Call::Find(name)).await {
+async fn find(params: &Value, outside: &Outside<'_>, name: &str) -> Result<Option<Value>, Failure> {
+    match call(params, outside, Call::Find(name)).await {
         Ok(found) => Ok(Some(found)),
         Err(Failure::Permanent(_)) => Ok(None),
         // There may be such a job, so this is no reason to pay for another.
@@ -184,21 +212,21 @@ async fn find(task: &Task, outside: &Outside<'_>, name: &str) -> Result<Option<V
 
 /// Calls Kling and returns the `data` of its answer. If a token is too early or expired by Kling's clock, another is
 /// made by that clock.
-async fn call(task: &Task, outside: &Outside<'_>, call: Call<'_>) -> Result<Value, Failure> {
+async fn call(params: &Value, outside: &Outside<'_>, call: Call<'_>) -> Result<Value, Failure> {
     let now = outside.clock.unix_seconds();
-    let answer = send(task, outside, call, now).await?;
+    let answer = send(params, outside, call, now).await?;
     if !is_token_off(&answer) {
         return read_answer(&answer);
     }
     let theirs = date(&answer).unwrap_or(now - UNKNOWN_SKEW);
-    read_answer(&send(task, outside, call, theirs).await?)
+    read_answer(&send(params, outside, call, theirs).await?)
 }
 
 /// The seconds by which our clock is taken to be ahead if Kling says that a token is too early, but sends no date.
 const UNKNOWN_SKEW: i64 = 60;
 
 async fn send(
-    task: &Task,
+    params: &Value,
     outside: &Outside<'_>,
     call: Call<'_>,
     now: i64,
@@ -206,7 +234,7 @@ async fn send(
     let token = bearer(outside.config, now)?;
     let base = setting(outside.config, "kling_base_url")?;
     let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
-    let url = format!("{}{}", base.trim_end_matches('/'), endpoint(&task.params()));
+    let url = format!("{}{}", base.trim_end_matches('/'), endpoint(params));
     let (request, body, limits) = match call {
         Call::Submit(body) => {
             let request = http::Request::post(url).header("content-type", "application/json");

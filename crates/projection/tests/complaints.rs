@@ -1,0 +1,287 @@
+//! What users said about documents that fight them, each as a test with the right behaviour.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+
+use loro::{ExportMode, LoroDoc, LoroMap, ToJson};
+use platform::{
+    Database, Row, migrations,
+    native::{Published, SetClock, SqliteFile, block_on},
+};
+use serde_json::{Value, json};
+use wire::Update;
+
+const ROOM: &str = "p";
+
+/// A project, and the document as one editor has it.
+struct Canvas {
+    database: SqliteFile,
+    clock: SetClock,
+    pubsub: Published,
+    doc: LoroDoc,
+    seen: Cell<i64>,
+}
+
+impl Canvas {
+    fn new() -> Self {
+        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
+        let clock = SetClock::default();
+        clock.0.set(1_700_000_000);
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        Self {
+            database,
+            clock,
+            pubsub: Published::default(),
+            doc: LoroDoc::new(),
+            seen: Cell::new(0),
+        }
+    }
+
+    fn sql(&self, sql: &str) -> Vec<Row> {
+        block_on(self.database.execute(sql, vec![])).unwrap()
+    }
+
+    /// A task is posted for a node, after all others.
+    fn post(&self, task: &str, node: &str) {
+        self.sql(&format!(
+            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, node_id, seq)
+             SELECT '{task}', '{ROOM}', 'demo', 'processing', '{{}}', 1700000000, 1700000000, '{node}',
+                    1 + (SELECT ifnull(max(seq), 0) FROM aigc_tasks)"
+        ));
+        self.project();
+    }
+
+    fn complete(&self, task: &str) {
+        let now = self.clock.0.get();
+        self.sql(&format!(
+            "UPDATE aigc_tasks SET status = 'completed', result_url = 'https://a/{task}', version = version + 1,
+                 projected_status = NULL, completed_at = {now} WHERE task_id = '{task}'"
+        ));
+        self.project();
+    }
+
+    /// A round of the poller, some seconds after the last: it looks again at a document that has changed.
+    fn project(&self) {
+        self.clock.0.set(self.clock.0.get() + 4);
+        let (database, clock) = (&self.database, &self.clock);
+        for project in block_on(projection::due(database, clock, 10)).unwrap() {
+            block_on(projection::project(database, clock, &self.pubsub, &project)).unwrap();
+        }
+    }
+
+    /// The editor hears of everything.
+    fn hear(&self) {
+        let seen = self.seen.get();
+        let sql = format!("SELECT rev, payload FROM loro_updates WHERE rev > {seen} ORDER BY rev");
+        for mut row in self.sql(&sql) {
+            self.seen.set(row.integer(0).unwrap());
+            self.doc.import(&row.blob(1).unwrap()).unwrap();
+        }
+    }
+
+    /// The editor changes the document as they have it.
+    fn edit(&self, change: impl FnOnce(&LoroDoc)) {
+        let before = self.doc.oplog_vv();
+        change(&self.doc);
+        self.doc.commit();
+        let payload = self.doc.export(ExportMode::updates(&before)).unwrap();
+        let update = Update {
+            project: ROOM.into(),
+            payload: payload.into(),
+        };
+        let (database, clock) = (&self.database, &self.clock);
+        block_on(rooms::append(database, clock, "editor", vec![update])).unwrap();
+    }
+
+    /// The editor makes a node of nested maps, or one that is a plain value.
+    fn node(&self, id: &str, is_nested: bool) {
+        self.edit(|doc| {
+            let nodes = doc.get_map("nodes");
+            if is_nested {
+                let node = nodes.insert_container(id, LoroMap::new()).unwrap();
+                let data = node.insert_container("data", LoroMap::new()).unwrap();
+                data.insert("label", "mine").unwrap();
+            } else {
+                nodes
+                    .insert(id, json!({ "x": 1, "data": { "label": "mine" } }))
+                    .unwrap();
+            }
+        });
+    }
+
+    /// The editor changes keys of a node's data, as they see it; null deletes one.
+    fn set(&self, id: &str, keys: &[(&str, Value)]) {
+        let seen: Value = serde_json::from_str(&self.doc.get_deep_value().to_json()).unwrap();
+        let mut plain = seen["nodes"][id].clone();
+        self.edit(|doc| {
+            let nodes = doc.get_map("nodes");
+            let nested = nodes.get(id).unwrap().into_container().ok();
+            if let Some(node) = nested {
+                let data = node.into_map().unwrap().get("data").unwrap();
+                let data = data.into_container().unwrap().into_map().unwrap();
+                for (key, value) in keys {
+                    match value {
+                        Value::Null => data.delete(key).unwrap(),
+                        value => data.insert(key, value.clone()).unwrap(),
+                    }
+                }
+                return;
+            }
+            let data = plain["data"].as_object_mut().unwrap();
+            for (key, value) in keys {
+                match value {
+                    Value::Null => drop(data.remove(*key)),
+                    value => drop(data.insert((*key).to_owned(), value.clone())),
+                }
+            }
+            nodes.insert(id, plain).unwrap();
+        });
+    }
+
+    /// The status and the picture that a node shows.
+    fn shows(&self, id: &str) -> (Value, Value) {
+        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        let doc: Value = serde_json::from_str(&merged.json()).unwrap();
+        let data = &doc["nodes"][id]["data"];
+        assert_eq!(data["label"], "mine");
+        (data["status"].clone(), data["src"].clone())
+    }
+
+    fn projections(&self) -> usize {
+        self.sql("SELECT 1 FROM loro_updates WHERE origin = 'tasks'")
+            .len()
+    }
+}
+
+fn completed(task: &str) -> (Value, Value) {
+    (json!("completed"), json!(format!("https://a/{task}")))
+}
+
+/// Two tasks for one node: the one that was posted last wins, whichever ends first.
+#[test]
+fn the_picture_flips() {
+    for (is_nested, order) in [
+        (true, ["slow", "quick"]),
+        (true, ["quick", "slow"]),
+        (false, ["quick", "slow"]),
+    ] {
+        let canvas = Canvas::new();
+        canvas.node("n1", is_nested);
+        canvas.post("slow", "n1");
+        canvas.post("quick", "n1");
+        for task in order {
+            canvas.complete(task);
+        }
+        let projections = canvas.projections();
+        for n in 0..12 {
+            canvas.hear();
+            canvas.set("n1", &[("label", json!("mine")), ("x", json!(n))]);
+            canvas.project();
+            assert_eq!(canvas.shows("n1"), completed("quick"), "{order:?}");
+        }
+        assert_eq!(
+            canvas.projections(),
+            projections,
+            "nothing is written again"
+        );
+    }
+}
+
+#[test]
+fn i_retried_the_first_and_the_node_shows_the_second() {
+    let canvas = Canvas::new();
+    canvas.node("n1", true);
+    canvas.post("first", "n1");
+    canvas.post("second", "n1");
+    canvas.complete("second");
+    // A retry counts as posted.
+    canvas.sql(
+        "UPDATE aigc_tasks SET seq = 3, run = 1, version = version + 1, projected_status = NULL
+          WHERE task_id = 'first'",
+    );
+    canvas.project();
+    assert_eq!(canvas.shows("n1").0, "processing");
+    canvas.complete("first");
+    assert_eq!(canvas.shows("n1"), completed("first"));
+}
+
+#[test]
+fn i_replaced_the_picture_and_it_was_put_back() {
+    for is_nested in [true, false] {
+        let canvas = Canvas::new();
+        canvas.node("n1", is_nested);
+        canvas.post("t", "n1");
+        canvas.complete("t");
+        canvas.hear();
+        canvas.set("n1", &[("src", json!("https://mine/cat.png"))]);
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1").1, "https://mine/cat.png");
+        }
+        canvas.hear();
+        canvas.set("n1", &[("src", Value::Null)]);
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1").1, Value::Null);
+        }
+    }
+}
+
+#[test]
+fn i_deleted_the_status_and_it_was_put_back() {
+    for is_nested in [true, false] {
+        let canvas = Canvas::new();
+        canvas.node("n1", is_nested);
+        canvas.post("t", "n1");
+        canvas.complete("t");
+        canvas.hear();
+        canvas.set("n1", &[("status", Value::Null)]);
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1"), (Value::Null, completed("t").1));
+        }
+    }
+}
+
+/// An editor that has not heard of the result writes the whole node.
+#[test]
+fn my_drag_threw_the_result_away() {
+    let canvas = Canvas::new();
+    canvas.node("n1", false);
+    canvas.post("t", "n1");
+    canvas.hear();
+    canvas.complete("t");
+    for x in 0..20 {
+        canvas.set("n1", &[("x", json!(x))]);
+    }
+    assert_eq!(canvas.shows("n1").0, "processing");
+    canvas.project();
+    assert_eq!(canvas.shows("n1"), completed("t"), "it is repaired");
+    // Once: an editor that insists has its way.
+    canvas.hear();
+    canvas.set(
+        "n1",
+        &[("status", json!("processing")), ("src", Value::Null)],
+    );
+    for _ in 0..3 {
+        canvas.project();
+        assert_eq!(canvas.shows("n1").0, "processing");
+    }
+}
+
+#[test]
+fn i_added_the_node_after_the_result_and_it_stays_empty() {
+    let canvas = Canvas::new();
+    canvas.post("t", "late");
+    canvas.complete("t");
+    for (id, is_nested) in [("late", true), ("another", false), ("third", true)] {
+        canvas.hear();
+        canvas.node(id, is_nested);
+        if id != "late" {
+            canvas.set(id, &[("taskId", json!("t"))]);
+        }
+        canvas.project();
+        assert_eq!(canvas.shows(id), completed("t"), "{id}");
+    }
+}

@@ -1,0 +1,267 @@
+//! The fake services: one works on jobs and is polled, the other answers with its result.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+
+use async_trait::async_trait;
+use platform::Config;
+use serde_json::{Value, json};
+use tasks::{Callback, Executor, Failure, Fields, Media, Outside, Product, Progress, Task};
+
+use crate::shared::{Job, Shared};
+
+/// The most tasks that may be under way at each service.
+pub(crate) const PLACES: u32 = 5;
+
+/// The most jobs that the account may have at once, which the engine does not know.
+const ACCOUNT: usize = 3;
+
+/// What became of the last submission of a job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Answer {
+    /// It was refused, without an effect.
+    Refused,
+    /// It had an effect, but the answer was lost.
+    Lost,
+    /// It was answered to this process.
+    Given(u64),
+}
+
+#[derive(Debug, Default, Clone)]
+struct Known {
+    /// When its work ends; `None` if it was not begun.
+    ends: Option<u64>,
+    fails: bool,
+    last: Option<Answer>,
+    /// The earliest time at which the rule lets the engine ask again, if this process heard of it.
+    not_before: (u64, u64),
+}
+
+/// A service, and what it knows of jobs by our names.
+pub(crate) struct Service {
+    pub(crate) name: &'static str,
+    shared: Rc<Shared>,
+    jobs: RefCell<HashMap<String, Known>>,
+}
+
+impl Service {
+    pub(crate) fn new(name: &'static str, shared: Rc<Shared>) -> Self {
+        Self {
+            name,
+            shared,
+            jobs: RefCell::default(),
+        }
+    }
+
+    fn is_polled(&self) -> bool {
+        self.name == "film"
+    }
+
+    fn change<T>(&self, job: &str, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(self.jobs.borrow_mut().entry(job.to_owned()).or_default())
+    }
+
+    /// The engine asks about a job.
+    fn asked(&self, job: &str) {
+        let now = self.shared.now.get();
+        let (not_before, process) = self.change(job, |known| known.not_before);
+        if self.shared.dead.borrow().contains(&process) {
+            return;
+        }
+        // Times are whole seconds in rows.
+        assert!(
+            now + 1000 > not_before,
+            "{job} is asked about too early: {now}, not {not_before}"
+        );
+    }
+
+    fn running(&self) -> usize {
+        let now = self.shared.now.get();
+        let jobs = self.jobs.borrow();
+        jobs.values()
+            .filter(|known| known.ends.is_some_and(|ends| ends > now))
+            .count()
+    }
+
+    /// Perhaps a failure that has no effect.
+    async fn mishap(&self, job: &str, outside: &Outside<'_>) -> Result<(), Failure> {
+        let shared = &self.shared;
+        if shared.mishap(8) {
+            // Late, and perhaps too late.
+            outside
+                .clock
+                .sleep(Duration::from_millis(shared.below(30_000)))
+                .await;
+        }
+        if shared.mishap(3) {
+            std::future::pending::<()>().await;
+        }
+        if shared.mishap(3) {
+            return Err(Failure::access("401"));
+        }
+        if shared.mishap(10) {
+            return Err(self.no_place(job));
+        }
+        if shared.mishap(10) {
+            return Err(Failure::retry("500"));
+        }
+        if shared.mishap(5) {
+            return Err(Failure::retry("nonsense"));
+        }
+        Ok(())
+    }
+
+    fn no_place(&self, job: &str) -> Failure {
+        let after = self.shared.below(2) * self.shared.below(400);
+        let pause = after.clamp(5, 300) * 1000;
+        self.rest(job, pause);
+        Failure::no_place("429", (after > 0).then(|| Duration::from_secs(after)))
+    }
+
+    /// The engine must not ask about a job for some time.
+    fn rest(&self, job: &str, milliseconds: u64) {
+        let shared = &self.shared;
+        let not_before = (shared.now.get() + milliseconds, shared.process.get());
+        self.change(job, |known| known.not_before = not_before);
+    }
+
+    /// Begins a job.
+    fn begin(&self, job: &str) {
+        let shared = &self.shared;
+        let takes = if self.is_polled() {
+            1000 + shared.below(60_000)
+        } else {
+            0
+        };
+        let ends = shared.now.get() + takes;
+        let fails = shared.mishap(10);
+        self.change(job, |known| {
+            let is_again = self.is_polled() && known.ends.is_some();
+            assert!(!is_again, "{job} became two jobs");
+            known.ends = Some(ends);
+            known.fails = fails;
+        });
+        if !self.is_polled() {
+            return;
+        }
+        // It calls back never, once, or twice, and not always at once.
+        for _ in 0..shared.below(3) {
+            let body = json!({ "job": job, "fails": fails }).to_string();
+            let (service, job) = (self.name, job.to_owned());
+            let wait = takes + shared.below(3) * shared.below(20_000);
+            shared.later(wait, Job::CallBack { service, job, body });
+        }
+    }
+
+    /// The answer about a job.
+    fn about(&self, job: &str) -> Result<Progress, Failure> {
+        let known = self.change(job, |known| known.clone());
+        if known.ends.is_some_and(|ends| ends > self.shared.now.get()) {
+            return Ok(Progress::Running {
+                external_task_id: format!("their-{job}"),
+                look_again: None,
+            });
+        }
+        result(job, known.fails)
+    }
+}
+
+fn result(job: &str, fails: bool) -> Result<Progress, Failure> {
+    if fails {
+        return Err(Failure::permanent("the job failed"));
+    }
+    let media = vec![Media::Url(format!("https://results/{job}"))];
+    Ok(Progress::Done(Product {
+        media,
+        data: json!({}),
+    }))
+}
+
+pub(crate) struct Fake(pub(crate) Rc<Service>);
+
+#[async_trait(?Send)]
+impl Executor for Fake {
+    fn service(&self) -> &'static str {
+        self.0.name
+    }
+
+    fn task_types(&self) -> &'static [&'static str] {
+        if self.0.is_polled() {
+            &["film"]
+        } else {
+            &["picture"]
+        }
+    }
+
+    fn places(&self, _: &dyn Config) -> u32 {
+        PLACES
+    }
+
+    fn check(&self, _: &str, _: &mut Fields<'_>) {}
+
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        let (service, shared) = (&self.0, &self.0.shared);
+        let job = task.job();
+        assert_eq!(params["prompt"], "x");
+        assert_eq!(task.external_task_id, None, "{job} was accepted already");
+        service.asked(&job);
+        if let Some(Answer::Given(process)) = service.change(&job, |known| known.last) {
+            let is_lost = shared.dead.borrow().contains(&process);
+            assert!(
+                is_lost,
+                "{job} is submitted again, although process {process} has the answer"
+            );
+        }
+        // Until it is known better: the process may die meanwhile.
+        service.change(&job, |known| known.last = Some(Answer::Lost));
+        if let Err(failure) = service.mishap(&job, outside).await {
+            service.change(&job, |known| known.last = Some(Answer::Refused));
+            return Err(failure);
+        }
+        let is_known = service.is_polled() && service.change(&job, |known| known.ends.is_some());
+        if !is_known {
+            if service.is_polled() && service.running() >= ACCOUNT {
+                service.change(&job, |known| known.last = Some(Answer::Refused));
+                return Err(service.no_place(&job));
+            }
+            service.begin(&job);
+        } else {
+            assert!(
+                task.was_attempted(),
+                "{job} is known, but the engine does not say so"
+            );
+        }
+        if shared.mishap(8) {
+            return Err(Failure::retry("the answer is lost"));
+        }
+        let process = shared.process.get();
+        service.change(&job, |known| known.last = Some(Answer::Given(process)));
+        service.rest(&job, 8000);
+        service.about(&job)
+    }
+
+    async fn poll(
+        &self,
+        task: &Task,
+        _: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        let (service, job) = (&self.0, task.job());
+        service.asked(&job);
+        assert_eq!(task.external_task_id, Some(format!("their-{job}")));
+        let begun = service.shared.now.get();
+        service.mishap(&job, outside).await?;
+        let took = service.shared.now.get() - begun;
+        service.rest(&job, 8000_u64.saturating_sub(took));
+        service.about(&job)
+    }
+
+    fn process_webhook(&self, body: &Value) -> Option<Callback> {
+        let news = result(body["job"].as_str()?, body["fails"] == true);
+        Some(Callback { about: None, news })
+    }
+}

@@ -1,0 +1,236 @@
+//! The ports of the model: a database at each of whose statements another process may go on, and virtual time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use auth::webhooks::WebhookKey;
+use platform::{
+    Clock, Database, DatabaseError, HttpClient, HttpError, Ports, PubSub, PubSubError, Row, Value,
+    http_client::Limits,
+    migrations,
+    native::{MapConfig, MemoryKeyValue, SqliteFile, block_on},
+};
+use tasks::{AssetStore, Engine, Executor, Registry};
+
+use crate::{
+    service::{Fake, PLACES, Service},
+    shared::{Job, Shared},
+};
+
+/// A finished task changes only by a retry.
+const FIRST_END_STANDS: &str = "CREATE TRIGGER first_end_stands BEFORE UPDATE ON aigc_tasks
+      WHEN OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.run = OLD.run
+       AND (NEW.status IS NOT OLD.status OR NEW.result_url IS NOT OLD.result_url
+            OR NEW.error_message IS NOT OLD.error_message OR NEW.completed_at IS NOT OLD.completed_at)
+     BEGIN SELECT RAISE(ABORT, 'model: a finished task changed'); END";
+
+pub(crate) struct World {
+    pub(crate) database: SqliteFile,
+    pub(crate) shared: Rc<Shared>,
+    services: Vec<Rc<Service>>,
+    key_value: MemoryKeyValue,
+    config: MapConfig,
+    /// Whether the host lets the app ask itself.
+    asks_itself: bool,
+    /// Whether there are documents. They take most of the time, so most seeds have none.
+    pub(crate) has_documents: bool,
+    /// What processes have begun and the scheduler is to run.
+    pub(crate) begun: RefCell<Vec<Job>>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let shared = Rc::new(Shared::new(seed));
+        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
+        block_on(migrations::apply(
+            &database,
+            &platform::native::SetClock::default(),
+        ))
+        .unwrap();
+        block_on(database.execute(FIRST_END_STANDS, vec![])).unwrap();
+        let service = |name| Rc::new(Service::new(name, Rc::clone(&shared)));
+        Self {
+            database,
+            services: vec![service("film"), service("picture")],
+            key_value: MemoryKeyValue::default(),
+            config: MapConfig::from_pairs(&[("public_url", "http://here")]),
+            asks_itself: shared.below(4) > 0,
+            has_documents: shared.below(4) == 0,
+            begun: RefCell::default(),
+            shared,
+        }
+    }
+
+    pub(crate) fn ports(&self) -> Ports<'_> {
+        Ports {
+            database: self,
+            key_value: &self.key_value,
+            pubsub: self,
+            http: self,
+            config: &self.config,
+            clock: self,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Engine<'_> {
+        let executor =
+            |service: &Rc<Service>| -> Rc<dyn Executor> { Rc::new(Fake(Rc::clone(service))) };
+        Engine {
+            ports: self.ports(),
+            assets: AssetStore::open(self, self, &self.config).unwrap(),
+            registry: Registry::of(self.services.iter().map(executor).collect()),
+            key: WebhookKey::new("key"),
+        }
+    }
+
+    pub(crate) fn rows(&self, sql: &str) -> Vec<Row> {
+        block_on(self.database.execute(sql, vec![])).unwrap()
+    }
+
+    /// Checks that no service and no project has more under way than it may.
+    fn check_bounds(&self) {
+        let now = self.shared.unix_seconds();
+        let sql = format!(
+            "SELECT external_service, project_id, count(*) FROM aigc_tasks
+              WHERE status = 'processing' AND (external_task_id IS NOT NULL OR lease_until > {now})
+              GROUP BY 1, 2"
+        );
+        let mut under_way: HashMap<String, i64> = HashMap::new();
+        for mut row in self.rows(&sql) {
+            let (service, count) = (row.text(0).unwrap(), row.integer(2).unwrap());
+            assert!(
+                count <= i64::from(PLACES.div_ceil(2)),
+                "{count} of one project at {service}"
+            );
+            *under_way.entry(service).or_default() += count;
+        }
+        for (service, count) in under_way {
+            assert!(count <= i64::from(PLACES), "{count} at {service}");
+        }
+    }
+}
+
+/// Lets other processes go on.
+async fn others() {
+    let mut is_asked = false;
+    poll_fn(|context: &mut Context<'_>| {
+        if std::mem::replace(&mut is_asked, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[async_trait(?Send)]
+impl Database for World {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        others().await;
+        let result = self.database.execute(sql, parameters).await;
+        if let Err(error) = &result {
+            panic!("{error}: {sql}");
+        }
+        if sql.contains("lease_until = ?1") {
+            self.check_bounds();
+        }
+        others().await;
+        result
+    }
+}
+
+struct Sleep<'w> {
+    shared: &'w Shared,
+    at: (u64, u64),
+}
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.shared.now.get() >= self.at.0 {
+            return Poll::Ready(());
+        }
+        let mut sleepers = self.shared.sleepers.borrow_mut();
+        sleepers.insert(self.at, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        self.shared.sleepers.borrow_mut().remove(&self.at);
+    }
+}
+
+#[async_trait(?Send)]
+impl Clock for World {
+    fn unix_seconds(&self) -> i64 {
+        self.shared.unix_seconds()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let shared = &*self.shared;
+        let at = (
+            shared.now.get() + duration.as_millis() as u64,
+            shared.number(),
+        );
+        Sleep { shared, at }.await;
+    }
+}
+
+#[async_trait(?Send)]
+impl PubSub for World {
+    async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
+        others().await;
+        // A lost message is found by the sweep.
+        if channel == "task-events" && self.has_documents && !self.shared.mishap(40) {
+            let project = tasks::project_of_event(&payload).unwrap();
+            self.begun.borrow_mut().push(Job::Project(project));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait(?Send)]
+impl HttpClient for World {
+    async fn send(
+        &self,
+        request: http::Request<Vec<u8>>,
+        _: Limits,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let path = request.uri().path().to_owned();
+        let service = path.strip_prefix("/internal/submissions/").unwrap();
+        if !self.asks_itself {
+            return Err(HttpError::NotSent("forbidden".into()));
+        }
+        if self.shared.mishap(5) {
+            return Err(HttpError::NoAnswer("lost".into()));
+        }
+        let answer = Rc::new(Cell::new(None));
+        self.begun.borrow_mut().push(Job::Submission {
+            service: service.to_owned(),
+            answer: Rc::clone(&answer),
+        });
+        loop {
+            others().await;
+            if let Some(status) = answer.get() {
+                return Ok(http::Response::builder()
+                    .status(status)
+                    .body(Vec::new())
+                    .unwrap());
+            }
+            if Rc::strong_count(&answer) == 1 {
+                return Err(HttpError::NoAnswer("the instance died".into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Pictures in the parameters of a new task: they go to the asset store, and nothing else carries them.
+
+#![allow(clippy::unwrap_used)]
+
+use platform::native::{MapConfig, World, block_on};
+use serde_json::{Value, json};
+use tasks::{AssetStore, CreateError, Registry, Task, TaskRequest, rows};
+
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+fn world() -> World {
+    World::new(MapConfig::from_pairs(&[("public_url", "http://here")]))
+}
+
+fn create(world: &World, params: &Value, key: Option<&str>) -> Result<Task, CreateError> {
+    let ports = world.ports();
+    let body = json!({ "project_id": "p", "task_type": "nano_banana", "params": params });
+    let body = body.to_string();
+    let request = TaskRequest::read(body.as_bytes())?;
+    let registry = Registry::standard(ports.config);
+    block_on(tasks::create(ports, &registry, &request, key))
+}
+
+fn params(world: &World, task: &Task) -> Value {
+    let text = block_on(rows::params(world.ports().database, &task.task_id)).unwrap();
+    serde_json::from_str(&text.unwrap()).unwrap()
+}
+
+fn assets(world: &World) -> i64 {
+    world.rows("SELECT count(*) FROM assets")[0]
+        .integer(0)
+        .unwrap()
+}
+
+#[test]
+fn a_picture_is_kept_once_and_the_parameters_hold_its_address() {
+    let world = world();
+    let sent = json!({
+        "prompt": "x", "note": [1, { "mine": true }],
+        "base64_images": [PIXEL, format!("data:image/png;base64,{PIXEL}")],
+        "reference_image_urls": ["https://example.com/a.png", "/assets/asset_earlier"],
+    });
+    let task = create(&world, &sent, Some("key")).unwrap();
+    let kept = params(&world, &task);
+    assert_eq!(kept["prompt"], sent["prompt"]);
+    assert_eq!(kept["note"], sent["note"]);
+    assert_eq!(kept["reference_image_urls"], sent["reference_image_urls"]);
+    assert!(!kept.to_string().contains(PIXEL));
+    let ports = world.ports();
+    let store = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
+    for n in 0..2 {
+        let address = kept["base64_images"][n].as_str().unwrap();
+        let id = address.strip_prefix("/assets/").unwrap();
+        let asset = block_on(store.read(id, None)).unwrap().unwrap();
+        assert_eq!(
+            (asset.media_type.as_str(), asset.project_id.as_str()),
+            ("image/png", "p")
+        );
+        assert!(asset.bytes.starts_with(b"\x89PNG"));
+    }
+    // The same request again is the same task, and another picture is another request.
+    assert_eq!(
+        create(&world, &sent, Some("key")).unwrap().task_id,
+        task.task_id
+    );
+    let other = json!({ "prompt": "x", "base64_images": ["/9j/4AAQ"] });
+    assert!(matches!(
+        create(&world, &other, Some("key")),
+        Err(CreateError::Conflict)
+    ));
+    assert_eq!(assets(&world), 2);
+}
+
+#[test]
+fn what_is_wrong_stores_nothing() {
+    let world = world();
+    let long = "x".repeat(70_000);
+    for (params, field) in [
+        (
+            json!({ "prompt": "x", "base64_images": [PIXEL, "AAAA"] }),
+            "params.base64_images[1]",
+        ),
+        (
+            json!({ "prompt": "x", "base64_images": [PIXEL, ""] }),
+            "params.base64_images[1]",
+        ),
+        (
+            json!({ "prompt": "x", "base64_images": PIXEL }),
+            "params.base64_images",
+        ),
+        (
+            json!({ "prompt": "x", "base64_images": [PIXEL, 7] }),
+            "params.base64_images",
+        ),
+        (json!({ "base64_images": [PIXEL] }), "params.prompt"),
+        (json!({ "prompt": "x", "note": long }), "params"),
+        (
+            json!({ "prompt": "x", "base64_images": [PIXEL], "note": vec![0; 40_000] }),
+            "params",
+        ),
+        (
+            json!({ "prompt": "x", "base64_images": vec![""; 2000] }),
+            "params",
+        ),
+        (json!("x"), "params"),
+    ] {
+        let Err(CreateError::Invalid(errors)) = create(&world, &params, None) else {
+            panic!("taken: {field}");
+        };
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, [field], "{errors:?}");
+    }
+    assert_eq!(assets(&world), 0);
+    assert!(world.rows("SELECT 1 FROM aigc_tasks").is_empty());
+}
+
+#[test]
+fn only_an_object_is_a_request() {
+    for body in [
+        "", "nonsense", "[]", "\"task\"", "null", "{\"a\":1", "{} {}",
+    ] {
+        let read = TaskRequest::read(body.as_bytes());
+        assert!(matches!(read, Err(CreateError::NotAnObject)), "{body}");
+    }
+    let body = json!({ "project_id": vec![0; 100_000] }).to_string();
+    let read = TaskRequest::read(body.as_bytes());
+    assert!(matches!(read, Err(CreateError::Invalid(_))));
+}

@@ -1,0 +1,45 @@
+//! Places: a service that has none for a job is waited for, and that is no error.
+
+use std::time::Duration;
+
+use e2e::kling::{Course, Plan};
+use e2e::tasks::World;
+use e2e::wait::until;
+use serde_json::{Value, json};
+
+/// "Six films at an account of three places: three failed with 1303 while the others went on."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_jobs_at_an_account_of_three_places_all_complete() {
+    let course = |_, _: &str| Course {
+        duration: Duration::from_secs(2),
+        ..Course::default()
+    };
+    let world = World::start(Plan::default().places(3).course(course)).await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(world.video(&format!("film {n}")).await);
+    }
+    let mut waiting = 0;
+    until("three jobs run, and three wait", async || {
+        waiting = 0;
+        for id in &ids {
+            let task = world.task(id).await;
+            if task["message"] == "waiting for a place at Kling" {
+                assert_eq!(task["status"], "pending", "{task}");
+                waiting += 1;
+            }
+        }
+        waiting == 3
+    })
+    .await;
+    for id in &ids {
+        let done = world.finished(id).await;
+        assert_eq!(done["status"], "completed", "{done}");
+        assert_eq!(done["retry_count"], 0, "{done}");
+        assert_eq!(done["error_message"], Value::Null);
+        assert_eq!(done["message"], json!(null));
+    }
+    assert_eq!(world.kling.jobs().len(), 6);
+    assert_eq!(world.kling.repeated(), [""; 0]);
+    world.host.stop().await;
+}
