@@ -9,7 +9,14 @@ use platform::{Database, DatabaseError};
 /// # Errors
 /// If the database fails. Doing it again is harmless.
 pub async fn delete(database: &dyn Database, project: &str) -> Result<(), DatabaseError> {
-    for table in ["loro_updates", "loro_snapshots", "loro_quarantine"] {
+    for table in [
+        "loro_updates",
+        "loro_blobs",
+        "loro_snapshots",
+        "loro_quarantine",
+        "loro_leases",
+        "loro_panics",
+    ] {
         let sql = format!("DELETE FROM {table} WHERE project_id = ?1");
         database.execute(&sql, vec![project.into()]).await?;
     }
