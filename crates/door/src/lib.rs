@@ -34,7 +34,7 @@ pub use readiness::missing_setting;
 pub use reply::Reply;
 pub use route::{Mark, Names, Need, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
-pub use spin::{hear, serve};
+pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
 pub use visit::PRINCIPAL;
 

@@ -24,8 +24,10 @@ routes! {
         Line = POST "/internal/line", Relay, Nowhere;
         /// Compacts the rooms that are due
         Sweep = POST "/internal/sweep", Relay, Nowhere;
-        /// Merges a room in an instance of its own
+        /// Computes a room's state in an instance of its own, which may take minutes
         Merge { project } = POST "/internal/merge/{project}", Relay, Nowhere;
+        /// Reads or compacts a room in an instance of its own
+        Work { project } = POST "/internal/rooms/{project}/work", Relay, Nowhere;
         /// Reads the state of a room
         State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
         /// Reads the updates after a rev
@@ -56,6 +58,14 @@ routes! {
         CreateToken { project } = POST "/projects/{project}/tokens", Own, Path;
         /// Revokes a token
         RevokeToken { project, token } = DELETE "/projects/{project}/tokens/{token}", Own, Path;
+        /// Lists the updates in quarantine
+        Quarantine { project } = GET "/projects/{project}/quarantine", Own, Path;
+        /// Reads an update in quarantine
+        Quarantined { project, rev } = GET "/projects/{project}/quarantine/{rev}", Own, Path;
+        /// Appends an update in quarantine to the log again
+        Restore { project, rev } = POST "/projects/{project}/quarantine/{rev}/restore", Own, Path;
+        /// Deletes an update in quarantine for good
+        Discard { project, rev } = DELETE "/projects/{project}/quarantine/{rev}", Own, Path;
     }
 
     /// Generation tasks and their results.

@@ -81,6 +81,8 @@ kinds! {
     APP_UNREACHABLE = 502 "app-unreachable" "The app does not answer";
     /// A service behind the server is unavailable.
     UNAVAILABLE = 503 "unavailable" "Try again later";
+    /// The document's state is still being computed. Its updates can be read.
+    STATE_UNAVAILABLE = 503 "state-unavailable" "The document's state is not ready";
     /// Sessions cannot be checked at the moment.
     AUTH_UNAVAILABLE = 503 "auth-unavailable" "Sessions cannot be checked";
     /// A setting is missing.

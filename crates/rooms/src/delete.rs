@@ -16,7 +16,14 @@ pub async fn delete(
     project: &str,
 ) -> Result<(), DatabaseError> {
     receipts::keep(database, clock, project, i64::MAX.unsigned_abs()).await?;
-    for table in ["loro_updates", "loro_snapshots", "loro_quarantine"] {
+    for table in [
+        "loro_updates",
+        "loro_blobs",
+        "loro_snapshots",
+        "loro_quarantine",
+        "loro_leases",
+        "loro_panics",
+    ] {
         let sql = format!("DELETE FROM {table} WHERE project_id = ?1");
         database.execute(&sql, vec![project.into()]).await?;
     }

@@ -1,34 +1,65 @@
 //! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
 //! acknowledged update.
 //!
-//! Random editors, random compactions, kills between any two statements and replays: the state
-//! that a client gets when it joins always equals the model.
+//! Random editors, random compactions and merges whose instances panic, die or find no place, kills between
+//! any two statements and replays: the state that a client gets when it joins always equals the model, and
+//! no update is ever blamed.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
-    migrations,
+    Database, migrations,
     native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
 use rooms::{
     Merged, limits,
-    supervise::{self, MergeError, Merger},
+    supervise::{self, MergeError, Merger, Wait},
 };
 use wire::{EncodedState, Job, Outcome, State, Update};
 
-/// Merges here and now.
+/// Merges here and now, unless a fault comes first.
 struct Here<'a> {
     database: &'a KillableDatabase,
     clock: &'a SetClock,
+    /// The faults of the next runs; the last one comes first.
+    faults: RefCell<Vec<Option<Fault>>>,
+}
+
+/// How the instance of a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Its code panics, though no update is to blame.
+    Panic,
+    /// It has no time or no memory left; `true` if it did its work before.
+    Death(bool),
+    /// There is none.
+    NoPlace,
 }
 
 #[async_trait::async_trait(?Send)]
 impl Merger for Here<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+        let fault = self.faults.borrow_mut().pop().flatten();
+        match fault {
+            // All updates of this test are good, so a trial of one of them does not panic.
+            Some(Fault::Panic) if !matches!(job, Job::Until { .. }) => {
+                return Err(MergeError::Panicked("of no update".into()));
+            }
+            Some(Fault::NoPlace) => return Err(MergeError::Busy),
+            Some(Fault::Death(false)) => return Err(MergeError::Died("no memory".into())),
+            Some(Fault::Death(true)) => {
+                let _ = supervise::work(self.database, self.clock, project, job).await;
+                return Err(MergeError::Died("no time".into()));
+            }
+            Some(Fault::Panic) | None => {}
+        }
         supervise::work(self.database, self.clock, project, job)
             .await
             .map(EncodedState::from)
@@ -75,6 +106,14 @@ enum Step {
     Compact {
         killed: Option<(u32, bool)>,
     },
+    /// A compaction is asked for, or a merge, and its instances may fail.
+    Ask {
+        merge: bool,
+        faults: Vec<Option<Fault>>,
+        killed: Option<(u32, bool)>,
+        /// Whether the waits after earlier failures are over.
+        later: bool,
+    },
     /// A compaction reads, and writes only when `CompactEnd` comes.
     CompactBegin,
     CompactEnd {
@@ -84,6 +123,15 @@ enum Step {
 
 fn killed() -> impl Strategy<Value = Option<(u32, bool)>> {
     prop_oneof![3 => Just(None), 1 => (1..4u32, any::<bool>()).prop_map(Some)]
+}
+
+fn fault() -> impl Strategy<Value = Option<Fault>> {
+    prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Fault::Panic)),
+        1 => any::<bool>().prop_map(|worked| Some(Fault::Death(worked))),
+        1 => Just(Some(Fault::NoPlace)),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -101,6 +149,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u16>(), any::<bool>())
             .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
+        2 => (any::<bool>(), prop::collection::vec(fault(), 0..4), killed(), any::<bool>())
+            .prop_map(|(merge, faults, killed, later)| Step::Ask { merge, faults, killed, later }),
         1 => Just(Step::CompactBegin),
         1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
     ]
@@ -252,6 +302,7 @@ impl World {
         let here = Here {
             database: &self.database,
             clock: &self.clock,
+            faults: RefCell::default(),
         };
         let state = block_on(rooms::state(
             &self.database,
@@ -323,6 +374,30 @@ impl World {
                     }
                 });
             }
+            Step::Ask {
+                merge,
+                faults,
+                killed,
+                later,
+            } => {
+                if later {
+                    self.clock.0.set(self.clock.0.get() + 8000);
+                }
+                self.mortal(killed, |world| {
+                    let here = Here {
+                        database: &world.database,
+                        clock: &world.clock,
+                        faults: RefCell::new(faults),
+                    };
+                    let (database, clock) = (&world.database, &world.clock);
+                    // What fails is tried again later.
+                    let _ = if merge {
+                        block_on(supervise::merge(database, clock, &here, ROOM))
+                    } else {
+                        block_on(supervise::compact(database, clock, &here, ROOM, Wait::No))
+                    };
+                });
+            }
             Step::CompactBegin => {
                 let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
                 self.unfinished = Some(merged);
@@ -371,6 +446,11 @@ impl World {
         }
         assert_eq!(joined.oplog_vv(), complete.oplog_vv());
 
+        let quarantined = self
+            .database
+            .execute("SELECT rev FROM loro_quarantine", vec![]);
+        assert_eq!(block_on(quarantined).unwrap(), []);
+
         let head = block_on(rooms::head(&self.database, ROOM)).unwrap();
         assert!(head >= self.revs.last().copied().unwrap_or(0));
         assert_eq!(state.rev, head);
@@ -393,7 +473,7 @@ proptest! {
         for step in steps {
             let looks = matches!(
                 step,
-                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Send { killed: Some(_), .. }
+                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Ask { .. } | Step::Send { killed: Some(_), .. }
             );
             world.step(step);
             if looks {

@@ -24,7 +24,8 @@
 //!
 //! | Route | Body | Answer |
 //! |---|---|---|
-//! | `POST /internal/merge/{project}` | [`Job`] | [`State`] |
+//! | `POST /internal/rooms/{project}/work?run={id}` | [`Job`] | [`State`] |
+//! | `POST /internal/merge/{project}?run={id}` | [`Job`] that may take minutes | [`State`] |
 //! | `POST /internal/submissions/{service}` | | 200, or 204 if no submission was due; empty |
 //! | `POST /internal/projections/{project}` | | 200, empty |
 //!

@@ -49,6 +49,8 @@ pub(crate) struct Socket {
     pending_bytes: AtomicUsize,
     /// The number of peers that the client knows, or [`NOT_YET`].
     peers: AtomicU64,
+    /// The number of quarantined updates that the client was told of.
+    quarantined: AtomicU64,
 }
 
 #[derive(Default)]
@@ -110,6 +112,7 @@ impl Socket {
             pending_updates: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             peers: AtomicU64::new(NOT_YET),
+            quarantined: AtomicU64::new(0),
         }
     }
 
@@ -241,6 +244,11 @@ impl Socket {
         }
         self.peers.store(peers, Ordering::Relaxed);
         true
+    }
+
+    /// Whether more updates are in quarantine than the client was told of. Then this number counts as told.
+    pub(crate) fn is_quarantine_news(&self, updates: u64) -> bool {
+        self.quarantined.swap(updates, Ordering::Relaxed) < updates
     }
 
     /// Tells the client that one of its frames was refused.

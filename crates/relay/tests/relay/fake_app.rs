@@ -252,7 +252,12 @@ async fn answer(
                 .collect();
             let access_revs = None;
             Ok(Response::new(
-                wire::encode(&wire::Heads { revs, access_revs }).into(),
+                wire::encode(&wire::Heads {
+                    revs,
+                    access_revs,
+                    quarantined: None,
+                })
+                .into(),
             ))
         }
         ["internal", "access"] => {
