@@ -80,7 +80,7 @@ async fn weather(what: &str, host: &Host, storm: impl Future<Output = ()>) {
 /// Agents wait for a task, and all hear of its end.
 async fn agents(host: &Host, count: usize) {
     let http = host.http();
-    let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "slow", "seconds": 3600 } });
+    let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "slow", "seconds": 600 } });
     let task = id(&created(&http, &task).await);
     let path = format!("/tasks/{task}");
     until("it is under way", async || {

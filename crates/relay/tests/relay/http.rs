@@ -336,6 +336,36 @@ async fn upgrades_that_are_refused() {
     relay.stop().await;
 }
 
+/// Where no TCP_NODELAY can be set, a second small write waits for the acknowledgement of the first, 40 ms.
+#[tokio::test]
+async fn the_answer_to_an_upgrade_and_the_state_are_one_write() {
+    let relay = Relay::start(|_| {}).await;
+    relay.app.store("p", b"state");
+    let upgrade = "GET /sync/p?events=1 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // On a busy machine a state may take longer than the answer waits.
+    until("one read has it all", async || {
+        let mut stream = TcpStream::connect(relay.address).await.unwrap();
+        stream.write_all(upgrade.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = within("the answer", stream.read(&mut answer))
+            .await
+            .unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        [r#""type":"joined""#, "state", r#""type":"synced""#]
+            .iter()
+            .all(|part| answer.contains(part))
+    })
+    .await;
+    // If the state takes long, the upgrade is answered all the same.
+    relay.app.hold_states();
+    let slow = relay.connect("q").await;
+    relay.app.release_states();
+    drop(slow);
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn an_app_that_is_not_there_or_takes_too_long() {
     let relay = Relay::start(|settings| settings.proxy_timeout = Duration::from_millis(100)).await;
