@@ -9,25 +9,27 @@ routes! {
     /// The document of a project, and what the relay asks of the app.
     Sync = "sync" {
         /// Tells whether the app can serve
-        Health = GET "/health", Nothing, Nowhere, Unready;
+        Health = GET "/health", Nothing, Nowhere, Unready, OnLine;
         /// Reads the document: a Loro snapshot, or JSON
         Document { project } = GET "/sync/{project}", Read, Opens;
         /// Applies one update
         Update { project } = POST "/sync/{project}", Write, Opens;
         /// Appends updates to the logs of rooms
-        Append = POST "/internal/append", Relay, Nowhere, TrustsSchema;
+        Append = POST "/internal/append", Relay, Nowhere, TrustsSchema, OnLine;
         /// Reads the revs and access counts of rooms
-        Heads = POST "/internal/heads", Relay, Nowhere;
+        Heads = POST "/internal/heads", Relay, Nowhere, OnLine;
         /// Judges the credentials of WebSockets
-        Access = POST "/internal/access", Relay, Nowhere, Unready;
+        Access = POST "/internal/access", Relay, Nowhere, Unready, OnLine;
+        /// Carries requests of the relay one after the other
+        Line = POST "/internal/line", Relay, Nowhere;
         /// Compacts the rooms that are due
         Sweep = POST "/internal/sweep", Relay, Nowhere;
         /// Merges a room in an instance of its own
         Merge { project } = POST "/internal/merge/{project}", Relay, Nowhere;
         /// Reads the state of a room
-        State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere;
+        State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
         /// Reads the updates after a rev
-        Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere;
+        Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere, OnLine;
         /// Compacts a room
         Compact { project } = POST "/internal/rooms/{project}/compact", Relay, Nowhere;
     }
