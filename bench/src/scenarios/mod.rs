@@ -4,6 +4,7 @@ mod append_cost;
 mod fanout;
 mod idle;
 mod join;
+mod lines;
 mod restart;
 mod saturation;
 
@@ -25,6 +26,7 @@ pub(crate) const NAMES: &[&str] = &[
     "idle",
     "restart",
     "append-cost",
+    "lines",
 ];
 
 /// The things that every scenario needs.
@@ -109,6 +111,7 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "join" => join::run(bench).await,
         "idle" => idle::run(bench).await,
         "restart" => restart::run(bench).await,
+        "lines" => lines::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
         _ => bail!(
             "there is no scenario {name}; the scenarios are {}",
