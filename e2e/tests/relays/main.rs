@@ -5,4 +5,5 @@
 mod bursts;
 mod idle;
 mod outage;
+mod repeats;
 mod two_relays;
