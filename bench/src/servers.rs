@@ -144,6 +144,19 @@ impl Places {
         self.start("ours", command)
     }
 
+    /// Starts our whole server. Its relay asks the app by lines, or by single requests.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub(crate) fn start_ours_by(&self, state: &Path, lines: bool) -> Result<Server> {
+        let mut command = self.host(state);
+        command.args(["--listen", "127.0.0.1:0"]);
+        if !lines {
+            command.env("RELAY_LINE_REQUESTS", "0");
+        }
+        self.start("ours", command)
+    }
+
     /// Starts our app alone, without a relay.
     ///
     /// # Errors

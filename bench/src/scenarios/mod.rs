@@ -4,6 +4,7 @@ mod append_cost;
 mod fanout;
 mod idle;
 mod join;
+mod lines;
 mod relays;
 mod restart;
 mod saturation;
@@ -27,6 +28,7 @@ pub(crate) const NAMES: &[&str] = &[
     "restart",
     "append-cost",
     "relays",
+    "lines",
 ];
 
 /// The things that every scenario needs.
@@ -111,6 +113,7 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "join" => join::run(bench).await,
         "idle" => idle::run(bench).await,
         "restart" => restart::run(bench).await,
+        "lines" => lines::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
         "relays" => relays::run(bench).await,
         _ => bail!(

@@ -19,7 +19,7 @@ use crate::{
     Admitted, Head, Reply, Routes,
     admit::admit_on_line,
     body::{Body, Chunks},
-    reply::{Afterwards, HungUp, Outlet},
+    reply::{Afterwards, HungUp, Outlet, Streaming},
 };
 
 /// The memory of an instance beyond which its line ends, in bytes.
@@ -49,8 +49,7 @@ pub fn line<'a, R: Routes + 'a>(
         read: 0,
         sent: 0,
     };
-    let reply = Reply::streaming(200, |outlet| Box::pin(line.run(outlet)));
-    Ok(reply
+    Ok(Reply::streaming(200, line)
         .media_type(wire::CONTENT_TYPE)
         .header("cache-control", "no-store")
         // Proxies of the nginx family pass the answer on as it comes.
@@ -72,8 +71,17 @@ struct Line<'a, R> {
     sent: usize,
 }
 
+impl<R: Routes> Streaming for Line<'_, R> {
+    fn send<'s>(self: Box<Self>, outlet: Outlet) -> Afterwards<'s>
+    where
+        Self: 's,
+    {
+        Box::pin(self.run(outlet))
+    }
+}
+
 impl<'a, R: Routes> Line<'a, R> {
-    async fn run(mut self, mut outlet: Outlet<'a>) {
+    async fn run(mut self, mut outlet: Outlet) {
         let mut end = self.ports.clock.sleep(wire::LINE_TIME);
         loop {
             let message = match select(Box::pin(self.next()), &mut end).await {
@@ -85,7 +93,7 @@ impl<'a, R: Routes> Line<'a, R> {
                 Err(problem) => Reply::from(problem),
             };
             drop(message);
-            match self.send(&mut outlet, reply).await {
+            match self.answer(&mut outlet, reply).await {
                 Ok(false) => {}
                 Ok(true) | Err(HungUp) => break,
             }
@@ -134,7 +142,7 @@ impl<'a, R: Routes> Line<'a, R> {
     }
 
     /// Sends an answer, and keeps the work that follows it. Returns whether it is the last one.
-    async fn send(&mut self, outlet: &mut Outlet<'a>, reply: Reply<'a>) -> Result<bool, HungUp> {
+    async fn answer(&mut self, outlet: &mut Outlet, reply: Reply<'a>) -> Result<bool, HungUp> {
         self.requests += 1;
         self.afterwards.extend(reply.afterwards);
         let media_type = reply
@@ -221,7 +229,7 @@ mod tests {
             sent.borrow_mut().push(&chunk);
             Ok::<_, HungUp>(sent)
         });
-        block_on(reply.streaming.take().unwrap()(Box::pin(outlet)));
+        block_on(reply.streaming.take().unwrap().send(Box::pin(outlet)));
         let mut answers = Vec::new();
         while let Some(answer) = sent.borrow_mut().next_message().unwrap() {
             answers.push(wire::decode(&answer).unwrap());

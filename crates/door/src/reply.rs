@@ -11,11 +11,16 @@ use crate::Tag;
 /// Work that follows an answer. The caller does not wait for it.
 pub(crate) type Afterwards<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Work that sends the chunks of an answer's body.
-pub(crate) type Streaming<'a> = Box<dyn FnOnce(Outlet<'a>) -> Afterwards<'a> + 'a>;
+/// Makes an answer's body while it is sent.
+pub(crate) trait Streaming {
+    /// Sends the chunks, and then goes on with the work that follows.
+    fn send<'s>(self: Box<Self>, outlet: Outlet) -> Afterwards<'s>
+    where
+        Self: 's;
+}
 
 /// The way of the chunks of an answer's body. A chunk was handed to the client's connection when it is sent.
-pub(crate) type Outlet<'a> = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp> + 'a>>;
+pub(crate) type Outlet = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp>>>;
 
 /// The client has hung up.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ pub struct Reply<'a> {
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) afterwards: Option<Afterwards<'a>>,
     /// Sends the body instead, if it is not whole yet.
-    pub(crate) streaming: Option<Streaming<'a>>,
+    pub(crate) streaming: Option<Box<dyn Streaming + 'a>>,
 }
 
 impl<'a> Reply<'a> {
@@ -108,12 +113,9 @@ impl<'a> Reply<'a> {
     }
 
     /// Makes an answer whose body is sent while it is made.
-    pub(crate) fn streaming(
-        status: u16,
-        send: impl FnOnce(Outlet<'a>) -> Afterwards<'a> + 'a,
-    ) -> Self {
+    pub(crate) fn streaming(status: u16, body: impl Streaming + 'a) -> Self {
         Self {
-            streaming: Some(Box::new(send)),
+            streaming: Some(Box::new(body)),
             ..Self::empty(status)
         }
     }

@@ -146,18 +146,19 @@ impl Relay {
         let doubt = Arc::new(Doubt::default());
 
         let upstream = Arc::new(Upstream::new(&settings.app)?);
-        let app = Arc::new(App::new(upstream.clone(), &settings)?);
+        let app = Arc::new(App::new(upstream.clone(), &settings, metrics.clone())?);
         let (pubsub, inbox) = PubSub::new(origin.clone(), settings.redis.as_deref())?;
+        let queue = CommitQueue::new(settings.max_commit_queue, metrics.clone());
+        let queue = Arc::new(queue);
         let rooms = Arc::new(Rooms::new(
             settings.clone(),
             metrics.clone(),
             app.clone(),
             Arc::new(pubsub),
+            queue.unanswered.clone(),
             doubt.clone(),
             draining.clone(),
         ));
-        let queue = CommitQueue::new(settings.max_commit_queue, metrics.clone());
-        let queue = Arc::new(queue);
 
         let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
         let limits = Arc::new(Limits::new(&settings));

@@ -53,6 +53,14 @@ metrics! {
     counter appends_total,
     /// Appends that failed and were repeated.
     counter append_retries_total,
+    /// Batches sent once more because their answer was late.
+    counter append_repeats_total,
+    /// Lines to the app opened.
+    counter lines_total,
+    /// Lines to the app that could not be opened, or carried nothing.
+    counter lines_failed_total,
+    /// Requests to the app that went by a line.
+    counter line_requests_total,
     /// Updates stored.
     counter updates_stored_total,
     /// Updates set aside because the app failed on their batch, and then decided alone.

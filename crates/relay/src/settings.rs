@@ -129,6 +129,16 @@ pub struct Settings {
     /// How long the app may be away before the WebSockets that wait for it are closed with 1013.
     #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
     pub app_patience: Duration,
+    /// How long a line to the app is open, a request that carries many and whose body and answer both stream: 20 s at
+    /// most. Set it below the time after which the app's host ends a handler.
+    #[arg(long, env = "RELAY_LINE_TIME", default_value = "20s", value_parser = duration)]
+    pub line_time: Duration,
+    /// The most bytes on one line, in each direction. Set it below the largest body that the app's host takes.
+    #[arg(long, env = "RELAY_LINE_BYTES", default_value = "8MiB", value_parser = size)]
+    pub line_bytes: usize,
+    /// The most requests on one line. 0 means that no lines are opened.
+    #[arg(long, env = "RELAY_LINE_REQUESTS", default_value = "4096")]
+    pub line_requests: usize,
 
     /// The bytes of recent updates that are kept for each room, for clients that join.
     #[arg(long, env = "RELAY_RECENT_BYTES", default_value = "1MiB", value_parser = size)]

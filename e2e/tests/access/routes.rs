@@ -80,6 +80,7 @@ const RELAY: &[(&str, &str, u16)] = &[
     ("POST", "/internal/drain", 401),
     ("POST", "/internal/recheck", 401),
     ("POST", "/internal/append", 404),
+    ("POST", "/internal/line", 404),
     ("POST", "/internal/access", 404),
     ("GET", "/internal/rooms/p/state", 404),
 ];
@@ -262,6 +263,7 @@ async fn every_caller_gets_the_listed_status() {
     }
     for (method, path) in [
         ("POST", "/internal/append"),
+        ("POST", "/internal/line"),
         ("POST", "/internal/access"),
         ("POST", "/internal/poll"),
         ("GET", "/internal/rooms/p/state"),

@@ -5,5 +5,6 @@
 mod bursts;
 mod idle;
 mod outage;
+mod repeats;
 mod storms;
 mod two_relays;

@@ -85,6 +85,7 @@ both_relays! {
             client.until("all that was typed", |client| client.text().len() == 100).await;
         }
         converged("a slow app", &[&one, &two, &three]).await;
+        assert_eq!(host.app_http().document("p").await.1, 100, "each edit has one rev");
         let health = relay.http().get("/health").await;
         assert_eq!(health.status, 200);
     }
@@ -112,6 +113,7 @@ both_relays! {
         two.until("what was typed", |two| two.text().len() == length).await;
         one.saved(length as u64).await;
         converged("the app answers again", &[&one, &two]).await;
+        assert_eq!(host.app_http().document("p").await.1, length as u64, "each edit has one rev");
     }
 
     /// The app is away for longer than the relay waits. Sockets that wait for it are closed with the code to retry later,

@@ -33,7 +33,7 @@ pub(super) async fn send(reply: Reply<'_>, out: ResponseOutparam) {
     if let Some(streaming) = streaming {
         let outlet = response.take_body().sink_map_err(|_| HungUp);
         out.set(response);
-        streaming(Box::pin(outlet)).await;
+        streaming.send(Box::pin(outlet)).await;
         return;
     }
     if let Err(error) = out.set_with_body(response, body.unwrap_or_default()).await {

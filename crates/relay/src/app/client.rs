@@ -1,7 +1,10 @@
 //! The client of the app's internal routes, which the crate `wire` describes.
 
+use crate::app::line::{self, Opener};
+use crate::app::standing::{Asked, Standing};
 use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
+use crate::metrics::Metrics;
 use crate::settings::{SettingError, Settings};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +14,7 @@ use http_body_util::Full;
 use problem::MEDIA_TYPE;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 /// The largest answer to anything but a read, in bytes.
@@ -22,6 +25,10 @@ const MAX_STATE: usize = 512 * 1024 * 1024;
 
 /// How many states are read at once, over all rooms.
 const STATE_READS: usize = 16;
+
+/// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits for
+/// another's long.
+const TURN: Duration = Duration::from_millis(25);
 
 /// Why an internal request failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,6 +62,10 @@ pub(crate) struct App {
     authorization: Option<HeaderValue>,
     timeout: Duration,
     reads: Semaphore,
+    metrics: Arc<Metrics>,
+    opener: Opener,
+    /// The line for what joins ask.
+    joins: Mutex<Standing>,
 }
 
 impl App {
@@ -62,7 +73,11 @@ impl App {
     ///
     /// # Errors
     /// If the token cannot be sent in a header.
-    pub(crate) fn new(upstream: Arc<Upstream>, settings: &Settings) -> Result<Self, SettingError> {
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SettingError> {
         let authorization = match settings.internal_token.as_str() {
             "" => None,
             token => {
@@ -72,12 +87,46 @@ impl App {
                 Some(value)
             }
         };
+        let opener = Opener::new(upstream.clone(), authorization.clone(), settings);
         Ok(Self {
             upstream,
             authorization,
             timeout: settings.app_timeout,
             reads: Semaphore::new(STATE_READS),
+            joins: Mutex::new(Standing::new(opener.clone(), metrics.clone())),
+            opener,
+            metrics,
         })
+    }
+
+    /// A line for appends.
+    pub(crate) fn line(&self) -> Standing {
+        Standing::new(self.opener.clone(), self.metrics.clone())
+    }
+
+    /// Asks on the line for joins, or by a request of its own if there is no line or others hold it for long.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<Bytes, AppError> {
+        let request = line::encode(&method, path, &body);
+        if let Ok(mut line) = timeout(TURN, self.joins.lock()).await
+            && let Asked::Answered(answer) = line.ask(request, self.timeout).await?
+        {
+            drop(line);
+            self.metrics.line_requests_total.add(1);
+            return match answer.status {
+                StatusCode::OK => Ok(answer.body),
+                status if refuses(status, answer.media_type.as_bytes()) => {
+                    Err(AppError::Refused(status))
+                }
+                status => Err(AppError::Status(status)),
+            };
+        }
+        self.call(method, path, body, max_bytes).await
     }
 
     fn request<B>(&self, method: Method, path: &str, body: B) -> Result<Request<B>, AppError> {
@@ -107,7 +156,7 @@ impl App {
         timeout(self.timeout, async {
             let response = self.upstream.send(request).await?;
             let status = response.status();
-            let refused = refuses(status, response.headers());
+            let refused = refuses(status, media_type(response.headers()));
             let body = read_body(response.into_body(), max_bytes).await?;
             match status {
                 StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
@@ -122,7 +171,7 @@ impl App {
     async fn read(&self, path: &str) -> Result<Bytes, AppError> {
         // The semaphore is never closed.
         let _turn = self.reads.acquire().await;
-        self.call(Method::GET, path, Vec::new(), MAX_STATE).await
+        self.ask(Method::GET, path, Vec::new(), MAX_STATE).await
     }
 
     /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer,
@@ -158,7 +207,7 @@ impl App {
         let asked = projects.len();
         let body = wire::encode(&wire::HeadsRequest { projects });
         let answer = self
-            .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
+            .ask(Method::POST, "/internal/heads", body, MAX_ANSWER)
             .await?;
         let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
         if heads.revs.len() == asked {
@@ -179,7 +228,7 @@ impl App {
         let asked = checks.len();
         let body = wire::encode(&wire::AccessRequest { checks });
         let answer = self
-            .call(Method::POST, "/internal/access", body, MAX_ANSWER)
+            .ask(Method::POST, "/internal/access", body, MAX_ANSWER)
             .await?;
         let wire::AccessResponse { verdicts } = wire::decode(&answer).map_err(garbage)?;
         if verdicts.len() == asked {
@@ -266,28 +315,63 @@ impl App {
         }
         match response.status() {
             StatusCode::OK => {}
-            status if refuses(status, response.headers()) => return Err(AppError::Refused(status)),
+            status if refuses(status, media_type(response.headers())) => {
+                return Err(AppError::Refused(status));
+            }
             status => return Err(AppError::Status(status)),
         }
-        let wire::AppendResponse { outcomes } = wire::decode(response.body()).map_err(garbage)?;
-        if outcomes.len() == updates {
-            Ok(outcomes)
-        } else {
-            Err(AppError::Garbage(format!(
-                "{} outcomes for {updates} updates",
-                outcomes.len()
-            )))
+        outcomes(response.body(), updates)
+    }
+
+    /// Asks the app to store updates over a line. `body` is an encoded [`wire::AppendRequest`] with this many
+    /// `updates`.
+    pub(crate) async fn append_on(
+        &self,
+        line: &mut Standing,
+        body: &[u8],
+        updates: usize,
+        patience: Duration,
+    ) -> Result<Asked<Vec<wire::Outcome>>, AppError> {
+        let request = line::encode(&Method::POST, "/internal/append", body);
+        let answer = match line.ask(request, patience).await? {
+            Asked::Answered(answer) => answer,
+            Asked::NoLine => return Ok(Asked::NoLine),
+            Asked::Ended => return Ok(Asked::Ended),
+        };
+        self.metrics.line_requests_total.add(1);
+        match answer.status {
+            StatusCode::OK => outcomes(&answer.body, updates).map(Asked::Answered),
+            status if refuses(status, answer.media_type.as_bytes()) => {
+                Err(AppError::Refused(status))
+            }
+            status => Err(AppError::Status(status)),
         }
+    }
+}
+
+/// The outcomes in an answer to an append of this many updates.
+fn outcomes(body: &[u8], updates: usize) -> Result<Vec<wire::Outcome>, AppError> {
+    let wire::AppendResponse { outcomes } = wire::decode(body).map_err(garbage)?;
+    if outcomes.len() == updates {
+        Ok(outcomes)
+    } else {
+        Err(AppError::Garbage(format!(
+            "{} outcomes for {updates} updates",
+            outcomes.len()
+        )))
     }
 }
 
 /// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a
 /// request too large, but only the app can tell that a request is bad.
-fn refuses(status: StatusCode, headers: &HeaderMap) -> bool {
-    let is_problem = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().starts_with(MEDIA_TYPE.as_bytes()));
+fn refuses(status: StatusCode, media_type: &[u8]) -> bool {
+    let is_problem = media_type.starts_with(MEDIA_TYPE.as_bytes());
     status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem
+}
+
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    media_type.map_or(&[], HeaderValue::as_bytes)
 }
 
 fn garbage(error: wire::DecodeError) -> AppError {

@@ -1,16 +1,16 @@
 //! Group commit: while one append is with the app, the updates that arrive for any room wait, and make up the next one.
 //!
 //! The main lane has one append in flight, so updates are stored in the order in which they arrived, and those of each
-//! socket in its order. An append whose outcome is not known is repeated with the same bytes, because a repeated append
-//! is harmless. If a batch fails, or takes long, while an empty append passes, it is set aside, and with it what its
-//! senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and the main lane goes
-//! on with all other sockets. The [`delivery`](crate::app::delivery) tells rooms and senders while the next append is
-//! already on its way.
+//! socket in its order. An append whose outcome is not known is repeated, because the app knows each update by its serial
+//! number and stores it once. If a batch fails, or takes long, while an empty append passes, it is set aside, and with
+//! it what its senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and the main
+//! lane goes on with all other sockets. So it does with a large update. The [`delivery`](crate::app::delivery) tells
+//! rooms and senders while the next append is already on its way.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::AppError;
 use crate::app::delivery::{Decided, Delivery};
-use crate::app::lane::{Lane, Lanes};
+use crate::app::lane::{Lanes, MainLane};
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
 use crate::app::suspects::Suspects;
@@ -65,7 +65,7 @@ impl Committer {
         let delivery = Delivery::new(self.queue.clone(), self.rooms);
         let delivery = tokio::spawn(delivery.run(deliveries));
         let mut writer = Writer {
-            lane: self.lanes.open(),
+            main: self.lanes.open_main(),
             away_since: None,
             suspects: Arc::new(Suspects::new(
                 self.settings.clone(),
@@ -94,7 +94,7 @@ struct Writer {
     metrics: Arc<Metrics>,
     queue: Arc<CommitQueue>,
     suspects: Arc<Suspects>,
-    lane: Lane,
+    main: MainLane,
     away_since: Option<Instant>,
     decided: mpsc::Sender<Decided>,
 }
@@ -102,15 +102,24 @@ struct Writer {
 impl Writer {
     /// Has a batch decided, set aside, or, if the app was away for too long, given up.
     async fn commit(&mut self, batch: Vec<Submission>) {
-        let body = self.lane.encode(&batch);
+        if batch.iter().any(Submission::is_large) {
+            // It goes by a side lane, so that no other client waits for it.
+            self.suspects.try_each(batch);
+            return;
+        }
+        let body = self.main.lane.encode(&batch);
         let timeout = self.settings.app_timeout;
         let mut patience = timeout.min(LATE);
         let mut backoff = Backoff::app();
         let mut turned_away = 0;
         // The app may close an idle connection at the moment at which it is used.
-        let mut is_reused = self.lane.is_reused();
+        let mut is_reused = self.main.lane.is_reused();
         loop {
-            let answer = self.lane.append(body.clone(), batch.len(), patience).await;
+            let unanswered = &self.queue.unanswered;
+            let answer = self
+                .main
+                .append(body.clone(), &batch, patience, unanswered)
+                .await;
             let error = match answer {
                 Ok(outcomes) => {
                     self.app_is_here();
@@ -121,7 +130,8 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            self.lane.count_retry();
+            unanswered.add(&batch);
+            self.main.lane.count_retry();
             if std::mem::take(&mut is_reused) && matches!(error, AppError::Unreachable(_)) {
                 continue;
             }
@@ -129,7 +139,7 @@ impl Writer {
             let is_suspicious = match &error {
                 AppError::Refused(_) => true,
                 error if is_full(error) && turned_away < TURNED_AWAY => false,
-                _ => self.lane.passes_empty(patience).await,
+                _ => self.main.lane.passes_empty(patience).await,
             };
             if is_suspicious {
                 self.app_is_here();

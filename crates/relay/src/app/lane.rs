@@ -1,12 +1,16 @@
-//! A lane of appends: one connection to the app, over which one append goes after the other.
+//! The lanes of appends: over each, one append goes after the other.
 
 use crate::app::client::{App, AppError};
+use crate::app::lateness::Lateness;
+use crate::app::standing::{Asked, Standing};
 use crate::app::submission::{Submission, encode};
+use crate::app::unanswered::Unanswered;
 use crate::app::upstream::Dedicated;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// What every lane of a relay shares.
 #[derive(Clone)]
@@ -25,9 +29,98 @@ impl Lanes {
             connection: None,
         }
     }
+
+    /// The main lane.
+    pub(crate) fn open_main(&self) -> MainLane {
+        MainLane {
+            lane: self.open(),
+            line: self.app.line(),
+            spare: self.open(),
+            lateness: Lateness::default(),
+        }
+    }
 }
 
-/// One lane.
+/// The main lane: a line to the app, single requests while there is none, and another connection for a batch whose
+/// answer is late.
+pub(crate) struct MainLane {
+    /// The single requests.
+    pub(crate) lane: Lane,
+    line: Standing,
+    spare: Lane,
+    lateness: Lateness,
+}
+
+impl MainLane {
+    /// Sends an append of `batch`, encoded as `body`, by the line or by itself, and waits for the answer for at most
+    /// `patience`. If it is late, the append is sent once more as a single request, and the first answer counts. A
+    /// batch that is sent more than once is put among the unanswered.
+    pub(crate) async fn append(
+        &mut self,
+        body: Bytes,
+        batch: &[Submission],
+        patience: Duration,
+        unanswered: &Unanswered,
+    ) -> Result<Vec<wire::Outcome>, AppError> {
+        let Self {
+            lane,
+            line,
+            spare,
+            lateness,
+        } = self;
+        let begun = Instant::now();
+        let late_after = lateness.late_after();
+        let updates = batch.len();
+        let first = async {
+            let app = lane.shared.app.clone();
+            let on_line = app.append_on(line, &body, updates, patience);
+            match on_line.await? {
+                Asked::Answered(outcomes) => {
+                    lane.shared.metrics.appends_total.add(1);
+                    return Ok(outcomes);
+                }
+                Asked::NoLine => {}
+                Asked::Ended => unanswered.add(batch),
+            }
+            lane.append(body.clone(), updates, patience).await
+        };
+        tokio::pin!(first);
+        let answer = match timeout(late_after, &mut first).await {
+            Ok(answer) => answer,
+            Err(_) if lateness.take_repeat() => {
+                unanswered.add(batch);
+                spare.shared.metrics.append_repeats_total.add(1);
+                let again = spare.append(body.clone(), updates, patience);
+                first_answer(first, again).await
+            }
+            Err(_) => first.await,
+        };
+        if answer.is_ok() {
+            lateness.took(begun.elapsed());
+        }
+        answer
+    }
+}
+
+/// The first answer that is no error. If both are errors, that of `first`, because the other proves nothing more.
+async fn first_answer<T>(
+    first: impl Future<Output = Result<T, AppError>>,
+    again: impl Future<Output = Result<T, AppError>>,
+) -> Result<T, AppError> {
+    tokio::pin!(first, again);
+    tokio::select! {
+        answer = &mut first => match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => again.await.map_err(|_| error),
+        },
+        answer = &mut again => match answer {
+            Ok(answer) => Ok(answer),
+            Err(_) => first.await,
+        },
+    }
+}
+
+/// One lane of single requests.
 pub(crate) struct Lane {
     shared: Lanes,
     connection: Option<Dedicated>,

@@ -1,16 +1,17 @@
 //! The updates that wait to be stored, and those that were set aside because the app failed on them.
 
 use crate::app::submission::Submission;
+use crate::app::unanswered::Unanswered;
 use crate::metrics::Metrics;
 use crate::socket::close::Close;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// The part of a request that no update takes, in bytes.
-const RESERVED: usize = 4096;
+/// The most bytes of the updates in one request: four of the largest that are no large ones.
+const MOST_BYTES: usize = 1024 * 1024;
 
 /// The queue is full.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,10 @@ pub(crate) struct CommitQueue {
     settled: Notify,
     /// The last append failed and is being repeated.
     is_away: AtomicBool,
+    /// The serial number of the last update.
+    serial: AtomicU64,
+    /// Those of its updates that may be stored although no answer says so.
+    pub(crate) unanswered: Arc<Unanswered>,
 }
 
 #[derive(Default)]
@@ -52,7 +57,14 @@ impl CommitQueue {
             arrived: Notify::new(),
             settled: Notify::new(),
             is_away: AtomicBool::new(false),
+            serial: AtomicU64::new(0),
+            unanswered: Arc::default(),
         }
+    }
+
+    /// The serial number of the next update: 1, 2, 3 …
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Takes an update.
@@ -108,7 +120,7 @@ impl CommitQueue {
         }
     }
 
-    /// Waits for updates, and takes as many as fit into one request.
+    /// Waits for updates, and takes as many as fit into one request. A large one is always alone.
     pub(crate) async fn next_batch(&self) -> Vec<Submission> {
         loop {
             let arrived = self.arrived.notified();
@@ -164,6 +176,7 @@ impl CommitQueue {
 
     /// Forgets updates that are decided and delivered, or given up.
     pub(crate) fn release(&self, batch: &[Submission]) {
+        self.unanswered.remove(batch);
         let bytes: usize = batch.iter().map(Submission::size).sum();
         {
             let mut lines = self.lines.lock();
@@ -178,6 +191,9 @@ impl CommitQueue {
 
 impl Lines {
     fn take_batch(&mut self) -> Vec<Submission> {
+        if self.waiting.front().is_some_and(Submission::is_large) {
+            return self.waiting.drain(..1).collect();
+        }
         let mut bytes = 0;
         let count = self
             .waiting
@@ -185,8 +201,7 @@ impl Lines {
             .take(wire::MAX_APPEND_UPDATES)
             .take_while(|submission| {
                 bytes += submission.size();
-                // The first always fits, because a request may be larger than the largest update.
-                bytes <= wire::MAX_APPEND_BYTES - RESERVED
+                !submission.is_large() && bytes <= MOST_BYTES
             })
             .count();
         self.waiting.drain(..count).collect()

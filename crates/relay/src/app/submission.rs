@@ -8,17 +8,27 @@ use std::sync::Arc;
 /// The bytes that an update takes in a request beyond its payload and its project's name.
 const ENVELOPE: usize = 32;
 
+/// The largest update in the main lane, in bytes.
+const LARGE: usize = 256 * 1024;
+
 /// An update that a client sent and the app has not decided yet.
 pub(crate) struct Submission {
     pub(crate) project: Arc<str>,
     pub(crate) socket: Arc<Socket>,
     /// The index of its frame among the binary frames of its connection, from 1.
     pub(crate) number: u64,
+    /// Its number among all updates of this relay, by which the app knows it if it is appended again.
+    pub(crate) serial: u64,
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,
 }
 
 impl Submission {
+    /// Whether it is too large for the main lane, where all other clients would wait for it.
+    pub(crate) fn is_large(&self) -> bool {
+        self.frame.payload().len() > LARGE
+    }
+
     /// The number of bytes for which it counts in limits.
     pub(crate) fn size(&self) -> usize {
         self.frame.payload().len() + self.project.len() + ENVELOPE
@@ -30,7 +40,7 @@ pub(crate) fn encode(origin: &str, batch: &[Submission]) -> Bytes {
     let updates = batch.iter().map(|submission| wire::Update {
         project: submission.project.to_string(),
         payload: submission.frame.payload().to_vec().into(),
-        serial: None,
+        serial: Some(submission.serial),
     });
     let request = wire::AppendRequest {
         origin: origin.to_owned(),

@@ -1,6 +1,7 @@
-//! The updates of a batch on which the app failed although it answers.
+//! The updates that are decided alone: those of a batch on which the app failed although it answers, and large ones,
+//! so that no other client waits for them.
 //!
-//! Each is sent alone. It is refused only if the app says so about this very update, or on proof: alone in its request
+//! Each is sent in a request of its own. It is refused only if the app says so about this very update, or on proof: alone in its request
 //! it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another
 //! number of them, so that no pattern of failures looks like its fault. If other updates fail as well and none is
 //! stored, that is no proof either. Anything else means that the app is away, and the sender is told to try again

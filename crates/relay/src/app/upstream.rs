@@ -107,7 +107,8 @@ impl Upstream {
         })
     }
 
-    async fn connect(&self) -> io::Result<TcpStream> {
+    /// Opens a connection.
+    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let stream = timeout(CONNECT_TIMEOUT, resolve_and_connect(&self.authority))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

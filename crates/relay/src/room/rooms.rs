@@ -3,6 +3,7 @@
 use crate::app::backoff::Backoff;
 use crate::app::client::App;
 use crate::app::pubsub::PubSub;
+use crate::app::unanswered::Unanswered;
 use crate::metrics::Metrics;
 use crate::room::effects::{Effects, Fetch};
 use crate::room::log::Recent;
@@ -33,6 +34,7 @@ pub(crate) struct Rooms {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) app: Arc<App>,
     pub(crate) pubsub: Arc<PubSub>,
+    unanswered: Arc<Unanswered>,
     doubt: Arc<Doubt>,
     draining: CancellationToken,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
@@ -50,6 +52,7 @@ impl Rooms {
         metrics: Arc<Metrics>,
         app: Arc<App>,
         pubsub: Arc<PubSub>,
+        unanswered: Arc<Unanswered>,
         doubt: Arc<Doubt>,
         draining: CancellationToken,
     ) -> Self {
@@ -58,6 +61,7 @@ impl Rooms {
             metrics,
             app,
             pubsub,
+            unanswered,
             doubt,
             draining,
             rooms: Mutex::default(),
@@ -196,7 +200,11 @@ impl Rooms {
                 rooms.metrics.gap_fetches_total.add(1);
                 wait = match rooms.app.updates(&room.project, after).await {
                     Ok(state) => {
-                        let effects = room.fill(known, Stored::read(after, state));
+                        let mut updates = Stored::read(after, state);
+                        for update in &mut updates {
+                            update.claim(|payload| rooms.unanswered.sender(&room.project, payload));
+                        }
+                        let effects = room.fill(known, updates);
                         rooms.act(&room, effects).await;
                         backoff = Backoff::app();
                         rooms.settings.gap_wait

@@ -88,6 +88,15 @@ impl Stored {
         updates
     }
 
+    /// Notes who sent an update that was read, if `sender` knows its payload.
+    pub(crate) fn claim(&mut self, sender: impl FnOnce(&[u8]) -> Option<u64>) {
+        if let [frame] = &self.frames[..]
+            && self.first == self.last
+        {
+            self.sender = sender(frame.payload()).unwrap_or(0);
+        }
+    }
+
     fn elsewhere(first: u64, last: u64, frames: Vec<Frame>) -> Self {
         Self {
             first,

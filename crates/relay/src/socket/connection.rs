@@ -368,6 +368,7 @@ impl Connection {
             project: self.project.clone(),
             socket: self.socket.clone(),
             number: self.frames,
+            serial: self.shared.queue.next_serial(),
             frame: Frame::binary(payload),
         };
         if self.shared.queue.submit(submission).is_err() {

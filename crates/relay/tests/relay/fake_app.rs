@@ -2,8 +2,9 @@
 //! make it misbehave.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 /// How the internal routes answer.
@@ -42,6 +43,25 @@ pub(crate) enum Mood {
     Rejects,
 }
 
+/// How the app and the way to it treat lines.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum Lines {
+    #[default]
+    Answered,
+    /// The app is older: 404.
+    Unknown,
+    /// A proxy keeps the body, or the answer, until it is whole.
+    Buffered,
+    /// The instance dies with the first append, before it is stored.
+    Die,
+    /// The instance dies after the first append was stored.
+    DieStored,
+    /// An append is stored, but its answer does not come.
+    Mute,
+    /// Each line ends with its third answer.
+    Short,
+}
+
 #[derive(Default)]
 pub(crate) struct Log {
     pub(crate) rooms: HashMap<String, Vec<Vec<u8>>>,
@@ -55,11 +75,18 @@ pub(crate) struct Log {
     pub(crate) connections: usize,
     /// How long a connection may be idle before the app closes it.
     pub(crate) keep_alive: Option<Duration>,
-    /// `METHOD target` of each request.
+    /// `METHOD target` of each request, those on lines included.
     pub(crate) seen: Vec<String>,
     pub(crate) tasks: HashMap<String, Task>,
     /// The number of tasks in each question for marks.
     pub(crate) marks: Vec<usize>,
+    /// The rev of each update that came with a serial number, and its relay.
+    serials: HashMap<(String, u64), u64>,
+    /// What becomes of lines.
+    pub(crate) lines: Lines,
+    /// The number of lines that were opened, and of requests on them.
+    pub(crate) lines_opened: usize,
+    pub(crate) line_requests: usize,
 }
 
 /// A task of this app.
@@ -159,28 +186,110 @@ pub(crate) fn state_of(updates: &[Vec<u8>]) -> Vec<u8> {
     updates.join(&b' ')
 }
 
+type Reply = Response<UnsyncBoxBody<Bytes, &'static str>>;
+
 async fn answer(
     log: Arc<Mutex<Log>>,
     states: Arc<Semaphore>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, &'static str> {
+) -> Result<Reply, &'static str> {
     let (head, body) = request.into_parts();
-    let target = head.uri.to_string();
-    log.lock()
-        .unwrap()
-        .seen
-        .push(format!("{} {target}", head.method));
-    if head.uri.path() == "/breaks-once" && times(&log, &format!("{} {target}", head.method)) == 1 {
-        return Err("breaks off");
+    let lines = log.lock().unwrap().lines;
+    if head.uri.path() == "/internal/line" && lines != Lines::Unknown {
+        let (sender, answers) = mpsc::channel(1);
+        if lines == Lines::Buffered {
+            return std::future::pending().await;
+        }
+        log.lock().unwrap().lines_opened += 1;
+        tokio::spawn(line(log, states, body, sender));
+        let answers = futures_util::stream::unfold(answers, async |mut answers| {
+            let next: Option<Result<Frame<Bytes>, &'static str>> = answers.recv().await;
+            next.map(|next| (next, answers))
+        });
+        return Ok(Response::new(StreamBody::new(answers).boxed_unsync()));
     }
-    if head.uri.path() == "/hangs" {
-        std::future::pending::<()>().await;
+    let target = head.uri.to_string();
+    if head.uri.path() == "/breaks-once" && times(&log, &format!("{} {target}", head.method)) == 0 {
+        log.lock()
+            .unwrap()
+            .seen
+            .push(format!("{} {target}", head.method));
+        return Err("breaks off");
     }
     let body = body
         .collect()
         .await
         .map_err(|_| "the client is gone")?
         .to_bytes();
+    let response = respond(log, states, head, body).await?;
+    Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
+}
+
+/// Answers the requests on a line. It breaks off by an error, and ends when the sender is dropped.
+async fn line(
+    log: Arc<Mutex<Log>>,
+    states: Arc<Semaphore>,
+    mut body: Incoming,
+    sender: mpsc::Sender<Result<Frame<Bytes>, &'static str>>,
+) {
+    let mut reader = wire::LineReader::new(wire::MAX_LINE_REQUEST);
+    let mut answers = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        reader.push(&frame.into_data().unwrap());
+        while let Some(message) = reader.next_message().unwrap() {
+            let asked: wire::LineRequest<wire::ByteVec> = wire::decode(&message).unwrap();
+            log.lock().unwrap().line_requests += 1;
+            let lines = log.lock().unwrap().lines;
+            let is_append = asked.target == "/internal/append";
+            if is_append && lines == Lines::Die {
+                sender.send(Err("dies")).await.ok();
+                return;
+            }
+            let request = Request::builder().method(&*asked.method).uri(asked.target);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let body = Bytes::from(Vec::from(asked.body));
+            let response = respond(log.clone(), states.clone(), head, body).await;
+            let Ok(response) = response else {
+                sender.send(Err("breaks off")).await.ok();
+                return;
+            };
+            if is_append && lines == Lines::DieStored {
+                sender.send(Err("dies")).await.ok();
+                return;
+            }
+            if is_append && lines == Lines::Mute {
+                return sender.closed().await;
+            }
+            answers += 1;
+            let (head, body) = response.into_parts();
+            let answer = wire::LineAnswer {
+                status: head.status.as_u16(),
+                media_type: String::new(),
+                body: wire::ByteVec::from(body.collect().await.unwrap().to_bytes().to_vec()),
+                is_last: lines == Lines::Short && answers == 3,
+            };
+            let frame = Frame::data(wire::encode_framed(&answer).into());
+            if sender.send(Ok(frame)).await.is_err() || answer.is_last {
+                return;
+            }
+        }
+    }
+}
+
+async fn respond(
+    log: Arc<Mutex<Log>>,
+    states: Arc<Semaphore>,
+    head: hyper::http::request::Parts,
+    body: Bytes,
+) -> Result<Response<Full<Bytes>>, &'static str> {
+    let target = head.uri.to_string();
+    log.lock()
+        .unwrap()
+        .seen
+        .push(format!("{} {target}", head.method));
+    if head.uri.path() == "/hangs" {
+        std::future::pending::<()>().await;
+    }
     let path = head.uri.path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     if let ["internal", ..] = segments[..] {
@@ -380,11 +489,15 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
                     reason: "it is bad".into(),
                 };
             }
+            let known = update.serial.map(|serial| (request.origin.clone(), serial));
+            if let Some(rev) = known.as_ref().and_then(|known| log.serials.get(known)) {
+                return wire::Outcome::Stored { rev: *rev };
+            }
             let room = log.rooms.entry(update.project).or_default();
             room.push(update.payload.into());
-            wire::Outcome::Stored {
-                rev: room.len() as u64,
-            }
+            let rev = room.len() as u64;
+            log.serials.extend(known.map(|known| (known, rev)));
+            wire::Outcome::Stored { rev }
         })
         .collect();
     match log.mood {

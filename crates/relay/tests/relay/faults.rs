@@ -2,292 +2,317 @@
 
 use crate::client::Client;
 use crate::fake_app::Mood;
-use crate::{PATIENCE, Relay, until, within};
+use crate::{PATIENCE, Relay, both_ways, until, within};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Whatever the app does instead of storing, updates arrive in order after it stores them.
-#[tokio::test]
-async fn the_app_is_away_for_a_while() {
-    for mood in [
-        Mood::Unavailable,
-        Mood::Garbage,
-        Mood::TooFew,
-        Mood::BreaksOff,
-        Mood::Hangs,
-    ] {
-        let relay = Relay::start(|settings| {
-            settings.app_timeout = Duration::from_millis(100);
-            settings.gap_wait = Duration::from_millis(5);
-        })
-        .await;
-        let mut a = relay.join("p").await;
-        let mut b = relay.join("p").await;
-        relay.app.mood(mood);
-        for i in 0..20 {
-            a.update(format!("{i}")).await;
-        }
-        until("some tries", async || {
-            relay.metric("append_retries_total").await >= 3
-        })
-        .await;
-        relay.app.mood(Mood::Well);
-        // An update whose answer did not come may be stored twice, which is harmless.
-        let mut seen = Vec::new();
-        while seen.len() < 20 {
-            let update = b.binary().await;
-            if !seen.contains(&update) {
-                seen.push(update);
+both_ways! {
+    /// Whatever the app does instead of storing, updates arrive in order after it stores them.
+    async fn the_app_is_away_for_a_while(way: Way) {
+        for mood in [
+            Mood::Unavailable,
+            Mood::Garbage,
+            Mood::TooFew,
+            Mood::BreaksOff,
+            Mood::Hangs,
+        ] {
+            let relay = Relay::start(|settings| {
+                way.set(settings);
+                settings.app_timeout = Duration::from_millis(100);
+                settings.gap_wait = Duration::from_millis(5);
+            })
+            .await;
+            let mut a = relay.join("p").await;
+            let mut b = relay.join("p").await;
+            relay.app.mood(mood);
+            for i in 0..20 {
+                a.update(format!("{i}")).await;
             }
+            until("some tries", async || {
+                relay.metric("append_retries_total").await >= 3
+            })
+            .await;
+            relay.app.mood(Mood::Well);
+            let mut seen = Vec::new();
+            while seen.len() < 20 {
+                seen.push(b.binary().await);
+            }
+            let expected: Vec<_> = (0..20).map(|i| format!("{i}").into_bytes()).collect();
+            assert_eq!(seen, expected, "{mood:?}");
+            assert_eq!(
+                relay.app.room("p"),
+                expected,
+                "{mood:?}: each is stored once"
+            );
+            relay.stop().await;
         }
-        let expected: Vec<_> = (0..20).map(|i| format!("{i}").into_bytes()).collect();
-        assert_eq!(seen, expected, "{mood:?}");
+    }
+}
+
+both_ways! {
+    async fn the_app_is_away_for_too_long(way: Way) {
+        let relay = Relay::start(|settings| {
+            way.set(settings);
+            settings.app_patience = Duration::from_millis(50);
+        })
+        .await;
+        let mut writer = relay.join("p").await;
+        let mut reader = relay.join("p").await;
+        relay.app.mood(Mood::Unavailable);
+        writer.update("x").await;
+        assert_eq!(writer.close_code().await, 1013);
+        // The app cannot say whether a client may come in.
+        let refused = Client::try_connect(relay.address, "/sync/q").await;
+        assert!(matches!(refused, Err(Error::Http(response)) if response.status() == 502));
+        relay.app.mood(Mood::Well);
+        let mut writer = relay.join("p").await;
+        writer.update("y").await;
+        assert_eq!(reader.binary().await, b"y");
         relay.stop().await;
     }
 }
 
-#[tokio::test]
-async fn the_app_is_away_for_too_long() {
-    let relay = Relay::start(|settings| settings.app_patience = Duration::from_millis(50)).await;
-    let mut writer = relay.join("p").await;
-    let mut reader = relay.join("p").await;
-    relay.app.mood(Mood::Unavailable);
-    writer.update("x").await;
-    assert_eq!(writer.close_code().await, 1013);
-    // The app cannot say whether a client may come in.
-    let refused = Client::try_connect(relay.address, "/sync/q").await;
-    assert!(matches!(refused, Err(Error::Http(response)) if response.status() == 502));
-    relay.app.mood(Mood::Well);
-    let mut writer = relay.join("p").await;
-    writer.update("y").await;
-    assert_eq!(reader.binary().await, b"y");
-    relay.stop().await;
-}
-
-#[tokio::test]
-async fn a_full_queue_closes_the_clients_that_write() {
-    let relay = Relay::start(|settings| {
-        settings.max_commit_queue = 64 * 1024;
-        settings.max_socket_commit = 48 * 1024;
-    })
-    .await;
-    let mut a = relay.join("p").await;
-    let mut b = relay.join("p").await;
-    let mut reader = relay.join("p").await;
-    relay.app.mood(Mood::Unavailable);
-    a.update(vec![b'a'; 30_000]).await;
-    until("it is away", async || {
-        relay.metric("append_retries_total").await >= 2
-    })
-    .await;
-    b.update(vec![b'b'; 50_000]).await;
-    assert_eq!(b.close_code().await, 1013);
-    relay.app.mood(Mood::Well);
-    assert_eq!(reader.binary().await.len(), 30_000);
-    relay.stop().await;
-}
-
-/// A client that writes faster than the app stores is held back, and the relay keeps a bounded part.
-#[tokio::test]
-async fn a_fast_writer_is_held_back() {
-    let relay = Relay::start(|settings| {
-        settings.max_socket_updates = 8;
-        settings.app_timeout = Duration::from_secs(60);
-    })
-    .await;
-    let mut writer = relay.join("p").await;
-    let mut other = relay.join("q").await;
-    relay.app.mood(Mood::Unavailable);
-    for i in 0..100 {
-        writer.update(format!("{i}")).await;
-    }
-    until("its share is taken", async || {
-        relay.metric("pending_updates").await == 8
-    })
-    .await;
-    other.update("x").await;
-    until("another's too", async || {
-        relay.metric("pending_updates").await == 9
-    })
-    .await;
-    relay.app.mood(Mood::Well);
-    until("all is stored", async || relay.app.room("p").len() == 100).await;
-    let expected: Vec<_> = (0..100).map(|i| format!("{i}").into_bytes()).collect();
-    assert_eq!(relay.app.room("p"), expected);
-    relay.stop().await;
-}
-
-/// Whatever fails for a moment, and whether or not an empty append passes meanwhile: no update is refused, none is
-/// lost, and those of each writer stay in order.
-#[tokio::test]
-async fn my_edit_was_refused_because_the_app_failed_for_a_moment() {
-    for (mood, burst) in [
-        (Mood::Fails, Duration::from_millis(300)),
-        (Mood::FailsOnUpdates, Duration::from_millis(300)),
-        (Mood::FailsOnUpdates, Duration::from_millis(3000)),
-        (Mood::FailsOnUpdates, Duration::from_millis(8000)),
-        (Mood::FailsEverySecond, Duration::from_millis(8000)),
-        (Mood::Rejects, Duration::from_millis(300)),
-    ] {
-        let relay = Relay::start(|_| {}).await;
+both_ways! {
+    async fn a_full_queue_closes_the_clients_that_write(way: Way) {
+        let relay = Relay::start(|settings| {
+            way.set(settings);
+            settings.max_commit_queue = 64 * 1024;
+            settings.max_socket_commit = 48 * 1024;
+        })
+        .await;
         let mut a = relay.join("p").await;
         let mut b = relay.join("p").await;
         let mut reader = relay.join("p").await;
-        relay.app.mood(mood);
-        let start = Instant::now();
-        let mut sent = 0;
-        while start.elapsed() < burst {
-            a.update(format!("a{sent}")).await;
-            b.update(format!("b{sent}")).await;
-            sent += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(relay.metric("append_retries_total").await > 0, "{mood:?}");
+        relay.app.mood(Mood::Unavailable);
+        a.update(vec![b'a'; 30_000]).await;
+        until("it is away", async || {
+            relay.metric("append_retries_total").await >= 2
+        })
+        .await;
+        b.update(vec![b'b'; 50_000]).await;
+        assert_eq!(b.close_code().await, 1013);
         relay.app.mood(Mood::Well);
-        let mut read = Vec::new();
-        for _ in 0..2 * sent {
-            read.push(String::from_utf8(reader.binary().await).unwrap());
-        }
-        for writer in ['a', 'b'] {
-            let of: Vec<_> = read
-                .iter()
-                .filter(|update| update.starts_with(writer))
-                .collect();
-            let expected: Vec<_> = (0..sent).map(|n| format!("{writer}{n}")).collect();
-            assert_eq!(of, expected.iter().collect::<Vec<_>>(), "{mood:?}");
-        }
-        assert_eq!(relay.metric("updates_refused_total").await, 0, "{mood:?}");
+        assert_eq!(reader.binary().await.len(), 30_000);
         relay.stop().await;
     }
 }
 
-/// Only the sender of an update waits for the proof that the app cannot take it.
-#[tokio::test]
-async fn an_update_that_traps_the_app_is_found_and_refused_and_no_other_client_waits() {
-    let relay = Relay::start(|_| {}).await;
-    let mut a = relay.join("p").await;
-    let mut b = relay.join("p").await;
-    let mut c = relay.join("q").await;
-    let mut reader = relay.join("p").await;
-    let mut reader_q = relay.join("q").await;
-    // All of them wait for one another, so that they go in one batch.
-    relay.app.mood(Mood::Unavailable);
-    for i in 0..10 {
-        a.update(format!("a{i}")).await;
-        b.update(match i {
-            5 => "trap".to_owned(),
-            6 => "trap again".to_owned(),
-            i => format!("b{i}"),
+both_ways! {
+    /// A client that writes faster than the app stores is held back, and the relay keeps a bounded part.
+    async fn a_fast_writer_is_held_back(way: Way) {
+        let relay = Relay::start(|settings| {
+            way.set(settings);
+            settings.max_socket_updates = 8;
+            settings.app_timeout = Duration::from_secs(60);
         })
         .await;
-        c.update(format!("c{i}")).await;
+        let mut writer = relay.join("p").await;
+        let mut other = relay.join("q").await;
+        relay.app.mood(Mood::Unavailable);
+        for i in 0..100 {
+            writer.update(format!("{i}")).await;
+        }
+        until("its share is taken", async || {
+            relay.metric("pending_updates").await == 8
+        })
+        .await;
+        other.update("x").await;
+        until("another's too", async || {
+            relay.metric("pending_updates").await == 9
+        })
+        .await;
+        relay.app.mood(Mood::Well);
+        until("all is stored", async || relay.app.room("p").len() == 100).await;
+        let expected: Vec<_> = (0..100).map(|i| format!("{i}").into_bytes()).collect();
+        assert_eq!(relay.app.room("p"), expected);
+        relay.stop().await;
     }
-    until("all wait", async || {
-        relay.metric("pending_updates").await == 30
-    })
-    .await;
-    relay.app.mood(Mood::Well);
-    for i in 0..10 {
-        assert_eq!(reader_q.binary().await, format!("c{i}").into_bytes());
-    }
-    // The proof takes five seconds. Until then other clients go on, also with later updates.
-    a.update("a10").await;
-    c.update("c10").await;
-    let mut read = Vec::new();
-    while read.len() < 16 {
-        read.push(String::from_utf8(reader.binary().await).unwrap());
-    }
-    assert_eq!(reader_q.binary().await, b"c10");
-    assert_eq!(relay.metric("updates_refused_total").await, 0);
-    for frame in [6, 7] {
-        let error = loop {
-            if let Some(Ok(Message::Text(text))) = b.next().await {
-                break serde_json::from_str::<serde_json::Value>(&text).unwrap();
-            }
-        };
-        assert_eq!(error["code"], "invalid_update");
-        assert_eq!(error["frame"], frame);
-    }
-    for _ in 0..3 {
-        read.push(String::from_utf8(reader.binary().await).unwrap());
-    }
-    for (writer, expected) in [
-        ('a', (0..=10).collect::<Vec<_>>()),
-        ('b', vec![0, 1, 2, 3, 4, 7, 8, 9]),
-    ] {
-        let of: Vec<String> = read
-            .iter()
-            .filter(|update| update.starts_with(writer))
-            .cloned()
-            .collect();
-        let expected: Vec<String> = expected.iter().map(|i| format!("{writer}{i}")).collect();
-        assert_eq!(of, expected);
-    }
-    relay.stop().await;
 }
 
-/// A gateway does not let one update through, or the app never answers it: only its sender waits, and is then told to
-/// try again later.
-#[tokio::test]
-async fn nothing_was_saved_because_of_what_another_person_wrote() {
-    for (update, timeout) in [
-        ("forbidden", Duration::from_secs(15)),
-        ("hang", PATIENCE * 3),
-    ] {
+both_ways! {
+    /// Whatever fails for a moment, and whether or not an empty append passes meanwhile: no update is refused, none is
+    /// lost, and those of each writer stay in order.
+    async fn my_edit_was_refused_because_the_app_failed_for_a_moment(way: Way) {
+        for (mood, burst) in [
+            (Mood::Fails, Duration::from_millis(300)),
+            (Mood::FailsOnUpdates, Duration::from_millis(300)),
+            (Mood::FailsOnUpdates, Duration::from_millis(3000)),
+            (Mood::FailsOnUpdates, Duration::from_millis(8000)),
+            (Mood::FailsEverySecond, Duration::from_millis(8000)),
+            (Mood::Rejects, Duration::from_millis(300)),
+        ] {
+            let relay = Relay::start(|settings| way.set(settings)).await;
+            let mut a = relay.join("p").await;
+            let mut b = relay.join("p").await;
+            let mut reader = relay.join("p").await;
+            relay.app.mood(mood);
+            let start = Instant::now();
+            let mut sent = 0;
+            while start.elapsed() < burst {
+                a.update(format!("a{sent}")).await;
+                b.update(format!("b{sent}")).await;
+                sent += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(relay.metric("append_retries_total").await > 0, "{mood:?}");
+            relay.app.mood(Mood::Well);
+            let mut read = Vec::new();
+            for _ in 0..2 * sent {
+                read.push(String::from_utf8(reader.binary().await).unwrap());
+            }
+            for writer in ['a', 'b'] {
+                let of: Vec<_> = read
+                    .iter()
+                    .filter(|update| update.starts_with(writer))
+                    .collect();
+                let expected: Vec<_> = (0..sent).map(|n| format!("{writer}{n}")).collect();
+                assert_eq!(of, expected.iter().collect::<Vec<_>>(), "{mood:?}");
+            }
+            assert_eq!(relay.metric("updates_refused_total").await, 0, "{mood:?}");
+            relay.stop().await;
+        }
+    }
+}
+
+both_ways! {
+    /// Only the sender of an update waits for the proof that the app cannot take it.
+    async fn an_update_that_traps_the_app_is_found_and_refused_and_no_other_client_waits(way: Way) {
+        let relay = Relay::start(|settings| way.set(settings)).await;
+        let mut a = relay.join("p").await;
+        let mut b = relay.join("p").await;
+        let mut c = relay.join("q").await;
+        let mut reader = relay.join("p").await;
+        let mut reader_q = relay.join("q").await;
+        // All of them wait for one another, so that they go in one batch.
+        relay.app.mood(Mood::Unavailable);
+        for i in 0..10 {
+            a.update(format!("a{i}")).await;
+            b.update(match i {
+                5 => "trap".to_owned(),
+                6 => "trap again".to_owned(),
+                i => format!("b{i}"),
+            })
+            .await;
+            c.update(format!("c{i}")).await;
+        }
+        until("all wait", async || {
+            relay.metric("pending_updates").await == 30
+        })
+        .await;
+        relay.app.mood(Mood::Well);
+        for i in 0..10 {
+            assert_eq!(reader_q.binary().await, format!("c{i}").into_bytes());
+        }
+        // The proof takes five seconds. Until then other clients go on, also with later updates.
+        a.update("a10").await;
+        c.update("c10").await;
+        let mut read = Vec::new();
+        while read.len() < 16 {
+            read.push(String::from_utf8(reader.binary().await).unwrap());
+        }
+        assert_eq!(reader_q.binary().await, b"c10");
+        assert_eq!(relay.metric("updates_refused_total").await, 0);
+        for frame in [6, 7] {
+            let error = loop {
+                if let Some(Ok(Message::Text(text))) = b.next().await {
+                    break serde_json::from_str::<serde_json::Value>(&text).unwrap();
+                }
+            };
+            assert_eq!(error["code"], "invalid_update");
+            assert_eq!(error["frame"], frame);
+        }
+        for _ in 0..3 {
+            read.push(String::from_utf8(reader.binary().await).unwrap());
+        }
+        for (writer, expected) in [
+            ('a', (0..=10).collect::<Vec<_>>()),
+            ('b', vec![0, 1, 2, 3, 4, 7, 8, 9]),
+        ] {
+            let of: Vec<String> = read
+                .iter()
+                .filter(|update| update.starts_with(writer))
+                .cloned()
+                .collect();
+            let expected: Vec<String> = expected.iter().map(|i| format!("{writer}{i}")).collect();
+            assert_eq!(of, expected);
+        }
+        relay.stop().await;
+    }
+}
+
+both_ways! {
+    /// A gateway does not let one update through, or the app never answers it: only its sender waits, and is then told to
+    /// try again later.
+    async fn nothing_was_saved_because_of_what_another_person_wrote(way: Way) {
+        for (update, timeout) in [
+            ("forbidden", Duration::from_secs(15)),
+            ("hang", PATIENCE * 3),
+        ] {
+            let relay = Relay::start(|settings| {
+                way.set(settings);
+                settings.app_timeout = timeout;
+                settings.app_patience = Duration::from_secs(1);
+            })
+            .await;
+            let mut a = relay.join("p").await;
+            let mut b = relay.join("q").await;
+            let mut reader = relay.join("q").await;
+            a.update(update).await;
+            for word in ["one", "two"] {
+                b.update(word).await;
+                assert_eq!(reader.binary().await, word.as_bytes(), "{update}");
+            }
+            if update == "forbidden" {
+                assert_eq!(a.close_code().await, 1013);
+            }
+            b.update("three").await;
+            assert_eq!(reader.binary().await, b"three", "{update}");
+            assert_eq!(relay.metric("updates_refused_total").await, 0, "{update}");
+            assert_eq!(
+                relay.metric("closed_try_again_total").await,
+                u64::from(update != "hang")
+            );
+            drop((a, b, reader, relay));
+        }
+    }
+}
+
+both_ways! {
+    /// The relay's patience ends before there is a proof: the sender of the update is told to try again later.
+    async fn what_cannot_be_proven_is_tried_again_later(way: Way) {
         let relay = Relay::start(|settings| {
-            settings.app_timeout = timeout;
-            settings.app_patience = Duration::from_secs(1);
+            way.set(settings);
+            settings.app_patience = Duration::from_secs(2);
         })
         .await;
         let mut a = relay.join("p").await;
-        let mut b = relay.join("q").await;
-        let mut reader = relay.join("q").await;
-        a.update(update).await;
-        for word in ["one", "two"] {
-            b.update(word).await;
-            assert_eq!(reader.binary().await, word.as_bytes(), "{update}");
-        }
-        if update == "forbidden" {
-            assert_eq!(a.close_code().await, 1013);
-        }
-        b.update("three").await;
-        assert_eq!(reader.binary().await, b"three", "{update}");
-        assert_eq!(relay.metric("updates_refused_total").await, 0, "{update}");
-        assert_eq!(
-            relay.metric("closed_try_again_total").await,
-            u64::from(update != "hang")
-        );
-        drop((a, b, reader, relay));
+        let mut b = relay.join("p").await;
+        a.update("trap").await;
+        assert_eq!(a.close_code().await, 1013);
+        b.update("b").await;
+        until("the other's is stored", async || {
+            relay.app.room("p") == [b"b"]
+        })
+        .await;
+        assert_eq!(relay.metric("updates_refused_total").await, 0);
+        until("nothing waits", async || {
+            relay.metric("pending_updates").await == 0
+        })
+        .await;
+        relay.stop().await;
     }
-}
-
-/// The relay's patience ends before there is a proof: the sender of the update is told to try again later.
-#[tokio::test]
-async fn what_cannot_be_proven_is_tried_again_later() {
-    let relay = Relay::start(|settings| settings.app_patience = Duration::from_secs(2)).await;
-    let mut a = relay.join("p").await;
-    let mut b = relay.join("p").await;
-    a.update("trap").await;
-    assert_eq!(a.close_code().await, 1013);
-    b.update("b").await;
-    until("the other's is stored", async || {
-        relay.app.room("p") == [b"b"]
-    })
-    .await;
-    assert_eq!(relay.metric("updates_refused_total").await, 0);
-    until("nothing waits", async || {
-        relay.metric("pending_updates").await == 0
-    })
-    .await;
-    relay.stop().await;
 }
 
 /// The app closes an idle connection: the next edit does not wait for an answer on it.
 #[tokio::test]
 async fn the_first_edit_after_a_pause_takes_no_longer() {
-    let relay = Relay::start(|settings| settings.app_timeout = PATIENCE * 2).await;
+    let relay = Relay::start(|settings| {
+        settings.app_timeout = PATIENCE * 2;
+        settings.line_requests = 0;
+    })
+    .await;
     relay.app.log().keep_alive = Some(Duration::from_millis(50));
     let mut writer = relay.join("p").await;
     let mut reader = relay.join("p").await;

@@ -9,6 +9,7 @@ mod fake_app;
 mod faults;
 mod http;
 mod lifecycle;
+mod lines;
 mod rooms;
 mod waiting;
 
@@ -20,6 +21,44 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// How the relay's requests reach the app.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Lines,
+    SingleRequests,
+}
+
+impl Way {
+    fn set(self, settings: &mut Settings) {
+        if self == Self::SingleRequests {
+            settings.line_requests = 0;
+        }
+    }
+}
+
+/// Makes two tests of each scenario: by lines, and by single requests.
+macro_rules! both_ways {
+    ($($(#[$attribute:meta])* async fn $name:ident($way:ident: Way) $body:block)+) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            async fn scenario($way: crate::Way) $body
+
+            #[tokio::test]
+            async fn by_lines() {
+                scenario(crate::Way::Lines).await;
+            }
+
+            #[tokio::test]
+            async fn by_single_requests() {
+                scenario(crate::Way::SingleRequests).await;
+            }
+        }
+    )+};
+}
+pub(crate) use both_ways;
 
 /// The time that no step of a test may take. It is far more than any needs.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,302 @@
+//! A line: one request to the app that carries many, one after the other.
+
+use crate::app::client::AppError;
+use crate::app::upstream::{Upstream, UpstreamError};
+use crate::settings::Settings;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use wire::{ByteSlice, LineAnswer, LineReader, LineRequest};
+
+/// How long the first answer may take. Some proxies keep bodies or answers back until they are whole, and then it never
+/// comes.
+const PROOF: Duration = Duration::from_secs(1);
+
+/// How long before the app ends a line no request is sent on it any more, so that none crosses the end.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The largest answer on a line, in bytes: the largest state of a room.
+const MAX_ANSWER: usize = 512 * 1024 * 1024;
+
+/// Opens lines.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    upstream: Arc<Upstream>,
+    authorization: Option<HeaderValue>,
+    bounds: Bounds,
+}
+
+/// The bounds of a line. The app has its own, which may be narrower.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    time: Duration,
+    bytes: usize,
+    requests: usize,
+}
+
+impl Opener {
+    /// Opens lines to `upstream`, within the bounds of the settings.
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        authorization: Option<HeaderValue>,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            upstream,
+            authorization,
+            bounds: Bounds {
+                time: settings
+                    .line_time
+                    .min(wire::LINE_TIME)
+                    .saturating_sub(MARGIN),
+                bytes: settings.line_bytes,
+                requests: settings.line_requests,
+            },
+        }
+    }
+
+    /// Whether the settings allow lines, and a request of this many bytes is a small part of one.
+    pub(crate) fn suits(&self, request: usize) -> bool {
+        self.bounds.requests > 0 && request <= self.bounds.bytes / 4
+    }
+
+    /// Opens a line, and has one request answered on it.
+    ///
+    /// # Errors
+    /// If that takes longer than a second, or fails.
+    pub(crate) async fn open(self) -> Result<Line, AppError> {
+        timeout(PROOF, self.try_open())
+            .await
+            .map_err(|_| AppError::Timeout(PROOF))?
+    }
+
+    async fn try_open(self) -> Result<Line, AppError> {
+        let opened = Instant::now();
+        let stream = self
+            .upstream
+            .connect()
+            .await
+            .map_err(UpstreamError::Connect)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(UpstreamError::Http)?;
+        let mut connection = Driver(Some(Box::pin(connection)));
+        let (requests, body) = mpsc::channel(1);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri("/internal/line")
+            .header(header::HOST, &self.upstream.authority)
+            .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
+            .body(Requests(body))
+            .map_err(|error| AppError::Garbage(error.to_string()))?;
+        if let Some(authorization) = self.authorization {
+            let headers = request.headers_mut();
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        // Some hosts answer only once the body has begun. Answering this opens the app's database.
+        let proof = encode(&Method::GET, "/health", &[]);
+        let _ = requests.try_send(proof);
+        let head = connection.drive(sender.send_request(request)).await;
+        let head = head.map_err(UpstreamError::Http)?;
+        if head.status() != StatusCode::OK {
+            return Err(AppError::Status(head.status()));
+        }
+        let mut line = Line {
+            requests,
+            answers: head.into_body(),
+            reader: LineReader::new(MAX_ANSWER),
+            connection,
+            _sender: sender,
+            bounds: self.bounds,
+            opened,
+            sent: 0,
+            received: 0,
+            asked: 0,
+            has_ended: false,
+        };
+        let answer = line.answer().await?;
+        match answer.status {
+            StatusCode::OK => Ok(line),
+            status => Err(AppError::Status(status)),
+        }
+    }
+}
+
+/// An open line. The task that asks drives the connection itself, so an answer wakes up no other task.
+pub(crate) struct Line {
+    requests: mpsc::Sender<Bytes>,
+    answers: Incoming,
+    reader: LineReader,
+    connection: Driver,
+    /// The connection ends when this is dropped.
+    _sender: SendRequest<Requests>,
+    bounds: Bounds,
+    opened: Instant,
+    /// The bytes sent and received, and the number of requests.
+    sent: usize,
+    received: usize,
+    asked: usize,
+    /// The app has ended the line, or an answer did not come.
+    has_ended: bool,
+}
+
+/// An answer on a line.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) media_type: String,
+    pub(crate) body: Bytes,
+}
+
+/// The part of a line that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wear {
+    /// Less than three quarters.
+    Fresh,
+    /// The next line should be opened.
+    Worn,
+    /// No further request may be sent.
+    Spent,
+}
+
+impl Line {
+    /// How much of the line is used up by requests so far and one of this many bytes.
+    pub(crate) fn wear(&mut self, request: usize) -> Wear {
+        let (bounds, bytes) = (self.bounds, (self.sent + request).max(self.received));
+        let age = self.opened.elapsed();
+        if self.has_ended
+            || age >= bounds.time
+            || bytes > bounds.bytes
+            || self.asked >= bounds.requests
+            || self.connection.has_closed()
+        {
+            Wear::Spent
+        } else if age >= bounds.time * 3 / 4
+            || bytes >= bounds.bytes / 4 * 3
+            || self.asked >= bounds.requests / 4 * 3
+        {
+            Wear::Worn
+        } else {
+            Wear::Fresh
+        }
+    }
+
+    /// Whether it has carried nothing but the proof that it works.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.asked == 0
+    }
+
+    /// Sends an encoded request and waits for its answer. After an error, or after the future was dropped, the line
+    /// has ended.
+    ///
+    /// # Errors
+    /// If the line ends before the answer has come whole.
+    pub(crate) async fn ask(&mut self, request: Bytes) -> Result<Answer, AppError> {
+        let was_ended = std::mem::replace(&mut self.has_ended, true);
+        let bytes = request.len();
+        if was_ended || self.requests.try_send(request).is_err() {
+            return Err(AppError::Unreachable("the line has ended".into()));
+        }
+        self.sent += bytes;
+        let answer = self.answer().await?;
+        self.asked += 1;
+        Ok(answer)
+    }
+
+    async fn answer(&mut self) -> Result<Answer, AppError> {
+        let message = loop {
+            match self.reader.next_message() {
+                Ok(Some(message)) => break Bytes::from(message),
+                Ok(None) => {}
+                Err(wire::TooLong) => return Err(AppError::Garbage("a long message".into())),
+            }
+            let frame = self.connection.drive(self.answers.frame()).await;
+            let frame = frame.ok_or_else(|| AppError::Unreachable("the line ended".into()))?;
+            if let Ok(data) = frame.map_err(UpstreamError::Http)?.into_data() {
+                self.received += data.len();
+                self.reader.push(&data);
+            }
+        };
+        let answer: LineAnswer<&ByteSlice> =
+            wire::decode(&message).map_err(|error| AppError::Garbage(error.to_string()))?;
+        self.has_ended = answer.is_last;
+        let status = StatusCode::from_u16(answer.status);
+        Ok(Answer {
+            status: status.map_err(|error| AppError::Garbage(error.to_string()))?,
+            media_type: answer.media_type,
+            body: message.slice_ref(answer.body),
+        })
+    }
+}
+
+/// Encodes a request for a line.
+pub(crate) fn encode(method: &Method, target: &str, body: &[u8]) -> Bytes {
+    let request = LineRequest {
+        method: method.to_string(),
+        target: target.to_owned(),
+        body: <&ByteSlice>::from(body),
+    };
+    wire::encode_framed(&request).into()
+}
+
+/// Moves the bytes of a connection for as long as it is polled; `None` once it has ended.
+struct Driver(Option<Pin<Box<Connection<TokioIo<TcpStream>, Requests>>>>);
+
+impl Driver {
+    /// Waits for `future`, and drives the connection meanwhile.
+    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        tokio::pin!(future);
+        loop {
+            let Some(connection) = self.0.as_mut() else {
+                // Either what it waits for has arrived, or it learns now that it will not.
+                return future.await;
+            };
+            tokio::select! {
+                biased;
+                output = &mut future => return output,
+                closed = connection => {
+                    if let Err(error) = closed {
+                        tracing::debug!(%error, "a line");
+                    }
+                    self.0 = None;
+                }
+            }
+        }
+    }
+
+    /// Whether the app has closed the connection. Nothing drives it between two requests, so it is polled here.
+    fn has_closed(&mut self) -> bool {
+        if let Some(connection) = self.0.as_mut()
+            && connection.as_mut().now_or_never().is_some()
+        {
+            self.0 = None;
+        }
+        self.0.is_none()
+    }
+}
+
+/// The body of a line: the requests, as they come.
+struct Requests(mpsc::Receiver<Bytes>);
+
+impl Body for Requests {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.poll_recv(context);
+        next.map(|request| request.map(|request| Ok(Frame::data(request))))
+    }
+}

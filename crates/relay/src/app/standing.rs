@@ -1,0 +1,153 @@
+//! The standing line: it is there while requests flow, and the next is open before it ends.
+
+use crate::app::backoff::Backoff;
+use crate::app::client::AppError;
+use crate::app::line::{Answer, Line, Opener, Wear};
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+/// When lines are tried again after the way to the app did not carry one: after a minute, then more rarely.
+const NO_WAY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 60));
+
+/// When lines are tried again after the app was away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// The line for one kind of requests. At most two are open at any moment, one of which carries nothing yet.
+pub(crate) struct Standing {
+    opener: Opener,
+    metrics: Arc<Metrics>,
+    open: Option<Line>,
+    next: Next,
+    /// No line is tried before.
+    not_before: Instant,
+    no_way: Backoff,
+}
+
+enum Next {
+    None,
+    Opening(JoinHandle<Result<Line, AppError>>),
+    Open(Line),
+}
+
+/// What became of a request that was to go by a line.
+pub(crate) enum Asked<T> {
+    /// It was answered.
+    Answered(T),
+    /// There is no line, so the request was not sent.
+    NoLine,
+    /// The line ended before the answer. The request may have taken effect.
+    Ended,
+}
+
+impl Standing {
+    /// No line yet: it is opened with the first request.
+    pub(crate) fn new(opener: Opener, metrics: Arc<Metrics>) -> Self {
+        Self {
+            opener,
+            metrics,
+            open: None,
+            next: Next::None,
+            not_before: Instant::now(),
+            no_way: no_way(),
+        }
+    }
+
+    /// Has a request answered on the line.
+    ///
+    /// # Errors
+    /// If no answer came within `patience`.
+    pub(crate) async fn ask(
+        &mut self,
+        request: Bytes,
+        patience: Duration,
+    ) -> Result<Asked<Answer>, AppError> {
+        // If this future is dropped, the line is, too, because its answer would be taken for the next one's.
+        let Some(mut line) = self.take(request.len()) else {
+            return Ok(Asked::NoLine);
+        };
+        match timeout(patience, line.ask(request)).await {
+            Ok(Ok(answer)) => {
+                self.no_way = no_way();
+                self.open = Some(line);
+                Ok(Asked::Answered(answer))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a line ended early");
+                if line.is_unused() {
+                    self.failed(&error);
+                }
+                Ok(Asked::Ended)
+            }
+            Err(_) => Err(AppError::Timeout(patience)),
+        }
+    }
+
+    /// Takes the line for a request of this many bytes, and opens the next in good time.
+    fn take(&mut self, request: usize) -> Option<Line> {
+        self.look_at_next();
+        if !self.opener.suits(request) {
+            return None;
+        }
+        let mut line = self.open.take();
+        let mut wear = line.as_mut().map_or(Wear::Spent, |line| line.wear(request));
+        if wear == Wear::Spent {
+            line = match std::mem::replace(&mut self.next, Next::None) {
+                Next::Open(line) => Some(line),
+                next => {
+                    self.next = next;
+                    None
+                }
+            };
+            wear = line.as_mut().map_or(Wear::Spent, |line| line.wear(request));
+        }
+        if wear != Wear::Fresh {
+            self.open_next();
+        }
+        line.filter(|_| wear != Wear::Spent)
+    }
+
+    fn look_at_next(&mut self) {
+        let Next::Opening(opening) = &mut self.next else {
+            return;
+        };
+        self.next = match opening.now_or_never() {
+            None => return,
+            Some(Ok(Ok(line))) => {
+                self.metrics.lines_total.add(1);
+                Next::Open(line)
+            }
+            Some(Ok(Err(error))) => {
+                self.failed(&error);
+                Next::None
+            }
+            Some(Err(_)) => Next::None,
+        };
+    }
+
+    fn open_next(&mut self) {
+        if Instant::now() >= self.not_before && matches!(self.next, Next::None) {
+            self.next = Next::Opening(tokio::spawn(self.opener.clone().open()));
+        }
+    }
+
+    fn failed(&mut self, error: &AppError) {
+        self.metrics.lines_failed_total.add(1);
+        let wait = match error {
+            AppError::Unreachable(_) => AWAY,
+            AppError::Status(status) if status.is_server_error() => AWAY,
+            _ => self.no_way.next(),
+        };
+        tracing::debug!(%error, ?wait, "no line to the app");
+        self.not_before = Instant::now() + wait;
+    }
+}
+
+fn no_way() -> Backoff {
+    // The random part only shortens a wait.
+    Backoff::new(NO_WAY.0 * 2, NO_WAY.1)
+}
