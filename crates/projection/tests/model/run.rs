@@ -93,7 +93,7 @@ async fn draw_nodes(world: &World, project: &str) {
         payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
     };
     let clock = platform::native::SetClock::default();
-    rooms::append(&world.database, &clock, "editor", vec![update])
+    rooms::append(&*world.database, &clock, "editor", vec![update])
         .await
         .unwrap();
 }
@@ -267,7 +267,7 @@ fn count(world: &World) -> usize {
 /// Checks that a document shows the rows as they are.
 fn agree(world: &World, project: &str) {
     let clock = platform::native::SetClock::default();
-    let merged = block_on(rooms::merge(&world.database, &clock, project)).unwrap();
+    let merged = block_on(rooms::merge(&*world.database, &clock, project)).unwrap();
     let doc: Value = serde_json::from_str(&merged.json()).unwrap();
     let sql = format!(
         "SELECT task_id, node_id, status, result_url, error_message FROM aigc_tasks
