@@ -57,8 +57,10 @@ pub(crate) fn run(seed: u64) -> usize {
 /// Decides what users do, and when.
 fn plan(world: &World) {
     let shared = &world.shared;
-    for project in 0..if world.has_documents { PROJECTS } else { 0 } {
-        block_on(draw_nodes(world, &format!("p{project}")));
+    if world.has_documents {
+        for project in 0..PROJECTS {
+            block_on(draw_nodes(world, &format!("p{project}")));
+        }
     }
     for _ in 0..3 + shared.below(20) {
         let job = Job::Post {
