@@ -6,6 +6,7 @@ CREATE TABLE IF NOT EXISTS loro_updates (
     payload    BLOB    NOT NULL,           -- a Loro blob; empty if it was quarantined
     origin     TEXT    NOT NULL,           -- the writer, such as a relay's id
     created_at INTEGER NOT NULL,           -- Unix seconds
+    serial     INTEGER,                    -- its number among the updates of its origin; NULL if it has none
     PRIMARY KEY (project_id, rev)
 ) WITHOUT ROWID;
 -- An append reads the snapshot's rev; with this index it need not read the snapshot itself.

@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::scenarios::{Bench, NAMES};
-use crate::servers::Places;
+use crate::servers::{Places, Relay};
 
 /// Compares our server with the official one, and prints a table.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ struct Arguments {
     /// Keeps the servers' logs and state.
     #[arg(long)]
     keep: bool,
+    /// The build of our relay.
+    #[arg(long, value_enum, default_value_t = Relay::Native)]
+    relay: Relay,
     /// The manifest of our app.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
@@ -86,7 +89,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         );
     }
     let bench = Bench {
-        places: Places::new(arguments.manifest, arguments.keep)?,
+        places: Places::new(arguments.manifest, arguments.relay, arguments.keep)?,
         quick: arguments.quick,
     };
     if arguments.keep {

@@ -20,11 +20,32 @@ pub(crate) const TOKEN: &str = "bench-internal-token";
 /// The longest time that a server may take to get ready. The first start compiles the Wasm.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
+/// The build of our relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Relay {
+    /// Native code.
+    Native,
+    /// The WASI command.
+    Wasm,
+}
+
+impl Relay {
+    /// Returns the name, as our host takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
 /// The folders of the programs, and of the files that they write.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// The manifest of our app.
     pub manifest: PathBuf,
+    /// The relay of a whole server.
+    relay: Relay,
     /// The folder of `bench`, `loro-host` and `relay`.
     programs: PathBuf,
     /// The folder of everything that this run writes. It is on the disk of the build, because with
@@ -64,7 +85,7 @@ impl Places {
     ///
     /// # Errors
     /// If the folder for the servers' files cannot be made.
-    pub(crate) fn new(manifest: PathBuf, keep: bool) -> Result<Self> {
+    pub(crate) fn new(manifest: PathBuf, relay: Relay, keep: bool) -> Result<Self> {
         let this = std::env::current_exe().context("find this program's path")?;
         let programs = this
             .parent()
@@ -77,6 +98,7 @@ impl Places {
             .context("make a folder for the servers' state")?;
         Ok(Self {
             manifest,
+            relay,
             programs,
             scratch,
         })
@@ -109,8 +131,16 @@ impl Places {
     /// # Errors
     /// If it does not get ready.
     pub(crate) fn start_ours(&self, state: &Path) -> Result<Server> {
+        self.start_ours_with(state, self.relay)
+    }
+
+    /// Starts our whole server with this relay.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub(crate) fn start_ours_with(&self, state: &Path, relay: Relay) -> Result<Server> {
         let mut command = self.host(state);
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0", "--relay", relay.name()]);
         self.start("ours", command)
     }
 

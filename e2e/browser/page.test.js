@@ -10,7 +10,7 @@ test("the page comes with a strict policy, and is asked for anew each time", asy
   const response = await get("/");
   assert.equal(response.status, 200);
   assert.equal(response.headers.get("content-type"), "text/html; charset=utf-8");
-  assert.equal(response.headers.get("cache-control"), "no-cache");
+  assert.equal(response.headers.get("cache-control"), "public, no-cache");
   assert.equal(response.headers.get("x-content-type-options"), "nosniff");
   const policy = response.headers.get("content-security-policy");
   assert.match(policy, /script-src 'self' 'wasm-unsafe-eval'/);

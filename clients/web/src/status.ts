@@ -38,7 +38,8 @@ export interface Status {
 /** An error of a connection. If it is `final`, the connection has ended; otherwise it continues. */
 export interface SyncError {
   /**
-   * The server's own code (`invalid_update`, `read_only`, …), or one of these:
+   * The server's own code (`invalid_update`, `read_only`, `quarantined` if an update of the document cannot be applied, …),
+   * or one of these:
    *
    * - `unreachable`: no connection could be opened.
    * - `refused`: the server does not let this client in.

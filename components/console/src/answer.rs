@@ -56,7 +56,7 @@ fn serve(file: &'static File, head: &Head) -> Reply<'static> {
     let kept = if file.immutable {
         "public, max-age=31536000, immutable"
     } else {
-        "no-cache"
+        "public, no-cache"
     };
     reply
         .header("cache-control", kept)
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_best_copy_is_served() {
         let cases = [
-            ("/", "br, gzip", None, "<html>", "no-cache"),
+            ("/", "br, gzip", None, "<html>", "public, no-cache"),
             (
                 "/static/page-1.js",
                 "br, gzip",

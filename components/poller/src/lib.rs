@@ -77,10 +77,12 @@ async fn poll(ports: Ports<'_>) {
     );
 }
 
-/// Asks for the compaction of the rooms that are due.
+/// Asks for the compaction and the merge of the rooms that are due.
 async fn sweep_rooms(ports: Ports<'_>) {
-    let due = rooms::sweep(ports.database, ports.clock, 1).await;
-    if due.is_ok_and(|due| due.is_empty()) {
+    let is_none = |due: Result<Vec<String>, _>| due.is_ok_and(|due| due.is_empty());
+    if is_none(rooms::sweep(ports.database, ports.clock, 1).await)
+        && is_none(rooms::to_merge(ports.database, ports.clock, 1).await)
+    {
         return;
     }
     if let Err(error) = ask_ourselves(ports, "/internal/sweep").await {

@@ -22,7 +22,7 @@ pub(crate) async fn purge_due(ports: Ports<'_>) {
 }
 
 async fn purge(ports: Ports<'_>, project: &str) -> Result<(), TaskError> {
-    rooms::delete(ports.database, project).await?;
+    rooms::delete(ports.database, ports.clock, project).await?;
     tasks::delete(ports, project).await?;
     Ok(projects::purged(ports.database, ports.clock, project).await?)
 }

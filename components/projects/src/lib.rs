@@ -1,10 +1,11 @@
-//! The component `projects`: projects, their members, and the tokens of agents.
+//! The component `projects`: projects, their members, the tokens of agents, and updates in quarantine.
 //!
 //! It only wires. After an answer that changed access, it notifies the relays, which check their clients again.
 
 mod change;
 mod member;
 mod project;
+mod quarantine;
 mod token;
 
 use door::{Admitted, Reply, routes::Projects};
@@ -40,6 +41,10 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Projects::RemoveMember { project, user } => member::remove(&request, project, user).await,
         Projects::Tokens { project } => token::list(&request, project).await,
         Projects::CreateToken { project } => token::create(&request, project).await,
+        Projects::Quarantine { project } => quarantine::list(&request, project).await,
+        Projects::Quarantined { project, rev } => quarantine::get(&request, project, rev).await,
+        Projects::Restore { project, rev } => quarantine::restore(&request, project, rev).await,
+        Projects::Discard { project, rev } => quarantine::delete(&request, project, rev).await,
         Projects::RevokeToken { project, token } => token::revoke(&request, project, token).await,
     }
 }

@@ -1,11 +1,16 @@
 //! The compaction of rooms: after appends that made a log long, when the relay asks, and when the poller sweeps.
+//!
+//! All of them ask by [`compact`], which sees to it that one compaction of a room runs at a time.
 
 use std::collections::HashMap;
 
 use door::Reply;
 use platform::Ports;
-use rooms::{RoomError, supervise};
-use wire::{Job, Outcome, Update};
+use rooms::{
+    RoomError,
+    supervise::{self, Wait},
+};
+use wire::{Outcome, Update};
 
 use crate::{
     Answer, Request,
@@ -95,8 +100,7 @@ pub(crate) async fn compact_due(ports: Ports<'_>, projects: Vec<String>) {
 
 async fn compact(ports: Ports<'_>, project: &str) -> Result<(), RoomError> {
     let merger = SelfMerger(ports);
-    let compacted = supervise::run(ports.database, ports.clock, &merger, project, &Job::Compact);
-    compacted.await.map(|_| ())
+    supervise::compact(ports.database, ports.clock, &merger, project, Wait::No).await
 }
 
 /// `POST /internal/rooms/{project}/compact`: compacts a room, due or not.
@@ -107,7 +111,8 @@ pub(crate) async fn compact_now<'a>(request: &Request<'a>, project: &str) -> Ans
     Ok(Reply::new(202))
 }
 
-/// `POST /internal/sweep`: compacts the rooms that are due.
+/// `POST /internal/sweep`: compacts the rooms that are due, and goes on, after the answer, with the merge of one room
+/// whose log was compacted without its state. One a sweep, so that merges never pile up.
 pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     for project in rooms::sweep(ports.database, ports.clock, SWEEP_ROOMS).await? {
@@ -115,5 +120,21 @@ pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
             tracing::warn!(project, %error, "room not compacted");
         }
     }
-    Ok(Reply::new(202))
+    rooms::forget_receipts(ports.database, ports.clock).await?;
+    Ok(Reply::new(202).then(merge_one(ports)))
+}
+
+async fn merge_one(ports: Ports<'_>) {
+    let due = rooms::to_merge(ports.database, ports.clock, 1).await;
+    let due = due.unwrap_or_else(|error| {
+        tracing::error!(%error, "the rooms to merge could not be read");
+        Vec::new()
+    });
+    for project in due {
+        let merger = SelfMerger(ports);
+        let merged = supervise::merge(ports.database, ports.clock, &merger, &project).await;
+        if let Err(error) = merged {
+            tracing::warn!(project, %error, "room not merged");
+        }
+    }
 }

@@ -94,6 +94,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
     let updates = vec![Update {
         project: project.to_owned(),
         payload: payload.into(),
+        serial: None,
     }];
     let growth = Growth::of(&updates);
     let outcomes = rooms::append(ports.database, ports.clock, ORIGIN, updates)

@@ -43,7 +43,10 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Sync::Updates { project } => log::updates(&request, project).await,
         Sync::Heads => relay::heads(&request).await,
         Sync::Access => relay::access(&request).await,
-        Sync::Merge { project } => merging::answer(&request, project).await,
+        Sync::Line => door::line(&request, |asked| Box::pin(route(asked))),
+        Sync::Merge { project } | Sync::Work { project } => {
+            merging::answer(&request, project).await
+        }
         Sync::Compact { project } => compaction::compact_now(&request, project).await,
         Sync::Sweep => compaction::sweep(&request).await,
     }

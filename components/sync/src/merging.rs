@@ -1,12 +1,16 @@
 //! Merging in an instance of its own: the app sends itself a request, so that an update that traps ends the instance
 //! that answers and not the one that asks.
+//!
+//! Each run has a random id. If the code of the instance panics, it reports that under this id before it dies; without a
+//! report it is not known what it died of.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use platform::{AskError, HttpError, Ports, http_client::Limits};
+use problem::Kind;
 use rooms::{
-    RoomError,
+    RoomError, panics,
     supervise::{MergeError, Merger},
 };
 use wire::{EncodedState, Job};
@@ -17,38 +21,84 @@ use crate::{
     relay::{cbor, decode},
 };
 
-/// A merge takes as long as its instance may. A document is as large as the memory of an instance allows.
-const LIMITS: Limits = Limits {
-    timeout: Duration::from_secs(300),
+/// How long a job may take that a caller waits for, and one that may compute a state that is not cheap. A document is as
+/// large as the memory of an instance allows.
+const SHORT: Limits = Limits {
+    timeout: Duration::from_secs(60),
+    max_bytes: usize::MAX,
+};
+const LONG: Limits = Limits {
+    timeout: Duration::from_secs(570),
     max_bytes: usize::MAX,
 };
 
-/// Sends [`Job`]s to `/internal/merge/{project}` of this same app.
+/// Sends [`Job`]s to this same app: long ones to `/internal/merge/{project}`, so that a host can tell them apart, and the
+/// others to `/internal/rooms/{project}/work`.
 pub(crate) struct SelfMerger<'a>(pub(crate) Ports<'a>);
 
 #[async_trait(?Send)]
 impl Merger for SelfMerger<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
         let failed = |reason: String| MergeError::Failed(RoomError::Merge(reason));
-        let path = format!("/internal/merge/{project}");
-        let answer = self.0.ask_ourselves(&path, wire::encode(job), LIMITS).await;
-        let answer = answer.map_err(|error| match error {
-            AskError::Http(HttpError::NoAnswer(reason)) => MergeError::Trapped(reason),
-            AskError::Http(HttpError::NotSent(reason)) => MergeError::NoPlace(reason),
-            error => failed(error.to_string()),
-        })?;
+        let run = panics::new_run();
+        let (path, limits) = if job.is_long() {
+            (format!("/internal/merge/{project}?run={run}"), LONG)
+        } else {
+            (format!("/internal/rooms/{project}/work?run={run}"), SHORT)
+        };
+        let answer = match self.0.ask_ourselves(&path, wire::encode(job), limits).await {
+            Ok(answer) => answer,
+            Err(AskError::Http(HttpError::NoAnswer(reason))) => {
+                return Err(self.died(&run, reason).await);
+            }
+            Err(AskError::Http(HttpError::NotSent(reason))) => {
+                return Err(MergeError::NoPlace(reason));
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        };
         match answer.status().as_u16() {
             200 => EncodedState::from_body(answer.into_body())
                 .map_err(|error| failed(error.to_string())),
-            500 => Err(MergeError::Trapped("status 500".into())),
+            500 => Err(self.died(&run, "status 500".to_owned()).await),
+            503 if is_of_kind(answer.body(), Kind::STATE_UNAVAILABLE) => {
+                Err(MergeError::Failed(RoomError::StateUnavailable))
+            }
+            // The instance began; without this problem the host had no place for it.
+            503 if !is_of_kind(answer.body(), Kind::UNAVAILABLE) => Err(MergeError::Busy),
             status => Err(failed(format!("status {status}"))),
         }
     }
 }
 
-/// `POST /internal/merge/{project}`: runs a [`Job`] in this instance.
+impl SelfMerger<'_> {
+    /// The failure of a run that gave no answer.
+    async fn died(&self, run: &str, reason: String) -> MergeError {
+        match panics::take(self.0.database, self.0.clock, run).await {
+            Ok(Some(panic)) => MergeError::Panicked(panic),
+            Ok(None) => MergeError::Died(reason),
+            Err(error) => MergeError::Failed(error.into()),
+        }
+    }
+}
+
+/// Whether a body is a problem of this kind.
+fn is_of_kind(body: &[u8], kind: Kind) -> bool {
+    let body: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    body.is_some_and(|body| {
+        let name = body["type"]
+            .as_str()
+            .and_then(|name| name.rsplit(':').next());
+        name == Some(kind.name)
+    })
+}
+
+/// `POST /internal/rooms/{project}/work` and `POST /internal/merge/{project}`: runs a [`Job`] in this instance.
 pub(crate) async fn answer<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
+    if let Some(run) = request.head().parameter("run") {
+        let texts = [run.to_owned(), project.to_owned()];
+        door::report_panics(panics::REPORT, texts, panics::MAX_REASON);
+    }
     let ports = request.ports();
     // A job holds at most a client's version vector, which came in a body of at most this size.
     let body = request.body(wire::MAX_APPEND_BYTES).await?;

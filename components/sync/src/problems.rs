@@ -13,7 +13,13 @@ pub(crate) fn of_room(error: RoomError) -> Problem {
     match error {
         RoomError::Database(error) => error.into(),
         RoomError::BadVersion => Problem::bad_request("`version` is not a Loro version vector."),
-        error @ (RoomError::Loro(_) | RoomError::Merge(_)) => {
+        RoomError::StateUnavailable => Problem::new(
+            Kind::STATE_UNAVAILABLE,
+            "Much was written into this document at once, and its state is still being computed. Read it as \
+             application/octet-stream, or try again in some seconds.",
+        )
+        .with_header("retry-after", "10"),
+        error @ (RoomError::Loro(_) | RoomError::Merge(_) | RoomError::Busy) => {
             tracing::error!(%error, "a room cannot be read");
             // The status is never 500, because that means a trap.
             Problem::unavailable("The document cannot be read just now.")

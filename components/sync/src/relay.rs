@@ -11,7 +11,7 @@ use crate::{Answer, Request};
 /// The most rooms in one question for heads.
 const MAX_HEADS: usize = 1000;
 
-/// `POST /internal/heads`: the newest rev and access count of each room.
+/// `POST /internal/heads`: the newest rev, access count and number of quarantined updates of each room.
 pub(crate) async fn heads<'a>(request: &Request<'a>) -> Answer<'a> {
     let database = request.ports().database;
     let HeadsRequest { projects } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
@@ -20,7 +20,12 @@ pub(crate) async fn heads<'a>(request: &Request<'a>) -> Answer<'a> {
     }
     let revs = rooms::heads(database, &projects).await?;
     let access_revs = Some(projects::access_revs(database, &projects).await?);
-    Ok(cbor(wire::encode(&Heads { revs, access_revs })))
+    let quarantined = Some(rooms::quarantine_counts(database, &projects).await?);
+    Ok(cbor(wire::encode(&Heads {
+        revs,
+        access_revs,
+        quarantined,
+    })))
 }
 
 /// `POST /internal/access`: judges whether sockets may be in their rooms. The sessions are looked up at the same time.

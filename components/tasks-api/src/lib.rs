@@ -4,6 +4,7 @@
 
 mod asset;
 mod list;
+mod marks;
 mod task;
 
 use auth::{Denied, Grant, Principal};
@@ -37,6 +38,7 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Tasks::Task { task } => task::get(&request, task).await,
         Tasks::Cancel { task } => task::cancel(&request, task).await,
         Tasks::Retry { task } => task::retry(&request, task).await,
+        Tasks::Marks => marks::post(&request).await,
         Tasks::Asset { asset } => asset::get(&request, asset).await,
     }
 }

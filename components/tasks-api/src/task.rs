@@ -15,6 +15,10 @@ use crate::{Answer, Request, access};
 /// The longest time that a caller may wait for a change, in seconds: less than proxies wait for an answer.
 const LONGEST_WAIT: u64 = 50;
 
+/// The longest time that this component waits, in seconds, because a wait takes an instance. A relay waits itself, and
+/// asks without `wait`.
+const OWN_WAIT: u64 = 5;
+
 /// The time between two looks at the row during a wait.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -85,7 +89,8 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let mut task = find(ports, &caller, id, Role::Read).await?;
     let known = head.header("if-none-match").map(str::to_owned);
     let known = known.unwrap_or_else(|| tag(&task).to_string());
-    let looks = Duration::from_secs(wait).as_millis() / LOOK_EVERY.as_millis();
+    let own_wait = Duration::from_secs(wait.min(OWN_WAIT));
+    let looks = own_wait.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
         if task.status.is_final() || !tag(&task).is_in(&known) {
             break;
@@ -102,7 +107,17 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     } else {
         Reply::json(200, &whole(ports, &task).await?).tag(&tag)
     };
-    Ok(reply.header("cache-control", "no-cache"))
+    let reply = reply.header("cache-control", "no-cache");
+    if task.status.is_final() {
+        return Ok(reply);
+    }
+    let reply = reply.header(wire::TASK_MARK, task.mark());
+    Ok(if wait > OWN_WAIT && tag.is_in(&known) {
+        // The caller wanted to wait for longer.
+        reply.header("retry-after", "0")
+    } else {
+        reply
+    })
 }
 
 /// Describes a task with everything that its row holds for users.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Head, Mark, Message, Names, Need, Routes,
-    body::Body,
+    body::{Body, Chunks},
     readiness,
     route::{self, Found},
 };
@@ -95,6 +95,16 @@ impl<'a, R> Admitted<'a, R> {
         Ok(bytes)
     }
 
+    /// Takes the chunks of the body, which are read while the answer is sent.
+    ///
+    /// # Errors
+    /// 400 if the body was read already.
+    pub(crate) fn chunks(&self) -> Result<Chunks<'a>, Problem> {
+        let body = self.body.take();
+        body.map(|body| body.chunks)
+            .ok_or_else(|| Problem::bad_request("The body was read already."))
+    }
+
     /// Reads a body of a few JSON fields. An empty body has none.
     ///
     /// # Errors
@@ -176,6 +186,31 @@ pub(crate) async fn admit<'a, R: Routes>(
         found: Some(found),
         credentials,
         principal: RefCell::new(principal),
+        body: Cell::new(Some(body)),
+    })
+}
+
+/// Admits a request that came on a line, which was admitted itself.
+///
+/// # Errors
+/// 404 if no route on lines has this path.
+pub(crate) fn admit_on_line<'a, R: Routes>(
+    ports: Ports<'a>,
+    head: Head,
+    body: Body<'a>,
+) -> Result<Admitted<'a, R>, Problem> {
+    let found = route::find(R::SPECS, &head.method, head.path())?;
+    if !found.spec.marks.contains(&Mark::OnLine) {
+        return Err(Problem::not_found());
+    }
+    let route = R::of(found.spec, found.parts.clone()).ok_or_else(Problem::not_found)?;
+    Ok(Admitted {
+        route,
+        ports,
+        head,
+        found: Some(found),
+        credentials: Credentials::default(),
+        principal: RefCell::new(None),
         body: Cell::new(Some(body)),
     })
 }

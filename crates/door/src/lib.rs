@@ -16,6 +16,7 @@ mod admit;
 mod body;
 mod head;
 mod judge;
+mod line;
 mod readiness;
 mod reply;
 mod route;
@@ -28,11 +29,12 @@ mod visit;
 pub use admit::Admitted;
 pub use head::Head;
 pub use judge::judge;
+pub use line::{Answering, line};
 pub use readiness::missing_setting;
 pub use reply::Reply;
 pub use route::{Mark, Names, Need, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
-pub use spin::{hear, serve};
+pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
 pub use visit::PRINCIPAL;
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use futures_util::Sink;
 use problem::{MEDIA_TYPE, Problem};
 use serde::Serialize;
 
@@ -9,6 +10,16 @@ use crate::Tag;
 
 /// Work that follows an answer. The caller does not wait for it.
 pub(crate) type Afterwards<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Work that sends the chunks of an answer's body.
+pub(crate) type Streaming<'a> = Box<dyn FnOnce(Outlet<'a>) -> Afterwards<'a> + 'a>;
+
+/// The way of the chunks of an answer's body. A chunk was handed to the client's connection when it is sent.
+pub(crate) type Outlet<'a> = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp> + 'a>>;
+
+/// The client has hung up.
+#[derive(Debug)]
+pub(crate) struct HungUp;
 
 /// The status, the headers and the whole body of an answer, and the work that follows it.
 pub struct Reply<'a> {
@@ -18,6 +29,8 @@ pub struct Reply<'a> {
     /// `None` for an answer that has no body by its nature, and so declares no length.
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) afterwards: Option<Afterwards<'a>>,
+    /// Sends the body instead, if it is not whole yet.
+    pub(crate) streaming: Option<Streaming<'a>>,
 }
 
 impl<'a> Reply<'a> {
@@ -28,6 +41,7 @@ impl<'a> Reply<'a> {
             headers: Vec::new(),
             body: Some(Vec::new()),
             afterwards: None,
+            streaming: None,
         }
     }
 
@@ -91,6 +105,17 @@ impl<'a> Reply<'a> {
     pub(crate) fn without_body(mut self) -> Self {
         self.body = None;
         self
+    }
+
+    /// Makes an answer whose body is sent while it is made.
+    pub(crate) fn streaming(
+        status: u16,
+        send: impl FnOnce(Outlet<'a>) -> Afterwards<'a> + 'a,
+    ) -> Self {
+        Self {
+            streaming: Some(Box::new(send)),
+            ..Self::empty(status)
+        }
     }
 
     /// Adds work that follows the answer, in the same instance.

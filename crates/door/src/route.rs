@@ -44,6 +44,8 @@ pub enum Mark {
     Unready,
     /// The route does not check the database's schema, which saves every edit one statement.
     TrustsSchema,
+    /// A relay may also ask on a line.
+    OnLine,
 }
 
 /// A route: one method of one path.

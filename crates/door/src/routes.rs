@@ -9,25 +9,29 @@ routes! {
     /// The document of a project, and what the relay asks of the app.
     Sync = "sync" {
         /// Tells whether the app can serve
-        Health = GET "/health", Nothing, Nowhere, Unready;
+        Health = GET "/health", Nothing, Nowhere, Unready, OnLine;
         /// Reads the document: a Loro snapshot, or JSON
         Document { project } = GET "/sync/{project}", Read, Opens;
         /// Applies one update
         Update { project } = POST "/sync/{project}", Write, Opens;
         /// Appends updates to the logs of rooms
-        Append = POST "/internal/append", Relay, Nowhere, TrustsSchema;
+        Append = POST "/internal/append", Relay, Nowhere, TrustsSchema, OnLine;
         /// Reads the revs and access counts of rooms
-        Heads = POST "/internal/heads", Relay, Nowhere;
+        Heads = POST "/internal/heads", Relay, Nowhere, OnLine;
         /// Judges the credentials of WebSockets
-        Access = POST "/internal/access", Relay, Nowhere, Unready;
+        Access = POST "/internal/access", Relay, Nowhere, Unready, OnLine;
+        /// Carries requests of the relay one after the other
+        Line = POST "/internal/line", Relay, Nowhere;
         /// Compacts the rooms that are due
         Sweep = POST "/internal/sweep", Relay, Nowhere;
-        /// Merges a room in an instance of its own
+        /// Computes a room's state in an instance of its own, which may take minutes
         Merge { project } = POST "/internal/merge/{project}", Relay, Nowhere;
+        /// Reads or compacts a room in an instance of its own
+        Work { project } = POST "/internal/rooms/{project}/work", Relay, Nowhere;
         /// Reads the state of a room
-        State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere;
+        State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
         /// Reads the updates after a rev
-        Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere;
+        Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere, OnLine;
         /// Compacts a room
         Compact { project } = POST "/internal/rooms/{project}/compact", Relay, Nowhere;
     }
@@ -54,6 +58,14 @@ routes! {
         CreateToken { project } = POST "/projects/{project}/tokens", Own, Path;
         /// Revokes a token
         RevokeToken { project, token } = DELETE "/projects/{project}/tokens/{token}", Own, Path;
+        /// Lists the updates in quarantine
+        Quarantine { project } = GET "/projects/{project}/quarantine", Own, Path;
+        /// Reads an update in quarantine
+        Quarantined { project, rev } = GET "/projects/{project}/quarantine/{rev}", Own, Path;
+        /// Appends an update in quarantine to the log again
+        Restore { project, rev } = POST "/projects/{project}/quarantine/{rev}/restore", Own, Path;
+        /// Deletes an update in quarantine for good
+        Discard { project, rev } = DELETE "/projects/{project}/quarantine/{rev}", Own, Path;
     }
 
     /// Generation tasks and their results.
@@ -68,6 +80,8 @@ routes! {
         Cancel { task } = POST "/tasks/{task}/cancel", Write, Row;
         /// Retries a failed or cancelled task
         Retry { task } = POST "/tasks/{task}/retry", Write, Row;
+        /// Reads the marks of tasks for which clients wait
+        Marks = POST "/internal/tasks/marks", Relay, Nowhere;
         /// Reads a result that is kept here
         Asset { asset } = GET "/assets/{asset}", Read, Row;
     }

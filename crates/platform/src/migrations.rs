@@ -38,6 +38,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_create_assets"),
     migration!(7, "0007_create_projects"),
     migration!(8, "0008_keep_jobs"),
+    migration!(9, "0009_create_loro_receipts"),
+    migration!(10, "0010_compact_in_two_steps"),
     migration!(11, "0011_claim_by_turns"),
 ];
 
@@ -316,5 +318,6 @@ mod tests {
             let number = migration.name.split('_').next().unwrap();
             assert_eq!(number.parse(), Ok(migration.version));
         }
+        assert!(MIGRATIONS.is_sorted_by(|one, next| one.version < next.version));
     }
 }

@@ -81,6 +81,8 @@ kinds! {
     APP_UNREACHABLE = 502 "app-unreachable" "The app does not answer";
     /// A service behind the server is unavailable.
     UNAVAILABLE = 503 "unavailable" "Try again later";
+    /// The document's state is still being computed. Its updates can be read.
+    STATE_UNAVAILABLE = 503 "state-unavailable" "The document's state is not ready";
     /// Sessions cannot be checked at the moment.
     AUTH_UNAVAILABLE = 503 "auth-unavailable" "Sessions cannot be checked";
     /// A setting is missing.
@@ -89,6 +91,8 @@ kinds! {
     DRAINING = 503 "draining" "Going down";
     /// The relay holds as many connections as it may.
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
+    /// As many requests are under way as may be.
+    TOO_BUSY = 503 "too-busy" "Too many requests under way";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }

@@ -159,6 +159,7 @@ async fn append(
     let update = Update {
         project: project_id.to_owned(),
         payload: payload.clone().into(),
+        serial: None,
     };
     let unchanged = rows::unchanged(tasks.iter().map(|of| &of.task));
     let appended = rooms::append_if(database, clock, ORIGIN, update, read, unchanged).await?;

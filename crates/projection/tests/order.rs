@@ -99,6 +99,7 @@ impl World {
         let update = Update {
             project: ROOM.into(),
             payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
+            serial: None,
         };
         block_on(rooms::append(
             &self.database,
@@ -271,6 +272,7 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
     let update = Update {
         project: ROOM.into(),
         payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
+        serial: None,
     };
     block_on(rooms::append(
         &world.database,

@@ -50,7 +50,11 @@ pub(crate) async fn compare_heads(rooms: Arc<Rooms>) {
 /// Returns whether the app answered.
 async fn compare(rooms: &Arc<Rooms>, heads: &[(Arc<Room>, Option<u64>)]) -> bool {
     let projects = heads.iter().map(|(room, _)| room.project.to_string());
-    let wire::Heads { revs, access_revs } = match rooms.app.heads(projects.collect()).await {
+    let wire::Heads {
+        revs,
+        access_revs,
+        quarantined,
+    } = match rooms.app.heads(projects.collect()).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%error, "heads could not be compared");
@@ -60,6 +64,9 @@ async fn compare(rooms: &Arc<Rooms>, heads: &[(Arc<Room>, Option<u64>)]) -> bool
     for ((room, _), access_rev) in heads.iter().zip(access_revs.unwrap_or_default()) {
         let effects = room.note_access(access_rev);
         rooms.act(room, effects).await;
+    }
+    for ((room, _), updates) in heads.iter().zip(quarantined.unwrap_or_default()) {
+        rooms.announce_quarantined(room, updates);
     }
     for ((room, head), rev) in heads.iter().zip(revs) {
         // A room that still reads its state has no head to compare.

@@ -3,7 +3,7 @@
 //! app's log or on its way there.
 //!
 //! ```text
-//!             edge::server ── edge::proxy ──────────────────────▶ the app's public routes
+//!             edge::server ── waiting::desk, edge::proxy ───────▶ the app's public routes
 //!               │ edge::upgrade
 //!               ▼
 //!   client ◀─▶ socket::connection ──update──▶ app::queue ─▶ app::committer ──batch──▶ /internal/append
@@ -36,7 +36,9 @@ mod metrics;
 mod room;
 mod settings;
 mod socket;
+mod waiting;
 
+pub use edge::open_files::raise as raise_open_files;
 pub use edge::upgrade::UPGRADES;
 pub use settings::{SettingError, Settings};
 
@@ -46,12 +48,14 @@ use app::pubsub::{Inbox, PubSub};
 use app::queue::CommitQueue;
 use app::subscriber::Subscriber;
 use app::upstream::Upstream;
+use edge::arrivals::Arrivals;
 use edge::health::Health;
 use edge::internal::Internal;
 use edge::limits::Limits;
 use edge::listener::Listener;
+use edge::open_files;
 use edge::proxy::Proxy;
-use edge::server::Server;
+use edge::server::{REFUSALS, Server};
 use edge::upgrade::Upgrades;
 use metrics::Metrics;
 use room::access::Recheck;
@@ -62,10 +66,14 @@ use socket::connection::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waiting::compare;
+use waiting::desk::Desk;
+use waiting::waiters::Waiters;
 
 /// Why [`serve`] could not begin, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +126,7 @@ struct Relay {
     rooms: Arc<Rooms>,
     queue: Arc<CommitQueue>,
     doubt: Arc<Doubt>,
+    waiters: Arc<Waiters>,
     server: Arc<Server>,
     /// Cancelled by an operator who wants the relay to drain.
     stop: CancellationToken,
@@ -152,11 +161,15 @@ impl Relay {
 
         let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
         let limits = Arc::new(Limits::new(&settings));
+        let arrivals = Arrivals::new(&settings, open_files::connections(&settings));
+        let arrivals = Arc::new(arrivals);
+        let waiters = Arc::new(Waiters::new(metrics.clone()));
+        let proxy = Arc::new(Proxy::new(upstream.clone(), limits.clone(), rooms.clone()));
         let server = Server {
             settings: settings.clone(),
             metrics: metrics.clone(),
             limits: limits.clone(),
-            health: Health::new(upstream.clone()),
+            health: Health::new(upstream),
             internal: Internal::new(
                 &settings.internal_token,
                 metrics.clone(),
@@ -164,15 +177,24 @@ impl Relay {
                 stop.clone(),
             ),
             upgrades: Upgrades::new(
-                settings.clone(),
-                metrics.clone(),
                 app.clone(),
                 limits.clone(),
+                arrivals.clone(),
                 Arc::new(shared),
                 draining.clone(),
                 connections.clone(),
             ),
-            proxy: Proxy::new(upstream, limits, rooms.clone()),
+            desk: Desk::new(
+                settings.clone(),
+                metrics.clone(),
+                limits,
+                proxy.clone(),
+                waiters.clone(),
+                draining.clone(),
+            ),
+            proxy,
+            arrivals,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
             draining: draining.clone(),
             tasks: connections.clone(),
         };
@@ -184,6 +206,7 @@ impl Relay {
             rooms,
             queue,
             doubt,
+            waiters,
             server: Arc::new(server),
             stop,
             draining,
@@ -210,11 +233,16 @@ impl Relay {
         parts.spawn(chores::compare_heads(rooms.clone()));
         parts.spawn(chores::count_peers(rooms.clone()));
         parts.spawn(chores::sweep(app.clone(), self.settings.sweep_interval));
+        parts.spawn(compare::run(
+            app.clone(),
+            rooms.pubsub.clone(),
+            self.waiters.clone(),
+        ));
         if self.settings.tick {
             parts.spawn(chores::tick(app.clone()));
         }
         if let Some(inbox) = inbox {
-            parts.spawn(Subscriber::run(rooms.clone(), inbox));
+            parts.spawn(Subscriber::run(rooms.clone(), self.waiters.clone(), inbox));
         }
         parts
     }

@@ -37,6 +37,12 @@ metrics! {
     counter refused_total,
     /// Requests refused with 429.
     counter limited_total,
+    /// Requests refused with 503 because too many were under way.
+    counter turned_away_total,
+    /// Requests that wait for a task to change.
+    gauge waiting,
+    /// Files of the page answered without the app.
+    counter files_total,
     /// Rooms with sockets.
     gauge rooms,
     /// Binary frames received.

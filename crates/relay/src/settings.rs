@@ -49,6 +49,25 @@ pub struct Settings {
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
+    /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet. Further ones
+    /// wait briefly, and are then answered with 503. Behind a trusted proxy it holds for upgrades only.
+    #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256")]
+    pub connections_per_address: usize,
+    /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait briefly,
+    /// and are then answered with 503.
+    #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128")]
+    pub max_requests: usize,
+    /// The most of them from one address.
+    #[arg(long, env = "RELAY_REQUESTS_PER_ADDRESS", default_value = "32")]
+    pub requests_per_address: usize,
+    /// The most of them of one user, or with one token.
+    #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16")]
+    pub requests_per_user: usize,
+    /// The most requests that wait for a task to change (`GET /tasks/{id}?wait=`), half of which may come from one
+    /// address. A further one is answered with 503.
+    #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000")]
+    pub max_waiters: usize,
+
     /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is
     /// one request. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
@@ -77,7 +96,7 @@ pub struct Settings {
     /// How long a WebSocket may send no frame, not even a pong, before it is dropped.
     #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
-    /// How long a WebSocket may take no byte while some wait for it, before it is dropped.
+    /// How long a client may take no byte while some wait for it, before its connection is dropped.
     #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub write_timeout: Duration,
     /// How long a closing handshake may take.

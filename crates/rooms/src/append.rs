@@ -5,11 +5,17 @@ use std::collections::{HashMap, VecDeque};
 use platform::{Clock, Condition, Database, DatabaseError, Value};
 use wire::{Outcome, Update};
 
-use crate::{error::RoomError, head::head_sql, update};
+use crate::{error::RoomError, head::head_sql, receipts, update};
+
+/// What tells the updates of a request apart: the project and the serial number. Only those of a project
+/// without serial numbers have the same, and are told apart by their order.
+type Key = (String, Option<u64>);
 
 /// Stores updates for any number of rooms with one statement, in the order of the list, and returns the
 /// outcome of each. An update that does not decode is refused, and so is one for a deleted project; the
-/// others are stored all the same. The caller has checked that each `project` is a project id.
+/// others are stored all the same. An update whose serial number `origin` has used before, in
+/// [`wire::REPEATED_WITHIN`], is not stored again: its outcome is the first one. The caller has checked that
+/// each `project` is a project id.
 ///
 /// Its cost does not depend on how much a room already holds.
 ///
@@ -26,33 +32,41 @@ pub async fn append(
         .iter()
         .map(|update| update::check(&update.payload).err())
         .collect();
-    // The rows come back in no particular order, so the order in each room is noted here.
-    let order: Vec<Option<String>> = updates
+    let keys: Vec<Key> = updates
         .iter()
-        .zip(&refusals)
-        .map(|(update, refusal)| refusal.is_none().then(|| update.project.clone()))
+        .map(|update| (update.project.clone(), update.serial))
         .collect();
     let accepted = updates
         .into_iter()
         .zip(&refusals)
         .filter_map(|(update, refusal)| refusal.is_none().then_some(update));
     let mut revs = insert(database, clock, origin, accepted, None).await?;
+    let not_inserted = keys.iter().zip(&refusals).filter_map(|(key, refusal)| {
+        let is_absent = refusal.is_none() && !revs.contains_key(key);
+        key.1.filter(|_| is_absent)
+    });
+    let repeated = receipts::find(database, origin, not_inserted.collect()).await?;
     refusals
         .into_iter()
-        .zip(order)
-        .map(|(refusal, project)| match (refusal, project) {
-            (Some(reason), _) => Ok(Outcome::Refused { reason }),
-            (None, project) => match project.and_then(|project| revs.get_mut(&project)) {
-                Some(revs) => {
-                    let rev = revs.pop_front().ok_or_else(|| {
-                        DatabaseError::Unexpected("a stored row is missing".into())
-                    })?;
-                    Ok(Outcome::Stored { rev })
-                }
-                None => Ok(Outcome::Refused {
-                    reason: "the project was deleted".into(),
-                }),
-            },
+        .zip(keys)
+        .map(|(refusal, key)| {
+            if let Some(reason) = refusal {
+                return Ok(Outcome::Refused { reason });
+            }
+            let rev = match revs.get_mut(&key) {
+                Some(revs) => revs
+                    .pop_front()
+                    .ok_or_else(|| DatabaseError::Unexpected("a stored row is missing".into()))?,
+                None => match key.1.and_then(|serial| repeated.get(&serial)) {
+                    Some(rev) => *rev,
+                    None => {
+                        return Ok(Outcome::Refused {
+                            reason: "the project was deleted".into(),
+                        });
+                    }
+                },
+            };
+            Ok(Outcome::Stored { rev })
         })
         .collect()
 }
@@ -77,14 +91,15 @@ pub async fn append_if(
     Ok(revs.into_values().flatten().next())
 }
 
-/// Inserts the rows and returns each room's new revs, in order.
+/// Inserts the rows, except those of serial numbers that are stored already, and returns the revs of those
+/// that it inserted, in order.
 async fn insert(
     database: &dyn Database,
     clock: &dyn Clock,
     origin: &str,
     updates: impl Iterator<Item = Update>,
     guard: Option<(u64, Condition)>,
-) -> Result<HashMap<String, VecDeque<u64>>, DatabaseError> {
+) -> Result<HashMap<Key, VecDeque<u64>>, DatabaseError> {
     let (read, condition) = guard.unzip();
     let Condition {
         sql: condition,
@@ -107,31 +122,36 @@ async fn insert(
     for (n, update) in updates.enumerate() {
         let first = parameters.len() + 1;
         let separator = if n == 0 { "" } else { "," };
-        incoming += &format!("{separator}({n},?{first},?{})", first + 1);
+        incoming += &format!("{separator}({n},?{first},?{},?{})", first + 1, first + 2);
         parameters.push(update.project.into());
         parameters.push(Vec::from(update.payload).into());
+        parameters.push(update.serial.map_or(Value::Null, Value::from));
     }
     if incoming.is_empty() {
         return Ok(HashMap::new());
     }
     let head = head_sql("i.project_id");
+    let is_known = receipts::is_known_sql(&format!("?{by}"), "i.serial");
     let sql = format!(
-        "WITH incoming (n, project_id, payload) AS (VALUES {incoming})
-         INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
+        "WITH incoming (n, project_id, payload, serial) AS (VALUES {incoming})
+         INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, serial)
          SELECT i.project_id, {head} + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
-                i.payload, ?{by}, ?{at}
+                i.payload, ?{by}, ?{at}, i.serial
            FROM incoming i
           WHERE NOT EXISTS (SELECT 1 FROM projects p
-                             WHERE p.project_id = i.project_id AND p.deleted_at IS NOT NULL) {guard}
-         RETURNING project_id, rev"
+                             WHERE p.project_id = i.project_id AND p.deleted_at IS NOT NULL)
+            AND NOT {is_known} {guard}
+         RETURNING project_id, rev, serial"
     );
-    let mut revs: HashMap<String, VecDeque<u64>> = HashMap::new();
+    let mut revs: HashMap<Key, VecDeque<u64>> = HashMap::new();
     for mut row in database.execute(&sql, parameters).await? {
         let rev = row.unsigned(1)?;
-        revs.entry(row.text(0)?).or_default().push_back(rev);
+        let serial = row.optional_integer(2)?.map(i64::unsigned_abs);
+        let key = (row.text(0)?, serial);
+        revs.entry(key).or_default().push_back(rev);
     }
-    for room in revs.values_mut() {
-        room.make_contiguous().sort_unstable();
+    for of_key in revs.values_mut() {
+        of_key.make_contiguous().sort_unstable();
     }
     Ok(revs)
 }

@@ -1,11 +1,18 @@
-//! Folding the log into the snapshot.
+//! Folding the log into the snapshot, or into a blob beside it.
 
-use platform::{Clock, Database, DatabaseError, Value};
+use platform::{Clock, Database, DatabaseError};
 
-use crate::{error::RoomError, limits, merge::Merged};
+use crate::{
+    error::RoomError,
+    history::History,
+    lease, limits,
+    merge::Merged,
+    receipts,
+    rows::{LogRow, Rows},
+};
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
-/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its two statements.
+/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its statements.
 ///
 /// # Errors
 /// If the database fails or Loro cannot export.
@@ -37,33 +44,90 @@ pub async fn compact(
         .await?;
     // The stored snapshot is now this one or one of a higher rev, and that one was made from all of
     // these rows or from a snapshot that holds them.
-    let mut parameters: Vec<Value> = vec![project.into(), merged.rev.into()];
-    let mut kept = Vec::with_capacity(merged.pending.len());
-    for row in &merged.pending {
-        parameters.push(row.rev.into());
-        kept.push(format!("?{}", parameters.len()));
-    }
+    receipts::keep(database, clock, project, merged.rev).await?;
     database
         .execute(
-            &format!(
-                "DELETE FROM loro_updates WHERE project_id = ?1 AND rev <= ?2 AND rev NOT IN ({})",
-                kept.join(",")
-            ),
-            parameters,
+            "DELETE FROM loro_updates
+              WHERE project_id = ?1 AND rev <= ?2 AND rev NOT IN (SELECT value FROM json_each(?3))",
+            vec![
+                project.into(),
+                merged.rev.into(),
+                revs(&merged.pending).into(),
+            ],
+        )
+        .await?;
+    // A blob of a higher rev stays: it holds all that came after an older snapshot.
+    database
+        .execute(
+            "DELETE FROM loro_blobs WHERE project_id = ?1 AND rev <= ?2",
+            vec![project.into(), merged.rev.into()],
         )
         .await?;
     tracing::debug!(project, rev = merged.rev, "room compacted");
     Ok(())
 }
 
-/// Whether a room's log has grown past a limit of count or bytes.
+/// Stores all updates after the room's snapshot as one blob, over a lower rev only. They stay in the log, too,
+/// until a snapshot holds them: an update may still turn out to have no state, and only while they are apart
+/// can a single one be blamed. `history` was made of `rows`.
+///
+/// # Errors
+/// If the database fails or Loro cannot export.
+pub(crate) async fn pack(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    rows: &Rows,
+    history: &History,
+) -> Result<(), RoomError> {
+    if rows.head <= rows.compacted() {
+        return Ok(());
+    }
+    // What Loro refuses is kept for the merge, which finds out who is to blame.
+    let refused = rows
+        .log
+        .iter()
+        .filter(|row| history.refused.iter().any(|other| other.rev == row.rev));
+    let waiting: Vec<LogRow> = history.pending.iter().chain(refused).cloned().collect();
+    database
+        .execute(
+            "INSERT INTO loro_blobs (project_id, rev, blob, version, waiting, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (project_id) DO UPDATE SET
+                 rev = excluded.rev, blob = excluded.blob, version = excluded.version,
+                 waiting = excluded.waiting, updated_at = excluded.updated_at
+             WHERE excluded.rev > loro_blobs.rev",
+            vec![
+                project.into(),
+                rows.head.into(),
+                history.since_snapshot()?.into(),
+                history.version().encode().into(),
+                revs(&waiting).into(),
+                clock.unix_seconds().into(),
+            ],
+        )
+        .await?;
+    tracing::debug!(project, rev = rows.head, "room compacted without its state");
+    Ok(())
+}
+
+/// The revs of these rows as a JSON array: one parameter, however many they are.
+fn revs(rows: &[LogRow]) -> String {
+    let revs: Vec<String> = rows.iter().map(|row| row.rev.to_string()).collect();
+    format!("[{}]", revs.join(","))
+}
+
+/// Whether the part of a room's log that is not compacted yet has grown past a limit of count or bytes.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, DatabaseError> {
     let rows = database
         .execute(
-            "SELECT count(*), sum(length(payload)) FROM loro_updates WHERE project_id = ?1",
+            "SELECT count(*), sum(length(payload)) FROM loro_updates
+              WHERE project_id = ?1
+                AND rev > ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0)
+                AND rev > ifnull((SELECT rev FROM loro_blobs WHERE project_id = ?1), 0)",
             vec![project.into()],
         )
         .await?;
@@ -73,7 +137,8 @@ pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, Data
     Ok(row.unsigned(0)? >= limits::COMPACT_UPDATES || row.unsigned(1)? >= limits::COMPACT_BYTES)
 }
 
-/// Up to `most` rooms whose log is due for compaction by its age, count or bytes.
+/// Up to `most` rooms whose log is due for compaction by its age, count or bytes. A room whose last
+/// compaction failed comes again after a wait, so it never stands in front of others.
 ///
 /// # Errors
 /// If the database fails.
@@ -82,23 +147,58 @@ pub async fn sweep(
     clock: &dyn Clock,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Rows at or below the snapshot's rev wait for other updates; they alone do not make a room due.
-    let rows = database
-        .execute(
-            "SELECT u.project_id
-               FROM loro_updates u LEFT JOIN loro_snapshots s ON s.project_id = u.project_id
-              WHERE u.rev > ifnull(s.rev, 0)
-              GROUP BY u.project_id
-             HAVING min(u.created_at) <= ?1 OR count(*) >= ?2 OR sum(length(u.payload)) >= ?3
-              ORDER BY min(u.created_at)
-              LIMIT ?4",
-            vec![
-                (clock.unix_seconds() - limits::COMPACT_SECONDS).into(),
-                limits::COMPACT_UPDATES.into(),
-                limits::COMPACT_BYTES.into(),
-                most.into(),
-            ],
-        )
-        .await?;
+    // Rows that are in a snapshot or a blob, or that wait for other updates, do not make a room due.
+    let sql = format!(
+        "SELECT u.project_id
+           FROM loro_updates u LEFT JOIN loro_snapshots s ON s.project_id = u.project_id
+                LEFT JOIN loro_blobs b ON b.project_id = u.project_id
+                LEFT JOIN loro_leases l ON l.project_id = u.project_id AND l.work = 'compact'
+          WHERE u.rev > ifnull(s.rev, 0) AND u.rev > ifnull(b.rev, 0) AND {}
+          GROUP BY u.project_id
+         HAVING min(u.created_at) <= ?1 OR count(*) >= ?2 OR sum(length(u.payload)) >= ?3
+          ORDER BY min(u.created_at)
+          LIMIT ?4",
+        lease::due_sql("?5")
+    );
+    let now = clock.unix_seconds();
+    let parameters = vec![
+        (now - limits::COMPACT_SECONDS).into(),
+        limits::COMPACT_UPDATES.into(),
+        limits::COMPACT_BYTES.into(),
+        most.into(),
+        now.into(),
+    ];
+    projects(database, &sql, parameters).await
+}
+
+/// Up to `most` rooms whose state is to be computed by a merge of its own. Rooms whose merge failed
+/// come again after a wait.
+///
+/// # Errors
+/// If the database fails.
+pub async fn to_merge(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    most: u64,
+) -> Result<Vec<String>, DatabaseError> {
+    let sql = format!(
+        "SELECT b.project_id
+           FROM loro_blobs b
+                LEFT JOIN loro_leases l ON l.project_id = b.project_id AND l.work = 'merge'
+          WHERE {}
+          ORDER BY ifnull(l.due_at, 0), b.project_id
+          LIMIT ?1",
+        lease::due_sql("?2")
+    );
+    let parameters = vec![most.into(), clock.unix_seconds().into()];
+    projects(database, &sql, parameters).await
+}
+
+async fn projects(
+    database: &dyn Database,
+    sql: &str,
+    parameters: Vec<platform::Value>,
+) -> Result<Vec<String>, DatabaseError> {
+    let rows = database.execute(sql, parameters).await?;
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }

@@ -1,6 +1,8 @@
 //! Deleting a room with its project.
 
-use platform::{Database, DatabaseError};
+use platform::{Clock, Database, DatabaseError};
+
+use crate::receipts;
 
 /// Deletes everything that is kept of a room. The caller has deleted its project before, so that nothing
 /// more is appended. A compaction that was under way may still bring a snapshot back, so the caller does
@@ -8,8 +10,20 @@ use platform::{Database, DatabaseError};
 ///
 /// # Errors
 /// If the database fails. Doing it again is harmless.
-pub async fn delete(database: &dyn Database, project: &str) -> Result<(), DatabaseError> {
-    for table in ["loro_updates", "loro_snapshots", "loro_quarantine"] {
+pub async fn delete(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+) -> Result<(), DatabaseError> {
+    receipts::keep(database, clock, project, i64::MAX.unsigned_abs()).await?;
+    for table in [
+        "loro_updates",
+        "loro_blobs",
+        "loro_snapshots",
+        "loro_quarantine",
+        "loro_leases",
+        "loro_panics",
+    ] {
         let sql = format!("DELETE FROM {table} WHERE project_id = ?1");
         database.execute(&sql, vec![project.into()]).await?;
     }

@@ -15,6 +15,13 @@ pub enum RoomError {
     /// Loro could not make a snapshot, or read one that was stored before.
     #[error("Loro: {0}")]
     Loro(String),
+    /// The state is not there yet, and computing it takes longer than a caller can wait. The updates are all
+    /// there.
+    #[error("the state of the document is still being computed")]
+    StateUnavailable,
+    /// There is no place for another merge just now. Nothing was done.
+    #[error("no place to merge in just now")]
+    Busy,
     /// The merge failed and no single update is to blame.
     #[error("the room's updates cannot be merged at the moment: {0}")]
     Merge(String),

@@ -1,15 +1,18 @@
-//! Applying a room's log to its snapshot.
+//! Computing the state of a room.
 
-use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
+use loro::{ExportMode, LoroDoc, LoroError, ToJson};
 use platform::{Clock, Database};
 
 use crate::{
+    cost::Cost,
+    depth,
     error::{RoomError, first_line},
+    history::{History, Refused},
     quarantine::quarantine,
     rows::{self, LogRow, Rows},
 };
 
-/// A room's document with its log applied.
+/// A room's document with its state.
 #[derive(Debug)]
 pub struct Merged {
     doc: LoroDoc,
@@ -20,112 +23,142 @@ pub struct Merged {
     pub(crate) pending: Vec<LogRow>,
 }
 
-/// Applies the whole log of a room. An update that Loro refuses is quarantined on the way.
+/// Computes the state of a room, if that is cheap. An update that Loro refuses is quarantined on the way.
 ///
 /// This may trap, so it is called through a [`crate::supervise::Merger`], or in an instance that may be lost.
 ///
 /// # Errors
-/// If the database fails, or the stored snapshot cannot be read.
+/// [`RoomError::StateUnavailable`] if it is not cheap: a merge of its own computes the state later. Else if
+/// the database fails, or the stored snapshot cannot be read.
 pub async fn merge(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
 ) -> Result<Merged, RoomError> {
-    let mut rows = rows::all(database, project).await?;
+    merge_within(database, clock, project, Cost::CHEAP).await
+}
+
+/// As [`merge`], if the estimate is at most `most`.
+pub(crate) async fn merge_within(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    most: Cost,
+) -> Result<Merged, RoomError> {
+    let mut rows = rows::unmerged(database, project).await?;
     loop {
-        match apply(&rows)? {
-            Applied::All(merged) => return Ok(merged),
-            Applied::Refused { rev, reason } => {
-                quarantine(database, clock, project, rev, &reason).await?;
-                rows.log.retain(|row| row.rev != rev);
-            }
+        let refused = match Merged::until(&rows, u64::MAX, most)? {
+            Ok(merged) => return Ok(merged),
+            Err(Fault::Update(refused)) => refused,
+            Err(Fault::Together(reason)) => blamed(&rows, reason, most)?,
+        };
+        // The log without it passed, or will do so in the next round. That the log with it fails is proved
+        // by a second try.
+        if !fails(&rows, refused.rev, most)? {
+            return Err(RoomError::Merge(refused.reason));
         }
+        quarantine(database, clock, project, refused.rev, &refused.reason).await?;
+        rows.log.retain(|row| row.rev != refused.rev);
     }
 }
 
-/// Applies the log of a room up to `rev` and drops the result: a trial whether it traps.
+/// Computes the state of the log up to `rev`, reads it as a reader does, and drops it: a trial whether it
+/// traps.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
-pub(crate) async fn merge_until(
+pub(crate) async fn try_until(
     database: &dyn Database,
     project: &str,
     rev: u64,
 ) -> Result<(), RoomError> {
-    let mut rows = rows::all(database, project).await?;
-    rows.log.retain(|row| row.rev <= rev);
+    let rows = rows::unmerged(database, project).await?;
     // An update that Loro refuses with an error does not trap, so the trial passes.
-    apply(&rows)?;
+    let Ok(merged) = Merged::until(&rows, rev, Cost::LONG)? else {
+        return Ok(());
+    };
+    let reader = LoroDoc::new();
+    reader
+        .import(&merged.snapshot()?)
+        .map_err(RoomError::of_loro)?;
+    drop(reader.get_deep_value().to_json());
     Ok(())
 }
 
-enum Applied {
-    All(Merged),
-    Refused { rev: u64, reason: String },
+/// Why a log has no state.
+enum Fault {
+    /// Loro refuses this update alone.
+    Update(Refused),
+    /// The updates together have no state; the reason in words.
+    Together(String),
 }
 
-fn apply(rows: &Rows) -> Result<Applied, RoomError> {
-    let open = || -> Result<LoroDoc, RoomError> {
+/// Finds the update at the end of the shortest log that has no state.
+///
+/// # Errors
+/// [`RoomError::Merge`] if the snapshot alone has none, so that no update is to blame.
+fn blamed(rows: &Rows, reason: String, most: Cost) -> Result<Refused, RoomError> {
+    let revs: Vec<u64> = rows.log.iter().map(|row| row.rev).collect();
+    if fails(rows, 0, most)? {
+        return Err(RoomError::Merge(reason));
+    }
+    let (mut fine, mut bad) = (0, revs.len());
+    while bad - fine > 1 {
+        let middle = fine + (bad - fine) / 2;
+        if fails(rows, revs[middle - 1], most)? {
+            bad = middle;
+        } else {
+            fine = middle;
+        }
+    }
+    let rev = revs.get(bad.wrapping_sub(1)).copied();
+    rev.map(|rev| Refused {
+        rev,
+        reason: reason.clone(),
+    })
+    .ok_or(RoomError::Merge(reason))
+}
+
+/// Whether the log up to `rev` has no state.
+fn fails(rows: &Rows, rev: u64, most: Cost) -> Result<bool, RoomError> {
+    Ok(Merged::until(rows, rev, most)?.is_err())
+}
+
+impl Merged {
+    /// Computes the state of the log up to `until`.
+    ///
+    /// # Errors
+    /// The outer error if the snapshot cannot be read or the estimate exceeds `most`; the inner one if an
+    /// update is at fault.
+    fn until(rows: &Rows, until: u64, most: Cost) -> Result<Result<Self, Fault>, RoomError> {
+        let history = History::until(rows, until)?;
+        if let Some(refused) = history.refused.first() {
+            return Ok(Err(Fault::Update(refused.clone())));
+        }
+        if history.cost()? > most {
+            return Err(RoomError::StateUnavailable);
+        }
+        let update = history.since_snapshot()?;
+        // The document without state goes before the one with state comes, because both may be large.
+        let pending = history.into_pending();
         let doc = LoroDoc::new();
         if let Some(snapshot) = &rows.snapshot {
             doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
         }
-        Ok(doc)
-    };
-    let mut doc = open()?;
-    // Importing all together is many times quicker; one by one tells which update is refused.
-    if import_together(&doc, &rows.log).is_err() {
-        doc = open()?;
-        for row in &rows.log {
-            if let Err(error) = doc.import(&row.payload) {
-                return Ok(Applied::Refused {
-                    rev: row.rev,
-                    reason: first_line(&error.to_string()).to_owned(),
-                });
-            }
+        // As one update: one by one, and as a batch, Loro takes the square of the length in some cases.
+        let applied = doc
+            .import(&update)
+            .map_err(|error| first_line(&error.to_string()).to_owned());
+        if let Err(reason) = applied.and_then(|_| depth::check(&doc)) {
+            return Ok(Err(Fault::Together(reason)));
         }
+        Ok(Ok(Self {
+            doc,
+            rev: rows.head,
+            pending,
+        }))
     }
-    let reached = doc.oplog_vv();
-    let pending = rows
-        .log
-        .iter()
-        .filter(|row| !is_within(&row.payload, &reached))
-        .cloned()
-        .collect();
-    Ok(Applied::All(Merged {
-        doc,
-        rev: rows.head,
-        pending,
-    }))
-}
 
-/// The size from which an update is imported by itself, in bytes.
-const LARGE: usize = 64 * 1024;
-
-/// Imports a log, a run of small updates at a time, because a large insertion costs the square of its
-/// size in one batch with others: 3 s for a text of 700 KB.
-fn import_together(doc: &LoroDoc, log: &[LogRow]) -> Result<(), LoroError> {
-    let is_small = |row: &LogRow| row.payload.len() < LARGE;
-    for run in log.chunk_by(|one, next| is_small(one) && is_small(next)) {
-        match run {
-            [row] => doc.import(&row.payload)?,
-            run => {
-                let blobs: Vec<Vec<u8>> = run.iter().map(|row| row.payload.clone()).collect();
-                doc.import_batch(&blobs)?
-            }
-        };
-    }
-    Ok(())
-}
-
-/// Whether every change of `update` is part of the version `reached`.
-fn is_within(update: &[u8], reached: &VersionVector) -> bool {
-    // An update that cannot be read is kept.
-    LoroDoc::decode_import_blob_meta(update, false)
-        .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))
-}
-
-impl Merged {
     /// The document as one Loro snapshot.
     ///
     /// # Errors
@@ -133,17 +166,6 @@ impl Merged {
     pub(crate) fn snapshot(&self) -> Result<Vec<u8>, RoomError> {
         self.doc
             .export(ExportMode::Snapshot)
-            .map_err(RoomError::of_loro)
-    }
-
-    /// The updates that a client lacks if it has `version`, an encoded version vector.
-    ///
-    /// # Errors
-    /// If `version` is not a version vector, or Loro cannot export.
-    pub(crate) fn updates_since(&self, version: &[u8]) -> Result<Vec<u8>, RoomError> {
-        let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
-        self.doc
-            .export(ExportMode::updates(&version))
             .map_err(RoomError::of_loro)
     }
 
@@ -175,11 +197,6 @@ impl Merged {
     /// The document's encoded version vector.
     pub fn version(&self) -> Vec<u8> {
         self.doc.oplog_vv().encode()
-    }
-
-    /// Updates that wait for others that never came.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = &[u8]> {
-        self.pending.iter().map(|row| row.payload.as_slice())
     }
 
     /// The document as JSON text.

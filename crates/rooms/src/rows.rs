@@ -1,10 +1,11 @@
 //! Reading a room's rows.
 
+use loro::VersionVector;
 use platform::{Database, DatabaseError, Row};
 
 use crate::head::head_sql;
 
-/// The snapshot of a room.
+/// The snapshot of a room: its state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SnapshotRow {
     /// It holds everything up to this rev, except updates that were still waiting for others.
@@ -12,6 +13,15 @@ pub(crate) struct SnapshotRow {
     /// The Loro snapshot.
     pub(crate) blob: Vec<u8>,
     /// Its encoded version vector.
+    pub(crate) version: Vec<u8>,
+}
+
+/// All updates after a room's snapshot, up to a rev, as one Loro update.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct BlobRow {
+    pub(crate) rev: u64,
+    pub(crate) blob: Vec<u8>,
+    /// The encoded version vector of snapshot and blob together.
     pub(crate) version: Vec<u8>,
 }
 
@@ -26,8 +36,10 @@ pub(crate) struct LogRow {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) snapshot: Option<SnapshotRow>,
-    /// Ordered by rev. Quarantined updates are left out. Rows at or below the snapshot's rev are updates
-    /// that wait for others, or that a compaction has not deleted yet.
+    /// Follows the snapshot, if the log was compacted without its state.
+    pub(crate) blob: Option<BlobRow>,
+    /// Ordered by rev. Quarantined updates are left out. Rows at or below the rev of snapshot and blob are
+    /// updates that wait for others, or that a compaction has not deleted yet.
     pub(crate) log: Vec<LogRow>,
     /// The newest rev of the room.
     pub(crate) head: u64,
@@ -36,24 +48,78 @@ pub(crate) struct Rows {
 impl Rows {
     /// The bytes of all blobs together.
     pub(crate) fn bytes(&self) -> usize {
-        let snapshot = self.snapshot.as_ref().map_or(0, |s| s.blob.len());
-        snapshot + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
+        let snapshot = self.snapshot.as_ref().map_or(0, |row| row.blob.len());
+        let blob = self.blob.as_ref().map_or(0, |row| row.blob.len());
+        snapshot + blob + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
+    }
+
+    /// The number of blobs.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.snapshot.is_some()) + usize::from(self.blob.is_some()) + self.log.len()
+    }
+
+    /// The rev up to which snapshot and blob hold everything that doesn't wait for other updates.
+    pub(crate) fn compacted(&self) -> u64 {
+        let snapshot = self.snapshot.as_ref().map_or(0, |row| row.rev);
+        self.blob.as_ref().map_or(snapshot, |row| row.rev)
+    }
+
+    /// The number of updates that no snapshot and no blob holds yet, without those that wait for others.
+    pub(crate) fn uncompacted(&self) -> usize {
+        let compacted = self.compacted();
+        self.log.iter().filter(|row| row.rev > compacted).count()
+    }
+
+    /// The encoded version vector of snapshot and blob together.
+    pub(crate) fn version(&self) -> Vec<u8> {
+        let snapshot = self.snapshot.as_ref().map(|row| &row.version);
+        let blob = self.blob.as_ref().map(|row| &row.version);
+        blob.or(snapshot)
+            .cloned()
+            .unwrap_or_else(|| VersionVector::default().encode())
     }
 }
 
-// One statement reads all, so that neither a compaction nor an append can come in between.
+// One statement reads all, so that neither a compaction nor an append can come in between. A blob that a
+// newer snapshot holds does not count. Of the rows that a blob covers only those are read that are not in it.
 const ALL: &str = "
+    WITH packed (rev, waiting) AS (
+        SELECT b.rev, b.waiting FROM loro_blobs b
+         WHERE b.project_id = ?1
+           AND b.rev > ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = ?1), 0))
     SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL
-    SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
+    SELECT 1, rev, blob, version FROM loro_blobs
+     WHERE project_id = ?1 AND rev = (SELECT rev FROM packed)
+    UNION ALL
+    SELECT 2, rev, payload, NULL FROM loro_updates
+     WHERE project_id = ?1 AND rev > ifnull((SELECT rev FROM packed), 0)
+    UNION ALL
+    SELECT 2, u.rev, u.payload, NULL
+      FROM packed CROSS JOIN json_each(packed.waiting) w
+           CROSS JOIN loro_updates u ON u.project_id = ?1 AND u.rev = w.value";
 
-/// The whole room.
+/// The whole room, in the form in which it is read quickest: snapshot, blob, and the log after them.
 pub(crate) async fn all(database: &dyn Database, project: &str) -> Result<Rows, DatabaseError> {
     collect(database.execute(ALL, vec![project.into()]).await?)
 }
 
+const UNMERGED: &str = "
+    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
+    UNION ALL
+    SELECT 2, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
+
+/// The whole room as its snapshot and every single update that is not in it, so that one of them can be
+/// blamed. A blob is left out, because it holds nothing else.
+pub(crate) async fn unmerged(
+    database: &dyn Database,
+    project: &str,
+) -> Result<Rows, DatabaseError> {
+    collect(database.execute(UNMERGED, vec![project.into()]).await?)
+}
+
 /// The rows that a relay lacks if it knows the room up to `rev`: the log after it, and the snapshot if
-/// that is newer.
+/// that is newer. The log holds whatever is in a blob, too.
 pub(crate) async fn after(
     database: &dyn Database,
     project: &str,
@@ -63,9 +129,9 @@ pub(crate) async fn after(
     let sql = format!(
         "SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1 AND rev > ?2
          UNION ALL
-         SELECT 1, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2
+         SELECT 2, rev, payload, NULL FROM loro_updates WHERE project_id = ?1 AND rev > ?2
          UNION ALL
-         SELECT 2, {}, NULL, NULL",
+         SELECT 3, {}, NULL, NULL",
         head_sql("?1")
     );
     collect(
@@ -89,6 +155,13 @@ fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
                 });
             }
             1 => {
+                rows.blob = Some(BlobRow {
+                    rev,
+                    blob: row.blob(2)?,
+                    version: row.blob(3)?,
+                });
+            }
+            2 => {
                 let payload = row.blob(2)?;
                 if !payload.is_empty() {
                     rows.log.push(LogRow { rev, payload });

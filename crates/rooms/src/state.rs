@@ -8,14 +8,15 @@ use crate::{
     error::RoomError,
     limits,
     rows::{self, Rows},
-    supervise::{self, Merger},
+    supervise::{self, Merger, Wait},
 };
 
 /// The state of a room for a client that joins: all of it, or the part that `version` (an encoded
-/// version vector) lacks. There is always at least one blob, also for an empty room.
+/// version vector) lacks. There is always at least one blob, also for an empty room. If nothing can be
+/// merged now, the blobs come as they are stored.
 ///
 /// # Errors
-/// If the database fails, `version` is not a version vector, or the room cannot be merged.
+/// If the database fails, or `version` is not a version vector.
 pub async fn state(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -27,19 +28,43 @@ pub async fn state(
         VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
         let version = version.to_vec().into();
         let job = Job::UpdatesSince { version };
-        return supervise::run(database, clock, merger, project, &job).await;
+        if let Some(state) = tried(database, clock, merger, project, &job).await? {
+            return Ok(state);
+        }
     }
-    let rows = rows::all(database, project).await?;
-    if rows.log.len() > limits::STATE_UPDATES {
-        supervise::run(database, clock, merger, project, &Job::Compact).await?;
-        let rows = rows::all(database, project).await?;
-        return Ok(as_stored(rows)?.into());
-    }
-    let blobs = rows.log.len() + usize::from(rows.snapshot.is_some());
-    if blobs > 1 && rows.bytes() <= limits::MERGE_ON_READ_BYTES {
-        return supervise::run(database, clock, merger, project, &Job::Snapshot).await;
+    let mut rows = rows::all(database, project).await?;
+    if rows.uncompacted() > limits::STATE_UPDATES {
+        let asked = supervise::compact(database, clock, merger, project, Wait::Briefly).await;
+        if let Err(error) = asked {
+            tracing::warn!(project, %error, "a long log is sent as it is");
+        }
+        rows = rows::all(database, project).await?;
+    } else if rows.count() > 1
+        && rows.blob.is_none()
+        && rows.bytes() <= limits::MERGE_ON_READ_BYTES
+        && let Some(state) = tried(database, clock, merger, project, &Job::Snapshot).await?
+    {
+        return Ok(state);
     }
     Ok(as_stored(rows)?.into())
+}
+
+/// The answer to a job; `None` if it fails for another reason than the database.
+async fn tried(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    project: &str,
+    job: &Job,
+) -> Result<Option<EncodedState>, RoomError> {
+    match supervise::run(database, clock, merger, project, job).await {
+        Ok(state) => Ok(Some(state)),
+        Err(RoomError::Database(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(project, %error, "a room is sent as it is stored");
+            Ok(None)
+        }
+    }
 }
 
 /// The part of a room that a relay lacks if it knows the room up to `rev`. Empty if it knows all.
@@ -52,7 +77,7 @@ pub async fn updates_after(
     rev: u64,
 ) -> Result<State, RoomError> {
     let rows = rows::after(database, project, rev).await?;
-    if rows.snapshot.is_some() {
+    if rows.snapshot.is_some() || rows.log.len() > limits::STATE_UPDATES {
         // Updates that wait for others may lie before `rev`: send the room whole.
         return as_stored(rows::all(database, project).await?);
     }
@@ -64,10 +89,10 @@ pub async fn updates_after(
     })
 }
 
-/// The whole room as one Loro snapshot.
+/// The whole room as one Loro blob: a snapshot, or, while its state is not known, one update.
 ///
 /// # Errors
-/// If the database fails, or the room cannot be merged.
+/// If the database fails, or no instance can read the room.
 pub async fn snapshot(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -75,25 +100,36 @@ pub async fn snapshot(
     project: &str,
 ) -> Result<EncodedState, RoomError> {
     let rows = rows::all(database, project).await?;
-    if rows.log.is_empty() {
+    if rows.log.is_empty() && rows.blob.is_none() {
         return Ok(as_stored(rows)?.into());
     }
-    supervise::run(database, clock, merger, project, &Job::Snapshot).await
+    let is_packed = rows.blob.is_some();
+    drop(rows);
+    if !is_packed
+        && let Some(state) = tried(database, clock, merger, project, &Job::Snapshot).await?
+    {
+        return Ok(state);
+    }
+    supervise::run(database, clock, merger, project, &Job::Updates).await
 }
 
-/// The rows as they are: the snapshot, then the log.
+/// The rows as they are: the snapshot, the blob, then the log.
 fn as_stored(rows: Rows) -> Result<State, RoomError> {
-    let mut version = VersionVector::default().encode();
-    let mut blobs = Vec::with_capacity(rows.log.len() + 1);
-    let mut revs = Vec::with_capacity(rows.log.len() + 1);
-    if let Some(snapshot) = rows.snapshot {
-        version = snapshot.version;
-        revs.push(snapshot.rev);
-        blobs.push(snapshot.blob.into());
-    } else if rows.log.is_empty() {
+    let version = rows.version();
+    let mut blobs = Vec::with_capacity(rows.count() + 1);
+    let mut revs = Vec::with_capacity(rows.count() + 1);
+    if rows.count() == 0 {
         let empty = LoroDoc::new().export(ExportMode::Snapshot);
         revs.push(rows.head);
         blobs.push(empty.map_err(RoomError::of_loro)?.into());
+    }
+    if let Some(snapshot) = rows.snapshot {
+        revs.push(snapshot.rev);
+        blobs.push(snapshot.blob.into());
+    }
+    if let Some(blob) = rows.blob {
+        revs.push(blob.rev);
+        blobs.push(blob.blob.into());
     }
     for row in rows.log {
         revs.push(row.rev);

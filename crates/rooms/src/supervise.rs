@@ -1,20 +1,28 @@
 //! Merging in a place of its own, so that a trap harms nothing else.
 //!
 //! Loro may trap on an update that decodes but cannot be applied, and a trap ends the whole Wasm
-//! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. When that
-//! instance traps, [`run`] looks for the update that causes it: the shortest log that traps ends with
-//! it. That update is quarantined, and the merge goes on without it.
+//! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. When that instance
+//! dies, an update is to blame only on proof: the instance reported a panic of its own code, the log up to
+//! that update panics twice, and the log before it doesn't. That update is quarantined, and the merge goes
+//! on without it. A lack of time, memory or place proves nothing.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
+use loro::VersionVector;
 use platform::{Clock, Database};
 use thiserror::Error;
 use wire::{EncodedState, Job, State};
 
 use crate::{
-    compact::compact,
+    compact::{compact as store, pack},
+    cost::Cost,
     error::RoomError,
-    merge::{merge, merge_until},
-    quarantine::{REASON_TRAPPED, quarantine},
+    head::head,
+    history::History,
+    lease::{self, Lease, Work},
+    merge::{merge as merge_cheap, merge_within, try_until},
+    quarantine::quarantine,
     rows,
 };
 
@@ -24,32 +32,42 @@ pub trait Merger {
     /// Runs [`work`] for the room.
     ///
     /// # Errors
-    /// [`MergeError::Trapped`] only if the instance died on the way; see the others.
+    /// [`MergeError::Panicked`] only if the instance itself reported that; see the others.
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError>;
 }
 
 /// A failed merge.
 #[derive(Debug, Error)]
 pub enum MergeError {
-    /// The instance died: most likely an update traps.
-    #[error("the merge trapped: {0}")]
-    Trapped(String),
+    /// The code in the instance panicked: most likely because of an update.
+    #[error("the merge panicked: {0}")]
+    Panicked(String),
+    /// The instance died, and it is not known of what: it may have had no time or no memory left.
+    #[error("the merge died: {0}")]
+    Died(String),
+    /// There is no place for another instance just now. Nothing was done.
+    #[error("no place to merge in just now")]
+    Busy,
     /// The merge ended with an error.
     #[error(transparent)]
     Failed(RoomError),
-    /// There is no such place: the host does not let the app call itself.
+    /// There is never such a place: the host does not let the app call itself.
     #[error("no instance to merge in: {0}")]
     NoPlace(String),
 }
 
-/// The most updates that one run quarantines. If more than a few trap at once, the updates are not the
+/// The most updates that one run quarantines. If more than a few panic at once, the updates are not the
 /// cause.
 const MOST_CULPRITS: usize = 8;
 
-/// Runs a job through the merger, and again without each update that traps.
+/// How often, and how many times, a caller looks whether the compaction under way has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 50;
+
+/// Runs a job through the merger, and again without each update that is proved to panic.
 ///
 /// # Errors
-/// If the job fails, or if it traps and no single update is to blame.
+/// If the job fails, or if it dies and no single update is to blame.
 pub async fn run(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -61,97 +79,249 @@ pub async fn run(
         let reason = match merger.run(project, job).await {
             Ok(state) => return Ok(state),
             Err(MergeError::Failed(error)) => return Err(error),
+            Err(MergeError::Busy) => return Err(RoomError::Busy),
+            Err(MergeError::Died(reason)) => return Err(RoomError::Merge(reason)),
             Err(MergeError::NoPlace(reason)) => {
                 tracing::warn!(project, reason, "merging without protection from traps");
                 return Ok(work(database, clock, project, job).await?.into());
             }
-            Err(MergeError::Trapped(reason)) => reason,
+            Err(MergeError::Panicked(reason)) => reason,
         };
-        tracing::warn!(project, reason, "merge trapped");
+        tracing::warn!(project, reason, "merge panicked");
         match culprit(database, merger, project).await? {
-            Some(rev) => quarantine(database, clock, project, rev, REASON_TRAPPED).await?,
+            Some(rev) => quarantine(database, clock, project, rev, &reason).await?,
             None => return Err(RoomError::Merge(reason)),
         }
     }
-    Err(RoomError::Merge("too many updates trap".into()))
+    Err(RoomError::Merge("too many updates panic".into()))
 }
 
-/// The update without which the log does not trap and with which it does, twice. Anything less certain
+/// The update without which the log does not panic and with which it does, twice. Anything less certain
 /// blames no update, because quarantine takes away a user's work.
 async fn culprit(
     database: &dyn Database,
     merger: &dyn Merger,
     project: &str,
 ) -> Result<Option<u64>, RoomError> {
-    let revs: Vec<u64> = rows::all(database, project)
+    let revs: Vec<u64> = rows::unmerged(database, project)
         .await?
         .log
         .iter()
         .map(|row| row.rev)
         .collect();
-    let (mut fine, mut traps) = (0, revs.len());
+    let (mut fine, mut panics) = (0, revs.len());
     if revs.is_empty()
-        || traps_until(merger, project, 0).await?
-        || !traps_until(merger, project, revs[traps - 1]).await?
+        || panics_until(merger, project, 0).await?
+        || !panics_until(merger, project, revs[panics - 1]).await?
     {
         return Ok(None);
     }
-    while traps - fine > 1 {
-        let middle = fine + (traps - fine) / 2;
-        if traps_until(merger, project, revs[middle - 1]).await? {
-            traps = middle;
+    while panics - fine > 1 {
+        let middle = fine + (panics - fine) / 2;
+        if panics_until(merger, project, revs[middle - 1]).await? {
+            panics = middle;
         } else {
             fine = middle;
         }
     }
-    let rev = revs[traps - 1];
+    let rev = revs[panics - 1];
     let before = if fine == 0 { 0 } else { revs[fine - 1] };
     let certain =
-        traps_until(merger, project, rev).await? && !traps_until(merger, project, before).await?;
+        panics_until(merger, project, rev).await? && !panics_until(merger, project, before).await?;
     Ok(certain.then_some(rev))
 }
 
-async fn traps_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bool, RoomError> {
+async fn panics_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bool, RoomError> {
     match merger.run(project, &Job::Until { rev }).await {
         Ok(_) => Ok(false),
-        Err(MergeError::Trapped(_)) => Ok(true),
+        Err(MergeError::Panicked(_)) => Ok(true),
         Err(MergeError::Failed(error)) => Err(error),
-        Err(MergeError::NoPlace(reason)) => Err(RoomError::Merge(reason)),
+        Err(MergeError::Busy) => Err(RoomError::Busy),
+        Err(MergeError::Died(reason) | MergeError::NoPlace(reason)) => {
+            Err(RoomError::Merge(reason))
+        }
     }
+}
+
+/// Whether a caller waits for a compaction that another has under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// For a few seconds at most.
+    Briefly,
+    /// Not at all.
+    No,
+}
+
+/// Compacts a room: the one way to ask for it. One compaction of a room runs at a time, and after a failure
+/// the next one waits; then this returns without doing anything. If the state cannot be computed now, the
+/// log is compacted without it.
+///
+/// # Errors
+/// If the compaction fails, or the database.
+pub async fn compact(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    project: &str,
+    wait: Wait,
+) -> Result<(), RoomError> {
+    let rev = head(database, project).await?;
+    let Some(lease) = Lease::take(database, clock, project, Work::Compact, rev).await? else {
+        if wait == Wait::Briefly {
+            for _ in 0..LOOKS {
+                if !lease::is_held(database, clock, project, Work::Compact).await? {
+                    break;
+                }
+                clock.sleep(LOOK_EVERY).await;
+            }
+        }
+        return Ok(());
+    };
+    let compacted = match run(database, clock, merger, project, &Job::Compact).await {
+        Err(error) if !matches!(error, RoomError::Database(_) | RoomError::Busy) => {
+            tracing::warn!(project, %error, "room compacted without its state");
+            run(database, clock, merger, project, &Job::Pack).await
+        }
+        compacted => compacted,
+    };
+    end(database, clock, lease, compacted).await
+}
+
+/// Computes the state of a room whose log was compacted without it. One such merge of a room runs at a time;
+/// after a failure the next one waits, up to an hour. This takes minutes.
+///
+/// # Errors
+/// If the merge fails, or the database.
+pub async fn merge(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    project: &str,
+) -> Result<(), RoomError> {
+    let rev = head(database, project).await?;
+    let Some(lease) = Lease::take(database, clock, project, Work::Merge, rev).await? else {
+        return Ok(());
+    };
+    let merged = run(database, clock, merger, project, &Job::Merge).await;
+    end(database, clock, lease, merged).await
+}
+
+async fn end(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    lease: Lease,
+    result: Result<EncodedState, RoomError>,
+) -> Result<(), RoomError> {
+    match &result {
+        Ok(_) => lease.succeeded(database).await?,
+        Err(RoomError::Busy) => lease.given_back(database, clock).await?,
+        Err(_) => lease.failed(database, clock).await?,
+    }
+    result.map(drop)
 }
 
 /// Does the work of a job in this instance. A [`Merger`] runs it in an instance of its own.
 ///
 /// # Errors
-/// If the database fails, or Loro reports an error.
+/// If the database fails, Loro reports an error, or the job needs a state that is not cheap.
 pub async fn work(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
     job: &Job,
 ) -> Result<State, RoomError> {
-    if let Job::Until { rev } = job {
-        merge_until(database, project, *rev).await?;
-        return Ok(State::default());
-    }
-    let merged = merge(database, clock, project).await?;
-    let mut blobs = match job {
-        Job::Snapshot => vec![merged.snapshot()?.into()],
-        Job::UpdatesSince { version } => vec![merged.updates_since(version)?.into()],
-        Job::Json => vec![merged.json().into_bytes().into()],
-        Job::Compact => {
-            compact(database, clock, project, &merged).await?;
-            Vec::new()
+    match job {
+        Job::Snapshot => snapshot(database, clock, project).await,
+        Job::Updates => updates_since(database, project, &VersionVector::default()).await,
+        Job::UpdatesSince { version } => {
+            let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
+            updates_since(database, project, &version).await
         }
-        Job::Until { .. } => Vec::new(),
-    };
-    if matches!(job, Job::Snapshot | Job::UpdatesSince { .. }) {
-        blobs.extend(merged.pending().map(|update| update.to_vec().into()));
+        Job::Json => {
+            let merged = merge_cheap(database, clock, project).await?;
+            Ok(State {
+                rev: merged.rev,
+                version: merged.version().into(),
+                blobs: vec![merged.json().into_bytes().into()],
+                revs: None,
+            })
+        }
+        Job::Compact => {
+            let rows = rows::all(database, project).await?;
+            let history = History::of(&rows)?;
+            // While there is a blob, a merge of its own is due, and only that one computes the state.
+            if rows.blob.is_some() || history.cost()? > Cost::CHEAP {
+                pack(database, clock, project, &rows, &history).await?;
+            } else {
+                drop((rows, history));
+                let merged = merge_cheap(database, clock, project).await?;
+                store(database, clock, project, &merged).await?;
+            }
+            Ok(State::default())
+        }
+        Job::Pack => {
+            let rows = rows::all(database, project).await?;
+            let history = History::of(&rows)?;
+            pack(database, clock, project, &rows, &history).await?;
+            Ok(State::default())
+        }
+        Job::Merge => {
+            let merged = merge_within(database, clock, project, Cost::LONG).await?;
+            store(database, clock, project, &merged).await?;
+            Ok(State::default())
+        }
+        Job::Until { rev } => {
+            try_until(database, project, *rev).await?;
+            Ok(State::default())
+        }
     }
+}
+
+/// The whole document as a snapshot; as one update, if its state is not cheap.
+async fn snapshot(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+) -> Result<State, RoomError> {
+    match merge_cheap(database, clock, project).await {
+        Ok(merged) => {
+            let pending = merged.pending.iter().map(|row| row.payload.clone().into());
+            Ok(State {
+                rev: merged.rev,
+                version: merged.version().into(),
+                blobs: std::iter::once(merged.snapshot()?.into())
+                    .chain(pending)
+                    .collect(),
+                revs: None,
+            })
+        }
+        Err(RoomError::StateUnavailable) => {
+            updates_since(database, project, &VersionVector::default()).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a document of this version lacks, as one update, then the updates that wait for others.
+async fn updates_since(
+    database: &dyn Database,
+    project: &str,
+    version: &VersionVector,
+) -> Result<State, RoomError> {
+    let rows = rows::all(database, project).await?;
+    let rev = rows.head;
+    let history = History::of(&rows)?;
+    drop(rows);
+    let lacking = history.since(version)?;
+    let version = history.version().encode();
+    let pending = history.into_pending();
     Ok(State {
-        rev: merged.rev,
-        version: merged.version().into(),
-        blobs,
+        rev,
+        version: version.into(),
+        blobs: std::iter::once(lacking)
+            .chain(pending.into_iter().map(|row| row.payload))
+            .map(Into::into)
+            .collect(),
         revs: None,
     })
 }

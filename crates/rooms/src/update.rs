@@ -2,10 +2,10 @@
 
 use loro::{EncodedBlobMode, LoroDoc, LoroError};
 
-use crate::error::first_line;
+use crate::{depth, error::first_line};
 
 /// Decodes an update in full: its checksum, then every change in it. It is no error if updates that it
-/// builds upon are missing.
+/// builds upon are missing; then only a merge finds out whether its values are nested too deeply.
 ///
 /// # Errors
 /// The reason for the refusal, in words for the sender.
@@ -19,8 +19,9 @@ pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
     if meta.mode == EncodedBlobMode::ShallowSnapshot {
         return Err("a shallow snapshot cannot be merged; send updates or a full snapshot".into());
     }
-    LoroDoc::new().import(payload).map_err(refusal)?;
-    Ok(())
+    let doc = LoroDoc::new();
+    doc.import(payload).map_err(refusal)?;
+    depth::check(&doc)
 }
 
 fn refusal(error: LoroError) -> String {
@@ -30,7 +31,7 @@ fn refusal(error: LoroError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::{ExportMode, VersionVector};
+    use loro::{ExportMode, LoroValue, VersionVector};
 
     fn document() -> LoroDoc {
         let doc = LoroDoc::new();
@@ -92,6 +93,19 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(check(&flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_nested_too_deeply_is_refused() {
+        let mut value = LoroValue::Null;
+        for _ in 0..depth::MOST_LEVELS {
+            value = LoroValue::List(vec![value].into());
+        }
+        let doc = LoroDoc::new();
+        doc.get_map("map").insert("x", value).unwrap();
+        doc.commit();
+        let update = doc.export(ExportMode::all_updates()).unwrap();
+        assert!(check(&update).unwrap_err().contains("nested"));
     }
 
     #[test]

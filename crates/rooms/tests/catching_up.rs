@@ -51,6 +51,7 @@ impl Busy {
         let updates = vec![Update {
             project: ROOM.into(),
             payload: payload.into(),
+            serial: None,
         }];
         let outcomes = rooms::append(&self.inner, &self.clock, "test", updates).await;
         match outcomes.unwrap()[0] {

@@ -1,34 +1,65 @@
 //! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
 //! acknowledged update.
 //!
-//! Random editors, random compactions, kills between any two statements and replays: the state
-//! that a client gets when it joins always equals the model.
+//! Random editors, random compactions and merges whose instances panic, die or find no place, kills between
+//! any two statements and replays: the state that a client gets when it joins always equals the model, and
+//! no update is ever blamed.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
-    migrations,
+    Database, migrations,
     native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
 use rooms::{
     Merged, limits,
-    supervise::{self, MergeError, Merger},
+    supervise::{self, MergeError, Merger, Wait},
 };
 use wire::{EncodedState, Job, Outcome, State, Update};
 
-/// Merges here and now.
+/// Merges here and now, unless a fault comes first.
 struct Here<'a> {
     database: &'a KillableDatabase,
     clock: &'a SetClock,
+    /// The faults of the next runs; the last one comes first.
+    faults: RefCell<Vec<Option<Fault>>>,
+}
+
+/// How the instance of a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Its code panics, though no update is to blame.
+    Panic,
+    /// It has no time or no memory left; `true` if it did its work before.
+    Death(bool),
+    /// There is none.
+    NoPlace,
 }
 
 #[async_trait::async_trait(?Send)]
 impl Merger for Here<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+        let fault = self.faults.borrow_mut().pop().flatten();
+        match fault {
+            // All updates of this test are good, so a trial of one of them does not panic.
+            Some(Fault::Panic) if !matches!(job, Job::Until { .. }) => {
+                return Err(MergeError::Panicked("of no update".into()));
+            }
+            Some(Fault::NoPlace) => return Err(MergeError::Busy),
+            Some(Fault::Death(false)) => return Err(MergeError::Died("no memory".into())),
+            Some(Fault::Death(true)) => {
+                let _ = supervise::work(self.database, self.clock, project, job).await;
+                return Err(MergeError::Died("no time".into()));
+            }
+            Some(Fault::Panic) | None => {}
+        }
         supervise::work(self.database, self.clock, project, job)
             .await
             .map(EncodedState::from)
@@ -63,12 +94,25 @@ enum Step {
         editor: usize,
         with_version: bool,
     },
-    /// Something acknowledged is sent again.
+    /// Something acknowledged is sent again as a new update.
     Replay {
         which: u16,
     },
+    /// A relay that has lost an answer asks again.
+    Repeat {
+        which: u16,
+        beside_others: bool,
+    },
     Compact {
         killed: Option<(u32, bool)>,
+    },
+    /// A compaction is asked for, or a merge, and its instances may fail.
+    Ask {
+        merge: bool,
+        faults: Vec<Option<Fault>>,
+        killed: Option<(u32, bool)>,
+        /// Whether the waits after earlier failures are over.
+        later: bool,
     },
     /// A compaction reads, and writes only when `CompactEnd` comes.
     CompactBegin,
@@ -79,6 +123,15 @@ enum Step {
 
 fn killed() -> impl Strategy<Value = Option<(u32, bool)>> {
     prop_oneof![3 => Just(None), 1 => (1..4u32, any::<bool>()).prop_map(Some)]
+}
+
+fn fault() -> impl Strategy<Value = Option<Fault>> {
+    prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Fault::Panic)),
+        1 => any::<bool>().prop_map(|worked| Some(Fault::Death(worked))),
+        1 => Just(Some(Fault::NoPlace)),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -93,7 +146,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (editor, any::<bool>())
             .prop_map(|(editor, with_version)| Step::Join { editor, with_version }),
         1 => any::<u16>().prop_map(|which| Step::Replay { which }),
+        2 => (any::<u16>(), any::<bool>())
+            .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
+        2 => (any::<bool>(), prop::collection::vec(fault(), 0..4), killed(), any::<bool>())
+            .prop_map(|(merge, faults, killed, later)| Step::Ask { merge, faults, killed, later }),
         1 => Just(Step::CompactBegin),
         1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
     ]
@@ -141,13 +198,19 @@ impl Editor {
     }
 }
 
+struct Acknowledged {
+    update: Update,
+    rev: u64,
+}
+
 struct World {
     database: KillableDatabase,
     clock: SetClock,
     editors: Vec<Editor>,
     model: LoroDoc,
-    acknowledged: Vec<Vec<u8>>,
+    acknowledged: Vec<Acknowledged>,
     revs: BTreeSet<u64>,
+    serial: u64,
     unfinished: Option<Merged>,
     _folder: tempfile::TempDir,
 }
@@ -177,6 +240,7 @@ impl World {
             model: LoroDoc::new(),
             acknowledged: Vec::new(),
             revs: BTreeSet::new(),
+            serial: 0,
             unfinished: None,
             _folder: folder,
         }
@@ -192,14 +256,21 @@ impl World {
         result
     }
 
+    fn update(&mut self, payload: Vec<u8>) -> Update {
+        self.serial += 1;
+        Update {
+            project: ROOM.into(),
+            payload: payload.into(),
+            serial: Some(self.serial),
+        }
+    }
+
     fn append(&mut self, payloads: Vec<Vec<u8>>, killed: Option<(u32, bool)>) {
-        let updates: Vec<Update> = payloads
-            .iter()
-            .map(|payload| Update {
-                project: ROOM.into(),
-                payload: payload.clone().into(),
-            })
-            .collect();
+        let updates: Vec<Update> = payloads.into_iter().map(|p| self.update(p)).collect();
+        self.append_updates(updates, killed);
+    }
+
+    fn append_updates(&mut self, updates: Vec<Update>, killed: Option<(u32, bool)>) {
         let send = |world: &Self| {
             let append = rooms::append(&world.database, &world.clock, "test", updates.clone());
             block_on(append)
@@ -209,15 +280,21 @@ impl World {
             // It is not known whether it is stored: as a relay does, send it again.
             Err(_) => send(self).unwrap(),
         };
-        assert_eq!(outcomes.len(), payloads.len());
-        for (payload, outcome) in payloads.into_iter().zip(outcomes) {
+        assert_eq!(outcomes.len(), updates.len());
+        for (update, outcome) in updates.into_iter().zip(outcomes) {
             let Outcome::Stored { rev } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
+            let mut known = self.acknowledged.iter();
+            if let Some(known) = known.find(|known| known.update.serial == update.serial) {
+                assert_eq!(rev, known.rev, "a repeat got another rev");
+                continue;
+            }
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
             assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
-            self.model.import(&payload).unwrap();
-            self.acknowledged.push(payload);
+            assert_eq!(self.revs.len() as u64, rev, "an update was stored twice");
+            self.model.import(&update.payload).unwrap();
+            self.acknowledged.push(Acknowledged { update, rev });
         }
     }
 
@@ -225,6 +302,7 @@ impl World {
         let here = Here {
             database: &self.database,
             clock: &self.clock,
+            faults: RefCell::default(),
         };
         let state = block_on(rooms::state(
             &self.database,
@@ -271,7 +349,20 @@ impl World {
             }
             Step::Replay { which } => {
                 if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
-                    self.append(vec![self.acknowledged[n].clone()], None);
+                    self.append(vec![self.acknowledged[n].update.payload.to_vec()], None);
+                }
+            }
+            Step::Repeat {
+                which,
+                beside_others,
+            } => {
+                if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
+                    let mut updates = vec![self.acknowledged[n].update.clone()];
+                    if beside_others {
+                        let payload = updates[0].payload.to_vec();
+                        updates.insert(0, self.update(payload));
+                    }
+                    self.append_updates(updates, None);
                 }
             }
             Step::Compact { killed } => {
@@ -281,6 +372,30 @@ impl World {
                         let compact = rooms::compact(&world.database, &world.clock, ROOM, &merged);
                         let _ = block_on(compact);
                     }
+                });
+            }
+            Step::Ask {
+                merge,
+                faults,
+                killed,
+                later,
+            } => {
+                if later {
+                    self.clock.0.set(self.clock.0.get() + 8000);
+                }
+                self.mortal(killed, |world| {
+                    let here = Here {
+                        database: &world.database,
+                        clock: &world.clock,
+                        faults: RefCell::new(faults),
+                    };
+                    let (database, clock) = (&world.database, &world.clock);
+                    // What fails is tried again later.
+                    let _ = if merge {
+                        block_on(supervise::merge(database, clock, &here, ROOM))
+                    } else {
+                        block_on(supervise::compact(database, clock, &here, ROOM, Wait::No))
+                    };
                 });
             }
             Step::CompactBegin => {
@@ -319,11 +434,22 @@ impl World {
         for update in self
             .acknowledged
             .iter()
-            .chain(self.editors.iter().flat_map(|editor| &editor.withheld))
+            .map(|known| &known.update.payload[..])
+            .chain(
+                self.editors
+                    .iter()
+                    .flat_map(|editor| &editor.withheld)
+                    .map(Vec::as_slice),
+            )
         {
             complete.import(update).unwrap();
         }
         assert_eq!(joined.oplog_vv(), complete.oplog_vv());
+
+        let quarantined = self
+            .database
+            .execute("SELECT rev FROM loro_quarantine", vec![]);
+        assert_eq!(block_on(quarantined).unwrap(), []);
 
         let head = block_on(rooms::head(&self.database, ROOM)).unwrap();
         assert!(head >= self.revs.last().copied().unwrap_or(0));
@@ -347,7 +473,7 @@ proptest! {
         for step in steps {
             let looks = matches!(
                 step,
-                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Send { killed: Some(_), .. }
+                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Ask { .. } | Step::Send { killed: Some(_), .. }
             );
             world.step(step);
             if looks {
@@ -375,6 +501,7 @@ proptest! {
                     project: room.to_string(),
                     // Room 4 gets nonsense: it is refused, and no other room notices.
                     payload: if *room == 4 { b"nonsense".to_vec() } else { good.clone() }.into(),
+                    serial: None,
                 })
                 .collect();
             let append = rooms::append(&world.database, &world.clock, "test", updates);
@@ -424,7 +551,11 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
     }
     let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
     let blobs: Vec<Vec<u8>> = after(7).blobs.into_iter().map(Into::into).collect();
-    assert_eq!(blobs, world.acknowledged[7..]);
+    let acknowledged = world.acknowledged[7..].iter();
+    let expected: Vec<Vec<u8>> = acknowledged
+        .map(|known| known.update.payload.to_vec())
+        .collect();
+    assert_eq!(blobs, expected);
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 

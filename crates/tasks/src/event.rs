@@ -4,10 +4,7 @@ use serde_json::{Value, json};
 
 use crate::task::Task;
 
-/// The Redis channel on which each change of a task is published, as [`event`].
-pub(crate) const EVENTS_CHANNEL: &str = "task-events";
-
-/// The message on [`EVENTS_CHANNEL`] about a task.
+/// The message on [`wire::TASK_CHANGES`] about a task.
 pub(crate) fn event(task: &Task) -> Vec<u8> {
     json!({ "task_id": task.task_id, "project_id": task.project_id, "status": task.status })
         .to_string()

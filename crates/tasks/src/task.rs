@@ -170,6 +170,23 @@ impl Task {
         job.split_once("-r").map_or(job, |(task_id, _)| task_id)
     }
 
+    /// A word that changes with everything that the answer to `GET /tasks/{id}` shows. A relay compares it.
+    pub fn mark(&self) -> String {
+        let Self {
+            version,
+            updated_at,
+            retry_count,
+            external_task_id,
+            ..
+        } = self;
+        mark(
+            *version,
+            *updated_at,
+            *retry_count,
+            external_task_id.is_some(),
+        )
+    }
+
     /// The names of earlier runs' jobs, which may have been paid for: a service that can tell is asked about them before
     /// this run begins another. First the service's names of jobs that it has accepted, then ours of jobs that may have
     /// reached it; newer ones before older ones.
@@ -189,6 +206,15 @@ impl Task {
     pub fn was_attempted(&self) -> bool {
         self.attempts > 1
     }
+}
+
+/// The mark of a task with these columns. A row that changes counts its version up, or the errors, or is accepted by its
+/// service, or changes at another second.
+pub(crate) fn mark(version: i64, updated_at: i64, retry_count: i64, is_accepted: bool) -> String {
+    format!(
+        "{version}.{updated_at}.{retry_count}.{}",
+        u8::from(is_accepted)
+    )
 }
 
 /// The most characters of an error that a row, and so a document, holds. A service may send megabytes.

@@ -1,5 +1,7 @@
 //! Storing updates.
 
+use std::time::Duration;
+
 use minicbor::{CborLen, Decode, Encode};
 
 use crate::ByteVec;
@@ -13,6 +15,9 @@ pub const MAX_APPEND_UPDATES: usize = 1024;
 /// The largest body of an [`AppendRequest`], in bytes: one update of the largest size, with 1 MiB
 /// for its envelope or for many small updates.
 pub const MAX_APPEND_BYTES: usize = MAX_UPDATE_BYTES + 1024 * 1024;
+
+/// For how long the app knows an update by its serial number: 10 minutes.
+pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
 
 /// The updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
@@ -35,6 +40,11 @@ pub struct Update {
     /// The Loro blob, as the client sent it.
     #[n(1)]
     pub payload: ByteVec,
+    /// Its number among all updates of its origin, which gives a number to one update only. The app stores
+    /// such an update once, however often it is appended in [`REPEATED_WITHIN`] and whatever else is in
+    /// those requests: each time the outcome is the first one. An update without a number is stored again.
+    #[n(2)]
+    pub serial: Option<u64>,
 }
 
 /// The answer to an [`AppendRequest`].

@@ -48,6 +48,7 @@ mod tests {
             updates: vec![Update {
                 project: "p".into(),
                 payload: vec![1, 2, 3].into(),
+                serial: None,
             }],
         };
         assert_eq!(decode::<AppendRequest>(&encode(&request)).unwrap(), request);

@@ -11,15 +11,21 @@
 //! | `GET /internal/rooms/{project}/updates?after={rev}` | | [`State`] |
 //! | `POST /internal/heads` | [`HeadsRequest`] | [`Heads`] |
 //! | `POST /internal/access` | [`AccessRequest`] | [`AccessResponse`] |
+//! | `POST /internal/tasks/marks` | [`MarksRequest`] | [`Marks`] |
 //! | `POST /internal/rooms/{project}/compact` | | 202, empty |
 //! | `POST /internal/sweep` | | 202, empty |
 //! | `POST /internal/poll` | | 202, empty |
+//!
+//! `POST /internal/line` carries many of the requests that a relay sends often, one after the other, as
+//! [`LineRequest`]s in its body and [`LineAnswer`]s in its answer: `GET /health`, and all of the table above
+//! up to `/internal/access`.
 //!
 //! These the app sends to itself, so that each runs in an instance of its own:
 //!
 //! | Route | Body | Answer |
 //! |---|---|---|
-//! | `POST /internal/merge/{project}` | [`Job`] | [`State`] |
+//! | `POST /internal/rooms/{project}/work?run={id}` | [`Job`] | [`State`] |
+//! | `POST /internal/merge/{project}?run={id}` | [`Job`] that may take minutes | [`State`] |
 //! | `POST /internal/submissions/{service}` | | 200, or 204 if no submission was due; empty |
 //! | `POST /internal/projections/{project}` | | 200, empty |
 //!
@@ -31,16 +37,23 @@
 mod access;
 mod append;
 mod codec;
+mod line;
 mod notice;
 mod room;
+mod task;
 
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
     AppendRequest, AppendResponse, MAX_APPEND_BYTES, MAX_APPEND_UPDATES, MAX_UPDATE_BYTES, Outcome,
-    Update,
+    REPEATED_WITHIN, Update,
 };
 pub use codec::{ByteSlice, ByteVec, CONTENT_TYPE, DecodeError, decode, encode};
+pub use line::{
+    LINE_BYTES, LINE_REQUESTS, LINE_TIME, LineAnswer, LineReader, LineRequest, MAX_LINE_REQUEST,
+    TooLong, encode_framed,
+};
 pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
 pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
 };
+pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};

@@ -91,7 +91,8 @@ impl From<State> for EncodedState {
 /// The purpose of a merge.
 #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Job {
-    /// Answer the document as one snapshot, then the updates that wait for others.
+    /// Answer the document as one snapshot, or as one update if its state is not cheap; then the updates that
+    /// wait for others.
     #[n(0)]
     Snapshot,
     /// Answer what a client lacks.
@@ -104,16 +105,32 @@ pub enum Job {
     /// Answer the document as JSON text.
     #[n(2)]
     Json,
-    /// Store the snapshot and shorten the log.
+    /// Store the snapshot and shorten the log; if the state is not cheap, store one update for the log.
     #[n(3)]
     Compact,
-    /// Try whether the log up to this rev traps, and answer an empty state if it does not.
+    /// Try whether the log up to this rev panics, and answer an empty state if it does not.
     #[n(4)]
     Until {
         /// The last rev to apply.
         #[n(0)]
         rev: u64,
     },
+    /// Answer the document as one update, then the updates that wait for others.
+    #[n(5)]
+    Updates,
+    /// Store one update for the log.
+    #[n(6)]
+    Pack,
+    /// Compute the state, cheap or not, store the snapshot, and shorten the log.
+    #[n(7)]
+    Merge,
+}
+
+impl Job {
+    /// Whether the job may compute a state that is not cheap, which may take minutes.
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::Merge | Self::Until { .. })
+    }
 }
 
 /// Asks for the newest rev of each of these rooms.
@@ -133,6 +150,9 @@ pub struct Heads {
     /// For each room, the count of changes of permissions in its project.
     #[n(1)]
     pub access_revs: Option<Vec<u64>>,
+    /// For each room, the number of its updates that are in quarantine.
+    #[n(2)]
+    pub quarantined: Option<Vec<u64>>,
 }
 
 #[cfg(test)]
@@ -203,6 +223,9 @@ mod tests {
             Job::Json,
             Job::Compact,
             Job::Until { rev: 7 },
+            Job::Updates,
+            Job::Pack,
+            Job::Merge,
         ] {
             assert_eq!(decode::<Job>(&encode(&job)).unwrap(), job);
         }

@@ -58,6 +58,10 @@ const TABLE: &[Line] = &[
     ("GET", "/projects/{project}/tokens", OWN),
     ("POST", "/projects/{project}/tokens", OWN),
     ("DELETE", "/projects/{project}/tokens/{token}", OWN),
+    ("GET", "/projects/{project}/quarantine", OWN),
+    ("GET", "/projects/{project}/quarantine/{rev}", OWN),
+    ("POST", "/projects/{project}/quarantine/{rev}/restore", OWN),
+    ("DELETE", "/projects/{project}/quarantine/{rev}", OWN),
     ("GET", "/tasks", AUTHENTICATED),
     ("POST", "/tasks", WRITE),
     ("GET", "/tasks/{task}", READ_ROW),
@@ -182,8 +186,15 @@ impl World {
             }
             false => String::new(),
         };
+        if pattern.contains("{rev}") {
+            self.host.execute(&format!(
+                "INSERT OR IGNORE INTO loro_quarantine VALUES ('{}', 1, x'00', 'test', 0, 0, 'a reason')",
+                scene.project
+            ));
+        }
         let path = pattern
             .replace("{project}", &scene.project)
+            .replace("{rev}", "1")
             .replace("{user}", &scene.member)
             .replace("{service}", "kling")
             .replace("{task}", &task)

@@ -143,6 +143,7 @@ both_relays! {
             updates: vec![wire::Update {
                 project: "p".into(),
                 payload: letter("x").into(),
+                serial: None,
             }],
         });
         let append = |target: &str| {

@@ -1,8 +1,9 @@
-//! Relays beside their app: two of them with a Redis between, and an app that fails, hangs or is away.
+//! Relays beside their app: two of them with a Redis between, an app that fails, hangs or is away, and storms of clients.
 
 #![allow(clippy::unwrap_used)]
 
 mod bursts;
 mod idle;
 mod outage;
+mod storms;
 mod two_relays;

@@ -5,5 +5,6 @@
 mod durability;
 mod editing;
 mod joining;
+mod merging;
 mod misuse;
 mod quarantine;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use e2e::both_relays;
+use e2e::host::Kind;
 use e2e::kling::Plan;
 use e2e::tasks::{World, created, id};
 use serde_json::json;
@@ -43,6 +44,23 @@ both_relays! {
             http.get(&format!("{path}?wait={nonsense}")).await.assert_problem(400, "bad-request");
         }
     }
+}
+
+/// Without a relay, a wait takes an instance, so it is short and the client asks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_app_alone_waits_for_a_few_seconds_and_says_so() {
+    let world = World::start_with(Kind::None, Plan::until_told(), |setup| setup).await;
+    let http = world.host.http();
+    let id = world.video("slow").await;
+    world.accepted(&id).await;
+    let start = Instant::now();
+    let answer = http.get(&format!("/tasks/{id}?wait=30")).await;
+    let took = start.elapsed();
+    assert!(
+        (5..15).contains(&took.as_secs()) && answer.status == 200,
+        "{took:?} {answer:?}"
+    );
+    assert_eq!(answer.header("retry-after"), "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ mod http_client;
 mod incoming;
 mod log;
 mod outgoing;
+mod panics;
 mod ports;
 
 use problem::Problem;
@@ -12,6 +13,8 @@ use spin_sdk::http::{IncomingRequest, ResponseOutparam};
 
 use crate::{Admitted, Mark, Message, Reply, Routes, admit::admit_message, route, visit::visit};
 use ports::{Schema, SpinPorts};
+
+pub use panics::report_panics;
 
 /// Serves a request of the HTTP trigger: lets it in, has `handler` answer it, sends the answer, and then does the work
 /// that follows.

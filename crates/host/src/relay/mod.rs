@@ -4,6 +4,7 @@
 //! here come from the environment (`RELAY_…`).
 
 mod command;
+mod nodelay;
 mod streams;
 
 use std::net::SocketAddr;
@@ -109,6 +110,8 @@ impl Relay {
             settings.internal_token = format!("{:032x}", rand::random::<u128>());
         }
         let internal_token = settings.internal_token.clone();
+        // The relay's sockets are this process's files.
+        ::relay::raise_open_files();
         let (ready, address) = oneshot::channel();
         let mut ended = thread(command::run(listen, settings, ready))?;
         let address = tokio::select! {
@@ -127,6 +130,7 @@ impl Relay {
                 .unwrap_or_else(|_| Err(anyhow!("the relay ended")))?;
             return Err(anyhow!("the relay ended as soon as it was started"));
         };
+        nodelay::set(address);
         Ok(Self {
             address,
             stop: Stop::Wasm { internal_token },

@@ -192,6 +192,24 @@ impl App {
         }
     }
 
+    /// Reads the mark of each of these tasks, in their order; `None` stands for a task that is gone.
+    pub(crate) async fn marks(&self, tasks: Vec<String>) -> Result<Vec<Option<String>>, AppError> {
+        let asked = tasks.len();
+        let body = wire::encode(&wire::MarksRequest { tasks });
+        let answer = self
+            .call(Method::POST, "/internal/tasks/marks", body, MAX_ANSWER)
+            .await?;
+        let wire::Marks { marks } = wire::decode(&answer).map_err(garbage)?;
+        if marks.len() == asked {
+            Ok(marks)
+        } else {
+            Err(AppError::Garbage(format!(
+                "{} marks for {asked} tasks",
+                marks.len()
+            )))
+        }
+    }
+
     /// Asks the app to compact a room.
     pub(crate) async fn compact(&self, project: &str) -> Result<(), AppError> {
         let path = format!("/internal/rooms/{project}/compact");

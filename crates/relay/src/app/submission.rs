@@ -30,6 +30,7 @@ pub(crate) fn encode(origin: &str, batch: &[Submission]) -> Bytes {
     let updates = batch.iter().map(|submission| wire::Update {
         project: submission.project.to_string(),
         payload: submission.frame.payload().to_vec().into(),
+        serial: None,
     });
     let request = wire::AppendRequest {
         origin: origin.to_owned(),

@@ -10,6 +10,7 @@ use crate::room::effects::Fetch;
 use crate::room::room::Room;
 use crate::room::rooms::Rooms;
 use crate::room::stored::Stored;
+use crate::waiting::waiters::Waiters;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ enum Session {
 /// The task.
 pub(crate) struct Subscriber {
     rooms: Arc<Rooms>,
+    waiters: Arc<Waiters>,
     pubsub: Arc<PubSub>,
     metrics: Arc<Metrics>,
     client: redis::Client,
@@ -51,7 +53,7 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     /// Connects for as long as the relay runs.
-    pub(crate) async fn run(rooms: Arc<Rooms>, inbox: Inbox) {
+    pub(crate) async fn run(rooms: Arc<Rooms>, waiters: Arc<Waiters>, inbox: Inbox) {
         let Inbox {
             client,
             mut changes,
@@ -61,6 +63,7 @@ impl Subscriber {
             pubsub: rooms.pubsub.clone(),
             metrics: rooms.metrics.clone(),
             rooms,
+            waiters,
             client,
             outgoing,
         };
@@ -99,6 +102,9 @@ impl Subscriber {
             Err(error) => return Session::NeverBegan(error),
         };
         let (mut sink, mut messages) = pubsub.split();
+        if let Err(error) = in_time(sink.subscribe(wire::TASK_CHANGES)).await {
+            return Session::NeverBegan(error);
+        }
         // A room that came meanwhile is among all rooms.
         while changes.try_recv().is_ok() {}
         if let Err(error) = subscribe(&mut sink, &self.rooms.all()).await {
@@ -157,6 +163,10 @@ impl Subscriber {
     async fn receive(&self, message: &redis::Msg) {
         self.metrics.notices_total.add(1);
         let channel = message.get_channel_name();
+        if channel == wire::TASK_CHANGES {
+            self.waiters.hear(message.get_payload_bytes());
+            return;
+        }
         let Some(project) = channel.strip_prefix("room:") else {
             return;
         };

@@ -89,7 +89,7 @@ impl Upstream {
             }
         }
         let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = handshake(stream).await?;
         tokio::spawn(connection);
         let response = sender.send_request(request).await?;
         self.keep(sender);
@@ -99,7 +99,7 @@ impl Upstream {
     /// Opens a connection for the caller alone.
     pub(crate) async fn dedicated(&self) -> Result<Dedicated, UpstreamError> {
         let stream = self.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = handshake(stream).await?;
         Ok(Dedicated {
             sender,
             connection: Some(Box::pin(connection)),
@@ -136,6 +136,22 @@ impl Upstream {
         let since = Instant::now();
         idle.push(Idle { sender, since });
     }
+}
+
+/// Begins HTTP/1.1 on a connection. On WASI head and body are copied together, because without TCP_NODELAY a second write
+/// waits for the acknowledgement of the first.
+async fn handshake<B>(
+    stream: TcpStream,
+) -> hyper::Result<(SendRequest<B>, Connection<TokioIo<TcpStream>, B>)>
+where
+    B: hyper::body::Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    http1::Builder::new()
+        .writev(cfg!(not(target_arch = "wasm32")))
+        .handshake(TokioIo::new(stream))
+        .await
 }
 
 /// Copies a request, if sending it twice does no harm (RFC 9110, section 9.2.2).

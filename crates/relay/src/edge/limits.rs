@@ -39,9 +39,8 @@ impl Limits {
         headers: &HeaderMap,
         uri: &Uri,
     ) -> Result<(), Duration> {
-        let client = address::client(peer, headers, self.trust_forwarded);
         self.addresses
-            .take(address::network(client), Instant::now())?;
+            .take(self.network(peer, headers), Instant::now())?;
         let principal = self
             .credential(headers, uri)
             .and_then(|credential| self.credentials.principal(credential));
@@ -49,6 +48,19 @@ impl Limits {
             Some(principal) => self.take_user(&principal),
             None => Ok(()),
         }
+    }
+
+    /// The network of a client whose requests are counted together.
+    pub(crate) fn network(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        address::network(address::client(peer, headers, self.trust_forwarded))
+    }
+
+    /// The credential of a request to which caps apply, if it has one.
+    pub(crate) fn capped(&self, headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+        self.credential(headers, uri).filter(|credential| {
+            let principal = self.credentials.principal(*credential);
+            !principal.is_some_and(|principal| is_exempt(&principal))
+        })
     }
 
     /// The credential of a request, if it has one.
@@ -71,11 +83,15 @@ impl Limits {
         }
     }
 
-    /// The app's backend has no limit, nor has the one user of a development server.
     fn take_user(&self, principal: &str) -> Result<(), Duration> {
-        if matches!(principal, "server" | "user:dev") {
+        if is_exempt(principal) {
             return Ok(());
         }
         self.users.take(principal.to_owned(), Instant::now())
     }
+}
+
+/// The app's backend has no limit, nor has the one user of a development server.
+fn is_exempt(principal: &str) -> bool {
+    matches!(principal, "server" | "user:dev")
 }

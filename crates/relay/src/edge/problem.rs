@@ -12,6 +12,14 @@ pub(crate) fn too_large() -> Problem {
     Problem::too_large(wire::MAX_UPDATE_BYTES)
 }
 
+/// A body takes too long to arrive.
+pub(crate) fn too_slow() -> Problem {
+    Problem::new(
+        Kind::REQUEST_TIMEOUT,
+        "The request's body did not arrive in time.",
+    )
+}
+
 /// The client speaks another version of the WebSocket protocol.
 pub(crate) fn upgrade_required() -> Problem {
     Problem::new(
@@ -38,6 +46,15 @@ pub(crate) fn too_many_requests(wait: Duration) -> Problem {
         "This address or user sends more requests than the limit allows: wait and try again.",
     )
     .with_header(RETRY_AFTER, seconds.to_string())
+}
+
+/// As many requests are under way as may be: in all, of this address, or of this user.
+pub(crate) fn too_busy() -> Problem {
+    Problem::new(
+        Kind::TOO_BUSY,
+        "As many requests are under way as may be, or of this address or user: wait and try again.",
+    )
+    .with_header(RETRY_AFTER, "2")
 }
 
 /// The relay is going down.

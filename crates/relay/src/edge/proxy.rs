@@ -1,10 +1,14 @@
 //! The way to the app for every public request that is not a WebSocket, streamed both ways.
 
 use crate::app::pubsub::PubSub;
-use crate::app::upstream::{Upstream, UpstreamError};
-use crate::edge::body::Body;
+use crate::app::upstream::{Upstream, UpstreamError, read_body};
+use crate::edge::answers::Answers;
+use crate::edge::body::{Body, full};
+use crate::edge::caps::Caps;
+use crate::edge::files::{self, File, Files, MAX_FILE};
 use crate::edge::limits::Limits;
-use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
+use crate::edge::problem::{app_timeout, app_unreachable, response, too_large, too_slow};
+use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
 use crate::room::rooms::Rooms;
@@ -18,6 +22,7 @@ use hyper::body::{Body as _, Incoming};
 use problem::Problem;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), and those that they have replaced.
@@ -48,6 +53,15 @@ const REV: &str = "x-loro-rev";
 /// The header by which the app tells which principal sent the request.
 const PRINCIPAL: &str = "x-loro-internal-principal";
 
+/// The largest body of a request that is read before the app is asked, in bytes.
+const SMALL: usize = 64 * 1024;
+
+/// How long such a body may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most bytes that are read of an answer whose body is not passed on.
+const DISCARDED: usize = 256 * 1024;
+
 /// A fault of a request's body, found while it is passed on.
 enum BodyFault {
     TooLarge,
@@ -65,35 +79,53 @@ pub(crate) struct Proxy {
     limits: Arc<Limits>,
     rooms: Arc<Rooms>,
     pubsub: Arc<PubSub>,
+    caps: Caps,
+    answers: Answers,
+    files: Files,
+}
+
+/// The head of the app's answer, and its body on its way.
+pub(crate) struct Asked {
+    pub(crate) response: Response<Incoming>,
+    /// The mark of a task that is not finished.
+    pub(crate) mark: Option<String>,
 }
 
 impl Proxy {
     /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
     pub(crate) fn new(upstream: Arc<Upstream>, limits: Arc<Limits>, rooms: Arc<Rooms>) -> Self {
+        let settings = &rooms.settings;
         Self {
-            settings: rooms.settings.clone(),
+            caps: Caps::new(
+                settings.max_requests,
+                settings.requests_per_address,
+                settings.requests_per_user,
+            ),
+            settings: settings.clone(),
             metrics: rooms.metrics.clone(),
             pubsub: rooms.pubsub.clone(),
             upstream,
             limits,
             rooms,
+            answers: Answers::new(),
+            files: Files::default(),
         }
     }
 
     /// Passes a request on, and its answer back.
     pub(crate) async fn forward(
         &self,
-        client: IpAddr,
+        visitor: &Visitor,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        self.try_forward(client, request)
+        self.try_forward(visitor, request)
             .await
             .unwrap_or_else(|problem| response(&problem))
     }
 
     async fn try_forward(
         &self,
-        client: IpAddr,
+        visitor: &Visitor,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Problem> {
         self.metrics.proxied_total.add(1);
@@ -105,24 +137,118 @@ impl Proxy {
         if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
             return Err(too_large());
         }
-        let credential = self.limits.credential(request.headers(), request.uri());
+        let (head, body) = request.into_parts();
+        let key = files::Key::of(&head);
+        if let Some(file) = key.as_ref().and_then(|key| self.files.get(key)) {
+            self.metrics.files_total.add(1);
+            return Ok(file.answer(&head));
+        }
+        // Before the place is taken, because a client may be slow.
         let fault = Fault::default();
-        let request = self.outgoing(client, request, fault.clone())?;
-        let mut response = self.send(request, &fault).await?;
+        let body = incoming(body, fault.clone()).await?;
+        let network = self.limits.network(visitor.peer, &head.headers);
+        let credential = self.limits.capped(&head.headers, &head.uri);
+        let place = self.caps.take(network, credential).await;
+        let place = place.inspect_err(|_| self.metrics.turned_away_total.add(1))?;
+        let asked_for = key.map(|key| (key, head.clone()));
+        let asked = self.exchange(visitor, head, body, &fault).await?;
         if let Some(project) = posted_to
-            && response.status().is_success()
+            && asked.response.status().is_success()
         {
-            self.see_rev(&project, response.headers()).await;
+            self.see_rev(&project, asked.response.headers()).await;
         }
-        if let Some(principal) = response.headers_mut().remove(PRINCIPAL)
-            && let (Some(credential), Ok(principal)) = (credential, principal.to_str())
+        if let Some((key, head)) = asked_for
+            && let (status, headers) = (asked.response.status(), asked.response.headers())
+            && let Some(lifetime) = files::lifetime(status, headers)
+            && asked
+                .response
+                .body()
+                .size_hint()
+                .exact()
+                .is_some_and(|length| length <= MAX_FILE as u64)
         {
-            // This request has already run; the limit applies from the next one.
-            let _ = self.limits.told(credential, principal);
+            let file = self.keep(key, asked.response, lifetime).await?;
+            return Ok(file.answer(&head));
         }
-        remove_hop_by_hop(response.headers_mut());
+        self.finish(asked, place).await
+    }
+
+    /// Keeps a file of the page. One that came meanwhile is not read again.
+    async fn keep(
+        &self,
+        key: files::Key,
+        response: Response<Incoming>,
+        lifetime: Duration,
+    ) -> Result<Arc<File>, Problem> {
+        if let Some(file) = self.files.renew(&key, response.headers(), lifetime) {
+            return Ok(file);
+        }
+        let (head, body) = response.into_parts();
+        let body = read_body(body, MAX_FILE).await.map_err(broken_off)?;
+        Ok(self.files.keep(key, head.headers, body, lifetime))
+    }
+
+    /// Asks the app, on behalf of a client, with a request that has no body.
+    ///
+    /// # Errors
+    /// If the app does not answer.
+    pub(crate) async fn ask(&self, visitor: &Visitor, head: Parts) -> Result<Asked, Problem> {
+        self.metrics.proxied_total.add(1);
+        let fault = Fault::default();
+        self.exchange(visitor, head, full(""), &fault).await
+    }
+
+    /// Reads an answer of which only the head matters, so that its connection can be used again.
+    pub(crate) async fn discard(&self, asked: Asked) {
+        // If it is large, the connection is closed instead.
+        let _ = read_body(asked.response.into_body(), DISCARDED).await;
+    }
+
+    /// Passes the app's answer on to the client. `place` is what the request holds until the answer is read.
+    ///
+    /// # Errors
+    /// If the answer breaks off at its beginning.
+    pub(crate) async fn finish(
+        &self,
+        asked: Asked,
+        place: impl Send + Sync + 'static,
+    ) -> Result<Response<Body>, Problem> {
+        let (head, body) = asked.response.into_parts();
+        let body = self
+            .answers
+            .take_over(body, place)
+            .await
+            .map_err(broken_off)?;
+        Ok(Response::from_parts(head, body))
+    }
+
+    /// Sends a request to the app, and learns from its answer who the client is.
+    async fn exchange(
+        &self,
+        visitor: &Visitor,
+        head: Parts,
+        body: Body,
+        fault: &Fault,
+    ) -> Result<Asked, Problem> {
+        let credential = self.limits.credential(&head.headers, &head.uri);
+        let request = Request::from_parts(self.outgoing(visitor.peer, head)?, body);
+        let mut response = self.send(request, fault).await?;
+        let headers = response.headers_mut();
+        let told = [PRINCIPAL, wire::TASK_MARK].map(|name| {
+            let value = headers.remove(name)?;
+            value.to_str().map(str::to_owned).ok()
+        });
+        let [principal, mark] = told;
+        if let Some(principal) = principal {
+            visitor.arrival.let_in();
+            if let Some(credential) = credential {
+                // This request has already run; the limit applies from the next one.
+                let _ = self.limits.told(credential, &principal);
+            }
+        }
+        remove_hop_by_hop(headers);
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        Ok(Asked { response, mark })
     }
 
     async fn send(
@@ -172,14 +298,8 @@ impl Proxy {
         }
     }
 
-    /// The request as the app gets it. If its body cannot be passed on whole, `fault` tells why.
-    fn outgoing(
-        &self,
-        client: IpAddr,
-        request: Request<Incoming>,
-        fault: Fault,
-    ) -> Result<Request<Body>, Problem> {
-        let (mut head, body) = request.into_parts();
+    /// The head of a request as the app gets it.
+    fn outgoing(&self, client: IpAddr, mut head: Parts) -> Result<Parts, Problem> {
         set_target(&mut head)?;
         head.version = Version::HTTP_11;
         remove_hop_by_hop(&mut head.headers);
@@ -190,18 +310,47 @@ impl Proxy {
                 head.headers.insert(header::HOST, host);
             }
         }
-        let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
-            fault.get_or_init(|| {
-                if error.is::<LengthLimitError>() {
-                    BodyFault::TooLarge
-                } else {
-                    BodyFault::Broken
-                }
-            });
-            error
-        });
-        Ok(Request::from_parts(head, body.boxed_unsync()))
+        Ok(head)
     }
+}
+
+/// The body of a request as the app gets it: a small one is read first, so that it goes out with its head in one write.
+///
+/// # Errors
+/// If a small body does not arrive whole.
+async fn incoming(body: Incoming, fault: Fault) -> Result<Body, Problem> {
+    match body.size_hint().exact() {
+        Some(0) => Ok(full("")),
+        Some(length) if length <= SMALL as u64 => {
+            match timeout(BODY_PATIENCE, read_body(body, SMALL)).await {
+                Ok(Ok(body)) => Ok(full(body)),
+                Ok(Err(_)) => Err(Problem::bad_request("The request's body broke off.")),
+                Err(_) => Err(too_slow()),
+            }
+        }
+        _ => Ok(limited(body, fault)),
+    }
+}
+
+/// The body of a request as the app gets it. If it cannot be passed on whole, `fault` tells why.
+fn limited(body: Incoming, fault: Fault) -> Body {
+    let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
+        fault.get_or_init(|| {
+            if error.is::<LengthLimitError>() {
+                BodyFault::TooLarge
+            } else {
+                BodyFault::Broken
+            }
+        });
+        error
+    });
+    body.boxed_unsync()
+}
+
+/// The app's answer broke off.
+fn broken_off(error: UpstreamError) -> Problem {
+    tracing::debug!(%error, "an answer was not passed on");
+    app_unreachable()
 }
 
 /// Makes the target of a request a path and a query, and moves a token of the query into a header.

@@ -1,5 +1,6 @@
 //! The server: accepts connections, and sends each request to the part that answers it.
 
+use crate::edge::arrivals::Arrivals;
 use crate::edge::body::Body;
 use crate::edge::health::{self, Health};
 use crate::edge::internal::Internal;
@@ -8,9 +9,13 @@ use crate::edge::listener::Listener;
 use crate::edge::paths::is_internal;
 use crate::edge::problem::{as_http, response, too_many_connections, too_many_requests};
 use crate::edge::proxy::Proxy;
+use crate::edge::stream::{Stream, Upgrading};
 use crate::edge::upgrade::{self, Upgrades};
+use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::waiting::desk::Desk;
+use crate::waiting::wait::Wait;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,16 +28,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The number of connections for plain requests, beyond those of WebSockets.
-const PLAIN_CONNECTIONS: usize = 1024;
-
 /// The number of refused connections that are told so at once. More are dropped.
-const REFUSALS: usize = 64;
+pub(crate) const REFUSALS: usize = 64;
 
 /// The most header fields of a request.
 const MAX_HEADERS: usize = 128;
@@ -54,7 +56,11 @@ pub(crate) struct Server {
     pub(crate) health: Health,
     pub(crate) internal: Internal,
     pub(crate) upgrades: Upgrades,
-    pub(crate) proxy: Proxy,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) desk: Desk,
+    pub(crate) arrivals: Arc<Arrivals>,
+    /// One permit for each refused connection that is told so.
+    pub(crate) refusals: Arc<Semaphore>,
     /// Cancelled when the relay drains.
     pub(crate) draining: CancellationToken,
     /// The tasks of all connections.
@@ -64,9 +70,6 @@ pub(crate) struct Server {
 impl Server {
     /// Accepts connections until it is dropped, and the listener with it.
     pub(crate) async fn accept(self: &Arc<Self>, mut listener: Listener) {
-        let slots = self.settings.max_connections + PLAIN_CONNECTIONS;
-        let slots = Arc::new(Semaphore::new(slots));
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
         loop {
             let (stream, client) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -76,31 +79,55 @@ impl Server {
                     continue;
                 }
             };
-            // Best effort: WASI does not support TCP_NODELAY.
+            // Best effort: WASI does not support TCP_NODELAY, so what belongs together is written together.
             let _ = stream.set_nodelay(true);
-            if let Ok(slot) = slots.clone().try_acquire_owned() {
-                let server = self.clone();
-                self.tasks.spawn(async move {
-                    Box::pin(server.serve(stream, client.ip())).await;
-                    drop(slot);
-                });
+            let Some(slot) = self.arrivals.slot() else {
+                self.refuse(stream);
                 continue;
-            }
-            self.metrics.refused_total.add(1);
-            if let Ok(turn) = refusals.clone().try_acquire_owned() {
-                tokio::spawn(async move {
-                    let _ = timeout(REFUSAL_PATIENCE, refuse(stream)).await;
-                    drop(turn);
-                });
-            }
+            };
+            let server = self.clone();
+            self.tasks.spawn(async move {
+                Box::pin(server.receive(stream, client.ip(), slot)).await;
+            });
+        }
+    }
+
+    /// Serves a connection, once it has its place.
+    async fn receive(self: Arc<Self>, stream: TcpStream, peer: IpAddr, slot: OwnedSemaphorePermit) {
+        let Some(arrival) = self.arrivals.arrive(slot, peer).await else {
+            self.refuse(stream);
+            return;
+        };
+        let visitor = Visitor {
+            peer,
+            arrival,
+            upgrading: Upgrading::default(),
+        };
+        self.serve(stream, Arc::new(visitor)).await;
+    }
+
+    /// Refuses a connection. If many are refused at the moment, it is dropped without a word.
+    fn refuse(&self, stream: TcpStream) {
+        self.metrics.refused_total.add(1);
+        if let Ok(turn) = self.refusals.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _ = timeout(REFUSAL_PATIENCE, refuse(stream)).await;
+                drop(turn);
+            });
         }
     }
 
     /// Serves one connection until it ends or is upgraded.
-    async fn serve(self: Arc<Self>, stream: TcpStream, client: IpAddr) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, visitor: Arc<Visitor>) {
+        let stream = Stream::new(
+            stream,
+            self.settings.write_timeout,
+            visitor.upgrading.clone(),
+        );
+        let peer = visitor.peer;
         let service = service_fn(|request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(client, request).await) }
+            let (server, visitor) = (self.clone(), visitor.clone());
+            async move { Ok::<_, Infallible>(server.answer(&visitor, request).await) }
         });
         let connection = http1::Builder::new()
             // On WASI a vectored write waits until the kernel takes more, and the whole relay waits with it.
@@ -120,12 +147,12 @@ impl Server {
             }
         };
         if let Err(error) = served {
-            tracing::debug!(%client, %error, "a connection failed");
+            tracing::debug!(%peer, %error, "a connection failed");
         }
     }
 
     /// Sends a request to the part that answers it.
-    async fn answer(&self, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         match is_internal(path) {
             Ok(false) => {}
@@ -139,14 +166,20 @@ impl Server {
         if health::is_asked_for(&request) {
             return self.health.answer(request.method()).await;
         }
-        if let Err(wait) = self.limits.take(client, request.headers(), request.uri()) {
+        if let Err(wait) = self
+            .limits
+            .take(visitor.peer, request.headers(), request.uri())
+        {
             self.metrics.limited_total.add(1);
             return response(&too_many_requests(wait));
         }
         if path.starts_with(upgrade::RAW_PATH) && upgrade::is_asked_for(request.headers()) {
-            return self.upgrades.answer(request).await;
+            return self.upgrades.answer(visitor, request).await;
         }
-        self.proxy.forward(client, request).await
+        if let Some(wait) = Wait::of(&request) {
+            return self.desk.answer(visitor, request, wait).await;
+        }
+        self.proxy.forward(visitor, request).await
     }
 }
 

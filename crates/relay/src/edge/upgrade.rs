@@ -1,17 +1,21 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 
 use crate::app::client::App;
+use crate::edge::address;
+use crate::edge::arrivals::{Arrivals, Full};
 use crate::edge::body::{Body, full};
 use crate::edge::limits::Limits;
 use crate::edge::problem::{
     Refusal, app_unreachable, described, draining, too_many_connections, too_many_requests,
     upgrade_required,
 };
+use crate::edge::stream::Stream;
+use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::room::access::{self, Admitted, Refused};
 use crate::room::pass::Pass;
 use crate::settings::Settings;
-use crate::socket::connection::{Connection, Shared};
+use crate::socket::connection::{Connection, Opening, Shared};
 use crate::socket::raw;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +27,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use problem::Problem;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -56,6 +59,7 @@ pub(crate) struct Upgrades {
     metrics: Arc<Metrics>,
     app: Arc<App>,
     limits: Arc<Limits>,
+    arrivals: Arc<Arrivals>,
     /// One permit for each WebSocket.
     seats: Arc<Semaphore>,
     shared: Arc<Shared>,
@@ -66,20 +70,21 @@ pub(crate) struct Upgrades {
 impl Upgrades {
     /// Upgrades whose connections run in `tasks` and use what is `shared`, until `draining`.
     pub(crate) fn new(
-        settings: Arc<Settings>,
-        metrics: Arc<Metrics>,
         app: Arc<App>,
         limits: Arc<Limits>,
+        arrivals: Arc<Arrivals>,
         shared: Arc<Shared>,
         draining: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
+        let settings = &shared.settings;
         Self {
             seats: Arc::new(Semaphore::new(settings.max_connections)),
-            settings,
-            metrics,
+            settings: settings.clone(),
+            metrics: shared.metrics.clone(),
             app,
             limits,
+            arrivals,
             shared,
             draining,
             tasks,
@@ -87,13 +92,21 @@ impl Upgrades {
     }
 
     /// Answers a request to upgrade to the raw protocol. The WebSocket then lives in a task of its own.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.upgrade(request)
+    pub(crate) async fn answer(
+        &self,
+        visitor: &Arc<Visitor>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        self.upgrade(visitor, request)
             .await
             .unwrap_or_else(Refusal::into_response)
     }
 
-    async fn upgrade(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn upgrade(
+        &self,
+        visitor: &Arc<Visitor>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
         let accept = accept_key(&request)?;
         let project = request.uri().path().strip_prefix(RAW_PATH).unwrap_or("");
         if !wire::is_project_id(project) {
@@ -106,16 +119,24 @@ impl Upgrades {
             return Err(draining().into());
         }
         let Ok(seat) = self.seats.clone().try_acquire_owned() else {
-            self.metrics.refused_total.add(1);
-            return Err(too_many_connections().into());
+            return Err(self.full());
         };
+        let client = address::client(
+            visitor.peer,
+            request.headers(),
+            self.settings.trust_forwarded,
+        );
+        let named = self.arrivals.named(client).map_err(|Full| self.full())?;
         let token = query.token.take();
         let pass = self.admit(&request, &project, token).await?;
+        visitor.arrival.let_in();
+        drop(named);
         let upgrade = hyper::upgrade::on(&mut request);
+        visitor.upgrading.begin();
         self.tasks.spawn(serve(
             self.settings.clone(),
             upgrade,
-            seat,
+            (seat, visitor.clone()),
             self.shared.clone(),
             project,
             query,
@@ -128,6 +149,11 @@ impl Upgrades {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         Ok(response)
+    }
+
+    fn full(&self) -> Refusal {
+        self.metrics.refused_total.add(1);
+        too_many_connections().into()
     }
 
     /// Asks the app whether the client may come in, and applies the user's limit.
@@ -153,7 +179,7 @@ impl Upgrades {
     }
 }
 
-/// Waits for the upgrade, and serves the WebSocket until it ends. After that its seat is free.
+/// Waits for the upgrade, and serves the WebSocket until it ends. After that its `places` are free.
 #[allow(
     clippy::manual_async_fn,
     reason = "an async fn would keep its arguments twice, for as long as the WebSocket lives"
@@ -161,26 +187,27 @@ impl Upgrades {
 fn serve(
     settings: Arc<Settings>,
     upgrade: OnUpgrade,
-    seat: OwnedSemaphorePermit,
+    places: (OwnedSemaphorePermit, Arc<Visitor>),
     shared: Arc<Shared>,
     project: Arc<str>,
     query: raw::Query,
     pass: Pass,
 ) -> impl Future<Output = ()> {
     async move {
-        let _seat = seat;
+        let _places = places;
         let Ok(Ok(upgraded)) = timeout(settings.header_timeout, upgrade).await else {
             return;
         };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            tracing::error!("an upgraded connection is not a TCP stream");
+        let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
+            tracing::error!("an upgraded connection is not a client's stream");
             return;
         };
         let early = parts.read_buf.to_vec();
         // It is a slice of the HTTP server's buffer, and would keep that for as long as the WebSocket lives.
         drop(parts.read_buf);
-        let stream = parts.io.into_inner();
-        let connection = Connection::new(shared, project, stream, early, query.events, pass);
+        let (stream, answer) = parts.io.into_inner().into_parts();
+        let opening = Opening { answer, early };
+        let connection = Connection::new(shared, project, stream, opening, query.events, pass);
         connection.run(query.version).await;
     }
 }

@@ -55,8 +55,8 @@ async fn try_join(
     if socket.wants_events {
         socket.push_state([&raw::joined(snapshot.rev, &snapshot.version)]);
     }
+    // It leaves together with what came since, in one write.
     socket.push_state([&*snapshot]);
-    socket.flush();
     let rev = snapshot.rev;
     drop(snapshot);
     follow(rooms, room, socket, rev).await
@@ -77,19 +77,19 @@ async fn follow(
                     socket.follows();
                     rooms.tell_peers(&room.project, false);
                 }
-                socket.flush();
+                socket.open();
                 rooms.act(room, effects).await;
                 return Ok(());
             }
             CatchUp::Left => return Ok(()),
             CatchUp::TooFarBack => {
+                socket.open();
                 let missed = persist(rooms, socket, false, || {
                     rooms.app.updates(&room.project, rev)
                 })
                 .await?;
                 let reached = missed.rev;
                 socket.push_state(&Stored::read(rev, missed));
-                socket.flush();
                 // If the app is behind what this relay has seen, it catches up soon.
                 if reached <= rev {
                     sleep(rooms.settings.gap_wait).await;

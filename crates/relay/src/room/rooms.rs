@@ -270,6 +270,20 @@ impl Rooms {
         }
     }
 
+    /// Tells the sockets of a room, and those that have joined since, how many of its updates are in quarantine.
+    pub(crate) fn announce_quarantined(&self, room: &Room, updates: u64) {
+        if updates == 0 {
+            return;
+        }
+        let event = raw::quarantined(updates);
+        for socket in room.sockets() {
+            if socket.is_quarantine_news(updates) {
+                socket.push([&event]);
+                socket.flush();
+            }
+        }
+    }
+
     /// After this time without a word a relay is taken for gone.
     fn peers_expiry(&self) -> Duration {
         self.settings.peers_interval * 3

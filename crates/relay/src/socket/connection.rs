@@ -46,10 +46,22 @@ const LARGE: usize = 16 * 1024;
 /// The bytes that a client may go on sending after it was told that the connection has failed.
 const DISCARDED: usize = 64 * 1024 * 1024;
 
+/// How long the answer to an upgrade waits for the first frames, with which it then goes out in one write. It is as long
+/// as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's algorithm).
+const OPENING: Duration = Duration::from_millis(40);
+
+/// What there is of a WebSocket before its first frame.
+pub(crate) struct Opening {
+    /// The answer to the upgrade, which is yet to be written.
+    pub(crate) answer: Vec<u8>,
+    /// The bytes that the client sent right after its request.
+    pub(crate) early: Vec<u8>,
+}
+
 /// The parts of the relay that all connections share.
 pub(crate) struct Shared {
-    settings: Arc<Settings>,
-    metrics: Arc<Metrics>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
     rooms: Arc<Rooms>,
     queue: Arc<CommitQueue>,
     draining: CancellationToken,
@@ -98,6 +110,8 @@ pub(crate) struct Connection {
     written: (u64, Instant),
     /// When the next ping is due.
     next_ping: Instant,
+    /// When the answer to the upgrade goes out at the latest; `None` after that.
+    opens_at: Option<Instant>,
     /// A large payload, kept during the next read so that tungstenite takes a new buffer.
     kept: Option<Bytes>,
 }
@@ -128,12 +142,12 @@ enum Step {
 }
 
 impl Connection {
-    /// A connection whose opening handshake is done. `early` holds the bytes that the client sent right after it.
+    /// A connection whose opening handshake is done, but for the last byte.
     pub(crate) fn new(
         shared: Arc<Shared>,
         project: Arc<str>,
         stream: TcpStream,
-        early: Vec<u8>,
+        opening: Opening,
         wants_events: bool,
         pass: Pass,
     ) -> Self {
@@ -144,6 +158,7 @@ impl Connection {
             pass,
             write,
             shared.settings.max_socket_queue,
+            opening.answer.into(),
         );
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -158,12 +173,17 @@ impl Connection {
             project,
             socket: Arc::new(socket),
             stream: read,
-            context: WebSocketContext::from_partially_read(early, Role::Server, Some(config)),
+            context: WebSocketContext::from_partially_read(
+                opening.early,
+                Role::Server,
+                Some(config),
+            ),
             phase: Phase::Open,
             frames: 0,
             partial: 0,
             last_heard: now,
             written: (0, now),
+            opens_at: Some(now + OPENING),
             kept: None,
         }
     }
@@ -229,6 +249,11 @@ impl Connection {
     /// Does everything that can be done without waiting.
     fn step(&mut self) -> Step {
         let progress = self.socket.progress();
+        if let Some(at) = self.opens_at
+            && (Instant::now() >= at || progress.close.is_some())
+        {
+            self.open();
+        }
         if progress.broken {
             return match self.phase {
                 // The relay has sent its FIN and waits for the client's.
@@ -248,6 +273,12 @@ impl Connection {
             Step::Wait => self.check_time(),
             step => step,
         }
+    }
+
+    /// Lets the answer to the upgrade out.
+    fn open(&mut self) {
+        self.opens_at = None;
+        self.socket.open();
     }
 
     /// Reads messages until there are no more, or other tasks must get a turn.
@@ -410,6 +441,7 @@ impl Connection {
     }
 
     fn fail(&mut self) {
+        self.open();
         let until = match self.phase {
             Phase::Open => Instant::now() + self.shared.settings.close_timeout,
             Phase::Closing { until } | Phase::Failed { until, .. } => until,
@@ -451,10 +483,11 @@ impl Connection {
 
     /// When to check the time again.
     fn next_check(&self) -> Instant {
-        match self.phase {
+        let check = match self.phase {
             Phase::Open => self.next_ping,
             Phase::Closing { until } | Phase::Failed { until, .. } => until,
-        }
+        };
+        self.opens_at.map_or(check, |at| at.min(check))
     }
 
     /// Pings, and ends a connection that has been silent or stuck for too long.

@@ -79,6 +79,17 @@ pub(crate) fn error(code: &str, message: &str, frame: Option<u64>) -> Event {
     json_event(&event)
 }
 
+/// Tells that this many updates of the document cannot be applied.
+pub(crate) fn quarantined(updates: u64) -> Event {
+    let what = match updates {
+        1 => "An update of this document cannot be applied and was".to_owned(),
+        updates => format!("{updates} updates of this document cannot be applied and were"),
+    };
+    let words =
+        format!("{what} moved aside. The project's owner can look at it, restore it or delete it.");
+    error("quarantined", &words, None)
+}
+
 /// Announces the state, which follows.
 pub(crate) fn joined(rev: u64, version: &[u8]) -> Event {
     let version = URL_SAFE_NO_PAD.encode(version);

@@ -6,7 +6,7 @@ use crate::socket::close::Close;
 use crate::socket::frame::{Frame, Outbound};
 use crate::socket::raw;
 use bytes::{Buf, Bytes};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +16,10 @@ use tokio::sync::Notify;
 /// How many frames go out in one `writev`.
 #[cfg(not(target_arch = "wasm32"))]
 const FRAMES_PER_WRITE: usize = 64;
+
+/// How many bytes of several frames go out in one write.
+#[cfg(target_arch = "wasm32")]
+const BYTES_PER_WRITE: usize = 64 * 1024;
 
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
@@ -45,6 +49,8 @@ pub(crate) struct Socket {
     pending_bytes: AtomicUsize,
     /// The number of peers that the client knows, or [`NOT_YET`].
     peers: AtomicU64,
+    /// The number of quarantined updates that the client was told of.
+    quarantined: AtomicU64,
 }
 
 #[derive(Default)]
@@ -58,8 +64,10 @@ struct Queue {
     exempt: usize,
     /// The kernel takes no more bytes at the moment. The socket's own task waits until it does.
     blocked: bool,
-    /// A frame is written in part. Its rest must come before anything else.
+    /// A frame, or the answer to the upgrade, is written in part. Its rest must come before anything else.
     within_frame: bool,
+    /// Nothing is written yet, so that the answer to the upgrade goes out with the first frames.
+    held: bool,
     close: Option<Close>,
     written: u64,
 }
@@ -70,27 +78,41 @@ struct Piece {
 }
 
 impl Socket {
-    /// A socket with an empty queue that may hold `queue_limit` bytes.
+    /// A socket whose queue may hold `queue_limit` bytes. The first is the `answer` to the upgrade, which waits until the
+    /// socket [opens](Self::open).
     pub(crate) fn new(
         id: u64,
         wants_events: bool,
         pass: Pass,
         stream: OwnedWriteHalf,
         queue_limit: usize,
+        answer: Bytes,
     ) -> Self {
+        let mut queue = Queue {
+            stream: Some(stream),
+            ..Queue::default()
+        };
+        if !answer.is_empty() {
+            queue.bytes = answer.len();
+            queue.exempt = answer.len();
+            queue.within_frame = true;
+            queue.held = true;
+            queue.pieces.push_back(Piece {
+                bytes: answer,
+                ends_frame: true,
+            });
+        }
         Self {
             id,
             wants_events,
             pass,
             changed: Notify::new(),
-            queue: Mutex::new(Queue {
-                stream: Some(stream),
-                ..Queue::default()
-            }),
+            queue: Mutex::new(queue),
             queue_limit,
             pending_updates: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
             peers: AtomicU64::new(NOT_YET),
+            quarantined: AtomicU64::new(0),
         }
     }
 
@@ -140,8 +162,18 @@ impl Socket {
     /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task
     /// writes the rest.
     pub(crate) fn flush(&self) {
+        self.write(self.queue.lock());
+    }
+
+    /// Writes the answer to the upgrade, and with it what is queued. From now on the socket writes what it is given.
+    pub(crate) fn open(&self) {
         let mut queue = self.queue.lock();
-        if queue.blocked || queue.pieces.is_empty() {
+        queue.held = false;
+        self.write(queue);
+    }
+
+    fn write(&self, mut queue: MutexGuard<'_, Queue>) {
+        if queue.blocked || queue.held || queue.pieces.is_empty() {
             return;
         }
         queue.write();
@@ -212,6 +244,11 @@ impl Socket {
         }
         self.peers.store(peers, Ordering::Relaxed);
         true
+    }
+
+    /// Whether more updates are in quarantine than the client was told of. Then this number counts as told.
+    pub(crate) fn is_quarantine_news(&self, updates: u64) -> bool {
+        self.quarantined.swap(updates, Ordering::Relaxed) < updates
     }
 
     /// Tells the client that one of its frames was refused.
@@ -334,11 +371,24 @@ fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<
     stream.try_write_vectored(&slices[..count])
 }
 
-/// Writes the first piece of the queue. Only one, because the `writev` of Rust 1.95's libc for WASI waits until the
-/// kernel takes more, and its `write` does not.
+/// Writes from the front of the queue as much as the kernel takes at once. Pieces are copied together, because the
+/// `writev` of Rust 1.95's libc for WASI waits until the kernel takes more, its `write` does not, and without
+/// TCP_NODELAY a second small write waits for the acknowledgement of the first.
 #[cfg(target_arch = "wasm32")]
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
-    pieces
-        .front()
-        .map_or(Ok(0), |piece| stream.try_write(&piece.bytes))
+    let Some(first) = pieces.front() else {
+        return Ok(0);
+    };
+    if pieces.len() == 1 || first.bytes.len() >= BYTES_PER_WRITE {
+        return stream.try_write(&first.bytes);
+    }
+    let mut together = Vec::with_capacity(BYTES_PER_WRITE);
+    for piece in pieces {
+        let room = BYTES_PER_WRITE - together.len();
+        together.extend_from_slice(&piece.bytes[..piece.bytes.len().min(room)]);
+        if together.len() == BYTES_PER_WRITE {
+            break;
+        }
+    }
+    stream.try_write(&together)
 }

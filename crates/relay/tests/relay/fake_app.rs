@@ -57,7 +57,20 @@ pub(crate) struct Log {
     pub(crate) keep_alive: Option<Duration>,
     /// `METHOD target` of each request.
     pub(crate) seen: Vec<String>,
+    pub(crate) tasks: HashMap<String, Task>,
+    /// The number of tasks in each question for marks.
+    pub(crate) marks: Vec<usize>,
 }
+
+/// A task of this app.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Task {
+    pub(crate) version: u64,
+    pub(crate) is_finished: bool,
+}
+
+/// The size of the answer to `/big` and of the files below `/static/`, in bytes.
+pub(crate) const BIG: usize = 3 << 20;
 
 pub(crate) struct FakeApp {
     pub(crate) address: SocketAddr,
@@ -239,7 +252,12 @@ async fn answer(
                 .collect();
             let access_revs = None;
             Ok(Response::new(
-                wire::encode(&wire::Heads { revs, access_revs }).into(),
+                wire::encode(&wire::Heads {
+                    revs,
+                    access_revs,
+                    quarantined: None,
+                })
+                .into(),
             ))
         }
         ["internal", "access"] => {
@@ -255,6 +273,24 @@ async fn answer(
                 wire::encode(&wire::AccessResponse { verdicts }).into(),
             ))
         }
+        ["internal", "tasks", "marks"] => {
+            let asked: wire::MarksRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
+            let mut log = log.lock().unwrap();
+            log.marks.push(asked.tasks.len());
+            let mark = |task: &Task| task.version.to_string();
+            let marks = asked.tasks.iter().map(|id| log.tasks.get(id).map(mark));
+            let marks = marks.collect();
+            Ok(Response::new(wire::encode(&wire::Marks { marks }).into()))
+        }
+        ["tasks", id] => Ok(task(&log, id, &head)),
+        ["big"] => Ok(Response::new(vec![b'x'; BIG].into())),
+        ["static", name] => Ok(Response::builder()
+            .header("cache-control", "public, max-age=31536000, immutable")
+            .header("etag", format!("\"{name}\""))
+            .header("vary", "accept-encoding")
+            .header("vary", "origin")
+            .body(vec![b'x'; BIG].into())
+            .unwrap()),
         ["internal", "rooms", project, "compact"] => {
             log.lock().unwrap().compacted.push(project.to_owned());
             Ok(status(202))
@@ -271,6 +307,37 @@ async fn answer(
         }
         _ => Ok(echo(&head, &body)),
     }
+}
+
+/// A task's row, for the user ann.
+fn task(log: &Mutex<Log>, id: &str, head: &hyper::http::request::Parts) -> Response<Full<Bytes>> {
+    let Some(Task {
+        version,
+        is_finished,
+    }) = log.lock().unwrap().tasks.get(id).copied()
+    else {
+        return status(404);
+    };
+    let tag = format!("\"{version}\"");
+    let knows = head
+        .headers
+        .get("if-none-match")
+        .is_some_and(|known| *known == *tag);
+    let answer = Response::builder()
+        .status(if knows { 304 } else { 200 })
+        .header("etag", &tag)
+        .header("x-loro-internal-principal", "user:ann");
+    let answer = if is_finished {
+        answer
+    } else {
+        answer.header("x-loro-internal-task-mark", version.to_string())
+    };
+    let body = if knows {
+        String::new()
+    } else {
+        json!({ "version": version }).to_string()
+    };
+    answer.body(body.into()).unwrap()
 }
 
 /// How often this was asked.

@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod caps;
 mod client;
 mod fake_app;
 mod faults;
 mod http;
 mod lifecycle;
 mod rooms;
+mod waiting;
 
 use client::Client;
 use fake_app::FakeApp;

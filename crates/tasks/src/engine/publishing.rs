@@ -4,11 +4,7 @@ use futures_util::{StreamExt, stream};
 use platform::Ports;
 
 use super::Engine;
-use crate::{
-    event::{EVENTS_CHANNEL, event},
-    notification, rows,
-    task::Task,
-};
+use crate::{event::event, notification, rows, task::Task};
 
 /// The most notifications that one call sends.
 const NOTIFICATIONS: u64 = 64;
@@ -19,7 +15,12 @@ const NOTIFICATIONS_AT_ONCE: usize = 32;
 impl Engine<'_> {
     /// Publishes a task's change. If the message is lost, the sweep of projections finds the task.
     pub(super) async fn publish(&self, task: &Task) {
-        if let Err(error) = self.ports.pubsub.publish(EVENTS_CHANNEL, event(task)).await {
+        if let Err(error) = self
+            .ports
+            .pubsub
+            .publish(wire::TASK_CHANGES, event(task))
+            .await
+        {
             tracing::warn!(task_id = task.task_id, %error, "change not published");
         }
     }

@@ -25,6 +25,6 @@ pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
     HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,
 };
-pub use read::{Filter, get, list};
+pub use read::{Filter, get, list, marks};
 pub use shown::Shown;
 pub(crate) use store::{Insert, by_key, insert};

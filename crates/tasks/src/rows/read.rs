@@ -3,7 +3,7 @@
 use platform::{Database, DatabaseError, Value};
 
 use super::row::select;
-use crate::task::{Status, Task};
+use crate::task::{self, Status, Task};
 
 /// Reads the task of this id.
 ///
@@ -12,6 +12,44 @@ use crate::task::{Status, Task};
 pub async fn get(database: &dyn Database, task_id: &str) -> Result<Option<Task>, DatabaseError> {
     let found = select(database, "task_id = ?1", vec![task_id.into()]).await?;
     Ok(found.into_iter().next())
+}
+
+/// Reads the marks of these tasks, in their order, without the rest of their rows: [`Task::mark`]. `None` stands for a
+/// task that is gone.
+///
+/// # Errors
+/// If the database fails.
+pub async fn marks(
+    database: &dyn Database,
+    tasks: &[String],
+) -> Result<Vec<Option<String>>, DatabaseError> {
+    let mut marks = vec![None; tasks.len()];
+    if tasks.is_empty() {
+        return Ok(marks);
+    }
+    let asked: Vec<String> = (0..tasks.len())
+        .map(|n| format!("({n},?{})", n + 1))
+        .collect();
+    let sql = format!(
+        "WITH asked (n, task_id) AS (VALUES {})
+         SELECT a.n, t.version, t.updated_at, t.retry_count, t.external_task_id IS NOT NULL
+           FROM asked a JOIN aigc_tasks t ON t.task_id = a.task_id",
+        asked.join(",")
+    );
+    let parameters: Vec<Value> = tasks.iter().map(|task| task.as_str().into()).collect();
+    for row in database.execute(&sql, parameters).await? {
+        let n = usize::try_from(row.unsigned(0)?).unwrap_or(usize::MAX);
+        if let Some(found) = marks.get_mut(n) {
+            let is_accepted = row.integer(4)? != 0;
+            *found = Some(task::mark(
+                row.integer(1)?,
+                row.integer(2)?,
+                row.integer(3)?,
+                is_accepted,
+            ));
+        }
+    }
+    Ok(marks)
 }
 
 /// The tasks to list. A field that is `None` leaves none out.

@@ -1,0 +1,286 @@
+//! The line: a request that carries many requests of a relay, each of which passes the door, too.
+//!
+//! All of them have the same ports, so that one database connection serves them all. A line ends when the relay ends
+//! its body, when a limit of `wire` is reached, or when the instance has taken much memory, because that never
+//! shrinks.
+
+use std::pin::Pin;
+
+use futures_util::{
+    SinkExt, StreamExt,
+    future::{Either, select},
+    stream::{self, FuturesUnordered},
+};
+use platform::Ports;
+use problem::Problem;
+use wire::{ByteVec, LineAnswer, LineReader, LineRequest};
+
+use crate::{
+    Admitted, Head, Reply, Routes,
+    admit::admit_on_line,
+    body::{Body, Chunks},
+    reply::{Afterwards, HungUp, Outlet},
+};
+
+/// The memory of an instance beyond which its line ends, in bytes.
+const MEMORY: usize = 64 * 1024 * 1024;
+
+/// The work after answers that may be under way. Beyond it the line ends, so that the work gets its time.
+const AFTERWARDS: usize = 4;
+
+/// The answer to a request of a line, on its way.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply<'a>, Problem>> + 'a>>;
+
+/// Answers a request that is a line: `answer` answers the requests on it.
+///
+/// # Errors
+/// 400 if the body was read already.
+pub fn line<'a, R: Routes + 'a>(
+    request: &Admitted<'a, R>,
+    answer: fn(Admitted<'a, R>) -> Answering<'a>,
+) -> Result<Reply<'a>, Problem> {
+    let line = Line {
+        ports: request.ports(),
+        chunks: request.chunks()?,
+        reader: LineReader::new(wire::MAX_LINE_REQUEST),
+        afterwards: FuturesUnordered::new(),
+        answer,
+        requests: 0,
+        read: 0,
+        sent: 0,
+    };
+    let reply = Reply::streaming(200, |outlet| Box::pin(line.run(outlet)));
+    Ok(reply
+        .media_type(wire::CONTENT_TYPE)
+        .header("cache-control", "no-store")
+        // Proxies of the nginx family pass the answer on as it comes.
+        .header("x-accel-buffering", "no"))
+}
+
+struct Line<'a, R> {
+    ports: Ports<'a>,
+    chunks: Chunks<'a>,
+    reader: LineReader,
+    answer: fn(Admitted<'a, R>) -> Answering<'a>,
+    /// The work after answers that is under way.
+    afterwards: FuturesUnordered<Afterwards<'a>>,
+    /// The number of requests so far.
+    requests: usize,
+    /// The bytes of the body so far.
+    read: usize,
+    /// The bytes of the answer so far.
+    sent: usize,
+}
+
+impl<'a, R: Routes> Line<'a, R> {
+    async fn run(mut self, mut outlet: Outlet<'a>) {
+        let mut end = self.ports.clock.sleep(wire::LINE_TIME);
+        loop {
+            let message = match select(Box::pin(self.next()), &mut end).await {
+                Either::Left((Some(message), _)) => message,
+                Either::Left((None, _)) | Either::Right(_) => break,
+            };
+            let reply = match self.admit(&message) {
+                Ok(admitted) => (self.answer)(admitted).await.unwrap_or_else(Reply::from),
+                Err(problem) => Reply::from(problem),
+            };
+            drop(message);
+            match self.send(&mut outlet, reply).await {
+                Ok(false) => {}
+                Ok(true) | Err(HungUp) => break,
+            }
+        }
+        // This ends the answer, so that the relay does not wait for the work.
+        drop(outlet);
+        while self.afterwards.next().await.is_some() {}
+    }
+
+    /// Waits for the next request, and goes on with the work after answers. `None` at the end of the body.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.reader.next_message() {
+                Ok(None) => {}
+                Ok(message) => return message,
+                Err(wire::TooLong) => {
+                    tracing::warn!("a request on a line was too large");
+                    return None;
+                }
+            }
+            let chunk = if self.afterwards.is_empty() {
+                self.chunks.next().await
+            } else {
+                // The work comes first, because a busy relay would never let it.
+                match select(self.afterwards.next(), self.chunks.next()).await {
+                    Either::Left(_) => continue,
+                    Either::Right((chunk, _)) => chunk,
+                }
+            };
+            let chunk = chunk?.ok()?;
+            self.read += chunk.len();
+            self.reader.push(&chunk);
+        }
+    }
+
+    fn admit(&self, message: &[u8]) -> Result<Admitted<'a, R>, Problem> {
+        let request: LineRequest<ByteVec> =
+            wire::decode(message).map_err(|error| Problem::bad_request(error.to_string()))?;
+        let head = Head::new(&request.method, &request.target, Vec::new(), None);
+        let bytes = Vec::from(request.body);
+        let body = Body {
+            declared: Some(bytes.len()),
+            chunks: Box::pin(stream::iter([Ok(bytes)])),
+        };
+        admit_on_line(self.ports, head, body)
+    }
+
+    /// Sends an answer, and keeps the work that follows it. Returns whether it is the last one.
+    async fn send(&mut self, outlet: &mut Outlet<'a>, reply: Reply<'a>) -> Result<bool, HungUp> {
+        self.requests += 1;
+        self.afterwards.extend(reply.afterwards);
+        let media_type = reply
+            .headers
+            .into_iter()
+            .find_map(|(name, value)| (name == "content-type").then_some(value));
+        let mut answer = LineAnswer {
+            status: reply.status,
+            media_type: media_type.unwrap_or_default(),
+            body: ByteVec::from(reply.body.unwrap_or_default()),
+            is_last: false,
+        };
+        self.sent += answer.body.len();
+        answer.is_last = self.requests >= wire::LINE_REQUESTS
+            || self.read >= wire::LINE_BYTES
+            || self.sent >= wire::LINE_BYTES
+            || self.afterwards.len() >= AFTERWARDS
+            || memory() >= MEMORY;
+        outlet.send(wire::encode_framed(&answer)).await?;
+        Ok(answer.is_last)
+    }
+}
+
+/// The memory that this instance has taken, in bytes.
+#[cfg(target_arch = "wasm32")]
+fn memory() -> usize {
+    core::arch::wasm32::memory_size::<0>() * 64 * 1024
+}
+
+/// Tests do not measure memory.
+#[cfg(not(target_arch = "wasm32"))]
+fn memory() -> usize {
+    0
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use futures_util::sink;
+    use platform::native::{MapConfig, World, block_on};
+
+    use super::*;
+    use crate::{body::BrokenOff, routes::Sync, visit::visit};
+
+    fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
+        wire::encode_framed(&LineRequest {
+            method: method.into(),
+            target: target.into(),
+            body: ByteVec::from(body.to_vec()),
+        })
+    }
+
+    thread_local!(static DONE: RefCell<usize> = const { RefCell::new(0) });
+
+    async fn opened(admitted: Admitted<'_, Sync>) -> Result<Reply<'_>, Problem> {
+        line(&admitted, |asked| Box::pin(answered(asked)))
+    }
+
+    async fn answered(asked: Admitted<'_, Sync>) -> Result<Reply<'_>, Problem> {
+        asked.body(wire::MAX_APPEND_BYTES).await?;
+        let route = format!("{:?}", asked.route());
+        let work = async { DONE.with_borrow_mut(|done| *done += 1) };
+        let reply = Reply::new(200).media_type("text/plain").body(route);
+        Ok(reply.then(work))
+    }
+
+    /// The answers to what is asked on a line, and the number of handlers whose later work was done. Each answer is the
+    /// name of the route.
+    fn answers(asked: Vec<Vec<u8>>) -> (Vec<LineAnswer<ByteVec>>, usize) {
+        DONE.take();
+        let world = World::new(MapConfig::from_pairs(&[("internal_token", "t")]));
+        let token = ("authorization".to_owned(), b"Bearer t".to_vec());
+        let head = Head::new("POST", "/internal/line", vec![token], None);
+        let chunks = asked.into_iter().map(Ok::<_, BrokenOff>);
+        let body = Body {
+            declared: None,
+            chunks: Box::pin(stream::iter(chunks)),
+        };
+        let mut reply = block_on(visit(world.ports(), head, body, opened));
+        assert_eq!(reply.status(), 200);
+        let sent = Rc::new(RefCell::new(LineReader::new(usize::MAX)));
+        let outlet = sink::unfold(sent.clone(), async |sent, chunk: Vec<u8>| {
+            sent.borrow_mut().push(&chunk);
+            Ok::<_, HungUp>(sent)
+        });
+        block_on(reply.streaming.take().unwrap()(Box::pin(outlet)));
+        let mut answers = Vec::new();
+        while let Some(answer) = sent.borrow_mut().next_message().unwrap() {
+            answers.push(wire::decode(&answer).unwrap());
+        }
+        (answers, DONE.take())
+    }
+
+    #[test]
+    fn a_line_carries_what_a_relay_asks_often_and_nothing_else() {
+        let asked = [
+            ("GET", "/health", 200),
+            ("POST", "/internal/append", 200),
+            ("GET", "/internal/rooms/p/state?version=x", 200),
+            ("GET", "/internal/rooms/p/updates?after=1", 200),
+            ("POST", "/internal/heads", 200),
+            ("POST", "/internal/access", 200),
+            ("POST", "/internal/append/", 404),
+            ("GET", "/internal/append", 405),
+            ("POST", "/internal/line", 404),
+            ("POST", "/internal/sweep", 404),
+            ("POST", "/internal/merge/p", 404),
+            ("GET", "/sync/p", 404),
+            ("POST", "/sync/p", 404),
+        ];
+        let mut requests: Vec<Vec<u8>> = asked
+            .iter()
+            .map(|(method, target, _)| request(method, target, b"x"))
+            .collect();
+        requests.push([&3u32.to_be_bytes()[..], b"abc"].concat());
+        let (answers, done) = answers(requests);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        let mut expected: Vec<u16> = asked.iter().map(|(_, _, status)| *status).collect();
+        expected.push(400);
+        assert_eq!(statuses, expected);
+        assert_eq!(&answers[1].body[..], b"Append");
+        assert_eq!(answers[1].media_type, "text/plain");
+        assert_eq!(answers[6].media_type, problem::MEDIA_TYPE);
+        assert!(answers.iter().all(|answer| !answer.is_last));
+        assert_eq!(done, 6, "the work after each answer");
+    }
+
+    #[test]
+    fn a_line_ends_at_its_bounds() {
+        let small = request("POST", "/internal/append", b"");
+        let large = request("POST", "/internal/append", &[0; 1 << 20]);
+        for (asked, answered) in [
+            (
+                vec![small.clone(); wire::LINE_REQUESTS + 5],
+                wire::LINE_REQUESTS,
+            ),
+            (vec![large; 12], 8),
+        ] {
+            let (answers, done) = answers(asked);
+            assert_eq!((answers.len(), done), (answered, answered));
+            let last: Vec<bool> = answers.iter().map(|answer| answer.is_last).collect();
+            assert_eq!(last.iter().position(|last| *last), Some(answered - 1));
+        }
+        let too_large = u32::try_from(wire::MAX_LINE_REQUEST + 1).unwrap();
+        let (answers, _) = answers(vec![small, too_large.to_be_bytes().to_vec()]);
+        assert_eq!(answers.len(), 1);
+    }
+}

@@ -1,0 +1,180 @@
+//! Holding requests that wait.
+
+use crate::edge::body::Body;
+use crate::edge::caps::{Caps, Place};
+use crate::edge::limits::Limits;
+use crate::edge::problem::response;
+use crate::edge::proxy::{Asked, Proxy};
+use crate::edge::visitor::Visitor;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::waiting::wait::{Wait, at_once};
+use crate::waiting::waiters::{Waiter, Waiters};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use problem::Problem;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How many requests that wait may ask the app at once. One task's end may wake them all.
+const ASKING: usize = 32;
+
+/// The part of all places that may be of one address, or of one user.
+const SHARE: usize = 2;
+
+/// Answers requests that wait.
+pub(crate) struct Desk {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    proxy: Arc<Proxy>,
+    waiters: Arc<Waiters>,
+    places: Caps,
+    asking: Arc<Semaphore>,
+    draining: CancellationToken,
+}
+
+/// The app's answer that a task has not changed.
+struct Unchanged {
+    /// The tag of what the client, or this request, knows.
+    known: HeaderValue,
+}
+
+impl Desk {
+    /// A desk whose requests ask through `proxy`, and hear through `waiters`, until `draining`.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
+        limits: Arc<Limits>,
+        proxy: Arc<Proxy>,
+        waiters: Arc<Waiters>,
+        draining: CancellationToken,
+    ) -> Self {
+        let most = settings.max_waiters;
+        let share = most.div_ceil(SHARE);
+        Self {
+            places: Caps::new(most, share, share),
+            settings,
+            metrics,
+            limits,
+            proxy,
+            waiters,
+            asking: Arc::new(Semaphore::new(ASKING)),
+            draining,
+        }
+    }
+
+    /// Answers a request that waits.
+    pub(crate) async fn answer(
+        &self,
+        visitor: &Visitor,
+        request: Request<Incoming>,
+        wait: Wait,
+    ) -> Response<Body> {
+        let answer = match self.place(visitor, &request) {
+            Ok(_place) => self.hold(visitor, request, wait).await,
+            Err(problem) => {
+                self.metrics.turned_away_total.add(1);
+                Err(problem)
+            }
+        };
+        answer.unwrap_or_else(|problem| response(&problem))
+    }
+
+    fn place<B>(&self, visitor: &Visitor, request: &Request<B>) -> Result<Place, Problem> {
+        let network = self.limits.network(visitor.peer, request.headers());
+        let credential = self.limits.capped(request.headers(), request.uri());
+        self.places.try_take(network, credential)
+    }
+
+    async fn hold(
+        &self,
+        visitor: &Visitor,
+        request: Request<Incoming>,
+        wait: Wait,
+    ) -> Result<Response<Body>, Problem> {
+        let deadline = Instant::now() + wait.time;
+        let waiter = self.waiters.enter(&wait.task);
+        let mut head = request.into_parts().0;
+        head.uri = at_once(&head.uri)
+            .parse()
+            .map_err(|_| Problem::bad_request("The target of the request makes no sense."))?;
+        let own = head.headers.get(header::IF_NONE_MATCH).cloned();
+        let first = self.ask(visitor, &head, own.as_ref()).await?;
+        let Some(unchanged) = unchanged(&first.0, own.as_ref(), &waiter) else {
+            return self.finish(first).await;
+        };
+        let (asked, turn) = first;
+        self.proxy.discard(asked).await;
+        // While it waits, it holds nothing that others need.
+        drop(turn);
+        let known = &unchanged.known;
+        while Instant::now() < deadline && !self.draining.is_cancelled() {
+            // The app checks again whether the client may ask.
+            let again = Instant::now() + self.settings.recheck_interval;
+            tokio::select! {
+                () = waiter.changed() => {}
+                () = sleep_until(deadline) => break,
+                () = sleep_until(again) => {}
+                () = self.draining.cancelled() => break,
+            }
+            let answer = self.ask(visitor, &head, Some(known)).await?;
+            if answer.0.response.status() != StatusCode::NOT_MODIFIED
+                || mark(&answer.0, &waiter).is_none()
+            {
+                return self.finish(answer).await;
+            }
+        }
+        let last = self.ask(visitor, &head, own.as_ref()).await?;
+        self.finish(last).await
+    }
+
+    /// Asks the app about the task, on behalf of the client, which knows this tag.
+    async fn ask(
+        &self,
+        visitor: &Visitor,
+        head: &Parts,
+        known: Option<&HeaderValue>,
+    ) -> Result<(Asked, Option<OwnedSemaphorePermit>), Problem> {
+        // The semaphore is never closed.
+        let turn = self.asking.clone().acquire_owned().await.ok();
+        let mut head = head.clone();
+        match known {
+            Some(known) => head.headers.insert(header::IF_NONE_MATCH, known.clone()),
+            None => head.headers.remove(header::IF_NONE_MATCH),
+        };
+        Ok((self.proxy.ask(visitor, head).await?, turn))
+    }
+
+    async fn finish(
+        &self,
+        (asked, turn): (Asked, Option<OwnedSemaphorePermit>),
+    ) -> Result<Response<Body>, Problem> {
+        self.proxy.finish(asked, turn).await
+    }
+}
+
+/// Whether the first answer says that there is something to wait for: the task is as the client knows it, or the client
+/// knows nothing of it, and it is not finished.
+fn unchanged(asked: &Asked, own: Option<&HeaderValue>, waiter: &Waiter) -> Option<Unchanged> {
+    let tag = asked.response.headers().get(header::ETAG);
+    let known = match (asked.response.status(), own) {
+        (StatusCode::NOT_MODIFIED, Some(own)) => own,
+        (StatusCode::OK, None) => tag?,
+        _ => return None,
+    };
+    mark(asked, waiter)?;
+    Some(Unchanged {
+        known: known.clone(),
+    })
+}
+
+/// The mark of a task that is not finished. The waiter keeps it.
+fn mark<'a>(asked: &'a Asked, waiter: &Waiter) -> Option<&'a str> {
+    let mark = asked.mark.as_deref()?;
+    waiter.saw(mark);
+    Some(mark)
+}

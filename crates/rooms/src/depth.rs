@@ -1,0 +1,159 @@
+//! The depth of a document's values.
+//!
+//! Loro reads, writes and shows nested values by recursion: some 3,000 levels end the stack of a Wasm
+//! instance, and nothing can report that. So the depth is measured first, with a stack of its own.
+
+use loro::{Container, LoroDoc, LoroValue, TreeParentId, ValueOrContainer};
+
+/// The most levels of a document: containers in containers, nodes below nodes, and values in values.
+pub(crate) const MOST_LEVELS: usize = 512;
+
+/// What is still to be visited, with its level.
+enum Visit {
+    Value(LoroValue),
+    Container(Container),
+}
+
+/// Checks that nothing in the document's state lies deeper than [`MOST_LEVELS`].
+///
+/// # Errors
+/// The reason for a refusal, in words.
+pub(crate) fn check(doc: &LoroDoc) -> Result<(), String> {
+    let mut visits = vec![(Visit::Value(doc.get_value()), 0)];
+    while let Some((visit, level)) = visits.pop() {
+        if level > MOST_LEVELS {
+            return Err(format!(
+                "its values are nested deeper than {MOST_LEVELS} levels"
+            ));
+        }
+        match visit {
+            Visit::Value(LoroValue::List(values)) => {
+                visits.extend(values.iter().filter_map(|value| below(value, level)));
+            }
+            Visit::Value(LoroValue::Map(values)) => {
+                visits.extend(values.values().filter_map(|value| below(value, level)));
+            }
+            Visit::Value(LoroValue::Container(id)) => {
+                let container = doc.get_container(id);
+                visits.extend(container.map(|container| (Visit::Container(container), level)));
+            }
+            Visit::Value(_) => {}
+            Visit::Container(container) => {
+                children(&container, |child| match child {
+                    ValueOrContainer::Value(value) => visits.extend(below(&value, level)),
+                    ValueOrContainer::Container(child) => {
+                        visits.push((Visit::Container(child), level + 1));
+                    }
+                });
+                if let Container::Tree(tree) = container {
+                    nodes(&tree, level, &mut visits)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value below one of this level, if anything can lie below it.
+fn below(value: &LoroValue, level: usize) -> Option<(Visit, usize)> {
+    let nests = matches!(
+        value,
+        LoroValue::List(_) | LoroValue::Map(_) | LoroValue::Container(_)
+    );
+    nests.then(|| (Visit::Value(value.clone()), level + 1))
+}
+
+fn children(container: &Container, mut child: impl FnMut(ValueOrContainer)) {
+    match container {
+        Container::Map(map) => map.for_each(|_, value| child(value)),
+        Container::List(list) => list.for_each(child),
+        Container::MovableList(list) => list.for_each(child),
+        _ => {}
+    }
+}
+
+/// Visits the nodes of a tree, from its roots downwards. Each level of nodes is two levels of JSON.
+fn nodes(
+    tree: &loro::LoroTree,
+    level: usize,
+    visits: &mut Vec<(Visit, usize)>,
+) -> Result<(), String> {
+    let mut parents = vec![(TreeParentId::Root, level)];
+    while let Some((parent, level)) = parents.pop() {
+        if level > MOST_LEVELS {
+            return Err(format!("its tree has more than {MOST_LEVELS} levels"));
+        }
+        for node in tree.children(parent).unwrap_or_default() {
+            if let Ok(meta) = tree.get_meta(node) {
+                visits.push((Visit::Container(Container::Map(meta)), level + 2));
+            }
+            parents.push((TreeParentId::Node(node), level + 2));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::{LoroList, LoroMap};
+
+    fn nested(levels: usize) -> LoroValue {
+        let mut value = LoroValue::I64(1);
+        for level in 0..levels {
+            value = if level % 2 == 0 {
+                LoroValue::List(vec![value].into())
+            } else {
+                LoroValue::Map([("a".to_owned(), value)].into_iter().collect())
+            };
+        }
+        value
+    }
+
+    #[test]
+    fn values_within_the_bound_pass_and_deeper_ones_do_not() {
+        // The root and its map are two levels.
+        for (levels, passes) in [
+            (0, true),
+            (1, true),
+            (MOST_LEVELS - 2, true),
+            (MOST_LEVELS, false),
+            (MOST_LEVELS + 1, false),
+        ] {
+            let doc = LoroDoc::new();
+            doc.get_map("map").insert("x", nested(levels)).unwrap();
+            doc.commit();
+            assert_eq!(check(&doc).is_ok(), passes, "{levels}");
+        }
+    }
+
+    #[test]
+    fn containers_and_nodes_count() {
+        let doc = LoroDoc::new();
+        let mut map = doc.get_map("map");
+        let mut list = doc.get_list("list");
+        let tree = doc.get_tree("tree");
+        let mut node = tree.create(None).unwrap();
+        for _ in 0..100 {
+            map = map.insert_container("a", LoroMap::new()).unwrap();
+            list = list.insert_container(0, LoroList::new()).unwrap();
+            node = tree.create(node).unwrap();
+        }
+        check(&doc).unwrap();
+        let text = doc.get_text("text");
+        text.insert(0, "hello").unwrap();
+        check(&doc).unwrap();
+        for _ in 0..MOST_LEVELS {
+            map = map.insert_container("a", LoroMap::new()).unwrap();
+        }
+        assert!(check(&doc).is_err());
+
+        let doc = LoroDoc::new();
+        let tree = doc.get_tree("tree");
+        let mut node = tree.create(None).unwrap();
+        for _ in 0..MOST_LEVELS {
+            node = tree.create(node).unwrap();
+        }
+        assert!(check(&doc).unwrap_err().contains("tree"));
+    }
+}

@@ -1,0 +1,126 @@
+//! A room's updates without the document's state.
+//!
+//! A detached Loro document takes updates in linear time, whatever they do, because it computes no state.
+//! It can tell what another document lacks, and hold all updates as one.
+
+use loro::{ExportMode, LoroDoc, VersionVector};
+
+use crate::{
+    cost::{self, Cost},
+    error::{RoomError, first_line},
+    rows::{LogRow, Rows},
+};
+
+/// All updates of a room, in a document without state.
+#[derive(Debug)]
+pub(crate) struct History {
+    doc: LoroDoc,
+    /// The version of the room's snapshot.
+    base: VersionVector,
+    /// Updates that wait for others that never came. They are part of the room's state, but Loro
+    /// leaves them out of every export.
+    pub(crate) pending: Vec<LogRow>,
+    /// Updates that Loro refused with an error.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// An update that Loro refuses, with the reason in words.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refused {
+    pub(crate) rev: u64,
+    pub(crate) reason: String,
+}
+
+impl History {
+    /// Takes in these rows, up to the rev `until` of the log. An update that Loro refuses is left out.
+    ///
+    /// # Errors
+    /// If Loro cannot read the snapshot or the blob.
+    pub(crate) fn until(rows: &Rows, until: u64) -> Result<Self, RoomError> {
+        let doc = LoroDoc::new();
+        if let Some(snapshot) = &rows.snapshot {
+            // Its state is only kept as bytes here.
+            doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
+        }
+        let base = doc.oplog_vv();
+        doc.detach();
+        if let Some(blob) = &rows.blob {
+            doc.import(&blob.blob).map_err(RoomError::of_loro)?;
+        }
+        let mut waiting = Vec::new();
+        let mut refused = Vec::new();
+        for row in rows.log.iter().filter(|row| row.rev <= until) {
+            match doc.import(&row.payload) {
+                Ok(status) if status.pending.is_some() => waiting.push(row),
+                Ok(_) => {}
+                Err(error) => refused.push(Refused {
+                    rev: row.rev,
+                    reason: first_line(&error.to_string()).to_owned(),
+                }),
+            }
+        }
+        let reached = doc.oplog_vv();
+        let pending = waiting
+            .into_iter()
+            .filter(|row| !is_within(&row.payload, &reached))
+            .cloned()
+            .collect();
+        Ok(Self {
+            doc,
+            base,
+            pending,
+            refused,
+        })
+    }
+
+    /// Takes in all of these rows. An update that Loro refuses is left out.
+    ///
+    /// # Errors
+    /// If Loro cannot read the snapshot or the blob.
+    pub(crate) fn of(rows: &Rows) -> Result<Self, RoomError> {
+        Self::until(rows, u64::MAX)
+    }
+
+    /// The version of everything that doesn't wait for other updates.
+    pub(crate) fn version(&self) -> VersionVector {
+        self.doc.oplog_vv()
+    }
+
+    /// What a document of this version lacks, as one update.
+    ///
+    /// # Errors
+    /// If Loro cannot export.
+    pub(crate) fn since(&self, version: &VersionVector) -> Result<Vec<u8>, RoomError> {
+        self.doc
+            .export(ExportMode::updates(version))
+            .map_err(RoomError::of_loro)
+    }
+
+    /// What the room's snapshot lacks, as one update.
+    ///
+    /// # Errors
+    /// If Loro cannot export.
+    pub(crate) fn since_snapshot(&self) -> Result<Vec<u8>, RoomError> {
+        self.since(&self.base)
+    }
+
+    /// The updates that wait for others; the document is dropped.
+    pub(crate) fn into_pending(self) -> Vec<LogRow> {
+        self.pending
+    }
+
+    /// Estimates what it costs to bring the snapshot's state up to date.
+    ///
+    /// # Errors
+    /// If Loro cannot read the history.
+    pub(crate) fn cost(&self) -> Result<Cost, RoomError> {
+        cost::estimate(&self.doc, &self.base)
+    }
+}
+
+/// Whether every change of `update` is part of the version `reached`.
+fn is_within(update: &[u8], reached: &VersionVector) -> bool {
+    // An update that cannot be read is kept.
+    LoroDoc::decode_import_blob_meta(update, false)
+        .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))
+}

@@ -1,0 +1,445 @@
+//! Compaction in two steps: a log whose state is not cheap is compacted without it, and merged later.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+
+use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, ToJson, VersionVector};
+use platform::{
+    Database, migrations,
+    native::{SetClock, SqliteFile, block_on},
+};
+use rooms::{
+    RoomError,
+    supervise::{self, MergeError, Merger, Wait},
+};
+use wire::{EncodedState, Job, Outcome, State, Update};
+
+const ROOM: &str = "room";
+
+struct World {
+    database: SqliteFile,
+    clock: SetClock,
+    /// The jobs that were run.
+    jobs: RefCell<Vec<Job>>,
+    /// How the next runs fail, before they do anything.
+    faults: RefCell<Vec<MergeError>>,
+    _folder: tempfile::TempDir,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Merger for World {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+        self.jobs.borrow_mut().push(job.clone());
+        if let Some(fault) = self.faults.borrow_mut().pop() {
+            return Err(fault);
+        }
+        supervise::work(&self.database, &self.clock, project, job)
+            .await
+            .map(EncodedState::from)
+            .map_err(MergeError::Failed)
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
+        let clock = SetClock::default();
+        clock.0.set(1000);
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        Self {
+            database,
+            clock,
+            jobs: RefCell::default(),
+            faults: RefCell::default(),
+            _folder: folder,
+        }
+    }
+
+    fn append(&self, payloads: impl IntoIterator<Item = Vec<u8>>) {
+        for payload in payloads {
+            let updates = vec![Update {
+                project: ROOM.into(),
+                payload: payload.into(),
+            }];
+            let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
+            let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
+            assert!(stored);
+        }
+    }
+
+    fn compact(&self) -> Result<(), RoomError> {
+        let wait = Wait::Briefly;
+        block_on(supervise::compact(
+            &self.database,
+            &self.clock,
+            self,
+            ROOM,
+            wait,
+        ))
+    }
+
+    fn merge(&self) -> Result<(), RoomError> {
+        block_on(supervise::merge(&self.database, &self.clock, self, ROOM))
+    }
+
+    fn to_merge(&self) -> usize {
+        let rooms = block_on(rooms::to_merge(&self.database, &self.clock, 10));
+        rooms.unwrap().len()
+    }
+
+    fn state(&self, version: Option<&VersionVector>) -> State {
+        let version = version.map(VersionVector::encode);
+        let version = version.as_deref();
+        let state = rooms::state(&self.database, &self.clock, self, ROOM, version);
+        wire::decode(&block_on(state).unwrap().into_body()).unwrap()
+    }
+
+    fn whole(&self) -> State {
+        let state = rooms::snapshot(&self.database, &self.clock, self, ROOM);
+        wire::decode(&block_on(state).unwrap().into_body()).unwrap()
+    }
+
+    fn json(&self) -> Result<String, RoomError> {
+        let job = Job::Json;
+        let state = block_on(supervise::run(
+            &self.database,
+            &self.clock,
+            self,
+            ROOM,
+            &job,
+        ))?;
+        let state: State = wire::decode(&state.into_body()).unwrap();
+        Ok(String::from_utf8(state.blobs[0].to_vec()).unwrap())
+    }
+
+    fn count(&self, sql: &str) -> u64 {
+        let rows = block_on(self.database.execute(sql, vec![])).unwrap();
+        rows[0].unsigned(0).unwrap()
+    }
+
+    fn log(&self) -> u64 {
+        self.count("SELECT count(*) FROM loro_updates WHERE length(payload) > 0")
+    }
+
+    fn blobs(&self) -> u64 {
+        self.count("SELECT count(*) FROM loro_blobs")
+    }
+}
+
+fn import(state: &State) -> LoroDoc {
+    let doc = LoroDoc::new();
+    for blob in &state.blobs {
+        doc.import(blob).unwrap();
+    }
+    doc
+}
+
+/// Two writers who never meet type so much that the state is not cheap. In pieces, as frames are.
+fn costly() -> Vec<Vec<u8>> {
+    let mut updates = Vec::new();
+    for peer in [1, 2] {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(peer).unwrap();
+        for _ in 0..4 {
+            let before = doc.oplog_vv();
+            let text = doc.get_text("text");
+            text.insert(text.len_unicode(), &"x".repeat(28_000))
+                .unwrap();
+            doc.commit();
+            updates.push(doc.export(ExportMode::updates(&before)).unwrap());
+        }
+    }
+    updates
+}
+
+fn word(word: &str) -> Vec<u8> {
+    let doc = LoroDoc::new();
+    doc.get_map("words").insert(word, true).unwrap();
+    doc.commit();
+    doc.export(ExportMode::all_updates()).unwrap()
+}
+
+fn complete(updates: &[Vec<u8>]) -> LoroDoc {
+    let doc = LoroDoc::new();
+    doc.detach();
+    for update in updates {
+        doc.import(update).unwrap();
+    }
+    let whole = LoroDoc::new();
+    whole
+        .import(&doc.export(ExportMode::all_updates()).unwrap())
+        .unwrap();
+    whole
+}
+
+#[test]
+fn a_costly_room_is_compacted_and_joined_at_once_and_merged_later() {
+    let world = World::new();
+    let mut updates = vec![word("first")];
+    world.append(updates.clone());
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+
+    world.append(costly());
+    updates.extend(costly());
+    world.compact().unwrap();
+    // One blob stands for eight updates, which stay until a snapshot holds them.
+    assert_eq!((world.log(), world.blobs()), (8, 1));
+    let state = world.state(None);
+    assert_eq!(state.revs, Some(vec![1, 9]));
+    let expected = complete(&updates);
+    assert_eq!(import(&state).oplog_vv(), expected.oplog_vv());
+    assert_eq!(
+        VersionVector::decode(&state.version).unwrap(),
+        expected.oplog_vv()
+    );
+
+    // What comes then follows the blob, and the next compaction adds it.
+    updates.push(word("then"));
+    world.append([updates.last().unwrap().clone()]);
+    let expected = complete(&updates);
+    for version in [None, Some(VersionVector::default())] {
+        let joined = import(&world.state(version.as_ref()));
+        assert_eq!(joined.oplog_vv(), expected.oplog_vv());
+    }
+    let known = import(&state);
+    let lacking = world.state(Some(&known.oplog_vv()));
+    assert!(lacking.blobs.iter().map(|blob| blob.len()).sum::<usize>() < 1000);
+    assert_eq!(world.whole().blobs.len(), 1);
+    assert_eq!(import(&world.whole()).oplog_vv(), expected.oplog_vv());
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    world.compact().unwrap();
+    assert_eq!(world.state(None).revs, Some(vec![1, 10]));
+
+    // The merge puts a snapshot in the place of all.
+    assert_eq!(world.to_merge(), 1);
+    world.merge().unwrap();
+    assert_eq!((world.to_merge(), world.log(), world.blobs()), (0, 0, 0));
+    assert_eq!(world.state(None).revs, Some(vec![10]));
+    let joined = import(&world.state(None));
+    assert_eq!(joined.get_deep_value(), expected.get_deep_value());
+    assert_eq!(world.json().unwrap(), expected.get_deep_value().to_json());
+}
+
+#[test]
+fn a_relay_catches_up_beside_a_blob() {
+    let world = World::new();
+    world.append(costly());
+    world.compact().unwrap();
+    world.append([word("then")]);
+    let after = |rev| block_on(rooms::updates_after(&world.database, ROOM, rev)).unwrap();
+    assert_eq!(after(6).revs, Some(vec![7, 8, 9]));
+    assert_eq!((after(9).rev, after(9).blobs.len()), (9, 0));
+    assert_eq!(
+        import(&after(0)).oplog_vv(),
+        import(&world.state(None)).oplog_vv()
+    );
+}
+
+#[test]
+fn what_waits_for_others_stays_beside_a_blob() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let parts: Vec<Vec<u8>> = (0..3)
+        .map(|n| {
+            let before = doc.oplog_vv();
+            doc.get_map("late").insert(&n.to_string(), n).unwrap();
+            doc.commit();
+            doc.export(ExportMode::updates(&before)).unwrap()
+        })
+        .collect();
+    world.append([parts[1].clone()]);
+    world.append(costly());
+    world.compact().unwrap();
+    world.append([parts[2].clone()]);
+    world.compact().unwrap();
+    assert_eq!(world.blobs(), 1);
+    let state = world.state(None);
+    assert_eq!(state.revs, Some(vec![10, 1, 10]));
+    // Many that wait neither make a room due nor break a statement.
+    let waiting = (0..2000).map(|_| parts[2].clone());
+    world.append(waiting);
+    world.compact().unwrap();
+    assert!(!block_on(rooms::is_due(&world.database, ROOM)).unwrap());
+    let jobs = world.jobs.borrow().len();
+    world.state(None);
+    assert_eq!(world.jobs.borrow().len(), jobs, "a join compacts nothing");
+    world.merge().unwrap();
+    assert_eq!(world.log(), 2002);
+    // At last the missing one comes.
+    world.append([parts[0].clone()]);
+    let joined = import(&world.state(None));
+    assert_eq!(joined.get_map("late").len(), 3);
+    world.compact().unwrap();
+    assert_eq!(world.log(), 0);
+    assert_eq!(import(&world.state(None)).get_map("late").len(), 3);
+}
+
+#[test]
+fn a_merge_that_ends_after_a_later_compaction_leaves_its_blob() {
+    let world = World::new();
+    world.append(costly());
+    world.compact().unwrap();
+    let state = world.state(None);
+    // The merge has read the room when this is appended and compacted.
+    let early = LoroDoc::new();
+    early.import(&state.blobs[0]).unwrap();
+    world.append([word("then")]);
+    world.compact().unwrap();
+    let snapshot = early.export(ExportMode::Snapshot).unwrap();
+    let sql = "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev)
+               VALUES (?1, ?2, ?3, 0, 8)";
+    let version = early.oplog_vv().encode();
+    let parameters = vec![ROOM.into(), snapshot.into(), version.into()];
+    block_on(world.database.execute(sql, parameters)).unwrap();
+    let sql = "DELETE FROM loro_updates WHERE rev <= 8";
+    block_on(world.database.execute(sql, vec![])).unwrap();
+    let joined = import(&world.state(None));
+    assert_eq!(joined.get_map("words").len(), 1);
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(import(&world.state(None)).get_map("words").len(), 1);
+}
+
+/// Two documents share a peer id but no history: one update has no state, and the rest is costly.
+#[test]
+fn the_update_without_a_state_is_found_though_a_blob_holds_it() {
+    let world = World::new();
+    world.append(costly());
+    let ours = LoroDoc::new();
+    ours.set_peer_id(7).unwrap();
+    for n in 0..5 {
+        ours.get_map("map").insert(&n.to_string(), n).unwrap();
+    }
+    ours.commit();
+    world.append([ours.export(ExportMode::all_updates()).unwrap()]);
+    let theirs = LoroDoc::new();
+    theirs.set_peer_id(7).unwrap();
+    theirs.get_text("text").insert(0, "hello").unwrap();
+    theirs.commit();
+    let before = theirs.oplog_vv();
+    theirs.get_text("text").insert(5, " world").unwrap();
+    theirs.commit();
+    world.append([theirs.export(ExportMode::updates(&before)).unwrap()]);
+    world.append([word("innocent")]);
+    world.compact().unwrap();
+    assert_eq!(world.blobs(), 1);
+    world.merge().unwrap();
+    assert_eq!(world.count("SELECT rev FROM loro_quarantine"), 10);
+    assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 1);
+    let joined = import(&world.state(None));
+    assert_eq!(joined.get_map("map").len(), 5);
+    assert_eq!(joined.get_map("words").len(), 1);
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+}
+
+/// Each update is fine, and only together they are nested too deeply.
+#[test]
+fn containers_nested_over_several_updates_are_bounded_at_the_merge() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let mut map = doc.get_map("map");
+    let mut updates = 0;
+    for _ in 0..60 {
+        let before = doc.oplog_vv();
+        for _ in 0..10 {
+            map = map.insert_container("a", LoroMap::new()).unwrap();
+        }
+        doc.commit();
+        world.append([doc.export(ExportMode::updates(&before)).unwrap()]);
+        updates += 1;
+    }
+    let before = doc.oplog_vv();
+    let mut value = LoroValue::Null;
+    for _ in 0..3000 {
+        value = LoroValue::List(vec![value].into());
+    }
+    doc.get_map("deep").insert("x", value).unwrap();
+    doc.commit();
+    world.append([doc.export(ExportMode::updates(&before)).unwrap()]);
+    world.append([word("innocent")]);
+    world.json().unwrap();
+    let quarantined = world.count("SELECT count(*) FROM loro_quarantine");
+    // What was built upon the first one that is too deep waits for it for ever.
+    assert!((1..=2).contains(&quarantined), "{quarantined} of {updates}");
+    world.compact().unwrap();
+    assert_eq!(import(&world.state(None)).get_map("words").len(), 1);
+}
+
+#[test]
+fn a_failure_of_the_state_leads_to_a_blob_and_later_tries_wait() {
+    let world = World::new();
+    world.append([word("one"), word("two")]);
+    world
+        .faults
+        .borrow_mut()
+        .push(MergeError::Died("no memory".into()));
+    world.compact().unwrap();
+    assert_eq!(*world.jobs.borrow(), [Job::Compact, Job::Pack]);
+    assert_eq!((world.log(), world.blobs()), (2, 1));
+    for _ in 0..3 {
+        let no_time = || MergeError::Died("no time".into());
+        world.faults.borrow_mut().push(no_time());
+        let (now, jobs) = (world.clock.0.get(), world.jobs.borrow().len());
+        assert!(world.merge().is_err());
+        // Not due again at once.
+        world.merge().unwrap();
+        assert_eq!((world.to_merge(), world.jobs.borrow().len()), (0, jobs + 1));
+        world.clock.0.set(now + 3600);
+        assert_eq!(world.to_merge(), 1);
+    }
+    // A host without a place for it counts as no failure.
+    world.faults.borrow_mut().push(MergeError::Busy);
+    assert!(world.merge().is_err());
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(import(&world.state(None)).get_map("words").len(), 2);
+    assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 0);
+}
+
+#[test]
+fn a_room_whose_compaction_fails_does_not_stand_before_others() {
+    let world = World::new();
+    world.append([word("one")]);
+    world.clock.0.set(2000);
+    let sweep = || block_on(rooms::sweep(&world.database, &world.clock, 1)).unwrap();
+    assert_eq!(sweep(), [ROOM]);
+    for _ in 0..2 {
+        world
+            .faults
+            .borrow_mut()
+            .push(MergeError::Died("no time".into()));
+    }
+    assert!(world.compact().is_err());
+    assert!(sweep().is_empty());
+    // It is joined all the same.
+    world
+        .faults
+        .borrow_mut()
+        .push(MergeError::Died("no time".into()));
+    let version = VersionVector::default();
+    assert_eq!(
+        import(&world.state(Some(&version))).get_map("words").len(),
+        1
+    );
+    world.clock.0.set(2010);
+    assert_eq!(sweep(), [ROOM]);
+}
+
+#[test]
+fn one_compaction_of_a_room_runs_at_a_time() {
+    let world = World::new();
+    world.append([word("one")]);
+    let sql = "INSERT INTO loro_leases VALUES ('room', 'compact', 'another', 1, ?1, 1, ?1)";
+    let until = world.clock.0.get() + 60;
+    block_on(world.database.execute(sql, vec![until.into()])).unwrap();
+    world.compact().unwrap();
+    assert!(world.jobs.borrow().is_empty());
+    assert_eq!(world.log(), 1);
+    world.clock.0.set(until);
+    world.compact().unwrap();
+    assert_eq!(*world.jobs.borrow(), [Job::Compact]);
+    assert_eq!(world.log(), 0);
+}
