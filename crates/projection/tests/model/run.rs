@@ -93,6 +93,7 @@ async fn draw_nodes(world: &World, project: &str) {
     let update = wire::Update {
         project: project.to_owned(),
         payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
+        serial: None,
     };
     let clock = platform::native::SetClock::default();
     rooms::append(&*world.database, &clock, "editor", vec![update])

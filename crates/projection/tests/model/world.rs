@@ -32,15 +32,6 @@ const FIRST_END_STANDS: &str = "CREATE TRIGGER first_end_stands BEFORE UPDATE ON
             OR NEW.error_message IS NOT OLD.error_message OR NEW.completed_at IS NOT OLD.completed_at)
      BEGIN SELECT RAISE(ABORT, 'model: a finished task changed'); END";
 
-/// The tables that a run fills.
-const TABLES: &[&str] = &[
-    "aigc_tasks",
-    "assets",
-    "loro_updates",
-    "loro_snapshots",
-    "loro_quarantine",
-];
-
 thread_local! {
     /// The database of this thread. Making it takes longer than a run.
     static DATABASE: Rc<SqliteFile> = {
@@ -69,9 +60,10 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let shared = Rc::new(Shared::new(seed));
         let database = DATABASE.with(Rc::clone);
-        for table in TABLES {
-            let sql = format!("DELETE FROM {table}");
-            block_on(database.execute(&sql, vec![])).unwrap();
+        let rows = |sql: &str| block_on(database.execute(sql, vec![])).unwrap();
+        // Empties what the run before has filled.
+        for mut table in rows("SELECT name FROM sqlite_schema WHERE type = 'table'") {
+            rows(&format!("DELETE FROM {}", table.text(0).unwrap()));
         }
         let service = |name| Rc::new(Service::new(name, Rc::clone(&shared)));
         Self {
