@@ -102,6 +102,8 @@ def test_a_task_has_all_its_columns() -> None:
     assert task.parsed_params == {"prompt": "a mill"}
     assert task.parsed_result_data == {"seed": 7}
     assert Task.from_json(row()).parsed_result_data is None
+    listed = {name: value for name, value in row().items() if name not in ("params", "result_data")}
+    assert Task.from_json(listed).parsed_params is None
     assert task.is_finished and not Task.from_json(row("processing")).is_finished
     assert "a mill" not in repr(task), "params may hold whole images"
 

@@ -89,6 +89,7 @@ impl Canvas {
         let update = Update {
             project: ROOM.into(),
             payload: payload.into(),
+            serial: None,
         };
         let (database, clock) = (&self.database, &self.clock);
         block_on(rooms::append(database, clock, "editor", vec![update])).unwrap();

@@ -57,8 +57,10 @@ pub(crate) fn run(seed: u64) -> usize {
 /// Decides what users do, and when.
 fn plan(world: &World) {
     let shared = &world.shared;
-    for project in 0..if world.has_documents { PROJECTS } else { 0 } {
-        block_on(draw_nodes(world, &format!("p{project}")));
+    if world.has_documents {
+        for project in 0..PROJECTS {
+            block_on(draw_nodes(world, &format!("p{project}")));
+        }
     }
     for _ in 0..3 + shared.below(20) {
         let job = Job::Post {
@@ -91,9 +93,10 @@ async fn draw_nodes(world: &World, project: &str) {
     let update = wire::Update {
         project: project.to_owned(),
         payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
+        serial: None,
     };
     let clock = platform::native::SetClock::default();
-    rooms::append(&world.database, &clock, "editor", vec![update])
+    rooms::append(&*world.database, &clock, "editor", vec![update])
         .await
         .unwrap();
 }
@@ -267,7 +270,7 @@ fn count(world: &World) -> usize {
 /// Checks that a document shows the rows as they are.
 fn agree(world: &World, project: &str) {
     let clock = platform::native::SetClock::default();
-    let merged = block_on(rooms::merge(&world.database, &clock, project)).unwrap();
+    let merged = block_on(rooms::merge(&*world.database, &clock, project)).unwrap();
     let doc: Value = serde_json::from_str(&merged.json()).unwrap();
     let sql = format!(
         "SELECT task_id, node_id, status, result_url, error_message FROM aigc_tasks

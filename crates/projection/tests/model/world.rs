@@ -16,7 +16,7 @@ use platform::{
     Clock, Database, DatabaseError, HttpClient, HttpError, Ports, PubSub, PubSubError, Row, Value,
     http_client::Limits,
     migrations,
-    native::{MapConfig, MemoryKeyValue, SqliteFile, block_on},
+    native::{MapConfig, MemoryKeyValue, SetClock, SqliteFile, block_on},
 };
 use tasks::{AssetStore, Engine, Executor, Registry};
 
@@ -32,8 +32,18 @@ const FIRST_END_STANDS: &str = "CREATE TRIGGER first_end_stands BEFORE UPDATE ON
             OR NEW.error_message IS NOT OLD.error_message OR NEW.completed_at IS NOT OLD.completed_at)
      BEGIN SELECT RAISE(ABORT, 'model: a finished task changed'); END";
 
+thread_local! {
+    /// The database of this thread. Making it takes longer than a run.
+    static DATABASE: Rc<SqliteFile> = {
+        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
+        block_on(migrations::apply(&database, &SetClock::default())).unwrap();
+        block_on(database.execute(FIRST_END_STANDS, vec![])).unwrap();
+        Rc::new(database)
+    };
+}
+
 pub(crate) struct World {
-    pub(crate) database: SqliteFile,
+    pub(crate) database: Rc<SqliteFile>,
     pub(crate) shared: Rc<Shared>,
     services: Vec<Rc<Service>>,
     key_value: MemoryKeyValue,
@@ -49,13 +59,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let shared = Rc::new(Shared::new(seed));
-        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
-        block_on(migrations::apply(
-            &database,
-            &platform::native::SetClock::default(),
-        ))
-        .unwrap();
-        block_on(database.execute(FIRST_END_STANDS, vec![])).unwrap();
+        let database = DATABASE.with(Rc::clone);
+        let rows = |sql: &str| block_on(database.execute(sql, vec![])).unwrap();
+        // Empties what the run before has filled.
+        for mut table in rows("SELECT name FROM sqlite_schema WHERE type = 'table'") {
+            rows(&format!("DELETE FROM {}", table.text(0).unwrap()));
+        }
         let service = |name| Rc::new(Service::new(name, Rc::clone(&shared)));
         Self {
             database,

@@ -62,10 +62,10 @@ fn unaccepted() -> String {
 /// The last hold one, too, so that the rest of a long queue is not tried in vain meanwhile.
 fn places_held() -> String {
     format!(
-        "SELECT project_id FROM aigc_tasks
+        "SELECT project_id FROM aigc_tasks INDEXED BY aigc_tasks_accepted
           WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL
           UNION ALL
-         SELECT project_id FROM aigc_tasks
+         SELECT project_id FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
           WHERE {} AND next_attempt_at > ?1 AND next_attempt_at <= ?1 + ?2 + {LONGEST_WAIT}
             AND (status = 'pending' OR (lease_until > ?1 AND lease_until <= ?1 + ?2))",
         unaccepted()
@@ -73,13 +73,14 @@ fn places_held() -> String {
 }
 
 /// The projects with tasks that the service `?3` has not accepted, found one by one in an index, because one of them
-/// may have thousands of such tasks.
+/// may have thousands of such tasks. The indexes here are named because SQLite would take others, in which it had to pass
+/// over all tasks that ever ended.
 fn waiting_projects() -> String {
     let unaccepted = unaccepted();
     format!(
-        "SELECT min(project_id) FROM aigc_tasks WHERE {unaccepted}
+        "SELECT min(project_id) FROM aigc_tasks INDEXED BY aigc_tasks_waiting WHERE {unaccepted}
           UNION ALL
-         SELECT (SELECT min(project_id) FROM aigc_tasks
+         SELECT (SELECT min(project_id) FROM aigc_tasks INDEXED BY aigc_tasks_waiting
                   WHERE {unaccepted} AND project_id > waiting.project_id)
            FROM waiting WHERE waiting.project_id IS NOT NULL"
     )
@@ -105,7 +106,7 @@ pub(crate) async fn claim_submission(
              next (task_id) AS (
                  SELECT first.task_id
                    FROM waiting JOIN aigc_tasks first ON first.task_id = (
-                        SELECT task_id FROM aigc_tasks
+                        SELECT task_id FROM aigc_tasks INDEXED BY aigc_tasks_waiting
                          WHERE {unaccepted} AND project_id = waiting.project_id AND {due} AND {RETRYABLE}
                          ORDER BY seq LIMIT 1)
                   WHERE (SELECT count(*) FROM held) < ?4
