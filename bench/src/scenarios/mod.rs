@@ -4,6 +4,7 @@ mod append_cost;
 mod fanout;
 mod idle;
 mod join;
+mod merge;
 mod restart;
 mod saturation;
 
@@ -25,6 +26,7 @@ pub(crate) const NAMES: &[&str] = &[
     "idle",
     "restart",
     "append-cost",
+    "merge",
 ];
 
 /// The things that every scenario needs.
@@ -110,6 +112,7 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "idle" => idle::run(bench).await,
         "restart" => restart::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
+        "merge" => merge::run(bench).await,
         _ => bail!(
             "there is no scenario {name}; the scenarios are {}",
             NAMES.join(", ")
