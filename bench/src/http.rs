@@ -55,7 +55,11 @@ impl Http {
         Ok(sum_of(&String::from_utf8_lossy(&body), name))
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
+    /// Sends a request with the internal token, and returns the body of the answer.
+    ///
+    /// # Errors
+    /// If the server answers with anything but success.
+    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<Bytes> {
         self.sender.ready().await?;
         let request = Request::builder()
             .method(&method)

@@ -13,6 +13,7 @@ mod machine;
 mod peers;
 mod scenarios;
 mod servers;
+mod shapes;
 mod stats;
 mod table;
 mod updates;

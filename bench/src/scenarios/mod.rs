@@ -5,6 +5,7 @@ mod fanout;
 mod idle;
 mod join;
 mod lines;
+mod merge;
 mod relays;
 mod restart;
 mod saturation;
@@ -29,6 +30,7 @@ pub(crate) const NAMES: &[&str] = &[
     "append-cost",
     "relays",
     "lines",
+    "merge",
 ];
 
 /// The things that every scenario needs.
@@ -116,6 +118,7 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "lines" => lines::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
         "relays" => relays::run(bench).await,
+        "merge" => merge::run(bench).await,
         _ => bail!(
             "there is no scenario {name}; the scenarios are {}",
             NAMES.join(", ")

@@ -10,17 +10,17 @@ use loro::{ChangeMeta, LoroDoc, PeerID, VersionVector};
 
 use crate::error::RoomError;
 
-/// Pairs of concurrent operations. At most about 30 s of processor time for each [`TRILLION`] of them, in
-/// Wasm; mostly much less.
+/// Pairs of concurrent operations. The worst case that is known, two pastes into one text at the same time,
+/// takes about 24 s of processor time in Wasm for each trillion of them; most cases take much less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
 
 const TRILLION: u64 = 1_000_000_000_000;
 
 impl Cost {
-    /// The most that is done at once, with a compaction or for a caller that waits: about 0.3 s.
+    /// The most that is done at once, with a compaction or for a caller that waits: at worst about 0.3 s.
     pub(crate) const CHEAP: Self = Self(TRILLION / 100);
-    /// The most that a merge of its own tries: about 120 s.
+    /// The most that a merge of its own tries: at worst about 100 s.
     pub(crate) const LONG: Self = Self(4 * TRILLION);
 }
 

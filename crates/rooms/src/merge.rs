@@ -47,18 +47,29 @@ pub(crate) async fn merge_within(
 ) -> Result<Merged, RoomError> {
     let mut rows = rows::unmerged(database, project).await?;
     loop {
+        // The log before each of these passes, and a second try proves that the log with it fails.
         let refused = match Merged::until(&rows, u64::MAX, most)? {
             Ok(merged) => return Ok(merged),
-            Err(Fault::Update(refused)) => refused,
-            Err(Fault::Together(reason)) => blamed(&rows, reason, most)?,
+            Err(Fault::Updates(mut refused)) => {
+                let again = History::of(&rows)?.refused;
+                refused.retain(|update| again.contains(update));
+                refused
+            }
+            Err(Fault::Together(reason)) => {
+                let update = blamed(&rows, reason, most)?;
+                let fails = fails(&rows, update.rev, most)?;
+                fails.then_some(update).into_iter().collect()
+            }
         };
-        // The log without it passed, or will do so in the next round. That the log with it fails is proved
-        // by a second try.
-        if !fails(&rows, refused.rev, most)? {
-            return Err(RoomError::Merge(refused.reason));
+        if refused.is_empty() {
+            let words = "it failed once and not again";
+            return Err(RoomError::Merge(words.to_owned()));
         }
-        quarantine(database, clock, project, refused.rev, &refused.reason).await?;
-        rows.log.retain(|row| row.rev != refused.rev);
+        for update in &refused {
+            quarantine(database, clock, project, update.rev, &update.reason).await?;
+        }
+        rows.log
+            .retain(|row| refused.iter().all(|update| update.rev != row.rev));
     }
 }
 
@@ -87,8 +98,8 @@ pub(crate) async fn try_until(
 
 /// Why a log has no state.
 enum Fault {
-    /// Loro refuses this update alone.
-    Update(Refused),
+    /// Loro refuses each of these updates.
+    Updates(Vec<Refused>),
     /// The updates together have no state; the reason in words.
     Together(String),
 }
@@ -132,8 +143,8 @@ impl Merged {
     /// update is at fault.
     fn until(rows: &Rows, until: u64, most: Cost) -> Result<Result<Self, Fault>, RoomError> {
         let history = History::until(rows, until)?;
-        if let Some(refused) = history.refused.first() {
-            return Ok(Err(Fault::Update(refused.clone())));
+        if !history.refused.is_empty() {
+            return Ok(Err(Fault::Updates(history.refused)));
         }
         if history.cost()? > most {
             return Err(RoomError::StateUnavailable);

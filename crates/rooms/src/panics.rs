@@ -43,3 +43,32 @@ pub async fn take(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::{
+        migrations,
+        native::{SetClock, SqliteFile, block_on},
+    };
+
+    #[test]
+    fn a_report_is_taken_once_and_old_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("panics.db")).unwrap();
+        let clock = SetClock::default();
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        let (ours, theirs) = (new_run(), new_run());
+        assert_ne!(ours, theirs);
+        for (run, reason) in [(&ours, "out of range"), (&theirs, "another")] {
+            let parameters = vec![run.as_str().into(), "p".into(), reason.into(), 0_i64.into()];
+            block_on(database.execute(REPORT, parameters)).unwrap();
+        }
+        let take = |run: &str| block_on(take(&database, &clock, run)).unwrap();
+        assert_eq!(take(&ours).as_deref(), Some("out of range"));
+        assert_eq!(take(&ours), None);
+        clock.0.set(KEPT_SECONDS);
+        assert_eq!(take("no run"), None);
+        assert_eq!(take(&theirs), None);
+    }
+}
