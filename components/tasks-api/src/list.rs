@@ -67,6 +67,11 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
     let has_more = tasks.len() as u64 > limit;
     tasks.truncate(limit as usize);
     let next = tasks.last().filter(|_| has_more).map(cursor);
+    let base = request.base();
+    let tasks: Vec<Task> = tasks
+        .into_iter()
+        .map(|task| task.addressed(&base))
+        .collect();
     Ok(page(&tasks, next))
 }
 

@@ -108,7 +108,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let reply = if head.knows(&tag) {
         Reply::not_modified(&tag)
     } else {
-        Reply::json(200, &task).tag(&tag)
+        Reply::json(200, &task.addressed(&request.base())).tag(&tag)
     };
     Ok(reply.header("cache-control", "no-cache"))
 }
@@ -124,7 +124,8 @@ pub(crate) async fn cancel<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.cancel(&task).await?;
-    Ok(Reply::json(200, &task).then(end(ports, task)))
+    let told = task.clone().addressed(&request.base());
+    Ok(Reply::json(200, &told).then(end(ports, task)))
 }
 
 /// Tries a failed or cancelled task again.
@@ -132,7 +133,8 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.set_back(&task).await?;
-    Ok(Reply::json(200, &task).then(take_up(ports, task)))
+    let told = task.clone().addressed(&request.base());
+    Ok(Reply::json(200, &told).then(take_up(ports, task)))
 }
 
 /// Finds a task of a project in which the caller has this role.

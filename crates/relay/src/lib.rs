@@ -32,12 +32,14 @@
 mod app;
 mod chores;
 mod edge;
+mod listen;
 mod metrics;
 mod room;
 mod settings;
 mod socket;
 
 pub use edge::upgrade::UPGRADES;
+pub use listen::listen_address;
 pub use settings::{SettingError, Settings};
 
 use app::client::App;
@@ -51,6 +53,7 @@ use edge::internal::Internal;
 use edge::limits::Limits;
 use edge::listener::Listener;
 use edge::proxy::Proxy;
+use edge::refused_pages::RefusedPages;
 use edge::server::Server;
 use edge::upgrade::Upgrades;
 use metrics::Metrics;
@@ -79,6 +82,14 @@ pub enum Error {
     /// A task that the relay needs has ended: a bug.
     #[error("a part of the relay failed; its log tells which")]
     PartFailed,
+}
+
+/// Checks that every setting makes sense, without any effect.
+///
+/// # Errors
+/// If a setting makes no sense.
+pub fn check(settings: &Settings) -> Result<(), Error> {
+    Relay::new(settings.clone()).map(drop)
 }
 
 /// Runs a relay on `listener` until `shutdown` resolves, or an operator posts to `/internal/drain`; then drains, and
@@ -152,6 +163,7 @@ impl Relay {
 
         let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
         let limits = Arc::new(Limits::new(&settings));
+        let refused_pages = Arc::new(RefusedPages::default());
         let server = Server {
             settings: settings.clone(),
             metrics: metrics.clone(),
@@ -168,11 +180,12 @@ impl Relay {
                 metrics.clone(),
                 app.clone(),
                 limits.clone(),
+                refused_pages.clone(),
                 Arc::new(shared),
                 draining.clone(),
                 connections.clone(),
             ),
-            proxy: Proxy::new(upstream, limits, rooms.clone()),
+            proxy: Proxy::new(upstream, limits, rooms.clone(), refused_pages),
             draining: draining.clone(),
             tasks: connections.clone(),
         };

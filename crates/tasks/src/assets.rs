@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::media_type;
+use crate::{asset_address, media_type};
 
 /// The store of assets.
 pub struct AssetStore<'a> {
@@ -94,7 +94,11 @@ impl<'a> AssetStore<'a> {
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
-        let id = format!("asset_{}", secrets::word(26));
+        let id = format!(
+            "{}{}",
+            asset_address::ID,
+            secrets::word(asset_address::RANDOM)
+        );
         let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
         let digest = secrets::hex(&Sha256::digest(&bytes));

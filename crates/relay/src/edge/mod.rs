@@ -11,5 +11,6 @@ pub(crate) mod listener;
 pub(crate) mod paths;
 pub(crate) mod problem;
 pub(crate) mod proxy;
+pub(crate) mod refused_pages;
 pub(crate) mod server;
 pub(crate) mod upgrade;

@@ -2,9 +2,11 @@
 
 use crate::app::pubsub::PubSub;
 use crate::app::upstream::{Upstream, UpstreamError};
+use crate::edge::address;
 use crate::edge::body::Body;
 use crate::edge::limits::Limits;
 use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
+use crate::edge::refused_pages::RefusedPages;
 use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
 use crate::room::rooms::Rooms;
@@ -42,11 +44,17 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The beginning of the headers by which the relay tells the app things. No client may send one.
 const INTERNAL: &str = "x-loro-internal-";
 
+/// The header by which the relay tells the app the address of the client.
+const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
+
 /// The header by which the app tells the rev of an update that was posted.
 const REV: &str = "x-loro-rev";
 
 /// The header by which the app tells which principal sent the request.
 const PRINCIPAL: &str = "x-loro-internal-principal";
+
+/// The header by which the app tells why it refused a page.
+const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// A fault of a request's body, found while it is passed on.
 enum BodyFault {
@@ -65,12 +73,19 @@ pub(crate) struct Proxy {
     limits: Arc<Limits>,
     rooms: Arc<Rooms>,
     pubsub: Arc<PubSub>,
+    refused_pages: Arc<RefusedPages>,
 }
 
 impl Proxy {
     /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
-    pub(crate) fn new(upstream: Arc<Upstream>, limits: Arc<Limits>, rooms: Arc<Rooms>) -> Self {
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        limits: Arc<Limits>,
+        rooms: Arc<Rooms>,
+        refused_pages: Arc<RefusedPages>,
+    ) -> Self {
         Self {
+            refused_pages,
             settings: rooms.settings.clone(),
             metrics: rooms.metrics.clone(),
             pubsub: rooms.pubsub.clone(),
@@ -119,6 +134,11 @@ impl Proxy {
         {
             // This request has already run; the limit applies from the next one.
             let _ = self.limits.told(credential, principal);
+        }
+        if let Some(words) = response.headers_mut().remove(REFUSED_PAGE)
+            && let Ok(words) = words.to_str()
+        {
+            self.refused_pages.log(words);
         }
         remove_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
@@ -286,6 +306,10 @@ fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
     for name in removed {
         remove(headers, name);
     }
+    let address = address::client(client, headers, trusted);
+    if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
+        headers.insert(CLIENT, address);
+    }
     let mut chain: Vec<String> = headers
         .get_all(FORWARDED_FOR)
         .iter()
@@ -378,6 +402,7 @@ mod tests {
                 ("x-forwarded-for", "10.0.0.1"),
                 ("x-forwarded-proto", "http"),
                 ("x-forwarded-host", "example.com"),
+                ("x-loro-internal-client", "10.0.0.1"),
             ])
         );
         let mut headers = map(&sent);
@@ -391,6 +416,7 @@ mod tests {
                 ("x-forwarded-prefix", "/x"),
                 ("forwarded", "for=6.6.6.6"),
                 ("x-forwarded-host", "example.com"),
+                ("x-loro-internal-client", "6.6.6.6"),
             ])
         );
     }

@@ -144,7 +144,7 @@ impl Server {
             return response(&too_many_requests(wait));
         }
         if path.starts_with(upgrade::RAW_PATH) && upgrade::is_asked_for(request.headers()) {
-            return self.upgrades.answer(request).await;
+            return self.upgrades.answer(client, request).await;
         }
         self.proxy.forward(client, request).await
     }

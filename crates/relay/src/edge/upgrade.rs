@@ -1,12 +1,14 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2).
 
 use crate::app::client::App;
+use crate::edge::address;
 use crate::edge::body::{Body, full};
 use crate::edge::limits::Limits;
 use crate::edge::problem::{
     Refusal, app_unreachable, described, draining, too_many_connections, too_many_requests,
     upgrade_required,
 };
+use crate::edge::refused_pages::RefusedPages;
 use crate::metrics::Metrics;
 use crate::room::access::{self, Admitted, Refused};
 use crate::room::pass::Pass;
@@ -22,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use problem::Problem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -56,6 +59,7 @@ pub(crate) struct Upgrades {
     metrics: Arc<Metrics>,
     app: Arc<App>,
     limits: Arc<Limits>,
+    refused_pages: Arc<RefusedPages>,
     /// One permit for each WebSocket.
     seats: Arc<Semaphore>,
     shared: Arc<Shared>,
@@ -70,6 +74,7 @@ impl Upgrades {
         metrics: Arc<Metrics>,
         app: Arc<App>,
         limits: Arc<Limits>,
+        refused_pages: Arc<RefusedPages>,
         shared: Arc<Shared>,
         draining: CancellationToken,
         tasks: TaskTracker,
@@ -80,6 +85,7 @@ impl Upgrades {
             metrics,
             app,
             limits,
+            refused_pages,
             shared,
             draining,
             tasks,
@@ -87,13 +93,17 @@ impl Upgrades {
     }
 
     /// Answers a request to upgrade to the raw protocol. The WebSocket then lives in a task of its own.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.upgrade(request)
+    pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Body> {
+        self.upgrade(peer, request)
             .await
             .unwrap_or_else(Refusal::into_response)
     }
 
-    async fn upgrade(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn upgrade(
+        &self,
+        peer: IpAddr,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
         let accept = accept_key(&request)?;
         let project = request.uri().path().strip_prefix(RAW_PATH).unwrap_or("");
         if !wire::is_project_id(project) {
@@ -110,7 +120,7 @@ impl Upgrades {
             return Err(too_many_connections().into());
         };
         let token = query.token.take();
-        let pass = self.admit(&request, &project, token).await?;
+        let pass = self.admit(peer, &request, &project, token).await?;
         let upgrade = hyper::upgrade::on(&mut request);
         self.tasks.spawn(serve(
             self.settings.clone(),
@@ -133,16 +143,18 @@ impl Upgrades {
     /// Asks the app whether the client may come in, and applies the user's limit.
     async fn admit(
         &self,
+        peer: IpAddr,
         request: &Request<Incoming>,
         project: &str,
         token: Option<String>,
     ) -> Result<Pass, Refusal> {
         let (headers, trust_forwarded) = (request.headers(), self.settings.trust_forwarded);
-        let check = access::check(project, headers, token, trust_forwarded);
+        let client = address::client(peer, headers, trust_forwarded);
+        let check = access::check(project, headers, token, client, trust_forwarded);
         let Admitted { pass, principal } =
             access::admit(&self.app, check, self.settings.app_patience)
                 .await
-                .map_err(refusal)?;
+                .map_err(|refused| self.refusal(refused))?;
         if let Some(credential) = self.limits.credential(headers, request.uri())
             && let Err(wait) = self.limits.told(credential, &principal)
         {
@@ -150,6 +162,28 @@ impl Upgrades {
             return Err(too_many_requests(wait).into());
         }
         Ok(pass)
+    }
+
+    /// The answer to a client that may not come in: the app's own, if it gave one.
+    fn refusal(&self, refused: Refused) -> Refusal {
+        let Refused::Denied {
+            status,
+            problem,
+            header,
+        } = refused
+        else {
+            return app_unreachable().into();
+        };
+        self.refused_pages.log_problem(&problem);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let mut response = described(status, problem);
+        if let Some([name, value]) = header.as_deref()
+            && let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+        {
+            response.headers_mut().insert(name, value);
+        }
+        Refusal::new(response)
     }
 }
 
@@ -183,26 +217,6 @@ fn serve(
         let connection = Connection::new(shared, project, stream, early, query.events, pass);
         connection.run(query.version).await;
     }
-}
-
-/// The answer to a client that may not come in: the app's own, if it gave one.
-fn refusal(refused: Refused) -> Refusal {
-    let Refused::Denied {
-        status,
-        problem,
-        header,
-    } = refused
-    else {
-        return app_unreachable().into();
-    };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-    let mut response = described(status, problem);
-    if let Some([name, value]) = header.as_deref()
-        && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value))
-    {
-        response.headers_mut().insert(name, value);
-    }
-    Refusal::new(response)
 }
 
 /// Checks the handshake, and computes the answer to the client's key.
