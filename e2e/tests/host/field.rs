@@ -61,7 +61,8 @@ async fn every_setting_is_checked_before_it_is_ready() {
         "ftp://h.example",
         "http://[::]",
     ] {
-        let mut host = Setup::new(Kind::Native).variable("public_url", url).spawn();
+        let setup = Setup::new(Kind::Native).variable("public_url", url);
+        let mut host = setup.spawn();
         assert!(!host.ended().await.success(), "{url}");
         assert_eq!(host.line().await, None, "{url}");
         assert!(host.log().contains("public_url"), "{url}: {}", host.log());
