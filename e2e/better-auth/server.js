@@ -1,7 +1,7 @@
 // A real Better Auth server for one test. Users sign up with an email address and a password. Users and sessions are
 // kept in memory.
 //
-//   node server.js [--prefix NAME] [--secure] [--cookie-cache] [--large] [--expires-in SECONDS]
+//   node server.js [--prefix NAME] [--secure] [--cookie-cache] [--large] [--expires-in SECONDS] [--limit COUNT]
 //
 // It prints `ready http://127.0.0.1:PORT` and serves until SIGTERM. Everything else that there is to say goes
 // to stderr, because the test reads stdout only until that line.
@@ -31,6 +31,8 @@ const { values: options } = parseArgs({
     "cookie-cache": { type: "boolean", default: false },
     large: { type: "boolean", default: false },
     "expires-in": { type: "string" },
+    // The most questions for sessions from one address in 10 s; by default there is no limit.
+    limit: { type: "string" },
   },
 });
 
@@ -56,7 +58,9 @@ function authAt(origin) {
         useSecureCookies: options.secure,
         ...(options.prefix && { cookiePrefix: options.prefix }),
       },
-      rateLimit: { enabled: false },
+      rateLimit: options.limit
+        ? { enabled: true, customRules: { "/sign-up/email": false, "/get-session": { window: 10, max: Number(options.limit) } } }
+        : { enabled: false },
       telemetry: { enabled: false },
       logger: { log: (level, message, ...more) => console.error(level, message, ...more) },
     }),

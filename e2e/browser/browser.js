@@ -20,10 +20,10 @@ export const server = new URL(
 );
 
 /**
- * Runs a test in a project of its own, with a browser that is closed afterwards. If the test fails, a picture of each
+ * Runs a test in a project of its own, with a browser that is closed afterwards and gets these further arguments. If the test fails, a picture of each
  * page is kept in target/browser-tests.
  */
-export async function inBrowser(test, act) {
+export async function inBrowser(test, act, { args = [] } = {}) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
@@ -34,6 +34,7 @@ export async function inBrowser(test, act) {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...args,
     ],
   });
   const closed = [];
@@ -46,10 +47,12 @@ export async function inBrowser(test, act) {
       const own = context ?? (await browser.newContext({ viewport: { width: 1280, height: 800 } }));
       const tab = new Tab(await own.newPage());
       tabs.push(tab);
-      await tab.page.goto(new URL(`/#${project}`, address).href);
+      await tab.page.goto(new URL(`#${project}`, address).href);
       await tab.live();
       return tab;
     },
+    /** Opens an empty page, which may log errors. */
+    page: () => browser.newPage(),
     /** Opens a script's document, and waits until it is live. */
     async script() {
       const doc = new LoroDoc();
@@ -88,8 +91,8 @@ class Tab {
     page.setDefaultTimeout(PATIENCE);
     page.on("pageerror", (error) => this.errors.push(String(error)));
     page.on("console", (message) => {
-      // A connection that breaks during a request is not an error of the page.
-      if (message.type() === "error" && !/ERR_CONNECTION|ERR_SOCKET_NOT_CONNECTED|ERR_EMPTY_RESPONSE|WebSocket connection/.test(message.text())) this.errors.push(message.text());
+      // A connection that breaks during a request is not an error of the page, nor is a header that needs https.
+      if (message.type() === "error" && !/Cross-Origin-Opener-Policy|ERR_CONNECTION|ERR_SOCKET_NOT_CONNECTED|ERR_EMPTY_RESPONSE|WebSocket connection/.test(message.text())) this.errors.push(message.text());
     });
     this.text = page.getByTestId("text");
     this.nodes = page.getByTestId("node");

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import test from "node:test";
 import { LoroMap } from "loro-crdt";
+import { resultUrl } from "loro-sync-client-web";
 import { converged, eventually, inBrowser, server, stored, within } from "./browser.js";
 
 const NODES = 7;
@@ -182,7 +183,7 @@ async function ask(path) {
 
 /** Asserts that an address serves a picture. */
 async function isPicture(src) {
-  const response = await fetch(new URL(src, server));
+  const response = await fetch(resultUrl(src, server));
   assert.equal(response.status, 200, src);
   assert.match(response.headers.get("content-type"), /^image\//);
   assert.ok((await response.arrayBuffer()).byteLength > 0);

@@ -24,7 +24,7 @@ test("the page comes with a strict policy, and is asked for anew each time", asy
 
 test("files may be kept forever, and come compressed", async () => {
   const page = await (await get("/")).text();
-  const files = [...new Set([...page.matchAll(/\/static\/[^"]+/g)].map(([path]) => path))];
+  const files = [...new Set([...page.matchAll(/"(static\/[^"]+)"/g)].map(([, path]) => `/${path}`))];
   assert.deepEqual(files.map((path) => path.split(".").at(-1)).sort(), ["css", "js", "svg", "wasm"]);
   const types = { css: "text/css; charset=utf-8", js: "text/javascript; charset=utf-8", svg: "image/svg+xml", wasm: "application/wasm" };
   for (const path of files) {

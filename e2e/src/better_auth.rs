@@ -24,6 +24,8 @@ pub struct Options {
     pub cookie_cache: bool,
     /// Whether users have so much data that this copy takes several cookies.
     pub large: bool,
+    /// The most questions for sessions from one address in 10 s.
+    pub limit: Option<u32>,
 }
 
 /// A server. Dropping it kills it.
@@ -58,6 +60,9 @@ impl BetterAuth {
             if wanted {
                 command.arg(flag);
             }
+        }
+        if let Some(limit) = options.limit {
+            command.args(["--limit", &limit.to_string()]);
         }
         if let Some(prefix) = &options.prefix {
             command.args(["--prefix", prefix]);
@@ -99,6 +104,13 @@ impl BetterAuth {
         let body = json!({ "mode": mode }).to_string();
         let http = Http::new(&self.address);
         let answer = http.post("/control/fault", body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Lets it answer `get-session` only after so many seconds from now on.
+    pub async fn slow(&self, seconds: f64) {
+        let body = json!({ "mode": "slow", "seconds": seconds }).to_string();
+        let answer = Http::new(&self.address).post("/control/fault", body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 

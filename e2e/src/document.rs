@@ -9,7 +9,17 @@ use crate::wait::until_within;
 
 /// The three values that a document shows of the task with this row.
 pub fn shown(task: &Value) -> [Value; 3] {
-    ["status", "result_url", "error_message"].map(|column| task[column].clone())
+    let [status, url, error] =
+        ["status", "result_url", "error_message"].map(|column| task[column].clone());
+    [status, in_document(&url), error]
+}
+
+/// The address of a result as a document holds it: of one that the server keeps, the path alone.
+pub fn in_document(result_url: &Value) -> Value {
+    let kept = result_url
+        .as_str()
+        .and_then(|url| url.find("/assets/asset_").map(|at| &url[at..]));
+    kept.map_or_else(|| result_url.clone(), Value::from)
 }
 
 /// The same three values as they stand in an entry, or in a node's data; null if a key is missing.

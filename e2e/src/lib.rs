@@ -3,7 +3,8 @@
 //!
 //! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its handle.
 //! - [`raw`], [`http`]: clients. [`people`]: callers with credentials.
-//! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts.
+//! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts. [`sub_path`]: one in
+//!   front of a relay, below a path.
 //! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
 //!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
 //! - [`port`]: a port that stays reserved while its server is down. [`wait`]: waiting for a condition, with a limit.
@@ -32,6 +33,7 @@ pub mod redis;
 pub mod relay;
 pub mod server;
 pub mod sign;
+pub mod sub_path;
 pub mod tasks;
 pub mod wait;
 

@@ -20,6 +20,8 @@ pub struct Request {
     pub method: Method,
     /// Its path, without the query.
     pub path: String,
+    /// Its path and query.
+    pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -124,6 +126,7 @@ where
                     let request = Request {
                         method: head.method,
                         path: head.uri.path().to_owned(),
+                        target: head.uri.to_string(),
                         headers: head.headers,
                         body,
                     };

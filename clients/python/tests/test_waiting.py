@@ -10,6 +10,7 @@ from conftest import DROP, PATIENCE, QUICK, Answer, Script, row
 
 from loro_sync_client import (
     AsyncSyncServerClient,
+    SubmittedTask,
     SyncServerClient,
     Task,
     TaskCancelled,
@@ -35,6 +36,21 @@ def test_a_wait_asks_for_what_it_does_not_know_yet(scripted: Script) -> None:
         ("/tasks/task_1?wait=25", '"2"'),
         ("/tasks/task_1?wait=25", '"2"'),
     ]
+
+
+def test_a_wait_takes_what_was_submitted(scripted: Script) -> None:
+    submitted = SubmittedTask(row()["task_id"], "pending", 1)
+    server = scripted(*[Answer(200, row("completed"))] * 3)
+    with SyncServerClient(server.url, retry=QUICK) as client:
+        task = client.wait_for_task(submitted, timeout=PATIENCE)
+        assert client.get_task_status(task).status == "completed"
+
+    async def wait() -> Task:
+        async with AsyncSyncServerClient(server.url, retry=QUICK) as waiting:
+            return await waiting.wait_for_task(submitted, timeout=PATIENCE)
+
+    assert asyncio.run(wait()).status == "completed"
+    assert {request.path.split("?")[0] for request in server.seen} == {f"/tasks/{task.task_id}"}
 
 
 def test_a_server_that_does_not_hold_is_asked_once_a_second(scripted: Script) -> None:

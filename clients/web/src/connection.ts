@@ -1,5 +1,6 @@
 import type { LoroDoc } from "loro-crdt";
 import { delayBefore } from "./backoff.js";
+import type { Connection, Events } from "./handle.js";
 import { Heartbeat } from "./heartbeat.js";
 import { importEach, waitingBytes } from "./importing.js";
 import { Known } from "./known.js";
@@ -9,7 +10,7 @@ import { watchNetwork } from "./network.js";
 import { type Options, type Settings, withDefaults } from "./options.js";
 import { Outbox } from "./outbox.js";
 import { ADVICE, describeOversized } from "./oversized.js";
-import { describeClose, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, SMALL_MESSAGE, socketUrl } from "./protocol.js";
+import { describeClose, isCurable, isFinal, joinUrl, MAX_MESSAGE, parseEvent, type ServerEvent, SMALL_MESSAGE, socketUrl } from "./protocol.js";
 import { refusal } from "./refusal.js";
 import { abandon, hangUp, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
 import type { Status, SyncError } from "./status.js";
@@ -17,39 +18,19 @@ import type { Status, SyncError } from "./status.js";
 /** The time for which a connection must be live before its attempts are counted from 0 again, in milliseconds. */
 const STABLE = 5_000;
 
-interface Events {
-  readonly status: Status;
-  readonly error: SyncError;
-}
-
-/** A document's connection to its room. {@link connect} makes it. */
-export interface Connection {
-  /** The present status. */
-  readonly status: Status;
-  /** Calls `listener` at each change of the status, or at each error. Returns a function that removes the listener. */
-  on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
-  /** Resolves when the document has the room's state; rejects if the connection is `closed` or `rejected` before that. */
-  whenSynced(): Promise<void>;
-  /**
-   * Commits, and resolves when the server has confirmed that everything in the document is stored. Rejects, with the
-   * reason in words, if the connection is `closed` or `rejected` before that.
-   */
-  whenSaved(): Promise<void>;
-  /**
-   * Joins again, so that both sides compare what they have. Rarely needed, because the client notices edits, imports
-   * and a lost connection by itself. Does nothing once the connection is `closed` or `rejected`.
-   */
-  resync(): void;
-  /** Ends the connection for good. Edits that are not saved yet may be lost to the server: await `whenSaved()` first. */
-  close(): void;
-}
+/**
+ * The number of attempts in a row after which an answer that is not the sync server's own is believed. A proxy may give
+ * such answers for a few seconds while the server behind it is replaced.
+ */
+const STRANGE_ANSWERS = 5;
 
 /**
  * Connects a document to a room and keeps the two in step until `close()`. It survives lost connections, with
  * growing waits between attempts, and sends the edits that were made meanwhile.
  *
- * @param address the room's address, e.g. `wss://example.org/sync/my-project`; in browsers a path is enough
- * @throws TypeError if the address is not valid, or the platform has no WebSocket
+ * @param address the room's address, e.g. `wss://example.org/sync/my-project`; in browsers it may be relative to the page's
+ * @throws TypeError if no WebSocket can ever be opened at the address, e.g. because it is not valid, or because a page
+ *   that was loaded over https must not use `ws:`; or if the platform has no WebSocket
  */
 export function connect(address: string | URL, doc: LoroDoc, options: Options = {}): Connection {
   return new RoomConnection(socketUrl(address), doc, options);
@@ -80,6 +61,8 @@ class RoomConnection implements Connection {
   #offeredAgain = false;
   /** The number of frames of this connection's join. Once they are saved, so is everything that was offered again. */
   #joinFrames = 0;
+  /** The number of answers in a row that another program than the sync server may have given. */
+  #strange = 0;
   /** Describes an operation that cannot be sent. Everything else is on its way, and then the connection is over. */
   #oversized: string | undefined;
   #status: Status;
@@ -103,7 +86,12 @@ class RoomConnection implements Connection {
       doc.subscribe(({ by }) => by === "import" && this.#look()),
       watchNetwork({ back: (online) => this.#back(online), gone: () => this.#heartbeat?.probe() }),
     );
-    this.#open();
+    try {
+      this.#connect();
+    } catch (error) {
+      this.#end(String(error));
+      throw new TypeError(`no WebSocket can be opened at ${base.origin}${base.pathname}: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
 
   get status(): Status {
@@ -132,6 +120,13 @@ class RoomConnection implements Connection {
     this.#open();
   }
 
+  reconnect(): void {
+    const { state } = this.#status;
+    if (state !== "denied" && state !== "offline") return;
+    this.#attempt = 0;
+    this.#open();
+  }
+
   close(): void {
     if (this.#status.state === "closed") return;
     this.#doc.commit();
@@ -139,24 +134,30 @@ class RoomConnection implements Connection {
     this.#end(this.#status.state === "rejected" ? this.#status.reason : undefined);
   }
 
+  /** Tells whether the connection has ended, or makes no further attempt by itself. */
   #isOver(): boolean {
-    return this.#status.state === "closed" || this.#status.state === "rejected";
+    return ["denied", "closed", "rejected"].includes(this.#status.state);
   }
 
   #open(): void {
-    clearTimeout(this.#timer);
-    let socket: SocketLike;
     try {
-      socket = new this.#WebSocket(joinUrl(this.#base, this.#doc.oplogVersion().encode()));
+      this.#connect();
     } catch (error) {
       this.#lost(1006, String(error));
-      return;
     }
+  }
+
+  /** Opens a socket. Throws if the platform refuses the address. */
+  #connect(): void {
+    clearTimeout(this.#timer);
+    const address = joinUrl(this.#base, this.#doc.oplogVersion().encode());
+    const socket = new this.#WebSocket(address);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     let opened = false;
     socket.onopen = () => {
       opened = true;
+      this.#strange = 0;
       this.#awaitState();
       this.#update({ state: "syncing", reason: undefined });
     };
@@ -174,7 +175,7 @@ class RoomConnection implements Connection {
       }
       // A browser does not say why: a server that is down and one that refuses look alike.
       this.#lost(code, "the server cannot be reached", "unreachable");
-      void this.#askWhy();
+      void this.#askWhy(address);
     };
     this.#giveUpAfter(this.#options.syncTimeout, "the server did not answer");
     this.#update({ state: "connecting", retryIn: undefined, peers: undefined });
@@ -363,6 +364,8 @@ class RoomConnection implements Connection {
     if (isFinal(code)) {
       this.#report({ code: error, message: words, final: true });
       this.#end(words);
+    } else if (isCurable(code)) {
+      this.#deny({ code: error, message: words });
     } else if (code === 1009 && !this.#outbox.decidedAll) {
       this.#turnedDown({ code: "too_large", message: `${words}; ${ADVICE}` });
     } else {
@@ -386,13 +389,29 @@ class RoomConnection implements Connection {
     this.#update({ state: "offline", reason, retryIn, peers: undefined });
   }
 
-  /** Ends the connection if the server does not let this client in. */
-  async #askWhy(): Promise<void> {
-    const reason = await refusal(this.#base);
+  /** Finds out why no socket could be opened at this address, and stops if another attempt cannot help. */
+  async #askWhy(address: string): Promise<void> {
+    const found = await refusal(address);
     // Meanwhile the server may have let this client in.
-    if (reason === undefined || !["offline", "connecting"].includes(this.#status.state)) return;
-    this.#report({ code: "refused", message: reason, final: true });
-    this.#end(reason);
+    if (!["offline", "connecting"].includes(this.#status.state)) return;
+    this.#strange = found && !found.certain ? this.#strange + 1 : 0;
+    if (!found || (!found.certain && this.#strange < STRANGE_ANSWERS)) return;
+    this.#strange = 0;
+    if (found.curable) {
+      this.#deny({ code: "refused", message: found.words });
+    } else {
+      this.#report({ code: "refused", message: found.words, final: true });
+      this.#end(found.words);
+    }
+  }
+
+  /** Stops until `reconnect()`, because the server does not let this client in. Edits stay in the document, and are counted. */
+  #deny(error: Omit<SyncError, "final">): void {
+    if (this.#isOver()) return;
+    this.#drop();
+    this.#liveSince = undefined;
+    this.#update({ state: "denied", reason: error.message, retryIn: undefined, peers: undefined });
+    this.#report({ ...error, final: true });
   }
 
   /** Abandons the socket. Frames that were on their way may not have arrived. */

@@ -17,7 +17,8 @@
  * @module
  */
 export { connect } from "./connection.js";
-export type { Connection } from "./connection.js";
+export type { Connection } from "./handle.js";
 export type { Options } from "./options.js";
+export { resultUrl } from "./result.js";
 export type { SocketConstructor, SocketLike } from "./socket.js";
 export type { State, Status, SyncError } from "./status.js";

@@ -68,12 +68,12 @@ export function joinUrl(base: URL, version: Uint8Array): string {
 
 /**
  * Makes an absolute WebSocket URL from the address that the caller passes: a URL with `ws:`, `wss:`, `http:` or `https:`,
- * or, in a browser, a path on the page's own server.
+ * or, in a browser, an address relative to the page's (`sync/demo`, or `/sync/demo` on the page's own server).
  *
  * @throws TypeError if the address is none of these
  */
 export function socketUrl(address: string | URL): URL {
-  const url = new URL(address, globalThis.location?.href);
+  const url = new URL(address, globalThis.document?.baseURI);
   if (url.protocol === "http:") url.protocol = "ws:";
   if (url.protocol === "https:") url.protocol = "wss:";
   if (url.protocol !== "ws:" && url.protocol !== "wss:") {
@@ -101,9 +101,14 @@ export function describeClose(code: number, reason: string): string {
   return reason || (known[code] ?? `the connection was closed (${code})`);
 }
 
-/** Tells whether another attempt cannot help after this close code: not signed in, no access, no such project. */
+/** Tells whether another attempt cannot help after this close code: there is no such project. */
 export function isFinal(code: number): boolean {
-  return code === 4401 || code === 4403 || code === 4404;
+  return code === 4404;
+}
+
+/** Tells whether another attempt helps only once the user has signed in, or was let in: not signed in, no access. */
+export function isCurable(code: number): boolean {
+  return code === 4401 || code === 4403;
 }
 
 function toBase64Url(bytes: Uint8Array): string {

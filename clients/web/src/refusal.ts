@@ -1,19 +1,32 @@
-import { describeClose } from "./protocol.js";
-
-/** The close code that corresponds to an HTTP status. */
-const CODES: Record<number, number> = { 401: 4401, 403: 4403, 404: 4404 };
-
 const PROBLEM = "urn:loro-sync:problem:";
 
 /** The longest wait for the answer, in milliseconds. */
 const PATIENCE = 10_000;
 
+/** The statuses with which another attempt meets the same refusal: the address, or what is sent to it, is wrong. */
+const FINAL = new Set([400, 404, 413, 414, 422, 426, 431]);
+
+/** The statuses that signing in, or being let in, cures. */
+const DENIED = new Set([401, 403]);
+
+/** The reason why no connection can be opened. */
+export interface Refusal {
+  /** Whether signing in, or being let in, may cure it; otherwise the address is wrong. */
+  readonly curable: boolean;
+  /** The reason in words for a user: the server's own, if it gave any. */
+  readonly words: string;
+  /** Whether the sync server itself said so. Another program in its place may do so for a moment only. */
+  readonly certain: boolean;
+}
+
 /**
  * Finds out why the server refuses this client; `undefined` if it does not, or another attempt may help. A browser does not
  * reveal the answer to an upgrade, but the server answers plain HTTP at the same address alike.
+ *
+ * @param address the address of the join, with `ws:` or `wss:`
  */
-export async function refusal(base: URL): Promise<string | undefined> {
-  const url = new URL(base);
+export async function refusal(address: string): Promise<Refusal | undefined> {
+  const url = new URL(address);
   url.protocol = url.protocol === "wss:" ? "https:" : "http:";
   try {
     const answer = await fetch(url, {
@@ -22,15 +35,32 @@ export async function refusal(base: URL): Promise<string | undefined> {
       headers: { "if-none-match": "*" },
       signal: AbortSignal.timeout(PATIENCE),
     });
-    const code = CODES[answer.status];
-    if (code === undefined) {
-      await answer.body?.cancel();
-      return undefined;
-    }
-    const problem = (await answer.json()) as { type?: unknown; detail?: unknown };
-    if (typeof problem.type !== "string" || !problem.type.startsWith(PROBLEM)) return undefined;
-    return describeClose(code, "");
+    return read(answer.status, await words(answer));
   } catch {
     return undefined;
   }
+}
+
+function read(status: number, told: string | undefined): Refusal | undefined {
+  const certain = told !== undefined;
+  if (DENIED.has(status) || FINAL.has(status)) {
+    const guess = `this address answers ${status}, so it may not be that of a sync server`;
+    return { curable: DENIED.has(status), words: told ?? guess, certain };
+  }
+  if ((status >= 200 && status < 300) || status === 304) {
+    const words = "the server answers, but opens no WebSocket here: a proxy before it may not pass upgrades on";
+    return { curable: false, words, certain: false };
+  }
+  return undefined;
+}
+
+/** Reads what the sync server says about the refusal; `undefined` if the answer is not one of its problems. */
+async function words(answer: Response): Promise<string | undefined> {
+  if (answer.ok || answer.status === 304) {
+    await answer.body?.cancel();
+    return undefined;
+  }
+  const problem = (await answer.json().catch(() => undefined)) as { type?: unknown; title?: unknown; detail?: unknown } | undefined;
+  if (typeof problem?.type !== "string" || !problem.type.startsWith(PROBLEM)) return undefined;
+  return String(problem.detail || problem.title || "the server does not let this client in");
 }

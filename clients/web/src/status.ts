@@ -7,9 +7,11 @@
  * - `offline`: there is no connection, and the next attempt is due after `status.retryIn`. Edits are kept in the document.
  * - `rejected`: ended, because edits made here cannot be saved (`status.reason`). The document stays usable, but nothing
  *   more is sent or received. To try again, `close()` and connect again.
- * - `closed`: ended, by `close()` or because the server does not let this client in (`status.reason`).
+ * - `denied`: the server does not let this client in (`status.reason`): not signed in, or no access. No attempt is made before
+ *   `reconnect()`. Edits are kept in the document.
+ * - `closed`: ended, by `close()` or because nothing is to be had at this address (`status.reason`).
  */
-export type State = "connecting" | "syncing" | "live" | "offline" | "rejected" | "closed";
+export type State = "connecting" | "syncing" | "live" | "offline" | "rejected" | "denied" | "closed";
 
 /** The status of a connection. Each change makes a new object. */
 export interface Status {
@@ -29,20 +31,20 @@ export interface Status {
   readonly peers: number | undefined;
   /** The room's rev, as the server last sent it. */
   readonly rev: number | undefined;
-  /** The reason why the connection is offline, rejected or closed, in words for a user. */
+  /** The reason why the connection is offline, rejected, denied or closed, in words for a user. */
   readonly reason: string | undefined;
   /** While offline: the time from the loss of the connection to the next attempt, in milliseconds. */
   readonly retryIn: number | undefined;
 }
 
-/** An error of a connection. If it is `final`, the connection has ended; otherwise it continues. */
+/** An error of a connection. If it is `final`, the connection has ended, or is `denied`; otherwise it continues. */
 export interface SyncError {
   /**
    * The server's own code (`invalid_update`, `read_only`, `quarantined` if an update of the document cannot be applied, …),
    * or one of these:
    *
    * - `unreachable`: no connection could be opened.
-   * - `refused`: the server does not let this client in.
+   * - `refused`: the server does not let this client in, or there is no room at this address.
    * - `closed`: the server ended the connection for another reason than maintenance.
    * - `too_large`: an operation, or a message, is larger than the server accepts.
    * - `import_failed`: an update from the server could not be applied.

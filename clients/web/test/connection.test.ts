@@ -150,28 +150,59 @@ test("after a close for maintenance, overload or slowness, the client joins agai
   assert.equal(server.joins.length, 6);
 });
 
-test("after not signed in, no access or no such project, the connection ends and says why", async () => {
-  for (const code of [4401, 4403, 4404]) {
+test("after a close for not signed in or no access, the connection says why and waits for reconnect()", async () => {
+  for (const code of [4401, 4403]) {
     const server = await room();
     server.closesNew = { code };
-    const { connection, errors } = join(server);
-    const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+    const { doc, connection, errors } = join(server);
+    const { reason } = await until(connection, "denied", ({ state }) => state === "denied");
     assert.ok(reason && reason.length > 5);
     assert.deepEqual(errors.map(({ final }) => final), [true]);
     await assert.rejects(connection.whenSynced(), new RegExp(reason));
-    assert.equal(server.joins.length, 1);
+    write(doc, "meanwhile");
+    connection.resync();
+    assert.deepEqual([connection.status.state, connection.status.saved.unsaved, server.joins.length], ["denied", 1, 1]);
+    server.closesNew = undefined;
+    connection.reconnect();
+    await connection.whenSaved();
+    assert.equal(text(server.doc), "meanwhile");
   }
 });
 
-test("if the server refuses a client, the client says why and does not try again", async () => {
-  for (const [status, words] of [[401, /sign in/], [403, /no access/], [404, /no such project/]] as const) {
+test("after a close for no such project, the connection ends and says why", async () => {
+  const server = await room();
+  server.closesNew = { code: 4404 };
+  const { connection, errors } = join(server);
+  const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+  assert.match(reason ?? "", /no such project/);
+  assert.deepEqual(errors.map(({ final }) => final), [true]);
+  await assert.rejects(connection.whenSynced(), /no such project/);
+  connection.reconnect();
+  assert.deepEqual([connection.status.state, server.joins.length], ["closed", 1]);
+});
+
+test("if the server refuses a client, the client says why in the server's words and does not try again", async () => {
+  const type = "urn:loro-sync:problem:whatever";
+  for (const status of [400, 401, 403, 404, 413, 414, 422, 426, 431]) {
     const server = await room();
-    server.refuses = { status, type: "urn:loro-sync:problem:whatever" };
+    server.refuses = { status, type, detail: `words about ${status}` };
     const { connection, errors } = join(server);
-    const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
-    assert.match(reason ?? "", words);
+    const over = status === 401 || status === 403 ? "denied" : "closed";
+    const { reason } = await until(connection, over, ({ state }) => state === over);
+    assert.equal(reason, `words about ${status}`);
     assert.deepEqual(errors.at(-1), { code: "refused", message: reason, final: true });
+    assert.equal(server.upgrades, 1);
   }
+});
+
+test("a client that was let in meanwhile reconnects when it is told to", async () => {
+  const server = await room();
+  server.refuses = { status: 401, type: "urn:loro-sync:problem:unauthenticated", detail: "Sign in." };
+  const { connection } = join(server);
+  await until(connection, "denied", ({ state, reason }) => state === "denied" && reason === "Sign in.");
+  server.refuses = undefined;
+  connection.reconnect();
+  await live(connection);
 });
 
 test("an answer of another program, or a temporary one, leads to another attempt", async () => {
@@ -182,6 +213,36 @@ test("an answer of another program, or a temporary one, leads to another attempt
     await until(connection, "offline", ({ state }) => state === "offline");
     server.refuses = undefined;
     await live(connection);
+  }
+});
+
+test("an answer of another program is believed after the fifth time in a row", async () => {
+  const cases = [
+    { status: 404, over: "closed", words: /answers 404, so it may not be that of a sync server/ },
+    { status: 403, over: "denied", words: /answers 403/ },
+    { status: 200, over: "closed", words: /opens no WebSocket here: a proxy/ },
+    { status: 304, over: "closed", words: /opens no WebSocket here: a proxy/ },
+  ];
+  for (const { status, over, words } of cases) {
+    const server = await room();
+    server.refuses = { status, type: "about:blank" };
+    const { connection } = join(server, new LoroDoc(), { minDelay: 30 });
+    const { reason } = await until(connection, over, ({ state }) => state === over);
+    assert.match(reason ?? "", words);
+    assert.ok(server.upgrades >= 5, `${status}: ${server.upgrades} attempts`);
+  }
+});
+
+test("an address at which the platform opens no WebSocket is refused when it is given", () => {
+  class Refusing {
+    constructor() {
+      throw new DOMException("An insecure WebSocket connection may not be initiated.", "SecurityError");
+    }
+  }
+  const connecting = () => connect("ws://127.0.0.1:1/sync/a", new LoroDoc(), { WebSocket: Refusing as never });
+  assert.throws(connecting, (error) => error instanceof TypeError && /at ws:\/\/127.0.0.1:1\/sync\/a: An insecure/.test(error.message));
+  for (const impossible of ["", "nonsense", "/sync/a", "sync/a", "ftp://127.0.0.1/sync/a", "ws://", "ws://127.0.0.1:99999/sync/a"]) {
+    assert.throws(() => connect(impossible, new LoroDoc()), TypeError, impossible);
   }
 });
 

@@ -41,7 +41,9 @@ export class RoomServer {
   /** The code with which the server closes each new socket at once. */
   closesNew: { code: number; reason?: string } | undefined;
   /** The answer to upgrades and to plain HTTP, if the server refuses them. */
-  refuses: { status: number; type: string } | undefined;
+  refuses: { status: number; type: string; detail?: string } | undefined;
+  /** The number of upgrades that were asked for, including those refused. */
+  upgrades = 0;
 
   readonly #http: Server;
   readonly #connections: Socket[] = [];
@@ -50,9 +52,10 @@ export class RoomServer {
   private constructor(http: Server, maxMessage: number) {
     this.#http = http;
     http.on("connection", (socket) => this.#connections.push(socket));
+    http.on("upgrade", () => (this.upgrades += 1));
     http.on("request", (_request, response) => {
-      const { status, type } = this.refuses ?? { status: 404, type: "about:blank" };
-      response.writeHead(status, { "content-type": "application/problem+json" }).end(JSON.stringify({ type, status }));
+      const { status, ...problem } = this.refuses ?? { status: 404, type: "about:blank" };
+      response.writeHead(status, { "content-type": "application/problem+json" }).end(JSON.stringify({ ...problem, status }));
     });
     this.#sockets = new WebSocketServer({
       server: http,

@@ -19,7 +19,8 @@ await build({
   absWorkingDir: here,
   entryPoints: { page: "src/main.ts", style: "src/style.css", icon: "src/icon.svg" },
   outdir: files,
-  publicPath: `/${folder}`,
+  // Relative to the page, which may be below a path of a proxy.
+  publicPath: folder,
   entryNames: "[name]-[hash]",
   assetNames: "[name]-[hash]",
   bundle: true,
@@ -35,7 +36,7 @@ let page = await readFile(join(here, "src/index.html"), "utf8");
 page = page.replaceAll(/\{\{(\w+)(\.\w+)\}\}/g, (_, name, extension) => {
   const found = names.find((each) => each.startsWith(`${name}-`) && extname(each) === extension);
   if (!found) throw new Error(`the build made no ${name}${extension}`);
-  return `/${folder}/${found}`;
+  return `${folder}/${found}`;
 });
 await writeFile(join(dist, "index.html"), page);
 

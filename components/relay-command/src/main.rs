@@ -16,8 +16,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[derive(Debug, Parser)]
 #[command(name = "relay", version)]
 struct Cli {
-    /// The address on which the relay listens.
-    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787")]
+    /// The address on which the relay listens. Without a host, such as `8787`, it is this machine alone.
+    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787", value_parser = relay::listen_address)]
     listen: SocketAddr,
     #[command(flatten)]
     settings: Settings,
@@ -64,6 +64,7 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 async fn serve(cli: Cli) -> Result<()> {
+    relay::check(&cli.settings)?;
     let listener = TcpListener::bind(cli.listen)
         .await
         .with_context(|| format!("cannot listen on {}", cli.listen))?;

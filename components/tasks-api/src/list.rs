@@ -85,7 +85,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
             has_more = true;
             break;
         }
-        let (task, more) = describe(ports, task, &fields).await?;
+        let (task, more) = describe(request, task, &fields).await?;
         described.push(task);
         bytes += more;
     }
@@ -99,11 +99,12 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
 
 /// Describes a task with these of the large columns, and counts their bytes.
 async fn describe(
-    ports: Ports<'_>,
+    request: &Request<'_>,
     task: &Task,
     fields: &[&str],
 ) -> Result<(Value, usize), Problem> {
-    let mut described = json!(task);
+    let ports = request.ports();
+    let mut described = json!(task.clone().addressed(&request.base()));
     let mut bytes = 0;
     for field in fields {
         let value = match *field {

@@ -105,7 +105,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let reply = if head.knows(&tag) {
         Reply::not_modified(&tag)
     } else {
-        Reply::json(200, &whole(ports, &task).await?).tag(&tag)
+        Reply::json(200, &whole(request, &task).await?).tag(&tag)
     };
     let reply = reply.header("cache-control", "no-cache");
     if task.status.is_final() {
@@ -121,8 +121,9 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 }
 
 /// Describes a task with everything that its row holds for users.
-async fn whole(ports: Ports<'_>, task: &Task) -> Result<Value, Problem> {
-    let mut whole = json!(task);
+async fn whole(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
+    let ports = request.ports();
+    let mut whole = json!(task.clone().addressed(&request.base()));
     whole["params"] = json!(rows::params(ports.database, &task.task_id).await?);
     whole["result_data"] = json!(rows::result_data(ports.database, &task.task_id).await?);
     Ok(whole)
@@ -140,7 +141,8 @@ pub(crate) async fn cancel<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.cancel(&task).await?;
-    Ok(Reply::json(200, &whole(ports, &task).await?).then(end(ports, task)))
+    let told = whole(request, &task).await?;
+    Ok(Reply::json(200, &told).then(end(ports, task)))
 }
 
 /// Tries a failed or cancelled task again.
@@ -148,7 +150,8 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let ports = request.ports();
     let task = find(ports, &request.principal()?, id, Role::Write).await?;
     let task = Engine::open(ports).await?.set_back(&task).await?;
-    Ok(Reply::json(200, &whole(ports, &task).await?).then(take_up(ports, task)))
+    let told = whole(request, &task).await?;
+    Ok(Reply::json(200, &told).then(take_up(ports, task)))
 }
 
 /// Finds a task of a project in which the caller has this role.

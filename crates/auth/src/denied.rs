@@ -11,8 +11,13 @@ pub enum Denied {
     #[error("the credentials are missing or not valid")]
     Unauthenticated,
     /// The credentials cannot be checked just now.
-    #[error("sessions cannot be checked: {0}")]
-    Unavailable(String),
+    #[error("sessions cannot be checked: {reason}")]
+    Unavailable {
+        /// The cause, for the log.
+        reason: String,
+        /// The time after which it may be tried again, in seconds.
+        retry_after: i64,
+    },
     /// There is no such project.
     #[error("there is no such project")]
     NoSuchProject,
@@ -25,9 +30,14 @@ pub enum Denied {
     /// Only the owner may do this.
     #[error("only the owner may do this")]
     OwnerOnly,
-    /// A page of another site sent the request, with the cookies of a user who may not know.
+    /// A page of another site sent the request, with the cookies of a user who may not know. Names the page's origin, if
+    /// it has one.
     #[error("a page of another site sent the request")]
-    CrossSite,
+    CrossSite(Option<String>),
+    /// The caller reached the server under a name that may have been pointed at it by a stranger. Holds the address
+    /// that lets the name in, if the name can be read.
+    #[error("the server was reached under a name that it does not know")]
+    ForeignHost(Option<String>),
     /// The given id cannot name a project.
     #[error("not a project id")]
     BadProjectId,
@@ -42,14 +52,30 @@ pub enum Denied {
     Database(#[from] DatabaseError),
 }
 
+/// The time after which sessions may be checked again, if Better Auth names none, in seconds.
+const RETRY_AFTER: i64 = 2;
+
+impl Denied {
+    /// Sessions cannot be checked just now.
+    pub(crate) fn unavailable(reason: &str) -> Self {
+        Self::Unavailable {
+            reason: reason.to_owned(),
+            retry_after: RETRY_AFTER,
+        }
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Unauthenticated => Self::unauthenticated(),
-            Denied::Unavailable(reason) => {
+            Denied::Unavailable {
+                reason,
+                retry_after,
+            } => {
                 tracing::warn!(reason, "sessions cannot be checked");
                 Self::new(Kind::AUTH_UNAVAILABLE, "Try again in a few seconds.")
-                    .with_header("retry-after", "2")
+                    .with_header("retry-after", retry_after.to_string())
             }
             Denied::NoSuchProject => Self::new(Kind::PROJECT_NOT_FOUND, "No project has this id."),
             Denied::Forbidden => {
@@ -63,14 +89,35 @@ impl From<Denied> for Problem {
                 Kind::OWNER_ONLY,
                 "Only the owner of the project may do this.",
             ),
-            Denied::CrossSite => Self::new(
-                Kind::CROSS_SITE,
-                "The page that sent this request is not of an allowed origin (`allowed_origins`).",
-            ),
+            Denied::CrossSite(origin) => Self::new(Kind::CROSS_SITE, cross_site(origin)),
+            Denied::ForeignHost(address) => Self::new(Kind::FOREIGN_HOST, foreign_host(address)),
             Denied::BadProjectId => Self::bad_project_id(),
             Denied::NotConfigured(setting) => Self::not_configured(setting),
             Denied::Unreadable(error) => error.into(),
             Denied::Database(error) => error.into(),
         }
+    }
+}
+
+/// Says what lets the pages of an origin in.
+fn cross_site(origin: Option<String>) -> String {
+    match origin {
+        Some(origin) => format!(
+            "Pages of {origin} may not act here. This lets them in: SPIN_VARIABLE_ALLOWED_ORIGINS={origin}"
+        ),
+        None => "The page that sent this request is not of an allowed origin (`allowed_origins`)."
+            .into(),
+    }
+}
+
+/// Says what lets callers in that reach the server under another name.
+fn foreign_host(address: Option<String>) -> String {
+    let why = "Without sessions, any page could reach this server by pointing a name of its own at it, so names that \
+               it does not know are refused.";
+    match address {
+        Some(address) => {
+            format!("{why} This lets yours in: SPIN_VARIABLE_ALLOWED_ORIGINS={address}")
+        }
+        None => why.into(),
     }
 }

@@ -33,10 +33,22 @@ impl Page {
         }
     }
 
-    /// The headers that let the page read an answer (CORS); none if it may not.
-    pub fn cors(&self, config: &dyn Config) -> Vec<(&'static str, String)> {
+    /// The origin of a page that may not act, as a setting would name it; `None` if the page has no such origin.
+    pub fn refused_origin(&self, config: &dyn Config) -> Option<String> {
+        let origin = self.origin.as_deref()?;
+        let url = Url::parse(origin).ok()?;
+        let is_refused = url.origin().is_tuple() && !self.is_allowed(config, origin);
+        is_refused.then(|| url.origin().ascii_serialization())
+    }
+
+    /// The headers that let the page read an answer (CORS); none if it may not. In development every page may read a
+    /// refusal, because its developer needs to know what lets it in.
+    pub fn cors(&self, config: &dyn Config, is_refusal: bool) -> Vec<(&'static str, String)> {
+        let may_read = |origin: &str| {
+            self.is_allowed(config, origin) || (is_refusal && config.is_development())
+        };
         match &self.origin {
-            Some(origin) if self.is_allowed(config, origin) => vec![
+            Some(origin) if may_read(origin) => vec![
                 ("access-control-allow-origin", origin.clone()),
                 ("access-control-allow-credentials", "true".into()),
                 (
@@ -48,27 +60,47 @@ impl Page {
         }
     }
 
-    /// The further headers of an answer to a preflight; none if the page may not send the request.
+    /// The headers of an answer to a preflight; none if the page may not send the request. In development every page
+    /// may, so that it can read the refusal.
     pub fn preflight(&self, config: &dyn Config, methods: &str) -> Vec<(&'static str, String)> {
-        if self.cors(config).is_empty() {
-            return Vec::new();
+        let mut headers = self.cors(config, true);
+        if headers.is_empty() {
+            return headers;
         }
-        vec![
+        headers.extend([
             ("access-control-allow-methods", methods.to_owned()),
             (
                 "access-control-allow-headers",
                 "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Range".into(),
             ),
             ("access-control-max-age", "600".into()),
-        ]
+        ]);
+        headers
     }
 
     /// Whether the page may be on a foreign name that was pointed at this server (DNS rebinding). Its browser takes
     /// such a page for one of ours; in a development without sessions, it could then read everything. IP addresses and
     /// names without a dot cannot be rebound.
     pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
+        self.foreign_host(config).is_some()
+    }
+
+    /// The address of the foreign name, as a setting would name it; empty if the name cannot be read.
+    pub fn foreign_host(&self, config: &dyn Config) -> Option<String> {
         let mut names = [&self.host, &self.reached].into_iter().flatten();
-        names.any(|host| is_foreign(config, host))
+        let name = names.find(|host| is_foreign(config, host))?;
+        let scheme = self
+            .origin
+            .as_deref()
+            .and_then(|origin| origin.split_once("://"));
+        let scheme = scheme
+            .map(|(scheme, _)| scheme)
+            .filter(|scheme| *scheme == "https");
+        let url = Url::parse(&format!("{}://{name}", scheme.unwrap_or("http")));
+        Some(
+            url.map(|url| url.origin().ascii_serialization())
+                .unwrap_or_default(),
+        )
     }
 
     fn is_allowed(&self, config: &dyn Config, origin: &str) -> bool {
@@ -193,7 +225,14 @@ mod tests {
                 reached: None,
             };
             assert_eq!(page.may_act(config), allowed, "{origin} at {host}");
-            assert_eq!(!page.cors(config).is_empty(), allowed, "{origin} at {host}");
+            let readable = |is_refusal| !page.cors(config, is_refusal).is_empty();
+            assert_eq!(readable(false), allowed, "{origin} at {host}");
+            let in_development = config.is_development();
+            assert_eq!(
+                readable(true),
+                allowed || in_development,
+                "{origin} at {host}"
+            );
         }
     }
 
@@ -244,7 +283,42 @@ mod tests {
             reached: Some("evil.example:3000".into()),
             ..Page::default()
         };
-        assert!(page.may_be_rebound(&config));
+        assert_eq!(
+            page.foreign_host(&config).as_deref(),
+            Some("http://evil.example:3000")
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_what_lets_the_page_in() {
+        let config = MapConfig::default();
+        let page = |origin: &str, host: &str| Page {
+            origin: Some(origin.into()),
+            host: Some(host.into()),
+            ..Page::default()
+        };
+        for (origin, refused) in [
+            ("http://localhost:5173", Some("http://localhost:5173")),
+            ("HTTPS://App.example:443/", Some("https://app.example")),
+            ("http://127.0.0.1:8787", None),
+            ("null", None),
+            ("nonsense", None),
+        ] {
+            let found = page(origin, "127.0.0.1:8787").refused_origin(&config);
+            assert_eq!(found.as_deref(), refused, "{origin}");
+        }
+        for (origin, host, address) in [
+            (
+                "https://a.tunnel.example",
+                "a.tunnel.example",
+                "https://a.tunnel.example",
+            ),
+            ("http://box.lan:8787", "box.lan:8787", "http://box.lan:8787"),
+            ("http://box.lan:8787", "box.lan:x", ""),
+        ] {
+            let found = page(origin, host).foreign_host(&config);
+            assert_eq!(found.as_deref(), Some(address), "{origin} at {host}");
+        }
     }
 
     #[test]
@@ -257,6 +331,6 @@ mod tests {
         assert!(page(None).may_act(&config));
         assert!(page(Some("same-origin")).may_act(&config));
         assert!(!page(Some("cross-site")).may_act(&config));
-        assert!(page(None).cors(&config).is_empty());
+        assert!(page(None).cors(&config, true).is_empty());
     }
 }

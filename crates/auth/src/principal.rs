@@ -66,6 +66,8 @@ pub struct Credentials {
     pub cookie: Option<String>,
     /// A bearer token, from the header `Authorization` or the parameter `token`.
     pub bearer: Option<String>,
+    /// The address of the client, if the relay has told it.
+    pub client: Option<String>,
 }
 
 /// Shows none of them, because they are secret.
@@ -91,7 +93,14 @@ impl Credentials {
         Self {
             cookie: cookie.filter(|cookie| !cookie.is_empty()),
             bearer: bearer.or(parameter.filter(|token| !token.is_empty())),
+            client: None,
         }
+    }
+
+    /// Adds the address of the client.
+    #[must_use]
+    pub fn of_client(self, client: Option<String>) -> Self {
+        Self { client, ..self }
     }
 
     /// Drops a token that is not of this server if no caller needs one: in a development without sessions, an agent
@@ -125,8 +134,11 @@ impl Credentials {
                 .ok_or(Denied::Unauthenticated);
         }
         if sessions::origin(ports.config)?.is_some() {
-            let cookie = self.cookie.as_ref().ok_or(Denied::Unauthenticated)?;
-            let session = sessions::find(ports, cookie, max_age).await?;
+            let question = sessions::Question {
+                cookies: self.cookie.as_ref().ok_or(Denied::Unauthenticated)?,
+                client: self.client.as_deref(),
+            };
+            let session = sessions::find(ports, question, max_age).await?;
             let session = session.ok_or(Denied::Unauthenticated)?;
             return Ok(Principal::User {
                 id: session.user_id,

@@ -1,16 +1,16 @@
 //! Users are identified by the Better Auth cookie of their browser.
 //!
 //! Better Auth gets all cookies of the request, because it alone knows the name of its own. Its answers are cached for
-//! a short time in a table of fixed size in the key-value store: the digest of the cookies chooses the place of a
-//! session, and a later session with the same place overwrites it.
+//! a short time.
 
-use std::time::Duration;
+mod better_auth;
+mod cache;
 
-use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use platform::{Config, Ports, UnreadableSetting};
 
-use crate::{Denied, secrets};
+use crate::Denied;
+use better_auth::{AskError, ask};
+use cache::Cache;
 
 /// The longest time that a cached session is used, in seconds. A user who signs out loses access within a minute, the
 /// time of the next question to Better Auth included.
@@ -19,16 +19,12 @@ pub const KNOWN_FOR: i64 = 45;
 /// The same when an open socket is checked again, in seconds.
 pub const KNOWN_FOR_SOCKETS: i64 = 10;
 
-const ASK: Limits = Limits {
-    timeout: Duration::from_secs(3),
-    max_bytes: 256 * 1024,
-};
+/// The same while Better Auth answers 429, in seconds.
+const KNOWN_FOR_LIMITED: i64 = 60;
 
 /// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
 const NOT_SET: &str = "http://not-set.invalid";
-
-const DEFAULT_PATH: &str = "/api/better-auth";
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,16 +33,6 @@ pub struct Session {
     pub user_id: String,
     /// When it ends at the latest, in Unix seconds.
     pub expires_at: i64,
-}
-
-/// A cached session.
-#[derive(Serialize, Deserialize)]
-struct Known {
-    /// The digest of its cookies.
-    cookies: String,
-    user_id: String,
-    expires_at: i64,
-    asked_at: i64,
 }
 
 /// The origin of Better Auth; `None` if sessions are not checked.
@@ -59,161 +45,84 @@ pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> 
     Ok(origin.filter(|origin| origin != NOT_SET))
 }
 
-/// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds.
+/// What Better Auth is asked about: the cookies of a request, and the address of its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The whole header `Cookie`.
+    pub cookies: &'a str,
+    /// The client's address, if the relay has told it. Better Auth limits how often an address may ask.
+    pub client: Option<&'a str>,
+}
+
+/// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds, and for up
+/// to a minute while Better Auth answers 429. Then it is not asked again for this client before the time that it named.
 ///
 /// # Errors
 /// [`Denied::Unavailable`] if Better Auth does not answer within 3 s, or answers with anything but a session or `null`.
 pub async fn find(
     ports: Ports<'_>,
-    cookies: &str,
+    question: Question<'_>,
     max_age: i64,
 ) -> Result<Option<Session>, Denied> {
-    let digest = Sha256::digest(cookies);
-    let place = format!("session-{:02x}{:02x}", digest[0], digest[1]);
-    let digest = secrets::hex(&digest);
+    let cache = Cache::of(ports, question);
     let now = ports.clock.unix_seconds();
-    // The store is a cache: if it fails, Better Auth is asked.
-    let known = ports.key_value.get(&place).await.ok().flatten();
-    let known = known
-        .and_then(|known| serde_json::from_slice::<Known>(&known).ok())
-        .filter(|known| secrets::same(&known.cookies, &digest));
+    let (known, is_asked) = cache.read(now).await;
     if let Some(known) = &known
-        && (0..max_age).contains(&(now - known.asked_at))
-        && now < known.expires_at
+        && known.counts(now, max_age)
     {
-        return Ok(Some(Session {
-            user_id: known.user_id.clone(),
-            expires_at: known.expires_at,
-        }));
+        return Ok(Some(known.session()));
     }
-    let session = ask(ports, cookies).await?;
-    let Some(session) = session.filter(|session| now < session.expires_at) else {
-        // Other requests need not wait until the cached session is too old.
-        if known.is_some()
-            && let Err(error) = ports.key_value.delete(&place).await
-        {
-            tracing::warn!(%error, "an ended session stays in the cache");
-        }
-        return Ok(None);
+    let told = if is_asked { cache.wait().await } else { None };
+    let answer = match told {
+        Some(answer) => answer,
+        None => match cache.held_back(now).await {
+            Some(wait) => Err(AskError::Limited(wait)),
+            None => {
+                cache.begin(known.clone(), now).await;
+                let answer = ask(ports, question).await;
+                let answer = answer.map(|found| found.filter(|found| now < found.expires_at));
+                cache.end(known.clone(), &answer, now).await;
+                if let Err(AskError::Limited(wait)) = &answer {
+                    cache.hold_back(now + wait).await;
+                }
+                answer
+            }
+        },
     };
-    let known = Known {
-        cookies: digest,
-        user_id: session.user_id.clone(),
-        expires_at: session.expires_at,
-        asked_at: now,
-    };
-    if let Ok(known) = serde_json::to_vec(&known)
-        && let Err(error) = ports.key_value.set(&place, known).await
-    {
-        tracing::warn!(%error, "a session was not cached");
+    match answer {
+        Ok(session) => Ok(session),
+        Err(AskError::Denied(denied)) => Err(denied),
+        Err(AskError::Limited(wait)) => known
+            .filter(|known| known.counts(now, KNOWN_FOR_LIMITED))
+            .map(|known| Some(known.session()))
+            .ok_or(Denied::Unavailable {
+                reason: "Better Auth is asked too often".into(),
+                retry_after: wait,
+            }),
     }
-    Ok(Some(session))
-}
-
-async fn ask(ports: Ports<'_>, cookies: &str) -> Result<Option<Session>, Denied> {
-    let unavailable = |words: &str| Denied::Unavailable(words.to_owned());
-    let origin =
-        origin(ports.config)?.ok_or_else(|| unavailable("`better_auth_origin` is not set"))?;
-    let path = ports.config.read("better_auth_base_path")?;
-    let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
-    // Better Auth must read its database: the copy in the cookies stays valid for minutes after signing out. It must
-    // not prolong the session, because the browser's cookie would not change with it.
-    let url = format!("{origin}/{path}/get-session?disableCookieCache=true&disableRefresh=true");
-    let request = http::Request::get(url)
-        .header("cookie", cookies)
-        .header("accept", "application/json")
-        .body(Vec::new())
-        .map_err(|_| unavailable("the address or the cookies do not fit into a request"))?;
-    let answer = ports.http.send(request, ASK).await;
-    let answer = answer.map_err(|error| match error {
-        HttpError::TooLarge => unavailable("the answer is too large"),
-        error => Denied::Unavailable(error.to_string()),
-    })?;
-    if answer.status() != http::StatusCode::OK {
-        let words = format!("status {}", answer.status().as_u16());
-        return Err(Denied::Unavailable(words));
-    }
-    read(answer.body()).map_err(unavailable)
-}
-
-/// An answer to `get-session`: `{"session": {"expiresAt", "userId", …}, "user": {"id", …}}` or `null`.
-fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
-    #[derive(Deserialize)]
-    struct Answer {
-        session: Of,
-        user: User,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Of {
-        expires_at: Time,
-        user_id: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct User {
-        id: String,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Time {
-        Iso(String),
-        Milliseconds(i64),
-    }
-    let answer: Option<Answer> =
-        serde_json::from_slice(body).map_err(|_| "the answer is not a session")?;
-    let Some(Answer { session, user }) = answer else {
-        return Ok(None);
-    };
-    if !(1..=255).contains(&user.id.len()) || user.id.chars().any(char::is_control) {
-        return Err("the user's id is not valid");
-    }
-    if session.user_id.is_some_and(|id| id != user.id) {
-        return Err("the session is of another user");
-    }
-    let expires_at = match session.expires_at {
-        Time::Iso(text) => chrono::DateTime::parse_from_rfc3339(&text)
-            .map_err(|_| "the end of the session is not a time")?
-            .timestamp(),
-        Time::Milliseconds(time) => time / 1000,
-    };
-    Ok(Some(Session {
-        user_id: user.id,
-        expires_at,
-    }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::{
+        cell::{Cell, RefCell},
+        time::Duration,
+    };
 
     use super::*;
+    use async_trait::async_trait;
     use platform::native::{
-        AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on,
+        AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, World, block_on,
     };
+    use platform::{Clock, HttpError};
 
     const GOOD: &str = r#"{"session":{"id":"s","userId":"u","expiresAt":"1970-01-01T01:00:00.000Z"},
         "user":{"id":"u","email":"a@b"}}"#;
 
-    #[test]
-    fn answers_of_better_auth_are_read() {
-        let session = read(GOOD.as_bytes()).unwrap().unwrap();
-        assert_eq!((session.user_id.as_str(), session.expires_at), ("u", 3600));
-        assert_eq!(read(b"null"), Ok(None));
-        for garbage in [
-            "",
-            "<html>",
-            "{}",
-            "[]",
-            "true",
-            r#"{"session":null,"user":null}"#,
-            r#"{"session":{"expiresAt":"soon"},"user":{"id":"u"}}"#,
-            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z","userId":"v"},"user":{"id":"u"}}"#,
-            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z"},"user":{"id":""}}"#,
-            r#"{"session":{"expiresAt":"1970-01-01T01:00:00Z"},"user":{"id":7}}"#,
-        ] {
-            assert!(read(garbage.as_bytes()).is_err(), "{garbage}");
-        }
-    }
+    const QUESTION: Question<'_> = Question {
+        cookies: "a=b; c=d",
+        client: Some("10.0.0.7"),
+    };
 
     #[test]
     fn a_session_is_kept_for_a_while_and_never_beyond_its_end() {
@@ -229,6 +138,7 @@ mod tests {
                 "http://auth.example:3001/api/better-auth/get-session?disableCookieCache=true&disableRefresh=true"
             );
             assert_eq!(request.headers()["cookie"], "a=b; c=d");
+            assert_eq!(request.headers()["x-forwarded-for"], "10.0.0.7");
             asked.set(asked.get() + 1);
             match &*says.borrow() {
                 Some(body) => Ok(http::Response::new(body.clone().into_bytes())),
@@ -243,7 +153,7 @@ mod tests {
             config: &config,
             clock: &clock,
         };
-        let found = |age| block_on(find(ports, "a=b; c=d", age));
+        let found = |age| block_on(find(ports, QUESTION, age));
         assert!(found(KNOWN_FOR).unwrap().is_some());
         // After signing out the cached session counts for a while, but not for a caller with a smaller maximal age.
         *says.borrow_mut() = Some("null".into());
@@ -260,13 +170,132 @@ mod tests {
         assert_eq!(found(KNOWN_FOR).unwrap(), None);
         // If Better Auth does not answer, the user is not let in.
         *says.borrow_mut() = None;
-        assert!(matches!(found(KNOWN_FOR), Err(Denied::Unavailable(_))));
+        assert!(matches!(found(KNOWN_FOR), Err(Denied::Unavailable { .. })));
         // A cached session does not outlive its end.
         *says.borrow_mut() = Some(GOOD.to_owned());
         clock.0.set(3590);
         assert!(found(KNOWN_FOR).unwrap().is_some());
         clock.0.set(3600);
         assert_eq!(found(KNOWN_FOR).unwrap(), None);
+    }
+
+    #[test]
+    fn a_limited_client_waits_as_long_as_it_is_told() {
+        let world = World::new(MapConfig::from_pairs(&[(
+            "better_auth_origin",
+            "http://auth.example",
+        )]));
+        let clock = SetClock::default();
+        let (asked, status) = (Cell::new(0), Cell::new(200));
+        let http = AnswerWith(|_: http::Request<Vec<u8>>| {
+            asked.set(asked.get() + 1);
+            let answer = http::Response::builder().status(status.get());
+            let answer = answer.header("x-retry-after", "20");
+            Ok(answer.body(GOOD.as_bytes().to_vec()).unwrap())
+        });
+        let ports = Ports {
+            http: &http,
+            clock: &clock,
+            ..world.ports()
+        };
+        let found = |question, age| block_on(find(ports, question, age));
+        assert!(found(QUESTION, 0).unwrap().is_some());
+        // An answer that is at most a minute old still counts.
+        status.set(429);
+        clock.0.set(59);
+        assert!(found(QUESTION, KNOWN_FOR_SOCKETS).unwrap().is_some());
+        assert_eq!(asked.get(), 2);
+        clock.0.set(60);
+        let denied = found(QUESTION, KNOWN_FOR).unwrap_err();
+        assert!(
+            matches!(
+                denied,
+                Denied::Unavailable {
+                    retry_after: 19,
+                    ..
+                }
+            ),
+            "{denied:?}"
+        );
+        // It is not asked again before the time that it named, for this client alone.
+        status.set(200);
+        clock.0.set(78);
+        assert!(found(QUESTION, KNOWN_FOR).is_err());
+        assert_eq!(asked.get(), 2);
+        let other = Question {
+            client: Some("10.0.0.8"),
+            ..QUESTION
+        };
+        assert!(found(other, 0).unwrap().is_some());
+        assert_eq!(asked.get(), 3);
+        clock.0.set(79);
+        assert!(found(QUESTION, 0).unwrap().is_some());
+        assert_eq!(asked.get(), 4);
+    }
+
+    /// A clock that lets the other instance get its answer during the second wait.
+    struct Meanwhile<'a>(&'a dyn Fn());
+
+    #[async_trait(?Send)]
+    impl Clock for Meanwhile<'_> {
+        fn unix_seconds(&self) -> i64 {
+            0
+        }
+
+        async fn sleep(&self, _duration: Duration) {
+            (self.0)();
+        }
+    }
+
+    #[test]
+    fn instances_that_ask_at_one_time_share_one_answer() {
+        let world = World::new(MapConfig::from_pairs(&[(
+            "better_auth_origin",
+            "http://auth.example",
+        )]));
+        let asked = Cell::new(0);
+        let http = AnswerWith(|_: http::Request<Vec<u8>>| {
+            asked.set(asked.get() + 1);
+            Ok(http::Response::new(GOOD.as_bytes().to_vec()))
+        });
+        let ports = Ports {
+            http: &http,
+            ..world.ports()
+        };
+        let session = Session {
+            user_id: "u".into(),
+            expires_at: 3600,
+        };
+        for (answer, expected) in [
+            (Some(Ok(Some(session.clone()))), Some(Some("u"))),
+            (Some(Ok(None)), Some(None)),
+            (Some(Err(AskError::Limited(7))), None),
+            // The other instance died: after a while this one asks itself.
+            (None, Some(Some("u"))),
+        ] {
+            let is_answered = answer.is_some();
+            let other = Cache::of(ports, QUESTION);
+            block_on(other.begin(None, 0));
+            asked.set(0);
+            let looks = Cell::new(0);
+            let meanwhile = || {
+                looks.set(looks.get() + 1);
+                if let (2, Some(answer)) = (looks.get(), &answer) {
+                    block_on(other.end(None, answer, 0));
+                }
+            };
+            let ports = Ports {
+                clock: &Meanwhile(&meanwhile),
+                ..ports
+            };
+            let found = block_on(find(ports, QUESTION, KNOWN_FOR)).ok();
+            let found = found
+                .as_ref()
+                .map(|session| session.as_ref().map(|s| s.user_id.as_str()));
+            assert_eq!(found, expected, "{answer:?}");
+            assert_eq!(asked.get(), u32::from(!is_answered), "{answer:?}");
+            assert_eq!(looks.get(), if is_answered { 2 } else { 80 });
+        }
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl<'a, R> Admitted<'a, R> {
         &self.head
     }
 
+    /// The address by which the caller reached the server, without a slash at its end: for the addresses in an answer.
+    pub fn base(&self) -> String {
+        self.head.base(self.ports.config)
+    }
+
     /// The caller.
     ///
     /// # Errors
@@ -246,8 +251,10 @@ async fn enter(
     page: &Page,
 ) -> Result<(Credentials, Principal), Denied> {
     let credentials = head.credentials().without_foreign_token(ports.config)?;
-    if found.spec.method != "GET" && !may_act(ports, &credentials, page) {
-        return Err(Denied::CrossSite);
+    // A picture of ours may be shown by any page: its browser names no origin then, and lets the page read nothing.
+    let is_shown = found.spec.method == "GET" && page.origin.is_none();
+    if !is_shown && !may_act(ports, &credentials, page) {
+        return Err(Denied::CrossSite(page.refused_origin(ports.config)));
     }
     keep_out_the_rebound(ports, &credentials, page)?;
     let principal = credentials.principal(ports, sessions::KNOWN_FOR).await?;
@@ -296,10 +303,12 @@ pub(crate) fn keep_out_the_rebound(
     page: &Page,
 ) -> Result<(), Denied> {
     let everybody = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
-    if everybody && page.may_be_rebound(ports.config) {
-        return Err(Denied::CrossSite);
+    match page.foreign_host(ports.config) {
+        Some(address) if everybody => {
+            Err(Denied::ForeignHost(Some(address).filter(|a| !a.is_empty())))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether the page may act for its user. A bearer token is never sent by a browser on its own, so a request with one

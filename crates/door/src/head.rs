@@ -1,8 +1,13 @@
 //! A request without its body.
 
 use auth::{Credentials, origins::Page};
+use platform::{Config, networks};
+use url::Url;
 
 use crate::Tag;
+
+/// The header by which the relay tells the address of the client.
+const CLIENT: &str = "x-loro-internal-client";
 
 /// The method, address and headers of a request.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +101,37 @@ impl Head {
             self.header("authorization"),
             self.parameter("token").map(str::to_owned),
         )
+        .of_client(self.header(CLIENT).map(str::to_owned))
+    }
+
+    /// The address by which the caller reached the server, without a slash at its end.
+    ///
+    /// It is `public_url` if the caller used that name, because only the setting knows the path and the scheme of a proxy.
+    /// It is so, too, if the caller used an address of this machine although `public_url` is none: then a proxy may have
+    /// changed the name. By any other name it is what the headers say.
+    pub(crate) fn base(&self, config: &dyn Config) -> String {
+        let public = config.get("public_url").unwrap_or_default();
+        let public = public.trim_end_matches('/');
+        let here = |name| self.header(name).filter(|value| !value.is_empty());
+        let host = here("x-forwarded-host").or_else(|| here("host"));
+        let Some(host) = host.or(self.authority.as_deref()) else {
+            return public.to_owned();
+        };
+        let scheme = here("x-forwarded-proto").filter(|scheme| *scheme == "https");
+        let reached = Url::parse(&format!("{}://{host}", scheme.unwrap_or("http")));
+        let (Ok(reached), Ok(known)) = (reached, Url::parse(public)) else {
+            return public.to_owned();
+        };
+        let is_known = reached.host() == known.host()
+            && (known.scheme() == "https" || reached.port() == known.port());
+        if is_known || (is_local(&reached) && !is_local(&known)) {
+            return public.to_owned();
+        }
+        let prefix = here("x-forwarded-prefix").unwrap_or_default();
+        let prefix = prefix.trim_end_matches('/');
+        let is_path = prefix.starts_with('/') && !prefix.starts_with("//");
+        let origin = reached.origin().ascii_serialization();
+        format!("{origin}{}", if is_path { prefix } else { "" })
     }
 
     /// The page that sent the request, if one did.
@@ -111,9 +147,73 @@ impl Head {
     }
 }
 
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_none_or(networks::is_local_host)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use platform::native::MapConfig;
+
+    #[test]
+    fn an_answer_has_the_address_by_which_its_caller_came() {
+        let forwarded = [
+            ("host", "127.0.0.1:3000"),
+            ("x-forwarded-host", "h.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/canvas/"),
+        ];
+        let local = "http://127.0.0.1:8787";
+        for (public, headers, base) in [
+            (local, &[("host", "127.0.0.1:8787")][..], local),
+            (
+                local,
+                &[("host", "localhost:8787")],
+                "http://localhost:8787",
+            ),
+            (
+                local,
+                &[("host", "127.0.0.1:9999")],
+                "http://127.0.0.1:9999",
+            ),
+            (
+                local,
+                &[("host", "192.168.1.5:8787")],
+                "http://192.168.1.5:8787",
+            ),
+            (
+                local,
+                &[("host", "my-mac.local:8787")],
+                "http://my-mac.local:8787",
+            ),
+            (local, &forwarded, "https://h.example/canvas"),
+            (local, &[("host", "not a host")], local),
+            (
+                "https://h.example/c/",
+                &[("host", "h.example")],
+                "https://h.example/c",
+            ),
+            (
+                "https://h.example/c",
+                &[("host", "127.0.0.1:8787")],
+                "https://h.example/c",
+            ),
+            (
+                "https://h.example/c",
+                &[("host", "other.example")],
+                "http://other.example",
+            ),
+            ("https://h.example/c", &forwarded, "https://h.example/c"),
+        ] {
+            let config = MapConfig::from_pairs(&[("public_url", public)]);
+            assert_eq!(
+                head(headers, None).base(&config),
+                base,
+                "{headers:?} of {public}"
+            );
+        }
+    }
 
     fn head(headers: &[(&str, &str)], authority: Option<&str>) -> Head {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());

@@ -27,7 +27,7 @@ pub async fn judge(ports: Ports<'_>, check: AccessCheck) -> Verdict {
     // While sessions cannot be checked, the role of a known user still can be.
     let known = known.as_deref().and_then(Principal::user_of_name);
     match (&denied, known) {
-        (Denied::Unavailable(_), Some(user)) => match user.access(ports, &project).await {
+        (Denied::Unavailable { .. }, Some(user)) => match user.access(ports, &project).await {
             Ok(grant) => refused(denied, Some(grant.role >= Role::Write)),
             Err(denied) => refused(denied, None),
         },
@@ -52,6 +52,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
         return Err(Denied::NotConfigured(setting));
     }
     let credentials = Credentials::new(check.cookie, check.authorization.as_deref(), check.token)
+        .of_client(check.client)
         .without_foreign_token(ports.config)?;
     let page = Page {
         origin: check.origin,
@@ -60,7 +61,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
         reached: None,
     };
     if !may_act(ports, &credentials, &page) {
-        return Err(Denied::CrossSite);
+        return Err(Denied::CrossSite(page.refused_origin(ports.config)));
     }
     keep_out_the_rebound(ports, &credentials, &page)?;
     if check.again {

@@ -36,7 +36,7 @@ pub use route::{Mark, Names, Need, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
 pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
-pub use visit::PRINCIPAL;
+pub use visit::{PRINCIPAL, REFUSED_PAGE};
 
 /// A message of the Redis trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,17 @@
 //! The way of a request through the door: admission, its handler, and the headers that every answer has.
 
+use auth::Denied;
 use platform::Ports;
-use problem::Problem;
+use problem::{Kind, Problem};
 
 use crate::{Admitted, Head, Reply, Routes, admit::admit, body::Body, readiness, route};
 
 /// The header that names the caller to the relay, for its limits. The relay removes it from the answer.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
+
+/// The header by which the relay learns that a page was refused for its origin or its name: it logs the words, because
+/// the browser does not show them. The relay removes it from the answer.
+pub const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// Answers a request.
 pub(crate) async fn visit<'a, R: Routes>(
@@ -29,6 +34,11 @@ pub(crate) async fn visit<'a, R: Routes>(
             Err(problem) => Err(problem),
         }
     };
+    let refused = reply
+        .as_ref()
+        .err()
+        .filter(|problem| is_refused_page(problem));
+    let refused = refused.map(|problem| problem.detail().to_owned());
     let reply = reply.unwrap_or_else(Reply::from);
     let reply = if is_head { reply.without_body() } else { reply };
     if is_internal {
@@ -37,7 +47,12 @@ pub(crate) async fn visit<'a, R: Routes>(
     let reply = reply
         .header_if_absent("x-content-type-options", "nosniff")
         .header("vary", "origin");
-    let reply = page.cors(ports.config).into_iter().fold(reply, add);
+    let cors = page.cors(ports.config, refused.is_some());
+    let reply = cors.into_iter().fold(reply, add_if_absent);
+    let reply = match refused {
+        Some(words) => reply.header(REFUSED_PAGE, words),
+        None => reply,
+    };
     match principal {
         Some(principal) => reply.header(PRINCIPAL, principal),
         None => reply,
@@ -51,9 +66,27 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     if methods.is_empty() {
         return Err(Problem::not_found());
     }
-    let allowed = head.page().preflight(ports.config, &methods);
+    let page = head.page();
+    let allowed = page.preflight(ports.config, &methods);
     let reply = Reply::empty(204).header("allow", methods);
-    Ok(allowed.into_iter().fold(reply, add))
+    let reply = allowed.into_iter().fold(reply, add);
+    Ok(match page.refused_origin(ports.config) {
+        // The browser sends no request that would be refused in words.
+        Some(origin) => {
+            let denied = Problem::from(Denied::CrossSite(Some(origin)));
+            reply.header(REFUSED_PAGE, denied.detail())
+        }
+        None => reply,
+    })
+}
+
+/// Whether a request was refused for the page's origin, or for the name under which the page reached the server.
+fn is_refused_page(problem: &Problem) -> bool {
+    [Kind::CROSS_SITE, Kind::FOREIGN_HOST].contains(&problem.kind())
+}
+
+fn add_if_absent<'a>(reply: Reply<'a>, (name, value): (&'static str, String)) -> Reply<'a> {
+    reply.header_if_absent(name, value)
 }
 
 fn add<'a>(reply: Reply<'a>, (name, value): (&'static str, String)) -> Reply<'a> {

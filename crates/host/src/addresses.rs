@@ -1,7 +1,7 @@
 //! The addresses that the host listens on, taken before anything else starts.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, anyhow};
 use tokio::net::{TcpListener, TcpSocket};
@@ -38,6 +38,39 @@ impl Public {
             Self::Reserved(socket) => socket.local_addr().map(Some),
             Self::None => Ok(None),
         }
+    }
+}
+
+/// The address at which a client on this machine reaches a server that listens on `address`: an unspecified one
+/// (`0.0.0.0`) means all networks, and is none that a client could use.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+/// Checks the address at which the operator says that users reach the server.
+///
+/// # Errors
+/// If it is no http(s) URL with a host that a browser can reach.
+pub(crate) fn check_public_url(text: &str) -> Result<()> {
+    let url = url::Url::parse(text).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+    let is_reachable = match url.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(_)) => true,
+        Some(url::Host::Ipv4(address)) => !address.is_unspecified(),
+        Some(url::Host::Ipv6(address)) => !address.is_unspecified(),
+        None => false,
+    };
+    if is_reachable {
+        Ok(())
+    } else {
+        Err(anyhow!(
+            "public_url {text:?} is not an address that users reach, such as https://canvas.example.com"
+        ))
     }
 }
 

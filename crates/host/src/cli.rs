@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::addresses::reachable;
 use crate::guest::limits::Limits;
 use crate::relay::RelayKind;
 use crate::running::Running;
@@ -22,11 +23,11 @@ struct Cli {
     /// The manifest.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
-    /// The public address, which is the relay's.
-    #[arg(long, default_value = "127.0.0.1:8787")]
+    /// The public address, which is the relay's. Without a host, such as `8787`, it is this machine alone.
+    #[arg(long, default_value = "127.0.0.1:8787", value_parser = ::relay::listen_address)]
     listen: SocketAddr,
     /// The application's own address; port 0 lets the system pick one.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = ::relay::listen_address)]
     app_listen: SocketAddr,
     /// The folder of databases and compiled code.
     #[arg(long, default_value = ".state")]
@@ -166,7 +167,7 @@ async fn run(settings: Settings) -> Result<()> {
 
 fn announce(host: &Running) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "ready http://{}", host.address())?;
+    writeln!(out, "ready http://{}", reachable(host.address()))?;
     for (word, value) in host.lines() {
         writeln!(out, "  {word:<7} {value}")?;
     }

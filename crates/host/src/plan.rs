@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
+use crate::addresses::check_public_url;
 use crate::manifest::Manifest;
 use crate::outbound_networking::blocked_networks::{Blocked, BlockedNetworks};
 use crate::settings::Settings;
@@ -29,6 +30,9 @@ impl Plan {
             .map_err(|error| anyhow!(error))?;
         let mut variables = Variables::resolve(&manifest.variables, &given)
             .map_err(|error| anyhow!("{}: {error}", settings.manifest.display()))?;
+        if let Some(url) = variables.given("public_url") {
+            check_public_url(url)?;
+        }
         let development = variables.get("environment") == "development";
         if development && variables.get("internal_token").is_empty() {
             variables.set("internal_token", format!("{:032x}", rand::random::<u128>()));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
-use crate::addresses::{Public, listen};
+use crate::addresses::{Public, listen, reachable};
 use crate::key_value::shared::Stores;
 use crate::plan::Plan;
 use crate::redis::broker::Broker;
@@ -59,7 +59,7 @@ impl Resources {
         variables.set("redis_url", redis_url.clone());
         for (name, address) in [("public_url", public_address), ("app_url", app_address)] {
             if variables.given(name).is_none() {
-                variables.set(name, format!("http://{address}"));
+                variables.set(name, format!("http://{}", reachable(address)));
             }
         }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use crate::addresses::Public;
+use crate::addresses::{Public, reachable};
 use crate::guest::capacity::Capacity;
 use crate::http_trigger::shared::App;
 use crate::manifest::Manifest;
@@ -219,7 +219,7 @@ async fn start_relay(
     variables: &Variables,
 ) -> Result<Option<Relay>> {
     let settings = RelaySettings {
-        app: format!("http://{app}"),
+        app: format!("http://{}", reachable(app)),
         redis,
         internal_token: variables.get("internal_token").to_owned(),
         wasm: plan.settings.relay_wasm.clone(),
@@ -251,7 +251,10 @@ fn lines(plan: &Plan, resources: &Resources) -> Vec<(&'static str, String)> {
         _ => "production: no auth origin, the application refuses to serve".to_owned(),
     };
     vec![
-        ("app", format!("http://{}", resources.app_address)),
+        (
+            "app",
+            format!("http://{}", reachable(resources.app_address)),
+        ),
         ("state", plan.settings.state_dir.display().to_string()),
         ("auth", auth),
         ("broker", broker),

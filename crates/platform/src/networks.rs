@@ -16,6 +16,14 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether the host of a URL (an IPv6 address in brackets) leads to this machine or a private network, and so to
+/// different servers on different machines.
+pub fn is_local_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse()
+        .map_or(host == "localhost", |address| !is_public(address))
+}
+
 /// The IPv4 address that an IPv6 address stands for: mapped or compatible, behind NAT64 (64:ff9b::/96) or 6to4
 /// (2002::/16).
 pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {

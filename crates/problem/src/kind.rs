@@ -43,6 +43,8 @@ kinds! {
     OWNER_ONLY = 403 "owner-only" "Not the owner";
     /// A page of another site sent the request.
     CROSS_SITE = 403 "cross-site" "From another site";
+    /// The server was reached under a name that it does not know.
+    FOREIGN_HOST = 403 "foreign-host" "Unknown host name";
     /// A token of one project cannot do what only a user can.
     USERS_ONLY = 403 "users-only" "Not with this token";
     /// There is nothing at this address.

@@ -136,6 +136,11 @@ impl Problem {
         self.0.kind.status
     }
 
+    /// The sentence about this case.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// A header that goes with the answer.
     pub fn header(&self) -> Option<(&'static str, &str)> {
         let (name, value) = self.0.header.as_ref()?;

@@ -32,6 +32,7 @@
 mod app;
 mod chores;
 mod edge;
+mod listen;
 mod metrics;
 mod room;
 mod settings;
@@ -40,6 +41,7 @@ mod waiting;
 
 pub use edge::open_files::raise as raise_open_files;
 pub use edge::upgrade::UPGRADES;
+pub use listen::listen_address;
 pub use settings::{SettingError, Settings};
 
 use app::client::App;
@@ -55,6 +57,7 @@ use edge::limits::Limits;
 use edge::listener::Listener;
 use edge::open_files;
 use edge::proxy::Proxy;
+use edge::refused_pages::RefusedPages;
 use edge::server::{REFUSALS, Server};
 use edge::upgrade::Upgrades;
 use metrics::Metrics;
@@ -87,6 +90,14 @@ pub enum Error {
     /// A task that the relay needs has ended: a bug.
     #[error("a part of the relay failed; its log tells which")]
     PartFailed,
+}
+
+/// Checks that every setting makes sense, without any effect.
+///
+/// # Errors
+/// If a setting makes no sense.
+pub fn check(settings: &Settings) -> Result<(), Error> {
+    Relay::new(settings.clone()).map(drop)
 }
 
 /// Runs a relay on `listener` until `shutdown` resolves, or an operator posts to `/internal/drain`; then drains, and
@@ -165,7 +176,13 @@ impl Relay {
         let arrivals = Arrivals::new(&settings, open_files::connections(&settings));
         let arrivals = Arc::new(arrivals);
         let waiters = Arc::new(Waiters::new(metrics.clone()));
-        let proxy = Arc::new(Proxy::new(upstream.clone(), limits.clone(), rooms.clone()));
+        let refused_pages = Arc::new(RefusedPages::default());
+        let proxy = Arc::new(Proxy::new(
+            upstream.clone(),
+            limits.clone(),
+            rooms.clone(),
+            refused_pages.clone(),
+        ));
         let server = Server {
             settings: settings.clone(),
             metrics: metrics.clone(),
@@ -181,6 +198,7 @@ impl Relay {
                 app.clone(),
                 limits.clone(),
                 arrivals.clone(),
+                refused_pages,
                 Arc::new(shared),
                 draining.clone(),
                 connections.clone(),

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::media_type;
+use crate::{asset_address, media_type};
 
 /// The store of assets.
 pub struct AssetStore<'a> {
@@ -84,7 +84,8 @@ impl<'a> AssetStore<'a> {
 
     /// Makes an id that no asset has.
     pub(crate) fn new_id() -> String {
-        format!("asset_{}", secrets::word(26))
+        let random = secrets::word(asset_address::RANDOM);
+        format!("{}{random}", asset_address::ID)
     }
 
     /// Stores an asset and returns its id. The asset is durable when this returns. The media type is the one that the

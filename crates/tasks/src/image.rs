@@ -12,7 +12,7 @@ use platform::http_client::Limits;
 use url::Url;
 
 use crate::{
-    address,
+    address, asset_address,
     executor::{Failure, Outside},
     public_url::public_url,
 };
@@ -150,6 +150,9 @@ enum Place {
     Own(String),
     /// A public address.
     Public(Url),
+    /// A public address that may be the result of this server with this asset id, because an agent may reach the server
+    /// by any name.
+    Either(String, Url),
 }
 
 fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
@@ -157,24 +160,17 @@ fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
         return Ok(Place::Own(id));
     }
     match address::check(text) {
-        Ok(url) => Ok(Place::Public(url)),
+        Ok(url) => Ok(match asset_address::id_in(url.path()) {
+            Some(id) => Place::Either(id.to_owned(), url),
+            None => Place::Public(url),
+        }),
         Err(reason) => Err(Failure::Permanent(format!("{text} {reason}"))),
     }
 }
 
 /// The id of the asset that an address leads to, if it is a result of this server.
 fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
-    if text.starts_with(OWN) {
-        return Some(text.trim_start_matches("/assets/").to_owned());
-    }
-    let url = Url::parse(text).ok()?;
-    let here = Url::parse(&public_url(outside.config)).ok()?;
-    if url.origin() != here.origin() {
-        return None;
-    }
-    let path = url.path().strip_prefix(here.path().trim_end_matches('/'))?;
-    path.starts_with(OWN)
-        .then(|| path.trim_start_matches("/assets/").to_owned())
+    asset_address::own(text, &public_url(outside.config))
 }
 
 /// The address of an image for services that fetch it themselves; `None` if they cannot, because it is
@@ -190,7 +186,7 @@ pub(crate) fn public_address(
         return Ok(None);
     };
     Ok(match place(text, outside)? {
-        Place::Own(_) => None,
+        Place::Own(_) | Place::Either(..) => None,
         Place::Public(url) => Some(url.into()),
     })
 }
@@ -212,6 +208,10 @@ pub(crate) async fn obtain(
     match place(&text, outside)? {
         Place::Own(id) => kept(&text, &id, project_id, outside).await,
         Place::Public(url) => fetched(&url, outside).await,
+        Place::Either(id, url) => match kept(&text, &id, project_id, outside).await {
+            Err(Failure::Permanent(_)) => fetched(&url, outside).await,
+            found => found,
+        },
     }
 }
 
@@ -397,17 +397,20 @@ mod tests {
     #[test]
     fn results_of_this_server_are_there_for_their_project_alone() {
         let obtained = obtained(&[
-            "/assets/{own}",
             "http://127.0.0.1:8787/base/assets/{own}",
             "HTTP://127.1:8787/base/./assets/{own}",
+            "/assets/{own}",
+            "http://0.0.0.0:1/assets/{own}",
+            "http://localhost:8787/assets/{own}",
+            "https://any.tunnel.example/assets/{own}",
             "http://127.0.0.1:8787/base/assets/{other}",
+            "http://127.0.0.1:8787/base/assets/asset_nnnnnnnnnnnnnnnnnnnnnnnnnn",
             "/assets/{other}",
-            "http://127.0.0.1:8787/base/assets/asset_none",
         ]);
-        for image in &obtained.images[..3] {
+        for image in &obtained.images[..6] {
             assert_eq!(image.as_ref().unwrap().bytes, b"a");
         }
-        for image in &obtained.images[3..] {
+        for image in &obtained.images[6..] {
             assert!(
                 matches!(image, Err(Failure::Permanent(words)) if words.ends_with("does not exist")),
                 "{image:?}"
@@ -420,10 +423,7 @@ mod tests {
     #[test]
     fn what_only_looks_like_a_result_of_this_server_is_not_called() {
         let obtained = obtained(&[
-            "http://127.0.0.1/assets/{own}",
-            "http://127.0.0.1:8787/assets/{own}",
-            "http://127.0.0.1:8787/internal/assets/{own}",
-            "http://localhost:8787/base/assets/{own}",
+            "http://127.0.0.1:8787/assets/asset_1/internal",
             "http://self.alt/assets/asset_1",
             "http://poller.spin.internal/assets/asset_1",
         ]);

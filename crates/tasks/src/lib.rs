@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod asset_address;
 mod assets;
 mod bounded;
 mod create;

@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use platform::{Config, HttpClient, HttpError, http_client::Limits};
 use thiserror::Error;
 
-use crate::{address, task::Task};
+use crate::{address, public_url::public_url, task::Task};
 
 const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(10),
@@ -60,7 +60,7 @@ pub(crate) async fn send(
         return Ok(());
     };
     let url = address::check_callback(url, config).map_err(NotificationError::Address)?;
-    let body = serde_json::to_vec(task)?;
+    let body = serde_json::to_vec(&task.clone().addressed(&public_url(config)))?;
     // The id is the same for every attempt, so that an agent can tell a repeated notification.
     let id = format!("{}-{}", task.job(), task.version);
     let request = http::Request::post(url.as_str())

@@ -40,6 +40,9 @@ pub struct AccessCheck {
     /// The socket's principal by the last verdict.
     #[n(7)]
     pub principal: Option<String>,
+    /// The client's address.
+    #[n(8)]
+    pub client: Option<String>,
 }
 
 impl std::fmt::Debug for AccessCheck {

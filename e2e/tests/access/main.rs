@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod deployment;
+mod field;
 mod projects;
 mod routes;
 mod sessions;

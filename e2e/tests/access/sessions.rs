@@ -142,6 +142,7 @@ async fn a_verified_session_is_remembered_for_a_while() {
 async fn pages_of_other_sites_are_refused() {
     let auth = BetterAuth::start(Options::default()).await;
     let host = setup(Kind::Native, &auth)
+        .variable("environment", "production")
         .variable("allowed_origins", "https://app.example")
         .start()
         .await;

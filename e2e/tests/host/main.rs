@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command_line;
+mod field;
 mod http;
 mod http_only;
 mod manifest;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use e2e::both_relays;
-use e2e::document::{entry, keys, nested_node, node, plain_node, shown, until_shown};
+use e2e::document::{entry, in_document, keys, nested_node, node, plain_node, shown, until_shown};
 use e2e::kling::Plan;
 use e2e::raw::{Client, converged};
 use e2e::tasks::{ROUNDS, World, id, post};
@@ -54,7 +54,7 @@ both_relays! {
             for key in ["nested", "by-node-id", "plain"] {
                 let what = format!("the result in node {key}");
                 client.until(&what, |client| {
-                    keys(&node(client, key)["data"]) == [json!("completed"), json!(url), Value::Null]
+                    keys(&node(client, key)["data"]) == [json!("completed"), in_document(&json!(url)), Value::Null]
                 })
                 .await;
                 assert_eq!(node(client, key)["data"]["label"], "kept");

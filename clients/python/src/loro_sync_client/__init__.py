@@ -18,7 +18,7 @@ from .errors import (
 from .images import MAX_IMAGE_BYTES, Image, encode_image
 from .notifications import verify_notification
 from .retry import RetryPolicy
-from .task import SubmittedTask, Task, TaskPage, TaskStatus
+from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
 from .task_params import kling_video_params, nano_banana_params
 from .tasks import (
     submit_kling_video_task,
@@ -45,6 +45,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskPage",
+    "TaskRef",
     "TaskStatus",
     "Unauthorized",
     "WaitTimeout",

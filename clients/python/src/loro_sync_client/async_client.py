@@ -13,7 +13,7 @@ from .calls import Calls
 from .connection import Connection
 from .exchange import Exchange, Request, T
 from .retry import RetryPolicy
-from .task import SubmittedTask, Task, TaskPage, TaskStatus
+from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
 
 
 class AsyncSyncServerClient:
@@ -74,13 +74,13 @@ class AsyncSyncServerClient:
             )
         )
 
-    async def get_task_status(self, task_id: str) -> Task:
+    async def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
         return await self._run(self._calls.get(task_id))
 
     async def wait_for_task(
         self,
-        task_id: str,
+        task_id: TaskRef,
         timeout: float | None = 600.0,
         *,
         raise_for_failure: bool = False,
@@ -88,11 +88,11 @@ class AsyncSyncServerClient:
         """Waits until the task is finished; see `SyncServerClient.wait_for_task`."""
         return await self._run(self._calls.wait(task_id, timeout, raise_for_failure))
 
-    async def cancel_task(self, task_id: str) -> Task:
+    async def cancel_task(self, task_id: TaskRef) -> Task:
         """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
         return await self._run(self._calls.cancel(task_id))
 
-    async def retry_task(self, task_id: str) -> Task:
+    async def retry_task(self, task_id: TaskRef) -> Task:
         """Restarts a failed or cancelled task. Raises `Conflict` if it is neither."""
         return await self._run(self._calls.retry(task_id))
 

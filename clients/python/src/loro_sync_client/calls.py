@@ -17,7 +17,7 @@ from .connection import is_visible_ascii
 from .errors import Conflict, SyncServerError, WaitTimeout, error_of
 from .exchange import Exchange, Pause, Request, answer_to
 from .retry import RetryPolicy
-from .task import SubmittedTask, Task, TaskPage
+from .task import SubmittedTask, Task, TaskPage, TaskRef, id_of
 
 # The longest time for which a request is held, in seconds. The server allows 50; proxies may cut
 # off at 30.
@@ -71,7 +71,7 @@ class Calls:
         answer = yield from answer_to(request, self.policy)
         return SubmittedTask.from_json(_json(answer.response))
 
-    def get(self, task_id: str) -> Exchange[Task]:
+    def get(self, task_id: TaskRef) -> Exchange[Task]:
         """Returns the task's present state."""
         answer = yield from answer_to(Request("GET", _path(task_id)), self.policy)
         return Task.from_json(_json(answer.response))
@@ -97,11 +97,11 @@ class Calls:
         answer = yield from answer_to(request, self.policy)
         return TaskPage.from_json(_json(answer.response))
 
-    def cancel(self, task_id: str) -> Exchange[Task]:
+    def cancel(self, task_id: TaskRef) -> Exchange[Task]:
         """Cancels the task."""
         return self._act(task_id, "cancel", ("cancelled",))
 
-    def retry(self, task_id: str) -> Exchange[Task]:
+    def retry(self, task_id: TaskRef) -> Exchange[Task]:
         """Restarts the task.
 
         If an answer is lost and the request is sent again, the task is restarted twice only if it
@@ -109,7 +109,7 @@ class Calls:
         """
         return self._act(task_id, "retry", ("pending", "processing", "completed"))
 
-    def _act(self, task_id: str, action: str, done: Container[str]) -> Exchange[Task]:
+    def _act(self, task_id: TaskRef, action: str, done: Container[str]) -> Exchange[Task]:
         answer = yield from answer_to(Request("POST", f"{_path(task_id)}/{action}"), self.policy)
         try:
             return Task.from_json(_json(answer.response))
@@ -123,7 +123,9 @@ class Calls:
                 raise
             return task
 
-    def wait(self, task_id: str, timeout: float | None, raise_for_failure: bool) -> Exchange[Task]:
+    def wait(
+        self, task_id: TaskRef, timeout: float | None, raise_for_failure: bool
+    ) -> Exchange[Task]:
         """Polls the task, with requests that the server holds, until it is finished."""
         deadline = None if timeout is None else time.monotonic() + timeout
         known: Known | None = None
@@ -144,7 +146,7 @@ class Calls:
             known = polled
 
     def _poll(
-        self, task_id: str, held: int, known: Known | None, deadline: float | None
+        self, task_id: TaskRef, held: int, known: Known | None, deadline: float | None
     ) -> Exchange[Known]:
         path = f"{_path(task_id)}?wait={held}" if held else _path(task_id)
         headers = {"If-None-Match": known.tag} if known and known.tag else {}
@@ -155,10 +157,8 @@ class Calls:
         return Known(Task.from_json(_json(response)), response.headers.get("etag"))
 
 
-def _path(task_id: str) -> str:
-    if not task_id:
-        raise ValueError("the task's id is empty")
-    return f"/tasks/{quote(task_id, safe='')}"
+def _path(task_id: TaskRef) -> str:
+    return f"/tasks/{quote(id_of(task_id), safe='')}"
 
 
 def _json(response: httpx.Response) -> Any:

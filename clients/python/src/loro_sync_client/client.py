@@ -13,7 +13,7 @@ from .calls import Calls
 from .connection import Connection
 from .exchange import Exchange, Request, T
 from .retry import RetryPolicy
-from .task import SubmittedTask, Task, TaskPage, TaskStatus
+from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
 
 
 class SyncServerClient:
@@ -89,19 +89,20 @@ class SyncServerClient:
             )
         )
 
-    def get_task_status(self, task_id: str) -> Task:
+    def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
         return self._run(self._calls.get(task_id))
 
     def wait_for_task(
         self,
-        task_id: str,
+        task_id: TaskRef,
         timeout: float | None = 600.0,
         *,
         raise_for_failure: bool = False,
     ) -> Task:
         """Waits until the task is completed, failed or cancelled, and returns it.
 
+        The task is given by its id, or by what `submit_task` has returned, as in the other calls.
         With `raise_for_failure`, a failed task raises `TaskFailed` and a cancelled one
         `TaskCancelled`. After `timeout` seconds (None: never), `WaitTimeout`, a TimeoutError, is
         raised, and the task continues. If the server does not answer at all, this can take longer,
@@ -109,11 +110,11 @@ class SyncServerClient:
         """
         return self._run(self._calls.wait(task_id, timeout, raise_for_failure))
 
-    def cancel_task(self, task_id: str) -> Task:
+    def cancel_task(self, task_id: TaskRef) -> Task:
         """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
         return self._run(self._calls.cancel(task_id))
 
-    def retry_task(self, task_id: str) -> Task:
+    def retry_task(self, task_id: TaskRef) -> Task:
         """Restarts a failed or cancelled task. Raises `Conflict` if it is neither."""
         return self._run(self._calls.retry(task_id))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from .errors import SyncServerError, TaskCancelled, TaskFailed
 
@@ -109,3 +109,15 @@ class SubmittedTask:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise SyncServerError("the server's answer is not a submitted task") from error
+
+
+TaskRef = Union[str, SubmittedTask, Task]
+"""A task's id, or what `submit_task` or another call has returned about the task."""
+
+
+def id_of(task: TaskRef) -> str:
+    """Returns the task's id. Raises ValueError if it is empty."""
+    task_id = task if isinstance(task, str) else task.task_id
+    if not task_id:
+        raise ValueError("the task's id is empty")
+    return task_id

@@ -1,7 +1,8 @@
 import type { LoroDoc } from "loro-crdt";
-import { words } from "./generate.js";
 import { type Media, mediaOf } from "./media.js";
-import { type BoardNode, createNode, deleteNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
+import { type BoardNode, createNode, deleteNode, dragNode, dropNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
+import type { GestureUndo } from "./undo.js";
+import { words } from "./words.js";
 
 /** The time between two updates of a dragged node's position, in milliseconds. */
 const DRAG_INTERVAL = 40;
@@ -37,14 +38,16 @@ export class Board {
   readonly #doc: LoroDoc;
   readonly #at: BoardElements;
   readonly #retry: Retry;
+  readonly #undo: GestureUndo;
   readonly #cards = new Map<string, Card>();
   #view = { x: 0, y: 0, scale: 1 };
   #due = false;
 
-  constructor(doc: LoroDoc, elements: BoardElements, retry: Retry) {
+  constructor(doc: LoroDoc, elements: BoardElements, retry: Retry, undo: GestureUndo) {
     this.#doc = doc;
     this.#at = elements;
     this.#retry = retry;
+    this.#undo = undo;
     doc.getMap("nodes").subscribe(() => this.#show());
     this.#pan();
     elements.board.addEventListener("dblclick", (event) => {
@@ -113,7 +116,7 @@ export class Board {
       if (card) {
         if (!isSame(card.node, node)) card.show(node);
       } else {
-        const added = new Card(this.#doc, node, { scale: () => this.#view.scale, retry: this.#retry });
+        const added = new Card(this.#doc, node, { scale: () => this.#view.scale, retry: this.#retry, undo: this.#undo });
         this.#cards.set(node.id, added);
         this.#at.plane.append(added.element);
       }
@@ -168,6 +171,14 @@ export class Board {
   }
 }
 
+/** What a card needs of the board. */
+interface Surroundings {
+  /** Returns the scale of the view. */
+  readonly scale: () => number;
+  readonly retry: Retry;
+  readonly undo: GestureUndo;
+}
+
 /** One node on the board. */
 class Card {
   readonly element = document.createElement("article");
@@ -183,7 +194,7 @@ class Card {
   #node: BoardNode;
   #dragged: Position | undefined;
 
-  constructor(doc: LoroDoc, node: BoardNode, on: { readonly scale: () => number; readonly retry: Retry }) {
+  constructor(doc: LoroDoc, node: BoardNode, on: Surroundings) {
     this.#doc = doc;
     this.#node = node;
     this.element.className = "node";
@@ -208,7 +219,7 @@ class Card {
     head.className = "node-head";
     head.append(this.#label, this.#remove);
     this.element.append(head, this.#status, this.#error, this.#retry, this.#frame);
-    this.#listen(on.scale);
+    this.#listen(on);
     this.#retry.addEventListener("click", () => this.#tryAgain(on.retry));
     this.show(node);
   }
@@ -269,8 +280,12 @@ class Card {
     else this.#media?.setAttribute("aria-label", label);
   }
 
-  #listen(scale: () => number): void {
-    this.#label.addEventListener("input", () => renameNode(this.#doc, this.#node.id, this.#label.value));
+  #listen({ scale, undo }: Surroundings): void {
+    this.#label.addEventListener("input", () => {
+      undo.type(`label of ${this.#node.id}`, false);
+      renameNode(this.#doc, this.#node.id, this.#label.value);
+    });
+    this.#label.addEventListener("blur", () => undo.endTyping());
     this.#remove.addEventListener("click", () => deleteNode(this.#doc, this.#node.id));
     this.element.addEventListener("keydown", (event) => {
       if (event.target === this.#label && event.key === "Enter") this.element.focus();
@@ -308,13 +323,13 @@ class Card {
         const now = performance.now();
         if (now - shared < DRAG_INTERVAL) return;
         shared = now;
-        moveNode(this.#doc, this.#node.id, this.#dragged);
+        dragNode(this.#doc, this.#node.id, this.#dragged);
       },
       () => {
         const place = this.#dragged;
         this.#dragged = undefined;
         this.element.classList.remove("dragged");
-        if (place) moveNode(this.#doc, this.#node.id, place);
+        if (place) dropNode(this.#doc, this.#node.id, { x, y }, place);
       },
     );
   }

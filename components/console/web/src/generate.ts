@@ -1,5 +1,7 @@
 import type { LoroDoc } from "loro-crdt";
+import { newId } from "./id.js";
 import { type BoardNode, createNode, type Position, setData } from "./nodes.js";
+import { words } from "./words.js";
 
 /** The waits before a request that did not get through is sent again, in milliseconds. */
 const DELAYS = [500, 2_000];
@@ -9,7 +11,7 @@ export interface Settings {
   readonly project: string;
   /** Resolves when the server has every edit. */
   readonly saved: () => Promise<void>;
-  /** Replaces `fetch` in tests. */
+  /** Fetches a path relative to the page's address; tests replace it. */
   readonly fetch?: (path: string, init: RequestInit) => Promise<Response>;
   /** Pauses for a number of milliseconds; tests replace it. */
   readonly pause?: (time: number) => Promise<void>;
@@ -40,7 +42,7 @@ export class Generator {
   async retry({ id, taskId, prompt }: BoardNode): Promise<void> {
     if (taskId !== undefined) {
       // The page writes nothing into the node, because the server's state may be newer than the page's.
-      await answer(await this.#send(`/tasks/${encodeURIComponent(taskId)}/retry`, {}));
+      await answer(await this.#send(`tasks/${encodeURIComponent(taskId)}/retry`, {}));
     } else if (prompt !== undefined) {
       setData(this.#doc, id, { status: "pending", error: null });
       await this.#submit(id, prompt);
@@ -52,8 +54,8 @@ export class Generator {
       // The server must have the node before the task, or it cannot write the result.
       await this.#settings.saved();
       const { task_id } = await answer(
-        await this.#sendSurely("/tasks", {
-          headers: { "content-type": "application/json", "idempotency-key": crypto.randomUUID() },
+        await this.#sendSurely("tasks", {
+          headers: { "content-type": "application/json", "idempotency-key": newId() },
           body: JSON.stringify({ project_id: this.#settings.project, task_type: "demo", params: { prompt }, node_id: id }),
         }),
       );
@@ -82,11 +84,6 @@ export class Generator {
       throw new Error("The server cannot be reached.");
     }
   }
-}
-
-/** Describes an error in words for a user. */
-export function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Returns the answer's JSON, or throws an error with the detail of the problem. */

@@ -1,14 +1,17 @@
-import { LoroDoc, UndoManager } from "loro-crdt";
+import { LoroDoc } from "loro-crdt";
 import init from "loro-crdt/web/loro_wasm.js";
 import wasm from "loro-crdt/web/loro_wasm_bg.wasm";
 import { connect, type Connection } from "loro-sync-client-web";
 import { Board, PICTURE_HEIGHT } from "./board.js";
+import { showFaults } from "./faults.js";
 import { Generator } from "./generate.js";
-import { ACCOUNT } from "./nodes.js";
+import { ACCOUNT, DRAG } from "./nodes.js";
 import { projectOf } from "./project.js";
 import { Copy, offerCopy } from "./rejected.js";
 import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
+import { GestureUndo } from "./undo.js";
+import { words } from "./words.js";
 
 declare global {
   /** The open document and its connection, for the developer tools and the tests. */
@@ -36,7 +39,7 @@ try {
 } catch (error) {
   element("connection").textContent = "Closed";
   element("connection").dataset["state"] = "closed";
-  element("error").textContent = error instanceof Error ? error.message : String(error);
+  element("error").textContent = words(error);
   element("error").hidden = false;
   throw error;
 }
@@ -45,8 +48,8 @@ async function open(project: string): Promise<void> {
   document.title = `${project} · Loro Sync`;
   await init({ module_or_path: wasm });
   const doc = new LoroDoc();
-  const undo = new UndoManager(doc, { excludeOriginPrefixes: [ACCOUNT] });
-  const connection = connect(`/sync/${project}`, doc);
+  const undo = new GestureUndo(doc, [ACCOUNT, DRAG]);
+  const connection = connect(`sync/${project}`, doc);
   globalThis.loro = { doc, connection };
 
   showStatus(connection, {
@@ -62,17 +65,23 @@ async function open(project: string): Promise<void> {
     download: element("download"),
     reload: element("reload"),
   });
-  bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"));
+  bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"), undo);
   const generator = new Generator(doc, { project, saved: () => connection.whenSaved() });
   const board = new Board(
     doc,
     { board: element("board"), plane: element("plane"), hint: element("hint"), count: element("count") },
     (node) => generator.retry(node),
+    undo,
   );
   element("add-node").addEventListener("click", () => board.add());
   element("fit").addEventListener("click", () => board.fit());
   offerGeneration(generator, board);
   offerUndo(doc, undo);
+  showFaults(element("error"));
+  // The user may have signed in with another tab.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && connection.status.state === "denied") connection.reconnect();
+  });
   addEventListener("beforeunload", (event) => {
     const { state, saved } = connection.status;
     const isAtRisk = saved.unsaved > 0 || state === "rejected";
@@ -82,19 +91,21 @@ async function open(project: string): Promise<void> {
 
 function offerGeneration(generator: Generator, board: Board): void {
   const prompt = element<HTMLInputElement>("prompt");
-  element("generate-form").addEventListener("submit", (event) => {
+  const form = element<HTMLFormElement>("generate-form");
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
     const wanted = prompt.value.trim();
+    // An empty field that is required would be marked as an error of the user, unless the form is new.
+    form.reset();
     if (wanted !== "") void generator.generate(board.free(PICTURE_HEIGHT), wanted);
-    prompt.value = "";
   });
 }
 
 /** Offers Loro's undo, which takes back only this user's edits. The browser's own would take back other users' edits, too. */
-function offerUndo(doc: LoroDoc, undo: UndoManager): void {
+function offerUndo(doc: LoroDoc, undo: GestureUndo): void {
   const show = (): void => {
-    element<HTMLButtonElement>("undo").disabled = !undo.canUndo();
-    element<HTMLButtonElement>("redo").disabled = !undo.canRedo();
+    element<HTMLButtonElement>("undo").disabled = !undo.canUndo;
+    element<HTMLButtonElement>("redo").disabled = !undo.canRedo;
   };
   const act = (back: boolean): void => {
     if (back) undo.undo();

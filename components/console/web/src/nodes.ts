@@ -1,7 +1,11 @@
 import { LoroMap, type LoroDoc, type Value } from "loro-crdt";
+import { newId } from "./id.js";
 
 /** The origin of commits that record the state of a task. They are not a user's edits, so undo skips them. */
 export const ACCOUNT = "task";
+
+/** The origin of commits on the way of a drag. They are not undone one by one: {@link dropNode} records the whole way. */
+export const DRAG = "drag";
 
 /** A place on the board, in CSS pixels. */
 export interface Position {
@@ -54,13 +58,16 @@ function readNode(id: string, value: unknown): BoardNode | undefined {
   };
 }
 
-/** Puts a new node on the board, with `more` values in its data; returns its id. */
+/**
+ * Puts a new node on the board, with `more` values in its data; returns its id. Its maps are mergeable: if another client makes
+ * one under the same key at the same time, both have the same map, and neither loses what it wrote.
+ */
 export function createNode(doc: LoroDoc, position: Position, label: string, more: Record<string, Value> = {}): string {
-  const id = crypto.randomUUID();
-  const node = doc.getMap("nodes").setContainer(id, new LoroMap());
+  const id = newId();
+  const node = doc.getMap("nodes").ensureMergeableMap(id);
   node.set("id", id);
   node.set("position", { ...position });
-  const data = node.setContainer("data", new LoroMap());
+  const data = node.ensureMergeableMap("data");
   for (const [key, value] of Object.entries({ ...more, label })) data.set(key, value);
   doc.commit();
   return id;
@@ -70,6 +77,21 @@ export function createNode(doc: LoroDoc, position: Position, label: string, more
 export function moveNode(doc: LoroDoc, id: string, position: Position): void {
   change(doc, id, ["position"], { ...position });
   doc.commit();
+}
+
+/** Shows a node on its way while it is dragged; does nothing if it was deleted. */
+export function dragNode(doc: LoroDoc, id: string, position: Position): void {
+  change(doc, id, ["position"], { ...position });
+  doc.commit({ origin: DRAG });
+}
+
+/**
+ * Ends a drag, so that one undo takes the node back to where the drag began, whatever other users have done meanwhile. An
+ * undo restores what stood there before the recorded commit, so the node is put back first; no page shows that.
+ */
+export function dropNode(doc: LoroDoc, id: string, from: Position, to: Position): void {
+  dragNode(doc, id, from);
+  moveNode(doc, id, to);
 }
 
 /** Changes the label of a node; does nothing if it was deleted. */
@@ -96,7 +118,11 @@ function change(doc: LoroDoc, id: string, path: string[], value: Value): void {
   const keys = [id, ...path];
   while (keys.length > 1) {
     const inner = map.get(keys[0] as string);
-    if (inner === undefined && map.parent() === undefined) return;
+    if (inner === undefined) {
+      if (map.parent() === undefined) return;
+      map = map.ensureMergeableMap(keys.shift() as string);
+      continue;
+    }
     if (!(inner instanceof LoroMap)) {
       const key = keys.shift() as string;
       map.set(key, changed(inner, keys, value));

@@ -50,6 +50,7 @@ export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "r
       return retryIn !== undefined && retryIn >= 2_000 ? `Offline, trying again in ${Math.round(retryIn / 1_000)} s` : "Offline";
     case "rejected":
       return "Stopped";
+    case "denied":
     case "closed":
       return reason ? sentence(reason) : "Closed";
   }

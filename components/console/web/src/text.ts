@@ -1,4 +1,5 @@
 import type { Delta, LoroDoc, LoroText } from "loro-crdt";
+import type { GestureUndo } from "./undo.js";
 
 /** A replacement in a text. Indexes count UTF-16 units, as in JavaScript and in Loro's text. */
 export interface Replacement {
@@ -53,8 +54,8 @@ export function follow(delta: readonly Delta<string>[], position: number): numbe
   return moved;
 }
 
-/** Keeps a text area and a text of the document equal. */
-export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText): void {
+/** Keeps a text area and a text of the document equal. What is typed without a pause is undone together. */
+export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText, undo: GestureUndo): void {
   /** The contents of the text area when it last agreed with the document. */
   let shown = text.toString();
   let composing = false;
@@ -72,6 +73,7 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
     const end = missed.reduce((position, delta) => follow(delta, position), edit.index + edit.removed);
     writing = true;
     try {
+      undo.type("text", true);
       if (end > start) text.delete(start, end - start);
       if (edit.inserted) text.insert(start, edit.inserted);
       doc.commit();
@@ -92,6 +94,7 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
   };
 
   area.addEventListener("input", () => composing || write());
+  area.addEventListener("blur", () => undo.endTyping());
   area.addEventListener("compositionstart", () => {
     composing = true;
   });

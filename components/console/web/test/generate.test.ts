@@ -70,7 +70,7 @@ test("a prompt becomes a node, the node a task, and the task is known by the nod
   assert.match(request?.key ?? "", /^[!-~]{1,255}$/);
   assert.deepEqual(asked, [
     {
-      path: "/tasks",
+      path: "tasks",
       method: "POST",
       key: request?.key,
       body: { project_id: "p", task_type: "demo", params: { prompt: "a lighthouse" }, node_id: id },
@@ -162,7 +162,7 @@ test("a task that failed is tried again by the server, which alone writes what c
   setData(doc, only(doc).id, { status: "failed", error: "No." });
   const before = doc.toJSON();
   await it.retry(only(doc));
-  assert.deepEqual(asked[1], { path: "/tasks/task%2F1/retry", method: "POST", key: null, body: undefined });
+  assert.deepEqual(asked[1], { path: "tasks/task%2F1/retry", method: "POST", key: null, body: undefined });
   await assert.rejects(it.retry(only(doc)), { message: "It is under way." });
   assert.deepEqual(doc.toJSON(), before);
 });

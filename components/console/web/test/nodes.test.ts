@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LoroDoc } from "loro-crdt";
+import { LoroDoc, LoroMap } from "loro-crdt";
+import { LoroDoc as OldLoroDoc } from "loro-crdt-1.8";
 import { type BoardNode, createNode, deleteNode, moveNode, readNodes, renameNode, setData } from "../src/nodes.js";
 
 /** What a node is that has nothing but a place and a label. */
@@ -47,6 +48,35 @@ test("what has been deleted stays deleted", () => {
   renameNode(b, id, "ghost");
   setData(b, id, { taskId: "t" });
   assert.deepEqual(readNodes(b), []);
+});
+
+test("what two clients write into the data of one node at the same time, which has none yet, all survives", () => {
+  const [a, b, meet] = pair();
+  a.getMap("nodes").setContainer("n", new LoroMap()).set("id", "n");
+  a.commit();
+  meet();
+  renameNode(a, "n", "a label");
+  setData(b, "n", { taskId: "task_1", status: "pending" });
+  meet();
+  assert.deepEqual(a.getMap("nodes").toJSON(), { n: { id: "n", data: { label: "a label", taskId: "task_1", status: "pending" } } });
+});
+
+test("a client of Loro 1.8 sees bytes in place of a new node, its content in another root, and loses nothing of it", () => {
+  const doc = new LoroDoc();
+  const id = createNode(doc, { x: 1, y: 2 }, "new");
+  const old = new OldLoroDoc();
+  old.import(doc.export({ mode: "snapshot" }));
+  assert.ok(old.getMap("nodes").get(id) instanceof Uint8Array);
+  const elsewhere = Object.entries(old.toJSON() as Record<string, unknown>).filter(([root]) => root.startsWith("🤝"));
+  assert.deepEqual(elsewhere.map(([root]) => root).sort(), [`🤝:$nodes>${id}`, `🤝:$nodes>${id}>data`]);
+  // What it writes itself, a client of this release reads, and what it saw as bytes is whole.
+  old.getMap("nodes").set("theirs", { position: { x: 3, y: 4 }, data: { label: "theirs" } });
+  old.commit();
+  doc.import(old.export({ mode: "update" }));
+  assert.deepEqual(readNodes(doc).map(({ label, position }) => [label, position]).sort(), [
+    ["new", { x: 1, y: 2 }],
+    ["theirs", { x: 3, y: 4 }],
+  ]);
 });
 
 test("a node written as a plain value keeps what else it says", () => {

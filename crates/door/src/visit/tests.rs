@@ -92,9 +92,11 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
     let get =
         |path: &str, headers: &[(&str, &str)]| status::<Sync>(&world, head("GET", path, headers));
     assert_eq!(get("/sync/p", &[("host", "evil.example:8787")]), 403);
-    assert_eq!(get("/sync/p", &[here, evil]), 200);
-    // Nor does such a page make a project.
-    assert_eq!(get("/sync/q", &[here, evil]), 404);
+    assert_eq!(get("/sync/p", &[here, evil]), 403);
+    // A page that shows a picture names no origin, and reads nothing. Nor does it make a project.
+    let shown = ("sec-fetch-site", "cross-site");
+    assert_eq!(get("/sync/p", &[here, shown]), 200);
+    assert_eq!(get("/sync/q", &[here, shown]), 404);
     assert_eq!(get("/sync/q", &[here]), 200);
 }
 
@@ -348,7 +350,14 @@ fn a_preflight_names_the_methods() {
     let name = "access-control-allow-methods";
     assert_eq!(header(&allowed, name), Some(methods));
     let foreign = [("origin", "https://evil.example")];
-    let refused = answer::<Projects>(&world, head("OPTIONS", "/projects/p", &foreign));
+    let deployment = [
+        ("environment", "production"),
+        AUTH,
+        ("internal_token", "t"),
+        ("webhook_key", "k"),
+    ];
+    let deployment = self::world(&deployment);
+    let refused = answer::<Projects>(&deployment, head("OPTIONS", "/projects/p", &foreign));
     assert_eq!((refused.status(), header(&refused, name)), (204, None));
     let nowhere = head("OPTIONS", "/projects/p/q", &[]);
     assert_eq!(status::<Projects>(&world, nowhere), 404);
@@ -371,4 +380,48 @@ fn every_public_answer_is_dressed() {
     assert_eq!(reply.content(), Some(&b"handled"[..]));
     let reply = answer::<Tasks>(&world, head("HEAD", "/tasks", &[]));
     assert_eq!((reply.status(), reply.content()), (200, None));
+}
+
+#[test]
+fn a_developer_reads_what_lets_the_own_page_in() {
+    let here = ("host", "127.0.0.1:8787");
+    let origin = ("origin", "http://localhost:5173");
+    let setting = "SPIN_VARIABLE_ALLOWED_ORIGINS=http://localhost:5173";
+    let name = "access-control-allow-origin";
+    for (settings, readable) in [
+        (&[][..], true),
+        (&[("environment", "production")][..], false),
+    ] {
+        let mut settings = settings.to_vec();
+        if !readable {
+            settings.extend([AUTH, ("internal_token", "t"), ("webhook_key", "k")]);
+        }
+        let world = world(&settings);
+        let expected = readable.then_some("http://localhost:5173");
+        for method in ["OPTIONS", "GET"] {
+            let reply = answer::<Sync>(&world, head(method, "/sync/p", &[here, origin]));
+            assert_eq!(header(&reply, name), expected, "{method}");
+            let logged = header(&reply, REFUSED_PAGE).unwrap_or_default();
+            assert!(logged.contains(setting), "{method}: {logged}");
+        }
+        let reply = answer::<Sync>(&world, head("GET", "/sync/p", &[here, origin]));
+        assert_eq!(reply.status(), 403);
+        let told = String::from_utf8_lossy(reply.content().unwrap_or_default());
+        assert!(told.contains(setting), "{told}");
+    }
+    let tunnel = [
+        ("host", "a.tunnel.example"),
+        ("origin", "https://a.tunnel.example"),
+    ];
+    let unset = world(&[]);
+    let reply = answer::<Sync>(&unset, head("GET", "/sync/p", &tunnel));
+    let told = String::from_utf8_lossy(reply.content().unwrap_or_default());
+    assert!(told.contains("foreign-host"), "{told}");
+    let setting = "SPIN_VARIABLE_ALLOWED_ORIGINS=https://a.tunnel.example";
+    assert!(told.contains(setting), "{told}");
+    let let_in = world(&[("allowed_origins", "https://a.tunnel.example")]);
+    assert_eq!(
+        status::<Sync>(&let_in, head("GET", "/sync/p", &tunnel)),
+        200
+    );
 }

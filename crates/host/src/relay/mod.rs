@@ -84,6 +84,7 @@ impl Relay {
             internal_token: settings.internal_token.clone(),
             ..::relay::Settings::from_arg_matches(&matches)?
         };
+        ::relay::check(&settings)?;
         let address = listener.local_addr()?;
         let listener = listener.into_std()?;
         let (stop, stopped) = oneshot::channel::<()>();

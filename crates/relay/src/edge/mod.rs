@@ -16,6 +16,7 @@ pub(crate) mod open_files;
 pub(crate) mod paths;
 pub(crate) mod problem;
 pub(crate) mod proxy;
+pub(crate) mod refused_pages;
 pub(crate) mod server;
 pub(crate) mod shares;
 pub(crate) mod stream;

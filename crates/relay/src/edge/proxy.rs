@@ -2,12 +2,14 @@
 
 use crate::app::pubsub::PubSub;
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
+use crate::edge::address;
 use crate::edge::answers::Answers;
 use crate::edge::body::{Body, full};
 use crate::edge::caps::Caps;
 use crate::edge::files::{self, File, Files, MAX_FILE};
 use crate::edge::limits::Limits;
 use crate::edge::problem::{app_timeout, app_unreachable, response, too_large, too_slow};
+use crate::edge::refused_pages::RefusedPages;
 use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
@@ -47,11 +49,17 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The beginning of the headers by which the relay tells the app things. No client may send one.
 const INTERNAL: &str = "x-loro-internal-";
 
+/// The header by which the relay tells the app the address of the client.
+const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
+
 /// The header by which the app tells the rev of an update that was posted.
 const REV: &str = "x-loro-rev";
 
 /// The header by which the app tells which principal sent the request.
 const PRINCIPAL: &str = "x-loro-internal-principal";
+
+/// The header by which the app tells why it refused a page.
+const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// The largest body of a request that is read before the app is asked, in bytes.
 const SMALL: usize = 64 * 1024;
@@ -82,6 +90,7 @@ pub(crate) struct Proxy {
     caps: Caps,
     answers: Answers,
     files: Files,
+    refused_pages: Arc<RefusedPages>,
 }
 
 /// The head of the app's answer, and its body on its way.
@@ -93,9 +102,15 @@ pub(crate) struct Asked {
 
 impl Proxy {
     /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
-    pub(crate) fn new(upstream: Arc<Upstream>, limits: Arc<Limits>, rooms: Arc<Rooms>) -> Self {
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        limits: Arc<Limits>,
+        rooms: Arc<Rooms>,
+        refused_pages: Arc<RefusedPages>,
+    ) -> Self {
         let settings = &rooms.settings;
         Self {
+            refused_pages,
             caps: Caps::new(
                 settings.max_requests,
                 settings.requests_per_address,
@@ -234,17 +249,20 @@ impl Proxy {
         let request = Request::from_parts(self.outgoing(visitor.peer, head)?, body);
         let mut response = self.send(request, fault).await?;
         let headers = response.headers_mut();
-        let told = [PRINCIPAL, wire::TASK_MARK].map(|name| {
+        let told = [PRINCIPAL, wire::TASK_MARK, REFUSED_PAGE].map(|name| {
             let value = headers.remove(name)?;
             value.to_str().map(str::to_owned).ok()
         });
-        let [principal, mark] = told;
+        let [principal, mark, refused] = told;
         if let Some(principal) = principal {
             visitor.arrival.let_in();
             if let Some(credential) = credential {
                 // This request has already run; the limit applies from the next one.
                 let _ = self.limits.told(credential, &principal);
             }
+        }
+        if let Some(words) = refused {
+            self.refused_pages.log(&words);
         }
         remove_hop_by_hop(headers);
         *response.version_mut() = Version::HTTP_11;
@@ -435,6 +453,10 @@ fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
     for name in removed {
         remove(headers, name);
     }
+    let address = address::client(client, headers, trusted);
+    if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
+        headers.insert(CLIENT, address);
+    }
     let mut chain: Vec<String> = headers
         .get_all(FORWARDED_FOR)
         .iter()
@@ -527,6 +549,7 @@ mod tests {
                 ("x-forwarded-for", "10.0.0.1"),
                 ("x-forwarded-proto", "http"),
                 ("x-forwarded-host", "example.com"),
+                ("x-loro-internal-client", "10.0.0.1"),
             ])
         );
         let mut headers = map(&sent);
@@ -540,6 +563,7 @@ mod tests {
                 ("x-forwarded-prefix", "/x"),
                 ("forwarded", "for=6.6.6.6"),
                 ("x-forwarded-host", "example.com"),
+                ("x-loro-internal-client", "6.6.6.6"),
             ])
         );
     }

@@ -9,6 +9,7 @@ use crate::edge::problem::{
     Refusal, app_unreachable, described, draining, too_many_connections, too_many_requests,
     upgrade_required,
 };
+use crate::edge::refused_pages::RefusedPages;
 use crate::edge::stream::Stream;
 use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use problem::Problem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -60,6 +62,7 @@ pub(crate) struct Upgrades {
     app: Arc<App>,
     limits: Arc<Limits>,
     arrivals: Arc<Arrivals>,
+    refused_pages: Arc<RefusedPages>,
     /// One permit for each WebSocket.
     seats: Arc<Semaphore>,
     shared: Arc<Shared>,
@@ -73,6 +76,7 @@ impl Upgrades {
         app: Arc<App>,
         limits: Arc<Limits>,
         arrivals: Arc<Arrivals>,
+        refused_pages: Arc<RefusedPages>,
         shared: Arc<Shared>,
         draining: CancellationToken,
         tasks: TaskTracker,
@@ -85,6 +89,7 @@ impl Upgrades {
             app,
             limits,
             arrivals,
+            refused_pages,
             shared,
             draining,
             tasks,
@@ -128,7 +133,7 @@ impl Upgrades {
         );
         let named = self.arrivals.named(client).map_err(|Full| self.full())?;
         let token = query.token.take();
-        let pass = self.admit(&request, &project, token).await?;
+        let pass = self.admit(client, &request, &project, token).await?;
         visitor.arrival.let_in();
         drop(named);
         let upgrade = hyper::upgrade::on(&mut request);
@@ -159,16 +164,17 @@ impl Upgrades {
     /// Asks the app whether the client may come in, and applies the user's limit.
     async fn admit(
         &self,
+        client: IpAddr,
         request: &Request<Incoming>,
         project: &str,
         token: Option<String>,
     ) -> Result<Pass, Refusal> {
         let (headers, trust_forwarded) = (request.headers(), self.settings.trust_forwarded);
-        let check = access::check(project, headers, token, trust_forwarded);
+        let check = access::check(project, headers, token, client, trust_forwarded);
         let Admitted { pass, principal } =
             access::admit(&self.app, check, self.settings.app_patience)
                 .await
-                .map_err(refusal)?;
+                .map_err(|refused| self.refusal(refused))?;
         if let Some(credential) = self.limits.credential(headers, request.uri())
             && let Err(wait) = self.limits.told(credential, &principal)
         {
@@ -176,6 +182,28 @@ impl Upgrades {
             return Err(too_many_requests(wait).into());
         }
         Ok(pass)
+    }
+
+    /// The answer to a client that may not come in: the app's own, if it gave one.
+    fn refusal(&self, refused: Refused) -> Refusal {
+        let Refused::Denied {
+            status,
+            problem,
+            header,
+        } = refused
+        else {
+            return app_unreachable().into();
+        };
+        self.refused_pages.log_problem(&problem);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let mut response = described(status, problem);
+        if let Some([name, value]) = header.as_deref()
+            && let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+        {
+            response.headers_mut().insert(name, value);
+        }
+        Refusal::new(response)
     }
 }
 
@@ -210,26 +238,6 @@ fn serve(
         let connection = Connection::new(shared, project, stream, opening, query.events, pass);
         connection.run(query.version).await;
     }
-}
-
-/// The answer to a client that may not come in: the app's own, if it gave one.
-fn refusal(refused: Refused) -> Refusal {
-    let Refused::Denied {
-        status,
-        problem,
-        header,
-    } = refused
-    else {
-        return app_unreachable().into();
-    };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-    let mut response = described(status, problem);
-    if let Some([name, value]) = header.as_deref()
-        && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value))
-    {
-        response.headers_mut().insert(name, value);
-    }
-    Refusal::new(response)
 }
 
 /// Checks the handshake, and computes the answer to the client's key.

@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use crate::socket::socket::Socket;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -32,6 +33,7 @@ pub(crate) fn check(
     project: &str,
     headers: &HeaderMap,
     token: Option<String>,
+    client: IpAddr,
     trust_forwarded: bool,
 ) -> AccessCheck {
     // The app reads cookies; here they are only passed on, whatever is in them.
@@ -53,6 +55,7 @@ pub(crate) fn check(
         host: forwarded.or_else(|| text(header::HOST)),
         again: false,
         principal: None,
+        client: Some(client.to_string()),
     }
 }
 

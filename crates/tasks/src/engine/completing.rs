@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::Engine;
 use crate::{
+    asset_address,
     assets::AssetError,
     error::TaskError,
     executor::{Failure, Media, Product},
-    public_url::public_url,
     result_address::{self, ResultAddress},
     rows::{self, End},
     task::Task,
@@ -69,7 +69,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The address of a result. An inline result goes to the asset store first.
+    /// The address of a result as a row holds it. An inline result goes to the asset store first.
     async fn url_of(&self, task: &Task, media: Media) -> Result<String, AssetError> {
         match media {
             Media::Url(url) => Ok(url),
@@ -78,7 +78,7 @@ impl Engine<'_> {
                 let project_id = &task.project_id;
                 let stored = self.assets.store(project_id, &media_type, bytes, now);
                 let id = stored.await?;
-                Ok(format!("{}/assets/{id}", public_url(self.ports.config)))
+                Ok(asset_address::path(&id))
             }
         }
     }

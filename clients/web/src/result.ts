@@ -1,0 +1,37 @@
+/** The path of a result that the server keeps, below the address at which the server is reached. */
+const KEPT = /\/assets\/asset_[a-z0-9]+$/;
+
+/**
+ * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address. In a
+ * document, a result that the server keeps has a path alone (`/assets/asset_…`), because each client may reach the server by
+ * another name, or below a path of a proxy. Documents of earlier releases have the whole address that the server then had;
+ * if it leads to this machine or a private network, it is taken for the path.
+ *
+ * @param src the value of `data.src` in a node, or of `src` in the map `tasks`
+ * @param server an address of the server, e.g. that of the room: `wss://example.org/canvas/sync/my-project`. In browsers it
+ *   may be relative to the page's
+ */
+export function resultUrl(src: string, server: string | URL): string | undefined {
+  const page = globalThis.document?.baseURI;
+  if (!URL.canParse(server, page)) return undefined;
+  const base = new URL(server, page);
+  base.protocol = base.protocol.replace("ws", "http");
+  base.pathname = base.pathname.replace(/\/sync\/[^/]*$|\/[^/]*$/, "/");
+  base.search = base.hash = "";
+  if (!URL.canParse(src, base)) return undefined;
+  const url = new URL(src, base);
+  if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
+  const [kept] = KEPT.exec(url.pathname) ?? [];
+  const isHere = src.startsWith("/") && url.host === base.host;
+  return kept && (isHere || isLocal(url.hostname)) ? new URL(kept.slice(1), base).href : url.href;
+}
+
+/** Tells whether a name leads to this machine or a private network, and so to different servers on different machines. */
+function isLocal(name: string): boolean {
+  return (
+    name === "localhost" ||
+    name === "[::]" ||
+    name === "[::1]" ||
+    /^(0|10|127)\.|^192\.168\.|^172\.(1[6-9]|2\d|3[01])\./.test(name)
+  );
+}

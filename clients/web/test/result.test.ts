@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { resultUrl } from "../src/index.js";
+
+test("a result is found wherever the client reaches the server", () => {
+  const id = "asset_0123456789abcdefghijklmnop";
+  const [root, below] = ["ws://board.example:8787/sync/demo?token=t", "wss://h.example/canvas/sync/demo"];
+  const cases: [string, string, string | undefined][] = [
+    [`/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
+    [`/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
+    [`/assets/${id}`, "https://h.example/canvas/", `https://h.example/canvas/assets/${id}`],
+    [`/assets/${id}`, "https://h.example/canvas/#project", `https://h.example/canvas/assets/${id}`],
+    // What documents of earlier releases hold.
+    [`http://0.0.0.0:8787/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
+    [`http://127.0.0.1:1234/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
+    [`http://localhost:1234/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
+    [`http://[::1]:1234/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
+    [`http://192.168.1.5:8787/old/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
+    // Another server's results, and what is none.
+    [`https://other.example/assets/${id}`, below, `https://other.example/assets/${id}`],
+    ["https://cdn.example/a.mp4?sign=1", below, "https://cdn.example/a.mp4?sign=1"],
+    ["http://127.0.0.1:1234/a.png", root, "http://127.0.0.1:1234/a.png"],
+    ["/icon.svg", below, "https://h.example/icon.svg"],
+    ["//cdn.example/a.png", below, "https://cdn.example/a.png"],
+    ["javascript:alert(1)", root, undefined],
+    ["data:image/png;base64,AAEC", root, undefined],
+    [`/assets/${id}`, "/sync/demo", undefined],
+  ];
+  for (const [src, server, url] of cases) assert.equal(resultUrl(src, server), url, `${src} at ${server}`);
+});

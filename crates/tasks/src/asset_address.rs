@@ -1,0 +1,114 @@
+//! The address of a result that this server keeps.
+//!
+//! A row and a document hold its path alone, because clients reach the server by different names and, behind a proxy,
+//! below different paths. An answer or a notification has it whole: at the address by which its caller came.
+
+use platform::networks;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::task::Task;
+
+/// The path of assets.
+const ASSETS: &str = "/assets/";
+
+/// The beginning of an asset's id.
+pub(crate) const ID: &str = "asset_";
+
+/// The number of random characters in an asset's id.
+pub(crate) const RANDOM: usize = 26;
+
+/// The path of an asset, for a row and a document.
+pub(crate) fn path(id: &str) -> String {
+    format!("{ASSETS}{id}")
+}
+
+/// The id of the asset that a path ends with.
+pub(crate) fn id_in(path: &str) -> Option<&str> {
+    let (_, id) = path.rsplit_once(ASSETS)?;
+    let random = id.strip_prefix(ID)?;
+    let is_word = random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then_some(id)
+}
+
+/// The id of the asset that an address leads to, if it is certainly one of this server: a path, an address below the
+/// server's own, or one of this machine or a private network. Rows of earlier releases hold such addresses.
+pub(crate) fn own(address: &str, public_url: &str) -> Option<String> {
+    if address.starts_with(ASSETS) {
+        return id_in(address).map(str::to_owned);
+    }
+    let url = Url::parse(address).ok()?;
+    let id = id_in(url.path())?;
+    let is_ours = url.host_str().is_some_and(networks::is_local_host) || is_below(&url, public_url);
+    (matches!(url.scheme(), "http" | "https") && is_ours).then(|| id.to_owned())
+}
+
+fn is_below(url: &Url, public_url: &str) -> bool {
+    Url::parse(public_url).is_ok_and(|public| {
+        let base = public.path().trim_end_matches('/');
+        let below = url.path().strip_prefix(base);
+        url.origin() == public.origin() && below.is_some_and(|path| path.starts_with(ASSETS))
+    })
+}
+
+impl Task {
+    /// The task with the whole addresses of its results, for a caller who reaches this server at `base` (without a
+    /// slash at its end).
+    #[must_use]
+    pub fn addressed(mut self, base: &str) -> Self {
+        let whole = |address: &str| own(address, base).map(|id| format!("{base}{}", path(&id)));
+        if let Some(address) = self.result_url.as_deref().and_then(whole) {
+            self.result_url = Some(address);
+        }
+        if let Some(data) = &self.result_data
+            && data.contains(ASSETS)
+            && let Ok(mut data) = serde_json::from_str::<Value>(data)
+            && let Some(urls) = data.get_mut("urls").and_then(Value::as_array_mut)
+        {
+            for url in urls {
+                if let Some(address) = url.as_str().and_then(whole) {
+                    *url = json!(address);
+                }
+            }
+            self.result_data = Some(data.to_string());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_of_this_server_is_recognised() {
+        let public = "https://canvas.example/base";
+        let id = format!("asset_{}", "a1".repeat(RANDOM / 2));
+        for (address, found) in [
+            ("/assets/{id}", true),
+            ("https://canvas.example/base/assets/{id}", true),
+            ("HTTPS://canvas.example/base/./assets/{id}", true),
+            ("http://0.0.0.0:8787/assets/{id}", true),
+            ("http://127.0.0.1:1/assets/{id}", true),
+            ("http://[::]:8787/assets/{id}", true),
+            ("http://192.168.1.5/old/assets/{id}", true),
+            ("http://localhost:8787/assets/{id}", true),
+            ("https://canvas.example/assets/{id}", false),
+            ("https://other.example/base/assets/{id}", false),
+            ("http://127.0.0.1:1/assets/a.png", false),
+            ("http://127.0.0.1:1/{id}", false),
+            ("ftp://127.0.0.1/assets/{id}", false),
+            ("//evil.example/assets/{id}", false),
+            ("/assets/asset_", false),
+            ("/assets/asset_a1", false),
+            ("/assets/{id}/b", false),
+            ("/assets/{id}?b", false),
+            ("{id}", false),
+            ("", false),
+        ] {
+            let address = address.replace("{id}", &id);
+            let expected = found.then(|| id.clone());
+            assert_eq!(own(&address, public), expected, "{address}");
+        }
+    }
+}

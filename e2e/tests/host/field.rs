@@ -1,0 +1,259 @@
+//! What went wrong for people who set such servers up, each case by what they said.
+
+use e2e::built::built;
+use e2e::host::{Host, Kind, Setup};
+use e2e::http::{Answer, Http};
+use e2e::people::Caller;
+use e2e::process::Process;
+use e2e::redis::Redis;
+use e2e::relay::Relay;
+use e2e::tasks::{created, id, task};
+use e2e::wait::until;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const TOKEN: &str = "t";
+
+/// "It does not take `localhost:8787`, `:8787` or `8787`." "It prints an address that no browser opens."
+#[tokio::test]
+async fn the_address_is_given_as_people_write_it() {
+    for listen in ["localhost:0", ":0", "0", "0.0.0.0:0"] {
+        let host = Setup::new(Kind::Native).listen(listen).start().await;
+        assert!(
+            host.address.starts_with("127.0.0.1:"),
+            "{listen}: {}",
+            host.address
+        );
+        assert_eq!(host.http().get("/health").await.status, 200, "{listen}");
+        host.stop().await;
+    }
+}
+
+/// "It says `ready`, and then that something is wrong."
+#[tokio::test]
+async fn every_setting_is_checked_before_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    for (setting, value, words) in [
+        ("RELAY_APP", "nonsense", "address of an app"),
+        ("RELAY_REDIS", "nonsense", "address of Redis"),
+        ("RELAY_REDIS", "https://127.0.0.1:6379", "address of Redis"),
+        ("RELAY_INTERNAL_TOKEN", "a\nb", "internal token"),
+        ("RELAY_LISTEN", "nonsense", "not an address such as"),
+    ] {
+        let mut command = Command::new(built("target/release/relay"));
+        command
+            .env("RELAY_LISTEN", "127.0.0.1:0")
+            .env(setting, value);
+        let log = folder.path().join(setting);
+        let mut relay = Process::spawn(setting, &mut command, &log);
+        assert!(!relay.ended().await.success(), "{setting}={value}");
+        assert_eq!(relay.line().await, None, "{setting}={value}");
+        assert!(
+            relay.log().contains(words),
+            "{setting}={value}: {}",
+            relay.log()
+        );
+    }
+    for url in [
+        "http://0.0.0.0:8787",
+        "canvas.example.com",
+        "ftp://h.example",
+        "http://[::]",
+    ] {
+        let setup = Setup::new(Kind::Native).variable("public_url", url);
+        let mut host = setup.spawn();
+        assert!(!host.ended().await.success(), "{url}");
+        assert_eq!(host.line().await, None, "{url}");
+        assert!(host.log().contains("public_url"), "{url}: {}", host.log());
+    }
+}
+
+/// "Our Redis wants TLS."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_may_want_tls() {
+    let redis = Redis::start_with_tls().await;
+    let authority = redis.authority();
+    let authority = authority.to_str().unwrap();
+    let host = Setup::new(Kind::Native)
+        .option("--redis", &redis.url())
+        .variable("internal_token", TOKEN)
+        .env("SSL_CERT_FILE", authority)
+        .start()
+        .await;
+    let settings = [
+        ("RELAY_INTERNAL_TOKEN", TOKEN),
+        ("SSL_CERT_FILE", authority),
+    ];
+    let relay = Relay::start(Kind::Native, &host.app, &redis.url(), &settings).await;
+    for http in [host.http(), relay.http()] {
+        until("the relay is connected", async || {
+            http.metric("relay_redis_connected", TOKEN).await == 1
+        })
+        .await;
+    }
+    // A server whose certificate nobody vouches for is none.
+    let stranger = Setup::new(Kind::Native).option("--redis", &redis.url());
+    let mut stranger = stranger.spawn();
+    assert!(!stranger.ended().await.success());
+    assert!(
+        stranger.log().contains("cannot be reached"),
+        "{}",
+        stranger.log()
+    );
+    relay.stop().await;
+    host.stop().await;
+}
+
+/// "My own page on http://localhost:5173 cannot be reached", "through the tunnel I have no access": the answer and the
+/// log say what lets them in, and that does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_refused_learns_what_lets_it_in() {
+    for (headers, problem, setting) in [
+        (
+            &[("origin", "http://localhost:5173")][..],
+            "cross-site",
+            "http://localhost:5173",
+        ),
+        (
+            &[
+                ("host", "a.tunnel.example"),
+                ("origin", "https://a.tunnel.example"),
+            ],
+            "foreign-host",
+            "https://a.tunnel.example",
+        ),
+        (
+            &[("host", "box.lan:8787")],
+            "foreign-host",
+            "http://box.lan:8787",
+        ),
+    ] {
+        let page = headers
+            .iter()
+            .fold(Caller::anonymous(), |page, (name, value)| {
+                page.header(name, value)
+            });
+        let host = Host::start(Kind::Native).await;
+        let line = format!("SPIN_VARIABLE_ALLOWED_ORIGINS={setting}");
+        let answer = get(&host, headers).await;
+        answer.assert_problem(403, problem);
+        assert!(answer.text().contains(&line), "{answer:?}");
+        if let Some((_, origin)) = headers.iter().find(|(name, _)| *name == "origin") {
+            assert_eq!(answer.header("access-control-allow-origin"), *origin);
+        }
+        for _ in 0..3 {
+            let (status, _) = page.upgrade(&host.address, "/sync/p").await;
+            assert_eq!(status, 403);
+        }
+        assert_eq!(
+            host.process.log().matches(&line).count(),
+            1,
+            "{}",
+            host.process.log()
+        );
+        let setup = host.setup().variable("allowed_origins", setting);
+        host.stop().await;
+        let host = setup.start().await;
+        assert_eq!(get(&host, headers).await.status, 200, "{setting}");
+        let (status, problem) = page.upgrade(&host.address, "/sync/p").await;
+        assert_eq!(status, 101, "{setting}: {problem}");
+        host.stop().await;
+    }
+}
+
+async fn get(host: &Host, headers: &[(&str, &str)]) -> Answer {
+    host.http().get_with("/sync/p", headers).await
+}
+
+/// "The pictures are gone on another port", "another machine asks 127.0.0.1": a row and a document hold the path alone,
+/// and an answer the address by which its caller came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_is_found_by_every_name_of_the_server() {
+    let host = Setup::new(Kind::Native).listen("0.0.0.0:0").start().await;
+    let params = json!({ "prompt": "a hill", "complete": "at_once" });
+    let body = json!({ "project_id": "p", "task_type": "demo", "params": params });
+    let id = id(&created(&host.http(), &body).await);
+    let mut url = String::new();
+    until("the result", async || {
+        let done = task(&host.http(), &id).await;
+        url = done["result_url"].as_str().unwrap_or_default().to_owned();
+        !url.is_empty()
+    })
+    .await;
+    let path = url
+        .strip_prefix(&format!("http://{}", host.address))
+        .unwrap();
+    assert!(path.starts_with("/assets/asset_"), "{url}");
+    until("the document has the path", async || {
+        let accept = [("accept", "application/json")];
+        let document = host.http().get_with("/sync/p", &accept).await.json();
+        document["tasks"][&id]["src"] == path
+    })
+    .await;
+    // What an earlier release stored.
+    let old = format!("http://0.0.0.0:8787{path}");
+    host.execute(&format!("UPDATE aigc_tasks SET result_url = '{old}'"));
+    let setup = host.setup();
+    host.stop().await;
+    let host = setup
+        .variable("public_url", "https://h.example/canvas")
+        .start()
+        .await;
+    for (headers, base) in [
+        (&[][..], "https://h.example/canvas"),
+        (&[("host", "h.example")], "https://h.example/canvas"),
+        (&[("host", "my-mac.local:8787")], "http://my-mac.local:8787"),
+    ] {
+        for row in [format!("/tasks/{id}"), "/tasks?project_id=p".to_owned()] {
+            let answer = host.http().get_with(&row, headers).await.json();
+            let told = answer["tasks"].get(0).unwrap_or(&answer)["result_url"].clone();
+            assert_eq!(told, json!(format!("{base}{path}")), "{headers:?} {row}");
+        }
+    }
+    assert_eq!(host.http().get(path).await.status, 200);
+    host.stop().await;
+}
+
+/// "Below a path of our proxy nothing works": callbacks go there, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callbacks_come_to_a_public_address_with_a_path() {
+    let proxy = e2e::sub_path::SubPath::start("/canvas").await;
+    let public = format!("http://{}/canvas/", proxy.address);
+    let host = Setup::new(Kind::Native)
+        .variable("public_url", &public)
+        .start()
+        .await;
+    proxy.leads_to(&host.address);
+    let here = Http::new(&proxy.address);
+    let params = json!({ "prompt": "a hill", "complete": "webhook", "seconds": 0 });
+    let body = json!({ "project_id": "p", "task_type": "demo", "params": params });
+    let posted = here.send(
+        Method::POST,
+        "/canvas/tasks",
+        &[("content-type", "application/json")],
+        body.to_string().into(),
+    );
+    let posted = posted.await;
+    assert_eq!(posted.status, 201, "{posted:?}");
+    let row = format!("/canvas/tasks/{}", id(&posted.json()));
+    let mut done = Value::Null;
+    until("the callback has come", async || {
+        done = here.get(&row).await.json();
+        done["status"] == "completed"
+    })
+    .await;
+    let url = done["result_url"].as_str().unwrap();
+    let path = url
+        .strip_prefix(&format!("http://{}", proxy.address))
+        .unwrap();
+    assert!(path.starts_with("/canvas/assets/asset_"), "{url}");
+    assert_eq!(here.get(path).await.status, 200);
+    assert!(
+        proxy
+            .paths()
+            .iter()
+            .any(|path| path.starts_with("/canvas/webhooks/demo"))
+    );
+    host.stop().await;
+}
