@@ -208,6 +208,21 @@ fn a_document_is_looked_at_again_for_a_while_when_it_has_changed() {
     );
 }
 
+/// The odds that 64 draws miss one of two projects are negligible.
+#[test]
+fn a_project_that_stays_due_does_not_stand_before_others() {
+    let world = World::new();
+    for project in ["one", "two"] {
+        world.sql(&format!(
+            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at)
+             VALUES ('{project}', '{project}', 'demo', 'pending', '{{}}', 0, 0)"
+        ));
+    }
+    let draw = || block_on(projection::due(&world.database, &world.clock, 1)).unwrap();
+    let drawn: std::collections::BTreeSet<String> = (0..64).flat_map(|_| draw()).collect();
+    assert!(drawn.contains("one") && drawn.contains("two"), "{drawn:?}");
+}
+
 #[test]
 fn many_projections_leave_few_peers_behind() {
     let world = World::new();

@@ -11,7 +11,7 @@ use http::Method;
 use loro::LoroDoc;
 
 /// The longest that a read may take, with much room for a busy machine.
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(5);
 
 /// The most by which the server's memory may grow meanwhile, in MiB.
 const GROWTH: u64 = 600;

@@ -81,7 +81,7 @@ both_relays! {
         let list = http.get("/projects/p/quarantine").await.json();
         assert_eq!((list["updates"].as_array().unwrap().len(), &list["updates"][0]["rev"]), (1, &2.into()));
         let update = http.get("/projects/p/quarantine/2").await;
-        assert_eq!((update.status.as_u16(), &update.body), (200, &bad));
+        assert_eq!((update.status.as_u16(), &update.body[..]), (200, &bad[..]));
         let restored = http.post("/projects/p/quarantine/2/restore", Vec::new()).await;
         assert_eq!(restored.json()["rev"], 4);
         assert_eq!(http.document("p").await.1, 4);
@@ -98,16 +98,29 @@ both_relays! {
         let setup = Setup::new(relay);
         let host = setup.clone().option("--instance-memory", "24").start().await;
         let http = host.http();
-        let doc = LoroDoc::new();
-        let base = change(&doc, |doc| doc.get_text("text").insert(0, "base").unwrap());
-        assert_eq!(http.post("/sync/p", base).await.rev(), 1);
-        assert_eq!(http.post("/sync/p", large(&doc, 800_000)).await.status, 200);
-        let json = http.get_with("/sync/p", &[("accept", "application/json")]).await;
-        assert_eq!(json.status, 503, "there is enough memory");
-        assert_eq!(quarantined(&host, "p"), []);
-        let client = Client::join_with_events(&host.address, "p").await;
+        let mut unread = None;
+        for inserts in [100_000, 200_000, 400_000, 800_000] {
+            let project = format!("p{inserts}");
+            let path = format!("/sync/{project}");
+            let doc = LoroDoc::new();
+            let base = change(&doc, |doc| doc.get_text("text").insert(0, "base").unwrap());
+            assert_eq!(http.post(&path, base).await.rev(), 1);
+            let accepted = http.post(&path, large(&doc, inserts)).await;
+            assert_eq!(accepted.status, 200, "{inserts} inserts are not appended: {accepted:?}");
+            let json = http.get_with(&path, &[("accept", "application/json")]).await;
+            if json.status != 200 {
+                json.assert_problem(503, "unavailable");
+                unread = Some((project, inserts));
+                break;
+            }
+        }
+        let Some((project, inserts)) = unread else {
+            panic!("there was memory enough for every document");
+        };
+        assert_eq!(quarantined(&host, &project), []);
+        let client = Client::join_with_events(&host.address, &project).await;
         client.event("synced").await;
-        client.until("the whole text", |client| client.text().len() == 800_004).await;
+        client.until("the whole text", |client| client.text().len() == inserts + 4).await;
         client.typed("and on").await;
         assert_eq!(client.saved(1).await, 3);
         // Other rooms are not affected.
@@ -117,9 +130,9 @@ both_relays! {
         host.stop().await;
 
         let host = setup.start().await;
-        let (stored, rev) = host.http().document("p").await;
-        assert_eq!((stored.get_text("text").len_unicode(), rev), (800_010, 3));
-        assert_eq!(quarantined(&host, "p"), []);
+        let (stored, rev) = host.http().document(&project).await;
+        assert_eq!((stored.get_text("text").len_unicode(), rev), (inserts + 10, 3));
+        assert_eq!(quarantined(&host, &project), []);
     }
 
     /// An update that kills the instance that appends it is refused to its sender. Updates of the same batch are stored.

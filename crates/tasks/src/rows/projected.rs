@@ -61,11 +61,13 @@ pub async fn unprojected_projects(
     now: i64,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Two selects, each with an index of its own.
+    // Two selects, each with an index of its own. In a random order, so that projects whose documents cannot
+    // be written never stand before others.
     let sql = format!(
-        "SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
-         UNION SELECT project_id FROM aigc_tasks WHERE {}
-         LIMIT ?2",
+        "SELECT project_id FROM (
+             SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
+             UNION SELECT project_id FROM aigc_tasks WHERE {})
+         ORDER BY random() LIMIT ?2",
         changed_since(head)
     );
     let rows = database
