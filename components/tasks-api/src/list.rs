@@ -19,14 +19,7 @@ const MAX_LIMIT: u64 = 200;
 pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
     let (ports, caller) = (request.ports(), request.principal()?);
     let text = |name| parameter(request.head(), name);
-    let limit = match text("limit").map(str::parse) {
-        None => DEFAULT_LIMIT,
-        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            let words = format!("`limit` is a number from 1 to {MAX_LIMIT}.");
-            return Err(Problem::bad_request(words));
-        }
-    };
+    let limit = request.head().limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let status = text("status").map(|name| {
         let words = "`status` is one of pending, processing, completed, failed, cancelled.";
         Status::parse(name).ok_or_else(|| Problem::bad_request(words))

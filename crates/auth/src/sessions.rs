@@ -24,11 +24,16 @@ const ASK: Limits = Limits {
     max_bytes: 256 * 1024,
 };
 
-/// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
-/// `allowed_outbound_hosts`.
 const NOT_SET: &str = "http://not-set.invalid";
 
 const DEFAULT_PATH: &str = "/api/better-auth";
+
+platform::settings! {
+    /// The origin of Better Auth, such as `https://auth.example.com`. If it is set, sessions are checked
+    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET);
+    /// The path of Better Auth's routes
+    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH);
+}
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +59,7 @@ struct Known {
 /// # Errors
 /// If the setting cannot be read.
 pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
-    let origin = config.read("better_auth_origin")?;
+    let origin = config.read(BETTER_AUTH_ORIGIN)?;
     let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
     Ok(origin.filter(|origin| origin != NOT_SET))
 }
@@ -114,7 +119,7 @@ async fn ask(ports: Ports<'_>, cookies: &str) -> Result<Option<Session>, Denied>
     let unavailable = |words: &str| Denied::Unavailable(words.to_owned());
     let origin =
         origin(ports.config)?.ok_or_else(|| unavailable("`better_auth_origin` is not set"))?;
-    let path = ports.config.read("better_auth_base_path")?;
+    let path = ports.config.read(BETTER_AUTH_BASE_PATH)?;
     let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
     // Better Auth must read its database: the copy in the cookies stays valid for minutes after signing out. It must
     // not prolong the session, because the browser's cookie would not change with it.

@@ -1,6 +1,7 @@
 //! A request without its body.
 
 use auth::{Credentials, origins::Page};
+use problem::Problem;
 
 use crate::Tag;
 
@@ -62,6 +63,22 @@ impl Head {
         pairs.find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
+    /// The number of rows that the client asks for in the parameter `limit`; `default` if it asks for none.
+    ///
+    /// # Errors
+    /// 400 if it is not a whole number from 1 to `most`.
+    pub fn limit(&self, default: u64, most: u64) -> Result<u64, Problem> {
+        let given = self.parameter("limit").filter(|given| !given.is_empty());
+        match given.map(str::parse) {
+            None => Ok(default),
+            Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(limit),
+            Some(_) => {
+                let words = format!("`limit` is a whole number from 1 to {most}.");
+                Err(Problem::bad_request(words))
+            }
+        }
+    }
+
     /// The first header of this name, in lower case, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.texts(name).next()
@@ -114,6 +131,23 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_of_rows() {
+        for (query, expected) in [
+            ("", Some(50)),
+            ("?limit=", Some(50)),
+            ("?limit=1", Some(1)),
+            ("?limit=200", Some(200)),
+            ("?limit=0", None),
+            ("?limit=201", None),
+            ("?limit=-1", None),
+            ("?limit=many", None),
+        ] {
+            let head = Head::new("GET", &format!("/tasks{query}"), vec![], None);
+            assert_eq!(head.limit(50, 200).ok(), expected, "{query}");
+        }
+    }
 
     fn head(headers: &[(&str, &str)], authority: Option<&str>) -> Head {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());

@@ -29,8 +29,8 @@ pub use admit::{Admitted, object};
 pub use head::Head;
 pub use judge::judge;
 pub use readiness::missing_setting;
-pub use reply::Reply;
-pub use route::{Mark, Names, Need, Routes, Spec};
+pub use reply::{Headers, Reply};
+pub use route::{Mark, Names, Need, Needs, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
 pub use spin::{hear, serve};
 pub use tag::Tag;
@@ -39,3 +39,12 @@ pub use visit::PRINCIPAL;
 /// A message of the Redis trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub Vec<u8>);
+
+/// A message has no route, so it needs nothing of what routes do.
+impl Routes for Message {
+    const SPECS: &'static [Spec] = &[];
+
+    fn of(_: &Spec, _: Vec<String>) -> Option<Self> {
+        None
+    }
+}

@@ -31,12 +31,14 @@
 
 mod app;
 mod chores;
+mod cli;
 mod edge;
 mod metrics;
 mod room;
 mod settings;
 mod socket;
 
+pub use cli::{CommandLine, start_logs};
 pub use edge::upgrade::UPGRADES;
 pub use settings::{SettingError, Settings};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use platform::{Clock, Config, HttpClient};
+use platform::{Clock, Config, HttpClient, Setting};
 use serde_json::Value;
 
 use problem::Fields;
@@ -153,8 +153,8 @@ pub struct Callback {
 
 /// Reads a setting of a service. If the setting cannot be read, that is no permanent failure, because it may
 /// be set.
-pub(crate) fn setting(config: &dyn Config, name: &str) -> Result<Option<String>, Failure> {
-    config.read(name).map_err(|error| {
+pub(crate) fn setting(config: &dyn Config, setting: Setting) -> Result<Option<String>, Failure> {
+    config.read(setting).map_err(|error| {
         tracing::error!(
             setting = error.name,
             reason = error.reason,
@@ -176,12 +176,24 @@ mod tests {
 
     use super::*;
 
+    #[allow(dead_code)] // The list is for documented settings.
+    mod made_up {
+        platform::settings! {
+            /// It has a value
+            pub(super) HERE = "here", Unset;
+            /// It has none
+            pub(super) MISSING = "missing", Unset;
+            /// It cannot be read
+            pub(super) BROKEN = "broken", Unset;
+        }
+    }
+
     #[test]
     fn a_setting_that_cannot_be_read_is_not_one_that_is_missing() {
         let config = MapConfig::from_pairs(&[("here", "x")]).with_unreadable("broken");
-        assert_eq!(setting(&config, "here"), Ok(Some("x".into())));
-        assert_eq!(setting(&config, "missing"), Ok(None));
-        let broken = setting(&config, "broken");
+        assert_eq!(setting(&config, made_up::HERE), Ok(Some("x".into())));
+        assert_eq!(setting(&config, made_up::MISSING), Ok(None));
+        let broken = setting(&config, made_up::BROKEN);
         assert!(matches!(broken, Err(Failure::Retry { .. })), "{broken:?}");
     }
 }

@@ -37,6 +37,12 @@ pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
 pub use task::{Status, Task, shortened};
 
+/// The settings of the services, and of the store of their results.
+pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
+    let services = executors::SETTINGS.iter().copied().flatten();
+    services.chain(assets::SETTINGS)
+}
+
 /// The page about adding a service. Its example is compiled as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/adding-a-service.md")]

@@ -30,6 +30,17 @@ const POLL: Limits = Limits {
     ..CALL
 };
 
+platform::settings! {
+    /// The address of Kling, which makes videos. The other region is `https://api-beijing.klingai.com`
+    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com");
+    /// Kling's API key
+    KLING_API_KEY = "kling_api_key", Secret;
+    /// The first of the older pair of keys, which is used if there is no `kling_api_key`
+    KLING_ACCESS_KEY = "kling_access_key", Secret;
+    /// The second of that pair
+    KLING_SECRET_KEY = "kling_secret_key", Secret;
+}
+
 const DEFAULT_MODEL: &str = "kling-v1";
 const ASPECT_RATIOS: &[&str] = &["16:9", "9:16", "1:1"];
 
@@ -204,7 +215,7 @@ async fn send(
     now: i64,
 ) -> Result<http::Response<Vec<u8>>, Failure> {
     let token = bearer(outside.config, now)?;
-    let base = setting(outside.config, "kling_base_url")?;
+    let base = setting(outside.config, KLING_BASE_URL)?;
     let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
     let url = format!("{}{}", base.trim_end_matches('/'), endpoint(&task.params()));
     let (request, body, limits) = match call {
