@@ -22,6 +22,22 @@ test("the page comes with a strict policy, and is asked for anew each time", asy
   assert.equal(again.headers.get("etag"), etag);
 });
 
+test("a refusal has the same headers as the page, and is kept by no browser", async () => {
+  const page = await get("/");
+  for (const [path, method, status] of [["/nothing", "GET", 404], ["/", "POST", 405], ["/nothing", "DELETE", 405]]) {
+    const refused = await get(path, {}, method);
+    assert.equal(refused.status, status, `${method} ${path}`);
+    assert.equal(refused.headers.get("cache-control"), "no-store");
+    for (const name of [
+      "content-security-policy", "cross-origin-opener-policy", "permissions-policy", "referrer-policy",
+      "x-content-type-options",
+    ]) {
+      assert.ok(page.headers.get(name), name);
+      assert.equal(refused.headers.get(name), page.headers.get(name), `${name} of ${method} ${path}`);
+    }
+  }
+});
+
 test("files may be kept forever, and come compressed", async () => {
   const page = await (await get("/")).text();
   const files = [...new Set([...page.matchAll(/"(static\/[^"]+)"/g)].map(([, path]) => `/${path}`))];

@@ -7,6 +7,7 @@
 //!   front of a relay, below a path.
 //! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
 //!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
+//! - [`manifest`]: `spin.toml`, and the variables that each compiled component reads.
 //! - [`port`]: a port that stays reserved while its server is down. [`wait`]: waiting for a condition, with a limit.
 //!
 //! A failure here panics with what was expected. A child process whose handle a panic drops prints the end of its log.
@@ -25,6 +26,7 @@ pub mod gemini;
 pub mod host;
 pub mod http;
 pub mod kling;
+pub mod manifest;
 pub mod people;
 pub mod port;
 pub mod process;

@@ -1,10 +1,11 @@
 //! The commands of this repository.
 //!
 //! `cargo xtask up` builds the app and runs it, `cargo xtask test` runs every test, `cargo xtask bench` measures against
-//! the peers, and `cargo xtask mutants` looks for code that no test covers. Each first installs what it needs.
+//! the peers, `cargo xtask mutants` looks for code that no test covers, and `cargo xtask generate` writes derived files. Each first installs what it needs.
 
 mod bench;
 mod build;
+mod generate;
 mod machine;
 mod manifest;
 #[cfg(test)]
@@ -36,6 +37,8 @@ enum Command {
     Build,
     /// Print a manifest derived from spin.toml
     Manifest(manifest::Manifest),
+    /// Write the variables of spin.toml and the tables in docs/ from what the code declares
+    Generate,
     /// Install what the tests need, and run them all
     Test(test::Test),
     /// Measure against the peers; the arguments go to the load generator
@@ -49,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Command::Up(up) => up.run(),
         Command::Build => build::all(),
         Command::Manifest(manifest) => manifest.run(),
+        Command::Generate => generate::write(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
         Command::Mutants(mutants) => mutants.run(),

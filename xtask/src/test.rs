@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    build, machine,
+    build, generate, machine,
     parts::Parts,
     python,
     steps::{cargo, npm, program, quietly, root, run},
@@ -61,6 +61,7 @@ fn whole(parts: &mut Parts) -> Result<()> {
         run("checking the format", cargo(&["fmt", "--all", "--check"]))
     })?;
     build(parts)?;
+    parts.time("generated", generate::check)?;
     parts.time("clippy", clippy)?;
     parts.time("clippy, Wasm", clippy_wasm)?;
     parts.time("tests", || {

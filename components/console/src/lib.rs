@@ -10,5 +10,5 @@ mod encoding;
 mod entry;
 mod page;
 
-pub use answer::answer;
+pub use answer::{SECURITY, answer};
 pub use page::{File, PAGE, Representation};

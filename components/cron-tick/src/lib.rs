@@ -3,6 +3,10 @@
 //! The cron trigger is a process of its own, which has only the address of the app's HTTP side. It offers WASI 0.2 and
 //! Spin's variables, so this component uses nothing else.
 
+use platform::{
+    Setting,
+    ourselves::{APP_URL, INTERNAL_TOKEN},
+};
 use wasi::http::{
     outgoing_handler,
     types::{Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme},
@@ -58,14 +62,14 @@ mod bindings {
 const TIMEOUT: u64 = 5_000_000_000;
 
 fn tick() -> Result<(), String> {
-    let address = setting("app_url")?;
+    let address = read(APP_URL)?;
     let (scheme, authority) = match address.trim_end_matches('/').split_once("://") {
         Some(("http", authority)) => (Scheme::Http, authority),
         Some(("https", authority)) => (Scheme::Https, authority),
         _ => return Err("`app_url` is not an http(s) URL".into()),
     };
     let mut headers = vec![("content-length".to_owned(), b"0".to_vec())];
-    let token = setting("internal_token")?;
+    let token = read(INTERNAL_TOKEN)?;
     if !token.is_empty() {
         let bearer = format!("Bearer {token}").into_bytes();
         headers.push(("authorization".to_owned(), bearer));
@@ -98,6 +102,6 @@ fn tick() -> Result<(), String> {
     }
 }
 
-fn setting(name: &str) -> Result<String, String> {
-    variables::get(name).map_err(|error| format!("`{name}`: {error:?}"))
+fn read(setting: Setting) -> Result<String, String> {
+    variables::get(setting.name()).map_err(|error| format!("`{setting}`: {error:?}"))
 }

@@ -16,10 +16,6 @@ use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
 use platform::{AskError, Ports, http_client::Limits, migrations};
 use problem::Problem;
-use spin_sdk::{
-    http::{IncomingRequest, ResponseOutparam},
-    http_component,
-};
 use tasks::Engine;
 
 /// How long a request to ourselves may take.
@@ -28,17 +24,7 @@ const OURSELVES: Limits = Limits {
     max_bytes: 64 * 1024,
 };
 
-mod entry {
-    // The macro generates unsafe code around the function.
-    #![allow(unsafe_code)]
-
-    use super::*;
-
-    #[http_component]
-    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        door::serve(request, out, route).await;
-    }
-}
+door::http_component!(route);
 
 async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
     let ports = request.ports();

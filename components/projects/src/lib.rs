@@ -10,22 +10,8 @@ mod token;
 
 use door::{Admitted, Reply, routes::Projects};
 use problem::Problem;
-use spin_sdk::{
-    http::{IncomingRequest, ResponseOutparam},
-    http_component,
-};
 
-mod entry {
-    // The macro generates unsafe code around the function.
-    #![allow(unsafe_code)]
-
-    use super::*;
-
-    #[http_component]
-    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        door::serve(request, out, route).await;
-    }
-}
+door::http_component!(route);
 
 type Request<'a> = Admitted<'a, Projects>;
 type Answer<'a> = Result<Reply<'a>, Problem>;

@@ -2,7 +2,7 @@
 
 use auth::{
     Denied, Principal, Role,
-    projects::{self, NewProject, Of, Project, Transfer},
+    projects::{self, NewProject, Project, Scope, Transfer},
     secrets, tokens,
 };
 use door::Reply;
@@ -24,22 +24,15 @@ const MAX_USER: usize = 255;
 /// Lists the caller's projects by their ids, page by page.
 pub(crate) async fn list<'a>(request: &Request<'a>) -> Answer<'a> {
     let principal = request.principal()?;
-    let limit = match request.head().parameter("limit").map(str::parse::<u64>) {
-        None => LIMIT,
-        Some(Ok(limit)) if (1..=LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            let words = format!("`limit` is a whole number from 1 to {LIMIT}.");
-            return Err(Problem::bad_request(words));
-        }
-    };
+    let limit = request.head().limit(LIMIT, LIMIT)?;
     let after = request.head().parameter("cursor").unwrap_or_default();
-    let of = match &principal {
-        Principal::User { id, .. } => Of::User(id),
-        Principal::Token { project_id, .. } => Of::Project(project_id),
-        Principal::Server => Of::Everybody,
+    let scope = match &principal {
+        Principal::User { id, .. } => Scope::User(id),
+        Principal::Token { project_id, .. } => Scope::Project(project_id),
+        Principal::Server => Scope::All,
     };
     // One row more shows whether there is another page.
-    let mut found = projects::list(request.ports().database, of, after, limit + 1).await?;
+    let mut found = projects::list(request.ports().database, scope, after, limit + 1).await?;
     let has_more = found.len() as u64 > limit;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| has_more);

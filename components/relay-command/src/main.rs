@@ -2,30 +2,13 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use relay::Settings;
-use std::io::IsTerminal;
-use std::net::SocketAddr;
+use relay::CommandLine;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-
-/// The WebSocket relay of the Loro sync server.
-#[derive(Debug, Parser)]
-#[command(name = "relay", version)]
-struct Cli {
-    /// The address on which the relay listens. Without a host, such as `8787`, it is this machine alone.
-    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787", value_parser = relay::listen_address)]
-    listen: SocketAddr,
-    #[command(flatten)]
-    settings: Settings,
-}
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_logs();
+    let cli = CommandLine::parse();
+    relay::start_logs(&["relay"]);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,27 +18,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes logs to stderr. `RUST_LOG` chooses the lines; the default is the relay's own from the level info on, and
-/// those of libraries from warnings on.
-fn start_logs() {
-    let chosen = std::env::var("RUST_LOG").ok();
-    let filter = chosen
-        .and_then(|chosen| chosen.parse().ok())
-        .unwrap_or_else(|| {
-            Targets::new()
-                .with_default(Level::WARN)
-                .with_target("relay", Level::INFO)
-        });
-    tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .finish()
-        .with(filter)
-        .init();
-}
-
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: CommandLine) -> Result<()> {
     runtime()
         .enable_all()
         .build()
@@ -63,7 +26,7 @@ fn run(cli: Cli) -> Result<()> {
         .block_on(serve(cli))
 }
 
-async fn serve(cli: Cli) -> Result<()> {
+async fn serve(cli: CommandLine) -> Result<()> {
     relay::check(&cli.settings)?;
     let listener = TcpListener::bind(cli.listen)
         .await

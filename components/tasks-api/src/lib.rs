@@ -11,22 +11,8 @@ use auth::{Denied, Grant, Principal};
 use door::{Admitted, Reply, routes::Tasks};
 use platform::Ports;
 use problem::Problem;
-use spin_sdk::{
-    http::{IncomingRequest, ResponseOutparam},
-    http_component,
-};
 
-mod entry {
-    // The macro generates unsafe code around the function.
-    #![allow(unsafe_code)]
-
-    use super::*;
-
-    #[http_component]
-    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        door::serve(request, out, route).await;
-    }
-}
+door::http_component!(route);
 
 type Request<'a> = Admitted<'a, Tasks>;
 type Answer<'a> = Result<Reply<'a>, Problem>;

@@ -3,11 +3,10 @@
 use auth::{Denied, Principal};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use door::{Head, Reply};
-use platform::Ports;
 use problem::Problem;
 use serde_json::{Value, json};
 use tasks::{
-    Status, Task,
+    Status, Task, addressed_data,
     rows::{self, Filter},
 };
 
@@ -26,14 +25,7 @@ const LARGE: &[&str] = &["params", "result_data"];
 pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
     let (ports, caller) = (request.ports(), request.principal()?);
     let text = |name| parameter(request.head(), name);
-    let limit = match text("limit").map(str::parse) {
-        None => DEFAULT_LIMIT,
-        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            let words = format!("`limit` is a number from 1 to {MAX_LIMIT}.");
-            return Err(Problem::bad_request(words));
-        }
-    };
+    let limit = request.head().limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let status = text("status").map(|name| {
         let words = "`status` is one of pending, processing, completed, failed, cancelled.";
         Status::parse(name).ok_or_else(|| Problem::bad_request(words))
@@ -104,12 +96,15 @@ async fn describe(
     fields: &[&str],
 ) -> Result<(Value, usize), Problem> {
     let ports = request.ports();
-    let mut described = json!(task.clone().addressed(&request.base()));
+    let base = request.base();
+    let mut described = json!(task.clone().addressed(&base));
     let mut bytes = 0;
     for field in fields {
         let value = match *field {
             "params" => rows::params(ports.database, &task.task_id).await?,
-            _ => rows::result_data(ports.database, &task.task_id).await?,
+            _ => rows::result_data(ports.database, &task.task_id)
+                .await?
+                .map(|data| addressed_data(data, &base)),
         };
         bytes += value.as_ref().map_or(0, String::len);
         described[*field] = json!(value);

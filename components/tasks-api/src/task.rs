@@ -8,7 +8,7 @@ use platform::Ports;
 use problem::Problem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tasks::{Engine, Registry, Task, TaskError, TaskRequest, notification, rows};
+use tasks::{Engine, Registry, Task, TaskError, TaskRequest, addressed_data, notification, rows};
 
 use crate::{Answer, Request, access};
 
@@ -122,10 +122,11 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 
 /// Describes a task with everything that its row holds for users.
 async fn whole(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
-    let ports = request.ports();
-    let mut whole = json!(task.clone().addressed(&request.base()));
+    let (ports, base) = (request.ports(), request.base());
+    let mut whole = json!(task.clone().addressed(&base));
     whole["params"] = json!(rows::params(ports.database, &task.task_id).await?);
-    whole["result_data"] = json!(rows::result_data(ports.database, &task.task_id).await?);
+    let data = rows::result_data(ports.database, &task.task_id).await?;
+    whole["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
     Ok(whole)
 }
 

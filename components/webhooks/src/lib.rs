@@ -5,26 +5,12 @@
 
 use door::{Admitted, Reply, routes::Webhooks};
 use problem::Problem;
-use spin_sdk::{
-    http::{IncomingRequest, ResponseOutparam},
-    http_component,
-};
 use tasks::Engine;
 
 /// The largest callback, in bytes.
 const MAX_CALLBACK: usize = 16 * 1024 * 1024;
 
-mod entry {
-    // The macro generates unsafe code around the function.
-    #![allow(unsafe_code)]
-
-    use super::*;
-
-    #[http_component]
-    async fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        door::serve(request, out, route).await;
-    }
-}
+door::http_component!(route);
 
 async fn route(request: Admitted<'_, Webhooks>) -> Result<Reply<'_>, Problem> {
     let Webhooks::CallBack { service } = request.route();

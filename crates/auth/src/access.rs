@@ -5,6 +5,12 @@ use serde::{Serialize, Serializer};
 
 use crate::{Denied, Principal, principal::DEVELOPER, projects, sessions};
 
+platform::settings! {
+    /// Whether a user who opens a project that does not exist makes and owns it: `true` or `false`; if it is not set, only
+    /// in development
+    pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset;
+}
+
 /// A role in a project. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -126,7 +132,7 @@ impl Principal {
 
     /// The owner of a project that this principal makes by opening it; `None` if it may not.
     fn first_owner(&self, ports: Ports<'_>) -> Result<Option<String>, UnreadableSetting> {
-        let automatic = match ports.config.read("auto_create_projects")?.as_deref() {
+        let automatic = match ports.config.read(AUTO_CREATE_PROJECTS)?.as_deref() {
             Some("true") => true,
             Some("false") => false,
             _ => ports.config.is_development(),

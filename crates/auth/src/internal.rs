@@ -1,17 +1,22 @@
 //! The token of the internal routes.
 
-use platform::{Config, UnreadableSetting};
+use platform::{Config, UnreadableSetting, ourselves::INTERNAL_TOKEN};
 use problem::Problem;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::origins::Page;
+
+platform::settings! {
+    /// The former `internal_token`, while it is being replaced
+    pub(crate) INTERNAL_TOKEN_PREVIOUS = "internal_token_previous", Secret;
+}
 
 /// The bearer token of the internal routes; `None` if none is set, which leaves them open.
 ///
 /// # Errors
 /// If the setting cannot be read.
 pub fn token(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
-    config.read("internal_token")
+    config.read(INTERNAL_TOKEN)
 }
 
 /// Checks the `Authorization` header of a request to an internal route. While a token is being replaced,
@@ -41,7 +46,7 @@ fn may_pass(
     let given = authorization
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
-    let previous = config.read("internal_token_previous")?;
+    let previous = config.read(INTERNAL_TOKEN_PREVIOUS)?;
     let tokens = [Some(token), previous].into_iter().flatten();
     let found = tokens.fold(Choice::from(0), |found, token| {
         found | given.as_bytes().ct_eq(token.as_bytes())

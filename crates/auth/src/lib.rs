@@ -25,3 +25,17 @@ mod world;
 pub use access::{Grant, Role};
 pub use denied::Denied;
 pub use principal::{Credentials, DEVELOPER, Principal};
+
+/// The settings that protect access.
+pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
+    [
+        sessions::SETTINGS,
+        origins::SETTINGS,
+        access::SETTINGS,
+        principal::SETTINGS,
+        internal::SETTINGS,
+        webhooks::SETTINGS,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -3,8 +3,14 @@
 //! A browser sends cookies with the requests of every page, and names the page's origin. The server's own origin is
 //! allowed, and those in `allowed_origins`.
 
-use platform::Config;
+use platform::{Config, config::PUBLIC_URL};
 use url::{Host, Url};
+
+platform::settings! {
+    /// The origins, separated by commas, whose pages may use their visitors' cookies. The server's own origin
+    /// (`public_url`, or the name under which the client reached the relay) always may
+    pub(crate) ALLOWED_ORIGINS = "allowed_origins", Unset;
+}
 
 /// The page that sends a request, as the headers `Origin`, `Sec-Fetch-Site` and `Host` describe it.
 #[derive(Debug, Clone, Default)]
@@ -107,9 +113,9 @@ impl Page {
         let Ok(url) = Url::parse(origin) else {
             return false;
         };
-        let listed = config.get("allowed_origins").unwrap_or_default();
+        let listed = config.get(ALLOWED_ORIGINS).unwrap_or_default();
         let listed = listed.split(',').map(str::trim);
-        let public = config.get("public_url").unwrap_or_default();
+        let public = config.get(PUBLIC_URL).unwrap_or_default();
         if listed
             .chain([public.as_str()])
             .filter_map(|allowed| Url::parse(allowed).ok())
@@ -126,7 +132,7 @@ impl Page {
             return false;
         };
         // If users come by https, a page that was loaded without it is not ours.
-        let Ok(public) = config.read("public_url") else {
+        let Ok(public) = config.read(PUBLIC_URL) else {
             return false;
         };
         let public = public.and_then(|url| Url::parse(&url).ok());
@@ -149,7 +155,7 @@ fn is_foreign(config: &dyn Config, host: &str) -> bool {
     };
     let local = [".localhost", ".local", ".internal"];
     let settings =
-        ["public_url", "allowed_origins"].map(|name| config.get(name).unwrap_or_default());
+        [PUBLIC_URL, ALLOWED_ORIGINS].map(|setting| config.get(setting).unwrap_or_default());
     let named = settings.iter().flat_map(|urls| urls.split(','));
     let mut named = named.filter_map(|url| Url::parse(url.trim()).ok());
     name.contains('.')

@@ -4,6 +4,11 @@ use platform::{Config, Ports, UnreadableSetting};
 
 use crate::{Denied, Role, secrets, sessions, tokens};
 
+platform::settings! {
+    /// The bearer token of a trusted backend, which may do everything
+    pub(crate) AGENT_TOKEN = "agent_token", Secret;
+}
+
 /// The user of every caller in a development without sessions.
 pub const DEVELOPER: &str = "dev";
 
@@ -110,7 +115,7 @@ impl Credentials {
     /// If a setting cannot be read.
     pub fn without_foreign_token(mut self, config: &dyn Config) -> Result<Self, UnreadableSetting> {
         if config.is_development() && sessions::origin(config)?.is_none() {
-            let trusted = config.read("agent_token")?.unwrap_or_default();
+            let trusted = config.read(AGENT_TOKEN)?.unwrap_or_default();
             self.bearer = self
                 .bearer
                 .filter(|bearer| tokens::is_like_ours(bearer) || secrets::same(&trusted, bearer));
@@ -125,7 +130,7 @@ impl Credentials {
     /// the cookies are.
     pub async fn principal(&self, ports: Ports<'_>, max_age: i64) -> Result<Principal, Denied> {
         if let Some(bearer) = &self.bearer {
-            let trusted = ports.config.read("agent_token")?;
+            let trusted = ports.config.read(AGENT_TOKEN)?;
             if trusted.is_some_and(|trusted| secrets::same(&trusted, bearer)) {
                 return Ok(Principal::Server);
             }

@@ -169,13 +169,13 @@ pub async fn get(
 
 /// The projects to list.
 #[derive(Debug, Clone, Copy)]
-pub enum Of<'a> {
+pub enum Scope<'a> {
     /// The projects that this user owns or is a member of.
     User(&'a str),
     /// This project alone.
     Project(&'a str),
     /// All projects.
-    Everybody,
+    All,
 }
 
 /// Lists up to `limit` projects in the order of their ids, beginning after the id `after`.
@@ -184,18 +184,18 @@ pub enum Of<'a> {
 /// If the database fails.
 pub async fn list(
     database: &dyn Database,
-    of: Of<'_>,
+    scope: Scope<'_>,
     after: &str,
     limit: u64,
 ) -> Result<Vec<Project>, DatabaseError> {
-    let (condition, who) = match of {
-        Of::User(id) => (
+    let (condition, who) = match scope {
+        Scope::User(id) => (
             "p.project_id IN (SELECT project_id FROM projects WHERE owner_id = ?3
                  UNION SELECT project_id FROM project_members WHERE user_id = ?3)",
             id,
         ),
-        Of::Project(id) => ("p.project_id = ?3", id),
-        Of::Everybody => ("?3 = ''", ""),
+        Scope::Project(id) => ("p.project_id = ?3", id),
+        Scope::All => ("?3 = ''", ""),
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM projects p

@@ -26,6 +26,15 @@ const KNOWN_FOR_LIMITED: i64 = 60;
 /// `allowed_outbound_hosts`.
 const NOT_SET: &str = "http://not-set.invalid";
 
+const DEFAULT_PATH: &str = "/api/better-auth";
+
+platform::settings! {
+    /// The origin of Better Auth, such as `https://auth.example.com`. If it is set, sessions are checked
+    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET);
+    /// The path of Better Auth's routes
+    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH);
+}
+
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -40,7 +49,7 @@ pub struct Session {
 /// # Errors
 /// If the setting cannot be read.
 pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
-    let origin = config.read("better_auth_origin")?;
+    let origin = config.read(BETTER_AUTH_ORIGIN)?;
     let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
     Ok(origin.filter(|origin| origin != NOT_SET))
 }

@@ -58,7 +58,7 @@ const MAKER_BELONGS: &str = "(t.created_by NOT LIKE 'user:%'
                  WHERE m.project_id = t.project_id AND m.user_id = substr(t.created_by, 6)))";
 
 /// The resolution of `last_used_at`, in seconds, so that not every use costs a write.
-const USE_TO_THE: i64 = 60;
+const USE_RESOLUTION: i64 = 60;
 
 const PREFIX: &str = "lst_";
 const ID: usize = 16;
@@ -163,7 +163,7 @@ pub async fn verify(ports: Ports<'_>, given: &str) -> Result<Option<Principal>, 
     }
     if token
         .last_used_at
-        .is_none_or(|used| now - used >= USE_TO_THE)
+        .is_none_or(|used| now - used >= USE_RESOLUTION)
     {
         let sql = "UPDATE project_tokens SET last_used_at = ?2 WHERE token_id = ?1";
         let used = ports

@@ -15,6 +15,14 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
+platform::settings! {
+    /// The key that signs callback addresses and notifications. In development the app makes one at first use, and keeps it
+    /// in the key-value store
+    pub WEBHOOK_KEY = "webhook_key", Secret;
+    /// The former `webhook_key`, while it is being replaced
+    pub(crate) WEBHOOK_KEY_PREVIOUS = "webhook_key_previous", Secret;
+}
+
 /// The name of the development key in the key-value store.
 const STORED: &str = "webhook-key";
 
@@ -69,7 +77,7 @@ impl WebhookKey {
         clock: &dyn Clock,
     ) -> Result<Self, KeyError> {
         let key = Self::new(current(config, store, clock).await?);
-        Ok(match config.read("webhook_key_previous")? {
+        Ok(match config.read(WEBHOOK_KEY_PREVIOUS)? {
             Some(previous) => key.with_previous(previous),
             None => key,
         })
@@ -123,7 +131,7 @@ async fn current(
     store: &dyn KeyValue,
     clock: &dyn Clock,
 ) -> Result<Vec<u8>, KeyError> {
-    if let Some(key) = config.read("webhook_key")? {
+    if let Some(key) = config.read(WEBHOOK_KEY)? {
         return Ok(key.into_bytes());
     }
     if !config.is_development() {

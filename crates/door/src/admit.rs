@@ -1,6 +1,9 @@
 //! The admission of requests: each passes here before its handler runs.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+};
 
 use auth::{Credentials, Denied, Grant, Principal, Role, internal, origins::Page, sessions};
 use platform::Ports;
@@ -12,6 +15,7 @@ use crate::{
     body::{Body, Chunks},
     readiness,
     route::{self, Found},
+    visit::Arrival,
 };
 
 /// The largest body of a request with JSON fields that are not a task's, in bytes.
@@ -53,7 +57,11 @@ pub struct Admitted<'a, R> {
     body: Cell<Option<Body<'a>>>,
 }
 
-impl<'a, R> Admitted<'a, R> {
+/// A check that is linked only if the component [`Needs`](crate::Needs) it. It is boxed, because an `async fn` links
+/// every future that it has a place for.
+type Check<'a, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + 'a>>;
+
+impl<'a, R: Routes> Admitted<'a, R> {
     /// The route, with the parts of the path.
     pub fn route(&self) -> &R {
         &self.route
@@ -128,12 +136,17 @@ impl<'a, R> Admitted<'a, R> {
     /// # Errors
     /// If the caller has lost access.
     pub async fn check_again(&self) -> Result<(), Denied> {
-        let Some(found) = &self.found else {
-            return Ok(());
-        };
-        if !needs_principal(found.spec.need) {
-            return Ok(());
+        if R::NEEDS.principal
+            && let Some(found) = &self.found
+            && found.spec.need.is_of_principal()
+        {
+            let entering: Check<'_, ()> = Box::pin(self.enter_again(found));
+            entering.await?;
         }
+        Ok(())
+    }
+
+    async fn enter_again(&self, found: &Found) -> Result<(), Denied> {
         let principal = self.credentials.principal(self.ports, sessions::KNOWN_FOR);
         let principal = principal.await?;
         if matches!(found.spec.names, Names::Path | Names::Opens) {
@@ -162,23 +175,23 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 /// The answer to a refused request.
 pub(crate) async fn admit<'a, R: Routes>(
     ports: Ports<'a>,
-    head: Head,
-    body: Body<'a>,
+    arrival: Arrival<'a>,
 ) -> Result<Admitted<'a, R>, Problem> {
-    let found = route::find(R::SPECS, &head.method, head.path());
-    let answers_anyway = |found: &Found| found.spec.marks.contains(&Mark::Unready);
-    if !found.as_ref().is_ok_and(answers_anyway) {
+    let answers_anyway = arrival.has(Mark::Unready);
+    let Arrival { head, body, found } = arrival;
+    if !answers_anyway {
         readiness::check(ports.config)?;
     }
     let page = head.page();
     // This comes before any answer about the path, because a caller without the token must not learn which internal
     // routes exist.
-    if head.is_internal() {
+    if R::NEEDS.token && head.is_internal() {
         internal::check(ports.config, head.header("authorization"), &page)?;
     }
     let found = found?;
-    let (credentials, principal) = if needs_principal(found.spec.need) {
-        let (credentials, principal) = enter(ports, &found, &head, &page).await?;
+    let (credentials, principal) = if R::NEEDS.principal && found.spec.need.is_of_principal() {
+        let entering: Check<'_, _> = Box::pin(enter::<R>(ports, &found, &head, &page));
+        let (credentials, principal) = entering.await?;
         (credentials, Some(principal))
     } else {
         (Credentials::default(), None)
@@ -240,11 +253,7 @@ pub(crate) fn admit_message(
     })
 }
 
-fn needs_principal(need: Need) -> bool {
-    !matches!(need, Need::Nothing | Need::Signature | Need::Relay)
-}
-
-async fn enter(
+async fn enter<R: Routes>(
     ports: Ports<'_>,
     found: &Found,
     head: &Head,
@@ -258,14 +267,14 @@ async fn enter(
     }
     keep_out_the_rebound(ports, &credentials, page)?;
     let principal = credentials.principal(ports, sessions::KNOWN_FOR).await?;
-    if let Some(grant) = access(ports, found, &credentials, page, &principal).await? {
+    if let Some(grant) = access::<R>(ports, found, &credentials, page, &principal).await? {
         grant.require(needed(found, &principal))?;
     }
     Ok((credentials, principal))
 }
 
 /// Finds what the principal may do in the project that the path names; `None` if it names none.
-async fn access(
+async fn access<R: Routes>(
     ports: Ports<'_>,
     found: &Found,
     credentials: &Credentials,
@@ -275,8 +284,9 @@ async fn access(
     let project = found.part("project");
     Ok(match found.spec.names {
         // A page of another site may send the request, but its browser shows it no answer; it must not make a project.
-        Names::Opens if may_act(ports, credentials, page) => {
-            Some(principal.open(ports, project).await?)
+        Names::Opens if R::NEEDS.opening && may_act(ports, credentials, page) => {
+            let opening: Check<'_, Grant> = Box::pin(principal.open(ports, project));
+            Some(opening.await?)
         }
         Names::Path | Names::Opens => Some(principal.access(ports, project).await?),
         Names::Nowhere | Names::Row => None,
@@ -302,9 +312,9 @@ pub(crate) fn keep_out_the_rebound(
     credentials: &Credentials,
     page: &Page,
 ) -> Result<(), Denied> {
-    let everybody = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
+    let is_open = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
     match page.foreign_host(ports.config) {
-        Some(address) if everybody => {
+        Some(address) if is_open => {
             Err(Denied::ForeignHost(Some(address).filter(|a| !a.is_empty())))
         }
         _ => Ok(()),

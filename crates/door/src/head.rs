@@ -1,7 +1,8 @@
 //! A request without its body.
 
 use auth::{Credentials, origins::Page};
-use platform::{Config, networks};
+use platform::{Config, config::PUBLIC_URL, networks};
+use problem::Problem;
 use url::Url;
 
 use crate::Tag;
@@ -67,6 +68,22 @@ impl Head {
         pairs.find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
+    /// The number of rows that the client asks for in the parameter `limit`; `default` if it asks for none.
+    ///
+    /// # Errors
+    /// 400 if it is not a whole number from 1 to `most`.
+    pub fn limit(&self, default: u64, most: u64) -> Result<u64, Problem> {
+        let given = self.parameter("limit").filter(|given| !given.is_empty());
+        match given.map(str::parse) {
+            None => Ok(default),
+            Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(limit),
+            Some(_) => {
+                let words = format!("`limit` is a whole number from 1 to {most}.");
+                Err(Problem::bad_request(words))
+            }
+        }
+    }
+
     /// The first header of this name, in lower case, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.texts(name).next()
@@ -110,7 +127,7 @@ impl Head {
     /// It is so, too, if the caller used an address of this machine although `public_url` is none: then a proxy may have
     /// changed the name. By any other name it is what the headers say.
     pub(crate) fn base(&self, config: &dyn Config) -> String {
-        let public = config.get("public_url").unwrap_or_default();
+        let public = config.get(PUBLIC_URL).unwrap_or_default();
         let public = public.trim_end_matches('/');
         let here = |name| self.header(name).filter(|value| !value.is_empty());
         let host = here("x-forwarded-host").or_else(|| here("host"));
@@ -212,6 +229,23 @@ mod tests {
                 base,
                 "{headers:?} of {public}"
             );
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_of_rows() {
+        for (query, expected) in [
+            ("", Some(50)),
+            ("?limit=", Some(50)),
+            ("?limit=1", Some(1)),
+            ("?limit=200", Some(200)),
+            ("?limit=0", None),
+            ("?limit=201", None),
+            ("?limit=-1", None),
+            ("?limit=many", None),
+        ] {
+            let head = Head::new("GET", &format!("/tasks{query}"), vec![], None);
+            assert_eq!(head.limit(50, 200).ok(), expected, "{query}");
         }
     }
 

@@ -31,8 +31,8 @@ pub use head::Head;
 pub use judge::judge;
 pub use line::{Answering, line};
 pub use readiness::missing_setting;
-pub use reply::Reply;
-pub use route::{Mark, Names, Need, Routes, Spec};
+pub use reply::{Headers, Reply};
+pub use route::{Mark, Names, Need, Needs, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
 pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
@@ -41,3 +41,12 @@ pub use visit::{PRINCIPAL, REFUSED_PAGE};
 /// A message of the Redis trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub Vec<u8>);
+
+/// A message has no route, so it needs nothing of what routes do.
+impl Routes for Message {
+    const SPECS: &'static [Spec] = &[];
+
+    fn of(_: &Spec, _: Vec<String>) -> Option<Self> {
+        None
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether the settings suffice to serve.
 
-use auth::{internal, sessions};
-use platform::{Config, UnreadableSetting};
+use auth::{internal, sessions, webhooks::WEBHOOK_KEY};
+use platform::{Config, UnreadableSetting, config::ENVIRONMENT};
 use problem::Problem;
 
 /// Fails closed: refuses every request if the settings do not suffice to protect the app.
@@ -22,10 +22,10 @@ pub(crate) fn check(config: &dyn Config) -> Result<(), Problem> {
 /// # Errors
 /// If a setting cannot be read, because it may be set all the same.
 pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
-    config.read("environment")?;
+    config.read(ENVIRONMENT)?;
     let origin = sessions::origin(config)?;
     let token = internal::token(config)?;
-    let key = config.read("webhook_key")?;
+    let key = config.read(WEBHOOK_KEY)?;
     if origin.as_deref().is_some_and(|origin| !is_http(origin)) {
         let words = "`better_auth_origin` is not like https://auth.example.com";
         return Ok(Some(words.into()));

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::Tag;
 
+/// Headers that every answer of a component has, with names in lower case.
+pub type Headers = &'static [(&'static str, &'static str)];
+
 /// Work that follows an answer. The caller does not wait for it.
 pub(crate) type Afterwards<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -151,6 +154,8 @@ impl From<Problem> for Reply<'_> {
     fn from(problem: Problem) -> Self {
         let reply = Self::new(problem.status())
             .media_type(MEDIA_TYPE)
+            // Without it, a browser may keep a 404 or 405 for as long as it likes (RFC 9110, section 15.1).
+            .header("cache-control", "no-store")
             .body(problem.body());
         match problem.header() {
             Some((name, value)) => reply.header(name, value),

@@ -24,6 +24,13 @@ pub enum Need {
     Relay,
 }
 
+impl Need {
+    /// Whether the caller must be a principal.
+    pub(crate) const fn is_of_principal(self) -> bool {
+        !matches!(self, Self::Nothing | Self::Signature | Self::Relay)
+    }
+}
+
 /// The place in a request that names the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
@@ -46,6 +53,8 @@ pub enum Mark {
     TrustsSchema,
     /// A relay may also ask on a line.
     OnLine,
+    /// The route uses no port but the settings. A component of such routes links no other port.
+    SettingsOnly,
 }
 
 /// A route: one method of one path.
@@ -76,8 +85,50 @@ pub trait Routes: Sized {
     /// The declarations of all of them.
     const SPECS: &'static [Spec];
 
+    /// What they need of the door. The door does each of these things only behind its constant here, so that a component
+    /// links, and reads the settings of, nothing else.
+    const NEEDS: Needs = Needs::of(Self::SPECS);
+
     /// The route of one of [`Routes::SPECS`] with the parts of the path that stand in braces.
     fn of(spec: &Spec, parts: Vec<String>) -> Option<Self>;
+}
+
+/// What the routes of a component need of the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// A principal for some route.
+    pub(crate) principal: bool,
+    /// A project that is made by opening it, for some route.
+    pub(crate) opening: bool,
+    /// The internal token for some route.
+    pub(crate) token: bool,
+    /// Headers for browsers, because some route is public.
+    pub(crate) browsers: bool,
+    /// More ports than the settings, for some route.
+    pub(crate) ports: bool,
+}
+
+impl Needs {
+    const fn of(specs: &[Spec]) -> Self {
+        let mut needs = Self {
+            principal: false,
+            opening: false,
+            token: false,
+            browsers: false,
+            ports: false,
+        };
+        let mut at = 0;
+        while at < specs.len() {
+            let spec = &specs[at];
+            needs.principal |= spec.need.is_of_principal();
+            needs.opening |= matches!(spec.names, Names::Opens);
+            needs.token |= matches!(spec.need, Need::Relay);
+            needs.browsers |= !matches!(spec.need, Need::Relay);
+            needs.ports |= !matches!(spec.marks, [Mark::SettingsOnly]);
+            at += 1;
+        }
+        needs
+    }
 }
 
 /// Declares the routes of a component: an enum with a variant for each, and their [`Spec`]s.
@@ -217,7 +268,7 @@ fn decoded(part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routes::{ALL, Console, Projects, Sync, Tasks};
+    use crate::routes::{ALL, Console, Poller, Projects, Sync, Tasks, Webhooks};
 
     #[test]
     fn paths_lead_to_routes() {
@@ -264,6 +315,24 @@ mod tests {
         assert_eq!(status("PUT", "/sync/p"), allowed);
         let methods = methods(Projects::SPECS, "/projects/p");
         assert_eq!(methods, ["GET", "HEAD", "PATCH", "DELETE"]);
+    }
+
+    #[test]
+    fn a_component_needs_what_one_of_its_routes_needs() {
+        let needs = |needs: Needs| {
+            let of_callers = [needs.principal, needs.opening, needs.token];
+            (of_callers, needs.browsers, needs.ports)
+        };
+        for (component, expected) in [
+            (Sync::NEEDS, ([true, true, true], true, true)),
+            (Projects::NEEDS, ([true, false, false], true, true)),
+            (Tasks::NEEDS, ([true, false, false], true, true)),
+            (Webhooks::NEEDS, ([false, false, false], true, true)),
+            (Poller::NEEDS, ([false, false, true], false, true)),
+            (Console::NEEDS, ([false, false, false], true, false)),
+        ] {
+            assert_eq!(needs(component), expected);
+        }
     }
 
     #[test]

@@ -105,6 +105,6 @@ routes! {
     /// The page.
     Console = "console" {
         /// Reads a file of the page
-        File { file } = GET "/{file...}", Nothing, Nowhere;
+        File { file } = GET "/{file...}", Nothing, Nowhere, SettingsOnly;
     }
 }

@@ -4,7 +4,13 @@ use auth::Denied;
 use platform::Ports;
 use problem::{Kind, Problem};
 
-use crate::{Admitted, Head, Reply, Routes, admit::admit, body::Body, readiness, route};
+use crate::{
+    Admitted, Head, Headers, Mark, Reply, Routes,
+    admit::admit,
+    body::Body,
+    readiness,
+    route::{self, Found},
+};
 
 /// The header that names the caller to the relay, for its limits. The relay removes it from the answer.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
@@ -13,20 +19,42 @@ pub const PRINCIPAL: &str = "x-loro-internal-principal";
 /// the browser does not show them. The relay removes it from the answer.
 pub const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
-/// Answers a request.
+/// A request that has arrived, with its route or the reason why it has none.
+pub(crate) struct Arrival<'a> {
+    pub(crate) head: Head,
+    pub(crate) body: Body<'a>,
+    pub(crate) found: Result<Found, Problem>,
+}
+
+impl<'a> Arrival<'a> {
+    /// Looks up the route of a request.
+    pub(crate) fn at<R: Routes>(head: Head, body: Body<'a>) -> Self {
+        let found = route::find(R::SPECS, &head.method, head.path());
+        Self { head, body, found }
+    }
+
+    /// Whether the route has this mark.
+    pub(crate) fn has(&self, mark: Mark) -> bool {
+        let found = self.found.as_ref();
+        found.is_ok_and(|found| found.spec.marks.contains(&mark))
+    }
+}
+
+/// Answers a request. The answer gets those of `headers` that it does not have.
 pub(crate) async fn visit<'a, R: Routes>(
     ports: Ports<'a>,
-    head: Head,
-    body: Body<'a>,
+    arrival: Arrival<'a>,
+    headers: Headers,
     handler: impl AsyncFnOnce(Admitted<'a, R>) -> Result<Reply<'a>, Problem>,
 ) -> Reply<'a> {
-    let is_internal = head.is_internal();
+    let head = &arrival.head;
+    let is_for_browsers = R::NEEDS.browsers && !head.is_internal();
     let (is_head, page) = (head.is_head(), head.page());
     let mut principal = None;
-    let reply = if head.method == "OPTIONS" && !is_internal {
-        preflight::<R>(ports, &head)
+    let reply = if is_for_browsers && head.method == "OPTIONS" {
+        preflight::<R>(ports, head)
     } else {
-        match admit::<R>(ports, head, body).await {
+        match admit::<R>(ports, arrival).await {
             Ok(admitted) => {
                 principal = admitted.known().map(|principal| principal.name());
                 handler(admitted).await
@@ -41,7 +69,10 @@ pub(crate) async fn visit<'a, R: Routes>(
     let refused = refused.map(|problem| problem.detail().to_owned());
     let reply = reply.unwrap_or_else(Reply::from);
     let reply = if is_head { reply.without_body() } else { reply };
-    if is_internal {
+    let reply = headers.iter().fold(reply, |reply, (name, value)| {
+        reply.header_if_absent(name, *value)
+    });
+    if !is_for_browsers {
         return reply;
     }
     let reply = reply

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::addresses::reachable;
@@ -59,6 +59,11 @@ struct Cli {
     /// Most instances at one time.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
+}
+
+/// The command line, for its documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

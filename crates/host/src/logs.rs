@@ -9,33 +9,12 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// Sends logs to stderr. `RUST_LOG` chooses them; by default they are info of this project and warnings of others.
 pub fn start() {
-    let chosen = std::env::var("RUST_LOG").ok();
-    let filter = chosen
-        .and_then(|chosen| chosen.parse().ok())
-        .unwrap_or_else(|| {
-            Targets::new()
-                .with_default(Level::WARN)
-                .with_targets(["loro_host", "relay", "guest"].map(|name| (name, Level::INFO)))
-        });
-    let result = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .finish()
-        .with(filter)
-        .try_init();
-    if result.is_err() {
-        tracing::debug!("logs were set up already");
-    }
+    relay::start_logs(&["loro_host", "relay", "guest"]);
 }
 
 /// Longest line of a guest that is kept together, in bytes.

@@ -247,7 +247,7 @@ fn lines(plan: &Plan, resources: &Resources) -> Vec<(&'static str, String)> {
         origin if !origin.is_empty() && !origin.ends_with(".invalid") => {
             format!("better auth at {origin}")
         }
-        _ if plan.development => "development: everybody is user dev".to_owned(),
+        _ if plan.development => "development: every caller is user dev".to_owned(),
         _ => "production: no auth origin, the application refuses to serve".to_owned(),
     };
     vec![

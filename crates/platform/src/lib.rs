@@ -17,6 +17,7 @@ pub mod networks;
 pub mod ourselves;
 pub mod ports;
 pub mod pubsub;
+pub mod setting;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
@@ -33,3 +34,11 @@ pub use ourselves::AskError;
 pub use ports::Ports;
 pub use problem::Problem;
 pub use pubsub::{PubSub, PubSubError};
+pub use setting::Setting;
+
+/// The settings of the app as a whole.
+pub fn settings() -> impl Iterator<Item = &'static setting::Declaration> {
+    [config::SETTINGS, ourselves::SETTINGS, pubsub::SETTINGS]
+        .into_iter()
+        .flatten()
+}

@@ -18,7 +18,7 @@ use rusqlite::{ErrorCode, types::ValueRef};
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
-    PubSubError, Row, UnreadableSetting, Value, http_client::Limits,
+    PubSubError, Row, Setting, UnreadableSetting, Value, http_client::Limits,
 };
 
 /// Runs a future that uses only adapters of this module, because those never make it wait.
@@ -236,10 +236,11 @@ impl MapConfig {
 }
 
 impl Config for MapConfig {
-    fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
+    fn read(&self, setting: Setting) -> Result<Option<String>, UnreadableSetting> {
+        let name = setting.name();
         if self.unreadable.iter().any(|unreadable| unreadable == name) {
             return Err(UnreadableSetting {
-                name: name.to_owned(),
+                name,
                 reason: "the provider does not answer".into(),
             });
         }

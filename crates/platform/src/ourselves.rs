@@ -15,6 +15,14 @@ use thiserror::Error;
 
 use crate::{HttpError, Ports, UnreadableSetting, http_client::Limits};
 
+crate::settings! {
+    /// The bearer token of the internal routes (`/internal/…`); the relay must have the same. In development, `cargo xtask
+    /// up` makes one at each start
+    pub INTERNAL_TOKEN = "internal_token", Secret;
+    /// The app's address for the cron trigger. `cargo xtask up` sets it
+    pub APP_URL = "app_url", Value("http://127.0.0.1:3000");
+}
+
 /// The app did not get a whole answer from itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AskError {
@@ -46,7 +54,7 @@ impl Ports<'_> {
         limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, AskError> {
         let mut request = http::Request::post(path);
-        if let Some(token) = self.config.read("internal_token")? {
+        if let Some(token) = self.config.read(INTERNAL_TOKEN)? {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request

@@ -3,6 +3,11 @@
 use async_trait::async_trait;
 use thiserror::Error;
 
+crate::settings! {
+    /// The Redis server through which the app notifies relays, and `events` of tasks. `cargo xtask up` sets it
+    pub REDIS_URL = "redis_url", Value("redis://127.0.0.1:6379");
+}
+
 /// Publishes messages. They only save time: if one is lost, its subscribers find the change later.
 #[async_trait(?Send)]
 pub trait PubSub {

@@ -31,6 +31,7 @@
 
 mod app;
 mod chores;
+mod cli;
 mod edge;
 mod listen;
 mod metrics;
@@ -39,6 +40,7 @@ mod settings;
 mod socket;
 mod waiting;
 
+pub use cli::{CommandLine, start_logs};
 pub use edge::open_files::raise as raise_open_files;
 pub use edge::upgrade::UPGRADES;
 pub use listen::listen_address;

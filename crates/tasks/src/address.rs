@@ -4,7 +4,7 @@
 //! to one. The host's network blocking refuses any other name that leads to a private network, because
 //! only the host knows the address of a name.
 
-use platform::{Config, networks};
+use platform::{Config, config::PUBLIC_URL, networks};
 use url::{Host, Url};
 
 /// Checks an address to fetch from. The caller calls the URL that this returns, because another parser may read
@@ -26,7 +26,7 @@ pub(crate) fn check_callback(text: &str, config: &dyn Config) -> Result<Url, Str
     let url = of_the_web(text, |host| {
         is_public(host) || (development && is_this_machine(host))
     })?;
-    let public = config.read("public_url");
+    let public = config.read(PUBLIC_URL);
     let public = public.map_err(|_| "cannot be checked at the moment".to_owned())?;
     let public = public.and_then(|own| Url::parse(&own).ok());
     let may_be_ours = url.host().is_some_and(|host| is_this_machine(&host))

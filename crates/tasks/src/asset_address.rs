@@ -51,29 +51,40 @@ fn is_below(url: &Url, public_url: &str) -> bool {
     })
 }
 
+/// The whole address of a result of ours, for a caller who reaches this server at `base`.
+fn whole(address: &str, base: &str) -> Option<String> {
+    own(address, base).map(|id| format!("{base}{}", path(&id)))
+}
+
 impl Task {
-    /// The task with the whole addresses of its results, for a caller who reaches this server at `base` (without a
-    /// slash at its end).
+    /// The task with the whole address of its result, for a caller who reaches this server at `base` (without a slash at
+    /// its end).
     #[must_use]
     pub fn addressed(mut self, base: &str) -> Self {
-        let whole = |address: &str| own(address, base).map(|id| format!("{base}{}", path(&id)));
-        if let Some(address) = self.result_url.as_deref().and_then(whole) {
-            self.result_url = Some(address);
-        }
-        if let Some(data) = &self.result_data
-            && data.contains(ASSETS)
-            && let Ok(mut data) = serde_json::from_str::<Value>(data)
-            && let Some(urls) = data.get_mut("urls").and_then(Value::as_array_mut)
+        if let Some(address) = self.result_url.as_deref()
+            && let Some(address) = whole(address, base)
         {
-            for url in urls {
-                if let Some(address) = url.as_str().and_then(whole) {
-                    *url = json!(address);
-                }
-            }
-            self.result_data = Some(data.to_string());
+            self.result_url = Some(address);
         }
         self
     }
+}
+
+/// The data of a result with the whole addresses of what is kept here, for a caller who reaches this server at `base`.
+#[must_use]
+pub fn addressed_data(data: String, base: &str) -> String {
+    if data.contains(ASSETS)
+        && let Ok(mut data) = serde_json::from_str::<Value>(&data)
+        && let Some(urls) = data.get_mut("urls").and_then(Value::as_array_mut)
+    {
+        for url in urls {
+            if let Some(address) = url.as_str().and_then(|address| whole(address, base)) {
+                *url = json!(address);
+            }
+        }
+        return data.to_string();
+    }
+    data
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::{ops::Range, time::Duration};
 
 use auth::secrets;
 use platform::{
-    Config, Database, DatabaseError, HttpClient, HttpError, Problem, UnreadableSetting, Value,
-    http_client::Limits,
+    Config, Database, DatabaseError, HttpClient, HttpError, Problem, Setting, UnreadableSetting,
+    Value, http_client::Limits,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,19 @@ use thiserror::Error;
 use url::Url;
 
 use crate::{asset_address, media_type};
+
+platform::settings! {
+    /// A bucket (S3, R2, MinIO) for large results. Without one, SQLite holds them
+    S3_BUCKET = "s3_bucket", Unset;
+    /// The bucket's address
+    S3_ENDPOINT = "s3_endpoint", Placeholder("https://not-set.invalid");
+    /// The bucket's region
+    S3_REGION = "s3_region", Value("auto");
+    /// The access key of the bucket
+    S3_ACCESS_KEY = "s3_access_key", Secret;
+    /// The secret key of the bucket
+    S3_SECRET_KEY = "s3_secret_key", Secret;
+}
 
 /// The store of assets.
 pub struct AssetStore<'a> {
@@ -272,21 +285,22 @@ impl<'a> AssetStore<'a> {
 }
 
 fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetError> {
-    let read = |name: &str| {
+    let read = |setting: Setting| {
         let unreadable = |error: UnreadableSetting| AssetError::Bucket(error.to_string());
-        config.read(name).map_err(unreadable)
+        config.read(setting).map_err(unreadable)
     };
-    let Some(name) = read("s3_bucket")? else {
+    let Some(name) = read(S3_BUCKET)? else {
         return Ok(None);
     };
-    let setting = |name: &str| {
-        let missing = || AssetError::Bucket(format!("`s3_bucket` is set, but `{name}` is not"));
-        read(name)?.ok_or_else(missing)
+    let required = |setting: Setting| {
+        let missing =
+            || AssetError::Bucket(format!("`{S3_BUCKET}` is set, but `{setting}` is not"));
+        read(setting)?.ok_or_else(missing)
     };
-    let endpoint = Url::parse(&setting("s3_endpoint")?)
+    let endpoint = Url::parse(&required(S3_ENDPOINT)?)
         .map_err(|_| AssetError::Bucket("`s3_endpoint` is not a URL".into()))?;
-    let region = setting("s3_region")?;
-    let credentials = Credentials::new(setting("s3_access_key")?, setting("s3_secret_key")?);
+    let region = required(S3_REGION)?;
+    let credentials = Credentials::new(required(S3_ACCESS_KEY)?, required(S3_SECRET_KEY)?);
     let bucket = Bucket::new(endpoint, UrlStyle::Path, name, region)
         .map_err(|error| AssetError::Bucket(error.to_string()))?;
     Ok(Some((bucket, credentials)))

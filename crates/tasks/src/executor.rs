@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use platform::{Clock, Config, HttpClient};
+use platform::{Clock, Config, HttpClient, Setting};
 use serde_json::Value;
 
 use problem::Fields;
@@ -203,8 +203,8 @@ pub struct Callback {
 
 /// Reads a setting of a service. If the setting cannot be read, that is no permanent failure, because it may
 /// be set.
-pub(crate) fn setting(config: &dyn Config, name: &str) -> Result<Option<String>, Failure> {
-    config.read(name).map_err(|error| {
+pub(crate) fn setting(config: &dyn Config, setting: Setting) -> Result<Option<String>, Failure> {
+    config.read(setting).map_err(|error| {
         tracing::error!(
             setting = error.name,
             reason = error.reason,
@@ -215,14 +215,14 @@ pub(crate) fn setting(config: &dyn Config, name: &str) -> Result<Option<String>,
 }
 
 /// Reads a setting that is a whole number from 1 to `most`. If it is not set, or is no such number, `default` counts.
-pub(crate) fn number(config: &dyn Config, name: &str, default: u32, most: u32) -> u32 {
-    let Some(text) = config.get(name) else {
+pub(crate) fn number(config: &dyn Config, setting: Setting, default: u32, most: u32) -> u32 {
+    let Some(text) = config.get(setting) else {
         return default;
     };
     match text.trim().parse() {
         Ok(number) if (1..=most).contains(&number) => number,
         _ => {
-            tracing::error!(setting = name, most, "not a whole number from 1");
+            tracing::error!(setting = setting.name(), most, "not a whole number from 1");
             default
         }
     }
@@ -240,6 +240,26 @@ mod tests {
 
     use super::*;
 
+    #[allow(dead_code)] // The list is for documented settings.
+    mod made_up {
+        platform::settings! {
+            /// It has a value
+            pub(super) HERE = "here", Unset;
+            /// It has none
+            pub(super) MISSING = "missing", Unset;
+            /// It cannot be read
+            pub(super) BROKEN = "broken", Unset;
+            /// It is a number
+            pub(super) THREE = "three", Unset;
+            /// It is too small
+            pub(super) NONE = "none", Unset;
+            /// It is no number
+            pub(super) WORDS = "words", Unset;
+            /// It is too large
+            pub(super) MANY = "many", Unset;
+        }
+    }
+
     #[test]
     fn a_number_that_makes_no_sense_is_the_default() {
         let config = MapConfig::from_pairs(&[
@@ -248,19 +268,24 @@ mod tests {
             ("words", "three"),
             ("many", "100001"),
         ]);
-        let read = |name| number(&config, name, 7, 100_000);
-        assert_eq!(read("three"), 3);
-        for name in ["none", "words", "many", "missing"] {
-            assert_eq!(read(name), 7, "{name}");
+        let read = |setting| number(&config, setting, 7, 100_000);
+        assert_eq!(read(made_up::THREE), 3);
+        for setting in [
+            made_up::NONE,
+            made_up::WORDS,
+            made_up::MANY,
+            made_up::MISSING,
+        ] {
+            assert_eq!(read(setting), 7, "{setting}");
         }
     }
 
     #[test]
     fn a_setting_that_cannot_be_read_is_not_one_that_is_missing() {
         let config = MapConfig::from_pairs(&[("here", "x")]).with_unreadable("broken");
-        assert_eq!(setting(&config, "here"), Ok(Some("x".into())));
-        assert_eq!(setting(&config, "missing"), Ok(None));
-        let broken = setting(&config, "broken");
+        assert_eq!(setting(&config, made_up::HERE), Ok(Some("x".into())));
+        assert_eq!(setting(&config, made_up::MISSING), Ok(None));
+        let broken = setting(&config, made_up::BROKEN);
         assert!(matches!(broken, Err(Failure::Retry { .. })), "{broken:?}");
     }
 }

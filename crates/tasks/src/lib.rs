@@ -29,6 +29,7 @@ pub mod rows;
 mod task;
 mod webhook;
 
+pub use asset_address::addressed_data;
 pub use assets::{Asset, AssetError, AssetStore};
 pub use create::{CreateError, create};
 pub use delete::delete;
@@ -41,6 +42,12 @@ pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
 pub use task::{Status, Task, shortened};
+
+/// The settings of the services, and of the store of their results.
+pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
+    let services = executors::SETTINGS.iter().copied().flatten();
+    services.chain(assets::SETTINGS)
+}
 
 /// The page about adding a service. Its example is compiled as a test.
 #[cfg(doctest)]

@@ -195,7 +195,7 @@ async fn it_prints_what_it_serves() {
     );
     assert!(told.iter().all(|line| line.starts_with("  ")), "{told:?}");
     assert!(
-        told[2].contains("development: everybody is user dev"),
+        told[2].contains("development: every caller is user dev"),
         "{told:?}"
     );
     assert!(told[3].contains("in-process"), "{told:?}");

@@ -1,13 +1,8 @@
 //! `spin.toml` says what the code says.
 
 use door::routes;
-use e2e::built::root;
+use e2e::manifest::{manifest, settings_read};
 use toml::{Table, Value};
-
-fn manifest() -> Table {
-    let text = std::fs::read_to_string(root().join("spin.toml")).unwrap();
-    text.parse().unwrap()
-}
 
 /// The HTTP triggers: routes and the components that serve them.
 fn triggers(manifest: &Table) -> Vec<(String, String)> {
@@ -35,7 +30,7 @@ fn component_of(triggers: &[(String, String)], path: &str) -> Option<String> {
 
 #[test]
 fn the_manifest_leads_every_route_to_its_component() {
-    let triggers = triggers(&manifest());
+    let triggers = triggers(&manifest().unwrap());
     let mut routed = Vec::new();
     for spec in routes::ALL.iter().copied().flatten() {
         let path = spec.path.replace(['{', '}'], "");
@@ -48,6 +43,16 @@ fn the_manifest_leads_every_route_to_its_component() {
     }
     for trigger in &triggers {
         assert!(routed.contains(&trigger), "{trigger:?} leads to no route");
+    }
+}
+
+#[test]
+fn each_component_lists_the_variables_that_it_reads() {
+    let manifest = manifest().unwrap();
+    for (id, read) in settings_read(&manifest).unwrap() {
+        let listed = manifest["component"][&id]["variables"].as_table().unwrap();
+        let listed: Vec<&String> = listed.keys().collect();
+        assert_eq!(listed, Vec::from_iter(&read), "{id}");
     }
 }
 

@@ -5,15 +5,13 @@ use std::time::Duration;
 use platform::{HttpError, Ports, http_client::Limits};
 use serde::Deserialize;
 
-use super::{Question, Session, origin};
+use super::{BETTER_AUTH_BASE_PATH, DEFAULT_PATH, Question, Session, origin};
 use crate::Denied;
 
 const ASK: Limits = Limits {
     timeout: Duration::from_secs(3),
     max_bytes: 256 * 1024,
 };
-
-const DEFAULT_PATH: &str = "/api/better-auth";
 
 /// How long to wait after an answer of 429 that names no time, in seconds.
 const USUAL_WAIT: i64 = 10;
@@ -44,7 +42,7 @@ pub(super) async fn ask(
     let unavailable = |words: &str| Denied::unavailable(words);
     let origin = origin(ports.config).map_err(Denied::from)?;
     let origin = origin.ok_or_else(|| unavailable("`better_auth_origin` is not set"))?;
-    let path = ports.config.read("better_auth_base_path");
+    let path = ports.config.read(BETTER_AUTH_BASE_PATH);
     let path = path.map_err(Denied::from)?;
     let path = path.as_deref().unwrap_or(DEFAULT_PATH).trim_matches('/');
     // Better Auth must read its database: the copy in the cookies stays valid for minutes after signing out. It must

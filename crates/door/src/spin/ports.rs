@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use platform::{
     Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, LazyDatabase,
-    Opening, Ports, PubSub, PubSubError, Row, UnreadableSetting, Value, clock::SystemClock,
-    config::ReadOnce, http_client::Limits, migrations,
+    Opening, Ports, PubSub, PubSubError, Row, Setting, UnreadableSetting, Value,
+    clock::SystemClock, config::ReadOnce, http_client::Limits, migrations, pubsub::REDIS_URL,
 };
 use spin_sdk::{key_value::Store, redis, sqlite, variables};
 
 use super::http_client::SpinHttpClient;
+use crate::Routes;
 
 /// The database `default`.
 struct SpinDatabase(sqlite::Connection);
@@ -105,7 +106,7 @@ impl PubSub for SpinPubSub {
         let connection = match self.connection.get() {
             Some(connection) => connection,
             None => {
-                let address = SpinConfig.read("redis_url");
+                let address = SpinConfig.read(REDIS_URL);
                 let Some(address) = address.map_err(|error| PubSubError(error.to_string()))? else {
                     return Ok(());
                 };
@@ -122,12 +123,12 @@ impl PubSub for SpinPubSub {
 struct SpinConfig;
 
 impl Config for SpinConfig {
-    fn read(&self, name: &str) -> Result<Option<String>, UnreadableSetting> {
-        match variables::get(name) {
+    fn read(&self, setting: Setting) -> Result<Option<String>, UnreadableSetting> {
+        match variables::get(setting.name()) {
             Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
             // This includes a variable that the component does not list, because it may be set all the same.
             Err(error) => Err(UnreadableSetting {
-                name: name.to_owned(),
+                name: setting.name(),
                 reason: error.to_string(),
             }),
         }
@@ -160,41 +161,80 @@ impl SpinPorts {
         }
     }
 
-    /// Makes the ports of a request.
-    pub(super) fn of_request(&self) -> Ports<'_> {
-        self.with(&SpinHttpClient)
+    /// Makes the ports of a request: those that its component needs.
+    pub(super) fn of_request<R: Routes>(&self) -> Ports<'_> {
+        if R::NEEDS.ports {
+            Ports {
+                http: &SpinHttpClient,
+                ..self.of_message()
+            }
+        } else {
+            Ports {
+                database: &Absent,
+                key_value: &Absent,
+                pubsub: &Absent,
+                http: &Absent,
+                config: &self.config,
+                clock: &SystemClock,
+            }
+        }
     }
 
     /// Makes the ports of a message. Its handler sends no requests, and without the HTTP client the component is a
     /// tenth smaller.
     pub(super) fn of_message(&self) -> Ports<'_> {
-        self.with(&NoHttp)
-    }
-
-    fn with<'a>(&'a self, http: &'a dyn HttpClient) -> Ports<'a> {
         Ports {
             database: &self.database,
             key_value: &SpinKeyValue,
             pubsub: &self.pubsub,
-            http,
+            http: &Absent,
             config: &self.config,
             clock: &SystemClock,
         }
     }
 }
 
-/// A client that sends no requests.
-struct NoHttp;
+/// A port that the component does not have.
+struct Absent;
+
+const ABSENT: &str = "this component has no such port";
 
 #[async_trait(?Send)]
-impl HttpClient for NoHttp {
+impl Database for Absent {
+    async fn execute(&self, _: &str, _: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        Err(DatabaseError::Failed(ABSENT.into()))
+    }
+}
+
+#[async_trait(?Send)]
+impl KeyValue for Absent {
+    async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Err(KeyValueError(ABSENT.into()))
+    }
+
+    async fn set(&self, _: &str, _: Vec<u8>) -> Result<(), KeyValueError> {
+        Err(KeyValueError(ABSENT.into()))
+    }
+
+    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
+        Err(KeyValueError(ABSENT.into()))
+    }
+}
+
+#[async_trait(?Send)]
+impl PubSub for Absent {
+    async fn publish(&self, _: &str, _: Vec<u8>) -> Result<(), PubSubError> {
+        Err(PubSubError(ABSENT.into()))
+    }
+}
+
+#[async_trait(?Send)]
+impl HttpClient for Absent {
     async fn send(
         &self,
-        _request: http::Request<Vec<u8>>,
-        _limits: Limits,
+        _: http::Request<Vec<u8>>,
+        _: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        Err(HttpError::NotSent(
-            "this component sends no requests".into(),
-        ))
+        Err(HttpError::NotSent(ABSENT.into()))
     }
 }

@@ -15,6 +15,9 @@ use crate::{
     routes::{self, Console, Projects, Sync, Tasks},
 };
 
+/// The headers of the component.
+const HEADERS: Headers = &[("x-component", "c"), ("cache-control", "no-cache")];
+
 const AUTH: (&str, &str) = ("better_auth_origin", "https://auth.example");
 
 fn world(settings: &[(&str, &str)]) -> World {
@@ -38,7 +41,12 @@ fn body<'a>(bytes: &'static [u8]) -> Body<'a> {
 /// The answer to a request whose handler answers 200 with a body.
 fn answer<'a, R: Routes>(world: &'a World, head: Head) -> Reply<'a> {
     let handler = async |_: Admitted<'a, R>| Ok(Reply::new(200).body("handled"));
-    block_on(visit::<R>(world.ports(), head, body(b""), handler))
+    block_on(visit::<R>(
+        world.ports(),
+        Arrival::at::<R>(head, body(b"")),
+        HEADERS,
+        handler,
+    ))
 }
 
 fn status<R: Routes>(world: &World, head: Head) -> u16 {
@@ -285,7 +293,12 @@ fn access_is_checked_again_once_the_body_is_in() {
             Ok(Reply::new(200))
         };
         let head = head("POST", "/sync/p", &[("authorization", &token)]);
-        block_on(visit::<Sync>(ports, head, body(b"late"), late));
+        block_on(visit::<Sync>(
+            ports,
+            Arrival::at::<Sync>(head, body(b"late")),
+            HEADERS,
+            late,
+        ));
         let expected = match what {
             "kept" => Ok(b"late".to_vec()),
             "deleted" => Err(404),
@@ -309,7 +322,12 @@ fn a_member_who_may_only_read_now_writes_nothing() {
         Ok(Reply::new(200))
     };
     let head = head("POST", "/sync/p", &[]);
-    block_on(visit::<Sync>(ports, head, body(b"late"), late));
+    block_on(visit::<Sync>(
+        ports,
+        Arrival::at::<Sync>(head, body(b"late")),
+        HEADERS,
+        late,
+    ));
     assert_eq!(seen.get(), 403);
 }
 
@@ -333,7 +351,8 @@ fn a_body_is_read_once_and_fields_are_an_object() {
             Ok(Reply::new(200))
         };
         let head = head("POST", "/projects", &[]);
-        let reply = block_on(visit::<Projects>(world.ports(), head, body(bytes), handler));
+        let arrival = Arrival::at::<Projects>(head, body(bytes));
+        let reply = block_on(visit(world.ports(), arrival, HEADERS, handler));
         assert_eq!(reply.status(), 200);
         assert_eq!(seen.get(), Some(fields), "{bytes:?}");
     }
@@ -378,6 +397,18 @@ fn every_public_answer_is_dressed() {
     assert_eq!(header(&reply, PRINCIPAL), Some("user:dev"));
     assert_eq!(header(&reply, "access-control-allow-origin"), None);
     assert_eq!(reply.content(), Some(&b"handled"[..]));
+    // Answers of the door have the component's headers, too, but keep their own.
+    for (method, path, kept) in [
+        ("GET", "/tasks", "no-cache"),
+        ("GET", "/nothing", "no-store"),
+        ("PUT", "/tasks", "no-store"),
+        ("OPTIONS", "/tasks", "no-cache"),
+    ] {
+        let reply = answer::<Tasks>(&world, head(method, path, &[]));
+        assert_eq!(header(&reply, "x-component"), Some("c"), "{method} {path}");
+        let headers = reply.headers().filter(|(name, _)| *name == "cache-control");
+        assert_eq!(headers.collect::<Vec<_>>(), [("cache-control", kept)]);
+    }
     let reply = answer::<Tasks>(&world, head("HEAD", "/tasks", &[]));
     assert_eq!((reply.status(), reply.content()), (200, None));
 }

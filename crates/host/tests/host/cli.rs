@@ -65,7 +65,7 @@ async fn it_says_when_it_is_ready_and_ends_well_on_a_signal() {
             lines[2..],
             [
                 "  state   state",
-                "  auth    development: everybody is user dev",
+                "  auth    development: every caller is user dev",
                 "  broker  in-process",
                 "  relay   native"
             ]

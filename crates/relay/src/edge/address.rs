@@ -64,7 +64,7 @@ mod tests {
             ("6.6.6.6", false, peer),
             ("1.1.1.1, 6.6.6.6", true, named),
             ("6.6.6.6:4711", true, named),
-            ("1.1.1.1, somebody", true, peer),
+            ("1.1.1.1, no address", true, peer),
             ("[2001:db8::1]", true, "2001:db8::1".parse().unwrap()),
         ] {
             let value = HeaderValue::from_static(header);

@@ -27,7 +27,7 @@ mod work;
 
 use auth::webhooks::WebhookKey;
 use futures_util::{future, join};
-use platform::Ports;
+use platform::{Ports, config::PUBLIC_URL};
 
 use crate::{
     assets::AssetStore,
@@ -61,7 +61,7 @@ impl<'a> Engine<'a> {
     pub async fn open(ports: Ports<'a>) -> Result<Self, TaskError> {
         let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await?;
         // The addresses of callbacks and results begin with it.
-        ports.config.read("public_url")?;
+        ports.config.read(PUBLIC_URL)?;
         Ok(Self {
             ports,
             assets: AssetStore::open(ports.database, ports.http, ports.config)?,

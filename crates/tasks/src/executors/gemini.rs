@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future;
-use platform::{Config, http_client::Limits};
+use platform::{Setting, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
@@ -19,6 +19,17 @@ use crate::{
 
 /// The service Gemini.
 pub(super) struct Gemini;
+
+platform::settings! {
+    /// The address of Gemini, which makes images
+    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com");
+    /// Gemini's API key
+    GEMINI_API_KEY = "gemini_api_key", Secret;
+    /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting
+    NANO_BANANA_MODEL = "nano_banana_model", Value("gemini-nano-banana-2.1");
+    /// The model of `nano_banana_pro` tasks
+    NANO_BANANA_PRO_MODEL = "nano_banana_pro_model", Value("gemini-3-pro-image");
+}
 
 /// A call takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
 const CALL: Limits = Limits {
@@ -87,17 +98,17 @@ impl Executor for Gemini {
         params: &Value,
         outside: &Outside<'_>,
     ) -> Result<Progress, Failure> {
-        let setting = |name: &str| {
-            setting(outside.config, name)?
-                .ok_or_else(|| Failure::access(format!("the server has no `{name}`")))
+        let setting = |wanted: Setting| {
+            setting(outside.config, wanted)?
+                .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
         };
         let is_pro = task.task_type == "nano_banana_pro";
-        let key = setting("gemini_api_key")?;
-        let base = setting("gemini_base_url")?;
+        let key = setting(GEMINI_API_KEY)?;
+        let base = setting(GEMINI_BASE_URL)?;
         let model_setting = if is_pro {
-            "nano_banana_pro_model"
+            NANO_BANANA_PRO_MODEL
         } else {
-            "nano_banana_model"
+            NANO_BANANA_MODEL
         };
         let model = setting(model_setting)?;
         let url = format!(
@@ -176,8 +187,8 @@ async fn request_body(
 
 /// The failure of a model that Gemini no longer has. Models end every few months, and the operator can then set
 /// another.
-fn no_such_model(model: &str, setting: &str) -> Failure {
-    let variable = format!("SPIN_VARIABLE_{}", setting.to_ascii_uppercase());
+fn no_such_model(model: &str, setting: Setting) -> Failure {
+    let variable = format!("SPIN_VARIABLE_{}", setting.name().to_ascii_uppercase());
     Failure::permanent(format!(
         "Gemini has no model `{model}` any more: set `{setting}` ({variable}) to one that it has"
     ))
@@ -356,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_model_that_is_gone_is_a_matter_of_a_setting() {
-        let Failure::Permanent(words) = no_such_model("old", "nano_banana_pro_model") else {
+        let Failure::Permanent(words) = no_such_model("old", NANO_BANANA_PRO_MODEL) else {
             panic!("to be tried again");
         };
         for named in [

@@ -1,6 +1,7 @@
 //! The services of this release.
 //!
-//! A service is one file here, with an [`Executor`], and one line in [`Registry::standard`].
+//! A service is one file here, with an [`Executor`] and its settings, and its names in [`Registry::standard`] and
+//! [`SETTINGS`].
 //! `docs/adding-a-service.md` shows it with a complete example.
 
 mod demo;
@@ -9,9 +10,12 @@ mod kling;
 
 use std::rc::Rc;
 
-use platform::Config;
+use platform::{Config, setting::Declaration};
 
 use crate::executor::Executor;
+
+/// The settings of the services.
+pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS];
 
 /// The services that an engine knows.
 #[derive(Clone)]

@@ -30,6 +30,21 @@ const POLL: Limits = Limits {
     ..CALL
 };
 
+platform::settings! {
+    /// The address of Kling, which makes videos. The other region is `https://api-beijing.klingai.com`
+    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com");
+    /// Kling's API key
+    KLING_API_KEY = "kling_api_key", Secret;
+    /// The first of the older pair of keys, which is used if there is no `kling_api_key`
+    KLING_ACCESS_KEY = "kling_access_key", Secret;
+    /// The second of that pair
+    KLING_SECRET_KEY = "kling_secret_key", Secret;
+    /// The number of jobs that the account may have at Kling at once
+    KLING_PLACES = "kling_places", Value("100");
+    /// The hours that a job may take
+    KLING_LONGEST_JOB = "kling_longest_job", Value("24");
+}
+
 const DEFAULT_MODEL: &str = "kling-v1";
 const IMAGES: &[&str] = &["image_path", "image_tail"];
 const ASPECT_RATIOS: &[&str] = &["16:9", "9:16", "1:1"];
@@ -50,11 +65,11 @@ impl Executor for Kling {
 
     /// How many jobs an account may have at once depends on its plan.
     fn places(&self, config: &dyn Config) -> u32 {
-        number(config, "kling_places", 100, 100_000)
+        number(config, KLING_PLACES, 100, 100_000)
     }
 
     fn longest_job(&self, config: &dyn Config) -> Duration {
-        let hours = number(config, "kling_longest_job", 24, 24 * 30);
+        let hours = number(config, KLING_LONGEST_JOB, 24, 24 * 30);
         Duration::from_secs(u64::from(hours) * 3600)
     }
 
@@ -232,7 +247,7 @@ async fn send(
     now: i64,
 ) -> Result<http::Response<Vec<u8>>, Failure> {
     let token = bearer(outside.config, now)?;
-    let base = setting(outside.config, "kling_base_url")?;
+    let base = setting(outside.config, KLING_BASE_URL)?;
     let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
     let url = format!("{}{}", base.trim_end_matches('/'), endpoint(params));
     let (request, body, limits) = match call {

@@ -6,16 +6,17 @@ use platform::Config;
 use serde_json::json;
 use sha2::Sha256;
 
+use super::{KLING_ACCESS_KEY, KLING_API_KEY, KLING_SECRET_KEY};
 use crate::executor::{Failure, setting};
 
 /// The bearer token: the API key, or else a token signed with the pair of keys.
 pub(super) fn bearer(config: &dyn Config, now: i64) -> Result<String, Failure> {
-    if let Some(key) = setting(config, "kling_api_key")? {
+    if let Some(key) = setting(config, KLING_API_KEY)? {
         return Ok(key);
     }
     let pair = (
-        setting(config, "kling_access_key")?,
-        setting(config, "kling_secret_key")?,
+        setting(config, KLING_ACCESS_KEY)?,
+        setting(config, KLING_SECRET_KEY)?,
     );
     match pair {
         (Some(access_key), Some(secret_key)) => Ok(jwt(&access_key, &secret_key, now)),

@@ -1,0 +1,119 @@
+//! The declaration of settings.
+//!
+//! A setting is declared once, by [`settings!`](crate::settings!), beside the code that reads it. `cargo xtask generate`
+//! writes the variables of `spin.toml` and the table in `docs/settings.md` from the declarations. A component lists
+//! exactly the variables whose names are in its compiled code.
+
+use std::fmt;
+
+/// A setting of the app, to be read through [`Config`](crate::Config). On Spin it is a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting(&'static str);
+
+impl Setting {
+    /// The text before a setting's name in compiled code. A `;` follows the name.
+    pub const MARK: &'static str = "setting:";
+
+    /// Makes a setting of its marked name, as [`settings!`](crate::settings!) does. The whole text stays in the
+    /// compiled code of each component that reads the setting, so that its settings can be found there.
+    pub const fn marked(text: &'static str) -> Self {
+        let (_, name) = text.split_at(Self::MARK.len());
+        Self(name.split_at(name.len() - 1).0)
+    }
+
+    /// The name, such as `internal_token`.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// The value of a setting that the operator does not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// None.
+    Unset,
+    /// None; and the value that the operator sets is secret.
+    Secret,
+    /// This value.
+    Value(&'static str),
+    /// None, but Spin gets this address, because it requires one in `allowed_outbound_hosts`. It can never exist (RFC
+    /// 2606).
+    Placeholder(&'static str),
+}
+
+/// The declaration of a setting, from which its variable and its documentation are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declaration {
+    /// The setting.
+    pub setting: Setting,
+    /// Its value if the operator does not set it.
+    pub preset: Preset,
+    /// Its purpose, in Markdown.
+    pub about: &'static str,
+}
+
+/// Declares settings: a constant for each, and the list `SETTINGS` of their declarations.
+///
+/// ```
+/// mod painter {
+///     platform::settings! {
+///         /// Painter: pictures
+///         pub PAINTER_BASE_URL = "painter_base_url", Value("https://painter.example");
+///         /// Its API key
+///         pub PAINTER_KEY = "painter_key", Secret;
+///     }
+/// }
+/// assert_eq!(painter::PAINTER_KEY.name(), "painter_key");
+/// assert_eq!(painter::SETTINGS.len(), 2);
+/// ```
+#[macro_export]
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $visibility:vis $constant:ident = $name:literal, $preset:ident $(($value:expr))?;
+    )+) => {
+        $(
+            $(#[doc = $about])+
+            $visibility const $constant: $crate::Setting =
+                $crate::Setting::marked(concat!("setting:", $name, ";"));
+        )+
+
+        /// The declarations of these settings.
+        pub(crate) const SETTINGS: &[$crate::setting::Declaration] = &[$($crate::setting::Declaration {
+            setting: $constant,
+            preset: $crate::setting::Preset::$preset $(($value))?,
+            about: concat!($($about),+),
+        }),+];
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    settings! {
+        /// The first
+        /// of two
+        FIRST = "first", Value("1");
+        /// The second
+        SECOND = "second", Secret;
+    }
+
+    #[test]
+    fn a_declaration_has_all_of_a_setting() {
+        assert_eq!(SETTINGS.len(), 2);
+        assert_eq!(
+            (FIRST.name(), SECOND.to_string()),
+            ("first", "second".into())
+        );
+        assert_eq!(SETTINGS[0].preset, Preset::Value("1"));
+        assert_eq!(SETTINGS[0].about, " The first of two");
+        assert_eq!(SETTINGS[1].preset, Preset::Secret);
+    }
+}

@@ -1,0 +1,97 @@
+//! The variables of `spin.toml`, and their table.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use e2e::manifest::settings_read;
+use platform::setting::{Declaration, Preset};
+
+use crate::markdown;
+
+/// The line of `spin.toml` above the generated part.
+const MARK: &str = "# What follows is written by `cargo xtask generate`, from the settings that the code declares.\n";
+
+/// The most columns of a comment.
+const WIDTH: usize = 116;
+
+/// Every setting, in the order of the documentation.
+fn declarations() -> impl Iterator<Item = &'static Declaration> {
+    platform::settings()
+        .chain(auth::settings())
+        .chain(tasks::settings())
+}
+
+/// Writes the variables into the manifest: all of them, and for each component those that its code reads.
+///
+/// # Errors
+/// If a component reads a setting that is not declared, or no component reads one that is.
+pub(crate) fn manifest(text: &str) -> Result<String> {
+    let (by_hand, _) = text.split_once(MARK).context("the mark is missing")?;
+    let read = settings_read(&by_hand.parse()?)?;
+    let declared: BTreeSet<&str> = declarations().map(|one| one.setting.name()).collect();
+    let used: BTreeSet<&str> = read.values().flatten().map(String::as_str).collect();
+    ensure!(
+        declared == used,
+        "not declared, or not read: {:?}",
+        declared.symmetric_difference(&used)
+    );
+    let mut text = format!("{by_hand}{MARK}\n[variables]\n");
+    for declaration in declarations() {
+        for line in wrapped(declaration.about) {
+            writeln!(text, "# {line}")?;
+        }
+        let name = declaration.setting.name();
+        let (default, more) = match declaration.preset {
+            Preset::Unset => ("", ""),
+            Preset::Secret => ("", ", secret = true"),
+            Preset::Value(value) | Preset::Placeholder(value) => (value, ""),
+        };
+        writeln!(text, "{name} = {{ default = {default:?}{more} }}")?;
+    }
+    for (component, read) in &read {
+        writeln!(text, "\n[component.{component}.variables]")?;
+        for name in declarations().map(|one| one.setting.name()) {
+            if read.contains(name) {
+                writeln!(text, "{name} = \"{{{{ {name} }}}}\"")?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The table of settings.
+pub(crate) fn table() -> String {
+    let rows = declarations().map(|one| {
+        let default = match one.preset {
+            Preset::Unset | Preset::Placeholder(_) => "none".into(),
+            Preset::Secret => "none; a secret".into(),
+            Preset::Value(value) => format!("`{value}`"),
+        };
+        [
+            format!("`{}`", one.setting),
+            default,
+            one.about.trim().into(),
+        ]
+    });
+    markdown::table(["Variable", "Default", ""], rows)
+}
+
+/// The lines of a sentence.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if lines[last].len() + word.len() >= WIDTH {
+            lines.push(word.to_owned());
+        } else if lines[last].is_empty() {
+            lines[last].push_str(word);
+        } else {
+            lines[last] = format!("{} {word}", lines[last]);
+        }
+    }
+    if let Some(last) = lines.last_mut() {
+        last.push('.');
+    }
+    lines
+}
