@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future;
-use platform::{Setting, http_client::Limits};
+use platform::{Config, Setting, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
