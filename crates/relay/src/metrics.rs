@@ -57,7 +57,7 @@ metrics! {
     counter append_repeats_total,
     /// Lines to the app opened.
     counter lines_total,
-    /// Lines to the app that could not be opened, or carried nothing.
+    /// Lines to the app that could not be opened, carried nothing, or gave no answer.
     counter lines_failed_total,
     /// Requests to the app that went by a line.
     counter line_requests_total,

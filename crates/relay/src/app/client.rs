@@ -202,12 +202,13 @@ impl App {
         wire::decode(&self.read(&path).await?).map_err(garbage)
     }
 
-    /// Reads the newest rev and the `access_rev` of each of these projects, in their order.
+    /// Reads the newest rev and the `access_rev` of each of these projects, in their order. It never goes by a line,
+    /// because an idle relay asks it every few seconds, and would always hold one.
     pub(crate) async fn heads(&self, projects: Vec<String>) -> Result<wire::Heads, AppError> {
         let asked = projects.len();
         let body = wire::encode(&wire::HeadsRequest { projects });
         let answer = self
-            .ask(Method::POST, "/internal/heads", body, MAX_ANSWER)
+            .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
             .await?;
         let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
         if heads.revs.len() == asked {

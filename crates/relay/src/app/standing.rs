@@ -83,7 +83,11 @@ impl Standing {
                 }
                 Ok(Asked::Ended)
             }
-            Err(_) => Err(AppError::Timeout(patience)),
+            Err(_) => {
+                let error = AppError::Timeout(patience);
+                self.failed(&error);
+                Err(error)
+            }
         }
     }
 
