@@ -8,6 +8,7 @@ pub(crate) mod lane;
 pub(crate) mod outgoing;
 pub(crate) mod pubsub;
 pub(crate) mod queue;
+mod states;
 pub(crate) mod submission;
 pub(crate) mod subscriber;
 pub(crate) mod suspects;
