@@ -50,15 +50,21 @@ struct Cli {
     /// Most memory of one instance, in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4095))]
     instance_memory: u32,
+    /// Most memory of all instances together, in MiB; by default half of what this process may use.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    memory: Option<u32>,
     /// Most processor time of one instance, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     instance_cpu: u32,
     /// Most time of one instance from start to end, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     instance_time: u32,
-    /// Most instances at one time.
+    /// Most instances at one time that answer users; the relay and the app itself have places beside them.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
+    /// Lets calls of every kind share the users' places, as on a real Spin. It is there to compare.
+    #[arg(long, hide = true)]
+    no_lanes: bool,
 }
 
 /// The command line, for its documentation.
@@ -73,6 +79,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl From<Cli> for Settings {
     fn from(cli: Cli) -> Self {
+        let default = Limits::default();
         Self {
             manifest: cli.manifest,
             listen: cli.listen,
@@ -88,7 +95,11 @@ impl From<Cli> for Settings {
                 cpu: Duration::from_secs(cli.instance_cpu.into()),
                 wall: Duration::from_secs(cli.instance_time.into()),
                 instances: cli.instances,
-                ..Limits::default()
+                total_memory: cli
+                    .memory
+                    .map_or(default.total_memory, |mib| mib as usize * 1024 * 1024),
+                lanes: !cli.no_lanes,
+                ..default
             },
         }
     }

@@ -11,10 +11,15 @@ use wasmtime::{
     PoolingAllocationConfig,
 };
 
+use crate::guest::capacity;
 use crate::guest::limits::Limits;
 
 /// How often a running guest gives way to other tasks and is checked against its limits.
 const TICK: Duration = Duration::from_millis(10);
+/// Bytes of memory that stay mapped at a place after an instance, for the next one. They are cleared by writing zeros,
+/// which costs less than giving the pages back and faulting them in again. A small request touches about as much. What a
+/// place keeps, it keeps for good, so more of it would stay after a storm that used every place.
+const KEPT: usize = 1 << 20;
 /// How long a compilation may take before it is logged.
 const SILENT: Duration = Duration::from_millis(500);
 
@@ -26,26 +31,19 @@ pub(crate) fn start(
 ) -> wasmtime::Result<(Engine, oneshot::Receiver<()>)> {
     let mut directory = CacheConfig::new();
     directory.with_directory(std::path::absolute(cache)?);
-    // The pages that an instance touched stay mapped for the next one, up to this size. They are cleared by writing
-    // zeros, which costs less than giving the pages back and faulting them in again. Since 6.7, Linux reports which
-    // pages those are; older kernels do not, so all pages are cleared and few can be kept.
-    let keep = if PoolingAllocationConfig::is_pagemap_scan_available() {
-        limits.memory / 16
-    } else {
-        1 << 20
-    };
+    let instances = capacity::places(limits);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(limits.instances)
-        .total_core_instances(limits.instances * 8)
-        .total_memories(limits.instances * 2)
-        .total_tables(limits.instances * 8)
-        .total_stacks(limits.instances)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * 8)
+        .total_memories(instances * 2)
+        .total_tables(instances * 8)
+        .total_stacks(instances)
         .max_memory_size(limits.memory)
-        .linear_memory_keep_resident(keep)
+        .linear_memory_keep_resident(KEPT)
         .pagemap_scan(Enabled::Auto)
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(32 << 10)
-        .max_unused_warm_slots(limits.instances.min(64));
+        .max_unused_warm_slots(instances.min(64));
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))

@@ -15,6 +15,7 @@
 //! `shared`, what the whole app has of it; `guest`, the calls that a guest makes, or is called with.
 
 mod addresses;
+mod budget;
 pub mod cli;
 mod cron_trigger;
 mod engine;
@@ -22,6 +23,7 @@ mod guest;
 mod http_trigger;
 mod key_value;
 mod logs;
+mod machine;
 mod manifest;
 mod names;
 mod outbound_http;

@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 
 use crate::addresses::{Public, reachable};
 use crate::guest::capacity::Capacity;
+use crate::http_trigger::internal_token::InternalTokens;
 use crate::http_trigger::shared::App;
 use crate::manifest::Manifest;
 use crate::outbound_http::shared::Destinations;
@@ -59,7 +60,7 @@ impl Running {
             supporting.watch(name, database.checkpoints_ended());
         }
 
-        let capacity = Arc::new(Capacity::new(plan.settings.limits));
+        let capacity = Arc::new(Capacity::new(plan.settings.limits)?);
         let app_address = resources.app_address;
         let destinations = Destinations::new(plan.blocked.clone(), app_address);
         let redis = Connections::new(
@@ -76,7 +77,8 @@ impl Running {
         let (engine, clock) = engine::start(&cache, &plan.settings.limits)?;
         supporting.watch("the clock of running guests", async { drop(clock.await) });
         let programs = programs::load(&plan, &engine, &shared).await?;
-        let app = Arc::new(app(&plan.manifest, &programs)?);
+        let tokens = InternalTokens::of(&resources.variables);
+        let app = Arc::new(app(&plan.manifest, &programs, tokens)?);
         let weak = Arc::downgrade(&app);
         shared.destinations.set_application(weak);
 
@@ -167,14 +169,14 @@ impl Running {
 }
 
 /// The HTTP server of the components with HTTP triggers.
-fn app(manifest: &Manifest, programs: &Programs) -> Result<App> {
+fn app(manifest: &Manifest, programs: &Programs, tokens: InternalTokens) -> Result<App> {
     let mut handlers = HashMap::new();
     for trigger in &manifest.http {
         let program = Arc::clone(&programs[&trigger.component]);
         let handler = http_trigger::guest::Handler::new(program)?;
         handlers.insert(trigger.component.clone(), handler);
     }
-    App::new(&manifest.http, handlers).map_err(|error| anyhow!(error))
+    App::new(&manifest.http, handlers, tokens).map_err(|error| anyhow!(error))
 }
 
 fn start_triggers(

@@ -123,6 +123,10 @@ pub struct Settings {
     /// with 1013.
     #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
     pub max_partial: usize,
+    /// The most bytes of states on their way to clients that join, over all WebSockets; what several of them share
+    /// counts once. Another client that joins waits.
+    #[arg(long, env = "RELAY_MAX_STATES", default_value = "256MiB", value_parser = size)]
+    pub max_states: usize,
     /// How long the app may take to answer an internal request.
     #[arg(long, env = "RELAY_APP_TIMEOUT", default_value = "15s", value_parser = duration)]
     pub app_timeout: Duration,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+use crate::guest::lane::Lane;
 use crate::guest::{Guest, Program};
 use wit::{Metadata, SpinCronPre};
 
@@ -50,7 +51,7 @@ impl Handler {
     /// Calls a fresh instance for the event at `timestamp`, in seconds of Unix time, and waits for its end.
     pub(crate) async fn run(&self, timestamp: u64) {
         let program = &self.program;
-        let mut store = match program.store().await {
+        let mut store = match program.store(Lane::Cron).await {
             Ok(store) => store,
             Err(busy) => {
                 tracing::warn!(

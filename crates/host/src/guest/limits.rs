@@ -3,35 +3,48 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+
+use crate::budget::Claim;
+use crate::machine;
 
 /// What one instance may use, and how many there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of linear memory of one instance.
     pub memory: usize,
+    /// Bytes that all instances may hold together. An instance that would exceed them is refused.
+    pub total_memory: usize,
     /// Processor time of one instance.
     pub cpu: Duration,
+    /// Processor time of an instance that merges a document; at least `cpu`.
+    pub merge_cpu: Duration,
     /// Time from start to end of one instance, waiting included.
     pub wall: Duration,
-    /// Instances at one time; more of them wait for `queue`.
+    /// Instances at one time that answer users; what the app does of its own accord has places beside them.
     pub instances: u32,
-    /// How long a request waits for an instance before it is refused.
+    /// How long a call waits for an instance before it is refused, if its lane lets it wait.
     pub queue: Duration,
+    /// Whether calls of different kinds have places of their own. Without lanes, as on a real Spin, all share those of
+    /// the users and wait for them.
+    pub lanes: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 256 << 20,
+            total_memory: machine::memory() / 2,
             cpu: Duration::from_secs(30),
+            merge_cpu: Duration::from_secs(120),
             wall: Duration::from_secs(300),
             instances: 256,
             queue: Duration::from_secs(10),
+            lanes: true,
         }
     }
 }
@@ -42,28 +55,44 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Holds an instance to its memory.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
+    /// The most that it may have.
     bytes: usize,
+    /// What it has, in all its linear memories.
+    held: usize,
+    claim: Claim,
     meter: Arc<Meter>,
 }
 
 impl MemoryLimit {
-    /// Allows `bytes` of linear memory; `meter` notes if a guest asks for more.
-    pub(crate) fn new(bytes: usize, meter: Arc<Meter>) -> Self {
-        Self { bytes, meter }
+    /// Allows `bytes` of linear memory, as far as the claim reaches; `meter` notes if a guest asks for more.
+    pub(crate) fn new(bytes: usize, claim: Claim, meter: Arc<Meter>) -> Self {
+        Self {
+            bytes,
+            held: 0,
+            claim,
+            meter,
+        }
     }
 }
 
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.bytes {
-            self.meter.memory_reached.store(true, Relaxed);
-        }
-        Ok(desired <= self.bytes)
+        let held = self.held + desired.saturating_sub(current);
+        let shortage = if held > self.bytes {
+            Shortage::Instance
+        } else if !self.claim.reaches(held) {
+            Shortage::Budget
+        } else {
+            self.held = held;
+            return Ok(true);
+        };
+        self.meter.shortage.store(shortage as u8, Relaxed);
+        Ok(false)
     }
 
     fn table_growing(
@@ -76,6 +105,16 @@ impl ResourceLimiter for MemoryLimit {
     }
 }
 
+/// Why a guest was not given memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Shortage {
+    /// It asked for more than one instance may have.
+    Instance = 1,
+    /// All instances together hold what they may.
+    Budget = 2,
+}
+
 /// Measures the processor time of an instance, which is the time in which its future is polled.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -84,7 +123,8 @@ pub(crate) struct Meter {
     used: AtomicU64,
     /// When the present poll began, in nanoseconds after `epoch`.
     began: AtomicU64,
-    memory_reached: AtomicBool,
+    /// A [`Shortage`], or 0.
+    shortage: AtomicU8,
 }
 
 impl Default for Meter {
@@ -93,7 +133,7 @@ impl Default for Meter {
             epoch: Instant::now(),
             used: AtomicU64::new(0),
             began: AtomicU64::new(0),
-            memory_reached: AtomicBool::new(false),
+            shortage: AtomicU8::new(0),
         }
     }
 }
@@ -103,9 +143,19 @@ impl Meter {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the guest asked for more memory than it may have.
-    pub(crate) fn memory_reached(&self) -> bool {
-        self.memory_reached.load(Relaxed)
+    /// Why the guest was last not given memory, if it ever was not.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        match self.shortage.load(Relaxed) {
+            1 => Some(Shortage::Instance),
+            2 => Some(Shortage::Budget),
+            _ => None,
+        }
+    }
+
+    /// Counts anew, because the guest has answered a part.
+    pub(crate) fn answered(&self) {
+        self.used.store(0, Relaxed);
+        self.began.store(self.now(), Relaxed);
     }
 
     /// Time used so far, the present poll included.
@@ -145,10 +195,9 @@ enum Exceeded {
     Wall(Duration),
 }
 
-/// Makes `store` watch the processor time that `meter` measures. At every tick of the engine's clock the guest gives way
+/// Makes `store` watch the processor time that `meter` measures, of which `cpu` is allowed. At every tick of the engine's clock the guest gives way
 /// to other tasks, or is stopped.
-pub(crate) fn watch<T: 'static>(store: &mut Store<T>, limits: &Limits, meter: Arc<Meter>) {
-    let cpu = limits.cpu;
+pub(crate) fn watch<T: 'static>(store: &mut Store<T>, cpu: Duration, meter: Arc<Meter>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         if meter.used() > cpu {

@@ -1,19 +1,21 @@
 //! Guests: a component that is ready to run, and the state of one instance of it.
 
+mod background;
 pub(crate) mod capacity;
+pub(crate) mod lane;
 pub(crate) mod limits;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{InstancePre, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use self::capacity::{Busy, Capacity};
-use self::limits::{MemoryLimit, Meter};
+use self::capacity::{Busy, Capacity, Place};
+use self::lane::Lane;
+use self::limits::{MemoryLimit, Meter, Shortage};
 use crate::logs::GuestOutput;
 use crate::{key_value, outbound_http, redis, sqlite, variables};
 
@@ -48,7 +50,7 @@ pub(crate) struct Guest {
     memory: MemoryLimit,
     /// Its processor time.
     pub(crate) meter: Arc<Meter>,
-    _place: OwnedSemaphorePermit,
+    _permit: tokio::sync::OwnedSemaphorePermit,
 }
 
 /// A linker with everything that a component may import.
@@ -84,9 +86,12 @@ impl Program {
         &self.pre
     }
 
-    /// A fresh store for one instance, as soon as there is room for it.
-    pub(crate) async fn store(&self) -> Result<Store<Guest>, Busy> {
-        let place = self.capacity.place().await?;
+    /// A fresh store for one instance of a lane, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub(crate) async fn store(&self, lane: Lane) -> Result<Store<Guest>, Busy> {
+        let Place { claim, permit } = self.capacity.place(lane).await?;
         let wasi = WasiCtxBuilder::new()
             .stdout(GuestOutput::new(&self.id, false))
             .stderr(GuestOutput::new(&self.id, true))
@@ -100,16 +105,21 @@ impl Program {
             key_value: key_value::guest::Calls::new(&self.grants.key_value),
             outbound_http: outbound_http::guest::Calls::new(&self.grants.outbound_http),
             redis: redis::guest::Calls::new(&self.grants.redis),
-            sqlite: sqlite::guest::Calls::new(&self.grants.sqlite),
+            sqlite: sqlite::guest::Calls::new(&self.grants.sqlite, claim.beside()),
             variables: variables::guest::Calls::new(&self.grants.variables),
-            memory: MemoryLimit::new(limits.memory, Arc::clone(&meter)),
+            memory: MemoryLimit::new(limits.memory, claim, Arc::clone(&meter)),
             meter: Arc::clone(&meter),
-            _place: place,
+            _permit: permit,
         };
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
-        limits::watch(&mut store, limits, meter);
+        limits::watch(&mut store, lane.processor_time(limits), meter);
         Ok(store)
+    }
+
+    /// Runs a task that calls an instance of a lane.
+    pub(crate) fn spawn(&self, lane: Lane, task: impl Future<Output = ()> + Send + 'static) {
+        self.capacity.spawn(lane, task);
     }
 
     /// Runs a call into a guest within the limits, until it returns, traps or is stopped. A trap and a stop are
@@ -121,10 +131,10 @@ impl Program {
     ) -> wasmtime::Result<T> {
         let result = limits::within(&self.capacity.limits, Arc::clone(&meter), call).await;
         if let Err(error) = &result {
-            let memory = if meter.memory_reached() {
-                " (it had reached its memory limit)"
-            } else {
-                ""
+            let memory = match meter.shortage() {
+                Some(Shortage::Instance) => " (it had reached its memory limit)",
+                Some(Shortage::Budget) => " (the memory for all instances was used up)",
+                None => "",
             };
             tracing::error!(component = self.id, "instance failed{memory}: {error:#}");
         }

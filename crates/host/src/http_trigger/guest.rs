@@ -13,7 +13,9 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView};
 
+use super::answered::Answered;
 use super::router::Match;
+use crate::guest::lane::Lane;
 use crate::guest::{Guest, Program};
 
 /// A component that answers requests.
@@ -73,19 +75,20 @@ impl Handler {
         Ok(Self { program, proxy })
     }
 
-    /// Answers a request by a fresh instance. The instance runs in a task of its own: it goes on after it sent its
+    /// Answers a request by a fresh instance of a lane. The instance runs in a task of its own: it goes on after it sent its
     /// answer, and if the client hangs up, until it returns or its limits stop it.
-    pub(crate) async fn run<B>(&self, request: Request<B>) -> Response<WasiBody>
+    pub(crate) async fn run<B>(&self, lane: Lane, request: Request<B>) -> Response<WasiBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Error>,
     {
         let program = &self.program;
-        let mut store = match program.store().await {
+        let mut store = match program.store(lane).await {
             Ok(store) => store,
             Err(busy) => {
-                tracing::warn!(component = program.id, "a request is refused: {busy}");
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "all instances are busy");
+                let lane = lane.name();
+                tracing::warn!(component = program.id, lane, "a request is refused: {busy}");
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, busy.words());
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -104,8 +107,9 @@ impl Handler {
                 return plain(StatusCode::BAD_REQUEST, "the request has no host");
             }
         };
+        let meter = Arc::clone(&store.data().meter);
         let (program, proxy) = (Arc::clone(program), self.proxy.clone());
-        tokio::spawn(async move {
+        self.program.spawn(lane, async move {
             let meter = Arc::clone(&store.data().meter);
             let call = async {
                 let instance = proxy.instantiate_async(&mut store).await?;
@@ -122,6 +126,9 @@ impl Handler {
             drop(store);
         });
         match receiver.await {
+            Ok(Ok(response)) if lane.counts_between_answers() => {
+                response.map(|body| Answered::new(body, meter).boxed_unsync())
+            }
             Ok(Ok(response)) => response,
             Ok(Err(code)) => {
                 tracing::warn!(

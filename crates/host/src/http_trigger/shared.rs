@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::guest::{Handler, plain, spin_headers};
+use super::internal_token::InternalTokens;
 use super::manifest::HttpTrigger;
 use super::router::Router;
+use crate::guest::lane::Lane;
 use crate::outbound_http::shared::{Answer, Application};
 
 /// How long a client may take to send a request's headers.
@@ -32,16 +34,23 @@ const WELL_KNOWN: &str = "/.well-known/spin/";
 pub(crate) struct App {
     router: Router,
     handlers: HashMap<String, Handler>,
+    tokens: InternalTokens,
 }
 
 impl App {
-    /// An application with the routes of `triggers`; `handlers` has each of their components.
+    /// An application with the routes of `triggers`; `handlers` has each of their components. Requests with one of
+    /// `tokens` have a lane of their own.
     pub(crate) fn new(
         triggers: &[HttpTrigger],
         handlers: HashMap<String, Handler>,
+        tokens: InternalTokens,
     ) -> Result<Self, String> {
         let router = Router::build(triggers)?;
-        Ok(Self { router, handlers })
+        Ok(Self {
+            router,
+            handlers,
+            tokens,
+        })
     }
 
     /// Serves until `stop` turns true, then lets open requests finish.
@@ -86,7 +95,11 @@ impl App {
         let app = Arc::clone(self);
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
             let app = Arc::clone(&app);
-            async move { Ok::<_, std::convert::Infallible>(app.answer(request, client).await) }
+            async move {
+                let is_authorized = app.tokens.are_in(request.headers());
+                let lane = Lane::of_request(request.uri().path(), is_authorized);
+                Ok::<_, std::convert::Infallible>(app.answer(lane, request, client).await)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -100,9 +113,10 @@ impl App {
         });
     }
 
-    /// Routes a request to its component and runs an instance for it.
-    pub(crate) async fn answer<B>(
+    /// Routes a request to its component and runs an instance of a lane for it.
+    async fn answer<B>(
         &self,
+        lane: Lane,
         mut request: Request<B>,
         client: SocketAddr,
     ) -> Response<WasiBody>
@@ -126,7 +140,7 @@ impl App {
         let headers = spin_headers(request.uri(), request.headers(), &found, client);
         request.headers_mut().remove(header::CONNECTION);
         request.headers_mut().extend(headers);
-        handler.run(request).await
+        handler.run(lane, request).await
     }
 }
 
@@ -136,6 +150,7 @@ impl Application for App {
         request: Request<WasiBody>,
         client: SocketAddr,
     ) -> Answer<'static> {
-        Box::pin(async move { self.answer(request, client).await })
+        let lane = Lane::of_own_request(request.uri().path());
+        Box::pin(async move { self.answer(lane, request, client).await })
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+use crate::guest::lane::Lane;
 use crate::guest::{Guest, Program};
 use wit::RedisTriggerPre;
 
@@ -53,7 +54,7 @@ impl Handler {
     /// Hands a message to a fresh instance and waits for its end.
     pub(crate) async fn run(&self, payload: Vec<u8>) {
         let program = &self.program;
-        let mut store = match program.store().await {
+        let mut store = match program.store(Lane::Redis).await {
             Ok(store) => store,
             Err(busy) => {
                 tracing::warn!(component = program.id, "a message is lost: {busy}");

@@ -11,20 +11,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection as Sqlite, InterruptHandle, OpenFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 /// How long the checkpoint thread rests after a checkpoint.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a writer waits for its turn.
 const BUSY: Duration = Duration::from_secs(5);
-/// Idle connections that are kept.
+/// Idle connections that are kept, each of which may hold 8 MiB of pages.
 const IDLE: usize = 32;
+/// How long a connection is kept that no guest needs. What a storm has opened is closed after it.
+const KEPT: Duration = Duration::from_secs(10);
 /// Pages in the WAL (4 KiB each) past which a checkpoint is due.
 const CHECKPOINT_PAGES: u64 = 1000;
 /// Pages past which writers wait for a checkpoint, so that the WAL cannot grow forever.
@@ -33,11 +36,20 @@ const WAL_PAGES: u64 = 16 * CHECKPOINT_PAGES;
 /// An open SQLite file.
 pub(crate) struct Database {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    /// Runs the statements, also those of guests of a low priority, because one that writes holds up the other writers.
+    runtime: Handle,
+    /// The longest unused first.
+    idle: Mutex<Vec<Idle>>,
     writer: Arc<Semaphore>,
     wal: Arc<Wal>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
     checkpointer_ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// A connection that no guest uses, and since when.
+struct Idle {
+    connection: Connection,
+    since: Instant,
 }
 
 /// What commits report to the checkpoint thread.
@@ -78,6 +90,7 @@ impl Database {
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Arc<Self>> {
         let database = Arc::new(Self {
             path: path.to_owned(),
+            runtime: Handle::current(),
             idle: Mutex::default(),
             writer: Arc::new(Semaphore::new(1)),
             wal: Arc::default(),
@@ -85,7 +98,7 @@ impl Database {
             checkpointer_ended: Mutex::default(),
         });
         let first = database.connect()?;
-        database.idle.lock().push(first);
+        database.give_back(first);
         let own = open(path)?;
         let (wal, writer) = (Arc::clone(&database.wal), Arc::clone(&database.writer));
         let runtime = Handle::current();
@@ -135,7 +148,7 @@ impl Database {
     pub(crate) fn take(&self) -> rusqlite::Result<Connection> {
         let idle = self.idle.lock().pop();
         match idle {
-            Some(connection) => Ok(connection),
+            Some(idle) => Ok(idle.connection),
             None => self.connect(),
         }
     }
@@ -147,11 +160,33 @@ impl Database {
             || connection.sqlite.execute_batch("ROLLBACK").is_ok();
         connection.turn = None;
         if clean && !connection.changed.load(Relaxed) {
-            let mut idle = self.idle.lock();
-            if idle.len() < IDLE {
-                idle.push(connection);
-            }
+            self.keep(connection);
         }
+    }
+
+    /// Keeps a connection, and closes those that were not needed for a while.
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        let old = idle
+            .iter()
+            .take_while(|idle| idle.since.elapsed() >= KEPT)
+            .count();
+        let closed: Vec<Idle> = idle.drain(..old).collect();
+        if idle.len() < IDLE {
+            let since = Instant::now();
+            idle.push(Idle { connection, since });
+        }
+        drop(idle);
+        // Closing takes a while, and others need the lock.
+        drop(closed);
+    }
+
+    /// Starts work that blocks, on a thread for that.
+    pub(crate) fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime.spawn_blocking(work)
     }
 
     /// Runs `work` on a connection of its own, on a blocking thread.
@@ -160,7 +195,7 @@ impl Database {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> rusqlite::Result<T> {
         let database = Arc::clone(self);
-        let result = tokio::task::spawn_blocking(move || {
+        let result = self.spawn_blocking(move || {
             let mut connection = database.take()?;
             let result = work(&mut connection);
             database.give_back(connection);

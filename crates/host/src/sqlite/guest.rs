@@ -9,6 +9,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
 use super::database::{self, Database};
+use crate::budget::Claim;
 use wit::fermyon::spin::sqlite;
 
 mod wit {
@@ -39,6 +40,8 @@ mod wit {
 
 /// Most bytes of one query's result.
 const RESULT_BYTES: usize = 128 << 20;
+/// The steps in which the bytes of a result are counted in the budget of memory, so that small results cost nothing.
+const COUNTED: usize = 64 << 10;
 /// Most connections that one instance may have open.
 const CONNECTIONS: usize = 256;
 
@@ -52,6 +55,8 @@ pub(crate) struct Grant {
 pub(crate) struct Calls {
     grant: Arc<Grant>,
     open: ResourceTable,
+    /// The memory of the last result, which is given back with the next call, because the guest has its own copy by then.
+    result: Arc<Mutex<Claim>>,
 }
 
 /// Adds the calls to a linker; `calls` finds those of an instance.
@@ -63,11 +68,12 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
 }
 
 impl Calls {
-    /// The calls of a new instance.
-    pub(crate) fn new(grant: &Arc<Grant>) -> Self {
+    /// The calls of a new instance, whose results `claim` counts.
+    pub(crate) fn new(grant: &Arc<Grant>, claim: Claim) -> Self {
         Self {
             grant: Arc::clone(grant),
             open: ResourceTable::new(),
+            result: Arc::new(Mutex::new(claim)),
         }
     }
 }
@@ -141,12 +147,13 @@ impl sqlite::HostConnection for Calls {
                 .take()
                 .map_err(|e| sqlite::Error::Io(e.to_string()))?,
         };
+        let memory = Arc::clone(&self.result);
         let running = Arc::new(Mutex::new(true));
         let interrupt = Interrupt {
             handle: pooled.interrupter(),
             running: Arc::clone(&running),
         };
-        let work = tokio::task::spawn_blocking(move || {
+        let work = Arc::clone(&database).spawn_blocking(move || {
             // Dropping it gives the connection back, even if the guest no longer waits for the answer.
             let mut open = Connection {
                 database,
@@ -155,7 +162,7 @@ impl sqlite::HostConnection for Calls {
             let result = open
                 .pooled
                 .as_mut()
-                .map(|pooled| query(pooled, &statement, parameters));
+                .map(|pooled| query(pooled, &statement, parameters, &mut memory.lock()));
             *running.lock() = false;
             (open, result)
         });
@@ -210,7 +217,9 @@ fn query(
     connection: &mut database::Connection,
     sql: &str,
     parameters: Vec<sqlite::Value>,
+    memory: &mut Claim,
 ) -> rusqlite::Result<sqlite::QueryResult> {
+    memory.release();
     connection.statement(sql, |statement| {
         let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut found =
@@ -228,6 +237,11 @@ fn query(
             if bytes > RESULT_BYTES {
                 return Err(rusqlite::Error::ToSqlConversionFailure(
                     format!("query result exceeds {RESULT_BYTES} bytes").into(),
+                ));
+            }
+            if !memory.reaches(bytes / COUNTED * COUNTED) {
+                return Err(rusqlite::Error::ToSqlConversionFailure(
+                    "no memory is left for the query result".into(),
                 ));
             }
             rows.push(sqlite::RowResult { values });

@@ -52,27 +52,3 @@ async fn a_memory_hog_is_stopped() {
     assert_eq!(host.get("/g/bytes/10000000").await.body.len(), 10_000_000);
     host.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_requests_than_instances_wait_or_are_refused_with_a_time_to_retry() {
-    let host = TestHost::with(&manifest("", ""), |settings| {
-        settings.limits.instances = 2;
-        settings.limits.queue = Duration::from_millis(500);
-    })
-    .await;
-    let short = futures_util::future::join_all((0..8).map(|_| host.get("/g/sleep/20"))).await;
-    assert!(
-        short.into_iter().all(|reply| reply.status == 200),
-        "short ones wait for their turn"
-    );
-    let long = futures_util::future::join_all((0..4).map(|_| host.get("/g/sleep/1500"))).await;
-    let refused: Vec<_> = long.iter().filter(|reply| reply.status == 503).collect();
-    assert_eq!(refused.len(), 2, "{long:?}");
-    assert!(
-        refused
-            .iter()
-            .all(|reply| reply.headers.contains_key("retry-after"))
-    );
-    assert_eq!(host.get("/g/sleep/1").await.ok(), "slept");
-    host.stop().await;
-}

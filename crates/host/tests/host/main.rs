@@ -4,6 +4,7 @@
 
 mod cli;
 mod http;
+mod lanes;
 mod limits;
 mod outbound;
 mod relay;

@@ -205,26 +205,43 @@ impl Reply {
 
 /// One request on a connection of its own.
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Reply {
+    request_with(address, method, path, &[], body)
+        .await
+        .expect("the answer breaks off")
+}
+
+/// One request with headers, whose answer may break off.
+pub(crate) async fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let work = async {
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "app.test")
+            .header("host", "app.test");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
             .unwrap();
         let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = body.collect().await.ok()?.to_bytes();
         connection.abort();
-        Reply {
+        Some(Reply {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
-        }
+        })
     };
     tokio::time::timeout(PATIENCE, work)
         .await

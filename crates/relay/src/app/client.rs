@@ -2,6 +2,7 @@
 
 use crate::app::line::{self, Opener};
 use crate::app::standing::{Asked, Standing};
+use crate::app::states::States;
 use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
 use crate::metrics::Metrics;
@@ -23,8 +24,8 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
-/// How many states are read at once, over all rooms.
-const STATE_READS: usize = 16;
+/// How many states, and how many pieces of logs, are read at once, over all rooms.
+const READS: usize = 16;
 
 /// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits for
 /// another's long.
@@ -45,6 +46,9 @@ pub(crate) enum AppError {
     /// The app says that the request itself is at fault, so repeating it does not help.
     #[error("the app refuses the request: {0}")]
     Refused(StatusCode),
+    /// The states on their way to other clients take all memory that they may.
+    #[error("too many states are on their way to clients")]
+    Crowded,
     /// The body of the answer is not what the route promises.
     #[error("the app's answer makes no sense: {0}")]
     Garbage(String),
@@ -61,7 +65,10 @@ pub(crate) struct App {
     upstream: Arc<Upstream>,
     authorization: Option<HeaderValue>,
     timeout: Duration,
-    reads: Semaphore,
+    state_reads: Semaphore,
+    /// Apart from the states, because clients that have joined wait for these.
+    update_reads: Semaphore,
+    states: States,
     metrics: Arc<Metrics>,
     opener: Opener,
     /// The line for what joins ask.
@@ -92,7 +99,9 @@ impl App {
             upstream,
             authorization,
             timeout: settings.app_timeout,
-            reads: Semaphore::new(STATE_READS),
+            state_reads: Semaphore::new(READS),
+            update_reads: Semaphore::new(READS),
+            states: States::new(settings.max_states),
             joins: Mutex::new(Standing::new(opener.clone(), metrics.clone())),
             opener,
             metrics,
@@ -168,12 +177,6 @@ impl App {
         .map_err(|_| AppError::Timeout(self.timeout))?
     }
 
-    async fn read(&self, path: &str) -> Result<Bytes, AppError> {
-        // The semaphore is never closed.
-        let _turn = self.reads.acquire().await;
-        self.ask(Method::GET, path, Vec::new(), MAX_STATE).await
-    }
-
     /// Reads the state of a room, or what a client at `version` lacks of it. It is not copied out of the answer,
     /// because it may be large.
     pub(crate) async fn state(
@@ -185,7 +188,14 @@ impl App {
             .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
             .unwrap_or_default();
         let path = format!("/internal/rooms/{project}/state{query}");
-        let body = self.read(&path).await?;
+        let body = {
+            // The semaphore is never closed. While a state waits for memory, it holds up the reads after it, so that few
+            // states wait.
+            let _turn = self.state_reads.acquire().await;
+            let body = self.ask(Method::GET, &path, Vec::new(), MAX_STATE).await?;
+            let counted = self.states.count(body, self.timeout).await;
+            counted.ok_or(AppError::Crowded)?
+        };
         let state: wire::StateOf<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
         let slice = |bytes: &wire::ByteSlice| body.slice_ref(bytes);
         Ok(wire::StateOf {
@@ -199,7 +209,9 @@ impl App {
     /// Reads everything after a rev. Each blob is a piece of memory of its own, because a room may keep some of them.
     pub(crate) async fn updates(&self, project: &str, after: u64) -> Result<wire::State, AppError> {
         let path = format!("/internal/rooms/{project}/updates?after={after}");
-        wire::decode(&self.read(&path).await?).map_err(garbage)
+        let _turn = self.update_reads.acquire().await;
+        let body = self.ask(Method::GET, &path, Vec::new(), MAX_STATE).await?;
+        wire::decode(&body).map_err(garbage)
     }
 
     /// Reads the newest rev and the `access_rev` of each of these projects, in their order. It never goes by a line,

@@ -11,6 +11,7 @@ pub(crate) mod outgoing;
 pub(crate) mod pubsub;
 pub(crate) mod queue;
 pub(crate) mod standing;
+mod states;
 pub(crate) mod submission;
 pub(crate) mod subscriber;
 pub(crate) mod suspects;

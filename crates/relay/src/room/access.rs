@@ -134,7 +134,7 @@ fn may_pass(error: &AppError) -> bool {
     match error {
         AppError::Unreachable(_) | AppError::Timeout(_) => true,
         AppError::Status(status) => status.is_server_error(),
-        AppError::Refused(_) | AppError::Garbage(_) => false,
+        AppError::Refused(_) | AppError::Crowded | AppError::Garbage(_) => false,
     }
 }
 

@@ -297,3 +297,34 @@ async fn an_emptied_room_is_compacted_if_anything_happened() {
     .await;
     relay.stop().await;
 }
+
+/// A client that does not read its state holds the memory for states until it does. One that joins another room waits
+/// for it, because the state of that room would be too much.
+#[tokio::test]
+async fn states_on_their_way_are_bounded() {
+    // More than the kernel takes for a client that does not read.
+    const STATE: usize = 15 << 20;
+    let relay = Relay::start(|settings| {
+        settings.max_states = STATE;
+        settings.state_retention = Duration::from_millis(1);
+    })
+    .await;
+    relay.app.store("large", &vec![7; STATE]);
+    relay.app.store("small", b"a");
+    let mut slow = relay.connect("large").await;
+    until("one has joined", async || {
+        relay.metric("joins_total").await == 1
+    })
+    .await;
+    let mut other = relay.connect("small").await;
+    until("the other state is read", async || {
+        relay.app.log().state_reads == 2
+    })
+    .await;
+    let early = tokio::time::timeout(Duration::from_millis(200), other.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(slow.binary().await.len(), STATE);
+    assert_eq!(other.binary().await, b"a");
+    drop((slow, other));
+    relay.stop().await;
+}

@@ -36,6 +36,9 @@ async fn http(request: IncomingRequest, out: ResponseOutparam) {
         work_on(&body).await.expect("the work after the answer");
         return;
     }
+    if let ["burns", parts @ ..] = &parts[..] {
+        return burn(parts, out).await;
+    }
     let (status, text) = match answer(&method, &headers, &parts, &body).await {
         Ok(text) => (200, text),
         Err(error) => (502, format!("{error:#}").into_bytes()),
@@ -45,6 +48,24 @@ async fn http(request: IncomingRequest, out: ResponseOutparam) {
     let response = OutgoingResponse::new(headers);
     response.set_status_code(status).ok();
     out.set_with_body(response, text).await.ok();
+}
+
+/// Answers in as many parts as `parts` says first, and computes before each for as many milliseconds as it says then.
+async fn burn(parts: &[&str], out: ResponseOutparam) {
+    let numbers: Vec<u64> = parts.iter().flat_map(|part| part.parse()).collect();
+    let [count, ms] = numbers[..] else {
+        panic!("no such test: {parts:?}");
+    };
+    let response = OutgoingResponse::new(Headers::new());
+    let mut stream = response.take_body();
+    out.set(response);
+    for _ in 0..count {
+        let start = std::time::Instant::now();
+        while start.elapsed() < std::time::Duration::from_millis(ms) {
+            std::hint::black_box(0);
+        }
+        stream.send(b"burnt\n".to_vec()).await.ok();
+    }
 }
 
 /// Asks itself for a few echoes and then notes that it is done.

@@ -1,0 +1,203 @@
+//! Lanes: which instances share places. No lane takes another's, so that a storm of users' requests holds up neither the
+//! relay nor the app's own work.
+//!
+//! A real Spin has no lanes. There the relay's caps bound what users can hold.
+
+use std::time::Duration;
+
+use super::limits::Limits;
+
+/// The kind of a call into a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// An internal request that stores updates. It waits for no other internal request, because then a thousand clients
+    /// that join would hold up those that edit.
+    Append,
+    /// Any other request to an internal route, with a valid internal token: the relay's, or that of the cron trigger.
+    Internal,
+    /// A request of the app to itself.
+    Nested,
+    /// A request to a route below [`MERGE`], which is internal or nested. It computes for a long time.
+    Merge,
+    /// Any other request.
+    Public,
+    /// A message of Redis.
+    Redis,
+    /// A cron event.
+    Cron,
+}
+
+/// The beginnings of the paths that store updates: one batch, or a line of them.
+const APPENDS: [&str; 2] = ["/internal/append", "/internal/line"];
+/// The path of the routes that merge a document.
+const MERGE: &str = "/internal/merge/";
+/// The path of all internal routes.
+const INTERNAL: &str = "/internal/";
+
+/// Requests that store updates at one time. A relay has a few; the database stores one batch after the other.
+const APPENDERS: u32 = 32;
+/// Merges at one time. One leaves the other cores to the users.
+const MERGES: u32 = 1;
+/// Messages of Redis at one time. A trigger takes one message after the other, so this is the number of components that
+/// listen to one channel.
+const MESSAGES: u32 = 4;
+/// Cron events at one time; a trigger takes one after the other.
+const EVENTS: u32 = 4;
+
+/// Bytes that an instance reserves before it starts, which is what a small request uses.
+const SMALL: usize = 4 << 20;
+/// The same for a merge, which holds a document at least.
+const LARGE: usize = 32 << 20;
+
+impl Lane {
+    /// All lanes, in the order of their indices.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Append,
+        Self::Internal,
+        Self::Nested,
+        Self::Merge,
+        Self::Public,
+        Self::Redis,
+        Self::Cron,
+    ];
+
+    /// The lane of a request that came over the network. `is_authorized` tells whether it has the internal token.
+    pub(crate) fn of_request(path: &str, is_authorized: bool) -> Self {
+        if !is_authorized {
+            Self::Public
+        } else if path.starts_with(MERGE) {
+            Self::Merge
+        } else if APPENDS.iter().any(|append| path.starts_with(append)) {
+            Self::Append
+        } else if path.starts_with(INTERNAL) {
+            Self::Internal
+        } else {
+            Self::Public
+        }
+    }
+
+    /// The lane of a request of the app to itself.
+    pub(crate) fn of_own_request(path: &str) -> Self {
+        if path.starts_with(MERGE) {
+            Self::Merge
+        } else {
+            Self::Nested
+        }
+    }
+
+    /// How many instances of this lane may run at one time. Users have the places that `limits` names. What the app does
+    /// of its own accord has a quarter of as many, twice.
+    pub(crate) fn places(self, limits: &Limits) -> u32 {
+        match self {
+            Self::Append => APPENDERS,
+            Self::Internal | Self::Nested => limits.instances.div_ceil(4),
+            Self::Merge => MERGES,
+            Self::Public => limits.instances,
+            Self::Redis => MESSAGES,
+            Self::Cron => EVENTS,
+        }
+    }
+
+    /// Whether a call waits for a place. A user's request does not: many that wait would hold as many connections of the
+    /// relay, so they are refused at once. The other callers are parts of the app or of the relay, which are few, and
+    /// whose refused calls would fail a user's request that is half done.
+    pub(crate) fn waits(self) -> bool {
+        self != Self::Public
+    }
+
+    /// The processor time of one instance.
+    pub(crate) fn processor_time(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Merge => limits.cpu.max(limits.merge_cpu),
+            _ => limits.cpu,
+        }
+    }
+
+    /// Bytes that an instance reserves before it starts.
+    pub(crate) fn reservation(self) -> usize {
+        match self {
+            Self::Merge => LARGE,
+            _ => SMALL,
+        }
+    }
+
+    /// The part of a budget of `total` bytes that is in use at most after an instance of this lane has taken more. What
+    /// lies above is kept for the lanes that must go on while users fill theirs.
+    pub(crate) fn ceiling(self, total: usize) -> usize {
+        match self {
+            Self::Public => total / 4 * 3,
+            Self::Nested | Self::Merge => total / 8 * 7,
+            Self::Append | Self::Internal | Self::Redis | Self::Cron => total,
+        }
+    }
+
+    /// Whether an instance runs at a low priority.
+    pub(crate) fn is_background(self) -> bool {
+        self == Self::Merge
+    }
+
+    /// Whether the processor time of an instance is counted anew whenever the caller takes a part of its answer. Such an
+    /// instance answers many messages in one long request, and only the relay can make one.
+    pub(crate) fn counts_between_answers(self) -> bool {
+        matches!(self, Self::Append | Self::Internal)
+    }
+
+    /// The name in logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Internal => "internal",
+            Self::Nested => "nested",
+            Self::Merge => "merge",
+            Self::Public => "public",
+            Self::Redis => "redis",
+            Self::Cron => "cron",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_a_lane_by_its_path_its_token_and_its_sender() {
+        for (path, with_token, without, own) in [
+            ("/health", Lane::Public, Lane::Public, Lane::Nested),
+            ("/internal", Lane::Public, Lane::Public, Lane::Nested),
+            ("/internals/x", Lane::Public, Lane::Public, Lane::Nested),
+            (
+                "/internal/heads",
+                Lane::Internal,
+                Lane::Public,
+                Lane::Nested,
+            ),
+            ("/internal/line", Lane::Append, Lane::Public, Lane::Nested),
+            ("/internal/append", Lane::Append, Lane::Public, Lane::Nested),
+            (
+                "/internal/merge",
+                Lane::Internal,
+                Lane::Public,
+                Lane::Nested,
+            ),
+            ("/internal/merge/p", Lane::Merge, Lane::Public, Lane::Merge),
+        ] {
+            assert_eq!(Lane::of_request(path, true), with_token, "{path}");
+            assert_eq!(Lane::of_request(path, false), without, "{path}");
+            assert_eq!(Lane::of_own_request(path), own, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_lane_has_a_place_and_the_order_is_that_of_the_indices() {
+        let limits = Limits {
+            instances: 1,
+            ..Limits::default()
+        };
+        for (index, lane) in Lane::ALL.into_iter().enumerate() {
+            assert!(lane.places(&limits) >= 1, "{lane:?}");
+            assert_eq!(lane as usize, index);
+            assert!(lane.ceiling(1 << 30) > lane.reservation(), "{lane:?}");
+        }
+    }
+}
