@@ -105,6 +105,12 @@ impl Setup {
         self
     }
 
+    /// Adds an option without a value.
+    pub fn flag(mut self, name: &str) -> Self {
+        self.arguments.push(name.to_owned());
+        self
+    }
+
     /// Sets an application variable.
     pub fn variable(self, name: &str, value: &str) -> Self {
         self.option("--variable", &format!("{name}={value}"))

@@ -19,6 +19,8 @@ pub(crate) enum Lane {
     Nested,
     /// A request to a route below [`MERGE`], which is internal or nested. It computes for a long time.
     Merge,
+    /// The question whether the app is healthy, so that an app which is merely busy isn't taken for a broken one.
+    Health,
     /// Any other request.
     Public,
     /// A message of Redis.
@@ -34,10 +36,15 @@ const MERGE: &str = "/internal/merge/";
 /// The path of all internal routes.
 const INTERNAL: &str = "/internal/";
 
+/// The path of the question whether the app is healthy.
+const HEALTH: &str = "/health";
+
 /// Requests that store updates at one time. A relay has a few; the database stores one batch after the other.
 const APPENDERS: u32 = 32;
 /// Merges at one time. One leaves the other cores to the users.
 const MERGES: u32 = 1;
+/// Questions about the app's health at one time. A relay has one.
+const QUESTIONS: u32 = 4;
 /// Messages of Redis at one time. A trigger takes one message after the other, so this is the number of components that
 /// listen to one channel.
 const MESSAGES: u32 = 4;
@@ -51,11 +58,12 @@ const LARGE: usize = 32 << 20;
 
 impl Lane {
     /// All lanes, in the order of their indices.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Append,
         Self::Internal,
         Self::Nested,
         Self::Merge,
+        Self::Health,
         Self::Public,
         Self::Redis,
         Self::Cron,
@@ -63,7 +71,9 @@ impl Lane {
 
     /// The lane of a request that came over the network. `is_authorized` tells whether it has the internal token.
     pub(crate) fn of_request(path: &str, is_authorized: bool) -> Self {
-        if !is_authorized {
+        if path == HEALTH {
+            Self::Health
+        } else if !is_authorized {
             Self::Public
         } else if path.starts_with(MERGE) {
             Self::Merge
@@ -92,6 +102,7 @@ impl Lane {
             Self::Append => APPENDERS,
             Self::Internal | Self::Nested => limits.instances.div_ceil(4),
             Self::Merge => MERGES,
+            Self::Health => QUESTIONS,
             Self::Public => limits.instances,
             Self::Redis => MESSAGES,
             Self::Cron => EVENTS,
@@ -127,7 +138,7 @@ impl Lane {
         match self {
             Self::Public => total / 4 * 3,
             Self::Nested | Self::Merge => total / 8 * 7,
-            Self::Append | Self::Internal | Self::Redis | Self::Cron => total,
+            Self::Append | Self::Internal | Self::Health | Self::Redis | Self::Cron => total,
         }
     }
 
@@ -149,6 +160,7 @@ impl Lane {
             Self::Internal => "internal",
             Self::Nested => "nested",
             Self::Merge => "merge",
+            Self::Health => "health",
             Self::Public => "public",
             Self::Redis => "redis",
             Self::Cron => "cron",
@@ -163,7 +175,8 @@ mod tests {
     #[test]
     fn a_request_has_a_lane_by_its_path_its_token_and_its_sender() {
         for (path, with_token, without, own) in [
-            ("/health", Lane::Public, Lane::Public, Lane::Nested),
+            ("/health", Lane::Health, Lane::Health, Lane::Nested),
+            ("/healthy", Lane::Public, Lane::Public, Lane::Nested),
             ("/internal", Lane::Public, Lane::Public, Lane::Nested),
             ("/internals/x", Lane::Public, Lane::Public, Lane::Nested),
             (

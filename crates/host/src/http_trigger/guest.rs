@@ -15,7 +15,9 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView};
 
 use super::answered::Answered;
 use super::router::Match;
+use crate::guest::capacity::Busy;
 use crate::guest::lane::Lane;
+use crate::guest::limits::Shortage;
 use crate::guest::{Guest, Program};
 
 /// A component that answers requests.
@@ -88,11 +90,7 @@ impl Handler {
             Err(busy) => {
                 let lane = lane.name();
                 tracing::warn!(component = program.id, lane, "a request is refused: {busy}");
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, busy.words());
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                return response;
+                return later(busy);
             }
         };
         let (sender, receiver) = oneshot::channel();
@@ -118,7 +116,7 @@ impl Handler {
                     .call_handle(&mut store, request, out)
                     .await
             };
-            // A failure was logged, and the client gets a 500 because no answer was set.
+            // A failure was logged, and the client gets an error because no answer was set.
             program.run(meter, call).await.ok();
             // The task that sends the answer waits for this thread. It goes first, because taking down an instance takes
             // a while.
@@ -126,6 +124,8 @@ impl Handler {
             drop(store);
         });
         match receiver.await {
+            // It may well succeed once others have ended.
+            Err(_) if meter.shortage() == Some(Shortage::Budget) => later(Busy::Memory),
             Ok(Ok(response)) if lane.counts_between_answers() => {
                 response.map(|body| Answered::new(body, meter).boxed_unsync())
             }
@@ -140,6 +140,15 @@ impl Handler {
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
         }
     }
+}
+
+/// The answer to a request for which there is no room now.
+fn later(busy: Busy) -> Response<WasiBody> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, busy.words());
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// An answer of this host itself.

@@ -107,7 +107,8 @@ async fn an_instance_that_grows_beyond_the_memory_fails_alone() {
         sleepers(&host, 2),
         internal(&host, "/internal/sleep/1500"),
     );
-    assert_eq!(hog.status, 500);
+    assert_eq!(hog.status, 503);
+    assert_eq!(hog.headers["retry-after"], "1");
     assert_eq!(statuses(&sleeping, 200), 2, "{sleeping:?}");
     assert_eq!(relay.unwrap().ok(), "slept");
     // It gave everything back.

@@ -1,0 +1,283 @@
+//! The kinds of storms. Each begins with so many callers at one address, which go on until the storm is dropped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use e2e::built::root;
+use e2e::host::Host;
+use e2e::raw::{change, open_on};
+use e2e::wait::{soon, until_within};
+use futures_util::StreamExt;
+use loro::LoroDoc;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::sources::{STORM, connect, connect_deaf};
+
+/// The pause after a caller was turned away.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The size of the room that sockets join, in bytes.
+const ROOM: usize = 1 << 20;
+
+/// The longest time until all sockets have joined.
+const JOINED_WITHIN: Duration = Duration::from_secs(3);
+
+/// A kind of storm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Storm {
+    /// Agents that wait for a task which does not end, and ask again after each answer.
+    WaitingAgents,
+    /// Clients that ask for the largest file of the page and never read it.
+    UnreadDownloads,
+    /// Connections that send nothing.
+    IdleConnections,
+    /// Tasks whose parameters hold 8 MB of zeros.
+    FatPosts,
+    /// Sockets that join one room at once, within the time that the issue allows.
+    JoiningSockets,
+}
+
+/// A storm that goes on. Dropping it ends it.
+pub(crate) struct Raging {
+    _callers: JoinSet<()>,
+    /// What the server answered, and how often.
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// The counts of what callers saw.
+#[derive(Default)]
+pub(crate) struct Seen(Mutex<BTreeMap<String, usize>>);
+
+impl Seen {
+    fn count(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap().entry(what.into()).or_default() += 1;
+    }
+
+    /// The counts in words.
+    pub(crate) fn words(&self) -> String {
+        let counts = self.0.lock().unwrap();
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|(what, n)| format!("{what}: {n}"))
+            .collect();
+        counts.join(", ")
+    }
+}
+
+impl Storm {
+    /// Prepares what the storm needs, while the host is calm.
+    pub(crate) async fn prepare(self, host: &Host) -> Prepared {
+        match self {
+            Self::WaitingAgents => Prepared::Request(request(&format!(
+                "GET /tasks/{}?wait=30",
+                pending_task(host).await
+            ))),
+            Self::UnreadDownloads => {
+                let (path, _) = largest_file();
+                Prepared::Request(request(&format!("GET /{path}")))
+            }
+            Self::IdleConnections => Prepared::Nothing,
+            Self::FatPosts => Prepared::Request(fat_post()),
+            Self::JoiningSockets => {
+                let update = change(&LoroDoc::new(), |doc| {
+                    let letter = || char::from(rand::random_range(b'a'..=b'z'));
+                    let text: String = (0..ROOM).map(|_| letter()).collect();
+                    doc.get_text("text").insert(0, &text).unwrap();
+                });
+                assert_eq!(host.http().post("/sync/large", update).await.status, 200);
+                Prepared::Nothing
+            }
+        }
+    }
+
+    /// Lets `count` callers come, and resolves once all are there.
+    pub(crate) async fn begin(self, address: &str, prepared: Prepared, count: usize) -> Raging {
+        let mut callers = JoinSet::new();
+        let seen = Arc::new(Seen::default());
+        let start = Instant::now();
+        for _ in 0..count {
+            let (address, seen) = (address.to_owned(), Arc::clone(&seen));
+            let request = prepared.request();
+            callers.spawn(async move {
+                match self {
+                    Self::WaitingAgents => ask_again(&address, &request, &seen).await,
+                    Self::UnreadDownloads => read_nothing(&address, &request, &seen).await,
+                    Self::IdleConnections => send_nothing(&address, &seen).await,
+                    Self::FatPosts => post(&address, &request, &seen).await,
+                    Self::JoiningSockets => join(&address, &seen).await,
+                }
+            });
+        }
+        if matches!(self, Self::JoiningSockets) {
+            let joined = format!("joined: {count}");
+            until_within(JOINED_WITHIN * 20, "all have joined", async || {
+                seen.words() == joined
+            })
+            .await;
+            let took = start.elapsed();
+            println!("    {count} sockets joined a room of 1 MiB in {took:.1?}");
+            assert!(took <= JOINED_WITHIN, "{count} sockets joined in {took:?}");
+        }
+        Raging {
+            _callers: callers,
+            seen,
+        }
+    }
+}
+
+/// What a storm sends.
+pub(crate) enum Prepared {
+    /// No request.
+    Nothing,
+    /// This request.
+    Request(Bytes),
+}
+
+impl Prepared {
+    fn request(&self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::Request(request) => request.clone(),
+        }
+    }
+}
+
+fn request(line: &str) -> Bytes {
+    format!("{line} HTTP/1.1\r\nhost: storm\r\nconnection: close\r\n\r\n").into()
+}
+
+fn fat_post() -> Bytes {
+    let body = json!({
+        "project_id": "fat", "task_type": "kling_video",
+        "params": { "prompt": "a hill", "junk": vec![0; 4_000_000] },
+    });
+    let body = body.to_string();
+    let head = format!(
+        "POST /tasks HTTP/1.1\r\nhost: storm\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    (head + &body).into()
+}
+
+/// Posts a task that stays under way, because its service never answers.
+async fn pending_task(host: &Host) -> String {
+    let task = json!({
+        "project_id": "tasks", "task_type": "kling_video", "params": { "prompt": "a hill" },
+    });
+    let answer = host.http().post("/tasks", task.to_string()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["task_id"].as_str().unwrap().to_owned()
+}
+
+/// The path and the size of the page's largest file.
+fn largest_file() -> (String, u64) {
+    let folder = root().join("components/console/dist");
+    let mut files = Vec::new();
+    collect(&folder, &mut files);
+    let largest = files.into_iter().max_by_key(|(_, size)| *size).unwrap();
+    let path = largest.0.strip_prefix(&folder).unwrap();
+    (path.to_str().unwrap().to_owned(), largest.1)
+}
+
+fn collect(folder: &Path, files: &mut Vec<(PathBuf, u64)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_dir() {
+            collect(&entry.path(), files);
+        } else {
+            files.push((entry.path(), metadata.len()));
+        }
+    }
+}
+
+/// The status in the head of an answer, or why there is none.
+fn status(answer: &[u8]) -> String {
+    let head = String::from_utf8_lossy(&answer[..answer.len().min(64)]).into_owned();
+    let status = head.split(' ').nth(1).map(str::to_owned);
+    status.unwrap_or_else(|| "no answer".into())
+}
+
+async fn ask_again(address: &str, request: &[u8], seen: &Seen) {
+    loop {
+        let Ok(mut stream) = connect(STORM, address).await else {
+            seen.count("not connected");
+            sleep(PAUSE).await;
+            continue;
+        };
+        let mut answer = Vec::new();
+        if stream.write_all(request).await.is_ok() {
+            // An answer that breaks off is none.
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+        let status = status(&answer);
+        if !status.starts_with('2') {
+            sleep(PAUSE).await;
+        }
+        seen.count(status);
+    }
+}
+
+async fn read_nothing(address: &str, request: &[u8], seen: &Seen) {
+    loop {
+        let Ok(mut stream) = connect_deaf(STORM, address).await else {
+            seen.count("not connected");
+            sleep(PAUSE).await;
+            continue;
+        };
+        if stream.write_all(request).await.is_ok() {
+            seen.count("asked");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn send_nothing(address: &str, seen: &Seen) {
+    loop {
+        let Ok(mut stream) = connect(STORM, address).await else {
+            seen.count("not connected");
+            sleep(PAUSE).await;
+            continue;
+        };
+        seen.count("connected");
+        // It resolves when the server closes.
+        let _ = stream.read(&mut [0; 16]).await;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn post(address: &str, request: &[u8], seen: &Seen) {
+    let Ok(mut stream) = connect(STORM, address).await else {
+        seen.count("not connected");
+        return;
+    };
+    let (mut read, mut write) = stream.split();
+    let mut answer = Vec::new();
+    // The server may answer, and close, before it has read everything.
+    let _ = tokio::join!(write.write_all(request), read.read_to_end(&mut answer));
+    seen.count(status(&answer));
+}
+
+async fn join(address: &str, seen: &Seen) {
+    let stream = connect(STORM, address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut socket = match open_on(stream, address, "/sync/large").await {
+        Ok(socket) => socket,
+        Err(error) => return seen.count(format!("refused ({error})")),
+    };
+    match soon("the state", socket.next()).await {
+        Some(Ok(message)) if message.len() >= ROOM / 2 => seen.count("joined"),
+        other => seen.count(format!(
+            "no state ({:?})",
+            other.map(|m| m.map(|m| m.len()))
+        )),
+    }
+    // Answers pings until the storm ends.
+    while let Some(Ok(_)) = socket.next().await {}
+}

@@ -1,0 +1,217 @@
+//! What must hold during a storm, and after it.
+
+use std::time::{Duration, Instant};
+
+use e2e::host::Host;
+use e2e::server::{Reply, Server};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::kinds::Storm;
+use crate::neighbours::{Health, look_until, type_until};
+use crate::{setup, sources};
+
+/// The pause between two looks at the memory of the host.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The time over which the processor time of a calm host is measured.
+const CALM: Duration = Duration::from_secs(10);
+
+/// What must hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// How long the storm goes on.
+    lasts: Duration,
+    /// The 99th percentile of the time that a neighbour's edit takes.
+    latency: Duration,
+    /// The most memory of the host, in MiB.
+    memory: u64,
+    /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
+    /// `None`: that is not looked at.
+    calm_within: Option<Duration>,
+}
+
+impl Terms {
+    /// The terms of a storm of tens of callers, which other tests run beside.
+    pub(crate) fn small() -> Self {
+        Self {
+            lasts: Duration::from_secs(1),
+            latency: Duration::from_millis(500),
+            memory: 1500,
+            calm_within: None,
+        }
+    }
+
+    /// The terms of a whole storm. `STORM_CALM` shortens the time after it, in seconds.
+    pub(crate) fn whole() -> Self {
+        let calm = std::env::var("STORM_CALM").ok();
+        let calm = calm.map_or(300, |seconds| seconds.parse().unwrap());
+        Self {
+            lasts: Duration::from_secs(20),
+            latency: Duration::from_millis(100),
+            memory: 1500,
+            calm_within: Some(Duration::from_secs(calm)),
+        }
+    }
+}
+
+/// What was seen.
+struct Report {
+    took: Vec<Duration>,
+    health: Health,
+    /// The host's memory before the storm and the most during it, in MiB.
+    before: u64,
+    most: u64,
+    calm: Option<Calm>,
+}
+
+/// A host after a storm.
+#[derive(Debug, Clone, Copy)]
+struct Calm {
+    /// Since the storm ended.
+    after: Duration,
+    /// In MiB.
+    memory: u64,
+    /// In percent of a core.
+    processor: f64,
+}
+
+/// Lets a storm of `count` callers go over a host, prints what was seen, and checks it.
+pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Terms) {
+    sources::raise_descriptors();
+    let service = Server::start(|_| async { Reply::Hang }).await;
+    let host = setup(&format!("http://{}", service.address), with_lanes)
+        .start()
+        .await;
+    let prepared = storm.prepare(&host).await;
+    // The first edits and the first answers load what a host has in memory at any time.
+    let (started, over) = watch::channel(false);
+    let neighbours = async {
+        tokio::join!(
+            type_until(&host.address, over.clone()),
+            look_until(&host.address, over.clone())
+        )
+    };
+    let warm = async {
+        sleep(Duration::from_millis(500)).await;
+        started.send_replace(true);
+    };
+    tokio::join!(neighbours, warm);
+    let before = host.process.memory();
+
+    let (ended, over) = watch::channel(false);
+    let raging = async {
+        let raging = storm.begin(&host.address, prepared, count).await;
+        sleep(terms.lasts).await;
+        ended.send_replace(true);
+        raging
+    };
+    let (took, health, most, raging) = tokio::join!(
+        type_until(&host.address, over.clone()),
+        look_until(&host.address, over.clone()),
+        most_memory(&host, over.clone()),
+        raging,
+    );
+    let seen = raging.seen.words();
+    drop(raging);
+    let calm = match terms.calm_within {
+        Some(limit) => Some(calm(&host, before, limit).await),
+        None => None,
+    };
+    let report = Report {
+        took,
+        health,
+        before,
+        most,
+        calm,
+    };
+    let lanes = if with_lanes { "" } else { ", without lanes" };
+    report.print(&format!("{storm:?}, {count}{lanes}"), &seen);
+    report.check(&terms);
+}
+
+/// The most memory of the host until `over`, in MiB.
+async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
+    let mut most = 0;
+    while !*over.borrow() {
+        most = most.max(host.process.memory());
+        sleep(LOOK).await;
+    }
+    most
+}
+
+/// Waits until the host is as it was before the storm, or until the limit.
+async fn calm(host: &Host, before: u64, limit: Duration) -> Calm {
+    let end = Instant::now();
+    loop {
+        let (used, start) = (host.process.processor_time(), Instant::now());
+        sleep(CALM).await;
+        let used = host.process.processor_time() - used;
+        let calm = Calm {
+            after: end.elapsed(),
+            memory: host.process.memory(),
+            processor: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(),
+        };
+        if calm.is_as_before(before) || calm.after >= limit {
+            return calm;
+        }
+    }
+}
+
+impl Calm {
+    fn is_as_before(self, before: u64) -> bool {
+        self.memory * 5 <= before * 6 && self.processor < 2.0
+    }
+}
+
+impl Report {
+    /// A percentile of the time that an edit took.
+    fn percentile(&self, percent: usize) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let last = took.len().saturating_sub(1);
+        took.get(last * percent / 100).copied().unwrap_or_default()
+    }
+
+    fn print(&self, storm: &str, seen: &str) {
+        let Health {
+            asked,
+            bad,
+            slowest,
+        } = &self.health;
+        println!("{storm}: {seen}");
+        println!(
+            "    {} edits: p50 {:.1?}, p99 {:.1?}, slowest {:.1?}",
+            self.took.len(),
+            self.percentile(50),
+            self.percentile(99),
+            self.percentile(100)
+        );
+        println!(
+            "    health: {} of {asked} are 200, slowest {slowest:.1?}",
+            asked - bad.len()
+        );
+        println!(
+            "    memory: {} MiB before, at most {} MiB",
+            self.before, self.most
+        );
+        if let Some(calm) = self.calm {
+            println!(
+                "    {:.0?} after: {} MiB, {:.1} % of a core",
+                calm.after, calm.memory, calm.processor
+            );
+        }
+    }
+
+    fn check(&self, terms: &Terms) {
+        assert!(self.took.len() >= 10, "{} edits", self.took.len());
+        let p99 = self.percentile(99);
+        assert!(p99 <= terms.latency, "p99 is {p99:?}");
+        assert!(self.health.bad.is_empty(), "{:?}", self.health);
+        assert!(self.most <= terms.memory, "{} MiB", self.most);
+        if let Some(calm) = self.calm {
+            let before = self.before;
+            assert!(calm.is_as_before(before), "{before} MiB before; {calm:?}");
+        }
+    }
+}
