@@ -186,7 +186,7 @@ mod tests {
     use platform::native::{MapConfig, World, block_on};
 
     use super::*;
-    use crate::{body::BrokenOff, routes::Sync, visit::visit};
+    use crate::{body::BrokenOff, routes::Sync, visit::{Arrival, visit}};
 
     fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
         wire::encode_framed(&LineRequest {
@@ -222,7 +222,8 @@ mod tests {
             declared: None,
             chunks: Box::pin(stream::iter(chunks)),
         };
-        let mut reply = block_on(visit(world.ports(), head, body, opened));
+        let arrival = Arrival::at::<Sync>(head, body);
+        let mut reply = block_on(visit(world.ports(), arrival, &[], opened));
         assert_eq!(reply.status(), 200);
         let sent = Rc::new(RefCell::new(LineReader::new(usize::MAX)));
         let outlet = sink::unfold(sent.clone(), async |sent, chunk: Vec<u8>| {

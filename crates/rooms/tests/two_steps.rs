@@ -62,6 +62,7 @@ impl World {
             let updates = vec![Update {
                 project: ROOM.into(),
                 payload: payload.into(),
+                serial: None,
             }];
             let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
             let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
