@@ -16,7 +16,7 @@ use crate::{
 /// The origin of updates over plain HTTP. It is no relay's id, so every relay takes them.
 const ORIGIN: &str = "http";
 
-/// Reads the whole document: one Loro snapshot, or JSON if the client asks for it.
+/// Reads the whole document: one Loro blob, or JSON if the client asks for it.
 pub(crate) async fn get<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let form = Form::asked_for(head);

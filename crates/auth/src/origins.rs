@@ -7,8 +7,9 @@ use platform::{Config, config::PUBLIC_URL};
 use url::{Host, Url};
 
 platform::settings! {
-    /// The origins, separated by commas, whose pages may use their visitors' cookies. The server's own origin
-    /// (`public_url`, or the name under which the client reached the relay) always may
+    /// The origins, separated by commas, whose pages may use their visitors' cookies, such as `http://localhost:5173`.
+    /// The server's own origin (`public_url`, or the name under which the client reached the relay) always may. In
+    /// development without sessions, the server also answers under the names of these origins
     pub(crate) ALLOWED_ORIGINS = "allowed_origins", Unset;
 }
 

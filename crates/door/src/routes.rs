@@ -10,7 +10,7 @@ routes! {
     Sync = "sync" {
         /// Tells whether the app can serve
         Health = GET "/health", Nothing, Nowhere, Unready, OnLine;
-        /// Reads the document: a Loro snapshot, or JSON
+        /// Reads the document: a Loro blob, or JSON
         Document { project } = GET "/sync/{project}", Read, Opens;
         /// Applies one update
         Update { project } = POST "/sync/{project}", Write, Opens;

@@ -23,7 +23,8 @@ struct Cli {
     /// The manifest.
     #[arg(long, default_value = "spin.toml")]
     manifest: PathBuf,
-    /// The public address, which is the relay's. Without a host, such as `8787`, it is this machine alone.
+    /// The public address, which is the relay's. `8787`, `:8787` and `localhost:8787` are this machine alone;
+    /// `0.0.0.0:8787` is every network.
     #[arg(long, default_value = "127.0.0.1:8787", value_parser = ::relay::listen_address)]
     listen: SocketAddr,
     /// The application's own address; port 0 lets the system pick one.
@@ -50,7 +51,9 @@ struct Cli {
     /// Most memory of one instance, in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4095))]
     instance_memory: u32,
-    /// Most memory of all instances together, in MiB; by default half of what this process may use.
+    /// Most memory of all instances together, in MiB; by default half of what this process may use. Users' requests
+    /// have three quarters of it. An instance that would start beyond it is refused with 503, and one that would grow
+    /// beyond it fails alone.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
     memory: Option<u32>,
     /// Most processor time of one instance, in seconds.
@@ -59,7 +62,8 @@ struct Cli {
     /// Most time of one instance from start to end, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     instance_time: u32,
-    /// Most instances at one time that answer users; the relay and the app itself have places beside them.
+    /// Most instances at one time that answer users; a further request is answered with 503. The relay and the app
+    /// itself have places beside them.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
     /// Lets calls of every kind share the users' places, as on a real Spin. It is there to compare.

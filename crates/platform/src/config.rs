@@ -11,7 +11,8 @@ crate::settings! {
     /// `development`, or any other word for a deployment, which refuses to serve until its settings protect it: 503 that
     /// names the setting
     pub ENVIRONMENT = "environment", Value("development");
-    /// The relay's address for users and services: the origin of results and callbacks. `cargo xtask up` sets it
+    /// The relay's address for users and services, with the path if a proxy serves the relay below one: for callbacks,
+    /// notifications and the addresses of results. `cargo xtask up` sets it
     pub PUBLIC_URL = "public_url", Value("http://127.0.0.1:8787");
 }
 

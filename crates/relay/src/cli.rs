@@ -14,7 +14,8 @@ use crate::{Settings, listen::listen_address};
 #[derive(Debug, Parser)]
 #[command(name = "relay", version)]
 pub struct CommandLine {
-    /// The address on which the relay listens. Without a host, such as `8787`, it is this machine alone.
+    /// The address on which the relay listens. `8787`, `:8787` and `localhost:8787` are this machine alone;
+    /// `0.0.0.0:8787` is every network.
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// Everything else.

@@ -15,7 +15,8 @@ pub struct Settings {
     #[arg(long, env = "RELAY_APP", default_value = "http://127.0.0.1:3000")]
     pub app: String,
     /// The address of Redis, which carries the updates of other relays and of the app itself. Without it the relay
-    /// compares heads with the app more often.
+    /// compares heads with the app more often. `rediss://` is TLS, by the certificates of the system or of
+    /// `SSL_CERT_FILE`; the Wasm build has no TLS.
     #[arg(long, env = "RELAY_REDIS")]
     pub redis: Option<String>,
     /// The bearer token that the relay sends to the app's internal routes, and that `/metrics` and the relay's own
@@ -36,7 +37,9 @@ pub struct Settings {
     #[arg(long, env = "RELAY_TICK")]
     pub tick: bool,
 
-    /// The most WebSockets at once. A further one is answered with 503.
+    /// The most WebSockets at once. A further one is answered with 503. The relay holds 1024 more connections for plain
+    /// requests, and those of `--max-waiters`. It raises its limit of open files, and logs at its start how many
+    /// connections it can hold.
     #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
     pub max_connections: usize,
     /// How long a client may take to send a request's head.
@@ -49,12 +52,14 @@ pub struct Settings {
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
-    /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet. Further ones
-    /// wait briefly, and are then answered with 503. Behind a trusted proxy it holds for upgrades only.
+    /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet, by an
+    /// upgrade or by a request whose credentials hold. Further ones wait 2 s, and are then answered with 503. Behind a
+    /// trusted proxy it holds for upgrades only, by the address that the proxy names, so the proxy must bound idle
+    /// connections.
     #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256")]
     pub connections_per_address: usize,
-    /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait briefly,
-    /// and are then answered with 503.
+    /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait 5 s, and
+    /// are then answered with 503. Files of the page do not count if the relay answers them from its memory (64 MiB).
     #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128")]
     pub max_requests: usize,
     /// The most of them from one address.
@@ -134,13 +139,13 @@ pub struct Settings {
     #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
     pub app_patience: Duration,
     /// How long a line to the app is open, a request that carries many and whose body and answer both stream: 20 s at
-    /// most. Set it below the time after which the app's host ends a handler.
+    /// most. Set it below the time after which the app's host ends a request.
     #[arg(long, env = "RELAY_LINE_TIME", default_value = "20s", value_parser = duration)]
     pub line_time: Duration,
     /// The most bytes on one line, in each direction. Set it below the largest body that the app's host takes.
     #[arg(long, env = "RELAY_LINE_BYTES", default_value = "8MiB", value_parser = size)]
     pub line_bytes: usize,
-    /// The most requests on one line. 0 means that no lines are opened.
+    /// The most requests on one line. 0 means that no lines are opened, and each request goes by itself.
     #[arg(long, env = "RELAY_LINE_REQUESTS", default_value = "4096")]
     pub line_requests: usize,
 

@@ -39,9 +39,10 @@ platform::settings! {
     KLING_ACCESS_KEY = "kling_access_key", Secret;
     /// The second of that pair
     KLING_SECRET_KEY = "kling_secret_key", Secret;
-    /// The number of jobs that the account may have at Kling at once
+    /// The number of jobs that the account may have at Kling at once. Kling refuses more, so further tasks wait
     KLING_PLACES = "kling_places", Value("100");
-    /// The hours that a job may take
+    /// The hours that a job may take after Kling has accepted it. Then its task fails; a retry looks for the job's
+    /// result first
     KLING_LONGEST_JOB = "kling_longest_job", Value("24");
 }
 
