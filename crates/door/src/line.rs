@@ -186,7 +186,11 @@ mod tests {
     use platform::native::{MapConfig, World, block_on};
 
     use super::*;
-    use crate::{body::BrokenOff, routes::Sync, visit::{Arrival, visit}};
+    use crate::{
+        body::BrokenOff,
+        routes::Sync,
+        visit::{Arrival, visit},
+    };
 
     fn request(method: &str, target: &str, body: &[u8]) -> Vec<u8> {
         wire::encode_framed(&LineRequest {

@@ -326,7 +326,7 @@ mod tests {
         for (component, expected) in [
             (Sync::NEEDS, ([true, true, true], true, true)),
             (Projects::NEEDS, ([true, false, false], true, true)),
-            (Tasks::NEEDS, ([true, false, false], true, true)),
+            (Tasks::NEEDS, ([true, false, true], true, true)),
             (Webhooks::NEEDS, ([false, false, false], true, true)),
             (Poller::NEEDS, ([false, false, true], false, true)),
             (Console::NEEDS, ([false, false, false], true, false)),

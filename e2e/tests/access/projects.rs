@@ -277,13 +277,15 @@ async fn a_project_goes_to_one_member() {
     world.owner.admits(&http, "p", &eve.user_id, "read").await;
     let mut statuses = Vec::new();
     let (to_member, to_eve) = (give(&world.member_id), give(&eve.user_id));
+    // The relay would keep such small bodies until they are whole.
+    let app = world.host.app_http();
     let first = world
         .owner
-        .holds(&http, "PATCH", "/projects/p", to_member.as_bytes())
+        .holds(&app, "PATCH", "/projects/p", to_member.as_bytes())
         .await;
     let second = world
         .owner
-        .holds(&http, "PATCH", "/projects/p", to_eve.as_bytes())
+        .holds(&app, "PATCH", "/projects/p", to_eve.as_bytes())
         .await;
     let (first, second) = tokio::join!(first.finish(), second.finish());
     for (status, answer) in [first, second] {

@@ -233,8 +233,9 @@ async fn every_caller_gets_the_listed_status() {
     for (number, (method, pattern, expected)) in TABLE.iter().enumerate() {
         let scene = world.scene(&format!("p{number}")).await;
         let (path, body) = world.request(&scene, method, pattern).await;
-        // Callers that pass come last, because after a deletion there is nothing left to refuse.
-        let deletes = *method == "DELETE";
+        // Callers that pass come last, because after a deletion there is nothing left to refuse. A restored update leaves
+        // the quarantine, too.
+        let deletes = *method == "DELETE" || pattern.ends_with("/restore");
         let mut order: Vec<usize> = (0..CALLERS.len()).collect();
         order.sort_by_key(|caller| expected[*caller] == OK);
         let mut done = false;
@@ -351,13 +352,14 @@ async fn has_been_used(owner: &Caller, http: &Http, project: &str, token: &Value
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_revoked_during_its_request_writes_nothing() {
     let world = World::start(Kind::Native).await;
-    let http = world.http();
+    // The relay would keep such a small body until it is whole.
+    let (http, app) = (world.http(), world.host.app_http());
     let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
     owner.creates(&http, "p").await;
     for (method, path, body) in writes("p") {
         let token = owner.makes_token(&http, "p", "write").await;
         let agent = Caller::with_token(token["token"].as_str().unwrap());
-        let held = agent.holds(&http, method, &path, &body).await;
+        let held = agent.holds(&app, method, &path, &body).await;
         has_been_used(&owner, &http, "p", &token).await;
         let revoke = format!("/projects/p/tokens/{}", token["token_id"].as_str().unwrap());
         owner.json(&http, "DELETE", &revoke, json!({}), 204).await;
@@ -369,7 +371,7 @@ async fn a_token_that_was_revoked_during_its_request_writes_nothing() {
             .json(&http, "POST", "/projects/p/tokens", short, 201)
             .await;
         let agent = Caller::with_token(token["token"].as_str().unwrap());
-        let held = agent.holds(&http, method, &path, &body).await;
+        let held = agent.holds(&app, method, &path, &body).await;
         has_been_used(&owner, &http, "p", &token).await;
         until("the token has ended", async || {
             agent.get(&http, "/sync/p").await.status == 401
@@ -427,7 +429,8 @@ async fn a_member_that_was_removed_during_a_request_writes_nothing() {
     );
     let [(method, path, update), _] = writes("p");
     // Admission creates the project, which shows that the request has been admitted.
-    let held = anns.holds(&http, method, &path, &update).await;
+    // The relay would keep such a small body until it is whole.
+    let held = anns.holds(&host.app_http(), method, &path, &update).await;
     until("the project exists", async || {
         backend.get(&http, "/projects/p").await.status == 200
     })

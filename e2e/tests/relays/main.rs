@@ -6,5 +6,5 @@ mod bursts;
 mod idle;
 mod outage;
 mod repeats;
-mod storms;
 mod two_relays;
+mod waiting;
