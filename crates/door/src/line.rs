@@ -179,6 +179,7 @@ fn memory() -> usize {
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::{cell::RefCell, rc::Rc};
 

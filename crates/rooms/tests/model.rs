@@ -201,6 +201,8 @@ impl Editor {
 struct Acknowledged {
     update: Update,
     rev: u64,
+    /// When it was stored, in Unix seconds.
+    at: i64,
 }
 
 struct World {
@@ -294,7 +296,8 @@ impl World {
             assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
             assert_eq!(self.revs.len() as u64, rev, "an update was stored twice");
             self.model.import(&update.payload).unwrap();
-            self.acknowledged.push(Acknowledged { update, rev });
+            let at = self.clock.0.get();
+            self.acknowledged.push(Acknowledged { update, rev, at });
         }
     }
 
@@ -356,8 +359,15 @@ impl World {
                 which,
                 beside_others,
             } => {
-                if let Some(n) = usize::from(which).checked_rem(self.acknowledged.len()) {
-                    let mut updates = vec![self.acknowledged[n].update.clone()];
+                let since = self.clock.0.get() - wire::REPEATED_WITHIN.as_secs() as i64;
+                let mut recent = self.acknowledged.iter().filter(|update| update.at >= since);
+                let many = recent.clone().count();
+                if let Some(n) = usize::from(which).checked_rem(many) {
+                    let mut updates: Vec<Update> = recent
+                        .nth(n)
+                        .map(|known| known.update.clone())
+                        .into_iter()
+                        .collect();
                     if beside_others {
                         let payload = updates[0].payload.to_vec();
                         updates.insert(0, self.update(payload));

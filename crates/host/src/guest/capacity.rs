@@ -60,7 +60,8 @@ impl Capacity {
                 .map(|lane| Arc::new(Semaphore::new(lane.places(&limits) as usize)))
                 .to_vec()
         } else {
-            vec![Arc::new(Semaphore::new(places(&limits) as usize)); Lane::ALL.len()]
+            let shared = Arc::new(Semaphore::new(places(&limits) as usize));
+            Lane::ALL.map(|_| Arc::clone(&shared)).to_vec()
         };
         Ok(Self {
             limits,

@@ -249,8 +249,10 @@ pub(crate) fn encode(method: &Method, target: &str, body: &[u8]) -> Bytes {
     wire::encode_framed(&request).into()
 }
 
+type LineConnection = Connection<TokioIo<TcpStream>, Requests>;
+
 /// Moves the bytes of a connection for as long as it is polled; `None` once it has ended.
-struct Driver(Option<Pin<Box<Connection<TokioIo<TcpStream>, Requests>>>>);
+struct Driver(Option<Pin<Box<LineConnection>>>);
 
 impl Driver {
     /// Waits for `future`, and drives the connection meanwhile.

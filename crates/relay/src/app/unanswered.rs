@@ -8,11 +8,14 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// By serial number: an update, and the id of the socket that sent it.
+type InRoom = HashMap<u64, (Frame, u64)>;
+
 /// The updates in doubt. They are part of the commit queue, which bounds them.
 #[derive(Default)]
 pub(crate) struct Unanswered {
-    /// By project and serial number: the update, and the id of the socket that sent it.
-    rooms: Mutex<HashMap<Arc<str>, HashMap<u64, (Frame, u64)>>>,
+    /// By project.
+    rooms: Mutex<HashMap<Arc<str>, InRoom>>,
 }
 
 impl Unanswered {

@@ -53,11 +53,12 @@ async fn edits_and_joins_go_by_one_line_each() {
     edit(&relay, &mut clients, 200).await;
     let joins = requests + 200;
     relay.join("q").await;
-    let log = relay.app.log();
-    assert_eq!(log.appends.len() - appends, 200);
-    assert!(log.line_requests > joins, "a join asks on a line, too");
-    assert_eq!(log.lines_opened, 2, "one for edits, one for joins");
-    drop(log);
+    {
+        let log = relay.app.log();
+        assert_eq!(log.appends.len() - appends, 200);
+        assert!(log.line_requests > joins, "a join asks on a line, too");
+        assert_eq!(log.lines_opened, 2, "one for edits, one for joins");
+    }
     relay.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! The submissions that are due, each in an instance of its own.
 //!
 //! The app asks itself for a submission: the instance that is asked claims a task, answers, and then submits it. So
-//! whoever asks is free at once, a slow service holds nothing but small instances, and if an answer of the service fills
+//! the instance that asks is free at once, a slow service holds nothing but small instances, and if an answer of the service fills
 //! the memory of one of them, one answer is lost and not all.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ enum Asked {
     /// No submission is due, or none can be made now.
     NoMore,
     /// The host does not let the app ask itself.
-    NotAsked,
+    Impossible,
 }
 
 impl Engine<'_> {
@@ -44,7 +44,7 @@ impl Engine<'_> {
         let Some(executor) = self.executor(task) else {
             return;
         };
-        if self.submit_elsewhere(executor).await != Asked::NotAsked {
+        if self.submit_elsewhere(executor).await != Asked::Impossible {
             return;
         }
         match self.claim_submission(executor).await {
@@ -67,7 +67,7 @@ impl Engine<'_> {
                 match self.submit_elsewhere(executor).await {
                     Asked::Claimed => continue,
                     Asked::NoMore => break,
-                    Asked::NotAsked => is_alone = true,
+                    Asked::Impossible => is_alone = true,
                 }
             }
             // One submission follows the other, because they share the memory of this instance.
@@ -123,7 +123,7 @@ impl Engine<'_> {
                 tracing::warn!(service, status, "submission not begun");
                 Asked::NoMore
             }
-            Err(error) if error.is_not_sent() => Asked::NotAsked,
+            Err(error) if error.is_not_sent() => Asked::Impossible,
             Err(error) => {
                 tracing::warn!(service, %error, "submission not begun");
                 Asked::NoMore
