@@ -15,12 +15,19 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use problem::Problem;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How many requests that wait may ask the app at once. One task's end may wake them all.
 const ASKING: usize = 32;
+
+/// The time after which a request asks again if the app has no place for it. It doubles with each try.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a request tries so. After that the client gets the app's answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The part of all places that may be of one address, or of one user.
 const SHARE: usize = 2;
@@ -132,7 +139,8 @@ impl Desk {
         self.finish(last).await
     }
 
-    /// Asks the app about the task, on behalf of the client, which knows this tag.
+    /// Asks the app about the task, on behalf of the client, which knows this tag. A client that has waited for long is
+    /// not turned away because the app is full for a moment.
     async fn ask(
         &self,
         visitor: &Visitor,
@@ -146,7 +154,18 @@ impl Desk {
             Some(known) => head.headers.insert(header::IF_NONE_MATCH, known.clone()),
             None => head.headers.remove(header::IF_NONE_MATCH),
         };
-        Ok((self.proxy.ask(visitor, head).await?, turn))
+        let end = Instant::now() + PATIENCE;
+        let mut pause = PAUSE;
+        loop {
+            let asked = self.proxy.ask(visitor, head.clone()).await?;
+            let is_full = asked.response.status() == StatusCode::SERVICE_UNAVAILABLE;
+            if !is_full || Instant::now() + pause > end {
+                return Ok((asked, turn));
+            }
+            self.proxy.discard(asked).await;
+            sleep(pause).await;
+            pause *= 2;
+        }
     }
 
     async fn finish(
