@@ -131,7 +131,7 @@ def scripted() -> Iterator[Script]:
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the settings of the user who runs the tests, and proxies on the way to this machine."""
+    """Leaves out the settings of the user who runs the tests, and any proxy."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("SYNC_SERVER_URL", raising=False)
     monkeypatch.delenv("SYNC_SERVER_TOKEN", raising=False)
