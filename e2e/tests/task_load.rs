@@ -209,6 +209,7 @@ async fn all_end_once(host: &Host, kling: &Kling, posted: &BTreeMap<String, Stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: cargo xtask test --long"]
 async fn a_thousand_tasks_end_once_each_with_its_own_result() {
     let (kling, gemini) = (Kling::start(plan()).await, Gemini::start().await);
     let host = setup(Kind::Native, &kling, &gemini)
@@ -236,6 +237,7 @@ async fn a_thousand_tasks_end_once_each_with_its_own_result() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: cargo xtask test --long"]
 async fn a_thousand_tasks_end_once_each_though_the_server_is_killed_five_times() {
     let (kling, gemini) = (Kling::start(plan()).await, Gemini::start().await);
     let host = setup(Kind::Native, &kling, &gemini)
