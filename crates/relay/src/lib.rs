@@ -67,7 +67,7 @@ use room::access::Recheck;
 use room::pass::Doubt;
 use room::rooms::Rooms;
 use socket::close::Close;
-use socket::connection::Shared;
+use socket::shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -161,8 +161,7 @@ impl Relay {
         let upstream = Arc::new(Upstream::new(&settings.app)?);
         let app = Arc::new(App::new(upstream.clone(), &settings, metrics.clone())?);
         let (pubsub, inbox) = PubSub::new(origin.clone(), settings.redis.as_deref())?;
-        let queue = CommitQueue::new(settings.max_commit_queue, metrics.clone());
-        let queue = Arc::new(queue);
+        let queue = Arc::new(CommitQueue::new(settings.max_commit_queue, metrics.clone()));
         let rooms = Arc::new(Rooms::new(
             settings.clone(),
             metrics.clone(),
@@ -178,13 +177,14 @@ impl Relay {
         let arrivals = Arrivals::new(&settings, open_files::connections(&settings));
         let arrivals = Arc::new(arrivals);
         let waiters = Arc::new(Waiters::new(metrics.clone()));
-        let refused_pages = Arc::new(RefusedPages::default());
-        let proxy = Arc::new(Proxy::new(
+        let pages = Arc::new(RefusedPages::default());
+        let proxy = Proxy::new(
             upstream.clone(),
             limits.clone(),
             rooms.clone(),
-            refused_pages.clone(),
-        ));
+            pages.clone(),
+        );
+        let proxy = Arc::new(proxy);
         let server = Server {
             settings: settings.clone(),
             metrics: metrics.clone(),
@@ -200,19 +200,12 @@ impl Relay {
                 app.clone(),
                 limits.clone(),
                 arrivals.clone(),
-                refused_pages,
+                pages,
                 Arc::new(shared),
                 draining.clone(),
                 connections.clone(),
             ),
-            desk: Desk::new(
-                settings.clone(),
-                metrics.clone(),
-                limits,
-                proxy.clone(),
-                waiters.clone(),
-                draining.clone(),
-            ),
+            desk: Desk::new(limits, proxy.clone(), waiters.clone(), draining.clone()),
             proxy,
             arrivals,
             refusals: Arc::new(Semaphore::new(REFUSALS)),

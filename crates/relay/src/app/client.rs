@@ -1,9 +1,10 @@
 //! The client of the app's internal routes, which the crate `wire` describes.
 
+use crate::app::error::AppError;
 use crate::app::line::{self, Opener};
 use crate::app::standing::{Asked, Standing};
 use crate::app::states::States;
-use crate::app::upstream::{Dedicated, Upstream, UpstreamError, read_body};
+use crate::app::upstream::{Dedicated, Upstream, read_body};
 use crate::edge::body::{Body, full};
 use crate::metrics::Metrics;
 use crate::settings::{SettingError, Settings};
@@ -30,35 +31,6 @@ const READS: usize = 16;
 /// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits for
 /// another's long.
 const TURN: Duration = Duration::from_millis(25);
-
-/// Why an internal request failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum AppError {
-    /// No complete answer came.
-    #[error("{0}")]
-    Unreachable(String),
-    /// No complete answer came in time.
-    #[error("the app did not answer within {0:?}")]
-    Timeout(Duration),
-    /// The answer had another status than 200 or 202.
-    #[error("the app answered {0}")]
-    Status(StatusCode),
-    /// The app says that the request itself is at fault, so repeating it does not help.
-    #[error("the app refuses the request: {0}")]
-    Refused(StatusCode),
-    /// The states on their way to other clients take all memory that they may.
-    #[error("too many states are on their way to clients")]
-    Crowded,
-    /// The body of the answer is not what the route promises.
-    #[error("the app's answer makes no sense: {0}")]
-    Garbage(String),
-}
-
-impl From<UpstreamError> for AppError {
-    fn from(error: UpstreamError) -> Self {
-        Self::Unreachable(error.to_string())
-    }
-}
 
 /// The client of the app.
 pub(crate) struct App {

@@ -8,8 +8,8 @@
 //! rooms and senders while the next append is already on its way.
 
 use crate::app::backoff::Backoff;
-use crate::app::client::AppError;
 use crate::app::delivery::{Decided, Delivery};
+use crate::app::error::AppError;
 use crate::app::lane::{Lanes, MainLane};
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;

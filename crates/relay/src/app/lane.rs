@@ -1,6 +1,7 @@
 //! The lanes of appends: over each, one append goes after the other.
 
-use crate::app::client::{App, AppError};
+use crate::app::client::App;
+use crate::app::error::AppError;
 use crate::app::lateness::Lateness;
 use crate::app::standing::{Asked, Standing};
 use crate::app::submission::{Submission, encode};

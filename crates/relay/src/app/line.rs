@@ -1,6 +1,6 @@
 //! A line: one request to the app that carries many, one after the other.
 
-use crate::app::client::AppError;
+use crate::app::error::AppError;
 use crate::app::upstream::{Upstream, UpstreamError};
 use crate::settings::Settings;
 use bytes::Bytes;

@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub(crate) mod client;
 pub(crate) mod committer;
 pub(crate) mod delivery;
+pub(crate) mod error;
 pub(crate) mod lane;
 pub(crate) mod lateness;
 pub(crate) mod line;

@@ -1,7 +1,7 @@
 //! The standing line: it is there while requests flow, and the next is open before it ends.
 
 use crate::app::backoff::Backoff;
-use crate::app::client::AppError;
+use crate::app::error::AppError;
 use crate::app::line::{Answer, Line, Opener, Wear};
 use crate::metrics::Metrics;
 use bytes::Bytes;

@@ -8,8 +8,8 @@
 //! later.
 
 use crate::app::backoff::Backoff;
-use crate::app::client::AppError;
 use crate::app::delivery::Decided;
+use crate::app::error::AppError;
 use crate::app::lane::{Lane, Lanes};
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;

@@ -81,8 +81,8 @@ type Fault = Arc<OnceLock<BodyFault>>;
 
 /// Passes requests on to the app.
 pub(crate) struct Proxy {
-    settings: Arc<Settings>,
-    metrics: Arc<Metrics>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
     upstream: Arc<Upstream>,
     limits: Arc<Limits>,
     rooms: Arc<Rooms>,

@@ -16,8 +16,9 @@ use crate::metrics::Metrics;
 use crate::room::access::{self, Admitted, Refused};
 use crate::room::pass::Pass;
 use crate::settings::Settings;
-use crate::socket::connection::{Connection, Opening, Shared};
+use crate::socket::connection::{Connection, Opening};
 use crate::socket::raw;
+use crate::socket::shared::Shared;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{

@@ -6,7 +6,8 @@
 //! then closed too.
 
 use crate::app::backoff::Backoff;
-use crate::app::client::{App, AppError};
+use crate::app::client::App;
+use crate::app::error::AppError;
 use crate::metrics::Metrics;
 use crate::room::pass::{CHECK_PAUSE, Doubt, Pass};
 use crate::room::rooms::Rooms;

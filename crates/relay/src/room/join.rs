@@ -2,7 +2,7 @@
 //! state is read, so no update falls between.
 
 use crate::app::backoff::Backoff;
-use crate::app::client::AppError;
+use crate::app::error::AppError;
 use crate::room::reads::{Reading, Version};
 use crate::room::room::{CatchUp, Room};
 use crate::room::rooms::Rooms;

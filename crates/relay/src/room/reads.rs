@@ -1,6 +1,6 @@
 //! The reads of one room's state. All clients that join at about the same time share one.
 
-use crate::app::client::AppError;
+use crate::app::error::AppError;
 use crate::room::stored::Snapshot;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};

@@ -4,24 +4,20 @@
 //! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that
 //! everything else goes through, so that there is one order and one writer.
 
-use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
-use crate::metrics::Metrics;
 use crate::room::join;
 use crate::room::pass::Pass;
 use crate::room::reads::Version;
-use crate::room::rooms::Rooms;
-use crate::settings::Settings;
 use crate::socket::close::Close;
 use crate::socket::frame::{Frame, PING};
 use crate::socket::pipe::Pipe;
 use crate::socket::raw;
+use crate::socket::shared::Shared;
 use crate::socket::socket::Socket;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -32,7 +28,6 @@ use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Role, WebSocketConfig, WebSocketContext,
 };
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
-use tokio_util::sync::CancellationToken;
 
 /// The buffer that an idle connection keeps to read into, in bytes.
 const READ_BUFFER: usize = 2 * 1024;
@@ -56,40 +51,6 @@ pub(crate) struct Opening {
     pub(crate) answer: Vec<u8>,
     /// The bytes that the client sent right after its request.
     pub(crate) early: Vec<u8>,
-}
-
-/// The parts of the relay that all connections share.
-pub(crate) struct Shared {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) metrics: Arc<Metrics>,
-    rooms: Arc<Rooms>,
-    queue: Arc<CommitQueue>,
-    draining: CancellationToken,
-    /// The id of the newest socket.
-    sockets: AtomicU64,
-}
-
-impl Shared {
-    /// For connections that join `rooms` and submit to `queue`, until `draining`.
-    pub(crate) fn new(
-        rooms: Arc<Rooms>,
-        queue: Arc<CommitQueue>,
-        draining: CancellationToken,
-    ) -> Self {
-        Self {
-            settings: rooms.settings.clone(),
-            metrics: rooms.metrics.clone(),
-            rooms,
-            queue,
-            draining,
-            sockets: AtomicU64::new(0),
-        }
-    }
-
-    /// An id that no other socket of this relay has; never 0.
-    fn next_socket_id(&self) -> u64 {
-        self.sockets.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
 /// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue

@@ -5,5 +5,6 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod pipe;
 pub(crate) mod raw;
+pub(crate) mod shared;
 #[allow(clippy::module_inception, reason = "the file is named after its type")]
 pub(crate) mod socket;

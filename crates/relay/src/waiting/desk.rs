@@ -53,19 +53,17 @@ struct Unchanged {
 impl Desk {
     /// A desk whose requests ask through `proxy`, and hear through `waiters`, until `draining`.
     pub(crate) fn new(
-        settings: Arc<Settings>,
-        metrics: Arc<Metrics>,
         limits: Arc<Limits>,
         proxy: Arc<Proxy>,
         waiters: Arc<Waiters>,
         draining: CancellationToken,
     ) -> Self {
-        let most = settings.max_waiters;
+        let most = proxy.settings.max_waiters;
         let share = most.div_ceil(SHARE);
         Self {
             places: Caps::new(most, share, share),
-            settings,
-            metrics,
+            settings: proxy.settings.clone(),
+            metrics: proxy.metrics.clone(),
             limits,
             proxy,
             waiters,

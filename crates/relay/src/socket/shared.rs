@@ -1,0 +1,43 @@
+//! The parts of the relay that all WebSockets share.
+
+use crate::app::queue::CommitQueue;
+use crate::metrics::Metrics;
+use crate::room::rooms::Rooms;
+use crate::settings::Settings;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
+
+/// The parts of the relay that all connections share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) queue: Arc<CommitQueue>,
+    pub(crate) draining: CancellationToken,
+    /// The id of the newest socket.
+    sockets: AtomicU64,
+}
+
+impl Shared {
+    /// For connections that join `rooms` and submit to `queue`, until `draining`.
+    pub(crate) fn new(
+        rooms: Arc<Rooms>,
+        queue: Arc<CommitQueue>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            settings: rooms.settings.clone(),
+            metrics: rooms.metrics.clone(),
+            rooms,
+            queue,
+            draining,
+            sockets: AtomicU64::new(0),
+        }
+    }
+
+    /// An id that no other socket of this relay has; never 0.
+    pub(crate) fn next_socket_id(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
