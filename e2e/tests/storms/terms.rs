@@ -32,11 +32,11 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The terms of a storm of tens of callers, which other tests run beside.
+    /// The terms of a storm of tens of callers, beside which other tests run: no time of a machine, but no stop either.
     pub(crate) fn small() -> Self {
         Self {
             lasts: Duration::from_secs(1),
-            latency: Duration::from_millis(500),
+            latency: Duration::from_secs(2),
             memory: 1500,
             calm_within: None,
         }
