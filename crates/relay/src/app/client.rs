@@ -99,13 +99,7 @@ impl App {
         {
             drop(line);
             self.metrics.line_requests_total.add(1);
-            return match answer.status {
-                StatusCode::OK => Ok(answer.body),
-                status if refuses(status, answer.media_type.as_bytes()) => {
-                    Err(AppError::Refused(status))
-                }
-                status => Err(AppError::Status(status)),
-            };
+            return accepted(answer);
         }
         self.call(method, path, body, max_bytes).await
     }
@@ -195,14 +189,8 @@ impl App {
             .call(Method::POST, "/internal/heads", body, MAX_ANSWER)
             .await?;
         let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
-        if heads.revs.len() == asked {
-            Ok(heads)
-        } else {
-            Err(AppError::Garbage(format!(
-                "{} heads for {asked} rooms",
-                heads.revs.len()
-            )))
-        }
+        check_number(heads.revs.len(), "heads", asked, "rooms")?;
+        Ok(heads)
     }
 
     /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.
@@ -216,14 +204,8 @@ impl App {
             .ask(Method::POST, "/internal/access", body, MAX_ANSWER)
             .await?;
         let wire::AccessResponse { verdicts } = wire::decode(&answer).map_err(garbage)?;
-        if verdicts.len() == asked {
-            Ok(verdicts)
-        } else {
-            Err(AppError::Garbage(format!(
-                "{} verdicts for {asked} sockets",
-                verdicts.len()
-            )))
-        }
+        check_number(verdicts.len(), "verdicts", asked, "sockets")?;
+        Ok(verdicts)
     }
 
     /// Reads the mark of each of these tasks, in their order; `None` stands for a task that is gone.
@@ -234,14 +216,8 @@ impl App {
             .call(Method::POST, "/internal/tasks/marks", body, MAX_ANSWER)
             .await?;
         let wire::Marks { marks } = wire::decode(&answer).map_err(garbage)?;
-        if marks.len() == asked {
-            Ok(marks)
-        } else {
-            Err(AppError::Garbage(format!(
-                "{} marks for {asked} tasks",
-                marks.len()
-            )))
-        }
+        check_number(marks.len(), "marks", asked, "tasks")?;
+        Ok(marks)
     }
 
     /// Asks the app to compact a room.
@@ -324,26 +300,33 @@ impl App {
             Asked::Ended => return Ok(Asked::Ended),
         };
         self.metrics.line_requests_total.add(1);
-        match answer.status {
-            StatusCode::OK => outcomes(&answer.body, updates).map(Asked::Answered),
-            status if refuses(status, answer.media_type.as_bytes()) => {
-                Err(AppError::Refused(status))
-            }
-            status => Err(AppError::Status(status)),
-        }
+        outcomes(&accepted(answer)?, updates).map(Asked::Answered)
     }
 }
 
 /// The outcomes in an answer to an append of this many updates.
 fn outcomes(body: &[u8], updates: usize) -> Result<Vec<wire::Outcome>, AppError> {
     let wire::AppendResponse { outcomes } = wire::decode(body).map_err(garbage)?;
-    if outcomes.len() == updates {
-        Ok(outcomes)
+    check_number(outcomes.len(), "outcomes", updates, "updates")?;
+    Ok(outcomes)
+}
+
+/// Checks that an answer has as many parts as its request.
+fn check_number(found: usize, parts: &str, asked: usize, of: &str) -> Result<(), AppError> {
+    if found == asked {
+        Ok(())
     } else {
-        Err(AppError::Garbage(format!(
-            "{} outcomes for {updates} updates",
-            outcomes.len()
-        )))
+        let words = format!("{found} {parts} for {asked} {of}");
+        Err(AppError::Garbage(words))
+    }
+}
+
+/// The body of an answer on a line, if its status is 200.
+fn accepted(answer: line::Answer) -> Result<Bytes, AppError> {
+    match answer.status {
+        StatusCode::OK => Ok(answer.body),
+        status if refuses(status, answer.media_type.as_bytes()) => Err(AppError::Refused(status)),
+        status => Err(AppError::Status(status)),
     }
 }
 
