@@ -39,6 +39,12 @@ pub async fn state(
             tracing::warn!(project, %error, "a long log is sent as it is");
         }
         rows = rows::all(database, project).await?;
+        // The compaction under way began before many of these updates came.
+        if rows.uncompacted() > limits::STATE_UPDATES
+            && let Some(state) = shortened(database, clock, merger, project, &rows).await?
+        {
+            return Ok(state);
+        }
     } else if rows.count() > 1
         && rows.blob.is_none()
         && rows.bytes() <= limits::MERGE_ON_READ_BYTES
@@ -47,6 +53,40 @@ pub async fn state(
         return Ok(state);
     }
     Ok(as_stored(rows)?.into())
+}
+
+/// The stored snapshot, then everything after it as one update; `None` if no instance can make that now.
+async fn shortened(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    project: &str,
+    rows: &Rows,
+) -> Result<Option<EncodedState>, RoomError> {
+    let Some(snapshot) = &rows.snapshot else {
+        return tried(database, clock, merger, project, &Job::Updates).await;
+    };
+    let version = snapshot.version.clone().into();
+    let job = Job::UpdatesSince { version };
+    let Some(newer) = tried(database, clock, merger, project, &job).await? else {
+        return Ok(None);
+    };
+    let newer = newer
+        .decoded()
+        .map_err(|error| RoomError::Merge(error.to_string()))?;
+    let blobs = newer.blobs.iter().map(|blob| blob.to_vec());
+    Ok(Some(
+        State {
+            rev: newer.rev,
+            version: newer.version.to_vec().into(),
+            blobs: std::iter::once(snapshot.blob.clone())
+                .chain(blobs)
+                .map(Into::into)
+                .collect(),
+            revs: None,
+        }
+        .into(),
+    ))
 }
 
 /// The answer to a job; `None` if it fails for another reason than the database.

@@ -552,6 +552,31 @@ fn a_long_log_is_never_handed_to_a_client_that_joins() {
 }
 
 #[test]
+fn a_client_that_joins_gets_few_blobs_also_while_a_compaction_is_under_way() {
+    for is_compacted_before in [false, true] {
+        let mut world = World::new();
+        for n in 0..500u16 {
+            world.editors[0].edit(0, n);
+            let update = world.editors[0].take_unsent().unwrap();
+            world.append(vec![update], None);
+            if n == 50 && is_compacted_before {
+                let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+                let (database, clock) = (&world.database, &world.clock);
+                block_on(rooms::compact(database, clock, ROOM, &merged)).unwrap();
+            }
+        }
+        let now = world.clock.0.get();
+        let lease = "INSERT INTO loro_leases VALUES (?1, 'compact', 'another', 1, ?2, 1, ?2)";
+        let parameters = vec![ROOM.into(), (now + 3600).into()];
+        block_on(world.database.execute(lease, parameters)).unwrap();
+        let state = world.state(None);
+        assert_eq!(state.rev, 500);
+        assert_eq!(state.blobs.len(), 1 + usize::from(is_compacted_before));
+        world.check();
+    }
+}
+
+#[test]
 fn a_relay_gets_what_it_lacks_and_no_more() {
     let mut world = World::new();
     for n in 0..10 {
