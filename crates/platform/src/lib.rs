@@ -8,14 +8,14 @@
 
 pub mod clock;
 pub mod config;
-pub mod database;
+mod database;
 pub mod http_client;
-pub mod key_value;
+mod key_value;
 mod lazy_database;
 pub mod migrations;
 pub mod networks;
 pub mod ourselves;
-pub mod ports;
+mod ports;
 pub mod pubsub;
 pub mod setting;
 

@@ -18,7 +18,8 @@ use rusqlite::{ErrorCode, types::ValueRef};
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
-    PubSubError, Row, Setting, UnreadableSetting, Value, http_client::Limits,
+    PubSubError, Row, Setting, UnreadableSetting, Value, clock::SystemClock, http_client::Limits,
+    migrations,
 };
 
 /// Runs a future that uses only adapters of this module, because those never make it wait.
@@ -55,6 +56,19 @@ impl SqliteFile {
             .map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(Self(connection))
+    }
+}
+
+impl SqliteFile {
+    /// Makes an empty database with the newest schema. It is in memory, because most tests need no file.
+    ///
+    /// # Panics
+    /// If SQLite fails.
+    #[allow(clippy::expect_used)]
+    pub fn with_schema() -> Self {
+        let database = Self::open(":memory:".as_ref()).expect("SQLite opens in memory");
+        block_on(migrations::apply(&database, &SystemClock)).expect("the schema is made");
+        database
     }
 }
 

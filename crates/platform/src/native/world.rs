@@ -2,8 +2,6 @@
 
 use crate::{
     Database, HttpError, Ports, Row,
-    clock::SystemClock,
-    migrations,
     native::{AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on},
 };
 
@@ -26,12 +24,9 @@ impl World {
     ///
     /// # Panics
     /// If SQLite fails.
-    #[allow(clippy::expect_used)]
     pub fn new(config: MapConfig) -> Self {
-        let database = SqliteFile::open(":memory:".as_ref()).expect("SQLite opens in memory");
-        block_on(migrations::apply(&database, &SystemClock)).expect("the schema is made");
         Self {
-            database,
+            database: SqliteFile::with_schema(),
             config,
             key_value: MemoryKeyValue::default(),
             http: AnswerWith(|_| Err(HttpError::NoAnswer("no server answers".into()))),
