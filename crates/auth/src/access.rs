@@ -1,78 +1,19 @@
 //! The access of principals to projects.
 
-use platform::{DatabaseError, Ports, UnreadableSetting};
-use serde::{Serialize, Serializer};
+use platform::{Ports, UnreadableSetting};
 
-use crate::{Denied, Principal, principal::DEVELOPER, projects, sessions};
+use crate::{
+    denied::Denied,
+    principal::{DEVELOPER, Principal},
+    projects,
+    role::{Grant, Role},
+    sessions,
+};
 
 platform::settings! {
     /// Whether a user who opens a project that does not exist makes and owns it: `true` or `false`; if it is not set, only
     /// in development
     pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset;
-}
-
-/// A role in a project. Each includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// May see everything.
-    Read,
-    /// May change the document and post tasks.
-    Write,
-    /// May manage members and tokens, and rename, give away or delete the project.
-    Owner,
-}
-
-impl Role {
-    /// The role's name in the database and in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Owner => "owner",
-        }
-    }
-
-    /// The role of this name, if members and tokens can have it.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "read" => Some(Self::Read),
-            "write" => Some(Self::Write),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn read(name: &str) -> Result<Self, DatabaseError> {
-        Self::parse(name).ok_or_else(|| DatabaseError::Unexpected(format!("role {name:?}")))
-    }
-}
-
-impl Serialize for Role {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-/// The access of a principal to a project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// The role.
-    pub role: Role,
-    /// The project's `access_rev` that this grant was read at.
-    pub access_rev: u64,
-}
-
-impl Grant {
-    /// Requires that the grant includes a role.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub fn require(self, role: Role) -> Result<Self, Denied> {
-        match role {
-            role if self.role >= role => Ok(self),
-            Role::Owner => Err(Denied::OwnerOnly),
-            _ => Err(Denied::ReadOnly),
-        }
-    }
 }
 
 impl Principal {
@@ -244,6 +185,48 @@ mod tests {
             let world = world(&settings);
             let opened = block_on(user("a").open(world.ports(), "p"));
             assert_eq!(opened.is_ok(), made, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn users_make_what_they_open_and_agents_do_not() {
+        let token = Principal::Token {
+            id: "t".into(),
+            project_id: "p".into(),
+            role: Role::Write,
+            expires_at: None,
+        };
+        let sessions = ("better_auth_origin", "https://auth.example");
+        let never = ("auto_create_projects", "false");
+        for (settings, principal, owner) in [
+            (vec![], user("a"), Some("a")),
+            (vec![sessions], user("a"), Some("a")),
+            (vec![never], user("a"), None),
+            (vec![], token, None),
+            // Without sessions every caller is one user, and the trusted backend makes projects for them.
+            (vec![], Principal::Server, Some(DEVELOPER)),
+            (vec![sessions], Principal::Server, None),
+            (vec![never], Principal::Server, None),
+        ] {
+            let world = world(&settings);
+            let ports = world.ports();
+            assert_eq!(
+                principal.makes_what_it_opens(ports),
+                owner.is_some(),
+                "{principal:?} {settings:?}"
+            );
+            let opened = block_on(principal.open(ports, "p"));
+            assert_eq!(
+                opened.is_ok(),
+                owner.is_some(),
+                "{principal:?} {settings:?}"
+            );
+            let made = block_on(projects::get(ports.database, "p")).unwrap();
+            assert_eq!(
+                made.map(|made| made.owner_id).as_deref(),
+                owner,
+                "{principal:?} {settings:?}"
+            );
         }
     }
 

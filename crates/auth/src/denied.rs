@@ -121,3 +121,35 @@ fn foreign_host(address: Option<String>) -> String {
         None => why.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_refused_reads_what_lets_it_in() {
+        let told = |denied| Problem::from(denied).detail().to_owned();
+        let address = "https://app.example";
+        let setting = format!("SPIN_VARIABLE_ALLOWED_ORIGINS={address}");
+        for (denied, words) in [
+            (Denied::CrossSite(Some(address.into())), setting.as_str()),
+            (Denied::CrossSite(None), "allowed_origins"),
+            (Denied::ForeignHost(Some(address.into())), &setting),
+            (
+                Denied::ForeignHost(None),
+                "names that it does not know are refused",
+            ),
+        ] {
+            let told = told(denied);
+            assert!(told.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn sessions_that_cannot_be_checked_may_be_asked_for_again() {
+        let problem = Problem::from(Denied::unavailable("a secret reason"));
+        assert_eq!(problem.status(), 503);
+        assert_eq!(problem.header(), Some(("retry-after", "2")));
+        assert!(!problem.body().contains("a secret reason"));
+    }
+}

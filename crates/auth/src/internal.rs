@@ -94,6 +94,13 @@ mod tests {
                 "{given}"
             );
         }
+        // The former token may be the present one, before it is replaced or because it was put back.
+        let same = [
+            ("internal_token", "old"),
+            ("internal_token_previous", "old"),
+        ];
+        let same = MapConfig::from_pairs(&same);
+        assert!(may_pass(&same, Some("Bearer old"), &Page::default()).unwrap());
     }
 
     #[test]

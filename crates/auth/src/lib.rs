@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod credentials;
 mod denied;
 pub mod internal;
 pub mod origins;
 mod principal;
 pub mod projects;
+mod role;
 pub mod secrets;
 pub mod sessions;
 pub mod tokens;
@@ -22,9 +24,10 @@ pub mod webhooks;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod world;
 
-pub use access::{Grant, Role};
+pub use credentials::Credentials;
 pub use denied::Denied;
-pub use principal::{Credentials, DEVELOPER, Principal};
+pub use principal::{DEVELOPER, Principal};
+pub use role::{Grant, Role};
 
 /// The settings that protect access.
 pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
@@ -32,10 +35,28 @@ pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaratio
         sessions::SETTINGS,
         origins::SETTINGS,
         access::SETTINGS,
-        principal::SETTINGS,
+        credentials::SETTINGS,
         internal::SETTINGS,
         webhooks::SETTINGS,
     ]
     .into_iter()
     .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_settings_of_every_part_are_listed() {
+        let names: Vec<&str> = super::settings().map(|one| one.setting.name()).collect();
+        for name in [
+            "better_auth_origin",
+            "allowed_origins",
+            "auto_create_projects",
+            "agent_token",
+            "internal_token_previous",
+            "webhook_key",
+        ] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+    }
 }

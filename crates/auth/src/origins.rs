@@ -212,6 +212,12 @@ mod tests {
                 "127.0.0.1:8787",
                 false,
             ),
+            (
+                &development,
+                "http://127.0.0.1:3000",
+                "127.0.0.1:3000",
+                true,
+            ),
             (&development, "null", "127.0.0.1:8787", false),
             (&production, "https://canvas.example", own, true),
             (&production, "https://app.example", own, true),
@@ -219,6 +225,13 @@ mod tests {
             (&production, "http://canvas.internal:8080", own, true),
             (&production, "http://canvas.internal", own, false),
             (&production, "http://app.example", own, false),
+            // Users come by https, so this page may have been put there by a stranger on the way.
+            (
+                &production,
+                "http://canvas.example",
+                "canvas.example",
+                false,
+            ),
             (&production, "https://app.example.evil", own, false),
             (&production, "https://app.example:444", own, false),
             (&production, "null", own, false),
@@ -241,6 +254,32 @@ mod tests {
                 "{origin} at {host}"
             );
         }
+    }
+
+    #[test]
+    fn a_preflight_tells_the_page_what_it_may_send() {
+        let deployment = MapConfig::from_pairs(&[
+            ("environment", "production"),
+            ("allowed_origins", "https://app.example"),
+        ]);
+        let page = |origin: &str| Page {
+            origin: Some(origin.into()),
+            ..Page::default()
+        };
+        let allowed = page("https://app.example").preflight(&deployment, "GET, POST");
+        let header = |name| allowed.iter().find(|(known, _)| *known == name);
+        for (name, value) in [
+            ("access-control-allow-origin", "https://app.example"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "GET, POST"),
+            ("access-control-max-age", "600"),
+        ] {
+            assert_eq!(header(name), Some(&(name, value.to_owned())));
+        }
+        let foreign = page("https://evil.example");
+        assert!(foreign.preflight(&deployment, "GET").is_empty());
+        // In development it may ask, to read why it is refused.
+        assert!(!foreign.preflight(&MapConfig::default(), "GET").is_empty());
     }
 
     #[test]

@@ -1,13 +1,6 @@
-//! The callers of requests, and the credentials that identify them.
+//! The callers of requests.
 
-use platform::{Config, Ports, UnreadableSetting};
-
-use crate::{Denied, Role, secrets, sessions, tokens};
-
-platform::settings! {
-    /// The bearer token of a trusted backend, which may do everything
-    pub(crate) AGENT_TOKEN = "agent_token", Secret;
-}
+use crate::role::Role;
 
 /// The user of every caller in a development without sessions.
 pub const DEVELOPER: &str = "dev";
@@ -64,125 +57,39 @@ impl Principal {
     }
 }
 
-/// The credentials of a request. A token takes precedence over cookies.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// The whole `Cookie` header.
-    pub cookie: Option<String>,
-    /// A bearer token, from the header `Authorization` or the parameter `token`.
-    pub bearer: Option<String>,
-    /// The address of the client, if the relay has told it.
-    pub client: Option<String>,
-}
-
-/// Shows none of them, because they are secret.
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
-    }
-}
-
-impl Credentials {
-    /// Reads the credentials in the headers `Cookie` and `Authorization`, and in the parameter `token`.
-    pub fn new(
-        cookie: Option<String>,
-        authorization: Option<&str>,
-        parameter: Option<String>,
-    ) -> Self {
-        let bearer = authorization.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then(|| token.trim().to_owned())
-        });
-        Self {
-            cookie: cookie.filter(|cookie| !cookie.is_empty()),
-            bearer: bearer.or(parameter.filter(|token| !token.is_empty())),
-            client: None,
-        }
-    }
-
-    /// Adds the address of the client.
-    #[must_use]
-    pub fn of_client(self, client: Option<String>) -> Self {
-        Self { client, ..self }
-    }
-
-    /// Drops a token that is not of this server if no caller needs one: in a development without sessions, an agent
-    /// with a token of another server is user `dev`, as every caller is.
-    ///
-    /// # Errors
-    /// If a setting cannot be read.
-    pub fn without_foreign_token(mut self, config: &dyn Config) -> Result<Self, UnreadableSetting> {
-        if config.is_development() && sessions::origin(config)?.is_none() {
-            let trusted = config.read(AGENT_TOKEN)?.unwrap_or_default();
-            self.bearer = self
-                .bearer
-                .filter(|bearer| tokens::is_like_ours(bearer) || secrets::same(&trusted, bearer));
-        }
-        Ok(self)
-    }
-
-    /// Finds the principal. A cached session counts for up to `max_age` seconds.
-    ///
-    /// # Errors
-    /// If the credentials are missing or not valid, or cannot be checked. A token that is not valid is refused, even if
-    /// the cookies are.
-    pub async fn principal(&self, ports: Ports<'_>, max_age: i64) -> Result<Principal, Denied> {
-        if let Some(bearer) = &self.bearer {
-            let trusted = ports.config.read(AGENT_TOKEN)?;
-            if trusted.is_some_and(|trusted| secrets::same(&trusted, bearer)) {
-                return Ok(Principal::Server);
-            }
-            return tokens::verify(ports, bearer)
-                .await?
-                .ok_or(Denied::Unauthenticated);
-        }
-        if sessions::origin(ports.config)?.is_some() {
-            let question = sessions::Question {
-                cookies: self.cookie.as_ref().ok_or(Denied::Unauthenticated)?,
-                client: self.client.as_deref(),
-            };
-            let session = sessions::find(ports, question, max_age).await?;
-            let session = session.ok_or(Denied::Unauthenticated)?;
-            return Ok(Principal::User {
-                id: session.user_id,
-                expires_at: Some(session.expires_at),
-            });
-        }
-        if ports.config.is_development() {
-            return Ok(Principal::User {
-                id: DEVELOPER.into(),
-                expires_at: None,
-            });
-        }
-        Err(Denied::NotConfigured(
-            "`better_auth_origin` is not set".into(),
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_token_comes_in_a_header_or_a_parameter() {
-        for (authorization, parameter, bearer) in [
-            (Some("Bearer abc"), None, Some("abc")),
-            (Some("bearer abc"), Some("def"), Some("abc")),
-            (Some("Basic abc"), None, None),
-            (Some("Basic abc"), Some("def"), Some("def")),
-            (None, Some(""), None),
-            (None, None, None),
-            (Some("Bearer "), None, Some("")),
+    fn a_name_is_one_principal_s_and_tells_its_kind() {
+        let user = |id: &str, expires_at| Principal::User {
+            id: id.into(),
+            expires_at,
+        };
+        let token = |expires_at| Principal::Token {
+            id: "a".into(),
+            project_id: "p".into(),
+            role: Role::Read,
+            expires_at,
+        };
+        for (principal, name, end) in [
+            (user("a", Some(7)), "user:a", Some(7)),
+            (user("user:a", None), "user:user:a", None),
+            (token(Some(9)), "token:a", Some(9)),
+            (token(None), "token:a", None),
+            (Principal::Server, "server", None),
         ] {
-            let parameter = parameter.map(str::to_owned);
-            let credentials = Credentials::new(None, authorization, parameter.clone());
             assert_eq!(
-                credentials.bearer.as_deref(),
-                bearer,
-                "{authorization:?} {parameter:?}"
+                (principal.name().as_str(), principal.expires_at()),
+                (name, end)
+            );
+            let read = Principal::user_of_name(name);
+            let is_user = matches!(principal, Principal::User { .. });
+            assert_eq!(
+                read,
+                is_user.then(|| user(principal.user_id(), None)),
+                "{name}"
             );
         }
     }

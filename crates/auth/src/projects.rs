@@ -4,7 +4,7 @@
 use platform::{Clock, Database, DatabaseError, Row, Value};
 use serde::Serialize;
 
-use crate::Role;
+use crate::role::Role;
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -434,7 +434,7 @@ mod tests {
     use super::*;
     use crate::{
         tokens::{self, NewToken},
-        world::world,
+        world::{make_project, world},
     };
     use platform::native::{World, block_on};
 
@@ -556,6 +556,149 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    fn ids(projects: Vec<Project>) -> Vec<String> {
+        projects
+            .into_iter()
+            .map(|project| project.project_id)
+            .collect()
+    }
+
+    #[test]
+    fn a_user_lists_their_own_projects_and_those_of_others_that_they_share() {
+        let world = shared();
+        make_project(&world, "q", "bob");
+        make_project(&world, "r", "ann");
+        let database = world.ports().database;
+        let listed =
+            |scope, after, limit| ids(block_on(list(database, scope, after, limit)).unwrap());
+        for (scope, after, limit, expected) in [
+            (Scope::User("ann"), "", 10, &["p", "r"][..]),
+            (Scope::User("bob"), "", 10, &["p", "q"]),
+            (Scope::User("eve"), "", 10, &["p"]),
+            (Scope::User(""), "", 10, &[]),
+            (Scope::User("bob"), "p", 10, &["q"]),
+            (Scope::All, "", 10, &["p", "q", "r"]),
+            (Scope::All, "", 2, &["p", "q"]),
+            (Scope::All, "p", 1, &["q"]),
+            (Scope::Project("q"), "", 10, &["q"]),
+            (Scope::Project("none"), "", 10, &[]),
+        ] {
+            assert_eq!(
+                listed(scope, after, limit),
+                expected,
+                "{scope:?} after {after:?}"
+            );
+        }
+        assert!(block_on(delete(database, &world.clock, "p")).unwrap());
+        assert_eq!(listed(Scope::All, "", 10), ["q", "r"]);
+        assert!(listed(Scope::Project("p"), "", 10).is_empty());
+    }
+
+    #[test]
+    fn every_change_of_access_counts_and_a_new_name_does_not() {
+        let world = shared();
+        let (database, clock) = (world.ports().database, &world.clock);
+        let asked = ["none".to_owned(), "p".to_owned()];
+        let rev = || {
+            let revs = block_on(access_revs(database, &asked)).unwrap();
+            assert_eq!((revs.len(), revs[0]), (2, 0));
+            revs[1]
+        };
+        let mut before = rev();
+        clock.0.set(7);
+        let renamed = block_on(rename(database, clock, "p", "a new name"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (renamed.name.as_str(), renamed.updated_at),
+            ("a new name", 7)
+        );
+        assert_eq!(block_on(get(database, "p")).unwrap(), Some(renamed));
+        assert_eq!(
+            block_on(rename(database, clock, "none", "x")).unwrap(),
+            None
+        );
+        assert_eq!(rev(), before);
+        let changes: [(&str, &dyn Fn()); 5] = [
+            ("a new role", &|| {
+                block_on(set_member(database, clock, "p", "eve", Role::Write)).unwrap()
+            }),
+            ("a member less", &|| {
+                assert!(block_on(remove_member(database, clock, "p", "eve")).unwrap())
+            }),
+            ("a new owner", &|| {
+                assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"))
+            }),
+            ("a token", &|| {
+                assert!(block_on(touch(database, clock, "p")).unwrap())
+            }),
+            ("the end", &|| {
+                assert!(block_on(delete(database, clock, "p")).unwrap())
+            }),
+        ];
+        for (name, change) in changes {
+            change();
+            assert!(rev() > before, "{name}");
+            before = rev();
+        }
+        assert_eq!(block_on(get(database, "p")).unwrap(), None);
+        assert!(!block_on(delete(database, clock, "p")).unwrap());
+        assert!(!block_on(touch(database, clock, "p")).unwrap());
+        assert!(
+            !block_on(create(database, clock, again())).unwrap(),
+            "an id is never used again"
+        );
+    }
+
+    /// The project `p` of another user.
+    fn again() -> NewProject<'static> {
+        NewProject {
+            project_id: "p",
+            name: "p",
+            owner_id: "stranger",
+        }
+    }
+
+    #[test]
+    fn a_deleted_project_is_purged_until_work_that_was_under_way_has_ended() {
+        let world = shared();
+        let token = make_token(&world, "server");
+        make_project(&world, "q", "ann");
+        let (database, clock) = (world.ports().database, &world.clock);
+        let due = |limit| block_on(to_purge(database, clock, limit)).unwrap();
+        let purge = |project| block_on(purged(database, clock, project)).unwrap();
+        assert!(due(10).is_empty());
+        // A project that exists keeps everything, even if it is purged by mistake.
+        purge("p");
+        assert_eq!(members_of(&world).len(), 2);
+        clock.0.set(1000);
+        for project in ["p", "q"] {
+            assert!(block_on(delete(database, clock, project)).unwrap());
+        }
+        clock.0.set(1000 + UNDER_WAY - 1);
+        assert_eq!(due(10).len(), 2);
+        purge("p");
+        assert_eq!(
+            members_of(&world).len(),
+            2,
+            "work may still bring contents back"
+        );
+        // The one that waits longest comes first.
+        block_on(database.execute(
+            "UPDATE projects SET updated_at = 3 WHERE project_id = 'q'",
+            vec![],
+        ))
+        .unwrap();
+        assert_eq!(due(1), ["q"]);
+        clock.0.set(1000 + UNDER_WAY);
+        purge("p");
+        assert!(members_of(&world).is_empty() && !holds(&world, &token));
+        assert!(world.rows("SELECT 1 FROM project_tokens").is_empty());
+        assert_eq!(due(10), ["q"]);
+        purge("q");
+        assert!(due(10).is_empty());
     }
 
     /// An older release may have left such a token, or a process that was killed between two statements.

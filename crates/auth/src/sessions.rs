@@ -6,10 +6,12 @@
 mod better_auth;
 mod cache;
 
-use platform::{Config, Ports, UnreadableSetting};
+use platform::Ports;
 
-use crate::Denied;
+use crate::denied::Denied;
+pub(crate) use better_auth::SETTINGS;
 use better_auth::{AskError, ask};
+pub use better_auth::{BETTER_AUTH_ORIGIN, Question, Session, origin};
 use cache::Cache;
 
 /// The longest time that a cached session is used, in seconds. A user who signs out loses access within a minute, the
@@ -21,47 +23,6 @@ pub const KNOWN_FOR_SOCKETS: i64 = 10;
 
 /// The same while Better Auth answers 429, in seconds.
 const KNOWN_FOR_LIMITED: i64 = 60;
-
-/// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
-/// `allowed_outbound_hosts`.
-const NOT_SET: &str = "http://not-set.invalid";
-
-const DEFAULT_PATH: &str = "/api/better-auth";
-
-platform::settings! {
-    /// The origin of Better Auth, such as `https://auth.example.com`. If it is set, sessions are checked
-    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET);
-    /// The path of Better Auth's routes
-    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH);
-}
-
-/// A session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// The user's id.
-    pub user_id: String,
-    /// When it ends at the latest, in Unix seconds.
-    pub expires_at: i64,
-}
-
-/// The origin of Better Auth; `None` if sessions are not checked.
-///
-/// # Errors
-/// If the setting cannot be read.
-pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
-    let origin = config.read(BETTER_AUTH_ORIGIN)?;
-    let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
-    Ok(origin.filter(|origin| origin != NOT_SET))
-}
-
-/// What Better Auth is asked about: the cookies of a request, and the address of its client.
-#[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    /// The whole header `Cookie`.
-    pub cookies: &'a str,
-    /// The client's address, if the relay has told it. Better Auth limits how often an address may ask.
-    pub client: Option<&'a str>,
-}
 
 /// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds, and for up
 /// to a minute while Better Auth answers 429. Then it is not asked again for this client before the time that it named.
@@ -135,8 +96,7 @@ mod tests {
 
     #[test]
     fn a_session_is_kept_for_a_while_and_never_beyond_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("db")).unwrap();
+        let database = SqliteFile::with_schema();
         let config = MapConfig::from_pairs(&[("better_auth_origin", "http://auth.example:3001/")]);
         let (key_value, clock) = (MemoryKeyValue::default(), SetClock::default());
         let pubsub = Published::default();
@@ -304,19 +264,6 @@ mod tests {
             assert_eq!(found, expected, "{answer:?}");
             assert_eq!(asked.get(), u32::from(!is_answered), "{answer:?}");
             assert_eq!(looks.get(), if is_answered { 2 } else { 80 });
-        }
-    }
-
-    #[test]
-    fn there_is_an_origin_only_if_one_is_set() {
-        for (value, found) in [
-            ("", None),
-            (NOT_SET, None),
-            ("https://a.example", Some("https://a.example")),
-            ("https://a.example/", Some("https://a.example")),
-        ] {
-            let config = MapConfig::from_pairs(&[("better_auth_origin", value)]);
-            assert_eq!(origin(&config).unwrap().as_deref(), found, "{value}");
         }
     }
 }

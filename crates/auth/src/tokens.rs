@@ -5,7 +5,7 @@
 use platform::{Clock, Database, DatabaseError, Ports, Row};
 use serde::Serialize;
 
-use crate::{Principal, Role, secrets};
+use crate::{principal::Principal, role::Role, secrets};
 
 /// A token without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -204,6 +204,28 @@ mod tests {
     use super::*;
     use crate::world::{make_project, world};
     use platform::native::block_on;
+
+    #[test]
+    fn the_use_of_a_token_is_recorded_to_the_minute() {
+        let world = world(&[]);
+        let ports = world.ports();
+        make_project(&world, "p", "u");
+        let new = NewToken {
+            project_id: "p",
+            name: "agent",
+            role: Role::Read,
+            expires_at: None,
+            created_by: "user:u",
+        };
+        let (_, token) = block_on(create(ports.database, ports.clock, new)).unwrap();
+        let used = || block_on(list(ports.database, "p")).unwrap()[0].last_used_at;
+        assert_eq!(used(), None);
+        for (now, recorded) in [(100, 100), (159, 100), (160, 160), (219, 160), (1000, 1000)] {
+            world.clock.0.set(now);
+            assert!(block_on(verify(ports, &token)).unwrap().is_some());
+            assert_eq!(used(), Some(recorded), "at {now}");
+        }
+    }
 
     #[test]
     fn a_token_is_its_project_s_until_it_ends_or_is_revoked() {

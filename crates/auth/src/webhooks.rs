@@ -210,6 +210,9 @@ mod tests {
         for wrong in [third.as_str(), "", &format!("{old}{new}")] {
             assert!(!key.verifies("kling", "task_1_a", wrong), "{wrong}");
         }
+        // The former key may be the present one.
+        let same = WebhookKey::new("old").with_previous("old");
+        assert!(same.verifies("kling", "task_1_a", &old));
         // A key that is no longer set verifies nothing.
         assert!(!WebhookKey::new("new").verifies("kling", "task_1_a", &old));
     }
@@ -222,10 +225,13 @@ mod tests {
         assert_eq!(expected.len(), 2);
         let both = WebhookKey::new("new").with_previous("old");
         assert_eq!(sign(&both), expected);
-        assert_eq!(
-            both.notification_secret("task_1_a"),
-            new.notification_secret("task_1_a")
-        );
+        let secret = both.notification_secret("task_1_a");
+        assert_eq!(secret, new.notification_secret("task_1_a"));
+        // Each task and each key has a secret of its own, and it is what the agent checks a signature with.
+        assert_ne!(secret, old.notification_secret("task_1_a"));
+        assert_ne!(secret, both.notification_secret("task_1_b"));
+        let checked = Key(secret.to_vec()).code_of(b"id.7.body");
+        assert_eq!(expected[0], checked);
     }
 
     #[test]

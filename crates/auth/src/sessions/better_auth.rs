@@ -2,11 +2,51 @@
 
 use std::time::Duration;
 
-use platform::{HttpError, Ports, http_client::Limits};
+use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits};
 use serde::Deserialize;
 
-use super::{BETTER_AUTH_BASE_PATH, DEFAULT_PATH, Question, Session, origin};
-use crate::Denied;
+use crate::denied::Denied;
+
+/// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
+/// `allowed_outbound_hosts`.
+const NOT_SET: &str = "http://not-set.invalid";
+
+const DEFAULT_PATH: &str = "/api/better-auth";
+
+platform::settings! {
+    /// The origin of Better Auth, such as `https://auth.example.com`. If it is set, sessions are checked
+    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET);
+    /// The path of Better Auth's routes
+    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH);
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The user's id.
+    pub user_id: String,
+    /// When it ends at the latest, in Unix seconds.
+    pub expires_at: i64,
+}
+
+/// The origin of Better Auth; `None` if sessions are not checked.
+///
+/// # Errors
+/// If the setting cannot be read.
+pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> {
+    let origin = config.read(BETTER_AUTH_ORIGIN)?;
+    let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
+    Ok(origin.filter(|origin| origin != NOT_SET))
+}
+
+/// What Better Auth is asked about: the cookies of a request, and the address of its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The whole header `Cookie`.
+    pub cookies: &'a str,
+    /// The client's address, if the relay has told it. Better Auth limits how often an address may ask.
+    pub client: Option<&'a str>,
+}
 
 const ASK: Limits = Limits {
     timeout: Duration::from_secs(3),
@@ -133,6 +173,57 @@ fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use platform::{
+        HttpClient,
+        native::{MapConfig, World, block_on},
+    };
+
+    /// A Better Auth whose answer has so many bytes: a session, and blanks after it.
+    struct Wordy(usize);
+
+    #[async_trait(?Send)]
+    impl HttpClient for Wordy {
+        async fn send(
+            &self,
+            _request: http::Request<Vec<u8>>,
+            limits: Limits,
+        ) -> Result<http::Response<Vec<u8>>, HttpError> {
+            if self.0 > limits.max_bytes {
+                return Err(HttpError::TooLarge);
+            }
+            let mut body = GOOD.as_bytes().to_vec();
+            body.resize(self.0, b' ');
+            Ok(http::Response::new(body))
+        }
+    }
+
+    #[test]
+    fn a_session_of_many_words_is_read_up_to_a_bound() {
+        let settings = [("better_auth_origin", "https://auth.example")];
+        let world = World::new(MapConfig::from_pairs(&settings));
+        let question = Question {
+            cookies: "a=b",
+            client: None,
+        };
+        for (bytes, is_read) in [(256 * 1024, true), (256 * 1024 + 1, false)] {
+            let http = Wordy(bytes);
+            let ports = Ports {
+                http: &http,
+                ..world.ports()
+            };
+            match block_on(ask(ports, question)) {
+                Ok(session) => assert!(is_read && session.is_some(), "{bytes}"),
+                Err(AskError::Denied(Denied::Unavailable { reason, .. })) => {
+                    assert!(
+                        !is_read && reason.contains("too large"),
+                        "{bytes}: {reason}"
+                    );
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
 
     const GOOD: &str = r#"{"session":{"id":"s","userId":"u","expiresAt":"1970-01-01T01:00:00.000Z"},
         "user":{"id":"u","email":"a@b"}}"#;
@@ -141,6 +232,8 @@ mod tests {
     fn answers_of_better_auth_are_read() {
         let session = read(GOOD.as_bytes()).unwrap().unwrap();
         assert_eq!((session.user_id.as_str(), session.expires_at), ("u", 3600));
+        let in_milliseconds = r#"{"session":{"expiresAt":3600999},"user":{"id":"u"}}"#;
+        assert_eq!(read(in_milliseconds.as_bytes()), Ok(Some(session)));
         assert_eq!(read(b"null"), Ok(None));
         for garbage in [
             "",
@@ -171,6 +264,19 @@ mod tests {
             let mut headers = http::HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
             assert_eq!(wait_of(&headers), wait, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn there_is_an_origin_only_if_one_is_set() {
+        for (value, found) in [
+            ("", None),
+            (NOT_SET, None),
+            ("https://a.example", Some("https://a.example")),
+            ("https://a.example/", Some("https://a.example")),
+        ] {
+            let config = MapConfig::from_pairs(&[("better_auth_origin", value)]);
+            assert_eq!(origin(&config).unwrap().as_deref(), found, "{value}");
         }
     }
 }

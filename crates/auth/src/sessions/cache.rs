@@ -10,8 +10,8 @@ use platform::Ports;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Question, Session, better_auth::AskError};
-use crate::{Denied, secrets};
+use super::better_auth::{AskError, Question, Session};
+use crate::{denied::Denied, secrets};
 
 /// The longest time that an instance waits for the answer that another one is getting, in seconds.
 const PATIENCE: i64 = 4;
@@ -193,5 +193,82 @@ fn kept(session: &Session, now: i64) -> Known {
         user_id: session.user_id.clone(),
         expires_at: session.expires_at,
         asked_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::world;
+    use platform::native::block_on;
+
+    const QUESTION: Question<'_> = Question {
+        cookies: "a=b",
+        client: None,
+    };
+
+    #[test]
+    fn a_session_counts_while_the_answer_is_young_and_the_session_lasts() {
+        let known = Known {
+            user_id: "u".into(),
+            asked_at: 1000,
+            expires_at: 1020,
+        };
+        for (now, max_age, counts) in [
+            (1000, 10, true),
+            (1009, 10, true),
+            (1010, 10, false),
+            (1000, 0, false),
+            // The clock of the instance that asked is ahead.
+            (999, 10, false),
+            (1019, 100, true),
+            (1020, 100, false),
+        ] {
+            assert_eq!(known.counts(now, max_age), counts, "{now} {max_age}");
+        }
+    }
+
+    #[test]
+    fn an_instance_that_asks_is_waited_for_as_long_as_it_may_live() {
+        let world = world(&[]);
+        let cache = Cache::of(world.ports(), QUESTION);
+        let is_asked = |now| block_on(cache.read(now)).1;
+        assert!(!is_asked(1000));
+        block_on(cache.begin(None, 1000));
+        for (now, asked) in [(999, false), (1000, true), (1003, true), (1004, false)] {
+            assert_eq!(is_asked(now), asked, "{now}");
+        }
+        block_on(cache.end(None, &Ok(None), 1001));
+        assert!(!is_asked(1001));
+        // Other cookies with the same place are not those that are asked about.
+        let other = Cache {
+            cookies: "another digest".into(),
+            ..Cache::of(world.ports(), QUESTION)
+        };
+        block_on(other.begin(None, 1000));
+        assert!(!is_asked(1000));
+    }
+
+    #[test]
+    fn a_client_is_held_back_until_its_time_and_no_other_is() {
+        let world = world(&[]);
+        let cache = Cache::of(world.ports(), QUESTION);
+        block_on(cache.hold_back(1000));
+        let wait = |cache: &Cache<'_>, now| block_on(cache.held_back(now));
+        assert_eq!((wait(&cache, 990), wait(&cache, 999)), (Some(10), Some(1)));
+        assert_eq!((wait(&cache, 1000), wait(&cache, 1001)), (None, None));
+        let other = Cache::of(
+            world.ports(),
+            Question {
+                client: Some("10.0.0.8"),
+                ..QUESTION
+            },
+        );
+        assert_eq!(wait(&other, 990), None);
+        block_on(other.hold_back(2000));
+        assert_eq!(
+            (wait(&cache, 990), wait(&other, 990)),
+            (Some(10), Some(1010))
+        );
     }
 }
