@@ -91,6 +91,8 @@ mod tests {
         assert_eq!(read(None, vec![ab(), cd()]), Ok(b"abcd".to_vec()));
         assert_eq!(read(Some(5), vec![]), Err(413));
         assert_eq!(read(None, vec![ab(), cd(), ab()]), Err(413));
+        assert_eq!(read(None, vec![ab(), cd(), Ok(b"e".to_vec())]), Err(413));
+        assert_eq!(read(None, vec![Ok(b"abcde".to_vec())]), Err(413));
         assert_eq!(read(Some(3), vec![ab()]), Err(400));
         assert_eq!(read(None, vec![ab(), Err(BrokenOff)]), Err(400));
     }

@@ -233,6 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_a_path_of_this_server() {
+        for (prefix, base) in [
+            ("/canvas", "http://h.example/canvas"),
+            ("/canvas/", "http://h.example/canvas"),
+            ("canvas", "http://h.example"),
+            ("//evil.example", "http://h.example"),
+            ("", "http://h.example"),
+        ] {
+            let headers = [
+                ("x-forwarded-host", "h.example"),
+                ("x-forwarded-prefix", prefix),
+            ];
+            let config = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787")]);
+            assert_eq!(head(&headers, None).base(&config), base, "{prefix:?}");
+        }
+    }
+
+    #[test]
     fn a_limit_is_a_number_of_rows() {
         for (query, expected) in [
             ("", Some(50)),

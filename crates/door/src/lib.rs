@@ -17,6 +17,7 @@ mod body;
 mod head;
 mod judge;
 mod line;
+mod message;
 mod readiness;
 mod reply;
 mod route;
@@ -30,6 +31,7 @@ pub use admit::Admitted;
 pub use head::Head;
 pub use judge::judge;
 pub use line::{Answering, line};
+pub use message::Message;
 pub use readiness::missing_setting;
 pub use reply::{Headers, Reply};
 pub use route::{Mark, Names, Need, Needs, Routes, Spec};
@@ -37,16 +39,3 @@ pub use route::{Mark, Names, Need, Needs, Routes, Spec};
 pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
 pub use visit::{PRINCIPAL, REFUSED_PAGE};
-
-/// A message of the Redis trigger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message(pub Vec<u8>);
-
-/// A message has no route, so it needs nothing of what routes do.
-impl Routes for Message {
-    const SPECS: &'static [Spec] = &[];
-
-    fn of(_: &Spec, _: Vec<String>) -> Option<Self> {
-        None
-    }
-}

@@ -156,13 +156,18 @@ impl<'a, R: Routes> Line<'a, R> {
             is_last: false,
         };
         self.sent += answer.body.len();
-        answer.is_last = self.requests >= wire::LINE_REQUESTS
+        answer.is_last = self.is_full(memory());
+        outlet.send(wire::encode_framed(&answer)).await?;
+        Ok(answer.is_last)
+    }
+
+    /// Whether the line has reached a bound, in an instance that has taken so many bytes of memory.
+    fn is_full(&self, memory: usize) -> bool {
+        self.requests >= wire::LINE_REQUESTS
             || self.read >= wire::LINE_BYTES
             || self.sent >= wire::LINE_BYTES
             || self.afterwards.len() >= AFTERWARDS
-            || memory() >= MEMORY;
-        outlet.send(wire::encode_framed(&answer)).await?;
-        Ok(answer.is_last)
+            || memory >= MEMORY
     }
 }
 
@@ -209,14 +214,17 @@ mod tests {
 
     async fn answered(asked: Admitted<'_, Sync>) -> Result<Reply<'_>, Problem> {
         asked.body(wire::MAX_APPEND_BYTES).await?;
-        let route = format!("{:?}", asked.route());
+        let body = match asked.route() {
+            Sync::Updates { .. } => vec![0; 1 << 20],
+            route => format!("{route:?}").into_bytes(),
+        };
         let work = async { DONE.with_borrow_mut(|done| *done += 1) };
-        let reply = Reply::new(200).media_type("text/plain").body(route);
+        let reply = Reply::new(200).media_type("text/plain").body(body);
         Ok(reply.then(work))
     }
 
     /// The answers to what is asked on a line, and the number of handlers whose later work was done. Each answer is the
-    /// name of the route.
+    /// name of the route, but a large one for `Updates`.
     fn answers(asked: Vec<Vec<u8>>) -> (Vec<LineAnswer<ByteVec>>, usize) {
         DONE.take();
         let world = World::new(MapConfig::from_pairs(&[("internal_token", "t")]));
@@ -287,6 +295,10 @@ mod tests {
                 wire::LINE_REQUESTS,
             ),
             (vec![large; 12], 8),
+            (
+                vec![request("GET", "/internal/rooms/p/updates?after=1", b""); 12],
+                8,
+            ),
         ] {
             let (answers, done) = answers(asked);
             assert_eq!((answers.len(), done), (answered, answered));
@@ -296,5 +308,37 @@ mod tests {
         let too_large = u32::try_from(wire::MAX_LINE_REQUEST + 1).unwrap();
         let (answers, _) = answers(vec![small, too_large.to_be_bytes().to_vec()]);
         assert_eq!(answers.len(), 1);
+    }
+
+    #[test]
+    fn each_bound_ends_a_line_by_itself() {
+        const MIB: usize = 1024 * 1024;
+        let world = World::new(MapConfig::default());
+        let work = |count: usize| {
+            let works = (0..count).map(|_| Box::pin(async {}) as Afterwards<'_>);
+            works.collect::<FuturesUnordered<_>>()
+        };
+        for (requests, read, sent, works, memory, is_full) in [
+            (0, 0, 0, 0, 0, false),
+            (4095, 8 * MIB - 1, 8 * MIB - 1, 3, 64 * MIB - 1, false),
+            (4096, 0, 0, 0, 0, true),
+            (0, 8 * MIB, 0, 0, 0, true),
+            (0, 0, 8 * MIB, 0, 0, true),
+            (0, 0, 0, 4, 0, true),
+            (0, 0, 0, 0, 64 * MIB, true),
+        ] {
+            let line: Line<'_, Sync> = Line {
+                ports: world.ports(),
+                chunks: Box::pin(stream::empty()),
+                reader: LineReader::new(0),
+                answer: |asked| Box::pin(answered(asked)),
+                afterwards: work(works),
+                requests,
+                read,
+                sent,
+            };
+            let found = line.is_full(memory);
+            assert_eq!(found, is_full, "{requests} {read} {sent} {works} {memory}");
+        }
     }
 }

@@ -93,6 +93,10 @@ mod tests {
                 vec![("better_auth_origin", "https://a.example/path")],
                 Some("better_auth_origin"),
             ),
+            (
+                vec![("better_auth_origin", "ftp://a.example")],
+                Some("better_auth_origin"),
+            ),
         ] {
             let config = MapConfig::from_pairs(&settings);
             let found = missing_setting(&config).unwrap();

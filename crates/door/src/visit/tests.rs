@@ -108,6 +108,38 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
     assert_eq!(get("/sync/q", &[here]), 200);
 }
 
+/// A browser sends no bearer token on its own, and a page on a foreign name has no cookie of ours: only callers that
+/// need no credentials have to fear it.
+#[test]
+fn a_foreign_name_keeps_out_only_callers_without_credentials() {
+    let evil = ("origin", "https://evil.example");
+    let foreign = ("host", "evil.example:8787");
+    let token = ("authorization", "Bearer trusted");
+    let trusted = ("agent_token", "trusted");
+    for (settings, headers, expected) in [
+        (&[trusted][..], &[foreign][..], 403),
+        (&[trusted], &[foreign, token], 200),
+        (&[trusted], &[foreign, evil, token], 200),
+        (&[trusted, AUTH], &[foreign], 401),
+        (&[trusted, AUTH], &[foreign, token], 200),
+        (&[trusted, AUTH], &[("host", "127.0.0.1:8787"), evil], 403),
+    ] {
+        let world = world(settings);
+        let get = head("GET", "/tasks", headers);
+        assert_eq!(
+            status::<Tasks>(&world, get),
+            expected,
+            "{settings:?} {headers:?}"
+        );
+    }
+    // A name that cannot be read is refused without advice to let it in.
+    let world = world(&[]);
+    let reply = answer::<Tasks>(&world, head("GET", "/tasks", &[("host", "evil.example:x")]));
+    let told = String::from_utf8_lossy(reply.content().unwrap_or_default());
+    assert_eq!(reply.status(), 403);
+    assert!(!told.contains("SPIN_VARIABLE"), "{told}");
+}
+
 #[test]
 fn a_caller_that_cannot_be_known_is_refused() {
     let world = world(&[AUTH]);
@@ -201,9 +233,13 @@ fn an_internal_route_tells_nothing_without_the_token() {
     assert_eq!(get("/internal/append", &with), 200);
     let options = head("OPTIONS", "/internal/append", &with);
     assert_eq!(status::<Sync>(&world, options), 405);
-    // An internal answer has no headers for browsers.
-    let answer = answer::<Sync>(&world, head("POST", "/internal/append", &with));
-    assert_eq!(header(&answer, "vary"), None);
+    // An internal answer has no headers for browsers, nor has any answer of a component without public routes.
+    let internal = answer::<Sync>(&world, head("POST", "/internal/append", &with));
+    let nowhere = answer::<routes::Poller>(&world, head("GET", "/nothing", &with));
+    assert_eq!((internal.status(), nowhere.status()), (200, 404));
+    for answer in [internal, nowhere] {
+        assert_eq!(header(&answer, "vary"), None);
+    }
 }
 
 #[test]
@@ -332,6 +368,21 @@ fn a_member_who_may_only_read_now_writes_nothing() {
 }
 
 #[test]
+fn a_handler_gets_the_request_and_the_address_of_its_caller() {
+    let world = world(&[("public_url", "http://127.0.0.1:8787")]);
+    let handler = async |admitted: Admitted<'_, Tasks>| {
+        let (head, base) = (admitted.head(), admitted.base());
+        let body = format!("{} {:?} {base}", head.path(), head.parameter("cursor"));
+        Ok(Reply::new(200).body(body))
+    };
+    let head = head("GET", "/tasks?cursor=c", &[("host", "box.local:8787")]);
+    let arrival = Arrival::at::<Tasks>(head, body(b""));
+    let reply = block_on(visit(world.ports(), arrival, HEADERS, handler));
+    let told = String::from_utf8_lossy(reply.content().unwrap_or_default());
+    assert_eq!(told, "/tasks Some(\"c\") http://box.local:8787");
+}
+
+#[test]
 fn a_body_is_read_once_and_fields_are_an_object() {
     let world = world(&[]);
     for (bytes, fields) in [
@@ -339,6 +390,8 @@ fn a_body_is_read_once_and_fields_are_an_object() {
         (b"{\"name\":\"n\"}", Ok(1)),
         (b"[]", Err(400)),
         (b"{", Err(400)),
+        (&[b' '; 64 * 1024], Err(400)),
+        (&[b' '; 64 * 1024 + 1], Err(413)),
     ] {
         let seen = Cell::new(None);
         let handler = async |admitted: Admitted<'_, Projects>| {
@@ -354,7 +407,7 @@ fn a_body_is_read_once_and_fields_are_an_object() {
         let arrival = Arrival::at::<Projects>(head, body(bytes));
         let reply = block_on(visit(world.ports(), arrival, HEADERS, handler));
         assert_eq!(reply.status(), 200);
-        assert_eq!(seen.get(), Some(fields), "{bytes:?}");
+        assert_eq!(seen.get(), Some(fields), "{} bytes", bytes.len());
     }
 }
 
