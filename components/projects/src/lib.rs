@@ -6,15 +6,13 @@ mod change;
 mod member;
 mod project;
 mod quarantine;
+mod request;
 mod token;
 
-use door::{Admitted, Reply, routes::Projects};
-use problem::Problem;
+use door::routes::Projects;
+use request::{Answer, Request};
 
 door::http_component!(route);
-
-type Request<'a> = Admitted<'a, Projects>;
-type Answer<'a> = Result<Reply<'a>, Problem>;
 
 async fn route(request: Request<'_>) -> Answer<'_> {
     match request.route() {

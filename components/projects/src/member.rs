@@ -7,9 +7,9 @@ use problem::{Fields, Kind, Problem};
 use serde_json::json;
 
 use crate::{
-    Answer, Request,
     change::Change,
     project::{ROLES, fresh, role, user_id},
+    request::{Answer, Request},
 };
 
 /// Gives a user a role.

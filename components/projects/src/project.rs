@@ -10,7 +10,10 @@ use platform::Ports;
 use problem::{Fields, Kind, Problem};
 use serde_json::{Value, json};
 
-use crate::{Answer, Request, change::Change};
+use crate::{
+    change::Change,
+    request::{Answer, Request},
+};
 
 /// The most projects in one answer.
 const LIMIT: u64 = 200;

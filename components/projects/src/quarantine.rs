@@ -5,7 +5,10 @@ use problem::Problem;
 use serde_json::{Value, json};
 use wire::Notice;
 
-use crate::{Answer, Request, project::fresh};
+use crate::{
+    project::fresh,
+    request::{Answer, Request},
+};
 
 /// The most updates in one list.
 const MOST: u64 = 200;

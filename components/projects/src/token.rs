@@ -9,9 +9,9 @@ use problem::{Fields, Problem};
 use serde_json::json;
 
 use crate::{
-    Answer, Request,
     change::Change,
     project::{MAX_NAME, fresh, role},
+    request::{Answer, Request},
 };
 
 /// Lists the tokens of a project, without their secrets.

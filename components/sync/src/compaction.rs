@@ -13,9 +13,9 @@ use rooms::{
 use wire::{Outcome, Update};
 
 use crate::{
-    Answer, Request,
     merging::SelfMerger,
     problems::{self, check_project_id},
+    request::{Answer, Request},
 };
 
 /// A room's log is checked when its rev passes a multiple of this, or after this many bytes. It is twice the length

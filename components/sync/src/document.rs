@@ -7,10 +7,10 @@ use serde_json::json;
 use wire::{Job, Notice, Outcome, Update};
 
 use crate::{
-    Answer, Request,
     compaction::{Growth, compact_due},
     merging::SelfMerger,
     problems,
+    request::{Answer, Request},
 };
 
 /// The origin of updates over plain HTTP. It is no relay's id, so every relay takes them.

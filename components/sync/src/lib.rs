@@ -10,14 +10,12 @@ mod log;
 mod merging;
 mod problems;
 mod relay;
+mod request;
 
-use door::{Admitted, Reply, routes::Sync};
-use problem::Problem;
+use door::routes::Sync;
+use request::{Answer, Request};
 
 door::http_component!(route);
-
-type Request<'a> = Admitted<'a, Sync>;
-type Answer<'a> = Result<Reply<'a>, Problem>;
 
 async fn route(request: Request<'_>) -> Answer<'_> {
     match request.route() {

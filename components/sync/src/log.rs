@@ -6,11 +6,11 @@ use problem::Problem;
 use wire::{AppendRequest, AppendResponse};
 
 use crate::{
-    Answer, Request,
     compaction::{Growth, compact_due},
     merging::SelfMerger,
     problems::{self, check_project_id},
     relay::{cbor, decode},
+    request::{Answer, Request},
 };
 
 /// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself notifies the

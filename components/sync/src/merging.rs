@@ -16,9 +16,9 @@ use rooms::{
 use wire::{EncodedState, Job};
 
 use crate::{
-    Answer, Request,
     problems::{self, check_project_id},
     relay::{cbor, decode},
+    request::{Answer, Request},
 };
 
 /// How long a job may take that a caller waits for, and one that may compute a state that is not cheap. A document is as

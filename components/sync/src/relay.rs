@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use problem::Problem;
 use wire::{AccessRequest, AccessResponse, Heads, HeadsRequest};
 
-use crate::{Answer, Request};
+use crate::request::{Answer, Request};
 
 /// The most rooms in one question for heads.
 const MAX_HEADS: usize = 1000;
