@@ -57,3 +57,23 @@ pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
 };
 pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay and an app of neighbouring releases, and relays among each other, must agree on these.
+    #[test]
+    fn the_bounds_and_the_names_of_channels_are_part_of_the_protocol() {
+        for (bound, bytes) in [
+            (MAX_UPDATE_BYTES, 16_777_216),
+            (MAX_APPEND_BYTES, 17_825_792),
+            (MAX_LINE_REQUEST, 17_829_888),
+            (LINE_BYTES, 8_388_608),
+            (MAX_NOTICE_BYTES, 262_144),
+        ] {
+            assert_eq!(bound, bytes);
+        }
+        assert_eq!(room_channel("p"), "room:p");
+    }
+}

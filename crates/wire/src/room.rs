@@ -230,4 +230,18 @@ mod tests {
             assert_eq!(decode::<Job>(&encode(&job)).unwrap(), job);
         }
     }
+
+    #[test]
+    fn only_a_job_that_may_compute_the_state_takes_long() {
+        assert!(Job::Merge.is_long() && Job::Until { rev: 7 }.is_long());
+        for job in [
+            Job::Snapshot,
+            Job::Json,
+            Job::Compact,
+            Job::Updates,
+            Job::Pack,
+        ] {
+            assert!(!job.is_long(), "{job:?}");
+        }
+    }
 }
