@@ -16,13 +16,10 @@ use tokio::time::sleep;
 
 pub use self::job::Job;
 pub use self::plan::{Call, Course, CoursePlan, Fault, FaultPlan, Plan, UNTIL_TOLD};
+pub use self::token::{ACCESS_KEY, SECRET_KEY};
 use crate::http::Http;
 use crate::server::Server;
 
-/// The access key that Kling knows.
-pub const ACCESS_KEY: &str = "kling-access-key-for-tests";
-/// The secret key that signs tokens.
-pub const SECRET_KEY: &str = "kling-secret-key-for-tests";
 /// The API key, which is sent instead of a token.
 pub const API_KEY: &str = "kling-api-key-for-tests";
 

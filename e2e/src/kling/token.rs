@@ -4,9 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{ACCESS_KEY, SECRET_KEY};
 use crate::server::{Reply, Request};
 use crate::sign;
+
+/// The access key that Kling knows.
+pub const ACCESS_KEY: &str = "kling-access-key-for-tests";
+/// The secret key that signs tokens.
+pub const SECRET_KEY: &str = "kling-secret-key-for-tests";
 
 /// Adds the header `date`, by Kling's clock.
 pub(super) fn dated(reply: Reply, now: i64) -> Reply {
