@@ -1,7 +1,7 @@
 //! `cargo xtask mutants`: changes the code in small ways, and reports the changes that no test notices.
 //!
-//! cargo-mutants runs the own tests of each crate. What survives them is built into the app and run against the
-//! end-to-end tests of the crate. Both work in place, so the work tree must be clean.
+//! cargo-mutants runs the own tests of each crate, in a profile that builds fast. What survives them is built into the
+//! app and run against the end-to-end tests of the crate. Both work in place, so the work tree must be clean.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +33,16 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
         &[("rooms", "editing::"), ("relays", "two_relays::")],
     ),
 ];
+
+/// Files of which no mutant is worth a run: code of tests, and what is built for Wasm alone, which the own tests of its
+/// crate do not even compile.
+const OTHER_FILES: &[&str] = &["**/tests.rs", "**/world.rs", "crates/door/src/spin/**"];
+
+/// Mutants that say nothing: of tests, of what a debugger shows, and of serde's "expected …".
+const IDLE: &str = "(replace|in) tests::|Debug.*::fmt|::expecting";
+
+/// The cases of each test that draws its own, such as the models: an own test runs thousands of times.
+const CASES: &str = "8";
 
 /// The options of `cargo xtask mutants`.
 #[derive(Args)]
@@ -117,16 +127,22 @@ impl Mutants {
         let tool = root().join("target/mutants/tool/bin/cargo-mutants");
         let mut command = program(&tool.to_string_lossy(), &["mutants", "--in-place"]);
         command
-            .args(["--package", name, "--cargo-arg=--release", "--no-shuffle"])
-            .arg("--output")
+            .args(["--package", name, "--profile=mutants", "--no-shuffle"])
+            .args(["--exclude-re", IDLE, "--output"])
             .arg(&folder)
+            .env("PROPTEST_CASES", CASES)
             .env("CARGO_TARGET_DIR", root().join("target/mutants/build"));
+        for file in OTHER_FILES {
+            command.args(["--exclude", file]);
+        }
         for file in &self.files {
             command.args(["--file", file]);
         }
         if let Some(shard) = &self.shard {
             command.args(["--shard", shard]);
         }
+        // Examples in the documentation are left out: they take most of the time, and test nothing that no test does.
+        command.args(["--", "--tests"]);
         eprintln!("==> mutants of {name}");
         let status = command.status().context("cargo-mutants")?;
         // 2: mutants were missed; 3: tests of a mutant took too long, which is how they caught it.

@@ -473,7 +473,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(96), ..ProptestConfig::default() })]
 
     #[test]
     fn the_joined_state_is_the_merge_of_all_acknowledged_updates(

@@ -322,7 +322,7 @@ fn mood() -> impl Strategy<Value = Mood> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(64), ..ProptestConfig::default() })]
 
     #[test]
     fn every_task_ends_once_with_its_own_result_and_is_one_job(
