@@ -445,6 +445,7 @@ fn every_public_answer_is_dressed() {
         assert_eq!(header(&reply, "vary"), Some("origin"));
         let allowed = header(&reply, "access-control-allow-origin");
         assert_eq!(allowed, Some("https://app.example"), "{path}");
+        assert_eq!(header(&reply, REFUSED_PAGE), None, "{path}");
     }
     let reply = answer::<Tasks>(&world, head("GET", "/tasks", &[]));
     assert_eq!(header(&reply, PRINCIPAL), Some("user:dev"));
