@@ -196,29 +196,9 @@ mod tests {
     fn task(status: Status) -> Task {
         Task {
             task_id: "task_1".into(),
-            project_id: "p".into(),
-            task_type: "demo".into(),
             status,
-            external_task_id: None,
-            external_service: None,
             result_url: (status == Status::Completed).then(|| "https://a/b".into()),
-            error_message: None,
-            created_at: 5,
-            updated_at: 5,
-            completed_at: None,
-            retry_count: 0,
-            max_retries: 3,
-            node_id: None,
-            callback_url: None,
-            version: 0,
-            run: 0,
-            attempts: 0,
-            lease_until: None,
-            accepted_at: None,
-            earlier_jobs: None,
-            seq: 1,
-            waits: 0,
-            message: None,
+            ..Task::new(5)
         }
     }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use loro::{ExportMode, LoroDoc, LoroMap, ToJson};
 use platform::{
-    Database, Row, migrations,
+    Database, Row,
     native::{Published, SetClock, SqliteFile, block_on},
 };
 use serde_json::{Value, json};
@@ -25,12 +25,10 @@ struct Canvas {
 
 impl Canvas {
     fn new() -> Self {
-        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
         let clock = SetClock::default();
         clock.0.set(1_700_000_000);
-        block_on(migrations::apply(&database, &clock)).unwrap();
         Self {
-            database,
+            database: SqliteFile::with_schema(),
             clock,
             pubsub: Published::default(),
             doc: LoroDoc::new(),

@@ -167,28 +167,20 @@ pub(crate) fn due_sql(now: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::{
-        migrations,
-        native::{SetClock, SqliteFile, block_on},
-    };
+    use platform::native::{SetClock, SqliteFile, block_on};
 
     struct World {
         database: SqliteFile,
         clock: SetClock,
-        _folder: tempfile::TempDir,
     }
 
     impl World {
         fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let database = SqliteFile::open(&folder.path().join("leases.db")).unwrap();
             let clock = SetClock::default();
             clock.0.set(1000);
-            block_on(migrations::apply(&database, &clock)).unwrap();
             Self {
-                database,
+                database: SqliteFile::with_schema(),
                 clock,
-                _folder: folder,
             }
         }
 

@@ -47,17 +47,11 @@ pub async fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform::{
-        migrations,
-        native::{SetClock, SqliteFile, block_on},
-    };
+    use platform::native::{SetClock, SqliteFile, block_on};
 
     #[test]
     fn a_report_is_taken_once_and_old_ones_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("panics.db")).unwrap();
-        let clock = SetClock::default();
-        block_on(migrations::apply(&database, &clock)).unwrap();
+        let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
         let (ours, theirs) = (new_run(), new_run());
         assert_ne!(ours, theirs);
         for (run, reason) in [(&ours, "out of range"), (&theirs, "another")] {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use async_trait::async_trait;
 use loro::{ExportMode, LoroDoc};
 use platform::{
-    Database, DatabaseError, Row, Value, migrations,
+    Database, DatabaseError, Row, Value,
     native::{SetClock, SqliteFile, block_on},
 };
 use wire::{ByteVec, Outcome, State, Update};
@@ -20,21 +20,15 @@ struct Busy {
     clock: SetClock,
     doc: LoroDoc,
     writes: Cell<u32>,
-    _folder: tempfile::TempDir,
 }
 
 impl Busy {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let inner = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
-        let clock = SetClock::default();
-        block_on(migrations::apply(&inner, &clock)).unwrap();
         Self {
-            inner,
-            clock,
+            inner: SqliteFile::with_schema(),
+            clock: SetClock::default(),
             doc: LoroDoc::new(),
             writes: Cell::new(0),
-            _folder: folder,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{cell::Cell, panic::AssertUnwindSafe};
 
 use loro::{ExportMode, LoroDoc};
 use platform::{
-    Database, migrations,
+    Database,
     native::{SetClock, SqliteFile, block_on},
 };
 use rooms::supervise::{self, MergeError, Merger};
@@ -17,19 +17,13 @@ const ROOM: &str = "room";
 struct World {
     database: SqliteFile,
     clock: SetClock,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
-        let clock = SetClock::default();
-        block_on(migrations::apply(&database, &clock)).unwrap();
         Self {
-            database,
-            clock,
-            _folder: folder,
+            database: SqliteFile::with_schema(),
+            clock: SetClock::default(),
         }
     }
 

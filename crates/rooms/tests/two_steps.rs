@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, ToJson, VersionVector};
 use platform::{
-    Database, migrations,
+    Database,
     native::{SetClock, SqliteFile, block_on},
 };
 use rooms::{
@@ -24,7 +24,6 @@ struct World {
     jobs: RefCell<Vec<Job>>,
     /// How the next runs fail, before they do anything.
     faults: RefCell<Vec<MergeError>>,
-    _folder: tempfile::TempDir,
 }
 
 #[async_trait::async_trait(?Send)]
@@ -43,17 +42,13 @@ impl Merger for World {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
         let clock = SetClock::default();
         clock.0.set(1000);
-        block_on(migrations::apply(&database, &clock)).unwrap();
         Self {
-            database,
+            database: SqliteFile::with_schema(),
             clock,
             jobs: RefCell::default(),
             faults: RefCell::default(),
-            _folder: folder,
         }
     }
 

@@ -277,7 +277,7 @@ mod tests {
 
     use http::{Request, Response};
     use platform::{
-        HttpError, migrations,
+        HttpError,
         native::{AnswerWith, MapConfig, SetClock, SqliteFile, block_on},
     };
 
@@ -340,11 +340,8 @@ mod tests {
     }
 
     fn obtained(given: &[&str]) -> Obtained {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
-        let clock = SetClock::default();
+        let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
         let config = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787/base/")]);
-        block_on(migrations::apply(&database, &clock)).unwrap();
         let called = RefCell::new(Vec::new());
         let answer = |request: Request<Vec<u8>>| -> Result<Response<Vec<u8>>, HttpError> {
             let uri = request.uri();
@@ -437,8 +434,7 @@ mod tests {
     /// Else a user could find out by the errors which hosts exist in the server's network.
     #[test]
     fn a_failed_fetch_says_the_same_whatever_the_cause() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
+        let database = SqliteFile::with_schema();
         let (clock, config) = (SetClock::default(), MapConfig::default());
         let given = || ImageSource::Address("https://db.corp.example/a.png".into());
         let mut told = Vec::new();

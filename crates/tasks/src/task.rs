@@ -125,8 +125,9 @@ pub struct Task {
 const MAX_EARLIER_JOBS: usize = 8;
 
 impl Task {
-    /// A task that is posted at this time, of no project and no type yet. Its parameters are stored beside it.
-    pub(crate) fn new(now: i64) -> Self {
+    /// A task that is posted at this time, in Unix seconds, of no project and no type yet. Its parameters are stored
+    /// beside it.
+    pub fn new(now: i64) -> Self {
         Self {
             task_id: new_id(now),
             project_id: String::new(),

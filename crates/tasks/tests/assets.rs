@@ -6,17 +6,10 @@ use std::{cell::RefCell, collections::HashMap};
 
 use http::{Method, Request, Response};
 use platform::{
-    HttpError, migrations,
-    native::{AnswerWith, MapConfig, SetClock, SqliteFile, block_on},
+    HttpError,
+    native::{AnswerWith, MapConfig, SqliteFile, block_on},
 };
 use tasks::AssetStore;
-
-fn database() -> (tempfile::TempDir, SqliteFile) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = SqliteFile::open(&folder.path().join("assets.db")).unwrap();
-    block_on(migrations::apply(&database, &SetClock::default())).unwrap();
-    (folder, database)
-}
 
 fn bucket() -> MapConfig {
     MapConfig::from_pairs(&[
@@ -69,7 +62,7 @@ impl Bucket {
 
 #[test]
 fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
-    let (_folder, database) = database();
+    let database = SqliteFile::with_schema();
     let service = Bucket::default();
     let http = AnswerWith(|request| service.answer(request));
     for config in [MapConfig::default(), bucket()] {
@@ -92,7 +85,7 @@ fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
 
 #[test]
 fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
-    let (_folder, database) = database();
+    let database = SqliteFile::with_schema();
     let config = bucket();
     for (faults, stored) in [
         (vec![Ok(503)], true),
@@ -111,7 +104,7 @@ fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
 
 #[test]
 fn half_a_bucket_is_an_error_that_names_the_setting() {
-    let (_folder, database) = database();
+    let database = SqliteFile::with_schema();
     let http = AnswerWith(|_| Err(HttpError::NotSent(String::new())));
     let config = MapConfig::from_pairs(&[("s3_bucket", "results")]);
     let error = AssetStore::open(&database, &http, &config).err().unwrap();
