@@ -122,4 +122,35 @@ mod tests {
             assert_eq!(own(&address, public), expected, "{address}");
         }
     }
+
+    #[test]
+    fn a_caller_gets_the_address_by_which_they_came_for_results_of_ours_alone() {
+        let id = format!("asset_{}", "a1".repeat(RANDOM / 2));
+        let (kept, far) = (path(&id), "https://service.example/a.png");
+        let base = "https://canvas.example/base";
+        let whole = format!("{base}/assets/{id}");
+        for (result, shown) in [
+            (Some(kept.as_str()), Some(whole.as_str())),
+            (Some(far), Some(far)),
+            (None, None),
+        ] {
+            let task = Task {
+                result_url: result.map(str::to_owned),
+                ..Task::new(0)
+            };
+            assert_eq!(task.addressed(base).result_url.as_deref(), shown);
+        }
+        let data = |urls: [&str; 2]| json!({ "seed": 7, "urls": urls }).to_string();
+        let addressed = addressed_data(data([&kept, far]), base);
+        assert_eq!(addressed, data([&whole, far]));
+        // What has no such addresses stays as it is, to the letter.
+        for other in [
+            "{ \"seed\": 7 }",
+            "{\"text\": \"/assets/\"}",
+            "/assets/",
+            "",
+        ] {
+            assert_eq!(addressed_data(other.to_owned(), base), other);
+        }
+    }
 }

@@ -53,3 +53,14 @@ pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaratio
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/adding-a-service.md")]
 mod adding_a_service {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_settings_of_every_service_and_of_the_bucket_are_listed() {
+        let names: Vec<&str> = super::settings().map(|one| one.setting.name()).collect();
+        for name in ["kling_base_url", "gemini_base_url", "s3_bucket"] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+    }
+}
