@@ -24,12 +24,14 @@ const SETTINGS: [(&str, &str); 4] = [
 /// A picture of one pixel.
 const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
+/// The address, the key and the body of a request.
+type Asked = (String, String, Value);
+
 /// A Gemini that draws a pixel, or has no such model.
 #[derive(Default)]
 struct Gemini {
     status: u16,
-    /// Address, key and body.
-    asked: RefCell<Vec<(String, String, Value)>>,
+    asked: RefCell<Vec<Asked>>,
 }
 
 #[async_trait(?Send)]
@@ -61,7 +63,7 @@ fn submitted(
     status: u16,
     task_type: &str,
     params: &Value,
-) -> (Result<Progress, Failure>, Vec<(String, String, Value)>) {
+) -> (Result<Progress, Failure>, Vec<Asked>) {
     let world = World::new(MapConfig::from_pairs(settings));
     let gemini = Gemini {
         status,
