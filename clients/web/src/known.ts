@@ -1,5 +1,4 @@
 import type { ImportStatus, LoroDoc, VersionVector } from "loro-crdt";
-import { decodeVersion } from "./missing.js";
 
 /**
  * The version that the server has of a document, including the frames that are on their way to it. It is known only after
@@ -29,13 +28,9 @@ export class Known {
     return order !== undefined && order >= 0;
   }
 
-  /**
-   * Records the version that the server has sent.
-   *
-   * @throws if the bytes are not a version
-   */
-  hear(version: Uint8Array): void {
-    this.#replace(decodeVersion(this.#doc, version));
+  /** Records the version that the server has sent. Takes ownership of the object. */
+  hear(version: VersionVector): void {
+    this.#replace(version);
   }
 
   /** Records that everything up to this version of the document was sent. Takes ownership of the object. */
