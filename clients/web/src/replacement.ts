@@ -18,7 +18,9 @@ export function takeNewPeer(doc: LoroDoc): void {
  *   operations of these peers are compared with the server's.
  */
 export function underNewPeer(doc: LoroDoc, state: readonly Uint8Array[], confirmed: ReadonlyMap<PeerID, number>): LoroDoc {
-  const from = doc.vvToFrontiers(sharedVersion(doc, state, confirmed));
+  const shared = sharedVersion(doc, state, confirmed);
+  const from = doc.vvToFrontiers(shared);
+  shared.free();
   const fresh = doc.forkAt(from);
   fresh.applyDiff(doc.diff(from, doc.oplogFrontiers()));
   fresh.commit();

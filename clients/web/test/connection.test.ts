@@ -126,6 +126,30 @@ test("a frame that was stored but not confirmed is offered once more, because an
   assert.deepEqual([text(doc), sent.length, errors.length], ["confirmed, stored", 1, 0]);
 });
 
+test("a document with 5,000 peers joins, and gets only what it lacks", async () => {
+  const server = await room();
+  for (let peer = 1; peer <= 5_000; peer += 1) {
+    server.doc.setPeerId(BigInt(peer) * 1_000_003n);
+    server.doc.getMap("peers").set(`${peer % 7}`, peer);
+    server.doc.commit();
+  }
+  const doc = server.doc.fork();
+  write(server.doc, "new");
+  let sent = 0;
+  server.state = (version) => {
+    const state = server.doc.export({ mode: "update", from: version });
+    sent = state.length;
+    return [state];
+  };
+  const { connection } = honest(server, join(server, doc));
+  await live(connection);
+  write(doc, "er");
+  await connection.whenSaved();
+  assert.equal(text(server.doc), "newer");
+  assert.ok(server.versions[0]!.length > 25_000 && sent < 200, `${server.versions[0]!.length} bytes of version, ${sent} of state`);
+  assert.ok(server.joins[0]!.href.length < 100);
+});
+
 test("a bad update from the server is reported and skipped", async () => {
   const server = await room();
   const { doc, connection, errors } = join(server);

@@ -223,6 +223,20 @@ test("edits on their way when the connection breaks, as one peer in two tabs, ar
   assert.equal(a.taken.length + b.taken.length, 1);
 });
 
+test("an edit that comes back, because it was on its way over an earlier socket, is not taken for another client's", async () => {
+  const server = await strict();
+  const a = taking(server, new LoroDoc());
+  await live(a.connection);
+  server.confirms = false;
+  write(a.doc, "mine");
+  await eventually("it came", () => text(server.doc) === "mine");
+  server.confirms = true;
+  server.broadcast(server.doc.export({ mode: "update" }));
+  await eventually("joined again", () => server.joins.length === 2);
+  assert.equal(await converged(server, a), "mine");
+  assert.deepEqual([a.taken.length, a.errors.length, server.joins.length], [0, 0, 2]);
+});
+
 test("four tabs of one peer id, with broken connections and reloads: each edit is in the document once, by seed", async () => {
   for (let seed = 1; seed <= SEEDS; seed += 1) {
     const random = numbers(seed);
