@@ -25,7 +25,7 @@ export function underNewPeer(doc: LoroDoc, state: readonly Uint8Array[], confirm
   fresh.applyDiff(doc.diff(from, doc.oplogFrontiers()));
   fresh.commit();
   // Updates that still wait for others are in no version.
-  const waiting = doc.exportPendingUpdates();
+  const waiting = doc.exportPendingUpdates?.();
   if (waiting) fresh.import(waiting);
   return fresh;
 }
