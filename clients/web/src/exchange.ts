@@ -162,10 +162,6 @@ export class Exchange {
 
   /** Handles a blob from the server: a part of the first state, or an update. */
   received(blob: Uint8Array): void {
-    if (this.#state === "imported" && this.#contradicts(blob)) {
-      this.#line.resync();
-      return;
-    }
     this.#arrived.push(blob);
     if (this.#state === "imported") this.#takeIn();
   }
@@ -284,10 +280,17 @@ export class Exchange {
     }
   }
 
-  /** Tells whether an update is by a peer whose operations here are not confirmed, and so perhaps other ones under the same ids. */
-  #contradicts(update: Uint8Array): boolean {
+  /**
+   * Tells whether what has arrived has operations of the document's own peer from where its own are not confirmed. These may be
+   * other ones under the same ids.
+   */
+  #isContradicted(): boolean {
     const unconfirmed = this.#own.unconfirmed();
-    return unconfirmed.size > 0 && authors(this.#doc, update).some((peer) => unconfirmed.has(peer));
+    if (unconfirmed.size === 0) return false;
+    return this.#arrived.some((blob) => {
+      const ends = authors(this.#doc, blob);
+      return [...unconfirmed].some(([peer, confirmed]) => (ends.get(peer) ?? 0) > confirmed);
+    });
   }
 
   /** Imports the first state once it is complete, and the server has told whose the operations in doubt are. */
@@ -313,6 +316,10 @@ export class Exchange {
   /** Imports what has arrived, and then offers the edits with which the application reacted. */
   #import(): void {
     const lost = this.#lost;
+    if (this.#isContradicted()) {
+      this.#line.resync();
+      return;
+    }
     const waiting = waitingBytes(this.#doc);
     this.#busy = true;
     const imported = importEach(this.#doc, this.#arrived.splice(0), (error) => {

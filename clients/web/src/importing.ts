@@ -55,16 +55,16 @@ export function importEach(doc: LoroDoc, blobs: Uint8Array[], failed: (error: un
   });
 }
 
-/** Returns the peers that wrote the operations in an update; none if it cannot be read. */
-export function authors(doc: LoroDoc, update: Uint8Array): PeerID[] {
+/** Returns the peers that wrote the operations in a blob, each with the end of its operations; none if it cannot be read. */
+export function authors(doc: LoroDoc, blob: Uint8Array): Map<PeerID, number> {
   const scratch = new (doc.constructor as typeof LoroDoc)();
   // A detached document computes no state, so this takes next to no time.
   scratch.detach();
   try {
-    const { success, pending } = scratch.import(update);
-    return [...success.keys(), ...(pending?.keys() ?? [])];
+    const { success, pending } = scratch.import(blob);
+    return new Map([...success, ...(pending ?? [])].map(([peer, { end }]) => [peer, end]));
   } catch {
-    return [];
+    return new Map();
   } finally {
     scratch.free();
   }

@@ -35,11 +35,14 @@ export class Own {
     start.free();
   }
 
-  /** The peers of which the document has operations of its own that are not confirmed, committed or not. */
-  unconfirmed(): Set<PeerID> {
+  /**
+   * Returns the peers as which the document has written operations that are not confirmed, committed or not, each with the end of
+   * what is confirmed.
+   */
+  unconfirmed(): Ends {
     const ends = this.#ends();
-    const peers = [...this.#confirmed].filter(([peer, end]) => (ends.get(peer) ?? 0) > end).map(([peer]) => peer);
-    return new Set(this.#doc.getPendingTxnLength() > 0 ? [...peers, this.#doc.peerIdStr] : peers);
+    const writing = this.#doc.getPendingTxnLength() > 0 ? this.#doc.peerIdStr : undefined;
+    return new Map([...this.#confirmed].filter(([peer, confirmed]) => peer === writing || (ends.get(peer) ?? 0) > confirmed));
   }
 
   /**

@@ -223,6 +223,42 @@ test("edits on their way when the connection breaks, as one peer in two tabs, ar
   assert.equal(a.taken.length + b.taken.length, 1);
 });
 
+test("a tab that writes while the state with another one's edits is on its way: both keep theirs", async () => {
+  const server = await strict();
+  const other = as42();
+  write(other, "theirs");
+  const update = other.export({ mode: "update" });
+  server.state = () => {
+    // It is stored after the version was sent, and the user writes before it comes.
+    server.doc.import(update);
+    return [update];
+  };
+  const b = taking(server, as42());
+  b.connection.on("status", ({ rev }) => rev === 0 && text(b.doc) === "" && write(b.doc, "mine"));
+  await eventually("the other document was taken", () => b.taken.length === 1);
+  server.state = undefined;
+  const all = await converged(server, b);
+  assert.ok(["theirsmine", "minetheirs"].includes(all), all);
+});
+
+test("what is written while another one's snapshot with all that was saved arrives contradicts nothing", async () => {
+  const server = await strict();
+  const a = taking(server, new LoroDoc());
+  await live(a.connection);
+  write(a.doc, "saved, ");
+  await a.connection.whenSaved();
+  const { decide } = server;
+  server.decide = () => "ignore";
+  write(a.doc, "on its way");
+  server.broadcast(server.doc.export({ mode: "snapshot" }));
+  server.tell({ type: "peers", count: 9 });
+  await until(a.connection, "it came", ({ peers }) => peers === 9);
+  assert.equal(server.joins.length, 1);
+  server.decide = decide;
+  server.cut();
+  await converged(server, a);
+});
+
 test("an edit that comes back, because it was on its way over an earlier socket, is not taken for another client's", async () => {
   const server = await strict();
   const a = taking(server, new LoroDoc());
