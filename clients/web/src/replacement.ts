@@ -1,6 +1,9 @@
 import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
 import { type Span, withoutDependents } from "./spans.js";
 
+/** The most comparisons of spans for a peer. What is not compared is made anew, although the server may have it. */
+const COMPARISONS = 10_000;
+
 /** Makes the document write as a new random peer. Loro commits what is pending first, as the old one. */
 export function takeNewPeer(doc: LoroDoc): void {
   const other = another(doc);
@@ -52,19 +55,25 @@ function sharedVersion(doc: LoroDoc, state: readonly Uint8Array[], confirmed: Re
   return new Version(new Map(withoutDependents(doc, all, unshared).map(({ id, len }) => [id.peer, len])));
 }
 
-/** Finds the end of the operations of a peer that are the same in two documents; up to `start` they are. */
+/**
+ * Finds the end of the operations of a peer that are the same in two documents; up to `start` they are. A span that differs is
+ * halved until one operation does, because the same operations may be cut into pieces in another way.
+ */
 function sharedEnd(docs: readonly LoroDoc[], peer: PeerID, start: number, end: number): number {
-  let [low, high] = [start, end];
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    const [one, other] = docs.map((doc) => written(doc, peer, low, middle));
-    if (one === other) low = middle;
-    else high = middle - 1;
+  const spans: [number, number][] = [[start, end]];
+  for (let turn = 0; spans.length > 0; turn += 1) {
+    const [from, to] = spans.pop()!;
+    if (from === to) continue;
+    const [one, other] = docs.map((doc) => written(doc, peer, from, to));
+    if (one === other) continue;
+    if (to - from === 1 || turn === COMPARISONS) return from;
+    const middle = Math.floor((from + to) / 2);
+    spans.push([middle, to], [from, middle]);
   }
-  return low;
+  return end;
 }
 
-/** Describes the operations of a peer from `start` to `end`, however they are cut into changes. */
+/** Describes the operations of a peer from `start` to `end`. */
 function written(doc: LoroDoc, peer: PeerID, start: number, end: number): string {
   const changes = doc.exportJsonInIdSpan({ peer, counter: start, length: end - start });
   const steps = changes.flatMap(({ id, lamport, deps, ops }) => {
