@@ -349,6 +349,8 @@ export class Exchange {
   /** Continues with another document, in which the refused edits are made anew under a new peer id. */
   #replaceDocument(): void {
     let fresh: LoroDoc;
+    // What the user has written since the join is made anew, too.
+    this.#doc.commit();
     try {
       fresh = underNewPeer(this.#doc, this.#arrived, this.#own.confirmed);
       this.#replace?.(fresh);

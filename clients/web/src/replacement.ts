@@ -21,12 +21,17 @@ export function takeNewPeer(doc: LoroDoc): void {
  *   operations of these peers are compared with the server's.
  */
 export function underNewPeer(doc: LoroDoc, state: readonly Uint8Array[], confirmed: ReadonlyMap<PeerID, number>): LoroDoc {
-  const shared = sharedVersion(doc, state, confirmed);
+  const server = another(doc);
+  // A detached document computes no state, so this takes next to no time.
+  server.detach();
+  for (const blob of state) server.import(blob);
+  const shared = sharedVersion(doc, server, confirmed);
   const from = doc.vvToFrontiers(shared);
-  shared.free();
-  const fresh = doc.forkAt(from);
+  // Loro cannot copy the past of a shallow document. The copy of the other one lacks the application's settings.
+  const fresh = (doc.isShallow() ? server : doc).forkAt(from);
   fresh.applyDiff(doc.diff(from, doc.oplogFrontiers()));
   fresh.commit();
+  for (const each of [shared, server]) each.free();
   // Updates that still wait for others are in no version.
   const waiting = doc.exportPendingUpdates?.();
   if (waiting) fresh.import(waiting);
@@ -34,11 +39,7 @@ export function underNewPeer(doc: LoroDoc, state: readonly Uint8Array[], confirm
 }
 
 /** Finds the latest version of a document of which the server has each operation. */
-function sharedVersion(doc: LoroDoc, state: readonly Uint8Array[], confirmed: ReadonlyMap<PeerID, number>): VersionVector {
-  const server = another(doc);
-  // A detached document computes no state, so this takes next to no time.
-  server.detach();
-  for (const blob of state) server.import(blob);
+function sharedVersion(doc: LoroDoc, server: LoroDoc, confirmed: ReadonlyMap<PeerID, number>): VersionVector {
   const theirs = server.oplogVersion();
   const mine = doc.oplogVersion();
   const all: Span[] = [];
@@ -51,7 +52,7 @@ function sharedVersion(doc: LoroDoc, state: readonly Uint8Array[], confirmed: Re
     if (shared < end) unshared.push({ peer, counter: shared });
   }
   const Version = mine.constructor as typeof VersionVector;
-  for (const each of [mine, theirs, server]) each.free();
+  for (const each of [mine, theirs]) each.free();
   return new Version(new Map(withoutDependents(doc, all, unshared).map(({ id, len }) => [id.peer, len])));
 }
 

@@ -148,6 +148,27 @@ test("everything in a document is made anew, with what was imported meanwhile, a
   assert.deepEqual(server.doc.getText("text").toDelta()[0], { insert: "common", attributes: { bold: true } });
 });
 
+test("what is written between the refusal and the new document, committed or not, is in it", async () => {
+  const server = await strict();
+  const [a, b] = [taking(server, as42()), taking(server, as42())];
+  await Promise.all([live(a.connection), live(b.connection)]);
+  write(a.doc, "a");
+  write(b.doc, "b");
+  await offline(b.connection);
+  write(b.doc, "c");
+  server.state = (version) => {
+    // The user writes while the server's document is on its way.
+    if (b.taken.length === 0) setTimeout(() => b.doc.getText("text").push("d"));
+    return [server.doc.export({ mode: "update", from: version })];
+  };
+  await eventually("the other document was taken", () => b.taken.length === 1);
+  server.state = undefined;
+  const all = await converged(server, a, b);
+  assert.match(all, /^(abcd?|bcd?a)$/);
+  b.doc.commit();
+  assert.equal(b.taken[0], b.doc);
+});
+
 test("an application that can take no other document is told in words, and keeps its edits", async () => {
   const server = await strict();
   const a = join(server, as42());

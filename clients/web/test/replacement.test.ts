@@ -49,6 +49,20 @@ test("the same letters at another time are another client's", () => {
   assert.equal(server.getText("text").toString().split("same").length, 3);
 });
 
+test("a shallow copy is made anew, too", () => {
+  const whole = as42();
+  type(whole, "history, ");
+  const doc = as42();
+  doc.import(whole.export({ mode: "shallow-snapshot", frontiers: whole.frontiers() }));
+  type(whole, "theirs");
+  type(doc, "mine");
+  const start = doc.shallowSinceVV().get("42") ?? 0;
+  const fresh = underNewPeer(doc, [whole.export({ mode: "update" })], new Map([["42" as PeerID, start]]));
+  assert.equal(fresh.getText("text").toString(), "history, mine");
+  whole.import(fresh.export({ mode: "update", from: whole.oplogVersion() }));
+  assert.match(whole.getText("text").toString(), /^history, (minetheirs|theirsmine)$/);
+});
+
 test("a new document takes along what waits for others", () => {
   const doc = as42();
   const other = new LoroDoc();
@@ -67,4 +81,16 @@ test("a new peer id is random, and what was not committed stays the old one's", 
   assert.deepEqual([...doc.oplogVersion().toJSON()], [["42", 3]]);
   assert.notEqual(doc.peerIdStr, "42");
   assert.equal(doc.opCount(), 3);
+});
+
+test("a new document keeps the application's settings of text styles", () => {
+  const doc = as42();
+  doc.configTextStyle({ comment: { expand: "none" } });
+  type(doc, "mine");
+  doc.getText("text").mark({ start: 0, end: 2 }, "comment", 1);
+  doc.commit();
+  const fresh = underNewPeer(doc, [], new Map());
+  fresh.getText("text").insert(2, "!");
+  const [styled] = fresh.getText("text").toDelta();
+  assert.deepEqual(styled, { insert: "mi", attributes: { comment: 1 } });
 });
