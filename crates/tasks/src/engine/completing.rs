@@ -1,5 +1,6 @@
 //! A result, and the end of a task.
 
+use futures_util::join;
 use serde_json::json;
 
 use super::Engine;
@@ -104,11 +105,15 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Publishes the end of a task, and notifies its agent.
+    /// Does what follows from the end of a task: publishes it, notifies its agent, and lets the next one have its place.
     pub async fn ended(&self, task: &Task) {
-        self.publish(task).await;
-        if task.callback_url.is_some() {
-            self.notify(Some(&task.task_id)).await;
+        join!(self.announce(task), self.fill_place(task));
+    }
+
+    async fn announce(&self, ended: &Task) {
+        self.publish(ended).await;
+        if ended.callback_url.is_some() {
+            self.notify(Some(&ended.task_id)).await;
         }
     }
 }
