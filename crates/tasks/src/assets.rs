@@ -18,11 +18,15 @@ use url::Url;
 
 use crate::{asset_address, media_type};
 
+/// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
+/// `allowed_outbound_hosts`.
+const NO_ENDPOINT: &str = "https://not-set.invalid";
+
 platform::settings! {
     /// A bucket (S3, R2, MinIO) for large results. Without one, SQLite holds them
     S3_BUCKET = "s3_bucket", Unset;
     /// The bucket's address
-    S3_ENDPOINT = "s3_endpoint", Placeholder("https://not-set.invalid");
+    S3_ENDPOINT = "s3_endpoint", Placeholder(NO_ENDPOINT), Url;
     /// The bucket's region
     S3_REGION = "s3_region", Value("auto");
     /// The access key of the bucket
@@ -65,6 +69,14 @@ pub enum AssetError {
     /// The result cannot be fetched from its service at the moment; in words for the user.
     #[error("{0}")]
     NotFetched(String),
+}
+
+/// Checks that the settings of the bucket are whole, if there is one.
+///
+/// # Errors
+/// If one is missing or cannot be read.
+pub fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
+    bucket(config).map(drop)
 }
 
 /// The largest asset, in bytes.
@@ -295,7 +307,8 @@ fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetErr
     let required = |setting: Setting| {
         let missing =
             || AssetError::Bucket(format!("`{S3_BUCKET}` is set, but `{setting}` is not"));
-        read(setting)?.ok_or_else(missing)
+        let value = read(setting)?.filter(|value| value != NO_ENDPOINT);
+        value.ok_or_else(missing)
     };
     let endpoint = Url::parse(&required(S3_ENDPOINT)?)
         .map_err(|_| AssetError::Bucket("`s3_endpoint` is not a URL".into()))?;
