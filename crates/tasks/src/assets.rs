@@ -113,8 +113,8 @@ impl<'a> AssetStore<'a> {
         format!("{}{random}", asset_address::ID)
     }
 
-    /// Stores an asset and returns its id. The asset is durable when this returns. The media type is the one that the
-    /// service named; [`Asset::media_type`] says how it is kept.
+    /// Stores an asset and returns its id, which has an ending if it is a film. The asset is durable when this returns. The
+    /// media type is the one that the service named; [`Asset::media_type`] says how it is kept.
     ///
     /// # Errors
     /// If the database or the bucket fails; then nothing refers to the bytes that may have been stored.
@@ -125,7 +125,7 @@ impl<'a> AssetStore<'a> {
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
-        let id = Self::new_id();
+        let id = Self::new_id() + media_type::ending(media_type);
         self.store_as(&id, project_id, media_type, bytes, now)
             .await?;
         Ok(id)
