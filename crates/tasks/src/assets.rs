@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::{asset_address, media_type};
+use crate::{asset_address, leftovers, media_type};
 
 /// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
@@ -37,7 +37,7 @@ platform::settings! {
 
 /// The store of assets.
 pub struct AssetStore<'a> {
-    database: &'a dyn Database,
+    pub(crate) database: &'a dyn Database,
     http: &'a dyn HttpClient,
     bucket: Option<(Bucket, Credentials)>,
 }
@@ -121,21 +121,23 @@ impl<'a> AssetStore<'a> {
     pub async fn store(
         &self,
         project_id: &str,
+        task_id: &str,
         media_type: &str,
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
         let id = Self::new_id() + media_type::ending(media_type);
-        self.store_as(&id, project_id, media_type, bytes, now)
-            .await?;
+        let stored = self.store_as(&id, [project_id, task_id], media_type, bytes, now);
+        stored.await?;
         Ok(id)
     }
 
-    /// Stores an asset under a [new id](Self::new_id).
+    /// Stores an asset of a project and a task under a [new id](Self::new_id). Its row comes first, so that an object in a
+    /// bucket is always known here.
     pub(crate) async fn store_as(
         &self,
         id: &str,
-        project_id: &str,
+        [project_id, task_id]: [&str; 2],
         media_type: &str,
         bytes: Vec<u8>,
         now: i64,
@@ -143,19 +145,15 @@ impl<'a> AssetStore<'a> {
         let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
         let digest = secrets::hex(&Sha256::digest(&bytes));
-        let inline = match &self.bucket {
-            None => Value::Blob(bytes),
-            Some((bucket, credentials)) => {
-                let url = bucket.put_object(Some(credentials), id).sign(SIGNED_FOR);
-                let request = http::Request::put(url.as_str()).header("content-type", media_type);
-                self.call(request, bytes).await?;
-                Value::Null
-            }
+        let (inline, elsewhere) = match &self.bucket {
+            None => (Value::Blob(bytes), None),
+            Some(bucket) => (Value::Null, Some((bucket, bytes))),
         };
         self.database
             .execute(
-                "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at,
+                     task_id, settle_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 vec![
                     id.into(),
                     project_id.into(),
@@ -164,9 +162,16 @@ impl<'a> AssetStore<'a> {
                     digest.into(),
                     inline,
                     now.into(),
+                    task_id.into(),
+                    (now + leftovers::SETTLED_AFTER).into(),
                 ],
             )
             .await?;
+        if let Some(((bucket, credentials), bytes)) = elsewhere {
+            let url = bucket.put_object(Some(credentials), id).sign(SIGNED_FOR);
+            let request = http::Request::put(url.as_str()).header("content-type", media_type);
+            self.call(request, bytes).await?;
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod event;
 mod executor;
 mod executors;
 mod image;
+mod leftovers;
 mod media_type;
 pub mod notification;
 mod params;

@@ -76,8 +76,8 @@ impl Engine<'_> {
             Media::Url(url) => Ok(url),
             Media::Inline { media_type, bytes } => {
                 let now = self.ports.clock.unix_seconds();
-                let project_id = &task.project_id;
-                let stored = self.assets.store(project_id, &media_type, bytes, now);
+                let (project, task) = (&task.project_id, &task.task_id);
+                let stored = self.assets.store(project, task, &media_type, bytes, now);
                 let id = stored.await?;
                 Ok(asset_address::path(&id))
             }
