@@ -5,5 +5,5 @@
 mod command_line;
 mod field;
 mod http;
-mod http_only;
 mod manifest;
+mod manifests;
