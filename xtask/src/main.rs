@@ -6,6 +6,8 @@
 mod backup;
 mod bench;
 mod build;
+#[cfg(test)]
+mod deploy;
 mod generate;
 mod machine;
 mod manifest;

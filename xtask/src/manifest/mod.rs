@@ -52,6 +52,14 @@ impl Manifest {
     }
 }
 
+/// The manifest for a host, for tests of files that go with it.
+#[cfg(test)]
+pub(crate) fn derived(host: &str) -> Result<String> {
+    let text = std::fs::read_to_string(root().join("spin.toml"))?;
+    let host = HostName::from_str(host, false).map_err(anyhow::Error::msg)?;
+    derive(&text, host, None)
+}
+
 /// Derives the manifest for a host from the text of `spin.toml`. If nothing changes, it is that text.
 ///
 /// # Errors
