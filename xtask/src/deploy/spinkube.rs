@@ -243,6 +243,12 @@ fn the_relay_is_set_up_by_options_that_it_has() {
         assert!(is_known(name), "{name}");
     }
     assert_eq!(env("RELAY_TICK"), "true");
+    // Otherwise the Service `relay` adds variables that begin like the relay's.
+    let deployment = named("Deployment", "relay");
+    assert_eq!(
+        *at(&deployment, "spec.template.spec.enableServiceLinks"),
+        false
+    );
     let service = named("Service", "redis");
     let redis = format!(
         "redis://redis.loro-sync.svc:{}",
