@@ -211,6 +211,22 @@ mod tests {
                 &[("host", "h.example")],
                 "https://h.example/c",
             ),
+            // A proxy before this server may listen on another port.
+            (
+                "https://h.example/c",
+                &[("host", "h.example:8443")],
+                "https://h.example/c",
+            ),
+            (
+                "http://h.example:8787/c",
+                &[("host", "h.example:8787")],
+                "http://h.example:8787/c",
+            ),
+            (
+                "http://h.example:8787/c",
+                &[("host", "h.example:3000")],
+                "http://h.example:3000",
+            ),
             (
                 "https://h.example/c",
                 &[("host", "127.0.0.1:8787")],

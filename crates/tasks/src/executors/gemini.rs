@@ -237,9 +237,11 @@ fn product(mut body: Value) -> Result<Progress, Failure> {
             "Gemini refused the prompt: {reason}"
         )));
     }
-    let mut candidate = body["candidates"][0].take();
-    let parts = match candidate["content"]["parts"].take() {
-        Value::Array(parts) => parts,
+    // An index into what is not there would panic.
+    let candidate = body.pointer_mut("/candidates/0").map(Value::take);
+    let mut candidate = candidate.unwrap_or_default();
+    let parts = match candidate.pointer_mut("/content/parts").map(Value::take) {
+        Some(Value::Array(parts)) => parts,
         _ => Vec::new(),
     };
     let mut media = Vec::new();
@@ -326,6 +328,27 @@ mod tests {
                 bytes: vec![0, 1, 2]
             }]
         );
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_tried_again() {
+        for body in [
+            json!({}),
+            json!([]),
+            json!(null),
+            json!({ "candidates": [] }),
+            json!({ "candidates": [null] }),
+            json!({ "candidates": ["words"] }),
+            json!({ "candidates": { "0": 1 } }),
+            json!({ "candidates": [{ "content": "words" }] }),
+            json!({ "candidates": [{ "content": { "parts": ["words", null] } }] }),
+        ] {
+            let read = read_answer(answer(200, body.clone()));
+            assert!(
+                matches!(read, Err(Failure::Retry { .. })),
+                "{body}: {read:?}"
+            );
+        }
     }
 
     /// The first picture of an answer is often a draft.
