@@ -117,7 +117,10 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
                     compact_due(ports, grown).await;
                 }))
         }
-        Some(Outcome::Refused { reason }) => Err(problems::bad_update(reason)),
+        Some(Outcome::Refused { reason, code }) => {
+            let full = code.and_then(|code| quota::problem(&code, &reason));
+            Err(full.unwrap_or_else(|| problems::bad_update(reason)))
+        }
         None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
     }
 }

@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_create_loro_receipts"),
     migration!(10, "0010_compact_in_two_steps"),
     migration!(11, "0011_claim_by_turns"),
+    migration!(14, "0014_count_bytes"),
     migration!(15, "0015_settle_assets"),
 ];
 

@@ -95,6 +95,10 @@ kinds! {
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
     /// As many requests are under way as may be.
     TOO_BUSY = 503 "too-busy" "Too many requests under way";
+    /// The project, or its owner, keeps as many bytes as it may.
+    QUOTA = 507 "quota" "The quota is used up";
+    /// The document has reached its largest size.
+    ROOM_FULL = 507 "room-full" "The document is full";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }

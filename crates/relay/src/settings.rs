@@ -129,7 +129,7 @@ pub struct Settings {
     #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
     pub max_partial: usize,
     /// The most bytes of states on their way to clients that join, over all WebSockets; what several of them share
-    /// counts once. Another client that joins waits.
+    /// counts once, and one room has a quarter of them. Another client that joins waits.
     #[arg(long, env = "RELAY_MAX_STATES", default_value = "256MiB", value_parser = size)]
     pub max_states: usize,
     /// How long the app may take to answer an internal request.

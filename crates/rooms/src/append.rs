@@ -5,7 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use platform::{Clock, Condition, Database, DatabaseError, Value};
 use wire::{Outcome, Update};
 
-use crate::{error::RoomError, head::head_sql, receipts, update};
+use crate::{
+    error::RoomError,
+    full::{self, NotTaken},
+    head::head_sql,
+    receipts, update,
+};
 
 /// What tells the updates of a request apart: the project and the serial number. Only those of a project
 /// without serial numbers have the same, and are told apart by their order.
@@ -46,12 +51,20 @@ pub async fn append(
         key.1.filter(|_| is_absent)
     });
     let repeated = receipts::find(database, origin, not_inserted.collect()).await?;
+    let mut not_taken = NotTaken::default();
+    for ((project, serial), refusal) in keys.iter().zip(&refusals) {
+        let is_stored = revs.contains_key(&(project.clone(), *serial))
+            || serial.is_some_and(|serial| repeated.contains_key(&serial));
+        if refusal.is_none() && !is_stored {
+            not_taken.ask(database, project).await?;
+        }
+    }
     refusals
         .into_iter()
         .zip(keys)
         .map(|(refusal, key)| {
             if let Some(reason) = refusal {
-                return Ok(Outcome::Refused { reason });
+                return Ok(Outcome::Refused { reason, code: None });
             }
             let rev = match revs.get_mut(&key) {
                 Some(revs) => revs
@@ -59,11 +72,7 @@ pub async fn append(
                     .ok_or_else(|| DatabaseError::Unexpected("a stored row is missing".into()))?,
                 None => match key.1.and_then(|serial| repeated.get(&serial)) {
                     Some(rev) => *rev,
-                    None => {
-                        return Ok(Outcome::Refused {
-                            reason: "the project was deleted".into(),
-                        });
-                    }
+                    None => return Ok(not_taken.refusal(&key.0)),
                 },
             };
             Ok(Outcome::Stored { rev })
@@ -107,7 +116,8 @@ async fn insert(
     } = condition.unwrap_or_default();
     let (by, at) = (parameters.len() + 1, parameters.len() + 2);
     parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
-    let guard = read.map_or_else(String::new, |read| {
+    // What the app itself writes is small and is always taken.
+    let guard = read.map_or_else(full::takes_sql, |read| {
         parameters.push(read.into());
         let read = parameters.len();
         format!(

@@ -26,6 +26,7 @@ mod cost;
 mod delete;
 mod depth;
 mod error;
+mod full;
 mod head;
 mod history;
 mod lease;

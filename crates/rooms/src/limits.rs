@@ -1,4 +1,6 @@
-//! The limits of a room. All are soft: they say when work is due, not what is refused.
+//! The limits of a room. All but [`ROOM_BYTES`] are soft: they say when work is due, not what is refused.
+
+pub use quota::ROOM_BYTES;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;

@@ -71,5 +71,8 @@ pub enum Outcome {
         /// The reason, in words for the sender.
         #[n(0)]
         reason: String,
+        /// The code that the sender gets; `None` stands for `invalid_update`.
+        #[n(1)]
+        code: Option<String>,
     },
 }

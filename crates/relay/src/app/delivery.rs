@@ -59,9 +59,10 @@ impl Delivery {
                     sender.rev = update.last();
                     stored.add(&submission.project, update);
                 }
-                Err(reason) => {
+                Err(refusal) => {
                     refused += 1;
-                    socket.refuse("invalid_update", &reason, Some(submission.number));
+                    let (code, reason) = (refusal.code(), &refusal.reason);
+                    socket.refuse(code, reason, Some(submission.number));
                 }
             }
         }

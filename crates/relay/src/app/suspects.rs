@@ -139,7 +139,7 @@ impl Trial<'_> {
                 let project = &suspect.project;
                 tracing::warn!(%project, reason, "an update was refused");
                 let reason = reason.to_owned();
-                return Some(wire::Outcome::Refused { reason });
+                return Some(wire::Outcome::Refused { reason, code: None });
             }
             self.lane.count_retry();
             if !self.wait(&mut backoff, &mut evidence).await {

@@ -18,6 +18,21 @@ pub(crate) struct Stored {
     sender: u64,
 }
 
+/// Why the app refused an update.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The reason, in words for the sender.
+    pub(crate) reason: String,
+    code: Option<String>,
+}
+
+impl Refusal {
+    /// The code that the sender gets.
+    pub(crate) fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or("invalid_update")
+    }
+}
+
 impl Outbound for Stored {
     fn frames(&self) -> &[Frame] {
         &self.frames
@@ -28,12 +43,12 @@ impl Stored {
     /// Takes an update that the socket `sender` sent and the app was asked to append.
     ///
     /// # Errors
-    /// The app's reason if it refused the update.
+    /// The app's refusal.
     pub(crate) fn appended(
         frame: &Frame,
         sender: u64,
         outcome: wire::Outcome,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         match outcome {
             wire::Outcome::Stored { rev } => Ok(Self {
                 first: rev,
@@ -41,7 +56,7 @@ impl Stored {
                 frames: vec![frame.clone()],
                 sender,
             }),
-            wire::Outcome::Refused { reason } => Err(reason),
+            wire::Outcome::Refused { reason, code } => Err(Refusal { reason, code }),
         }
     }
 

@@ -487,6 +487,7 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
             if update.payload.starts_with(b"bad") {
                 return wire::Outcome::Refused {
                     reason: "it is bad".into(),
+                    code: None,
                 };
             }
             let known = update.serial.map(|serial| (request.origin.clone(), serial));
