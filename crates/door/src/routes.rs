@@ -30,6 +30,8 @@ routes! {
         Work { project } = POST "/internal/rooms/{project}/work", Relay, Nowhere;
         /// Reads the state of a room
         State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
+        /// Reads what a client lacks of the state of a room
+        Lacking { project } = POST "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
         /// Reads the updates after a rev
         Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere, OnLine;
         /// Compacts a room

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `POST /internal/append` | [`AppendRequest`] | [`AppendResponse`] |
 //! | `GET /internal/rooms/{project}/state?version={base64url}` | | [`State`] |
+//! | `POST /internal/rooms/{project}/state` | [`StateRequest`] | [`State`] |
 //! | `GET /internal/rooms/{project}/updates?after={rev}` | | [`State`] |
 //! | `POST /internal/heads` | [`HeadsRequest`] | [`Heads`] |
 //! | `POST /internal/access` | [`AccessRequest`] | [`AccessResponse`] |
@@ -54,6 +55,7 @@ pub use line::{
 };
 pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
 pub use room::{
-    EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
+    EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, StateRequest,
+    is_project_id,
 };
 pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};

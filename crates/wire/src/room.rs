@@ -38,6 +38,14 @@ pub struct StateOf<B> {
     pub revs: Option<Vec<u64>>,
 }
 
+/// Asks for the part of a room's state that a client lacks.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+pub struct StateRequest {
+    /// The client's encoded Loro version vector, of any number of peers.
+    #[n(0)]
+    pub version: ByteVec,
+}
+
 /// A state that owns its bytes.
 pub type State = StateOf<ByteVec>;
 

@@ -3,6 +3,7 @@
 pub(crate) mod close;
 pub(crate) mod connection;
 pub(crate) mod frame;
+pub(crate) mod opening;
 pub(crate) mod pipe;
 pub(crate) mod raw;
 pub(crate) mod shared;

@@ -6,6 +6,7 @@
 use crate::socket::frame::{Frame, Outbound};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde_json::json;
 use std::slice;
 
@@ -13,12 +14,27 @@ use std::slice;
 #[derive(Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) struct Query {
-    /// `?version=`: the encoded Loro version vector of what the client already has.
-    pub(crate) version: Option<Vec<u8>>,
+    /// `?version=`: what the client already has.
+    pub(crate) version: Announced,
     /// `?events=1`.
     pub(crate) events: bool,
     /// `?token=`: a bearer token, from a client that cannot set a header. It must never be logged.
     pub(crate) token: Option<String>,
+}
+
+/// How a client tells the version of the document that it already has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// In the URL, as an encoded Loro version vector; `None` if it has nothing.
+    Here(Option<Bytes>),
+    /// In its first binary frame, however many peers the version has.
+    InFrame,
+}
+
+impl Default for Announced {
+    fn default() -> Self {
+        Self::Here(None)
+    }
 }
 
 impl Query {
@@ -34,12 +50,14 @@ impl Query {
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
+                // It is no base64url, so it cannot be a version.
+                "version" if value == "frame" => parsed.version = Announced::InFrame,
                 "version" if !value.is_empty() => {
                     let value = value.replace("%3D", "").replace("%3d", "");
                     let version = URL_SAFE_NO_PAD
                         .decode(value.trim_end_matches('='))
                         .map_err(|_| "`version` is not base64url.".to_owned())?;
-                    parsed.version = Some(version);
+                    parsed.version = Announced::Here(Some(version.into()));
                 }
                 "events" => parsed.events = value == "1",
                 _ => {}
@@ -122,8 +140,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let of = |version: Option<&[u8]>, events| Query {
-            version: version.map(<[u8]>::to_vec),
+        let of = |version: Option<&'static [u8]>, events| Query {
+            version: Announced::Here(version.map(Bytes::from_static)),
             events,
             token: None,
         };
@@ -134,6 +152,14 @@ mod tests {
             ("version=AQID&events=1", Some(of(Some(&[1, 2, 3]), true))),
             ("version=AQ%3D%3D", Some(of(Some(&[1]), false))),
             ("version=", Some(of(None, false))),
+            (
+                "version=frame&events=1",
+                Some(Query {
+                    version: Announced::InFrame,
+                    events: true,
+                    token: None,
+                }),
+            ),
             ("version=*", None),
             ("version=A+/B", None),
             (
