@@ -8,3 +8,4 @@ mod joining;
 mod merging;
 mod misuse;
 mod quarantine;
+mod saved;

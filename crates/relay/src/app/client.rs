@@ -207,6 +207,19 @@ impl App {
         Ok(heads)
     }
 
+    /// Asks which of these updates of a room wait for operations that the room has not got.
+    pub(crate) async fn waiting(
+        &self,
+        project: &str,
+        revs: Vec<u64>,
+    ) -> Result<Vec<wire::Waiting>, AppError> {
+        let path = format!("/internal/rooms/{project}/waiting");
+        let body = wire::encode(&wire::WaitingRequest { revs });
+        let answer = self.call(Method::POST, &path, body, MAX_ANSWER).await?;
+        let wire::WaitingAnswer { waiting } = wire::decode(&answer).map_err(garbage)?;
+        Ok(waiting)
+    }
+
     /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.
     pub(crate) async fn access(
         &self,

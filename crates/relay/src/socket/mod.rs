@@ -9,3 +9,4 @@ pub(crate) mod raw;
 pub(crate) mod shared;
 #[allow(clippy::module_inception, reason = "the file is named after its type")]
 pub(crate) mod socket;
+pub(crate) mod waits;

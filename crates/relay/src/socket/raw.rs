@@ -125,6 +125,18 @@ pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }
 
+/// Tells which of the connection's updates, each by the number of its frame, are stored but wait for an operation that the
+/// server has not got.
+pub(crate) fn pending(updates: &[(u64, wire::Waiting)]) -> Event {
+    let updates = updates.iter().map(|(frame, waiting)| {
+        // A number of JavaScript does not hold every peer id.
+        let missing = json!({"peer": waiting.peer.to_string(), "counter": waiting.counter});
+        json!({"frame": frame, "waits_for": missing})
+    });
+    let updates: Vec<_> = updates.collect();
+    json_event(&json!({"type": "pending", "updates": updates}))
+}
+
 /// Tells how many sockets are in the room, over all relays.
 pub(crate) fn peers(count: u64) -> Event {
     json_event(&json!({"type": "peers", "count": count}))
@@ -186,6 +198,17 @@ mod tests {
                 r#"{"rev":7,"type":"joined","version":"AQID"}"#,
             ),
             (saved(2, 9), r#"{"frames":2,"rev":9,"type":"saved"}"#),
+            (
+                pending(&[(
+                    3,
+                    wire::Waiting {
+                        rev: 9,
+                        peer: u64::MAX,
+                        counter: 17,
+                    },
+                )]),
+                r#"{"type":"pending","updates":[{"frame":3,"waits_for":{"counter":17,"peer":"18446744073709551615"}}]}"#,
+            ),
             (peers(4), r#"{"count":4,"type":"peers"}"#),
         ] {
             assert_eq!(std::str::from_utf8(event.0.payload()).unwrap(), expected);
