@@ -70,7 +70,8 @@ impl Growth {
     /// The rooms whose logs may be due for compaction now.
     pub(crate) fn rooms_to_look_at(mut self, outcomes: &[Outcome]) -> Vec<String> {
         for (place, outcome) in self.places.iter().zip(outcomes) {
-            if let (Some(room), Outcome::Stored { rev }) = (self.rooms.get_mut(*place), outcome) {
+            if let (Some(room), Outcome::Stored { rev, .. }) = (self.rooms.get_mut(*place), outcome)
+            {
                 let (first, last) = room.revs.unwrap_or((*rev, *rev));
                 room.revs = Some((first.min(*rev), last.max(*rev)));
             }

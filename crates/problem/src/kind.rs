@@ -55,6 +55,8 @@ kinds! {
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "Method not allowed";
     /// A body did not arrive in time.
     REQUEST_TIMEOUT = 408 "request-timeout" "Request timeout";
+    /// Another client writes under the same peer id.
+    DUPLICATE_PEER = 409 "duplicate-peer" "The peer id is taken";
     /// The idempotency key was used for another request.
     IDEMPOTENCY_CONFLICT = 409 "idempotency-conflict" "The idempotency key is taken";
     /// The project's owner cannot be made a member.

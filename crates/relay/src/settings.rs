@@ -107,6 +107,14 @@ pub struct Settings {
     /// How long a closing handshake may take.
     #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub close_timeout: Duration,
+    /// How long a client that announced its version for its first frame may take to send that. It is part of the
+    /// protocol, and so no flag.
+    #[arg(skip = Duration::from_secs(30))]
+    pub version_timeout: Duration,
+    /// How long a stored update may wait for operations that the server has not got, before its sender is told. It is part
+    /// of the protocol, and so no flag.
+    #[arg(skip = Duration::from_secs(5))]
+    pub waiting_after: Duration,
     /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more
     /// is closed with 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]

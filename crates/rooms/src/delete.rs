@@ -21,6 +21,7 @@ pub async fn delete(
         "loro_blobs",
         "loro_snapshots",
         "loro_quarantine",
+        "loro_peers",
         "loro_leases",
         "loro_panics",
     ] {

@@ -17,47 +17,66 @@ pub(crate) fn takes_sql() -> String {
         .to_owned()
 }
 
-/// Why updates were not stored, by their project.
+/// Why projects take no update, or none above a size.
 #[derive(Debug, Default)]
-pub(crate) struct NotTaken(HashMap<String, (Option<String>, String)>);
+pub(crate) struct NotTaken(HashMap<String, Vec<Reason>>);
+
+#[derive(Debug)]
+struct Reason {
+    /// The largest update that is taken all the same, in bytes; none if negative.
+    largest: i64,
+    code: Option<String>,
+    words: String,
+}
 
 impl NotTaken {
-    /// Asks why this project takes no update.
+    /// Asks why these projects take no update. If there are none, this costs nothing.
     ///
     /// # Errors
     /// If the database fails.
     pub(crate) async fn ask(
-        &mut self,
         database: &dyn Database,
-        project: &str,
-    ) -> Result<(), DatabaseError> {
-        if self.0.contains_key(project) {
-            return Ok(());
+        projects: impl Iterator<Item = &str>,
+    ) -> Result<Self, DatabaseError> {
+        // Project ids need no escape in JSON.
+        let projects: Vec<String> = projects.map(|project| format!("\"{project}\"")).collect();
+        if projects.is_empty() {
+            return Ok(Self::default());
         }
         let sql = "
-            SELECT 0, NULL, 'the project was deleted' FROM projects
-             WHERE project_id = ?1 AND deleted_at IS NOT NULL
+            WITH asked (project_id) AS (SELECT DISTINCT value FROM json_each(?1))
+            SELECT 0, p.project_id, -1, NULL, 'the project was deleted'
+              FROM asked JOIN projects p ON p.project_id = asked.project_id
+             WHERE p.deleted_at IS NOT NULL
             UNION ALL
-            SELECT 1, code, reason FROM quota_full WHERE holder = 'project:' || ?1
+            SELECT 1, asked.project_id, f.largest, f.code, f.reason
+              FROM asked JOIN quota_full f ON f.holder = 'project:' || asked.project_id
             UNION ALL
-            SELECT 2, f.code, f.reason FROM projects p JOIN quota_full f ON f.holder = 'owner:' || p.owner_id
-             WHERE p.project_id = ?1
+            SELECT 2, p.project_id, f.largest, f.code, f.reason
+              FROM asked JOIN projects p ON p.project_id = asked.project_id
+                   JOIN quota_full f ON f.holder = 'owner:' || p.owner_id
             ORDER BY 1";
-        let rows = database.execute(sql, vec![project.into()]).await?;
-        let why = match rows.into_iter().next() {
-            Some(mut row) => (row.optional_text(1)?, row.text(2)?),
-            None => {
-                let words = "the project was full a moment ago: send the update again";
-                (Some(quota::QUOTA.to_owned()), words.to_owned())
-            }
-        };
-        self.0.insert(project.to_owned(), why);
-        Ok(())
+        let parameters = vec![format!("[{}]", projects.join(",")).into()];
+        let mut reasons: HashMap<String, Vec<Reason>> = HashMap::new();
+        for mut row in database.execute(sql, parameters).await? {
+            let reason = Reason {
+                largest: row.integer(2)?,
+                code: row.optional_text(3)?,
+                words: row.text(4)?,
+            };
+            reasons.entry(row.text(1)?).or_default().push(reason);
+        }
+        Ok(Self(reasons))
     }
 
-    /// The outcome of an update for a project that was [asked](Self::ask).
-    pub(crate) fn refusal(&self, project: &str) -> Outcome {
-        let (code, reason) = self.0.get(project).cloned().unwrap_or_default();
-        Outcome::Refused { reason, code }
+    /// The refusal of an update of so many bytes; `None` if the project takes it.
+    pub(crate) fn refusal(&self, project: &str, bytes: usize) -> Option<Outcome> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let reasons = self.0.get(project)?;
+        let reason = reasons.iter().find(|reason| reason.largest < bytes)?;
+        Some(Outcome::Refused {
+            reason: reason.words.clone(),
+            code: reason.code.clone(),
+        })
     }
 }

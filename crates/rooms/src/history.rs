@@ -81,6 +81,11 @@ impl History {
         Self::until(rows, u64::MAX)
     }
 
+    /// The document, which is detached.
+    pub(crate) fn doc(&self) -> &LoroDoc {
+        &self.doc
+    }
+
     /// The version of everything that doesn't wait for other updates.
     pub(crate) fn version(&self) -> VersionVector {
         self.doc.oplog_vv()

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use loro::VersionVector;
 use platform::{Clock, Database};
 use thiserror::Error;
-use wire::{EncodedState, Job, State};
+use wire::{EncodedState, Job, State, Update};
 
 use crate::{
     compact::{compact as store, pack},
+    conflict,
     cost::Cost,
     error::RoomError,
     head::head,
@@ -141,6 +142,38 @@ async fn panics_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bo
             Err(RoomError::Merge(reason))
         }
     }
+}
+
+/// Compares an update with the document, and returns the words of its refusal if one of its operations is there
+/// otherwise. A comparison that dies proves nothing.
+///
+/// # Errors
+/// If the database fails, or [`RoomError::Busy`].
+pub(crate) async fn conflict(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    update: &Update,
+) -> Result<Option<String>, RoomError> {
+    let project = update.project.as_str();
+    let job = Job::Compare {
+        update: update.payload.clone(),
+    };
+    let answer = match merger.run(project, &job).await {
+        Ok(answer) => answer,
+        Err(MergeError::NoPlace(_)) => work(database, clock, project, &job).await?.into(),
+        Err(MergeError::Busy) => return Err(RoomError::Busy),
+        Err(MergeError::Failed(RoomError::Database(error))) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(project, %error, "an update was not compared");
+            return Ok(None);
+        }
+    };
+    let answer = answer
+        .decoded()
+        .map_err(|error| RoomError::Merge(error.to_string()))?;
+    let words = answer.blobs.first();
+    Ok(words.map(|words| String::from_utf8_lossy(words).into_owned()))
 }
 
 /// Whether a caller waits for a compaction that another has under way.
@@ -269,6 +302,21 @@ pub async fn work(
             let merged = merge_within(database, clock, project, Cost::LONG).await?;
             store(database, clock, project, &merged).await?;
             Ok(State::default())
+        }
+        Job::Compare { update } => {
+            let history = History::of(&rows::all(database, project).await?)?;
+            let conflict = conflict::find(&history, update)?;
+            let words = conflict.map(|id| {
+                let words = format!(
+                    "another client has written under the peer id {}; take a new one (operation {})",
+                    id.peer, id.counter
+                );
+                words.into_bytes().into()
+            });
+            Ok(State {
+                blobs: words.into_iter().collect(),
+                ..State::default()
+            })
         }
         Job::Until { rev } => {
             try_until(database, project, *rev).await?;

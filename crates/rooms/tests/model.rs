@@ -98,6 +98,16 @@ enum Step {
     Replay {
         which: u16,
     },
+    /// An editor sends again what it has since a version that it had before, as after a lost connection.
+    Resend {
+        editor: usize,
+        since: u16,
+    },
+    /// Another client writes under the peer id of an editor.
+    Conflict {
+        editor: usize,
+        beside_others: bool,
+    },
     /// A relay that has lost an answer asks again.
     Repeat {
         which: u16,
@@ -143,9 +153,13 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(editors, killed)| Step::Send { editors, killed }),
         1 => editor.clone().prop_map(|editor| Step::Withhold { editor }),
         1 => editor.clone().prop_map(|editor| Step::Release { editor }),
+        1 => any::<u16>().prop_map(|which| Step::Replay { which }),
+        2 => (editor.clone(), any::<u16>())
+            .prop_map(|(editor, since)| Step::Resend { editor, since }),
+        1 => (editor.clone(), any::<bool>())
+            .prop_map(|(editor, beside_others)| Step::Conflict { editor, beside_others }),
         2 => (editor, any::<bool>())
             .prop_map(|(editor, with_version)| Step::Join { editor, with_version }),
-        1 => any::<u16>().prop_map(|which| Step::Replay { which }),
         2 => (any::<u16>(), any::<bool>())
             .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
@@ -273,18 +287,10 @@ impl World {
     }
 
     fn append_updates(&mut self, updates: Vec<Update>, killed: Option<(u32, bool)>) {
-        let send = |world: &Self| {
-            let append = rooms::append(&world.database, &world.clock, "test", updates.clone());
-            block_on(append)
-        };
-        let outcomes = match self.mortal(killed, send) {
-            Ok(outcomes) => outcomes,
-            // It is not known whether it is stored: as a relay does, send it again.
-            Err(_) => send(self).unwrap(),
-        };
-        assert_eq!(outcomes.len(), updates.len());
+        let outcomes = self.outcomes(&updates, killed);
+        let mut new = Vec::new();
         for (update, outcome) in updates.into_iter().zip(outcomes) {
-            let Outcome::Stored { rev } = outcome else {
+            let Outcome::Stored { rev, waits } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
             let mut known = self.acknowledged.iter();
@@ -292,12 +298,69 @@ impl World {
                 assert_eq!(rev, known.rev, "a repeat got another rev");
                 continue;
             }
+            new.push((rev, waits, update));
+        }
+        new.sort_by_key(|(rev, ..)| *rev);
+        for (rev, waits, update) in new {
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
-            assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
             assert_eq!(self.revs.len() as u64, rev, "an update was stored twice");
-            self.model.import(&update.payload).unwrap();
+            let status = self.model.import(&update.payload).unwrap();
+            assert!(
+                waits.is_some() || status.pending.is_none(),
+                "an update waits, and its sender was not told"
+            );
             let at = self.clock.0.get();
             self.acknowledged.push(Acknowledged { update, rev, at });
+        }
+    }
+
+    /// The outcomes of an append whose answer may be lost.
+    fn outcomes(&self, updates: &[Update], killed: Option<(u32, bool)>) -> Vec<Outcome> {
+        let send = |world: &Self| {
+            let here = Here {
+                database: &world.database,
+                clock: &world.clock,
+                faults: RefCell::default(),
+            };
+            let (database, clock) = (&world.database, &world.clock);
+            let updates = updates.to_vec();
+            block_on(rooms::append_surely(
+                database, clock, &here, "test", updates,
+            ))
+        };
+        let outcomes = match self.mortal(killed, send) {
+            Ok(outcomes) => outcomes,
+            // It is not known whether it is stored: as a relay does, send it again.
+            Err(_) => send(self).unwrap(),
+        };
+        assert_eq!(outcomes.len(), updates.len());
+        outcomes
+    }
+
+    /// Sends an update with other operations than an editor's own under its peer id, which must be refused.
+    fn conflict(&mut self, editor: usize, beside_others: bool) {
+        let peer = editor as u64 + 1;
+        if self.model.oplog_vv().get(&peer).is_none_or(|end| *end == 0) {
+            return;
+        }
+        let other = LoroDoc::new();
+        other.set_peer_id(peer).unwrap();
+        other.get_map("elsewhere").insert("x", 1).unwrap();
+        other.commit();
+        let payload = other.export(ExportMode::all_updates()).unwrap();
+        let mut updates = vec![self.update(payload)];
+        if beside_others {
+            let own = self.editors[editor].doc.export(ExportMode::all_updates());
+            updates.insert(0, self.update(own.unwrap()));
+        }
+        let outcomes = self.outcomes(&updates, None);
+        let refused = outcomes.last();
+        assert!(
+            matches!(refused, Some(Outcome::Refused { code: Some(code), .. }) if code == wire::DUPLICATE_PEER),
+            "{refused:?}"
+        );
+        if beside_others {
+            self.append_updates(vec![updates.remove(0)], None);
         }
     }
 
@@ -355,6 +418,21 @@ impl World {
                     self.append(vec![self.acknowledged[n].update.payload.to_vec()], None);
                 }
             }
+            Step::Resend { editor, since } => {
+                let doc = &self.editors[editor].doc;
+                let mut version = doc.oplog_vv();
+                for end in version.values_mut() {
+                    *end = i32::from(since) % (*end + 1);
+                }
+                let update = doc.export(ExportMode::updates(&version)).unwrap();
+                if doc.oplog_vv() != version {
+                    self.append(vec![update], None);
+                }
+            }
+            Step::Conflict {
+                editor,
+                beside_others,
+            } => self.conflict(editor, beside_others),
             Step::Repeat {
                 which,
                 beside_others,
@@ -456,6 +534,21 @@ impl World {
         }
         assert_eq!(joined.oplog_vv(), complete.oplog_vv());
 
+        let revs: Vec<u64> = self.revs.iter().copied().collect();
+        let waiting = block_on(rooms::waiting(&self.database, ROOM, &revs)).unwrap();
+        let version = self.model.oplog_vv();
+        let expected = self.acknowledged.iter().filter(|known| {
+            let meta = LoroDoc::decode_import_blob_meta(&known.update.payload, false).unwrap();
+            !version.includes_vv(&meta.partial_end_vv)
+        });
+        let expected: BTreeSet<u64> = expected.map(|known| known.rev).collect();
+        let found: BTreeSet<u64> = waiting.iter().map(|waiting| waiting.rev).collect();
+        assert_eq!(found, expected);
+        for waiting in waiting {
+            let reached = version.get(&waiting.peer).copied().unwrap_or(0);
+            assert_eq!(waiting.counter as i32, reached, "{waiting:?}");
+        }
+
         let quarantined = self
             .database
             .execute("SELECT rev FROM loro_quarantine", vec![]);
@@ -523,7 +616,7 @@ proptest! {
                 } else {
                     let count = counts.entry(*room).or_default();
                     *count += 1;
-                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count });
+                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count, waits: None });
                 }
             }
         }

@@ -9,3 +9,4 @@ mod merging;
 mod misuse;
 mod quarantine;
 mod quotas;
+mod saved;
