@@ -84,6 +84,8 @@ fn crowded(peers: u64) -> LoroDoc {
         });
         all.import(&update).unwrap();
     }
+    // The next update builds upon this one alone, and not upon every peer's.
+    change(&all, |doc| doc.get_map("map").insert("all", 1).unwrap());
     all
 }
 
