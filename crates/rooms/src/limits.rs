@@ -1,4 +1,8 @@
-//! The limits of a room. All are soft: they say when work is due, not what is refused.
+//! The limits of a room. All but [`ROOM_BYTES`] are soft: they say when work is due, not what is refused.
+
+/// The most bytes of a room as it is stored, snapshot and log together. At this size all that a compaction
+/// holds at once (rows, two documents, an export) fits an instance of 256 MiB.
+pub const ROOM_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;
