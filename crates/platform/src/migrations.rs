@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_create_loro_receipts"),
     migration!(10, "0010_compact_in_two_steps"),
     migration!(11, "0011_claim_by_turns"),
+    migration!(13, "0013_keep_projection_peers"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -1,8 +1,14 @@
 //! The limits of a room. All but [`ROOM_BYTES`] are soft: they say when work is due, not what is refused.
 
-/// The most bytes of a room as it is stored, snapshot and log together. At this size all that a compaction
-/// holds at once (rows, two documents, an export) fits an instance of 256 MiB.
+/// The most bytes of a room as it is stored, snapshot and log together: so that all that a compaction holds at
+/// once (rows, two documents, an export) has eight times as much, an instance of 256 MiB.
 pub const ROOM_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The most updates of a room that wait for others, and the most bytes of them. A reader gets all of them whenever it
+/// reads the room, and each compaction takes them in again.
+pub const PENDING_UPDATES: u64 = 1024;
+/// See [`PENDING_UPDATES`].
+pub const PENDING_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;

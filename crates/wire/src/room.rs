@@ -124,6 +124,9 @@ pub enum Job {
     /// Compute the state, cheap or not, store the snapshot, and shorten the log.
     #[n(7)]
     Merge,
+    /// Store the whole document as one update in the snapshot's place, and shorten the log.
+    #[n(8)]
+    Fold,
 }
 
 impl Job {
