@@ -91,6 +91,7 @@ impl Restore {
             fs::copy(database, &partial).with_context(|| database.display().to_string())?;
             // A copy that SQLite makes has no write-ahead log, and the app turns it on only when it makes the tables.
             sqlite3(&partial, "PRAGMA journal_mode = WAL")?;
+            renew_projection_peers(&partial)?;
             settle(&partial)?;
             ready.push((partial, last));
         }
@@ -101,6 +102,16 @@ impl Restore {
         report("restored", &backup, &self.state_dir);
         Ok(())
     }
+}
+
+/// Lets the app write into each document under a new peer. Clients may have seen operations under the present one that
+/// the backup lacks, and two operations must never have the same id.
+fn renew_projection_peers(database: &Path) -> Result<()> {
+    let has_peers = "SELECT 1 FROM sqlite_master WHERE name = 'loro_projection_peers'";
+    if !sqlite3(database, has_peers)?.is_empty() {
+        sqlite3(database, "DELETE FROM loro_projection_peers")?;
+    }
+    Ok(())
 }
 
 /// The databases in a folder, by their file names.
@@ -195,7 +206,18 @@ mod tests {
             "CREATE TABLE log (rev INTEGER PRIMARY KEY, payload BLOB)",
         )
         .unwrap();
+        sqlite3(
+            &database,
+            "CREATE TABLE loro_projection_peers (project_id TEXT PRIMARY KEY, peer INTEGER);
+             INSERT INTO loro_projection_peers VALUES ('p', 7)",
+        )
+        .unwrap();
         database
+    }
+
+    /// The rows of the app's own peers.
+    fn peers(database: &Path) -> String {
+        sqlite3(database, "SELECT * FROM loro_projection_peers").unwrap()
     }
 
     fn append(count: usize) -> String {
@@ -257,7 +279,9 @@ mod tests {
 
         let restored = folder.path().join("new/state");
         restore(&backup, &restored).unwrap();
+        assert_eq!(peers(&backup.join("sqlite_db.db")).trim(), "p|7");
         let database = restored.join("sqlite_db.db");
+        assert_eq!(peers(&database), "", "the app writes under new peers");
         assert_eq!(dense(&database), copied);
         assert_eq!(
             sqlite3(&database, "PRAGMA journal_mode").unwrap().trim(),

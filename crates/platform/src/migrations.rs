@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010_compact_in_two_steps"),
     migration!(11, "0011_claim_by_turns"),
     migration!(12, "0012_create_loro_peers"),
+    migration!(13, "0013_keep_projection_peers"),
     migration!(14, "0014_count_bytes"),
     migration!(15, "0015_settle_assets"),
 ];

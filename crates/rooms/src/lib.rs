@@ -35,8 +35,10 @@ mod history;
 mod lease;
 pub mod limits;
 mod merge;
+mod own_peer;
 pub mod panics;
 mod peers;
+mod pending;
 mod quarantine;
 mod receipts;
 mod rows;
@@ -51,6 +53,7 @@ pub use delete::delete;
 pub use error::RoomError;
 pub use head::{head, head_sql, heads};
 pub use merge::{Merged, merge};
+pub use own_peer::{and_own_peer, own_peer};
 pub use quarantine::{
     Quarantined, discard, quarantine_counts, quarantined, quarantined_update, restore,
 };

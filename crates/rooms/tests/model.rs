@@ -1,20 +1,20 @@
 //! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
 //! acknowledged update.
 //!
-//! Random editors, random compactions and merges whose instances panic, die or find no place, kills between
-//! any two statements and replays: the state that a client gets when it joins always equals the model, and
+//! Random editors, random compactions and merges whose instances panic, die at any statement or find no place, two of
+//! them at once, kills between any two statements and replays: the state that a client gets when it joins always equals the model, and
 //! no update is ever blamed.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
 };
 
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
-    Database, migrations,
+    Database, DatabaseError, Row, Value, migrations,
     native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
@@ -37,10 +37,57 @@ struct Here<'a> {
 enum Fault {
     /// Its code panics, though no update is to blame.
     Panic,
-    /// It has no time or no memory left; `true` if it did its work before.
-    Death(bool),
+    /// It has no time or no memory left after so many statements. If it needs fewer, only its answer is lost.
+    Death(u32),
     /// There is none.
     NoPlace,
+}
+
+/// The database as one instance sees it. Once, before a statement, something comes in between.
+struct Instance<'a> {
+    database: &'a KillableDatabase,
+    /// The statements before that.
+    left: Cell<u32>,
+    /// What comes in between. It returns whether the instance lives on.
+    between: RefCell<Option<Box<dyn FnOnce() -> bool + 'a>>>,
+    is_dead: Cell<bool>,
+}
+
+impl<'a> Instance<'a> {
+    fn new(
+        database: &'a KillableDatabase,
+        statements: u32,
+        between: impl FnOnce() -> bool + 'a,
+    ) -> Self {
+        Self {
+            database,
+            left: Cell::new(statements),
+            between: RefCell::new(Some(Box::new(between))),
+            is_dead: Cell::new(false),
+        }
+    }
+
+    /// Has it come in between now, if it has not yet.
+    fn interrupt(&self) {
+        let between = self.between.borrow_mut().take();
+        if let Some(between) = between {
+            self.is_dead.set(!between());
+        }
+    }
+}
+
+#[async_trait::async_trait(?Send)]
+impl Database for Instance<'_> {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        match self.left.get() {
+            0 => self.interrupt(),
+            left => self.left.set(left - 1),
+        }
+        if self.is_dead.get() {
+            return Err(DatabaseError::Failed("the instance is dead".into()));
+        }
+        self.database.execute(sql, parameters).await
+    }
 }
 
 #[async_trait::async_trait(?Send)]
@@ -53,10 +100,10 @@ impl Merger for Here<'_> {
                 return Err(MergeError::Panicked("of no update".into()));
             }
             Some(Fault::NoPlace) => return Err(MergeError::Busy),
-            Some(Fault::Death(false)) => return Err(MergeError::Died("no memory".into())),
-            Some(Fault::Death(true)) => {
-                let _ = supervise::work(self.database, self.clock, project, job).await;
-                return Err(MergeError::Died("no time".into()));
+            Some(Fault::Death(statements)) => {
+                let database = Instance::new(self.database, statements, || false);
+                let _ = supervise::work(&database, self.clock, project, job).await;
+                return Err(MergeError::Died("no time or no memory".into()));
             }
             Some(Fault::Panic) | None => {}
         }
@@ -124,6 +171,15 @@ enum Step {
         /// Whether the waits after earlier failures are over.
         later: bool,
     },
+    /// Two instances do such work at once: the second one between two statements of the first, and an editor sends
+    /// something in between, too.
+    Twice {
+        first: Job,
+        statements: u32,
+        second: Job,
+        sending: Option<usize>,
+        killed: Option<(u32, bool)>,
+    },
     /// A compaction reads, and writes only when `CompactEnd` comes.
     CompactBegin,
     CompactEnd {
@@ -139,8 +195,18 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
     prop_oneof![
         3 => Just(None),
         1 => Just(Some(Fault::Panic)),
-        1 => any::<bool>().prop_map(|worked| Some(Fault::Death(worked))),
+        1 => (0..8u32).prop_map(|statements| Some(Fault::Death(statements))),
         1 => Just(Some(Fault::NoPlace)),
+    ]
+}
+
+/// Work on a room.
+fn job() -> impl Strategy<Value = Job> {
+    prop_oneof![
+        Just(Job::Compact),
+        Just(Job::Pack),
+        Just(Job::Merge),
+        Just(Job::Fold)
     ]
 }
 
@@ -165,6 +231,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => killed().prop_map(|killed| Step::Compact { killed }),
         2 => (any::<bool>(), prop::collection::vec(fault(), 0..4), killed(), any::<bool>())
             .prop_map(|(merge, faults, killed, later)| Step::Ask { merge, faults, killed, later }),
+        2 => (job(), 0..7u32, job(), prop::option::of(0..EDITORS), killed()).prop_map(
+            |(first, statements, second, sending, killed)| Step::Twice {
+                first,
+                statements,
+                second,
+                sending,
+                killed,
+            }
+        ),
         1 => Just(Step::CompactBegin),
         1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
     ]
@@ -486,6 +561,13 @@ impl World {
                     };
                 });
             }
+            Step::Twice {
+                first,
+                statements,
+                second,
+                sending,
+                killed,
+            } => self.twice(&first, statements, &second, sending, killed),
             Step::CompactBegin => {
                 let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
                 self.unfinished = Some(merged);
@@ -498,6 +580,33 @@ impl World {
                     });
                 }
             }
+        }
+    }
+
+    fn twice(
+        &mut self,
+        first: &Job,
+        statements: u32,
+        second: &Job,
+        sending: Option<usize>,
+        killed: Option<(u32, bool)>,
+    ) {
+        let payload = sending.and_then(|editor| self.editors[editor].take_unsent());
+        let sent: Vec<Update> = payload.map(|p| self.update(p)).into_iter().collect();
+        self.mortal(killed, |world| {
+            let (database, clock) = (&world.database, &world.clock);
+            let between = || {
+                let _ = block_on(rooms::append(database, clock, "test", sent.clone()));
+                let _ = block_on(supervise::work(database, clock, ROOM, second));
+                true
+            };
+            let instance = Instance::new(database, statements, between);
+            let _ = block_on(supervise::work(&instance, clock, ROOM, first));
+            instance.interrupt();
+        });
+        if !sent.is_empty() {
+            // The relay has lost the answer, and asks again.
+            self.append_updates(sent, None);
         }
     }
 
@@ -576,7 +685,11 @@ proptest! {
         for step in steps {
             let looks = matches!(
                 step,
-                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Ask { .. } | Step::Send { killed: Some(_), .. }
+                Step::Compact { .. }
+                    | Step::CompactEnd { .. }
+                    | Step::Ask { .. }
+                    | Step::Twice { .. }
+                    | Step::Send { killed: Some(_), .. }
             );
             world.step(step);
             if looks {

@@ -140,6 +140,9 @@ pub enum Job {
         #[n(0)]
         update: ByteVec,
     },
+    /// Store the whole document as one update in the snapshot's place, and shorten the log.
+    #[n(9)]
+    Fold,
 }
 
 impl Job {

@@ -1,7 +1,7 @@
 //! What a client is told of its updates beside `saved`: that one is refused, or waits for others.
 
 use crate::client::Client;
-use crate::{Relay, Way, both_ways, until};
+use crate::{Relay, both_ways, until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
