@@ -7,6 +7,9 @@ CREATE TABLE IF NOT EXISTS loro_updates (
     origin     TEXT    NOT NULL,           -- the writer, such as a relay's id
     created_at INTEGER NOT NULL,           -- Unix seconds
     serial     INTEGER,                    -- its number among the updates of its origin; NULL if it has none
+    spans      TEXT,                       -- JSON: [peer, first counter, counter after the last] of each of its peers
+    digest     INTEGER,                    -- a digest of the payload
+    waits      INTEGER NOT NULL DEFAULT 0, -- 1 if it may wait for operations that the room had not got
     PRIMARY KEY (project_id, rev)
 ) WITHOUT ROWID;
 -- An append reads the snapshot's rev; with this index it need not read the snapshot itself.

@@ -6,5 +6,7 @@ CREATE TABLE IF NOT EXISTS assets (
     length     INTEGER NOT NULL,           -- bytes
     digest     TEXT    NOT NULL,           -- SHA-256, in hexadecimal
     created_at INTEGER NOT NULL,           -- Unix seconds
-    bytes      BLOB                        -- NULL if they are in a bucket
+    bytes      BLOB,                       -- NULL if they are in a bucket
+    task_id    TEXT,                       -- of the task that it is a result or a picture of
+    settle_at  INTEGER                     -- when to look whether the task's row refers to it; NULL if that is known
 );

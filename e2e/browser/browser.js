@@ -42,11 +42,12 @@ export async function inBrowser(test, act, { args = [] } = {}) {
   const project = `browser-${randomUUID()}`;
   const session = {
     project,
-    /** Opens a tab on the project, and waits until it is live. */
-    async tab({ address = server, context } = {}) {
+    /** Opens a tab on the project, in which a function runs before the page does, and waits until it is live. */
+    async tab({ address = server, context, before } = {}) {
       const own = context ?? (await browser.newContext({ viewport: { width: 1280, height: 800 } }));
       const tab = new Tab(await own.newPage());
       tabs.push(tab);
+      if (before) await tab.page.addInitScript(before);
       await tab.page.goto(new URL(`#${project}`, address).href);
       await tab.live();
       return tab;

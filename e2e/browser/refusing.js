@@ -5,6 +5,8 @@ import { WebSocket, WebSocketServer } from "ws";
 export class RefusingDoor {
   /** The number of the next edits, over all sockets, that are refused with an error frame instead of passed on. */
   refusals = 0;
+  /** What an edit is refused with. */
+  error = { code: "invalid_update", message: "not a Loro update" };
 
   #server;
   #target;
@@ -42,16 +44,17 @@ export class RefusingDoor {
     url.protocol = "ws:";
     const far = new WebSocket(url);
     const early = [];
-    let frames = 0;
+    // The first binary frame is the client's version.
+    let frames = -1;
     // The server counts only the frames that it gets, so no frame after a refused one is passed on.
     let refused = false;
     const pass = (data, binary) => (far.readyState === WebSocket.OPEN ? far.send(data, { binary }) : early.push([data, binary]));
     near.on("message", (data, binary) => {
       if (binary) frames += 1;
-      if (binary && (refused || this.refusals > 0)) {
+      if (frames > 0 && binary && (refused || this.refusals > 0)) {
         if (!refused) this.refusals -= 1;
         refused = true;
-        near.send(JSON.stringify({ type: "error", code: "invalid_update", message: "not a Loro update", frame: frames }));
+        near.send(JSON.stringify({ type: "error", ...this.error, frame: frames }));
         return;
       }
       pass(data, binary);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 import { LoroDoc } from "loro-crdt";
-import { inBrowser, server, stored } from "./browser.js";
+import { converged, eventually, inBrowser, server, stored } from "./browser.js";
 import { RefusingDoor } from "./refusing.js";
 
 /** Opens a tab behind a proxy that can refuse its edits. */
@@ -66,6 +66,40 @@ test("an edit that was refused twice: the page says why, and I can keep my copy 
     await a.page.keyboard.type("Again.");
     await a.saved();
     assert.equal((await stored(session.project)).text, "Before. Again.");
+  }));
+
+test("an edit under a peer id that another client has used is made anew, and I go on writing", (t) =>
+  inBrowser(t, async (session) => {
+    const { door, a } = await behindDoor(session);
+    const b = await session.tab();
+    const peer = () => a.page.evaluate(() => globalThis.loro.doc.peerIdStr);
+    await a.text.pressSequentially("Before. ");
+    await a.saved();
+    const first = await peer();
+    door.error = { code: "duplicate_peer", message: "another client has written as the same peer" };
+    door.refusals = 1;
+    await a.addNode("Made anew");
+    await a.text.press("End");
+    await a.page.keyboard.type("Meanwhile. ");
+    await a.saved();
+    await b.node("Made anew").waitFor();
+    assert.notEqual(await peer(), first);
+    assert.equal(await a.page.evaluate(() => globalThis.loro.connection.doc === globalThis.loro.doc), true);
+
+    // The page shows the new document: what I and others do next is in it, and can be undone.
+    await a.text.press("End");
+    await a.page.keyboard.type("After.");
+    await b.dragNode("Made anew", 60, 40);
+    const left = (tab) => tab.node("Made anew").evaluate((node) => node.style.left);
+    const place = await left(b);
+    await eventually("a shows it where b put it", () => left(a), (at) => at === place);
+    await a.saved();
+    const { text, nodes } = await converged(a, b);
+    assert.equal(text, "Before. Meanwhile. After.");
+    assert.equal(await a.text.inputValue(), text);
+    assert.equal(Object.keys(nodes).length, 1);
+    await a.page.getByTestId("undo").click();
+    assert.equal(await a.text.inputValue(), "Before. Meanwhile. ");
   }));
 
 test("a picture of 17 MB in the document: the page says which and what to do, and what was written before is saved", (t) =>

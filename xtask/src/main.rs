@@ -3,8 +3,11 @@
 //! `cargo xtask up` builds the app and runs it, `cargo xtask test` runs every test, `cargo xtask bench` measures against
 //! the peers, `cargo xtask mutants` looks for code that no test covers, and `cargo xtask generate` writes derived files. Each first installs what it needs.
 
+mod backup;
 mod bench;
 mod build;
+#[cfg(test)]
+mod deploy;
 mod generate;
 mod machine;
 mod manifest;
@@ -37,6 +40,10 @@ enum Command {
     Build,
     /// Print a manifest derived from spin.toml
     Manifest(manifest::Manifest),
+    /// Copy the databases of a server, also while it runs
+    Backup(backup::Backup),
+    /// Put the databases of a backup into an empty state folder
+    Restore(backup::Restore),
     /// Write the variables of spin.toml and the tables in docs/ from what the code declares
     Generate,
     /// Install what the tests need, and run them all
@@ -52,6 +59,8 @@ fn main() -> std::process::ExitCode {
         Command::Up(up) => up.run(),
         Command::Build => build::all(),
         Command::Manifest(manifest) => manifest.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Generate => generate::write(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),

@@ -19,6 +19,7 @@ use crate::{
 const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/bin/redis-server", "redis-server"),
     ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/sqlite3", "sqlite3"),
 ];
 
 /// The options of `cargo xtask test`.

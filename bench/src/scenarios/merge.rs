@@ -1,5 +1,6 @@
 //! Compaction, rejoins and merges of logs that are hard to merge, through the real component.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,11 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     let bytes = if bench.quick { 1 << 20 } else { 4 << 20 };
     let state = bench.places.state_dir("merge")?;
     let server = bench.places.start_app(&state)?;
-    let mut http = Http::connect(server.address).await?;
     // The first request makes the schema.
-    http.send(Method::GET, "/health", Bytes::new()).await?;
+    Http::connect(server.address)
+        .await?
+        .send(Method::GET, "/health", Bytes::new())
+        .await?;
     let database = state.join("sqlite_db.db");
     let (full, snapshot) = updates::document(bytes)?;
     let empty = LoroDoc::new();
@@ -46,7 +49,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
                 log,
             };
             eprintln!("  {}", room.words);
-            rows.extend(room.measure(&mut http, &database, base).await?);
+            rows.extend(room.measure(server.address, &database, base).await?);
         }
     }
     server.kill()?;
@@ -61,7 +64,7 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    async fn measure(&self, http: &mut Http, database: &Path, base: &LoroDoc) -> Result<Vec<Row>> {
+    async fn measure(&self, app: SocketAddr, database: &Path, base: &LoroDoc) -> Result<Vec<Row>> {
         let empty;
         let snapshot = match self.snapshot {
             Some(snapshot) => snapshot,
@@ -80,14 +83,14 @@ impl Room<'_> {
 
         let project = &self.project;
         let compact = format!("/internal/rooms/{project}/compact");
-        let compaction = timed(http, Method::POST, &compact).await?;
+        let compaction = timed(app, Method::POST, &compact).await?;
         let is_packed = self.is_packed(&database)?;
         let query = URL_SAFE_NO_PAD.encode(known.encode());
         let rejoin = format!("/internal/rooms/{project}/state?version={query}");
-        let rejoin = timed(http, Method::GET, &rejoin).await?;
-        let whole = timed(http, Method::GET, &format!("/sync/{project}")).await?;
+        let rejoin = timed(app, Method::GET, &rejoin).await?;
+        let whole = timed(app, Method::GET, &format!("/sync/{project}")).await?;
         let merge: Cell = if is_packed {
-            match self.merged(http, &database).await? {
+            match self.merged(app, &database).await? {
                 Some(seconds) => (seconds * 1000.0).into(),
                 None => "stays a blob".into(),
             }
@@ -143,10 +146,9 @@ impl Room<'_> {
     }
 
     /// Waits until the room has a snapshot; the seconds that this took, or `None` if it stays a blob.
-    async fn merged(&self, http: &mut Http, database: &Connection) -> Result<Option<f64>> {
+    async fn merged(&self, app: SocketAddr, database: &Connection) -> Result<Option<f64>> {
         let start = Instant::now();
-        http.send(Method::POST, "/internal/sweep", Bytes::new())
-            .await?;
+        timed(app, Method::POST, "/internal/sweep").await?;
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         while start.elapsed() < PATIENCE {
             looks.tick().await;
@@ -164,8 +166,10 @@ impl Room<'_> {
     }
 }
 
-/// The milliseconds until the whole answer is there.
-async fn timed(http: &mut Http, method: Method, path: &str) -> Result<f64> {
+/// The milliseconds until the whole answer is there. The connection is a new one, because the app closes those that
+/// are idle while the bench computes.
+async fn timed(app: SocketAddr, method: Method, path: &str) -> Result<f64> {
+    let mut http = Http::connect(app).await?;
     let start = Instant::now();
     let answer = http.send(method, path, Bytes::new()).await;
     answer.with_context(|| format!("after {:?}", start.elapsed()))?;

@@ -1,3 +1,4 @@
+import type { LoroDoc } from "loro-crdt";
 import type { Status, SyncError } from "./status.js";
 
 /** The events of a connection, by name. */
@@ -8,6 +9,8 @@ export interface Events {
 
 /** A document's connection to its room. `connect` makes it. */
 export interface Connection {
+  /** The document that is kept in step: the one that was given, or the last one that `replaceDocument` was called with. */
+  readonly doc: LoroDoc;
   /** The present status. */
   readonly status: Status;
   /** Calls `listener` at each change of the status, or at each error. Returns a function that removes the listener. */

@@ -22,3 +22,4 @@ export type { Options } from "./options.js";
 export { resultUrl } from "./result.js";
 export type { SocketConstructor, SocketLike } from "./socket.js";
 export type { State, Status, SyncError } from "./status.js";
+export type { Operation } from "./waiting.js";

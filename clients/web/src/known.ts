@@ -1,5 +1,4 @@
 import type { ImportStatus, LoroDoc, VersionVector } from "loro-crdt";
-import { decodeVersion } from "./missing.js";
 
 /**
  * The version that the server has of a document, including the frames that are on their way to it. It is known only after
@@ -8,6 +7,8 @@ import { decodeVersion } from "./missing.js";
 export class Known {
   readonly #doc: LoroDoc;
   #version: VersionVector | undefined;
+  /** The last comparison with the document. With thousands of peers one takes a third of a millisecond. */
+  #compared: { readonly operations: number; readonly uncommitted: number; readonly covers: boolean } | undefined;
 
   /** Begins without a known version. */
   constructor(doc: LoroDoc) {
@@ -22,20 +23,21 @@ export class Known {
   /** Tells whether the server is known to have everything in the document, committed or not. */
   coversDocument(): boolean {
     if (!this.#version) return false;
+    const [operations, uncommitted] = [this.#doc.opCount(), this.#doc.getPendingTxnLength()];
+    const last = this.#compared;
+    if (last?.operations === operations && last.uncommitted === uncommitted) return last.covers;
     const mine = this.#doc.oplogVersion();
     const order = this.#version.compare(mine);
     // A version's memory belongs to Wasm, so the JavaScript engine's collector is slow to free it.
     mine.free();
-    return order !== undefined && order >= 0;
+    const covers = order !== undefined && order >= 0;
+    this.#compared = { operations, uncommitted, covers };
+    return covers;
   }
 
-  /**
-   * Records the version that the server has sent.
-   *
-   * @throws if the bytes are not a version
-   */
-  hear(version: Uint8Array): void {
-    this.#replace(decodeVersion(this.#doc, version));
+  /** Records the version that the server has sent. Takes ownership of the object. */
+  hear(version: VersionVector): void {
+    this.#replace(version);
   }
 
   /** Records that everything up to this version of the document was sent. Takes ownership of the object. */
@@ -64,11 +66,14 @@ export class Known {
   }
 
   #raise(peer: `${number}`, end: number): void {
-    if (end > (this.#version?.get(peer) ?? 0)) this.#version?.setEnd({ peer, counter: end });
+    if (end <= (this.#version?.get(peer) ?? 0)) return;
+    this.#version?.setEnd({ peer, counter: end });
+    this.#compared = undefined;
   }
 
   #replace(version: VersionVector | undefined): void {
     this.#version?.free();
     this.#version = version;
+    this.#compared = undefined;
   }
 }

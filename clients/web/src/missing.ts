@@ -1,5 +1,6 @@
-import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
-import { type Oversized, withoutOversized } from "./oversized.js";
+import type { LoroDoc, VersionVector } from "loro-crdt";
+import type { Oversized } from "./oversized.js";
+import { type Span, withoutDependents } from "./spans.js";
 
 /**
  * Reads an encoded version. The class is taken from the document's own build of Loro: an application may use
@@ -10,12 +11,6 @@ import { type Oversized, withoutOversized } from "./oversized.js";
 export function decodeVersion(doc: LoroDoc, bytes: Uint8Array): VersionVector {
   const Version = doc.oplogVersion().constructor as typeof VersionVector;
   return Version.decode(bytes);
-}
-
-/** A run of consecutive operations of one peer. */
-export interface Span {
-  readonly id: { readonly peer: PeerID; readonly counter: number };
-  readonly len: number;
 }
 
 /** The operations that a document has and another version lacks. */
@@ -46,7 +41,7 @@ export function missingUpdates(doc: LoroDoc, theirs: VersionVector, { piece, max
   const version = doc.oplogVersion();
   if (isAtLeast(theirs, version)) return { updates: [], version };
   if (doc.isShallow() && !isAtLeast(theirs, doc.shallowSinceVV())) {
-    throw new Error("this copy of the document has no history, and the server lacks it");
+    throw new Error("this is a shallow copy, and the server lacks the history before this document's start");
   }
   const whole = doc.export({ mode: "update", from: theirs });
   if (whole.length <= piece) return { updates: [whole], version };
@@ -60,7 +55,7 @@ export function missingUpdates(doc: LoroDoc, theirs: VersionVector, { piece, max
   const oversized = updates.filter(({ bytes }) => bytes.length > max);
   const [first] = oversized;
   if (!first) return { updates: updates.map(({ bytes }) => bytes), version };
-  const rest = withoutOversized(doc, spans, oversized.map(({ spans: [span] }) => span!.id));
+  const rest = withoutDependents(doc, spans, oversized.map(({ spans: [span] }) => span!.id));
   return {
     updates: pieces(doc, rest, piece).map(({ bytes }) => bytes),
     version,

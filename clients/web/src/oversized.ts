@@ -1,5 +1,5 @@
-import type { LoroDoc, PeerID } from "loro-crdt";
-import type { Span } from "./missing.js";
+import type { LoroDoc } from "loro-crdt";
+import type { Span } from "./spans.js";
 
 type Id = Span["id"];
 
@@ -37,19 +37,3 @@ function describe(doc: LoroDoc, { peer, counter }: Id): string {
 }
 
 const KINDS: Record<string, string> = { Map: "map", List: "list", MovableList: "list", Text: "text", Tree: "tree" };
-
-/** Returns the spans without these operations, and without everything of any peer that depends on them. */
-export function withoutOversized(doc: LoroDoc, spans: readonly Span[], oversized: readonly Id[]): Span[] {
-  /** The counter from which on no operation of a peer can be applied. */
-  const ends = new Map<PeerID, number>();
-  const end = ({ peer, counter }: Id): unknown => ends.set(peer, Math.min(counter, ends.get(peer) ?? Infinity));
-  for (const id of oversized) end(id);
-  // The dependencies of a change have lower Lamport times, so they come before it.
-  const changes = [...doc.getAllChanges().values()].flat().sort((a, b) => a.lamport - b.lamport);
-  for (const { peer, counter, deps } of changes) {
-    if (deps.some((dep) => dep.counter >= (ends.get(dep.peer) ?? Infinity))) end({ peer, counter });
-  }
-  return spans
-    .map(({ id, len }) => ({ id, len: Math.min(len, (ends.get(id.peer) ?? Infinity) - id.counter) }))
-    .filter(({ len }) => len > 0);
-}

@@ -1,3 +1,5 @@
+import type { Operation } from "./waiting.js";
+
 /** The largest message that the server accepts, in bytes. */
 export const MAX_MESSAGE = 16 * 1024 * 1024;
 
@@ -8,11 +10,8 @@ export const MAX_MESSAGE = 16 * 1024 * 1024;
  */
 export const SMALL_MESSAGE = 256 * 1024;
 
-/**
- * The longest URL of a join. A longer one is too long for some proxies, so then the version is left out, and the server
- * sends the whole state.
- */
-const MAX_URL = 4096;
+/** The largest version that the server takes, in bytes: that of some 80,000 peers. */
+export const MAX_VERSION = 1024 * 1024;
 
 /** The events that the server sends in text frames. */
 export type ServerEvent =
@@ -22,6 +21,11 @@ export type ServerEvent =
   | { readonly type: "synced" }
   /** The server has stored this connection's first `frames` binary frames, or refused them with an error. */
   | { readonly type: "saved"; readonly frames: number; readonly rev: number }
+  /**
+   * The operations that stored updates of this connection have been waiting for, for 5 s or longer; none once the last of these
+   * updates is applied.
+   */
+  | { readonly type: "pending"; readonly waitsFor: readonly Operation[] }
   /** The number of sockets in the room, including this one. */
   | { readonly type: "peers"; readonly count: number }
   /** An error; `frame` is the number (from 1) of the binary frame that the server refused. */
@@ -36,7 +40,7 @@ export function parseEvent(text: string): ServerEvent | undefined {
     return undefined;
   }
   if (typeof event !== "object" || event === null) return undefined;
-  const { type, rev, version, frames, count, code, message, frame } = event;
+  const { type, rev, version, frames, updates, count, code, message, frame } = event;
   switch (type) {
     case "joined":
       if (typeof rev !== "number" || typeof version !== "string") return undefined;
@@ -46,6 +50,11 @@ export function parseEvent(text: string): ServerEvent | undefined {
     case "saved":
       if (typeof frames !== "number" || typeof rev !== "number") return undefined;
       return { type, frames, rev };
+    case "pending": {
+      if (!Array.isArray(updates)) return undefined;
+      const waitsFor = updates.map((update: { waits_for?: Partial<Operation> } | null) => update?.waits_for);
+      return waitsFor.every(isOperation) ? { type, waitsFor } : undefined;
+    }
     case "peers":
       return typeof count === "number" ? { type, count } : undefined;
     case "error": {
@@ -57,13 +66,24 @@ export function parseEvent(text: string): ServerEvent | undefined {
   }
 }
 
-/** Returns the URL of a join: the room's address with the opt-in to events, and the version of this document. */
-export function joinUrl(base: URL, version: Uint8Array): string {
+function isOperation(value: Partial<Operation> | undefined): value is Operation {
+  return typeof value?.peer === "string" && /^\d+$/.test(value.peer) && typeof value.counter === "number";
+}
+
+/** Returns the URL of a join: the room's address with the opt-in to events, and to a version in the first frame. */
+export function joinUrl(base: URL): string {
   const url = new URL(base);
   url.searchParams.set("events", "1");
-  const bare = url.href;
-  url.searchParams.set("version", toBase64Url(version));
-  return url.href.length > MAX_URL ? bare : url.href;
+  url.searchParams.set("version", "frame");
+  return url.href;
+}
+
+/**
+ * Returns the first frame of a join, from which the server finds out what the document lacks. A version that is too large is
+ * left out, and the server sends the whole state.
+ */
+export function versionFrame(version: Uint8Array): Uint8Array {
+  return version.length > MAX_VERSION ? new Uint8Array() : version;
 }
 
 /**
@@ -109,11 +129,6 @@ export function isFinal(code: number): boolean {
 /** Tells whether another attempt helps only once the user has signed in, or was let in: not signed in, no access. */
 export function isCurable(code: number): boolean {
   return code === 4401 || code === 4403;
-}
-
-function toBase64Url(bytes: Uint8Array): string {
-  const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
-  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
 function fromBase64Url(text: string): Uint8Array {

@@ -23,9 +23,9 @@ export interface Refusal {
  * Finds out why the server refuses this client; `undefined` if it does not, or another attempt may help. A browser does not
  * reveal the answer to an upgrade, but the server answers plain HTTP at the same address alike.
  *
- * @param address the address of the join, with `ws:` or `wss:`
+ * @param address the room's address, with `ws:` or `wss:`
  */
-export async function refusal(address: string): Promise<Refusal | undefined> {
+export async function refusal(address: URL): Promise<Refusal | undefined> {
   const url = new URL(address);
   url.protocol = url.protocol === "wss:" ? "https:" : "http:";
   try {

@@ -1,5 +1,5 @@
 /** The path of a result that the server keeps, below the address at which the server is reached. */
-const KEPT = /\/assets\/asset_[a-z0-9]+$/;
+const KEPT = /\/assets\/asset_[a-z0-9]+(\.[a-z0-9]+)?$/;
 
 /**
  * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address. In a

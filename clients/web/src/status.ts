@@ -1,3 +1,5 @@
+import type { Operation } from "./waiting.js";
+
 /**
  * The state of a connection:
  *
@@ -26,7 +28,17 @@ export interface Status {
     readonly unsaved: number;
     /** The number of these edits that the server has refused. Unless `rejected`, they are offered once more. */
     readonly refused: number;
+    /**
+     * The operations that the server lacks, although edits that it has stored build upon them. `all` is false until they come,
+     * because these edits are on its disk, but not in the document that others see.
+     */
+    readonly waitsFor: readonly Operation[];
   };
+  /**
+   * Whether an import has been announced that may take seconds, in which the page does not respond. A browser shows what a
+   * listener writes into the page at this before the import begins.
+   */
+  readonly importing: boolean;
   /** The number of sockets in the room, including this one; `undefined` while it is not known. */
   readonly peers: number | undefined;
   /** The room's rev, as the server last sent it. */
@@ -49,6 +61,8 @@ export interface SyncError {
    * - `too_large`: an operation, or a message, is larger than the server accepts.
    * - `import_failed`: an update from the server could not be applied.
    * - `export_failed`: what the server lacks could not be read from the document.
+   * - `duplicate_peer`: another client writes under the same peer id. The edits are made anew in another document, if the
+   *   application can take one (`replaceDocument`).
    */
   readonly code: string;
   /** The error in words for a user. */

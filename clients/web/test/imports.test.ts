@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoroDoc } from "loro-crdt";
-import { allSaved, honest, join, live, offline, room, text, write } from "./client.js";
+import { allSaved, honest, join, live, noise, offline, room, text, write } from "./client.js";
 import { eventually } from "./until.js";
 
 /** Makes a file that contains this text, as an application would import it. */
@@ -28,7 +28,7 @@ test("a file imported without any edit is sent, and does not count as saved befo
   const { doc, connection } = honest(server, join(server));
   await allSaved(connection);
   doc.import(file("imported"));
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 0, waitsFor: [] });
   await allSaved(connection);
   assert.equal(text(server.doc), "imported");
   assert.equal(server.joins.length, 1);
@@ -130,7 +130,7 @@ test("updates from the server are not sent back, whether at the join, before the
   server.broadcast(update);
   await eventually("it came", () => text(doc) === "stored, late, live");
   await connection.whenSaved();
-  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
+  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0, waitsFor: [] });
 });
 
 test("edits made in reaction to the server's updates are sent, and nothing else", async () => {
@@ -183,7 +183,7 @@ test("the status is right when an application asks for it at each edit", async (
   write(doc, "two");
   assert.equal(answers.length, 2);
   await Promise.all(answers);
-  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
+  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0, waitsFor: [] });
 });
 
 test("an edit in a checked-out past is sent, too", async () => {
@@ -199,4 +199,42 @@ test("an edit in a checked-out past is sent, too", async () => {
   doc.commit();
   await connection.whenSaved();
   assert.equal(server.doc.getMap("map").get("edited"), "then");
+});
+
+test("before an import that may take long, listeners are told, and nothing that came meanwhile is lost or out of order", async () => {
+  const server = await room();
+  server.doc.getText("text").insert(0, noise(100_000));
+  server.doc.commit();
+  const { doc, connection } = honest(server, join(server));
+  const told: string[] = [];
+  connection.on("status", ({ state, importing }) => told.push(`${state}${importing ? ", importing" : ""}, ${text(doc).length}`));
+  await live(connection);
+  assert.deepEqual([...new Set(told)].slice(-2), ["syncing, importing, 0", "live, 100000"]);
+
+  // Two large updates that arrive live, and a small one that builds upon them while they wait.
+  const author = server.doc.fork();
+  told.length = 0;
+  for (const length of [100_000, 80_000, 1]) {
+    const update = file(noise(length), author);
+    server.doc.import(update);
+    server.broadcast(update);
+  }
+  await eventually("all came", () => text(doc).length === 280_001);
+  assert.equal(connection.status.importing, false);
+  assert.ok(told.includes("live, importing, 100000"), told.join());
+  assert.equal(server.joins.length, 1);
+});
+
+test("a connection that breaks while an import is announced imports at the next join", async () => {
+  const server = await room();
+  server.doc.getText("text").insert(0, noise(100_000));
+  server.doc.commit();
+  const { doc, connection } = honest(server, join(server));
+  const stop = connection.on("status", ({ importing }) => {
+    if (!importing) return;
+    stop();
+    connection.resync();
+  });
+  await live(connection);
+  assert.deepEqual([text(doc).length, connection.status.importing, server.joins.length], [100_000, false, 2]);
 });

@@ -15,7 +15,7 @@ function written(operations: number): LoroDoc {
 /** Makes a `Known` whose server has this number of operations of each peer. */
 function known(doc: LoroDoc, ends: Record<`${number}`, number>): Known {
   const known = new Known(doc);
-  known.hear(new VersionVector(new Map(Object.entries(ends) as [`${number}`, number][])).encode());
+  known.hear(new VersionVector(new Map(Object.entries(ends) as [`${number}`, number][])));
   return known;
 }
 

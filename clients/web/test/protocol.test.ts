@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { joinUrl, parseEvent, socketUrl } from "../src/protocol.js";
+import { joinUrl, MAX_VERSION, parseEvent, socketUrl, versionFrame } from "../src/protocol.js";
 
 test("text frames are read, and unknown ones are ignored", () => {
   const cases: [string, unknown][] = [
@@ -13,6 +13,14 @@ test("text frames are read, and unknown ones are ignored", () => {
       { type: "error", code: "invalid_update", message: "no", frame: 3 },
     ],
     ['{"type":"error"}', { type: "error", code: "unknown", message: "" }],
+    [
+      '{"type":"pending","updates":[{"frame":3,"waits_for":{"peer":"42","counter":17}}]}',
+      { type: "pending", waitsFor: [{ peer: "42", counter: 17 }] },
+    ],
+    ['{"type":"pending","updates":[]}', { type: "pending", waitsFor: [] }],
+    ['{"type":"pending"}', undefined],
+    ['{"type":"pending","updates":[null]}', undefined],
+    ['{"type":"pending","updates":[{"waits_for":{"peer":"me","counter":1}}]}', undefined],
     ['{"type":"saved"}', undefined],
     ['{"type":"tomorrow"}', undefined],
     ["pong", undefined],
@@ -23,16 +31,13 @@ test("text frames are read, and unknown ones are ignored", () => {
 });
 
 test("the address keeps its own parameters and gets the client's", () => {
-  const url = new URL(joinUrl(socketUrl("https://example.org/sync/a?token=t#x"), new Uint8Array([0xfb, 0xff, 0])));
-  assert.equal(url.href, "wss://example.org/sync/a?token=t&events=1&version=-_8A");
+  const url = joinUrl(socketUrl("https://example.org/sync/a?token=t#x"));
+  assert.equal(url, "wss://example.org/sync/a?token=t&events=1&version=frame");
 });
 
-test("a version that makes the address too long is left out", () => {
-  const base = socketUrl("ws://example.org/sync/a");
-  assert.ok(new URL(joinUrl(base, new Uint8Array(3_000))).searchParams.has("version"));
-  const url = new URL(joinUrl(base, new Uint8Array(4_000)));
-  assert.equal(url.searchParams.get("events"), "1");
-  assert.ok(!url.searchParams.has("version"));
+test("a version that is larger than the server takes is left out", () => {
+  assert.equal(versionFrame(new Uint8Array(MAX_VERSION)).length, MAX_VERSION);
+  assert.equal(versionFrame(new Uint8Array(MAX_VERSION + 1)).length, 0);
 });
 
 test("an address that is not a server's is refused at once", () => {

@@ -34,12 +34,12 @@ test("an edit that is refused once, and the edits after it, are saved in the end
   write(doc, "refused, ");
   write(doc, "at once, ");
   const { saved } = await until(connection, "refused", ({ saved }) => saved.refused > 0);
-  assert.deepEqual(saved, { all: false, unsaved: 2, refused: 1 });
+  assert.deepEqual(saved, { all: false, unsaved: 2, refused: 1, waitsFor: [] });
   write(doc, "meanwhile");
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 3, refused: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 3, refused: 1, waitsFor: [] });
   await connection.whenSaved();
   assert.equal(text(server.doc), "refused, at once, meanwhile");
-  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0 });
+  assert.deepEqual(connection.status.saved, { all: true, unsaved: 0, refused: 0, waitsFor: [] });
   assert.deepEqual(errors, [{ code: "invalid_update", message: "not a Loro update", frame: 1, final: false }]);
   assert.equal(server.joins.length, 2);
 });
@@ -53,7 +53,7 @@ test("an edit that depends on a refused one does not count as saved before that 
   server.decide = () => "ignore";
   write(doc, "built upon it");
   await live(connection);
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 2, refused: 0 }, "both are on their way");
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 2, refused: 0, waitsFor: [] }, "both are on their way");
   server.decide = () => "store";
   server.cut();
   await allSaved(connection);
@@ -70,7 +70,7 @@ test("after a second refusal, the client stops, says why, and no longer counts a
   await assert.rejects(connection.whenSaved(), /cannot be saved: you may read this project, but not change it/);
   const { state, reason, saved, peers, retryIn } = connection.status;
   assert.deepEqual({ state, peers, retryIn }, { state: "rejected", peers: undefined, retryIn: undefined });
-  assert.deepEqual(saved, { all: false, unsaved: 1, refused: 1 });
+  assert.deepEqual(saved, { all: false, unsaved: 1, refused: 1, waitsFor: [] });
   assert.deepEqual(errors, [
     { ...READ_ONLY, frame: 1, final: false },
     { code: "read_only", message: reason, frame: 1, final: true },
@@ -80,7 +80,7 @@ test("after a second refusal, the client stops, says why, and no longer counts a
   server.decide = () => "store";
   write(doc, ", and more");
   assert.equal(text(doc), "refused, and more");
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 2, refused: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 2, refused: 1, waitsFor: [] });
   await assert.rejects(connection.whenSaved(), /cannot be saved/);
   await assert.rejects(connection.whenSynced(), /cannot be saved/);
   connection.resync();
@@ -104,7 +104,7 @@ test("an edit from before the connection is refused twice", async () => {
   write(doc, "early");
   const { connection } = honest(server, join(server, doc));
   await assert.rejects(connection.whenSaved(), /cannot be saved: not a Loro update/);
-  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 1 });
+  assert.deepEqual(connection.status.saved, { all: false, unsaved: 1, refused: 1, waitsFor: [] });
 });
 
 test("after a refusal and a complete save, a later refusal counts as the first", async () => {
@@ -281,7 +281,7 @@ test("a shallow document is not saved if the server lacks its history, and the c
   doc.import(whole.export({ mode: "shallow-snapshot", frontiers: whole.frontiers() }));
   write(doc, ", and more");
   const { connection, errors } = honest(server, join(server, doc));
-  await assert.rejects(connection.whenSaved(), /cannot be saved: .*no history/);
+  await assert.rejects(connection.whenSaved(), /cannot be saved: .*lacks the history/);
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [
     ["export_failed", false],
     ["export_failed", true],
@@ -290,6 +290,31 @@ test("a shallow document is not saved if the server lacks its history, and the c
   server.doc.import(whole.export({ mode: "update" }));
   await honest(server, join(server, doc)).connection.whenSaved();
   assert.equal(text(server.doc), "history, and more");
+});
+
+test("a shallow document without any edit is not saved either if the server lacks its history", async () => {
+  const server = await room();
+  const whole = new LoroDoc();
+  write(whole, "history, ");
+  const before = whole.oplogVersion();
+  write(whole, "and more");
+  for (const known of [[], [whole.export({ mode: "updates-in-range", spans: [{ id: { peer: whole.peerIdStr, counter: 0 }, len: 3 }] })]]) {
+    for (const update of known) server.doc.import(update);
+    const doc = new LoroDoc();
+    doc.import(whole.export({ mode: "shallow-snapshot", frontiers: whole.frontiers() }));
+    const { connection, errors } = honest(server, join(server, doc));
+    const { reason, saved } = await rejected(connection);
+    assert.match(reason ?? "", /the server lacks the history before this document's start/);
+    assert.equal(errors[0]?.code, "export_failed");
+    assert.equal(saved.all, false);
+    assert.ok(!text(server.doc).includes("more"));
+  }
+  // A server that has what was before the start takes the rest.
+  server.doc.import(whole.export({ mode: "update" }));
+  const doc = new LoroDoc();
+  doc.import(whole.export({ mode: "shallow-snapshot", frontiers: whole.vvToFrontiers(before) }));
+  const { connection } = honest(server, join(server, doc));
+  await connection.whenSaved();
 });
 
 test("a connection that is closed by an error listener stays closed", async () => {

@@ -8,6 +8,7 @@ test("a result is found wherever the client reaches the server", () => {
   const cases: [string, string, string | undefined][] = [
     [`/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
     [`/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
+    [`/assets/${id}.mp4`, below, `https://h.example/canvas/assets/${id}.mp4`],
     [`/assets/${id}`, "https://h.example/canvas/", `https://h.example/canvas/assets/${id}`],
     [`/assets/${id}`, "https://h.example/canvas/#project", `https://h.example/canvas/assets/${id}`],
     // What documents of earlier releases hold.

@@ -1,7 +1,8 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { LoroDoc, VersionVector } from "loro-crdt";
+import { decodeImportBlobMeta, LoroDoc, VersionVector } from "loro-crdt";
 import { type WebSocket, WebSocketServer } from "ws";
+import { withoutDependents } from "../src/spans.js";
 
 /** The ways in which a server differs from the usual one. */
 export interface Faults {
@@ -15,6 +16,11 @@ export interface Faults {
 interface Member {
   readonly socket: WebSocket;
   readonly url: URL;
+  /** What the client had when it joined; `undefined` before its first frame. */
+  version: VersionVector | undefined;
+  /** Whether an update was refused because of its ids. */
+  isDuplicate: boolean;
+  /** The number of updates. The version is none. */
   frames: number;
 }
 
@@ -28,12 +34,18 @@ export class RoomServer {
   readonly members = new Set<Member>();
   /** The addresses of all joins so far. */
   readonly joins: URL[] = [];
+  /** The first frames of all joins so far. */
+  readonly versions: Uint8Array[] = [];
   /** Decides on a binary frame: store it, refuse it with an error frame, or leave it undecided. */
   decide: (frame: number, update: Uint8Array) => "store" | "refuse" | "ignore" = () => "store";
   /** The contents of a refusal. */
   refusal = { code: "invalid_update", message: "not a Loro update" };
   /** Returns the blobs to send in place of the room's state. */
   state: ((version: VersionVector) => Uint8Array[]) | undefined;
+  /** Whether updates are refused if the document has other operations under the same ids. */
+  refusesDuplicates = false;
+  /** Whether the server tells what it has decided. */
+  confirms = true;
   /** Whether the server answers the text "ping". */
   answersPings = true;
   /** Whether the server answers a join at all. */
@@ -121,7 +133,7 @@ export class RoomServer {
       socket.close(this.closesNew.code, this.closesNew.reason);
       return;
     }
-    const member: Member = { socket, url, frames: 0 };
+    const member: Member = { socket, url, version: undefined, isDuplicate: false, frames: 0 };
     this.members.add(member);
     // A message that is too large causes an error here, after which the socket closes with 1009.
     socket.on("error", () => {});
@@ -130,15 +142,21 @@ export class RoomServer {
       this.tell({ type: "peers", count: this.members.size });
     });
     socket.on("message", (data: Buffer, binary) => {
-      if (binary) this.#take(member, new Uint8Array(data));
+      if (binary && member.version) this.#take(member, new Uint8Array(data));
+      else if (binary) this.#join(member, new Uint8Array(data));
       else if (this.answersPings) socket.send("pong");
     });
+  }
+
+  #join(member: Member, version: Uint8Array): void {
+    this.versions.push(version);
+    if (member.url.searchParams.get("version") !== "frame") throw new Error("the client has not said that a version comes");
+    member.version = version.length === 0 ? new VersionVector(null) : VersionVector.decode(version);
     if (!this.answersJoins) return;
-    const encoded = url.searchParams.get("version");
-    const version = encoded ? VersionVector.decode(Buffer.from(encoded, "base64url")) : new VersionVector(null);
+    const { socket } = member;
     const mine = Buffer.from(this.doc.oplogVersion().encode()).toString("base64url");
     socket.send(JSON.stringify({ type: "joined", rev: 0, version: mine }));
-    const blobs = this.state?.(version) ?? [this.doc.export({ mode: "update", from: version })];
+    const blobs = this.state?.(member.version) ?? [this.doc.export({ mode: "update", from: member.version })];
     for (const blob of blobs) socket.send(blob);
     socket.send(JSON.stringify({ type: "synced" }));
     this.tell({ type: "peers", count: this.members.size });
@@ -149,12 +167,34 @@ export class RoomServer {
     const frame = member.frames;
     const decision = this.decide(frame, update);
     if (decision === "ignore") return;
-    if (decision === "refuse") {
-      member.socket.send(JSON.stringify({ type: "error", ...this.refusal, frame }));
-    } else {
+    // What builds upon a duplicate may have ids that follow those of the other client, and is refused with it.
+    if (this.refusesDuplicates) member.isDuplicate ||= isDuplicate(this.doc, update);
+    const refusal = member.isDuplicate ? DUPLICATE : decision === "refuse" ? this.refusal : undefined;
+    if (!refusal) {
       this.doc.import(update);
       this.broadcast(update, member);
     }
+    if (!this.confirms) return;
+    if (refusal) member.socket.send(JSON.stringify({ type: "error", ...refusal, frame }));
     member.socket.send(JSON.stringify({ type: "saved", frames: frame, rev: frame }));
   }
+}
+
+const DUPLICATE = { code: "duplicate_peer", message: "another client has written as the same peer" };
+
+/** Tells whether a document has other operations under the ids of those in an update. */
+function isDuplicate(doc: LoroDoc, update: Uint8Array): boolean {
+  const { partialStartVersionVector: start, partialEndVersionVector: end } = decodeImportBlobMeta(update, false);
+  const ends = doc.oplogVersion();
+  const shared = [...start.toJSON()].filter(([peer, counter]) => (ends.get(peer) ?? 0) > counter);
+  if (shared.length === 0) return false;
+  const all = [...ends.toJSON()].map(([peer, len]) => ({ id: { peer, counter: 0 }, len }));
+  const before = withoutDependents(doc, all, shared.map(([peer, counter]) => ({ peer, counter })));
+  const copy = doc.forkAt(doc.vvToFrontiers(new VersionVector(new Map(before.map(({ id, len }) => [id.peer, len])))));
+  copy.import(update);
+  return shared.some(([peer, counter]) => {
+    const length = Math.min(ends.get(peer) ?? 0, end.get(peer) ?? 0) - counter;
+    const [theirs, mine] = [copy, doc].map((each) => each.exportJsonInIdSpan({ peer, counter, length }).flatMap(({ ops }) => ops));
+    return JSON.stringify(theirs) !== JSON.stringify(mine);
+  });
 }

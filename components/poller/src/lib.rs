@@ -1,7 +1,7 @@
 //! The component `poller`: does everything that is due.
 //!
 //! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
-//! to date with their tasks, has rooms compacted, and purges deleted projects. Any number of polls may run at once.
+//! to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any number of polls may run at once.
 //!
 //! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
 //! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
@@ -59,8 +59,16 @@ async fn poll(ports: Ports<'_>) {
         engine.tick(),
         projecting::project_due(ports),
         sweep_rooms(ports),
-        purging::purge_due(ports)
+        purging::purge_due(ports),
+        recount(ports)
     );
+}
+
+/// Counts again the bytes of those who take no more.
+async fn recount(ports: Ports<'_>) {
+    if let Err(error) = quota::recount(ports).await {
+        tracing::warn!(%error, "the bytes of full projects were not counted");
+    }
 }
 
 /// Asks for the compaction and the merge of the rooms that are due.

@@ -24,5 +24,6 @@ pub(crate) async fn purge_due(ports: Ports<'_>) {
 async fn purge(ports: Ports<'_>, project: &str) -> Result<(), TaskError> {
     rooms::delete(ports.database, ports.clock, project).await?;
     tasks::delete(ports, project).await?;
+    quota::forget(ports.database, project).await?;
     Ok(projects::purged(ports.database, ports.clock, project).await?)
 }

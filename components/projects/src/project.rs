@@ -98,6 +98,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let project = find(ports, id).await?;
     let mut shown = shown(&project, grant.role);
     shown["members"] = json!(projects::members(ports.database, id).await?);
+    shown["usage"] = json!(quota::report(ports, id).await?);
     Ok(fresh(200, &shown))
 }
 

@@ -18,10 +18,11 @@ use crate::{
     request::{Answer, Request},
 };
 
-/// A room's log is checked when its rev passes a multiple of this, or after this many bytes. It is twice the length
-/// that makes a log due, so that one compaction finishes before the next check.
+/// A room's log is checked, and its bytes are counted, when its rev passes a multiple of this, or more often if its
+/// updates are large: after about so many bytes. It is twice the length that makes a log due, so that one compaction
+/// finishes before the next check.
 const LOOK_EVERY: u64 = 256;
-const LOOK_BYTES: usize = 256 * 1024;
+const LOOK_BYTES: u64 = 256 * 1024;
 
 /// The most rooms that one sweep compacts; the next one goes on.
 const SWEEP_ROOMS: u64 = 32;
@@ -35,7 +36,8 @@ pub(crate) struct Growth {
 
 struct Grown {
     project: String,
-    bytes: usize,
+    updates: u64,
+    bytes: u64,
     /// The lowest and the highest new rev; `None` if nothing was stored.
     revs: Option<(u64, u64)>,
 }
@@ -50,13 +52,15 @@ impl Growth {
             let place = *place_of.entry(update.project.as_str()).or_insert_with(|| {
                 rooms.push(Grown {
                     project: update.project.clone(),
+                    updates: 0,
                     bytes: 0,
                     revs: None,
                 });
                 rooms.len() - 1
             });
             if let Some(room) = rooms.get_mut(place) {
-                room.bytes += update.payload.len();
+                room.updates += 1;
+                room.bytes += update.payload.len() as u64;
             }
             places.push(place);
         }
@@ -66,7 +70,8 @@ impl Growth {
     /// The rooms whose logs may be due for compaction now.
     pub(crate) fn rooms_to_look_at(mut self, outcomes: &[Outcome]) -> Vec<String> {
         for (place, outcome) in self.places.iter().zip(outcomes) {
-            if let (Some(room), Outcome::Stored { rev }) = (self.rooms.get_mut(*place), outcome) {
+            if let (Some(room), Outcome::Stored { rev, .. }) = (self.rooms.get_mut(*place), outcome)
+            {
                 let (first, last) = room.revs.unwrap_or((*rev, *rev));
                 room.revs = Some((first.min(*rev), last.max(*rev)));
             }
@@ -78,23 +83,33 @@ impl Growth {
 
 impl Grown {
     fn is_worth_a_look(&self) -> bool {
-        self.revs.is_some_and(|(first, last)| {
-            self.bytes >= LOOK_BYTES || (first - 1) / LOOK_EVERY != last / LOOK_EVERY
-        })
+        let each = (self.bytes / self.updates.max(1)).max(1);
+        let every = (LOOK_BYTES / each).clamp(1, LOOK_EVERY);
+        self.revs
+            .is_some_and(|(first, last)| (first - 1) / every != last / every)
     }
 }
 
-/// Compacts those of the rooms that are due. A failure is only logged, because the sweep finds the room again.
+/// Compacts those of the rooms that are due, and counts the bytes of all. A failure is only logged, because the sweep
+/// finds the room again.
 pub(crate) async fn compact_due(ports: Ports<'_>, projects: Vec<String>) {
     for project in &projects {
         let compacted = match rooms::is_due(ports.database, project).await {
-            Ok(false) => continue,
+            Ok(false) => Ok(()),
             Ok(true) => compact(ports, project).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = compacted {
             tracing::warn!(project, %error, "room not compacted");
         }
+        count(ports, project).await;
+    }
+}
+
+/// Counts the bytes of a room. A failure is only logged, because the next look counts again.
+async fn count(ports: Ports<'_>, project: &str) {
+    if let Err(error) = quota::count(ports, project).await {
+        tracing::warn!(project, %error, "the bytes of a project were not counted");
     }
 }
 
@@ -119,6 +134,7 @@ pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
         if let Err(error) = compact(ports, &project).await {
             tracing::warn!(project, %error, "room not compacted");
         }
+        count(ports, &project).await;
     }
     rooms::forget_receipts(ports.database, ports.clock).await?;
     Ok(Reply::new(202).then(merge_one(ports)))

@@ -97,12 +97,13 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
         serial: None,
     }];
     let growth = Growth::of(&updates);
-    let outcomes = rooms::append(ports.database, ports.clock, ORIGIN, updates)
+    let merger = SelfMerger(ports);
+    let outcomes = rooms::append_surely(ports.database, ports.clock, &merger, ORIGIN, updates)
         .await
         .map_err(problems::of_room)?;
     let grown = growth.rooms_to_look_at(&outcomes);
     match outcomes.into_iter().next() {
-        Some(Outcome::Stored { rev }) => {
+        Some(Outcome::Stored { rev, .. }) => {
             let notice = Notice::Updates {
                 origin: ORIGIN.to_owned(),
                 first_rev: rev,
@@ -117,8 +118,13 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
                     compact_due(ports, grown).await;
                 }))
         }
-        Some(Outcome::Refused { reason }) => Err(problems::bad_update(reason)),
-        None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
+        Some(Outcome::Refused { reason, code }) => {
+            let full = code
+                .as_deref()
+                .and_then(|code| quota::problem(code, &reason));
+            Err(full.unwrap_or_else(|| problems::bad_update(reason, code)))
+        }
+        Some(Outcome::Suspect) | None => Err(DatabaseError::Unexpected("no outcome".into()).into()),
     }
 }
 

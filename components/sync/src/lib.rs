@@ -24,6 +24,8 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Sync::Update { project } => document::post(&request, project).await,
         Sync::Append => log::append(&request).await,
         Sync::State { project } => log::state(&request, project).await,
+        Sync::Lacking { project } => log::lacking(&request, project).await,
+        Sync::Waiting { project } => log::waiting(&request, project).await,
         Sync::Updates { project } => log::updates(&request, project).await,
         Sync::Heads => relay::heads(&request).await,
         Sync::Access => relay::access(&request).await,

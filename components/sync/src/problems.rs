@@ -3,9 +3,13 @@
 use problem::{Kind, Problem};
 use rooms::RoomError;
 
-/// Makes the problem for a body that is no Loro update; the reason completes the answer.
-pub(crate) fn bad_update(reason: impl Into<String>) -> Problem {
-    Problem::new(Kind::INVALID_UPDATE, reason)
+/// Makes the problem for a body that is no Loro update of this document; the reason completes the answer.
+pub(crate) fn bad_update(reason: String, code: Option<String>) -> Problem {
+    let kind = match code.as_deref() {
+        Some(wire::DUPLICATE_PEER) => Kind::DUPLICATE_PEER,
+        _ => Kind::INVALID_UPDATE,
+    };
+    Problem::new(kind, reason)
 }
 
 /// Makes the problem for a room that cannot be read or written.

@@ -13,7 +13,7 @@ use crate::{
 platform::settings! {
     /// Whether a user who opens a project that does not exist makes and owns it: `true` or `false`; if it is not set, only
     /// in development
-    pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset;
+    pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset, Boolean;
 }
 
 impl Principal {

@@ -3,14 +3,30 @@
 //! A browser sends cookies with the requests of every page, and names the page's origin. The server's own origin is
 //! allowed, and those in `allowed_origins`.
 
-use platform::{Config, config::PUBLIC_URL};
+use platform::{Config, Form, UnreadableSetting, WrongForm, config::PUBLIC_URL};
 use url::{Host, Url};
 
 platform::settings! {
     /// The origins, separated by commas, whose pages may use their visitors' cookies, such as `http://localhost:5173`.
     /// The server's own origin (`public_url`, or the name under which the client reached the relay) always may. In
     /// development without sessions, the server also answers under the names of these origins
-    pub(crate) ALLOWED_ORIGINS = "allowed_origins", Unset;
+    pub(crate) ALLOWED_ORIGINS = "allowed_origins", Unset, Origins;
+}
+
+/// Finds a setting of these that cannot be meant so. It would keep every page out.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn wrong_setting(config: &dyn Config) -> Result<Option<WrongForm>, UnreadableSetting> {
+    for (setting, form) in [(PUBLIC_URL, Form::Url), (ALLOWED_ORIGINS, Form::Origins)] {
+        if config
+            .read(setting)?
+            .is_some_and(|value| !form.fits(&value))
+        {
+            return Ok(Some(WrongForm { setting, form }));
+        }
+    }
+    Ok(None)
 }
 
 /// The page that sends a request, as the headers `Origin`, `Sec-Fetch-Site` and `Host` describe it.

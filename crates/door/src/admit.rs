@@ -62,6 +62,26 @@ pub struct Admitted<'a, R> {
 type Check<'a, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + 'a>>;
 
 impl<'a, R: Routes> Admitted<'a, R> {
+    /// A request that may go to the route that was found for it.
+    fn at(
+        ports: Ports<'a>,
+        head: Head,
+        found: Found,
+        body: Body<'a>,
+        (credentials, principal): (Credentials, Option<Principal>),
+    ) -> Result<Self, Problem> {
+        let route = R::of(found.spec, found.parts.clone()).ok_or_else(Problem::not_found)?;
+        Ok(Self {
+            route,
+            ports,
+            head,
+            found: Some(found),
+            credentials,
+            principal: RefCell::new(principal),
+            body: Cell::new(Some(body)),
+        })
+    }
+
     /// The route, with the parts of the path.
     pub fn route(&self) -> &R {
         &self.route
@@ -196,16 +216,7 @@ pub(crate) async fn admit<'a, R: Routes>(
     } else {
         (Credentials::default(), None)
     };
-    let route = R::of(found.spec, found.parts.clone()).ok_or_else(Problem::not_found)?;
-    Ok(Admitted {
-        route,
-        ports,
-        head,
-        found: Some(found),
-        credentials,
-        principal: RefCell::new(principal),
-        body: Cell::new(Some(body)),
-    })
+    Admitted::at(ports, head, found, body, (credentials, principal))
 }
 
 /// Admits a request that came on a line, which was admitted itself.
@@ -221,16 +232,7 @@ pub(crate) fn admit_on_line<'a, R: Routes>(
     if !found.spec.marks.contains(&Mark::OnLine) {
         return Err(Problem::not_found());
     }
-    let route = R::of(found.spec, found.parts.clone()).ok_or_else(Problem::not_found)?;
-    Ok(Admitted {
-        route,
-        ports,
-        head,
-        found: Some(found),
-        credentials: Credentials::default(),
-        principal: RefCell::new(None),
-        body: Cell::new(Some(body)),
-    })
+    Admitted::at(ports, head, found, body, (Credentials::default(), None))
 }
 
 /// Admits a message of the Redis trigger: it comes from the app itself, so only the settings are checked.

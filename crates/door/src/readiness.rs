@@ -1,7 +1,11 @@
 //! Whether the settings suffice to serve.
 
-use auth::{internal, sessions, webhooks::WEBHOOK_KEY};
-use platform::{Config, UnreadableSetting, config::ENVIRONMENT};
+use auth::{
+    internal, origins,
+    sessions::{self, BETTER_AUTH_ORIGIN},
+    webhooks::WEBHOOK_KEY,
+};
+use platform::{Config, Form, UnreadableSetting, WrongForm, config::ENVIRONMENT};
 use problem::Problem;
 
 /// Fails closed: refuses every request if the settings do not suffice to protect the app.
@@ -26,15 +30,19 @@ pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, Unreadable
     let origin = sessions::origin(config)?;
     let token = internal::token(config)?;
     let key = config.read(WEBHOOK_KEY)?;
-    if origin.as_deref().is_some_and(|origin| !is_http(origin)) {
-        let words = "`better_auth_origin` is not like https://auth.example.com";
-        return Ok(Some(words.into()));
+    let has_origin = origin.is_some();
+    if origin.is_some_and(|origin| !Form::Origin.fits(&origin)) {
+        let (setting, form) = (BETTER_AUTH_ORIGIN, Form::Origin);
+        return Ok(Some(WrongForm { setting, form }.to_string()));
+    }
+    if let Some(wrong) = origins::wrong_setting(config)? {
+        return Ok(Some(wrong.to_string()));
     }
     if config.is_development() {
         return Ok(None);
     }
     let missing: Vec<&str> = [
-        ("`better_auth_origin`", origin.is_none()),
+        ("`better_auth_origin`", !has_origin),
         ("`internal_token`", token.is_none()),
         ("`webhook_key`", key.is_none()),
     ]
@@ -48,13 +56,6 @@ pub fn missing_setting(config: &dyn Config) -> Result<Option<String>, Unreadable
     })
 }
 
-fn is_http(origin: &str) -> bool {
-    origin.parse::<http::Uri>().is_ok_and(|uri| {
-        let scheme = uri.scheme_str();
-        matches!(scheme, Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +64,7 @@ mod tests {
     #[test]
     fn a_deployment_names_what_is_missing() {
         let production = ("environment", "production");
-        let origin = ("better_auth_origin", "https://auth.example");
+        let origin = ("better_auth_origin", "https://auth.example/");
         let token = ("internal_token", "t");
         let key = ("webhook_key", "k");
         for (settings, missing) in [
@@ -97,6 +98,11 @@ mod tests {
                 vec![("better_auth_origin", "ftp://a.example")],
                 Some("better_auth_origin"),
             ),
+            (
+                vec![("allowed_origins", "app.example")],
+                Some("allowed_origins"),
+            ),
+            (vec![("public_url", "http://0.0.0.0:1")], Some("public_url")),
         ] {
             let config = MapConfig::from_pairs(&settings);
             let found = missing_setting(&config).unwrap();

@@ -30,6 +30,10 @@ routes! {
         Work { project } = POST "/internal/rooms/{project}/work", Relay, Nowhere;
         /// Reads the state of a room
         State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
+        /// Reads what a client lacks of the state of a room
+        Lacking { project } = POST "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
+        /// Tells which updates wait for others
+        Waiting { project } = POST "/internal/rooms/{project}/waiting", Relay, Nowhere;
         /// Reads the updates after a rev
         Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere, OnLine;
         /// Compacts a room

@@ -52,28 +52,6 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Checks the address at which the operator says that users reach the server.
-///
-/// # Errors
-/// If it is no http(s) URL with a host that a browser can reach.
-pub(crate) fn check_public_url(text: &str) -> Result<()> {
-    let url = url::Url::parse(text).ok();
-    let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
-    let is_reachable = match url.as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(_)) => true,
-        Some(url::Host::Ipv4(address)) => !address.is_unspecified(),
-        Some(url::Host::Ipv6(address)) => !address.is_unspecified(),
-        None => false,
-    };
-    if is_reachable {
-        Ok(())
-    } else {
-        Err(anyhow!(
-            "public_url {text:?} is not an address that users reach, such as https://canvas.example.com"
-        ))
-    }
-}
-
 /// Takes a port without listening. Another socket may listen there only if it allows the address's reuse, as servers
 /// do and the system's own choice of a port does not.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, anyhow};
 
-use crate::addresses::check_public_url;
 use crate::manifest::Manifest;
 use crate::outbound_networking::blocked_networks::{Blocked, BlockedNetworks};
 use crate::settings::Settings;
@@ -30,9 +29,7 @@ impl Plan {
             .map_err(|error| anyhow!(error))?;
         let mut variables = Variables::resolve(&manifest.variables, &given)
             .map_err(|error| anyhow!("{}: {error}", settings.manifest.display()))?;
-        if let Some(url) = variables.given("public_url") {
-            check_public_url(url)?;
-        }
+        check(&variables)?;
         let development = variables.get("environment") == "development";
         if development && variables.get("internal_token").is_empty() {
             variables.set("internal_token", format!("{:032x}", rand::random::<u128>()));
@@ -52,4 +49,17 @@ impl Plan {
             development,
         })
     }
+}
+
+/// Checks the settings that the operator gave, so that a mistake shows before anything runs.
+fn check(variables: &Variables) -> Result<()> {
+    let declarations = platform::settings()
+        .chain(auth::settings())
+        .chain(tasks::settings());
+    for declaration in declarations {
+        let given = variables.given(declaration.setting.name());
+        declaration.check(given.unwrap_or_default())?;
+    }
+    tasks::check_settings(variables)?;
+    Ok(())
 }

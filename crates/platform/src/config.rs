@@ -13,7 +13,7 @@ crate::settings! {
     pub ENVIRONMENT = "environment", Value("development");
     /// The relay's address for users and services, with the path if a proxy serves the relay below one: for callbacks,
     /// notifications and the addresses of results. `cargo xtask up` sets it
-    pub PUBLIC_URL = "public_url", Value("http://127.0.0.1:8787");
+    pub PUBLIC_URL = "public_url", Value("http://127.0.0.1:8787"), Url;
 }
 
 /// Reads settings. On Spin they are the application's variables.

@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod config;
 mod database;
+mod form;
 pub mod http_client;
 mod key_value;
 mod lazy_database;
@@ -27,6 +28,7 @@ mod sleep;
 pub use clock::Clock;
 pub use config::{Config, UnreadableSetting};
 pub use database::{Condition, Database, DatabaseError, Row, Value};
+pub use form::{Form, WrongForm};
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
 pub use lazy_database::{LazyDatabase, Opening};

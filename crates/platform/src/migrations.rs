@@ -41,6 +41,10 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_create_loro_receipts"),
     migration!(10, "0010_compact_in_two_steps"),
     migration!(11, "0011_claim_by_turns"),
+    migration!(12, "0012_create_loro_peers"),
+    migration!(13, "0013_keep_projection_peers"),
+    migration!(14, "0014_count_bytes"),
+    migration!(15, "0015_settle_assets"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.
@@ -158,19 +162,27 @@ async fn present_columns(
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// The statements of a migration file. Its comments may hold semicolons, its strings may not.
+/// The statements of a migration file. Its comments may hold semicolons, its strings may not. A trigger ends with a line
+/// `END;`.
 fn statements(sql: &str) -> Vec<String> {
     let code: Vec<&str> = sql
         .lines()
         .map(|line| line.split("--").next().unwrap_or_default().trim_end())
         .filter(|line| !line.is_empty())
         .collect();
-    code.join("\n")
-        .split(';')
-        .map(str::trim)
-        .filter(|statement| !statement.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let code = code.join("\n");
+    let mut statements: Vec<String> = Vec::new();
+    for piece in code.split(';').map(str::trim).filter(|p| !p.is_empty()) {
+        match statements.last_mut().filter(|last| is_within_trigger(last)) {
+            Some(trigger) => *trigger += &format!(";\n{piece}"),
+            None => statements.push(piece.to_owned()),
+        }
+    }
+    statements
+}
+
+fn is_within_trigger(statement: &str) -> bool {
+    statement.starts_with("CREATE TRIGGER") && !statement.ends_with("\nEND")
 }
 
 #[cfg(test)]
@@ -230,6 +242,15 @@ mod tests {
                 .unwrap(),
             i64::try_from(MIGRATIONS.len()).unwrap()
         );
+    }
+
+    #[test]
+    fn a_trigger_is_one_statement() {
+        let sql = "CREATE TABLE a (b); -- c;\nCREATE TRIGGER d AFTER INSERT ON a\nBEGIN\n  DELETE FROM a;\n  \
+                   DELETE FROM a;\nEND;\nDROP TABLE a;";
+        let found = statements(sql);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[1].ends_with("DELETE FROM a;\nEND"));
     }
 
     #[test]

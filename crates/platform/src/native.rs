@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{ErrorCode, types::ValueRef};
+use rusqlite::{ErrorCode, config::DbConfig, types::ValueRef};
 
 use crate::{
     Clock, Config, Database, DatabaseError, HttpClient, HttpError, KeyValue, KeyValueError, PubSub,
@@ -56,6 +56,18 @@ impl SqliteFile {
             .map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(Self(connection))
+    }
+
+    /// Plans each statement whatever its parameters are. Otherwise one that could use a partial index is prepared again
+    /// whenever they change, as on Spin.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn with_stable_plans(self) -> Result<Self, DatabaseError> {
+        self.0
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(failed)?;
+        Ok(self)
     }
 }
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 crate::settings! {
     /// The Redis server through which the app notifies relays, and `events` of tasks. `cargo xtask up` sets it
-    pub REDIS_URL = "redis_url", Value("redis://127.0.0.1:6379");
+    pub REDIS_URL = "redis_url", Value("redis://127.0.0.1:6379"), Redis;
 }
 
 /// Publishes messages. They only save time: if one is lost, its subscribers find the change later.

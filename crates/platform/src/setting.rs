@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::form::{Form, WrongForm};
+
 /// A setting of the app, to be read through [`Config`](crate::Config). On Spin it is a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting(&'static str);
@@ -54,17 +56,35 @@ pub struct Declaration {
     pub setting: Setting,
     /// Its value if the operator does not set it.
     pub preset: Preset,
+    /// The form of its value.
+    pub form: Form,
     /// Its purpose, in Markdown.
     pub about: &'static str,
 }
 
-/// Declares settings: a constant for each, and the list `SETTINGS` of their declarations.
+impl Declaration {
+    /// Checks the form of a value.
+    ///
+    /// # Errors
+    /// If the value does not have it.
+    pub fn check(&self, value: &str) -> Result<(), WrongForm> {
+        let Self { setting, form, .. } = *self;
+        if form.fits(value) {
+            Ok(())
+        } else {
+            Err(WrongForm { setting, form })
+        }
+    }
+}
+
+/// Declares settings: a constant for each, and the list `SETTINGS` of their declarations. After its preset, a setting may
+/// have a [`Form`]; it is a text otherwise.
 ///
 /// ```
 /// mod painter {
 ///     platform::settings! {
 ///         /// Painter: pictures
-///         pub PAINTER_BASE_URL = "painter_base_url", Value("https://painter.example");
+///         pub PAINTER_BASE_URL = "painter_base_url", Value("https://painter.example"), Url;
 ///         /// Its API key
 ///         pub PAINTER_KEY = "painter_key", Secret;
 ///     }
@@ -74,9 +94,11 @@ pub struct Declaration {
 /// ```
 #[macro_export]
 macro_rules! settings {
+    (@form) => { $crate::Form::Text };
+    (@form $form:ident $($limit:expr)?) => { $crate::Form::$form $(($limit))? };
     ($(
         $(#[doc = $about:literal])+
-        $visibility:vis $constant:ident = $name:literal, $preset:ident $(($value:expr))?;
+        $visibility:vis $constant:ident = $name:literal, $preset:ident $(($value:expr))? $(, $form:ident $(($limit:expr))?)?;
     )+) => {
         $(
             $(#[doc = $about])+
@@ -88,6 +110,7 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[$crate::setting::Declaration] = &[$($crate::setting::Declaration {
             setting: $constant,
             preset: $crate::setting::Preset::$preset $(($value))?,
+            form: $crate::settings!(@form $($form $($limit)?)?),
             about: concat!($($about),+),
         }),+];
     };
@@ -103,11 +126,24 @@ mod tests {
         FIRST = "first", Value("1");
         /// The second
         SECOND = "second", Secret;
+        /// The third
+        THIRD = "third", Unset, Number(7);
     }
 
     #[test]
     fn a_declaration_has_all_of_a_setting() {
-        assert_eq!(SETTINGS.len(), 2);
+        assert_eq!(SETTINGS.len(), 3);
+        let wrong = WrongForm {
+            setting: THIRD,
+            form: Form::Number(7),
+        };
+        assert_eq!(SETTINGS[2].check("8"), Err(wrong));
+        assert_eq!(
+            wrong.to_string(),
+            "`third` is not a whole number from 1 to 7"
+        );
+        assert_eq!(SETTINGS[2].check("7"), Ok(()));
+        assert_eq!(SETTINGS[1].form, Form::Text);
         assert_eq!(
             (FIRST.name(), SECOND.to_string()),
             ("first", "second".into())

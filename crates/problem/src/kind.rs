@@ -55,6 +55,8 @@ kinds! {
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "Method not allowed";
     /// A body did not arrive in time.
     REQUEST_TIMEOUT = 408 "request-timeout" "Request timeout";
+    /// Another client writes under the same peer id.
+    DUPLICATE_PEER = 409 "duplicate-peer" "The peer id is taken";
     /// The idempotency key was used for another request.
     IDEMPOTENCY_CONFLICT = 409 "idempotency-conflict" "The idempotency key is taken";
     /// The project's owner cannot be made a member.
@@ -95,6 +97,10 @@ kinds! {
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
     /// As many requests are under way as may be.
     TOO_BUSY = 503 "too-busy" "Too many requests under way";
+    /// The project, or its owner, keeps as many bytes as it may.
+    QUOTA = 507 "quota" "The quota is used up";
+    /// The document has reached its largest size.
+    ROOM_FULL = 507 "room-full" "The document is full";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }

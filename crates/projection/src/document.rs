@@ -6,6 +6,9 @@
 //!
 //! A node may be a Loro map whose `data` is a nested Loro map; then a change touches those three keys
 //! alone. If its `data`, or the whole node, is a plain JSON value, that is written whole.
+//!
+//! An entry or a `data` that is not there yet is made as a mergeable map: a client that makes the same one at the same
+//! time writes into the same map, so that neither side loses a field. A key that holds a value already cannot become one.
 
 use std::collections::HashMap;
 
@@ -23,7 +26,20 @@ pub(crate) fn write_entries<'a>(
 ) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
     for task in tasks {
-        put(&entries, &task.task_id, entry(task))?;
+        let id = &task.task_id;
+        match entries.get(id) {
+            None => put_entry(&entries.ensure_mergeable_map(id)?, task)?,
+            Some(ValueOrContainer::Container(Container::Map(present))) => {
+                put_entry(&present, task)?;
+            }
+            // Earlier releases wrote an entry as a plain value.
+            Some(_) => {
+                let whole: HashMap<String, LoroValue> = entry(task)
+                    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+                    .collect();
+                put(&entries, id, whole.into())?;
+            }
+        }
     }
     Ok(())
 }
@@ -53,20 +69,16 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
     ]
 }
 
-fn entry(task: &Task) -> LoroValue {
-    let mut entry: HashMap<String, LoroValue> = shown(task)
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
-    entry.insert("task_type".into(), task.task_type.as_str().into());
-    entry.insert("created_at".into(), task.created_at.into());
-    if let Some(completed_at) = task.completed_at {
-        entry.insert("completed_at".into(), completed_at.into());
-    }
-    if let Some(node_id) = &task.node_id {
-        entry.insert("node_id".into(), node_id.as_str().into());
-    }
-    entry.into()
+/// The fields of a task's entry. One without a value is not in the entry.
+fn entry(task: &Task) -> impl Iterator<Item = (&'static str, Option<LoroValue>)> {
+    let more = [
+        ("task_type", Some(task.task_type.as_str().into())),
+        ("created_at", Some(task.created_at.into())),
+        ("completed_at", task.completed_at.map(Into::into)),
+        ("node_id", task.node_id.as_deref().map(Into::into)),
+    ];
+    let shown = shown(task).map(|(key, value)| (key, Some(value)));
+    shown.into_iter().chain(more)
 }
 
 /// The value of a key of a map, be it a Loro map or a plain value.
@@ -89,18 +101,13 @@ pub(crate) fn write_node(
 ) -> LoroResult<()> {
     match node {
         ValueOrContainer::Container(Container::Map(node)) => match node.get("data") {
-            Some(ValueOrContainer::Container(Container::Map(data))) => {
-                for (key, value) in shown(task) {
-                    put(&data, key, value)?;
-                }
-                Ok(())
-            }
+            Some(ValueOrContainer::Container(Container::Map(data))) => put_shown(&data, task),
             Some(ValueOrContainer::Value(data)) => {
                 put_whole(node, "data", with_shown(&data, task), task)
             }
             // A text or a list is no node that shows a task.
             Some(_) => Ok(()),
-            None => put(node, "data", with_shown(&LoroValue::Null, task)),
+            None => put_shown(&node.ensure_mergeable_map("data")?, task),
         },
         ValueOrContainer::Value(LoroValue::Map(node)) => {
             let data = node.get("data").unwrap_or(&LoroValue::Null);
@@ -132,14 +139,34 @@ fn with_shown(data: &LoroValue, task: &Task) -> LoroValue {
     changed.into()
 }
 
-/// Sets a key of a map. An equal value is not written again, and neither is null to a key that is not there.
+/// Writes a task into the `data` of a node.
+fn put_shown(data: &LoroMap, task: &Task) -> LoroResult<()> {
+    for (key, value) in shown(task) {
+        if value != LoroValue::Null || data.get(key).is_some() {
+            put(data, key, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a task into its entry.
+fn put_entry(present: &LoroMap, task: &Task) -> LoroResult<()> {
+    for (key, value) in entry(task) {
+        match value {
+            Some(value) => put(present, key, value)?,
+            None if present.get(key).is_some() => present.delete(key)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sets a key of a map. An equal value is not written again.
 fn put(map: &LoroMap, key: &str, value: LoroValue) -> LoroResult<()> {
-    let same = match map.get(key) {
-        Some(ValueOrContainer::Value(present)) => present == value,
-        Some(ValueOrContainer::Container(_)) => false,
-        None => value == LoroValue::Null,
-    };
-    if same { Ok(()) } else { map.insert(key, value) }
+    match map.get(key) {
+        Some(ValueOrContainer::Value(present)) if present == value => Ok(()),
+        _ => map.insert(key, value),
+    }
 }
 
 /// Sets a key to a plain value of a user in which a task changes some fields. A value that is larger than a projection
@@ -257,6 +284,105 @@ mod tests {
         write(&doc, &[task(Status::Completed)]).unwrap();
         doc.commit();
         assert_eq!(doc.oplog_vv(), version, "the same again changes nothing");
+    }
+
+    /// Applies to each of two documents what the other has written.
+    fn exchange(one: &LoroDoc, other: &LoroDoc) {
+        let all = || loro::ExportMode::all_updates();
+        let (from_one, from_other) = (one.export(all()).unwrap(), other.export(all()).unwrap());
+        one.import(&from_other).unwrap();
+        other.import(&from_one).unwrap();
+        assert_eq!(json(one), json(other));
+    }
+
+    #[test]
+    fn what_a_client_writes_at_the_same_time_into_a_new_map_stays() {
+        let mut task = task(Status::Completed);
+        task.node_id = Some("mine".into());
+        for task_is_first in [true, false] {
+            let server = LoroDoc::new();
+            server.set_peer_id(u64::from(task_is_first)).unwrap();
+            nested(&server, "mine");
+            server.commit();
+            let client = server.fork();
+            client.set_peer_id(u64::from(!task_is_first)).unwrap();
+            let node = client.get_map("nodes").get("mine").unwrap();
+            let node = node.into_container().unwrap().into_map().unwrap();
+            let data = node.ensure_mergeable_map("data").unwrap();
+            data.insert("label", "the client's").unwrap();
+            let entry = client.get_map("tasks");
+            let entry = entry.ensure_mergeable_map("task_1").unwrap();
+            entry.insert("note", "the client's").unwrap();
+            client.commit();
+            write(&server, &[task.clone()]).unwrap();
+            server.commit();
+            exchange(&server, &client);
+            let merged = json(&client);
+            let data = &merged["nodes"]["mine"]["data"];
+            assert_eq!(
+                data,
+                &json!({ "label": "the client's", "status": "completed", "src": "https://a/b" })
+            );
+            let entry = &merged["tasks"]["task_1"];
+            assert_eq!(entry["note"], "the client's");
+            assert_eq!(entry["src"], "https://a/b");
+        }
+    }
+
+    #[test]
+    fn two_projections_at_once_of_a_new_task_write_one_entry() {
+        let [one, other] = [Status::Processing, Status::Completed].map(|status| {
+            let doc = LoroDoc::new();
+            write(&doc, &[task(status)]).unwrap();
+            doc.commit();
+            doc
+        });
+        exchange(&one, &other);
+        write(&one, &[task(Status::Completed)]).unwrap();
+        one.commit();
+        assert_eq!(json(&one)["tasks"]["task_1"]["src"], "https://a/b");
+        assert_eq!(json(&one)["tasks"]["task_1"]["status"], "completed");
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_release_is_kept_as_a_value() {
+        let doc = LoroDoc::new();
+        let old = json!({ "status": "completed", "src": "https://a/b", "error": null, "completed_at": 7 });
+        let entries = doc.get_map("tasks");
+        entries.insert("task_1", old.clone()).unwrap();
+        let plain = entries.insert_container("task_2", LoroMap::new()).unwrap();
+        plain.insert("completed_at", 7).unwrap();
+        plain.insert("note", "a client's").unwrap();
+        let tasks = ["task_1", "task_2"].map(|id| Task {
+            task_id: id.into(),
+            ..task(Status::Processing)
+        });
+        write(&doc, &tasks).unwrap();
+        doc.commit();
+        let expected = json!({
+            "status": "processing", "src": null, "error": null, "task_type": "demo", "created_at": 5,
+        });
+        let after = json(&doc);
+        assert_eq!(after["tasks"]["task_1"], expected);
+        let mut with_note = expected;
+        with_note["note"] = json!("a client's");
+        assert_eq!(after["tasks"]["task_2"], with_note);
+    }
+
+    /// What a new entry is to a client of a release before 1.13: it has no mergeable maps, so it sees bytes.
+    #[test]
+    fn an_entry_is_its_fields_and_its_key_holds_a_mark() {
+        let doc = LoroDoc::new();
+        write(&doc, &[task(Status::Completed)]).unwrap();
+        doc.commit();
+        let mut expected = json!({ "status": "completed", "src": "https://a/b", "error": null });
+        expected["task_type"] = json!("demo");
+        expected["created_at"] = json!(5);
+        assert_eq!(json(&doc)["tasks"]["task_1"], expected);
+        let again = task(Status::Processing);
+        write(&doc, &[again]).unwrap();
+        doc.commit();
+        assert_eq!(json(&doc)["tasks"]["task_1"]["src"], Value::Null);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod nodes;
 
 use std::collections::HashSet;
 
-use platform::{Clock, Database, PubSub};
+use platform::{Clock, Condition, Database, PubSub};
 use rooms::{Merged, RoomError};
 use tasks::rows::{self, Projected, Unprojected};
 use wire::{Notice, Update};
@@ -67,8 +67,10 @@ pub async fn project(
         if tasks.is_empty() {
             return Ok(());
         }
+        // Read before the document, so that a document which has lost operations has another peer.
+        let peer = rooms::own_peer(database, project_id).await?;
         let merged = rooms::merge(database, clock, project_id).await?;
-        let (mut update, shown) = change(&merged, clock, &tasks, &too_large)?;
+        let (mut update, shown) = change(&merged, peer, &tasks, &too_large)?;
         if let Some(bytes) = bytes_beyond_limit(update.as_deref()) {
             if let [_, _, ..] = &tasks[..] {
                 most = tasks.len() / 2;
@@ -86,7 +88,16 @@ pub async fn project(
         }
         let projected = match update {
             None => Some(merged.rev),
-            Some(payload) => append(database, clock, pubsub, &tasks, merged.rev, payload).await?,
+            Some(payload) => {
+                let unchanged = rows::unchanged(tasks.iter().map(|of| &of.task));
+                let condition = rooms::and_own_peer(unchanged, project_id, peer);
+                let update = Update {
+                    project: project_id.to_owned(),
+                    payload: payload.into(),
+                    serial: None,
+                };
+                append(database, clock, pubsub, update, merged.rev, condition).await?
+            }
         };
         let Some(rev) = projected else {
             continue;
@@ -107,12 +118,12 @@ pub async fn project(
 /// Writes the tasks into the merged document. Returns the change as an update, and what the rows are to note.
 fn change<'a>(
     merged: &Merged,
-    clock: &dyn Clock,
+    peer: u64,
     tasks: &'a [Unprojected],
     too_large: &HashSet<String>,
 ) -> Result<(Option<Vec<u8>>, Vec<Projected<'a>>), RoomError> {
     let mut projected = Vec::new();
-    let update = merged.change(peer(clock), |doc| {
+    let update = merged.change(peer, |doc| {
         document::write_entries(doc, tasks.iter().map(|of| &of.task))?;
         projected = nodes::write(doc, tasks, too_large)?;
         Ok(())
@@ -144,36 +155,21 @@ fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Unprojected], bytes
 }
 
 /// Appends a projection that was made at the rev `read`, and notifies the relays. `None` if another projection
-/// or a change of a task came before it.
+/// came before it, or the condition doesn't hold any more.
 async fn append(
     database: &dyn Database,
     clock: &dyn Clock,
     pubsub: &dyn PubSub,
-    tasks: &[Unprojected],
+    update: Update,
     read: u64,
-    payload: Vec<u8>,
+    condition: Condition,
 ) -> Result<Option<u64>, RoomError> {
-    let Some(project_id) = tasks.first().map(|of| of.task.project_id.as_str()) else {
-        return Ok(None);
-    };
-    let update = Update {
-        project: project_id.to_owned(),
-        payload: payload.clone().into(),
-        serial: None,
-    };
-    let unchanged = rows::unchanged(tasks.iter().map(|of| &of.task));
-    let appended = rooms::append_if(database, clock, ORIGIN, update, read, unchanged).await?;
+    let (project, payload) = (update.project.clone(), update.payload.to_vec());
+    let appended = rooms::append_if(database, clock, ORIGIN, update, read, condition).await?;
     if let Some(rev) = appended {
-        notify_relays(pubsub, project_id, rev, payload).await;
+        notify_relays(pubsub, &project, rev, payload).await;
     }
     Ok(appended)
-}
-
-/// The peer id of projections: the hour. Within an hour [`append`] keeps the operations of a room in one
-/// sequence, so that a room does not get a new peer with each projection. A past hour is not used again,
-/// because a database that was restored from a copy would number other operations the same.
-fn peer(clock: &dyn Clock) -> u64 {
-    (clock.unix_seconds() / 3600).unsigned_abs()
 }
 
 async fn notify_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload: Vec<u8>) {

@@ -238,6 +238,34 @@ fn many_projections_leave_few_peers_behind() {
     assert_eq!(world.heard(), world.shown());
 }
 
+/// The quarantine takes a projection out of the document while the next one is made. Clients have it, so what is written
+/// then must not look like it.
+#[test]
+fn a_projection_never_writes_under_the_numbers_of_one_in_quarantine() {
+    let world = World::new();
+    world.project();
+    world.complete();
+    world.project_while(|world| {
+        world.sql("DELETE FROM loro_projection_peers");
+        world.sql("UPDATE loro_updates SET payload = x'' WHERE origin = 'tasks'");
+    });
+    assert_eq!(world.shown()["status"], "completed");
+    let mut ends = std::collections::HashMap::new();
+    for (_, message) in &*world.pubsub.0.borrow() {
+        let Ok(wire::Notice::Updates { payloads, .. }) = wire::decode(message) else {
+            continue;
+        };
+        for payload in payloads {
+            let meta = LoroDoc::decode_import_blob_meta(&payload, true).unwrap();
+            for (peer, start) in meta.partial_start_vv.iter() {
+                let end = meta.partial_end_vv.get(peer).copied().unwrap();
+                assert_eq!(ends.insert(*peer, end).unwrap_or(0), *start);
+            }
+        }
+    }
+    assert_eq!(ends.len(), 2);
+}
+
 fn large(world: &World) -> usize {
     let rows = world
         .sql("SELECT ifnull(max(length(payload)), 0) FROM loro_updates WHERE origin = 'tasks'");

@@ -40,7 +40,7 @@ pub struct Settings {
     /// The most WebSockets at once. A further one is answered with 503. The relay holds 1024 more connections for plain
     /// requests, and those of `--max-waiters`. It raises its limit of open files, and logs at its start how many
     /// connections it can hold.
-    #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000")]
+    #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000", value_parser = count)]
     pub max_connections: usize,
     /// How long a client may take to send a request's head.
     #[arg(long, env = "RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
@@ -56,21 +56,21 @@ pub struct Settings {
     /// upgrade or by a request whose credentials hold. Further ones wait 2 s, and are then answered with 503. Behind a
     /// trusted proxy it holds for upgrades only, by the address that the proxy names, so the proxy must bound idle
     /// connections.
-    #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256")]
+    #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256", value_parser = count)]
     pub connections_per_address: usize,
     /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait 5 s, and
     /// are then answered with 503. Files of the page do not count if the relay answers them from its memory (64 MiB).
-    #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128")]
+    #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128", value_parser = count)]
     pub max_requests: usize,
     /// The most of them from one address.
-    #[arg(long, env = "RELAY_REQUESTS_PER_ADDRESS", default_value = "32")]
+    #[arg(long, env = "RELAY_REQUESTS_PER_ADDRESS", default_value = "32", value_parser = count)]
     pub requests_per_address: usize,
     /// The most of them of one user, or with one token.
-    #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16")]
+    #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16", value_parser = count)]
     pub requests_per_user: usize,
     /// The most requests that wait for a task to change (`GET /tasks/{id}?wait=`), half of which may come from one
     /// address. A further one is answered with 503.
-    #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000")]
+    #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000", value_parser = count)]
     pub max_waiters: usize,
 
     /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is
@@ -107,6 +107,14 @@ pub struct Settings {
     /// How long a closing handshake may take.
     #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub close_timeout: Duration,
+    /// How long a client that announced its version for its first frame may take to send that. It is part of the
+    /// protocol, and so no flag.
+    #[arg(skip = Duration::from_secs(30))]
+    pub version_timeout: Duration,
+    /// How long a stored update may wait for operations that the server has not got, before its sender is told. It is part
+    /// of the protocol, and so no flag.
+    #[arg(skip = Duration::from_secs(5))]
+    pub waiting_after: Duration,
     /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more
     /// is closed with 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
@@ -122,14 +130,14 @@ pub struct Settings {
     pub max_socket_commit: usize,
     /// The number of updates of one WebSocket that wait to be stored, beyond which the relay stops
     /// reading from it.
-    #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256")]
+    #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256", value_parser = count)]
     pub max_socket_updates: usize,
     /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed
     /// with 1013.
     #[arg(long, env = "RELAY_MAX_PARTIAL", default_value = "256MiB", value_parser = size)]
     pub max_partial: usize,
     /// The most bytes of states on their way to clients that join, over all WebSockets; what several of them share
-    /// counts once. Another client that joins waits.
+    /// counts once, and one room has a quarter of them. Another client that joins waits.
     #[arg(long, env = "RELAY_MAX_STATES", default_value = "256MiB", value_parser = size)]
     pub max_states: usize,
     /// How long the app may take to answer an internal request.
@@ -197,13 +205,15 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     /// [`Settings::app`] has another form.
-    #[error("{0:?} is not the address of an app: use http://HOST:PORT")]
+    #[error(
+        "`--app` (RELAY_APP) is {0:?}, and not the address of an app such as http://127.0.0.1:3000"
+    )]
     App(String),
     /// [`Settings::internal_token`] cannot be sent in a header.
-    #[error("the internal token has characters that a header cannot carry")]
+    #[error("`--internal-token` (RELAY_INTERNAL_TOKEN) has characters that a header cannot carry")]
     InternalToken,
     /// [`Settings::redis`] is no address. The error does not hold the address, because it may have a password in it.
-    #[error("the address of Redis makes no sense: {0}")]
+    #[error("`--redis` (RELAY_REDIS) is not the address of Redis: {0}")]
     Redis(redis::RedisError),
 }
 
@@ -235,6 +245,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "not a time such as 20s or 250ms".to_owned())
+}
+
+/// Reads a number from 1.
+fn count(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "not a whole number from 1".to_owned())
 }
 
 /// Reads `4096`, `16KiB` or `4MiB`.

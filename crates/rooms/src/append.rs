@@ -1,15 +1,33 @@
 //! Storing updates.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use platform::{Clock, Condition, Database, DatabaseError, Value};
 use wire::{Outcome, Update};
 
-use crate::{error::RoomError, head::head_sql, receipts, update};
+use crate::{
+    error::RoomError,
+    full::{self, NotTaken},
+    head::head_sql,
+    peers::{self, Place},
+    receipts,
+    supervise::{self, Merger},
+    update::{self, Outline},
+};
 
-/// What tells the updates of a request apart: the project and the serial number. Only those of a project
-/// without serial numbers have the same, and are told apart by their order.
-type Key = (String, Option<u64>);
+/// What tells the updates of a request apart. Those of the same key are told apart by their order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    project: String,
+    serial: Option<u64>,
+    digest: i64,
+}
+
+/// An update with its place among the operations of its room.
+type Placed = (Update, Place);
+
+/// The rev of a row, and whether its update may wait for others.
+type Row = (u64, bool);
 
 /// Stores updates for any number of rooms with one statement, in the order of the list, and returns the
 /// outcome of each. An update that does not decode is refused, and so is one for a deleted project; the
@@ -17,7 +35,9 @@ type Key = (String, Option<u64>);
 /// [`wire::REPEATED_WITHIN`], is not stored again: its outcome is the first one. The caller has checked that
 /// each `project` is a project id.
 ///
-/// Its cost does not depend on how much a room already holds.
+/// An update with operations whose ids are stored already is not stored, unless it is the last one of its
+/// peers once more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. Its cost does not
+/// depend on how much a room already holds.
 ///
 /// # Errors
 /// If the database fails. Then all of the updates may be stored or none, and appending them again is
@@ -28,47 +48,180 @@ pub async fn append(
     origin: &str,
     updates: Vec<Update>,
 ) -> Result<Vec<Outcome>, RoomError> {
-    let refusals: Vec<Option<String>> = updates
-        .iter()
-        .map(|update| update::check(&update.payload).err())
-        .collect();
     let keys: Vec<Key> = updates
         .iter()
-        .map(|update| (update.project.clone(), update.serial))
-        .collect();
-    let accepted = updates
-        .into_iter()
-        .zip(&refusals)
-        .filter_map(|(update, refusal)| refusal.is_none().then_some(update));
-    let mut revs = insert(database, clock, origin, accepted, None).await?;
-    let not_inserted = keys.iter().zip(&refusals).filter_map(|(key, refusal)| {
-        let is_absent = refusal.is_none() && !revs.contains_key(key);
-        key.1.filter(|_| is_absent)
-    });
-    let repeated = receipts::find(database, origin, not_inserted.collect()).await?;
-    refusals
-        .into_iter()
-        .zip(keys)
-        .map(|(refusal, key)| {
-            if let Some(reason) = refusal {
-                return Ok(Outcome::Refused { reason });
-            }
-            let rev = match revs.get_mut(&key) {
-                Some(revs) => revs
-                    .pop_front()
-                    .ok_or_else(|| DatabaseError::Unexpected("a stored row is missing".into()))?,
-                None => match key.1.and_then(|serial| repeated.get(&serial)) {
-                    Some(rev) => *rev,
-                    None => {
-                        return Ok(Outcome::Refused {
-                            reason: "the project was deleted".into(),
-                        });
-                    }
-                },
-            };
-            Ok(Outcome::Stored { rev })
+        .map(|update| Key {
+            project: update.project.clone(),
+            serial: update.serial,
+            digest: peers::digest(&update.payload),
         })
+        .collect();
+    let lengths: Vec<usize> = updates.iter().map(|update| update.payload.len()).collect();
+    let mut request = peers::Request::default();
+    let verdicts: Vec<Verdict> = updates
+        .iter()
+        .zip(&keys)
+        .map(|(update, key)| {
+            let mut place = match update::check(&update.payload) {
+                Ok(outline) => Place::new(outline, key.digest),
+                Err(reason) => return Verdict::Refused(reason),
+            };
+            match request.take(&key.project, &mut place) {
+                true => Verdict::Placed(place),
+                false => Verdict::Suspect,
+            }
+        })
+        .collect();
+    let mut placed = Vec::with_capacity(updates.len());
+    let mut outcomes = Vec::with_capacity(updates.len());
+    let mut relies = Vec::with_capacity(updates.len());
+    for (update, verdict) in updates.into_iter().zip(verdicts) {
+        relies.push(matches!(&verdict, Verdict::Placed(place) if place.relies));
+        outcomes.push(match verdict {
+            Verdict::Placed(place) => {
+                placed.push((update, place));
+                None
+            }
+            Verdict::Refused(reason) => Some(Outcome::Refused { reason, code: None }),
+            Verdict::Suspect => Some(Outcome::Suspect),
+        });
+    }
+    let mut rows = insert(database, clock, origin, placed, Guard::NoOverlap).await?;
+    let absent = absent(&keys, &outcomes, &rows);
+    let repeated =
+        receipts::find(database, origin, absent.iter().filter_map(|key| key.serial)).await?;
+    let not_taken = NotTaken::ask(database, absent.iter().map(|key| &*key.project)).await?;
+    let mut decided = Vec::with_capacity(keys.len());
+    for ((outcome, key), length) in outcomes.into_iter().zip(&keys).zip(lengths) {
+        let refused = not_taken.refusal(&key.project, length);
+        let repeated = key.serial.and_then(|serial| repeated.get(&serial));
+        let row = rows.get_mut(key).and_then(VecDeque::pop_front);
+        decided.push(match (outcome, row, repeated) {
+            (Some(Outcome::Suspect), _, Some(row)) => stored(*row),
+            (Some(outcome), ..) => outcome,
+            (None, Some(row), _) => stored(row),
+            (None, None, Some(row)) => stored(*row),
+            (None, None, None) => refused.unwrap_or(Outcome::Suspect),
+        });
+    }
+    doubt(database, &keys, &relies, &mut decided).await?;
+    Ok(decided)
+}
+
+/// Lets those updates wait that rely on others of the request, if there are suspects before them in their room, and
+/// forgets what the statement noted of that room's peers.
+async fn doubt(
+    database: &dyn Database,
+    keys: &[Key],
+    relies: &[bool],
+    outcomes: &mut [Outcome],
+) -> Result<(), DatabaseError> {
+    let (mut suspects, mut doubted) = (HashSet::new(), HashSet::new());
+    for ((outcome, key), relies) in outcomes.iter_mut().zip(keys).zip(relies) {
+        let project = &key.project;
+        match outcome {
+            Outcome::Suspect => {
+                suspects.insert(project);
+            }
+            Outcome::Stored { waits, .. } if *relies && suspects.contains(project) => {
+                *waits = Some(true);
+                doubted.insert(project);
+            }
+            _ => {}
+        }
+    }
+    for project in doubted {
+        peers::forget(database, project).await?;
+    }
+    Ok(())
+}
+
+/// What is known of an update before the statement.
+enum Verdict {
+    Placed(Place),
+    Refused(String),
+    Suspect,
+}
+
+fn stored((rev, waits): Row) -> Outcome {
+    Outcome::Stored {
+        rev,
+        waits: waits.then_some(true),
+    }
+}
+
+/// The updates that the statement did not insert, and those that it was not given because they overlap.
+fn absent<'a>(
+    keys: &'a [Key],
+    outcomes: &[Option<Outcome>],
+    rows: &HashMap<Key, VecDeque<Row>>,
+) -> Vec<&'a Key> {
+    keys.iter()
+        .zip(outcomes)
+        .filter(|(key, outcome)| match outcome {
+            None => !rows.contains_key(*key),
+            Some(outcome) => *outcome == Outcome::Suspect,
+        })
+        .map(|(key, _)| key)
         .collect()
+}
+
+/// As [`append`], and decides each suspect: it is refused with [`wire::DUPLICATE_PEER`] if an operation of it
+/// differs from the stored one with the same id, and stored if not, or if that cannot be told. This takes in
+/// the room's log, so no other update should wait for it.
+///
+/// # Errors
+/// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.
+pub async fn append_surely(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    origin: &str,
+    updates: Vec<Update>,
+) -> Result<Vec<Outcome>, RoomError> {
+    let mut outcomes = append(database, clock, origin, updates.clone()).await?;
+    for (outcome, update) in outcomes.iter_mut().zip(updates) {
+        if *outcome != Outcome::Suspect {
+            continue;
+        }
+        let refusal = supervise::conflict(database, clock, merger, &update).await?;
+        *outcome = match refusal {
+            Some(reason) => Outcome::Refused {
+                reason,
+                code: Some(wire::DUPLICATE_PEER.to_owned()),
+            },
+            None => append_unguarded(database, clock, origin, update).await?,
+        };
+    }
+    Ok(outcomes)
+}
+
+async fn append_unguarded(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    origin: &str,
+    update: Update,
+) -> Result<Outcome, RoomError> {
+    let (project, serial, length) = (update.project.clone(), update.serial, update.payload.len());
+    let placed = place(update).into_iter().collect();
+    let rows = insert(database, clock, origin, placed, Guard::Room).await?;
+    if let Some(row) = rows.into_values().flatten().next() {
+        return Ok(stored(row));
+    }
+    let repeated = receipts::find(database, origin, serial.into_iter()).await?;
+    if let Some(row) = repeated.into_values().next() {
+        return Ok(stored(row));
+    }
+    let not_taken = NotTaken::ask(database, std::iter::once(&*project)).await?;
+    // If there is no reason any more, the project was full a moment ago.
+    not_taken.refusal(&project, length).ok_or(RoomError::Busy)
+}
+
+/// An update that was checked before, with its place; `None` if it cannot be read.
+fn place(update: Update) -> Option<Placed> {
+    let digest = peers::digest(&update.payload);
+    let place = Place::new(Outline::read(&update.payload)?, digest);
+    Some((update, place))
 }
 
 /// Stores an update that was made from the room as it was at the rev `read`, and returns its rev. Stores
@@ -85,73 +238,107 @@ pub async fn append_if(
     read: u64,
     condition: Condition,
 ) -> Result<Option<u64>, DatabaseError> {
-    let updates = std::iter::once(update);
-    let guard = Some((read, condition));
-    let revs = insert(database, clock, origin, updates, guard).await?;
-    Ok(revs.into_values().flatten().next())
+    let placed = place(update).into_iter().collect();
+    let guard = Guard::Since(read, condition);
+    let rows = insert(database, clock, origin, placed, guard).await?;
+    Ok(rows.into_values().flatten().next().map(|(rev, _)| rev))
 }
 
-/// Inserts the rows, except those of serial numbers that are stored already, and returns the revs of those
-/// that it inserted, in order.
+/// What must hold for an update to be inserted.
+enum Guard {
+    /// The project takes it: it is not too full.
+    Room,
+    /// So, and none of its operations has the id of a stored one, unless it is a resend.
+    NoOverlap,
+    /// Nothing of the same origin, and no compaction, came after this rev, and the condition holds.
+    Since(u64, Condition),
+}
+
+/// Inserts the rows, except those of serial numbers that are stored already and those that the guard keeps out,
+/// and returns those that it inserted, in the order of their revs.
 async fn insert(
     database: &dyn Database,
     clock: &dyn Clock,
     origin: &str,
-    updates: impl Iterator<Item = Update>,
-    guard: Option<(u64, Condition)>,
-) -> Result<HashMap<Key, VecDeque<u64>>, DatabaseError> {
-    let (read, condition) = guard.unzip();
-    let Condition {
-        sql: condition,
-        mut parameters,
-    } = condition.unwrap_or_default();
-    let (by, at) = (parameters.len() + 1, parameters.len() + 2);
-    parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
-    let guard = read.map_or_else(String::new, |read| {
-        parameters.push(read.into());
-        let read = parameters.len();
-        format!(
-            "AND NOT EXISTS (SELECT 1 FROM loro_updates u
-                              WHERE u.project_id = i.project_id AND u.rev > ?{read} AND u.origin = ?{by})
-             AND NOT EXISTS (SELECT 1 FROM loro_snapshots s
-                              WHERE s.project_id = i.project_id AND s.rev > ?{read})
-             AND ({condition})"
-        )
-    });
-    let mut incoming = String::new();
-    for (n, update) in updates.enumerate() {
-        let first = parameters.len() + 1;
-        let separator = if n == 0 { "" } else { "," };
-        incoming += &format!("{separator}({n},?{first},?{},?{})", first + 1, first + 2);
-        parameters.push(update.project.into());
-        parameters.push(Vec::from(update.payload).into());
-        parameters.push(update.serial.map_or(Value::Null, Value::from));
-    }
-    if incoming.is_empty() {
+    updates: Vec<Placed>,
+    mut guard: Guard,
+) -> Result<HashMap<Key, VecDeque<Row>>, DatabaseError> {
+    if updates.is_empty() {
         return Ok(HashMap::new());
     }
+    let mut parameters = Vec::new();
+    // The parameters of a condition come first.
+    if let Guard::Since(_, condition) = &mut guard {
+        parameters.append(&mut condition.parameters);
+    }
+    let (by, at) = (parameters.len() + 1, parameters.len() + 2);
+    parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
+    let guard = match guard {
+        Guard::Room => full::takes_sql(),
+        Guard::NoOverlap => {
+            let overlaps = peers::overlaps_sql("i.project_id", "i.spans", "i.digest");
+            format!("{} AND NOT {overlaps}", full::takes_sql())
+        }
+        // What the app itself writes is small and is always taken.
+        Guard::Since(read, Condition { sql: condition, .. }) => {
+            parameters.push(read.into());
+            let read = parameters.len();
+            format!(
+                "AND NOT EXISTS (SELECT 1 FROM loro_updates u
+                                  WHERE u.project_id = i.project_id AND u.rev > ?{read} AND u.origin = ?{by})
+                 AND NOT EXISTS (SELECT 1 FROM loro_snapshots s
+                                  WHERE s.project_id = i.project_id AND s.rev > ?{read})
+                 AND ({condition})"
+            )
+        }
+    };
+    let incoming = incoming(updates, &mut parameters);
     let head = head_sql("i.project_id");
     let is_known = receipts::is_known_sql(&format!("?{by}"), "i.serial");
+    let waits = peers::waits_sql("i.project_id", "i.needs");
     let sql = format!(
-        "WITH incoming (n, project_id, payload, serial) AS (VALUES {incoming})
-         INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, serial)
+        "WITH incoming (n, project_id, payload, serial, digest, spans, needs) AS (VALUES {incoming})
+         INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, serial, digest, spans, waits)
          SELECT i.project_id, {head} + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
-                i.payload, ?{by}, ?{at}, i.serial
+                i.payload, ?{by}, ?{at}, i.serial, i.digest, i.spans, {waits}
            FROM incoming i
           WHERE NOT EXISTS (SELECT 1 FROM projects p
                              WHERE p.project_id = i.project_id AND p.deleted_at IS NOT NULL)
             AND NOT {is_known} {guard}
-         RETURNING project_id, rev, serial"
+         RETURNING project_id, rev, serial, waits, digest"
     );
-    let mut revs: HashMap<Key, VecDeque<u64>> = HashMap::new();
+    let mut rows: HashMap<Key, VecDeque<Row>> = HashMap::new();
     for mut row in database.execute(&sql, parameters).await? {
-        let rev = row.unsigned(1)?;
-        let serial = row.optional_integer(2)?.map(i64::unsigned_abs);
-        let key = (row.text(0)?, serial);
-        revs.entry(key).or_default().push_back(rev);
+        let stored = (row.unsigned(1)?, row.integer(3)? != 0);
+        let key = Key {
+            serial: row.optional_integer(2)?.map(i64::unsigned_abs),
+            digest: row.integer(4)?,
+            project: row.text(0)?,
+        };
+        rows.entry(key).or_default().push_back(stored);
     }
-    for of_key in revs.values_mut() {
+    for of_key in rows.values_mut() {
         of_key.make_contiguous().sort_unstable();
     }
-    Ok(revs)
+    Ok(rows)
+}
+
+/// The updates as a list of SQL values, whose parameters are added.
+fn incoming(updates: Vec<Placed>, parameters: &mut Vec<Value>) -> String {
+    let mut incoming = String::new();
+    for (n, (update, place)) in updates.into_iter().enumerate() {
+        let first = parameters.len() + 1;
+        let places: Vec<String> = (first..first + 6)
+            .map(|place| format!("?{place}"))
+            .collect();
+        let separator = if n == 0 { "" } else { "," };
+        incoming += &format!("{separator}({n},{})", places.join(","));
+        parameters.push(update.project.into());
+        parameters.push(Vec::from(update.payload).into());
+        parameters.push(update.serial.map_or(Value::Null, Value::from));
+        parameters.push(place.digest.into());
+        parameters.push(place.spans_json().into());
+        parameters.push(place.needs_json().into());
+    }
+    incoming
 }

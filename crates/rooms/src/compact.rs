@@ -1,5 +1,6 @@
 //! Folding the log into the snapshot, or into a blob beside it.
 
+use loro::VersionVector;
 use platform::{Clock, Database, DatabaseError};
 
 use crate::{
@@ -27,12 +28,13 @@ pub async fn compact(
     }
     database
         .execute(
-            "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev)
-             VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev, has_state)
+             VALUES (?1, ?2, ?3, ?4, ?5, 1)
              ON CONFLICT (project_id) DO UPDATE SET
                  snapshot = excluded.snapshot, version = excluded.version,
-                 updated_at = excluded.updated_at, rev = excluded.rev
-             WHERE excluded.rev > loro_snapshots.rev",
+                 updated_at = excluded.updated_at, rev = excluded.rev, has_state = 1
+             WHERE excluded.rev > loro_snapshots.rev
+                OR excluded.rev = loro_snapshots.rev AND loro_snapshots.has_state = 0",
             vec![
                 project.into(),
                 merged.snapshot()?.into(),
@@ -42,28 +44,85 @@ pub async fn compact(
             ],
         )
         .await?;
+    shorten(database, clock, project, merged.rev, &merged.pending).await?;
+    tracing::debug!(project, rev = merged.rev, "room compacted");
+    Ok(())
+}
+
+/// Stores all of a room as one update in the snapshot's place, over a lower rev only, then deletes the part of the
+/// log that it holds. From then on none of these updates can be blamed alone, and the log doesn't grow any more beside a
+/// blob that no merge replaces. `history` was made of `rows`, which are all that is not in the snapshot.
+///
+/// # Errors
+/// If the database fails or Loro cannot export.
+pub(crate) async fn fold(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    rows: &Rows,
+    history: &History,
+) -> Result<(), RoomError> {
+    if rows.head <= rows.compacted() {
+        return Ok(());
+    }
+    // An update that was quarantined since the rows were read must not come back.
+    let stored = database
+        .execute(
+            "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev, has_state)
+             SELECT ?1, ?2, ?3, ?4, ?5, 0
+              WHERE NOT EXISTS (SELECT 1 FROM loro_quarantine q WHERE q.project_id = ?1
+                                   AND q.rev IN (SELECT value FROM json_each(?6)))
+             ON CONFLICT (project_id) DO UPDATE SET
+                 snapshot = excluded.snapshot, version = excluded.version,
+                 updated_at = excluded.updated_at, rev = excluded.rev, has_state = 0
+             WHERE excluded.rev > loro_snapshots.rev
+             RETURNING rev",
+            vec![
+                project.into(),
+                history.since(&VersionVector::default())?.into(),
+                history.version().encode().into(),
+                clock.unix_seconds().into(),
+                rows.head.into(),
+                revs(&rows.log).into(),
+            ],
+        )
+        .await?;
+    if stored.is_empty() {
+        return Ok(());
+    }
+    shorten(database, clock, project, rows.head, &history.pending).await?;
+    tracing::warn!(project, rev = rows.head, "room stays without its state");
+    Ok(())
+}
+
+/// Deletes the part of the log that a snapshot of this rev holds.
+///
+/// # Errors
+/// If the database fails.
+async fn shorten(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    rev: u64,
+    pending: &[LogRow],
+) -> Result<(), DatabaseError> {
     // The stored snapshot is now this one or one of a higher rev, and that one was made from all of
     // these rows or from a snapshot that holds them.
-    receipts::keep(database, clock, project, merged.rev).await?;
+    receipts::keep(database, clock, project, rev).await?;
     database
         .execute(
             "DELETE FROM loro_updates
               WHERE project_id = ?1 AND rev <= ?2 AND rev NOT IN (SELECT value FROM json_each(?3))",
-            vec![
-                project.into(),
-                merged.rev.into(),
-                revs(&merged.pending).into(),
-            ],
+            vec![project.into(), rev.into(), revs(pending).into()],
         )
         .await?;
     // A blob of a higher rev stays: it holds all that came after an older snapshot.
     database
         .execute(
             "DELETE FROM loro_blobs WHERE project_id = ?1 AND rev <= ?2",
-            vec![project.into(), merged.rev.into()],
+            vec![project.into(), rev.into()],
         )
         .await?;
-    tracing::debug!(project, rev = merged.rev, "room compacted");
     Ok(())
 }
 
@@ -83,12 +142,7 @@ pub(crate) async fn pack(
     if rows.head <= rows.compacted() {
         return Ok(());
     }
-    // What Loro refuses is kept for the merge, which finds out who is to blame.
-    let refused = rows
-        .log
-        .iter()
-        .filter(|row| history.refused.iter().any(|other| other.rev == row.rev));
-    let waiting: Vec<LogRow> = history.pending.iter().chain(refused).cloned().collect();
+    // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
     database
         .execute(
             "INSERT INTO loro_blobs (project_id, rev, blob, version, waiting, updated_at)
@@ -102,7 +156,7 @@ pub(crate) async fn pack(
                 rows.head.into(),
                 history.since_snapshot()?.into(),
                 history.version().encode().into(),
-                revs(&waiting).into(),
+                revs(&history.pending).into(),
                 clock.unix_seconds().into(),
             ],
         )
@@ -183,7 +237,8 @@ pub async fn to_merge(
 ) -> Result<Vec<String>, DatabaseError> {
     let sql = format!(
         "SELECT b.project_id
-           FROM loro_blobs b
+           FROM (SELECT project_id FROM loro_blobs
+                 UNION SELECT project_id FROM loro_snapshots WHERE has_state = 0) b
                 LEFT JOIN loro_leases l ON l.project_id = b.project_id AND l.work = 'merge'
           WHERE {}
           ORDER BY ifnull(l.due_at, 0), b.project_id

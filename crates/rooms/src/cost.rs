@@ -22,6 +22,11 @@ impl Cost {
     pub(crate) const CHEAP: Self = Self(TRILLION / 100);
     /// The most that a merge of its own tries: at worst about 100 s.
     pub(crate) const LONG: Self = Self(4 * TRILLION);
+
+    /// Whether nothing is concurrent.
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// Estimates the cost of the state of `doc` for one who has the state at the version `base`. No state is

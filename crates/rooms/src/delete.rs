@@ -21,8 +21,10 @@ pub async fn delete(
         "loro_blobs",
         "loro_snapshots",
         "loro_quarantine",
+        "loro_peers",
         "loro_leases",
         "loro_panics",
+        "loro_projection_peers",
     ] {
         let sql = format!("DELETE FROM {table} WHERE project_id = ?1");
         database.execute(&sql, vec![project.into()]).await?;

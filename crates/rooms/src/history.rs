@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct History {
     doc: LoroDoc,
     /// The version of the room's snapshot.
+    stored: VersionVector,
+    /// The version whose state the room's snapshot has: the same, or nothing.
     base: VersionVector,
     /// Updates that wait for others that never came. They are part of the room's state, but Loro
     /// leaves them out of every export.
@@ -38,11 +40,20 @@ impl History {
     /// If Loro cannot read the snapshot or the blob.
     pub(crate) fn until(rows: &Rows, until: u64) -> Result<Self, RoomError> {
         let doc = LoroDoc::new();
+        let has_state = rows.has_state();
+        if !has_state {
+            doc.detach();
+        }
         if let Some(snapshot) = &rows.snapshot {
             // Its state is only kept as bytes here.
             doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
         }
-        let base = doc.oplog_vv();
+        let stored = doc.oplog_vv();
+        let base = if has_state {
+            stored.clone()
+        } else {
+            VersionVector::default()
+        };
         doc.detach();
         if let Some(blob) = &rows.blob {
             doc.import(&blob.blob).map_err(RoomError::of_loro)?;
@@ -67,6 +78,7 @@ impl History {
             .collect();
         Ok(Self {
             doc,
+            stored,
             base,
             pending,
             refused,
@@ -79,6 +91,11 @@ impl History {
     /// If Loro cannot read the snapshot or the blob.
     pub(crate) fn of(rows: &Rows) -> Result<Self, RoomError> {
         Self::until(rows, u64::MAX)
+    }
+
+    /// The document, which is detached.
+    pub(crate) fn doc(&self) -> &LoroDoc {
+        &self.doc
     }
 
     /// The version of everything that doesn't wait for other updates.
@@ -101,6 +118,14 @@ impl History {
     /// # Errors
     /// If Loro cannot export.
     pub(crate) fn since_snapshot(&self) -> Result<Vec<u8>, RoomError> {
+        self.since(&self.stored)
+    }
+
+    /// What the state lacks that the room's snapshot has, as one update: the whole document, if it has none.
+    ///
+    /// # Errors
+    /// If Loro cannot export.
+    pub(crate) fn since_state(&self) -> Result<Vec<u8>, RoomError> {
         self.since(&self.base)
     }
 

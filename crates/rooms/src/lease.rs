@@ -41,6 +41,8 @@ pub(crate) struct Lease {
     project: String,
     work: Work,
     holder: String,
+    /// The tries since the last success, with this one.
+    tries: u64,
 }
 
 /// The wait after `failures` failures, as an SQL expression.
@@ -61,10 +63,11 @@ impl Lease {
         work: Work,
         rev: u64,
     ) -> Result<Option<Self>, DatabaseError> {
-        let lease = Self {
+        let mut lease = Self {
             project: project.to_owned(),
             work,
             holder: format!("{:016x}", rand::random::<u64>()),
+            tries: 1,
         };
         let now = clock.unix_seconds();
         // Until it succeeds, the try counts as a failure: then nothing needs to note that it died.
@@ -86,8 +89,17 @@ impl Lease {
             now.into(),
             (now + work.seconds()).into(),
         ];
-        let taken = !database.execute(&sql, parameters).await?.is_empty();
-        Ok(taken.then_some(lease))
+        let taken = database.execute(&sql, parameters).await?;
+        let Some(row) = taken.first() else {
+            return Ok(None);
+        };
+        lease.tries = row.unsigned(0)?;
+        Ok(Some(lease))
+    }
+
+    /// The tries since the last success, with this one.
+    pub(crate) fn tries(&self) -> u64 {
+        self.tries
     }
 
     /// Ends the lease after a success.

@@ -11,6 +11,8 @@
 //!   if it has left the log (`receipts`).
 //! - Every change is one SQL statement, and after each of them the room is whole: a process may be
 //!   killed between any two, and any number of processes may run at once.
+//! - An update is refused as written under a peer id that is in use only if one of its operations differs from
+//!   the stored one with the same id (`conflict`).
 //! - An update that cannot be applied does not stop the room: it is moved to the quarantine table.
 //!
 //! Loro code runs in three places only. `update` decodes what comes in; `history` takes in the log without
@@ -22,31 +24,39 @@
 
 mod append;
 mod compact;
+mod conflict;
 mod cost;
 mod delete;
 mod depth;
 mod error;
+mod full;
 mod head;
 mod history;
 mod lease;
 pub mod limits;
 mod merge;
+mod own_peer;
 pub mod panics;
+mod peers;
+mod pending;
 mod quarantine;
 mod receipts;
 mod rows;
 mod state;
 pub mod supervise;
 mod update;
+mod waiting;
 
-pub use append::{append, append_if};
+pub use append::{append, append_if, append_surely};
 pub use compact::{compact, is_due, sweep, to_merge};
 pub use delete::delete;
 pub use error::RoomError;
 pub use head::{head, head_sql, heads};
 pub use merge::{Merged, merge};
+pub use own_peer::{and_own_peer, own_peer};
 pub use quarantine::{
     Quarantined, discard, quarantine_counts, quarantined, quarantined_update, restore,
 };
 pub use receipts::forget as forget_receipts;
 pub use state::{snapshot, state, updates_after};
+pub use waiting::waiting;

@@ -1,4 +1,12 @@
-//! The limits of a room. All are soft: they say when work is due, not what is refused.
+//! The limits of a room. All but [`ROOM_BYTES`] are soft: they say when work is due, not what is refused.
+
+pub use quota::ROOM_BYTES;
+
+/// The most updates of a room that wait for others, and the most bytes of them. A reader gets all of them whenever it
+/// reads the room, and each compaction takes them in again.
+pub const PENDING_UPDATES: u64 = 1024;
+/// See [`PENDING_UPDATES`].
+pub const PENDING_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;

@@ -50,11 +50,7 @@ pub(crate) async fn merge_within(
         // The log before each of these passes, and a second try proves that the log with it fails.
         let refused = match Merged::until(&rows, u64::MAX, most)? {
             Ok(merged) => return Ok(merged),
-            Err(Fault::Updates(mut refused)) => {
-                let again = History::of(&rows)?.refused;
-                refused.retain(|update| again.contains(update));
-                refused
-            }
+            Err(Fault::Updates(refused)) => refused_again(&rows, refused)?,
             Err(Fault::Together(reason)) => {
                 let update = blamed(&rows, reason, most)?;
                 let fails = fails(&rows, update.rev, most)?;
@@ -65,12 +61,53 @@ pub(crate) async fn merge_within(
             let words = "it failed once and not again";
             return Err(RoomError::Merge(words.to_owned()));
         }
-        for update in &refused {
-            quarantine(database, clock, project, update.rev, &update.reason).await?;
-        }
-        rows.log
-            .retain(|row| refused.iter().all(|update| update.rev != row.rev));
+        move_aside(database, clock, project, &mut rows, &refused).await?;
     }
+}
+
+/// Takes in all of a room without its state. An update that Loro refuses is quarantined on the way.
+///
+/// # Errors
+/// If the database fails, the stored snapshot cannot be read, or Loro still refuses an update.
+pub(crate) async fn take_in(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+) -> Result<(Rows, History), RoomError> {
+    let mut rows = rows::unmerged(database, project).await?;
+    let mut history = History::of(&rows)?;
+    if !history.refused.is_empty() {
+        let refused = refused_again(&rows, history.refused)?;
+        move_aside(database, clock, project, &mut rows, &refused).await?;
+        history = History::of(&rows)?;
+    }
+    match history.refused.first() {
+        None => Ok((rows, history)),
+        Some(refused) => Err(RoomError::Merge(refused.reason.clone())),
+    }
+}
+
+/// Those of the updates that Loro refuses a second time.
+fn refused_again(rows: &Rows, mut refused: Vec<Refused>) -> Result<Vec<Refused>, RoomError> {
+    let again = History::of(rows)?.refused;
+    refused.retain(|update| again.contains(update));
+    Ok(refused)
+}
+
+/// Quarantines these updates, and takes them out of the rows.
+async fn move_aside(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    rows: &mut Rows,
+    refused: &[Refused],
+) -> Result<(), RoomError> {
+    for update in refused {
+        quarantine(database, clock, project, update.rev, &update.reason).await?;
+    }
+    rows.log
+        .retain(|row| refused.iter().all(|update| update.rev != row.rev));
+    Ok(())
 }
 
 /// Computes the state of the log up to `rev`, reads it as a reader does, and drops it: a trial whether it
@@ -146,21 +183,33 @@ impl Merged {
         if !history.refused.is_empty() {
             return Ok(Err(Fault::Updates(history.refused)));
         }
-        if history.cost()? > most {
+        let cost = history.cost()?;
+        if cost > most {
             return Err(RoomError::StateUnavailable);
         }
-        let update = history.since_snapshot()?;
+        let update = if cost.is_none() && rows.has_state() {
+            None
+        } else {
+            Some(history.since_state()?)
+        };
         // The document without state goes before the one with state comes, because both may be large.
         let pending = history.into_pending();
         let doc = LoroDoc::new();
-        if let Some(snapshot) = &rows.snapshot {
+        if let Some(snapshot) = rows.snapshot.as_ref().filter(|row| row.has_state) {
             doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
         }
-        // As one update: one by one, and as a batch, Loro takes the square of the length in some cases.
-        let applied = doc
-            .import(&update)
-            .map_err(|error| first_line(&error.to_string()).to_owned());
-        if let Err(reason) = applied.and_then(|_| depth::check(&doc)) {
+        let applied = match update {
+            // Beside concurrent updates Loro takes the square of the length, if they come one by one or as a batch.
+            Some(update) => doc.import(&update).map(drop),
+            // After a snapshot it takes that of a single writer's length, if they come as one.
+            None => rows
+                .log
+                .iter()
+                .filter(|row| row.rev <= until)
+                .try_for_each(|row| doc.import(&row.payload).map(drop)),
+        }
+        .map_err(|error| first_line(&error.to_string()).to_owned());
+        if let Err(reason) = applied.and_then(|()| depth::check(&doc)) {
             return Ok(Err(Fault::Together(reason)));
         }
         Ok(Ok(Self {

@@ -2,7 +2,7 @@
 
 use platform::{Clock, Database, DatabaseError};
 
-use crate::{error::RoomError, head::head_sql};
+use crate::{error::RoomError, head::head_sql, own_peer};
 
 /// Moves an update from the log to the quarantine table. Its row stays, empty, so that its rev is
 /// never given to another. A blob that holds it is dropped, because the log holds all the others too.
@@ -31,6 +31,7 @@ pub(crate) async fn quarantine(
             ],
         )
         .await?;
+    own_peer::renew(database, project).await?;
     database
         .execute(
             "UPDATE loro_updates SET payload = x'' WHERE project_id = ?1 AND rev = ?2",

@@ -21,30 +21,32 @@ pub(crate) fn is_known_sql(origin: &str, serial: &str) -> String {
     )
 }
 
-/// The rev of each of these updates that is stored.
+/// The rev of each of these updates that is stored, by its serial number, and whether the update may wait for
+/// others.
 ///
 /// # Errors
 /// If the database fails.
 pub(crate) async fn find(
     database: &dyn Database,
     origin: &str,
-    serials: Vec<u64>,
-) -> Result<HashMap<u64, u64>, DatabaseError> {
+    serials: impl Iterator<Item = u64>,
+) -> Result<HashMap<u64, (u64, bool)>, DatabaseError> {
+    let serials: Vec<u64> = serials.collect();
     if serials.is_empty() {
         return Ok(HashMap::new());
     }
     let places: Vec<String> = (0..serials.len()).map(|n| format!("?{}", n + 2)).collect();
     let places = places.join(",");
     let sql = format!(
-        "SELECT serial, rev FROM loro_updates WHERE origin = ?1 AND serial IN ({places})
+        "SELECT serial, rev, waits FROM loro_updates WHERE origin = ?1 AND serial IN ({places})
          UNION
-         SELECT serial, rev FROM loro_receipts WHERE origin = ?1 AND serial IN ({places})"
+         SELECT serial, rev, 0 FROM loro_receipts WHERE origin = ?1 AND serial IN ({places})"
     );
     let mut parameters: Vec<Value> = vec![origin.into()];
     parameters.extend(serials.into_iter().map(Value::from));
     let rows = database.execute(&sql, parameters).await?;
     rows.into_iter()
-        .map(|row| Ok((row.unsigned(0)?, row.unsigned(1)?)))
+        .map(|row| Ok((row.unsigned(0)?, (row.unsigned(1)?, row.integer(2)? != 0))))
         .collect()
 }
 

@@ -5,13 +5,15 @@ use platform::{Database, DatabaseError, Row};
 
 use crate::head::head_sql;
 
-/// The snapshot of a room: its state.
+/// The snapshot of a room.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SnapshotRow {
     /// It holds everything up to this rev, except updates that were still waiting for others.
     pub(crate) rev: u64,
-    /// The Loro snapshot.
+    /// The Loro snapshot; a Loro update if it has no state.
     pub(crate) blob: Vec<u8>,
+    /// Whether its state is known. If no merge could compute it, the whole document stands here as one update.
+    pub(crate) has_state: bool,
     /// Its encoded version vector.
     pub(crate) version: Vec<u8>,
 }
@@ -70,6 +72,19 @@ impl Rows {
         self.log.iter().filter(|row| row.rev > compacted).count()
     }
 
+    /// Whether the state at the snapshot's version is known, as it is before anything was written.
+    pub(crate) fn has_state(&self) -> bool {
+        self.snapshot.as_ref().is_none_or(|row| row.has_state)
+    }
+
+    /// Takes out the updates that snapshot and blob should hold and do not, because they wait for others.
+    pub(crate) fn take_pending(&mut self) -> Vec<LogRow> {
+        let compacted = self.compacted();
+        let newer = self.log.partition_point(|row| row.rev <= compacted);
+        let newer = self.log.split_off(newer);
+        std::mem::replace(&mut self.log, newer)
+    }
+
     /// The encoded version vector of snapshot and blob together.
     pub(crate) fn version(&self) -> Vec<u8> {
         let snapshot = self.snapshot.as_ref().map(|row| &row.version);
@@ -87,7 +102,7 @@ const ALL: &str = "
         SELECT b.rev, b.waiting FROM loro_blobs b
          WHERE b.project_id = ?1
            AND b.rev > ifnull((SELECT s.rev FROM loro_snapshots s WHERE s.project_id = ?1), 0))
-    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
+    SELECT iif(has_state, 0, 4), rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL
     SELECT 1, rev, blob, version FROM loro_blobs
      WHERE project_id = ?1 AND rev = (SELECT rev FROM packed)
@@ -105,7 +120,7 @@ pub(crate) async fn all(database: &dyn Database, project: &str) -> Result<Rows, 
 }
 
 const UNMERGED: &str = "
-    SELECT 0, rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
+    SELECT iif(has_state, 0, 4), rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL
     SELECT 2, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
 
@@ -147,10 +162,11 @@ fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
         let rev = row.unsigned(1)?;
         rows.head = rows.head.max(rev);
         match row.integer(0)? {
-            0 => {
+            kind @ (0 | 4) => {
                 rows.snapshot = Some(SnapshotRow {
                     rev,
                     blob: row.blob(2)?,
+                    has_state: kind == 0,
                     version: row.blob(3)?,
                 });
             }

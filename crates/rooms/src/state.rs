@@ -7,6 +7,7 @@ use wire::{EncodedState, Job, State};
 use crate::{
     error::RoomError,
     limits,
+    pending::together,
     rows::{self, Rows},
     supervise::{self, Merger, Wait},
 };
@@ -45,7 +46,8 @@ pub async fn state(
         {
             return Ok(state);
         }
-    } else if rows.count() > 1
+    } else if rows.uncompacted() > 0
+        && rows.count() > 1
         && rows.blob.is_none()
         && rows.bytes() <= limits::MERGE_ON_READ_BYTES
         && let Some(state) = tried(database, clock, merger, project, &Job::Snapshot).await?
@@ -153,8 +155,8 @@ pub async fn snapshot(
     supervise::run(database, clock, merger, project, &Job::Updates).await
 }
 
-/// The rows as they are: the snapshot, the blob, then the log.
-fn as_stored(rows: Rows) -> Result<State, RoomError> {
+/// The rows as they are: the snapshot, the blob, what waits for others, then the log.
+fn as_stored(mut rows: Rows) -> Result<State, RoomError> {
     let version = rows.version();
     let mut blobs = Vec::with_capacity(rows.count() + 1);
     let mut revs = Vec::with_capacity(rows.count() + 1);
@@ -163,6 +165,7 @@ fn as_stored(rows: Rows) -> Result<State, RoomError> {
         revs.push(rows.head);
         blobs.push(empty.map_err(RoomError::of_loro)?.into());
     }
+    let pending = rows.take_pending();
     if let Some(snapshot) = rows.snapshot {
         revs.push(snapshot.rev);
         blobs.push(snapshot.blob.into());
@@ -170,6 +173,11 @@ fn as_stored(rows: Rows) -> Result<State, RoomError> {
     if let Some(blob) = rows.blob {
         revs.push(blob.rev);
         blobs.push(blob.blob.into());
+    }
+    if let Some(rev) = pending.last().map(|row| row.rev) {
+        let waiting = together(pending.into_iter().map(|row| row.payload).collect());
+        revs.resize(revs.len() + waiting.len(), rev);
+        blobs.extend(waiting.into_iter().map(Into::into));
     }
     for row in rows.log {
         revs.push(row.rev);

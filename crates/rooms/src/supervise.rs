@@ -12,16 +12,19 @@ use async_trait::async_trait;
 use loro::VersionVector;
 use platform::{Clock, Database};
 use thiserror::Error;
-use wire::{EncodedState, Job, State};
+use wire::{EncodedState, Job, State, Update};
 
 use crate::{
-    compact::{compact as store, pack},
+    compact::{compact as store, fold, pack},
+    conflict,
     cost::Cost,
     error::RoomError,
     head::head,
     history::History,
     lease::{self, Lease, Work},
-    merge::{merge as merge_cheap, merge_within, try_until},
+    merge::{merge as merge_cheap, merge_within, take_in, try_until},
+    own_peer,
+    pending::together,
     quarantine::quarantine,
     rows,
 };
@@ -143,6 +146,38 @@ async fn panics_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bo
     }
 }
 
+/// Compares an update with the document, and returns the words of its refusal if one of its operations is there
+/// otherwise. A comparison that dies proves nothing.
+///
+/// # Errors
+/// If the database fails, or [`RoomError::Busy`].
+pub(crate) async fn conflict(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    update: &Update,
+) -> Result<Option<String>, RoomError> {
+    let project = update.project.as_str();
+    let job = Job::Compare {
+        update: update.payload.clone(),
+    };
+    let answer = match merger.run(project, &job).await {
+        Ok(answer) => answer,
+        Err(MergeError::NoPlace(_)) => work(database, clock, project, &job).await?.into(),
+        Err(MergeError::Busy) => return Err(RoomError::Busy),
+        Err(MergeError::Failed(RoomError::Database(error))) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(project, %error, "an update was not compared");
+            return Ok(None);
+        }
+    };
+    let answer = answer
+        .decoded()
+        .map_err(|error| RoomError::Merge(error.to_string()))?;
+    let words = answer.blobs.first();
+    Ok(words.map(|words| String::from_utf8_lossy(words).into_owned()))
+}
+
 /// Whether a caller waits for a compaction that another has under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -187,8 +222,12 @@ pub async fn compact(
     end(database, clock, lease, compacted).await
 }
 
+/// The failures of a merge, in about three quarters of an hour, after which the log beside the blob goes.
+const FOLDED_AFTER: u64 = 9;
+
 /// Computes the state of a room whose log was compacted without it. One such merge of a room runs at a time;
-/// after a failure the next one waits, up to an hour. This takes minutes.
+/// after a failure the next one waits, up to an hour. This takes minutes. If it fails again and again, the log
+/// goes into one update, because it would else grow for ever.
 ///
 /// # Errors
 /// If the merge fails, or the database.
@@ -203,6 +242,16 @@ pub async fn merge(
         return Ok(());
     };
     let merged = run(database, clock, merger, project, &Job::Merge).await;
+    let is_failed = !matches!(
+        &merged,
+        Ok(_) | Err(RoomError::Database(_) | RoomError::Busy)
+    );
+    if is_failed && lease.tries() >= FOLDED_AFTER {
+        let folded = run(database, clock, merger, project, &Job::Fold).await;
+        if let Err(error) = folded {
+            tracing::warn!(project, %error, "a log that cannot be merged still grows");
+        }
+    }
     end(database, clock, lease, merged).await
 }
 
@@ -250,7 +299,8 @@ pub async fn work(
             let rows = rows::all(database, project).await?;
             let history = History::of(&rows)?;
             // While there is a blob, a merge of its own is due, and only that one computes the state.
-            if rows.blob.is_some() || history.cost()? > Cost::CHEAP {
+            let is_to_merge = rows.blob.is_some() || !rows.has_state();
+            if is_to_merge || history.cost()? > Cost::CHEAP {
                 pack(database, clock, project, &rows, &history).await?;
             } else {
                 drop((rows, history));
@@ -265,10 +315,30 @@ pub async fn work(
             pack(database, clock, project, &rows, &history).await?;
             Ok(State::default())
         }
+        Job::Fold => {
+            let (rows, history) = take_in(database, clock, project).await?;
+            fold(database, clock, project, &rows, &history).await?;
+            Ok(State::default())
+        }
         Job::Merge => {
             let merged = merge_within(database, clock, project, Cost::LONG).await?;
             store(database, clock, project, &merged).await?;
             Ok(State::default())
+        }
+        Job::Compare { update } => {
+            let history = History::of(&rows::all(database, project).await?)?;
+            let conflict = conflict::find(&history, update)?;
+            let words = conflict.map(|id| {
+                let words = format!(
+                    "another client has written under the peer id {}; take a new one (operation {})",
+                    id.peer, id.counter
+                );
+                words.into_bytes().into()
+            });
+            Ok(State {
+                blobs: words.into_iter().collect(),
+                ..State::default()
+            })
         }
         Job::Until { rev } => {
             try_until(database, project, *rev).await?;
@@ -285,12 +355,14 @@ async fn snapshot(
 ) -> Result<State, RoomError> {
     match merge_cheap(database, clock, project).await {
         Ok(merged) => {
-            let pending = merged.pending.iter().map(|row| row.payload.clone().into());
+            let pending = merged.pending.iter().map(|row| row.payload.clone());
+            let pending = together(pending.collect());
             Ok(State {
                 rev: merged.rev,
                 version: merged.version().into(),
-                blobs: std::iter::once(merged.snapshot()?.into())
+                blobs: std::iter::once(merged.snapshot()?)
                     .chain(pending)
+                    .map(Into::into)
                     .collect(),
                 revs: None,
             })
@@ -313,13 +385,15 @@ async fn updates_since(
     let history = History::of(&rows)?;
     drop(rows);
     let lacking = history.since(version)?;
+    own_peer::renew_if_behind(database, project, &history.version(), version).await?;
     let version = history.version().encode();
     let pending = history.into_pending();
+    let pending = together(pending.into_iter().map(|row| row.payload).collect());
     Ok(State {
         rev,
         version: version.into(),
         blobs: std::iter::once(lacking)
-            .chain(pending.into_iter().map(|row| row.payload))
+            .chain(pending)
             .map(Into::into)
             .collect(),
         revs: None,

@@ -1,15 +1,61 @@
 //! Checking that a payload is a Loro update.
 
-use loro::{EncodedBlobMode, LoroDoc, LoroError};
+use loro::{Counter, EncodedBlobMode, ID, ImportBlobMetadata, LoroDoc, LoroError, PeerID};
 
 use crate::{depth, error::first_line};
+
+/// The operations of one peer in an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) peer: PeerID,
+    /// The counter of the first one.
+    pub(crate) start: Counter,
+    /// The counter after the last one.
+    pub(crate) end: Counter,
+}
+
+/// Which operations an update has, and upon which it builds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// One for each of its peers.
+    pub(crate) spans: Vec<Span>,
+    /// The operations of others upon which it builds directly. The operations before its spans come in addition.
+    pub(crate) deps: Vec<ID>,
+}
+
+impl Outline {
+    /// Reads the outline of an update that was checked before; `None` if it cannot be read.
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        let meta = LoroDoc::decode_import_blob_meta(payload, false).ok()?;
+        Some(Self::of(&meta))
+    }
+
+    fn of(meta: &ImportBlobMetadata) -> Self {
+        let spans = meta.partial_end_vv.iter().map(|(peer, end)| Span {
+            peer: *peer,
+            start: meta.partial_start_vv.get(peer).copied().unwrap_or(0),
+            end: *end,
+        });
+        Self {
+            spans: spans.collect(),
+            deps: meta.start_frontiers.iter().collect(),
+        }
+    }
+
+    /// How far each peer must have written before the update can be applied.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = (PeerID, Counter)> {
+        let starts = self.spans.iter().map(|span| (span.peer, span.start));
+        let deps = self.deps.iter().map(|dep| (dep.peer, dep.counter + 1));
+        starts.chain(deps).filter(|(_, counter)| *counter > 0)
+    }
+}
 
 /// Decodes an update in full: its checksum, then every change in it. It is no error if updates that it
 /// builds upon are missing; then only a merge finds out whether its values are nested too deeply.
 ///
 /// # Errors
 /// The reason for the refusal, in words for the sender.
-pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
+pub(crate) fn check(payload: &[u8]) -> Result<Outline, String> {
     if payload.is_empty() {
         return Err("an empty frame is not a Loro update".into());
     }
@@ -21,7 +67,8 @@ pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
     }
     let doc = LoroDoc::new();
     doc.import(payload).map_err(refusal)?;
-    depth::check(&doc)
+    depth::check(&doc)?;
+    Ok(Outline::of(&meta))
 }
 
 fn refusal(error: LoroError) -> String {

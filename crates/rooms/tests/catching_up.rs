@@ -10,7 +10,8 @@ use platform::{
     Database, DatabaseError, Row, Value,
     native::{SetClock, SqliteFile, block_on},
 };
-use wire::{ByteVec, Outcome, State, Update};
+use rooms::supervise::{MergeError, Merger};
+use wire::{ByteVec, EncodedState, Job, Outcome, State, Update};
 
 const ROOM: &str = "room";
 
@@ -47,9 +48,10 @@ impl Busy {
             payload: payload.into(),
             serial: None,
         }];
-        let outcomes = rooms::append(&self.inner, &self.clock, "test", updates).await;
+        let (database, clock) = (&self.inner, &self.clock);
+        let outcomes = rooms::append_surely(database, clock, &Nowhere, "test", updates).await;
         match outcomes.unwrap()[0] {
-            Outcome::Stored { rev } => rev,
+            Outcome::Stored { rev, .. } => rev,
             ref other => panic!("{other:?}"),
         }
     }
@@ -73,6 +75,16 @@ impl Database for Busy {
             self.append(self.change()).await;
         }
         rows
+    }
+}
+
+/// Has no instance for a job, so that it is done in place.
+struct Nowhere;
+
+#[async_trait(?Send)]
+impl Merger for Nowhere {
+    async fn run(&self, _project: &str, _job: &Job) -> Result<EncodedState, MergeError> {
+        Err(MergeError::NoPlace("none here".into()))
     }
 }
 

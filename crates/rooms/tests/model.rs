@@ -1,20 +1,20 @@
 //! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
 //! acknowledged update.
 //!
-//! Random editors, random compactions and merges whose instances panic, die or find no place, kills between
-//! any two statements and replays: the state that a client gets when it joins always equals the model, and
+//! Random editors, random compactions and merges whose instances panic, die at any statement or find no place, two of
+//! them at once, kills between any two statements and replays: the state that a client gets when it joins always equals the model, and
 //! no update is ever blamed.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
 };
 
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
-    Database, migrations,
+    Database, DatabaseError, Row, Value, migrations,
     native::{KillableDatabase, SetClock, SqliteFile, block_on},
 };
 use proptest::prelude::*;
@@ -37,10 +37,57 @@ struct Here<'a> {
 enum Fault {
     /// Its code panics, though no update is to blame.
     Panic,
-    /// It has no time or no memory left; `true` if it did its work before.
-    Death(bool),
+    /// It has no time or no memory left after so many statements. If it needs fewer, only its answer is lost.
+    Death(u32),
     /// There is none.
     NoPlace,
+}
+
+/// The database as one instance sees it. Once, before a statement, something comes in between.
+struct Instance<'a> {
+    database: &'a KillableDatabase,
+    /// The statements before that.
+    left: Cell<u32>,
+    /// What comes in between. It returns whether the instance lives on.
+    between: RefCell<Option<Box<dyn FnOnce() -> bool + 'a>>>,
+    is_dead: Cell<bool>,
+}
+
+impl<'a> Instance<'a> {
+    fn new(
+        database: &'a KillableDatabase,
+        statements: u32,
+        between: impl FnOnce() -> bool + 'a,
+    ) -> Self {
+        Self {
+            database,
+            left: Cell::new(statements),
+            between: RefCell::new(Some(Box::new(between))),
+            is_dead: Cell::new(false),
+        }
+    }
+
+    /// Has it come in between now, if it has not yet.
+    fn interrupt(&self) {
+        let between = self.between.borrow_mut().take();
+        if let Some(between) = between {
+            self.is_dead.set(!between());
+        }
+    }
+}
+
+#[async_trait::async_trait(?Send)]
+impl Database for Instance<'_> {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        match self.left.get() {
+            0 => self.interrupt(),
+            left => self.left.set(left - 1),
+        }
+        if self.is_dead.get() {
+            return Err(DatabaseError::Failed("the instance is dead".into()));
+        }
+        self.database.execute(sql, parameters).await
+    }
 }
 
 #[async_trait::async_trait(?Send)]
@@ -53,10 +100,10 @@ impl Merger for Here<'_> {
                 return Err(MergeError::Panicked("of no update".into()));
             }
             Some(Fault::NoPlace) => return Err(MergeError::Busy),
-            Some(Fault::Death(false)) => return Err(MergeError::Died("no memory".into())),
-            Some(Fault::Death(true)) => {
-                let _ = supervise::work(self.database, self.clock, project, job).await;
-                return Err(MergeError::Died("no time".into()));
+            Some(Fault::Death(statements)) => {
+                let database = Instance::new(self.database, statements, || false);
+                let _ = supervise::work(&database, self.clock, project, job).await;
+                return Err(MergeError::Died("no time or no memory".into()));
             }
             Some(Fault::Panic) | None => {}
         }
@@ -98,6 +145,16 @@ enum Step {
     Replay {
         which: u16,
     },
+    /// An editor sends again what it has since a version that it had before, as after a lost connection.
+    Resend {
+        editor: usize,
+        since: u16,
+    },
+    /// Another client writes under the peer id of an editor.
+    Conflict {
+        editor: usize,
+        beside_others: bool,
+    },
     /// A relay that has lost an answer asks again.
     Repeat {
         which: u16,
@@ -114,6 +171,15 @@ enum Step {
         /// Whether the waits after earlier failures are over.
         later: bool,
     },
+    /// Two instances do such work at once: the second one between two statements of the first, and an editor sends
+    /// something in between, too.
+    Twice {
+        first: Job,
+        statements: u32,
+        second: Job,
+        sending: Option<usize>,
+        killed: Option<(u32, bool)>,
+    },
     /// A compaction reads, and writes only when `CompactEnd` comes.
     CompactBegin,
     CompactEnd {
@@ -129,8 +195,18 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
     prop_oneof![
         3 => Just(None),
         1 => Just(Some(Fault::Panic)),
-        1 => any::<bool>().prop_map(|worked| Some(Fault::Death(worked))),
+        1 => (0..8u32).prop_map(|statements| Some(Fault::Death(statements))),
         1 => Just(Some(Fault::NoPlace)),
+    ]
+}
+
+/// Work on a room.
+fn job() -> impl Strategy<Value = Job> {
+    prop_oneof![
+        Just(Job::Compact),
+        Just(Job::Pack),
+        Just(Job::Merge),
+        Just(Job::Fold)
     ]
 }
 
@@ -143,14 +219,27 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(editors, killed)| Step::Send { editors, killed }),
         1 => editor.clone().prop_map(|editor| Step::Withhold { editor }),
         1 => editor.clone().prop_map(|editor| Step::Release { editor }),
+        1 => any::<u16>().prop_map(|which| Step::Replay { which }),
+        2 => (editor.clone(), any::<u16>())
+            .prop_map(|(editor, since)| Step::Resend { editor, since }),
+        1 => (editor.clone(), any::<bool>())
+            .prop_map(|(editor, beside_others)| Step::Conflict { editor, beside_others }),
         2 => (editor, any::<bool>())
             .prop_map(|(editor, with_version)| Step::Join { editor, with_version }),
-        1 => any::<u16>().prop_map(|which| Step::Replay { which }),
         2 => (any::<u16>(), any::<bool>())
             .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
         2 => (any::<bool>(), prop::collection::vec(fault(), 0..4), killed(), any::<bool>())
             .prop_map(|(merge, faults, killed, later)| Step::Ask { merge, faults, killed, later }),
+        2 => (job(), 0..7u32, job(), prop::option::of(0..EDITORS), killed()).prop_map(
+            |(first, statements, second, sending, killed)| Step::Twice {
+                first,
+                statements,
+                second,
+                sending,
+                killed,
+            }
+        ),
         1 => Just(Step::CompactBegin),
         1 => killed().prop_map(|killed| Step::CompactEnd { killed }),
     ]
@@ -273,18 +362,10 @@ impl World {
     }
 
     fn append_updates(&mut self, updates: Vec<Update>, killed: Option<(u32, bool)>) {
-        let send = |world: &Self| {
-            let append = rooms::append(&world.database, &world.clock, "test", updates.clone());
-            block_on(append)
-        };
-        let outcomes = match self.mortal(killed, send) {
-            Ok(outcomes) => outcomes,
-            // It is not known whether it is stored: as a relay does, send it again.
-            Err(_) => send(self).unwrap(),
-        };
-        assert_eq!(outcomes.len(), updates.len());
+        let outcomes = self.outcomes(&updates, killed);
+        let mut new = Vec::new();
         for (update, outcome) in updates.into_iter().zip(outcomes) {
-            let Outcome::Stored { rev } = outcome else {
+            let Outcome::Stored { rev, waits } = outcome else {
                 panic!("a good update was refused: {outcome:?}");
             };
             let mut known = self.acknowledged.iter();
@@ -292,12 +373,69 @@ impl World {
                 assert_eq!(rev, known.rev, "a repeat got another rev");
                 continue;
             }
+            new.push((rev, waits, update));
+        }
+        new.sort_by_key(|(rev, ..)| *rev);
+        for (rev, waits, update) in new {
             assert!(self.revs.insert(rev), "rev {rev} was given twice");
-            assert_eq!(self.revs.last(), Some(&rev), "revs of a batch are in order");
             assert_eq!(self.revs.len() as u64, rev, "an update was stored twice");
-            self.model.import(&update.payload).unwrap();
+            let status = self.model.import(&update.payload).unwrap();
+            assert!(
+                waits.is_some() || status.pending.is_none(),
+                "an update waits, and its sender was not told"
+            );
             let at = self.clock.0.get();
             self.acknowledged.push(Acknowledged { update, rev, at });
+        }
+    }
+
+    /// The outcomes of an append whose answer may be lost.
+    fn outcomes(&self, updates: &[Update], killed: Option<(u32, bool)>) -> Vec<Outcome> {
+        let send = |world: &Self| {
+            let here = Here {
+                database: &world.database,
+                clock: &world.clock,
+                faults: RefCell::default(),
+            };
+            let (database, clock) = (&world.database, &world.clock);
+            let updates = updates.to_vec();
+            block_on(rooms::append_surely(
+                database, clock, &here, "test", updates,
+            ))
+        };
+        let outcomes = match self.mortal(killed, send) {
+            Ok(outcomes) => outcomes,
+            // It is not known whether it is stored: as a relay does, send it again.
+            Err(_) => send(self).unwrap(),
+        };
+        assert_eq!(outcomes.len(), updates.len());
+        outcomes
+    }
+
+    /// Sends an update with other operations than an editor's own under its peer id, which must be refused.
+    fn conflict(&mut self, editor: usize, beside_others: bool) {
+        let peer = editor as u64 + 1;
+        if self.model.oplog_vv().get(&peer).is_none_or(|end| *end == 0) {
+            return;
+        }
+        let other = LoroDoc::new();
+        other.set_peer_id(peer).unwrap();
+        other.get_map("elsewhere").insert("x", 1).unwrap();
+        other.commit();
+        let payload = other.export(ExportMode::all_updates()).unwrap();
+        let mut updates = vec![self.update(payload)];
+        if beside_others {
+            let own = self.editors[editor].doc.export(ExportMode::all_updates());
+            updates.insert(0, self.update(own.unwrap()));
+        }
+        let outcomes = self.outcomes(&updates, None);
+        let refused = outcomes.last();
+        assert!(
+            matches!(refused, Some(Outcome::Refused { code: Some(code), .. }) if code == wire::DUPLICATE_PEER),
+            "{refused:?}"
+        );
+        if beside_others {
+            self.append_updates(vec![updates.remove(0)], None);
         }
     }
 
@@ -355,6 +493,21 @@ impl World {
                     self.append(vec![self.acknowledged[n].update.payload.to_vec()], None);
                 }
             }
+            Step::Resend { editor, since } => {
+                let doc = &self.editors[editor].doc;
+                let mut version = doc.oplog_vv();
+                for end in version.values_mut() {
+                    *end = i32::from(since) % (*end + 1);
+                }
+                let update = doc.export(ExportMode::updates(&version)).unwrap();
+                if doc.oplog_vv() != version {
+                    self.append(vec![update], None);
+                }
+            }
+            Step::Conflict {
+                editor,
+                beside_others,
+            } => self.conflict(editor, beside_others),
             Step::Repeat {
                 which,
                 beside_others,
@@ -408,6 +561,13 @@ impl World {
                     };
                 });
             }
+            Step::Twice {
+                first,
+                statements,
+                second,
+                sending,
+                killed,
+            } => self.twice(&first, statements, &second, sending, killed),
             Step::CompactBegin => {
                 let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
                 self.unfinished = Some(merged);
@@ -420,6 +580,33 @@ impl World {
                     });
                 }
             }
+        }
+    }
+
+    fn twice(
+        &mut self,
+        first: &Job,
+        statements: u32,
+        second: &Job,
+        sending: Option<usize>,
+        killed: Option<(u32, bool)>,
+    ) {
+        let payload = sending.and_then(|editor| self.editors[editor].take_unsent());
+        let sent: Vec<Update> = payload.map(|p| self.update(p)).into_iter().collect();
+        self.mortal(killed, |world| {
+            let (database, clock) = (&world.database, &world.clock);
+            let between = || {
+                let _ = block_on(rooms::append(database, clock, "test", sent.clone()));
+                let _ = block_on(supervise::work(database, clock, ROOM, second));
+                true
+            };
+            let instance = Instance::new(database, statements, between);
+            let _ = block_on(supervise::work(&instance, clock, ROOM, first));
+            instance.interrupt();
+        });
+        if !sent.is_empty() {
+            // The relay has lost the answer, and asks again.
+            self.append_updates(sent, None);
         }
     }
 
@@ -456,6 +643,21 @@ impl World {
         }
         assert_eq!(joined.oplog_vv(), complete.oplog_vv());
 
+        let revs: Vec<u64> = self.revs.iter().copied().collect();
+        let waiting = block_on(rooms::waiting(&self.database, ROOM, &revs)).unwrap();
+        let version = self.model.oplog_vv();
+        let expected = self.acknowledged.iter().filter(|known| {
+            let meta = LoroDoc::decode_import_blob_meta(&known.update.payload, false).unwrap();
+            !version.includes_vv(&meta.partial_end_vv)
+        });
+        let expected: BTreeSet<u64> = expected.map(|known| known.rev).collect();
+        let found: BTreeSet<u64> = waiting.iter().map(|waiting| waiting.rev).collect();
+        assert_eq!(found, expected);
+        for waiting in waiting {
+            let reached = version.get(&waiting.peer).copied().unwrap_or(0);
+            assert_eq!(waiting.counter as i32, reached, "{waiting:?}");
+        }
+
         let quarantined = self
             .database
             .execute("SELECT rev FROM loro_quarantine", vec![]);
@@ -483,7 +685,11 @@ proptest! {
         for step in steps {
             let looks = matches!(
                 step,
-                Step::Compact { .. } | Step::CompactEnd { .. } | Step::Ask { .. } | Step::Send { killed: Some(_), .. }
+                Step::Compact { .. }
+                    | Step::CompactEnd { .. }
+                    | Step::Ask { .. }
+                    | Step::Twice { .. }
+                    | Step::Send { killed: Some(_), .. }
             );
             world.step(step);
             if looks {
@@ -523,7 +729,7 @@ proptest! {
                 } else {
                     let count = counts.entry(*room).or_default();
                     *count += 1;
-                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count });
+                    prop_assert_eq!(outcome, Outcome::Stored { rev: *count, waits: None });
                 }
             }
         }

@@ -35,7 +35,7 @@ impl World {
         }];
         let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
         match outcomes.unwrap()[0] {
-            Outcome::Stored { rev } => rev,
+            Outcome::Stored { rev, .. } => rev,
             ref other => panic!("{other:?}"),
         }
     }

@@ -89,7 +89,7 @@ fn nonsense(serial: u64) -> Update {
 }
 
 fn stored(rev: u64) -> Outcome {
-    Outcome::Stored { rev }
+    Outcome::Stored { rev, waits: None }
 }
 
 /// The batch of each test: updates of two rooms, one of which is no update at all.

@@ -253,7 +253,7 @@ fn what_waits_for_others_stays_beside_a_blob() {
     world.compact().unwrap();
     assert_eq!(world.blobs(), 1);
     let state = world.state(None);
-    assert_eq!(state.revs, Some(vec![10, 1, 10]));
+    assert_eq!(state.revs, Some(vec![10, 10]));
     // Many that wait neither make a room due nor break a statement.
     let waiting = (0..2000).map(|_| parts[2].clone());
     world.append(waiting);
@@ -393,6 +393,169 @@ fn a_failure_of_the_state_leads_to_a_blob_and_later_tries_wait() {
     assert_eq!((world.log(), world.blobs()), (0, 0));
     assert_eq!(import(&world.state(None)).get_map("words").len(), 2);
     assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 0);
+}
+
+/// Has merges fail, each when it is due, until the room's log was folded or `most` have failed.
+fn fail_merges(world: &World, most: usize) -> usize {
+    for failed in 1..=most {
+        world.clock.0.set(world.clock.0.get() + 3600);
+        let no_time = || MergeError::Died("no time".into());
+        world.faults.borrow_mut().push(no_time());
+        assert!(world.merge().is_err());
+        if world.jobs.borrow().last() == Some(&Job::Fold) {
+            return failed;
+        }
+    }
+    0
+}
+
+#[test]
+fn after_many_failures_the_log_beside_a_blob_goes_and_all_of_it_stays() {
+    let world = World::new();
+    let mut updates = vec![word("first")];
+    world.append(updates.clone());
+    world.compact().unwrap();
+    world.append(costly());
+    updates.extend(costly());
+    world.compact().unwrap();
+    assert_eq!(fail_merges(&world, 8), 0);
+    assert_eq!((world.log(), world.blobs()), (8, 1));
+    updates.push(word("beside the blob"));
+    world.append([updates.last().unwrap().clone()]);
+    assert_eq!(fail_merges(&world, 1), 1);
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+
+    // It is read as a blob is.
+    let check = |updates: &[Vec<u8>]| {
+        let expected = complete(updates);
+        for version in [None, Some(VersionVector::default())] {
+            let joined = import(&world.state(version.as_ref()));
+            assert_eq!(joined.oplog_vv(), expected.oplog_vv());
+        }
+        assert_eq!(world.whole().blobs.len(), 1);
+        assert_eq!(import(&world.whole()).oplog_vv(), expected.oplog_vv());
+        expected
+    };
+    check(&updates);
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    // What comes then is compacted, and goes, too, when the next merge has failed.
+    for n in 0..3 {
+        updates.push(word(&n.to_string()));
+        world.append([updates.last().unwrap().clone()]);
+        check(&updates);
+        world.compact().unwrap();
+        assert_eq!((world.log(), world.blobs()), (1, 1));
+        assert_eq!(world.state(None).blobs.len(), 2);
+        check(&updates);
+        assert_eq!(fail_merges(&world, 1), 1);
+        assert_eq!((world.log(), world.blobs()), (0, 0));
+    }
+    check(&updates);
+
+    // A merge that succeeds at last puts a snapshot in its place, also at the same rev.
+    world.clock.0.set(world.clock.0.get() + 3600);
+    assert_eq!(world.to_merge(), 1);
+    world.merge().unwrap();
+    assert_eq!(world.to_merge(), 0);
+    assert_eq!(
+        world.json().unwrap(),
+        check(&updates).get_deep_value().to_json()
+    );
+    assert_eq!(
+        world.count("SELECT count(*) FROM loro_snapshots WHERE has_state = 1"),
+        1
+    );
+    world.append([word("and on")]);
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+}
+
+#[test]
+fn what_waits_is_not_folded() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let mut parts = Vec::new();
+    for n in 0..3 {
+        let before = doc.oplog_vv();
+        doc.get_map("words").insert(&n.to_string(), true).unwrap();
+        doc.commit();
+        parts.push(doc.export(ExportMode::updates(&before)).unwrap());
+    }
+    world.append([word("there"), parts[1].clone(), parts[2].clone()]);
+    world.append(costly());
+    world.clock.0.set(2000);
+    world
+        .faults
+        .borrow_mut()
+        .push(MergeError::Died("no memory".into()));
+    world.compact().unwrap();
+    assert_eq!(world.blobs(), 1);
+    assert_eq!(fail_merges(&world, 9), 9);
+    // Two wait still, and come as one.
+    assert_eq!((world.log(), world.blobs()), (2, 0));
+    assert_eq!(world.state(None).blobs.len(), 2);
+    world.append([parts[0].clone()]);
+    assert_eq!(import(&world.state(None)).get_map("words").len(), 4);
+    world.compact().unwrap();
+    world.clock.0.set(world.clock.0.get() + 3600);
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(import(&world.state(None)).get_map("words").len(), 4);
+}
+
+/// Thousands of updates wait for one that never came, which is the worst that a client can do.
+#[test]
+fn thousands_of_updates_that_wait_come_as_one_and_make_no_read_compact() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let mut updates = Vec::new();
+    for n in 0..3000 {
+        let before = doc.oplog_vv();
+        doc.get_map("waiting")
+            .insert(&(n % 7).to_string(), n)
+            .unwrap();
+        doc.commit();
+        updates.push(doc.export(ExportMode::updates(&before)).unwrap());
+    }
+    let first = updates.remove(0);
+    world.append([word("there")]);
+    for batch in updates.chunks(64) {
+        let updates = batch.iter().map(|payload| Update {
+            project: ROOM.into(),
+            payload: payload.clone().into(),
+            serial: None,
+        });
+        let stored = rooms::append(&world.database, &world.clock, "test", updates.collect());
+        block_on(stored).unwrap();
+    }
+    world.compact().unwrap();
+    assert_eq!(world.log(), 2999);
+    for is_packed in [false, true] {
+        if is_packed {
+            world.append(costly());
+            world.compact().unwrap();
+            assert_eq!(world.blobs(), 1);
+        }
+        let jobs = world.jobs.borrow().len();
+        let due = rooms::sweep(&world.database, &world.clock, 10);
+        assert!(block_on(due).unwrap().is_empty());
+        assert!(!block_on(rooms::is_due(&world.database, ROOM)).unwrap());
+        let state = world.state(None);
+        assert_eq!(state.blobs.len(), 2 + usize::from(is_packed));
+        let revs = state.revs.as_ref().unwrap();
+        assert!(revs.iter().max() == revs.get(usize::from(is_packed)));
+        assert_eq!(world.jobs.borrow().len(), jobs);
+        let known = import(&state).oplog_vv();
+        assert_eq!(world.state(Some(&known)).blobs.len(), 2);
+        let joined = import(&state);
+        joined.import(&first).unwrap();
+        assert_eq!(joined.get_map("waiting").len(), 7);
+    }
+    world.append([first]);
+    assert_eq!(import(&world.state(None)).get_map("waiting").len(), 7);
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(import(&world.state(None)).get_map("waiting").len(), 7);
 }
 
 #[test]

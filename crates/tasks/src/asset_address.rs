@@ -18,6 +18,9 @@ pub(crate) const ID: &str = "asset_";
 /// The number of random characters in an asset's id.
 pub(crate) const RANDOM: usize = 26;
 
+/// The most characters of the ending of a film's id, after its dot.
+const MAX_ENDING: usize = 4;
+
 /// The path of an asset, for a row and a document.
 pub(crate) fn path(id: &str) -> String {
     format!("{ASSETS}{id}")
@@ -27,8 +30,14 @@ pub(crate) fn path(id: &str) -> String {
 pub(crate) fn id_in(path: &str) -> Option<&str> {
     let (_, id) = path.rsplit_once(ASSETS)?;
     let random = id.strip_prefix(ID)?;
-    let is_word = random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_word.then_some(id)
+    let (random, ending) = match random.split_once('.') {
+        Some((random, ending)) => (random, Some(ending)),
+        None => (random, None),
+    };
+    let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_ending = |text: &str| (1..=MAX_ENDING).contains(&text.len()) && is_word(text);
+    let is_id = random.len() == RANDOM && is_word(random) && ending.is_none_or(is_ending);
+    is_id.then_some(id)
 }
 
 /// The id of the asset that an address leads to, if it is certainly one of this server: a path, an address below the
@@ -97,6 +106,11 @@ mod tests {
         let id = format!("asset_{}", "a1".repeat(RANDOM / 2));
         for (address, found) in [
             ("/assets/{id}", true),
+            ("/assets/{id}.mp4", true),
+            ("https://canvas.example/base/assets/{id}.webm", true),
+            ("/assets/{id}.", false),
+            ("/assets/{id}.mp4.mp4", false),
+            ("/assets/{id}.a/b", false),
             ("https://canvas.example/base/assets/{id}", true),
             ("HTTPS://canvas.example/base/./assets/{id}", true),
             ("http://0.0.0.0:8787/assets/{id}", true),
@@ -118,8 +132,8 @@ mod tests {
             ("", false),
         ] {
             let address = address.replace("{id}", &id);
-            let expected = found.then(|| id.clone());
-            assert_eq!(own(&address, public), expected, "{address}");
+            let found = found.then(|| address.rsplit('/').next().unwrap());
+            assert_eq!(own(&address, public).as_deref(), found, "{address}");
         }
     }
 

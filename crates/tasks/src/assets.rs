@@ -16,13 +16,17 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::{asset_address, media_type};
+use crate::{asset_address, leftovers, media_type};
+
+/// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
+/// `allowed_outbound_hosts`.
+const NO_ENDPOINT: &str = "https://not-set.invalid";
 
 platform::settings! {
     /// A bucket (S3, R2, MinIO) for large results. Without one, SQLite holds them
     S3_BUCKET = "s3_bucket", Unset;
     /// The bucket's address
-    S3_ENDPOINT = "s3_endpoint", Placeholder("https://not-set.invalid");
+    S3_ENDPOINT = "s3_endpoint", Placeholder(NO_ENDPOINT), Url;
     /// The bucket's region
     S3_REGION = "s3_region", Value("auto");
     /// The access key of the bucket
@@ -33,7 +37,7 @@ platform::settings! {
 
 /// The store of assets.
 pub struct AssetStore<'a> {
-    database: &'a dyn Database,
+    pub(crate) database: &'a dyn Database,
     http: &'a dyn HttpClient,
     bucket: Option<(Bucket, Credentials)>,
 }
@@ -65,6 +69,14 @@ pub enum AssetError {
     /// The result cannot be fetched from its service at the moment; in words for the user.
     #[error("{0}")]
     NotFetched(String),
+}
+
+/// Checks that the settings of the bucket are whole, if there is one.
+///
+/// # Errors
+/// If one is missing or cannot be read.
+pub fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
+    bucket(config).map(drop)
 }
 
 /// The largest asset, in bytes.
@@ -101,29 +113,31 @@ impl<'a> AssetStore<'a> {
         format!("{}{random}", asset_address::ID)
     }
 
-    /// Stores an asset and returns its id. The asset is durable when this returns. The media type is the one that the
-    /// service named; [`Asset::media_type`] says how it is kept.
+    /// Stores an asset and returns its id, which has an ending if it is a film. The asset is durable when this returns. The
+    /// media type is the one that the service named; [`Asset::media_type`] says how it is kept.
     ///
     /// # Errors
     /// If the database or the bucket fails; then nothing refers to the bytes that may have been stored.
     pub async fn store(
         &self,
         project_id: &str,
+        task_id: &str,
         media_type: &str,
         bytes: Vec<u8>,
         now: i64,
     ) -> Result<String, AssetError> {
-        let id = Self::new_id();
-        self.store_as(&id, project_id, media_type, bytes, now)
-            .await?;
+        let id = Self::new_id() + media_type::ending(media_type);
+        let stored = self.store_as(&id, [project_id, task_id], media_type, bytes, now);
+        stored.await?;
         Ok(id)
     }
 
-    /// Stores an asset under a [new id](Self::new_id).
+    /// Stores an asset of a project and a task under a [new id](Self::new_id). Its row comes first, so that an object in a
+    /// bucket is always known here.
     pub(crate) async fn store_as(
         &self,
         id: &str,
-        project_id: &str,
+        [project_id, task_id]: [&str; 2],
         media_type: &str,
         bytes: Vec<u8>,
         now: i64,
@@ -131,19 +145,15 @@ impl<'a> AssetStore<'a> {
         let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
         let digest = secrets::hex(&Sha256::digest(&bytes));
-        let inline = match &self.bucket {
-            None => Value::Blob(bytes),
-            Some((bucket, credentials)) => {
-                let url = bucket.put_object(Some(credentials), id).sign(SIGNED_FOR);
-                let request = http::Request::put(url.as_str()).header("content-type", media_type);
-                self.call(request, bytes).await?;
-                Value::Null
-            }
+        let (inline, elsewhere) = match &self.bucket {
+            None => (Value::Blob(bytes), None),
+            Some(bucket) => (Value::Null, Some((bucket, bytes))),
         };
         self.database
             .execute(
-                "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at,
+                     task_id, settle_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 vec![
                     id.into(),
                     project_id.into(),
@@ -152,9 +162,16 @@ impl<'a> AssetStore<'a> {
                     digest.into(),
                     inline,
                     now.into(),
+                    task_id.into(),
+                    (now + leftovers::SETTLED_AFTER).into(),
                 ],
             )
             .await?;
+        if let Some(((bucket, credentials), bytes)) = elsewhere {
+            let url = bucket.put_object(Some(credentials), id).sign(SIGNED_FOR);
+            let request = http::Request::put(url.as_str()).header("content-type", media_type);
+            self.call(request, bytes).await?;
+        }
         Ok(())
     }
 
@@ -295,7 +312,8 @@ fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetErr
     let required = |setting: Setting| {
         let missing =
             || AssetError::Bucket(format!("`{S3_BUCKET}` is set, but `{setting}` is not"));
-        read(setting)?.ok_or_else(missing)
+        let value = read(setting)?.filter(|value| value != NO_ENDPOINT);
+        value.ok_or_else(missing)
     };
     let endpoint = Url::parse(&required(S3_ENDPOINT)?)
         .map_err(|_| AssetError::Bucket("`s3_endpoint` is not a URL".into()))?;

@@ -3,6 +3,7 @@
 use auth::secrets;
 use platform::{Config, Database, DatabaseError, Ports};
 use problem::{FieldError, Fields, Kind, Problem};
+use quota::QuotaError;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -34,6 +35,9 @@ pub enum CreateError {
     /// idempotency key is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The project's quota does not allow the task, or could not be looked up. Nothing was stored.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// A picture could not be stored. Nothing refers to those that were.
     #[error(transparent)]
     Asset(#[from] AssetError),
@@ -68,13 +72,19 @@ pub async fn create(
     if let Some(earlier) = earlier(database, idempotency_key, &digest).await? {
         return Ok(earlier);
     }
+    let pictures = params
+        .pictures
+        .iter()
+        .map(|picture| picture.image.bytes.len());
+    let bytes = text.len() + pictures.sum::<usize>();
+    quota::take(ports, &task.project_id, bytes as u64).await?;
     let assets = AssetStore::open(database, ports.http, ports.config)?;
     let mut stored = Vec::with_capacity(params.pictures.len());
     for Picture { asset_id, image } in params.pictures {
         let (project, now) = (&task.project_id, task.created_at);
         let Image { media_type, bytes } = image;
         assets
-            .store_as(&asset_id, project, &media_type, bytes, now)
+            .store_as(&asset_id, [project, &task.task_id], &media_type, bytes, now)
             .await?;
         stored.push(asset_id);
     }
@@ -214,6 +224,7 @@ impl From<CreateError> for Problem {
             ),
             CreateError::Database(error) => error.into(),
             CreateError::Asset(error) => error.into(),
+            CreateError::Quota(error) => error.into(),
         }
     }
 }

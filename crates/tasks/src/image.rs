@@ -360,7 +360,7 @@ mod tests {
         let client = AnswerWith(answer);
         let assets = AssetStore::open(&database, &client, &config).unwrap();
         let store = |project: &str| {
-            let stored = assets.store(project, "image/png", project.as_bytes().to_vec(), 7);
+            let stored = assets.store(project, "t", "image/png", project.as_bytes().to_vec(), 7);
             block_on(stored).unwrap()
         };
         let (own, other) = (store("a"), store("b"));

@@ -18,6 +18,7 @@ mod event;
 mod executor;
 mod executors;
 mod image;
+mod leftovers;
 mod media_type;
 pub mod notification;
 mod params;
@@ -30,7 +31,7 @@ mod task;
 mod webhook;
 
 pub use asset_address::addressed_data;
-pub use assets::{Asset, AssetError, AssetStore};
+pub use assets::{Asset, AssetError, AssetStore, check_settings};
 pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::Engine;

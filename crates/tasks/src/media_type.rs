@@ -17,6 +17,16 @@ pub(crate) fn safe(told: &str) -> String {
     }
 }
 
+/// The ending of the address of a film, because a page that has only the address shows anything else as a picture.
+pub(crate) fn ending(told: &str) -> &'static str {
+    match safe(told).as_str() {
+        "video/webm" => ".webm",
+        "video/quicktime" => ".mov",
+        other if other.starts_with("video/") => ".mp4",
+        _ => "",
+    }
+}
+
 /// The longest subtype that is kept, in bytes.
 const MAX_SUBTYPE: usize = 100;
 
@@ -42,6 +52,16 @@ mod tests {
             ("audio/x-wav", "audio/x-wav"),
         ] {
             assert_eq!(safe(told), served, "{told}");
+        }
+        for (told, end) in [
+            ("Video/MP4; codecs=avc1", ".mp4"),
+            ("video/x-matroska", ".mp4"),
+            ("video/webm", ".webm"),
+            ("video/quicktime", ".mov"),
+            ("image/png", ""),
+            ("text/html", ""),
+        ] {
+            assert_eq!(ending(told), end, "{told}");
         }
         for told in [
             "",

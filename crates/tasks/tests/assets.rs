@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use http::{Method, Request, Response};
 use platform::{
-    HttpError,
+    Database, HttpError,
     native::{AnswerWith, MapConfig, SqliteFile, block_on},
 };
 use tasks::AssetStore;
@@ -45,6 +45,10 @@ impl Bucket {
                 objects.insert(path, request.into_body());
                 (200, vec![])
             }
+            Method::DELETE => {
+                objects.remove(&path).unwrap();
+                (204, vec![])
+            }
             _ => {
                 let range = request.headers()["range"].to_str().unwrap().to_owned();
                 let (first, last) = range
@@ -68,7 +72,7 @@ fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
     for config in [MapConfig::default(), bucket()] {
         let store = AssetStore::open(&database, &http, &config).unwrap();
         let bytes: Vec<u8> = (0..=255).collect();
-        let id = block_on(store.store("p", "image/png", bytes.clone(), 7)).unwrap();
+        let id = block_on(store.store("p", "t", "image/png", bytes.clone(), 7)).unwrap();
         let whole = block_on(store.read(&id, None)).unwrap().unwrap();
         assert_eq!(
             (whole.media_type.as_str(), whole.length),
@@ -97,7 +101,7 @@ fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
         *service.faults.borrow_mut() = faults.clone();
         let http = AnswerWith(|request| service.answer(request));
         let store = AssetStore::open(&database, &http, &config).unwrap();
-        let result = block_on(store.store("p", "image/png", vec![1], 7));
+        let result = block_on(store.store("p", "t", "image/png", vec![1], 7));
         assert_eq!(result.is_ok(), stored, "{faults:?}: {result:?}");
     }
 }
@@ -109,4 +113,83 @@ fn half_a_bucket_is_an_error_that_names_the_setting() {
     let config = MapConfig::from_pairs(&[("s3_bucket", "results")]);
     let error = AssetStore::open(&database, &http, &config).err().unwrap();
     assert!(error.to_string().contains("s3_endpoint"), "{error}");
+}
+
+#[test]
+fn what_no_task_refers_to_goes_after_a_day_and_nothing_else_does() {
+    const DAY: i64 = 24 * 3600;
+    for config in [MapConfig::default(), bucket()] {
+        let database = SqliteFile::with_schema();
+        let service = Bucket::default();
+        let http = AnswerWith(|request| service.answer(request));
+        let store = AssetStore::open(&database, &http, &config).unwrap();
+        let sql = |sql: &str| block_on(database.execute(sql, vec![])).unwrap();
+        let columns = ["result_url", "result_data", "params"];
+        let tasks = [
+            "result_url",
+            "result_data",
+            "params",
+            "lost",
+            "at work",
+            "never stored",
+        ];
+        let ids = tasks.map(|task| {
+            let id = block_on(store.store("p", task, "image/png", vec![1], 7)).unwrap();
+            let status = if task == "at work" { "processing" } else { "completed" };
+            if task != "never stored" {
+                sql(&format!(
+                    "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at)
+                     VALUES ('{task}', 'p', 'demo', '{status}', '{{}}', 7, 7)"
+                ));
+            }
+            if columns.contains(&task) {
+                sql(&format!(
+                    "UPDATE aigc_tasks SET {task} = '[\"/assets/{id}\"]' WHERE task_id = '{task}'"
+                ));
+            }
+            id
+        });
+        // One of an earlier release.
+        sql("INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
+             VALUES ('asset_old', 'p', 'image/png', 1, '', x'01', 7)");
+        let kept = |now: i64| {
+            block_on(store.drop_leftovers(now)).unwrap();
+            let is_kept = |id: &String| block_on(store.read(id, None)).unwrap().is_some();
+            assert!(is_kept(&"asset_old".to_owned()));
+            ids.each_ref().map(is_kept)
+        };
+        assert_eq!(kept(7 + DAY - 1), [true; 6]);
+        assert_eq!(kept(7 + DAY), [true, true, true, false, true, false]);
+        sql("UPDATE aigc_tasks SET status = 'failed' WHERE task_id = 'at work'");
+        assert_eq!(
+            kept(7 + 2 * DAY - 1),
+            [true, true, true, false, true, false]
+        );
+        assert_eq!(kept(7 + 2 * DAY), [true, true, true, false, false, false]);
+        assert_eq!(kept(7 + 90 * DAY), [true, true, true, false, false, false]);
+    }
+}
+
+/// The process dies after it has stored a picture, or the bucket fails.
+#[test]
+fn an_object_that_was_not_stored_whole_is_found_again() {
+    let database = SqliteFile::with_schema();
+    let config = bucket();
+    let service = Bucket::default();
+    *service.faults.borrow_mut() = vec![Ok(403)];
+    let http = AnswerWith(|request: Request<Vec<u8>>| match *request.method() {
+        // Deleting what is not there is fine, as with S3.
+        Method::DELETE => Ok(Response::builder().status(204).body(vec![]).unwrap()),
+        _ => service.answer(request),
+    });
+    let store = AssetStore::open(&database, &http, &config).unwrap();
+    block_on(store.store("p", "t", "image/png", vec![1], 7)).unwrap_err();
+    let assets = || {
+        block_on(database.execute("SELECT 1 FROM assets", vec![]))
+            .unwrap()
+            .len()
+    };
+    assert_eq!(assets(), 1);
+    block_on(store.drop_leftovers(7 + 24 * 3600)).unwrap();
+    assert_eq!(assets(), 0);
 }

@@ -845,3 +845,66 @@ fn a_retry_counts_as_posted() {
     block_on(world.engine().set_back(&first)).unwrap();
     assert!(seq(&first) > seq(&second));
 }
+
+/// "Three places, and after each film ten seconds pass until the next begins."
+#[test]
+fn the_end_of_a_job_lets_the_next_begin_at_once() {
+    type EndIt = fn(&Engine<'_>, &Task);
+    let by_callback: EndIt = |engine, task| {
+        let body = json!({ "job": task.job() }).to_string();
+        block_on(engine.call_back("stub", &task.job(), body.as_bytes())).unwrap();
+    };
+    let by_poll: EndIt = |engine, _| block_on(engine.tick());
+    let by_cancel: EndIt = |engine, task| {
+        block_on(async { engine.ended(&engine.cancel(task).await.unwrap()).await });
+    };
+    for (name, end, waiting, expected) in [
+        ("a callback", by_callback, 2, 1),
+        ("a callback, and none waits", by_callback, 0, 0),
+        // The poller's round asks once itself.
+        ("a poll", by_poll, 2, 2),
+        ("its user", by_cancel, 2, 1),
+    ] {
+        let world = World::new();
+        world.service.places.set(1);
+        let first = world.post();
+        world.tick_after(0);
+        world.service.jobs.borrow_mut().insert(first.job(), 0);
+        for _ in 0..waiting {
+            world.post();
+        }
+        world.wait(10);
+        let asked = Cell::new(0);
+        let http = AnswerWith(|request: http::Request<Vec<u8>>| {
+            assert_eq!(request.uri(), "/internal/submissions/stub");
+            asked.set(asked.get() + 1);
+            let answer = http::Response::builder().status(204);
+            Ok(answer.body(vec![]).unwrap())
+        });
+        let mut engine = world.engine();
+        engine.ports.http = &http;
+        end(&engine, &world.task(&first.task_id));
+        assert_eq!(asked.get(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_task_that_held_no_place_or_was_refused_lets_none_begin() {
+    let world = World::new();
+    let (refused, waiting) = (world.post(), world.post());
+    world.service.moods.borrow_mut().push(Mood::LocksOut);
+    let asked = Cell::new(0);
+    let http = AnswerWith(|_: http::Request<Vec<u8>>| {
+        asked.set(asked.get() + 1);
+        Err(HttpError::NotSent("no server".into()))
+    });
+    let mut engine = world.engine();
+    engine.ports.http = &http;
+    let claimed = block_on(engine.claim_next("stub")).unwrap().unwrap();
+    assert_eq!(claimed.task_id, refused.task_id);
+    block_on(engine.submit_claimed(claimed));
+    assert_eq!(world.task(&refused.task_id).status, Status::Failed);
+    let cancelled = block_on(engine.cancel(&waiting)).unwrap();
+    block_on(engine.ended(&cancelled));
+    assert_eq!(asked.get(), 0);
+}

@@ -19,6 +19,9 @@ pub const MAX_APPEND_BYTES: usize = MAX_UPDATE_BYTES + 1024 * 1024;
 /// For how long the app knows an update by its serial number: 10 minutes.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
 
+/// The code of an update that was refused because other operations under the same ids are in the room.
+pub const DUPLICATE_PEER: &str = "duplicate_peer";
+
 /// The updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendRequest {
@@ -29,6 +32,10 @@ pub struct AppendRequest {
     /// The updates. Those of one room are stored in this order.
     #[n(1)]
     pub updates: Vec<Update>,
+    /// Whether the relay sends each update again, alone, that this request leaves undecided ([`Outcome::Suspect`]), so
+    /// that no other update waits for it. Otherwise all are decided.
+    #[n(2)]
+    pub defers: Option<bool>,
 }
 
 /// A Loro update on its way into a room.
@@ -64,6 +71,10 @@ pub enum Outcome {
         /// Its place in the room's log.
         #[n(0)]
         rev: u64,
+        /// Whether it may wait for operations that the room has not got: [`WaitingRequest`](crate::WaitingRequest)
+        /// tells.
+        #[n(1)]
+        waits: Option<bool>,
     },
     /// The update was refused, and nothing of it was kept. Sending it again will not help.
     #[n(1)]
@@ -71,5 +82,12 @@ pub enum Outcome {
         /// The reason, in words for the sender.
         #[n(0)]
         reason: String,
+        /// The reason as a word for programs; `None` for `invalid_update`.
+        #[n(1)]
+        code: Option<String>,
     },
+    /// The update was not stored, because operations with the same ids are in the room: it is a resend, or its peer id
+    /// is in use twice. To decide that takes longer. Only an answer to a relay that defers has it.
+    #[n(2)]
+    Suspect,
 }

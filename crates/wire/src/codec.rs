@@ -39,7 +39,7 @@ pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, DecodeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AppendRequest, Heads, Notice, Update};
+    use crate::{AppendRequest, Heads, Notice, Outcome, Update};
 
     #[test]
     fn messages_survive_the_wire() {
@@ -50,6 +50,7 @@ mod tests {
                 payload: vec![1, 2, 3].into(),
                 serial: None,
             }],
+            defers: None,
         };
         assert_eq!(decode::<AppendRequest>(&encode(&request)).unwrap(), request);
         let notice = Notice::Updates {
@@ -67,6 +68,36 @@ mod tests {
             let error = decode::<AppendRequest>(bytes).unwrap_err();
             assert!(error.to_string().contains("CBOR"), "{error}");
         }
+    }
+
+    /// An outcome of an earlier release has fewer fields.
+    #[test]
+    fn a_missing_optional_field_is_none() {
+        #[derive(Encode, CborLen)]
+        enum Earlier {
+            #[n(0)]
+            Stored {
+                #[n(0)]
+                rev: u64,
+            },
+            #[n(1)]
+            Refused {
+                #[n(0)]
+                reason: String,
+            },
+        }
+        let stored = decode(&encode(&Earlier::Stored { rev: 3 })).unwrap();
+        let expected = Outcome::Stored {
+            rev: 3,
+            waits: None,
+        };
+        assert_eq!(expected, stored);
+        let reason = "no".to_owned();
+        let refused = decode(&encode(&Earlier::Refused {
+            reason: reason.clone(),
+        }));
+        let expected = Outcome::Refused { reason, code: None };
+        assert_eq!(expected, refused.unwrap());
     }
 
     /// A field that a later release adds is skipped by this one.

@@ -8,7 +8,9 @@
 //! |---|---|---|
 //! | `POST /internal/append` | [`AppendRequest`] | [`AppendResponse`] |
 //! | `GET /internal/rooms/{project}/state?version={base64url}` | | [`State`] |
+//! | `POST /internal/rooms/{project}/state` | [`StateRequest`] | [`State`] |
 //! | `GET /internal/rooms/{project}/updates?after={rev}` | | [`State`] |
+//! | `POST /internal/rooms/{project}/waiting` | [`WaitingRequest`] | [`WaitingAnswer`] |
 //! | `POST /internal/heads` | [`HeadsRequest`] | [`Heads`] |
 //! | `POST /internal/access` | [`AccessRequest`] | [`AccessResponse`] |
 //! | `POST /internal/tasks/marks` | [`MarksRequest`] | [`Marks`] |
@@ -44,8 +46,8 @@ mod task;
 
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
-    AppendRequest, AppendResponse, MAX_APPEND_BYTES, MAX_APPEND_UPDATES, MAX_UPDATE_BYTES, Outcome,
-    REPEATED_WITHIN, Update,
+    AppendRequest, AppendResponse, DUPLICATE_PEER, MAX_APPEND_BYTES, MAX_APPEND_UPDATES,
+    MAX_UPDATE_BYTES, Outcome, REPEATED_WITHIN, Update,
 };
 pub use codec::{ByteSlice, ByteVec, CONTENT_TYPE, DecodeError, decode, encode};
 pub use line::{
@@ -54,7 +56,8 @@ pub use line::{
 };
 pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
 pub use room::{
-    EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, is_project_id,
+    EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, StateRequest, Waiting,
+    WaitingAnswer, WaitingRequest, is_project_id,
 };
 pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};
 

@@ -38,6 +38,14 @@ pub struct StateOf<B> {
     pub revs: Option<Vec<u64>>,
 }
 
+/// Asks for the part of a room's state that a client lacks.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
+pub struct StateRequest {
+    /// The client's encoded Loro version vector, of any number of peers.
+    #[n(0)]
+    pub version: ByteVec,
+}
+
 /// A state that owns its bytes.
 pub type State = StateOf<ByteVec>;
 
@@ -124,6 +132,17 @@ pub enum Job {
     /// Compute the state, cheap or not, store the snapshot, and shorten the log.
     #[n(7)]
     Merge,
+    /// Compare an update with the document. The answer has one blob, the words of the refusal, if an operation of the
+    /// update differs from that with the same id in the document; none if it does not, or if that cannot be told.
+    #[n(8)]
+    Compare {
+        /// The update.
+        #[n(0)]
+        update: ByteVec,
+    },
+    /// Store the whole document as one update in the snapshot's place, and shorten the log.
+    #[n(9)]
+    Fold,
 }
 
 impl Job {
@@ -153,6 +172,36 @@ pub struct Heads {
     /// For each room, the number of its updates that are in quarantine.
     #[n(2)]
     pub quarantined: Option<Vec<u64>>,
+}
+
+/// Asks which of these updates still wait for operations that the room has not got.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct WaitingRequest {
+    /// The revs of the updates.
+    #[n(0)]
+    pub revs: Vec<u64>,
+}
+
+/// The answer to a [`WaitingRequest`]: those of its updates that wait.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct WaitingAnswer {
+    /// In the order of their revs.
+    #[n(0)]
+    pub waiting: Vec<Waiting>,
+}
+
+/// An update that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
+pub struct Waiting {
+    /// Its place in the room's log.
+    #[n(0)]
+    pub rev: u64,
+    /// The peer of the first operation that is missing.
+    #[n(1)]
+    pub peer: u64,
+    /// The counter of that operation.
+    #[n(2)]
+    pub counter: u32,
 }
 
 #[cfg(test)]
@@ -226,6 +275,9 @@ mod tests {
             Job::Updates,
             Job::Pack,
             Job::Merge,
+            Job::Compare {
+                update: vec![1].into(),
+            },
         ] {
             assert_eq!(decode::<Job>(&encode(&job)).unwrap(), job);
         }

@@ -1,5 +1,6 @@
 //! What went wrong for people who set such servers up, each case by what they said.
 
+use clap::CommandFactory;
 use e2e::built::built;
 use e2e::host::{Host, Kind, Setup};
 use e2e::http::{Answer, Http};
@@ -10,6 +11,7 @@ use e2e::relay::Relay;
 use e2e::tasks::{created, id, task};
 use e2e::wait::until;
 use http::Method;
+use platform::Form;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -30,43 +32,89 @@ async fn the_address_is_given_as_people_write_it() {
     }
 }
 
-/// "It says `ready`, and then that something is wrong."
+/// "It says `ready`, and then that something is wrong": every option of the relay.
+#[tokio::test]
+async fn every_option_of_the_relay_is_checked_before_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = relay::CommandLine::command();
+    let mut checked = 0;
+    for option in command.get_arguments() {
+        let (Some(long), Some(name)) = (option.get_long(), option.get_env()) else {
+            continue;
+        };
+        let name = name.to_str().unwrap();
+        let bad: &[&str] = match long {
+            "internal-token" => &["a\nb"],
+            "app" => &["nonsense", "https://h.example"],
+            "redis" => &["nonsense", "https://127.0.0.1:6379"],
+            "listen" => &["nonsense", "localhost:99999"],
+            "max-connections" | "max-requests" => &["nonsense", "-1", "0"],
+            _ => &["nonsense"],
+        };
+        for value in bad {
+            let mut command = Command::new(built("target/release/relay"));
+            command.env("RELAY_LISTEN", "127.0.0.1:0").env(name, value);
+            let log = folder.path().join(name);
+            let mut relay = Process::spawn(name, &mut command, &log);
+            assert!(!relay.ended().await.success(), "{name}={value}");
+            assert_eq!(relay.line().await, None, "{name}={value}");
+            let log = relay.log();
+            assert!(log.contains(&format!("--{long}")), "{name}={value}: {log}");
+        }
+        checked += 1;
+    }
+    assert!(checked > 40, "{checked} options");
+}
+
+/// "It says `ready`, and then that something is wrong": every setting of the app.
 #[tokio::test]
 async fn every_setting_is_checked_before_it_is_ready() {
-    let folder = tempfile::tempdir().unwrap();
-    for (setting, value, words) in [
-        ("RELAY_APP", "nonsense", "address of an app"),
-        ("RELAY_REDIS", "nonsense", "address of Redis"),
-        ("RELAY_REDIS", "https://127.0.0.1:6379", "address of Redis"),
-        ("RELAY_INTERNAL_TOKEN", "a\nb", "internal token"),
-        ("RELAY_LISTEN", "nonsense", "not an address such as"),
-    ] {
-        let mut command = Command::new(built("target/release/relay"));
-        command
-            .env("RELAY_LISTEN", "127.0.0.1:0")
-            .env(setting, value);
-        let log = folder.path().join(setting);
-        let mut relay = Process::spawn(setting, &mut command, &log);
-        assert!(!relay.ended().await.success(), "{setting}={value}");
-        assert_eq!(relay.line().await, None, "{setting}={value}");
-        assert!(
-            relay.log().contains(words),
-            "{setting}={value}: {}",
-            relay.log()
-        );
+    let declarations: Vec<_> = platform::settings()
+        .chain(auth::settings())
+        .chain(tasks::settings())
+        .collect();
+    for declaration in declarations {
+        let setting = declaration.setting;
+        let bad: &[&str] = match declaration.form {
+            Form::Text => &["a\nb"],
+            Form::Url => &[
+                "http://0.0.0.0:8787",
+                "h.example",
+                "ftp://h.example",
+                "http://[::]",
+            ],
+            Form::Origin => &["auth.example", "https://auth.example/path"],
+            Form::Origins => &["*", "https://app.example;https://b.example", "app.example"],
+            Form::Path => &["api"],
+            Form::Redis => &["127.0.0.1:6379"],
+            Form::Number(_) => &["0", "many", "1000000"],
+            Form::Boolean => &["yes"],
+        };
+        for value in bad {
+            refused(&[(setting.name(), value)], setting.name()).await;
+        }
     }
-    for url in [
-        "http://0.0.0.0:8787",
-        "canvas.example.com",
-        "ftp://h.example",
-        "http://[::]",
-    ] {
-        let setup = Setup::new(Kind::Native).variable("public_url", url);
-        let mut host = setup.spawn();
-        assert!(!host.ended().await.success(), "{url}");
-        assert_eq!(host.line().await, None, "{url}");
-        assert!(host.log().contains("public_url"), "{url}: {}", host.log());
-    }
+    refused(&[("s3_bucket", "b")], "s3_endpoint").await;
+    let bucket = [("s3_bucket", "b"), ("s3_endpoint", "https://s3.example")];
+    refused(&bucket, "s3_access_key").await;
+}
+
+/// Starts a host with these settings: it ends before it is ready, and its last words name this setting.
+async fn refused(settings: &[(&str, &str)], named: &str) {
+    let setup = settings
+        .iter()
+        .fold(Setup::new(Kind::Native), |setup, (name, value)| {
+            setup.variable(name, value)
+        });
+    let mut host = setup.spawn();
+    assert!(!host.ended().await.success(), "{settings:?}");
+    assert_eq!(host.line().await, None, "{settings:?}");
+    let log = host.log();
+    let words = log.lines().last().unwrap_or_default();
+    assert!(
+        words.starts_with("error: ") && words.contains(named),
+        "{settings:?}: {log}"
+    );
 }
 
 /// "Our Redis wants TLS."

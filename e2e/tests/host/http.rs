@@ -139,6 +139,7 @@ both_relays! {
     async fn internal_routes_are_not_reached_through_the_relay(relay: Kind) {
         let host = Setup::new(relay).variable("internal_token", TOKEN).start().await;
         let body = wire::encode(&wire::AppendRequest {
+            defers: None,
             origin: "test".into(),
             updates: vec![wire::Update {
                 project: "p".into(),

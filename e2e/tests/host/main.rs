@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod command_line;
 mod field;
 mod http;
-mod http_only;
 mod manifest;
+mod manifests;

@@ -1,7 +1,7 @@
 //! `spin.toml` says what the code says.
 
 use door::routes;
-use e2e::manifest::{manifest, settings_read};
+use e2e::manifest::{imports, manifest, settings_read};
 use toml::{Table, Value};
 
 /// The HTTP triggers: routes and the components that serve them.
@@ -53,6 +53,44 @@ fn each_component_lists_the_variables_that_it_reads() {
         let listed = manifest["component"][&id]["variables"].as_table().unwrap();
         let listed: Vec<&String> = listed.keys().collect();
         assert_eq!(listed, Vec::from_iter(&read), "{id}");
+    }
+}
+
+/// The packages of WASI 0.2 that Spin offers, from 3.6 on.
+const WASI: [&str; 5] = [
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:http",
+    "wasi:io",
+    "wasi:random",
+];
+
+/// The interfaces of Spin 2, which every later Spin offers.
+const SPIN: [&str; 5] = [
+    "fermyon:spin/key-value@2.0.0",
+    "fermyon:spin/redis-types",
+    "fermyon:spin/redis@2.0.0",
+    "fermyon:spin/sqlite@2.0.0",
+    "fermyon:spin/variables@2.0.0",
+];
+
+/// What the cron plugin 0.3 offers to the component that it calls.
+const CRON: &str = "fermyon:spin-cron/cron-types@2.0.0";
+
+#[test]
+fn each_component_imports_only_what_spin_offers() {
+    for (id, imports) in imports(&manifest().unwrap()).unwrap() {
+        assert!(imports.len() > 10, "{id}: {imports:?}");
+        for import in imports {
+            let is_wasi = import.split_once('/').is_some_and(|(package, interface)| {
+                WASI.contains(&package) && interface.contains("@0.2.")
+            });
+            let is_cron = id == "cron" && import == CRON;
+            assert!(
+                is_wasi || is_cron || SPIN.contains(&import.as_str()),
+                "{id}: {import}"
+            );
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
-use e2e::raw::{Client, Heard, change};
+use e2e::raw::{Client, Closed, Heard, change};
 use futures_util::future::join_all;
-use loro::LoroDoc;
+use loro::{ExportMode, LoroDoc};
 
 /// The most blobs that a joining client may get: a snapshot, 384 updates that are read with it, 128 stored since then,
 /// and a few that are being stored.
@@ -72,7 +72,63 @@ async fn edit_for_long(host: &Host, base: &str) {
     assert_eq!(stored.get_deep_value(), writer.doc().get_deep_value());
 }
 
+/// A document of many peers, each of which has made one edit.
+fn crowded(peers: u64) -> LoroDoc {
+    let all = LoroDoc::new();
+    for peer in 1..=peers {
+        let one = LoroDoc::new();
+        // Random peer ids are large numbers.
+        one.set_peer_id(u64::MAX / 2 + peer).unwrap();
+        let update = change(&one, |doc| {
+            doc.get_map("map").insert(&peer.to_string(), 1).unwrap()
+        });
+        all.import(&update).unwrap();
+    }
+    // The next update builds upon this one alone, and not upon every peer's.
+    change(&all, |doc| doc.get_map("map").insert("all", 1).unwrap());
+    all
+}
+
 both_relays! {
+    /// A version vector that no URL can hold comes in the first frame; the client gets only what it lacks.
+    async fn a_client_of_thousands_of_peers_rejoins(relay: Kind) {
+        const PEERS: u64 = 5000;
+        let host = Host::start(relay).await;
+        let doc = crowded(PEERS);
+        host.http().post("/sync/p", doc.export(ExportMode::all_updates()).unwrap()).await;
+        let mut version = doc.oplog_vv().encode();
+        let behind = change(&doc, |doc| doc.get_map("map").insert("new", noise(1000)).unwrap());
+        host.http().post("/sync/p", behind).await;
+        assert!(version.len() > 40_000, "{}", version.len());
+        let path = "/sync/p?version=frame&events=1";
+        let client = Client::connect(&host.address, path, LoroDoc::new()).await;
+        client.send(version.clone()).await;
+        client.event("synced").await;
+        let sizes = client.heard().into_iter().filter_map(|heard| match heard {
+            Heard::Blob(blob) => Some(blob.len()),
+            _ => None,
+        });
+        let sizes: Vec<usize> = sizes.collect();
+        println!("{PEERS} peers: a version of {} bytes, an answer of {sizes:?}", version.len());
+        assert!(sizes.iter().sum::<usize>() < 5000, "{sizes:?}");
+        // One that knows nothing gets it all.
+        let newcomer = Client::connect(&host.address, path, LoroDoc::new()).await;
+        newcomer.send(Vec::new()).await;
+        newcomer.event("synced").await;
+        assert_eq!(newcomer.doc().get_deep_value(), doc.get_deep_value());
+        newcomer.typed("x").await;
+        assert_eq!(newcomer.saved(1).await, 3);
+        // What is no version vector ends the connection, whatever its size.
+        version.truncate(version.len() / 2);
+        for garbage in [vec![0xff; 10], vec![0xff; 100_000], version] {
+            let client = Client::connect(&host.address, path, LoroDoc::new()).await;
+            client.send(garbage).await;
+            assert_eq!(client.end().await, Closed::Code(1008));
+            assert_eq!(client.blobs(), 0);
+            assert_eq!(client.events("error")[0]["code"], "invalid_version");
+        }
+    }
+
     async fn a_small_room_edited_for_long_is_joined_quickly(relay: Kind) {
         let host = Host::start(relay).await;
         edit_for_long(&host, "small").await;

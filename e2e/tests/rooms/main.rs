@@ -8,3 +8,5 @@ mod joining;
 mod merging;
 mod misuse;
 mod quarantine;
+mod quotas;
+mod saved;

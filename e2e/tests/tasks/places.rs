@@ -1,7 +1,8 @@
 //! Places: a service that has none for a job is waited for, and that is no error.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use e2e::host::{Kind, Setup};
 use e2e::kling::{Course, Plan};
 use e2e::tasks::World;
 use e2e::wait::until;
@@ -41,5 +42,24 @@ async fn six_jobs_at_an_account_of_three_places_all_complete() {
     }
     assert_eq!(world.kling.jobs().len(), 6);
     assert_eq!(world.kling.repeated(), [""; 0]);
+    world.host.stop().await;
+}
+
+/// "One place, and after each film we wait ten seconds for the next to begin."
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_film_lets_the_next_begin_at_once() {
+    let one = |setup: Setup| setup.variable("kling_places", "1");
+    let world = World::start_with(Kind::Native, Plan::default(), one).await;
+    let begun = Instant::now();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(world.video(&format!("film {n}")).await);
+    }
+    for id in &ids {
+        assert_eq!(world.finished(id).await["status"], "completed");
+    }
+    // Rounds of the poller alone would need 30 s for the four that had to wait.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
     world.host.stop().await;
 }

@@ -157,7 +157,10 @@ async fn an_error_of_11_mb_in_a_callback_leaves_the_room_readable() {
         200
     );
     let done = world.finished(&inline).await;
-    let asset = http.get(&world.asset_path(&done)).await;
+    let path = world.asset_path(&done);
+    // A page that knows the address alone shows a film, and not a picture.
+    assert!(path.ends_with(".mp4"), "{path}");
+    let asset = http.get(&path).await;
     assert_eq!(asset.header("content-type"), "video/mp4");
     assert_eq!(asset.body, [0, 1, 2, 3].as_slice());
 

@@ -1,6 +1,6 @@
-import type { LoroDoc } from "loro-crdt";
 import { type Media, mediaOf } from "./media.js";
 import { type BoardNode, createNode, deleteNode, dragNode, dropNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
+import type { Holder, OpenDocument } from "./open.js";
 import type { GestureUndo } from "./undo.js";
 import { words } from "./words.js";
 
@@ -35,7 +35,7 @@ export interface BoardElements {
 
 /** Shows the document's nodes, and lets users create, drag, rename and delete them, and retry failed tasks. */
 export class Board {
-  readonly #doc: LoroDoc;
+  readonly #open: OpenDocument;
   readonly #at: BoardElements;
   readonly #retry: Retry;
   readonly #undo: GestureUndo;
@@ -43,22 +43,24 @@ export class Board {
   #view = { x: 0, y: 0, scale: 1 };
   #due = false;
 
-  constructor(doc: LoroDoc, elements: BoardElements, retry: Retry, undo: GestureUndo) {
-    this.#doc = doc;
+  constructor(open: OpenDocument, elements: BoardElements, retry: Retry, undo: GestureUndo) {
+    this.#open = open;
     this.#at = elements;
     this.#retry = retry;
     this.#undo = undo;
-    doc.getMap("nodes").subscribe(() => this.#show());
     this.#pan();
     elements.board.addEventListener("dblclick", (event) => {
       if (event.target === elements.board || event.target === elements.plane) this.add(rounded(this.#place(event)));
     });
-    this.#render();
+    open.each((doc) => {
+      doc.getMap("nodes").subscribe(() => this.#show());
+      this.#render();
+    });
   }
 
   /** Adds a node and puts the caret into its label. */
   add(position = this.free()): void {
-    const id = createNode(this.#doc, position, `Node ${this.#cards.size + 1}`);
+    const id = createNode(this.#open.doc, position, `Node ${this.#cards.size + 1}`);
     this.#render();
     this.#cards.get(id)?.edit();
   }
@@ -108,7 +110,7 @@ export class Board {
   }
 
   #render(): void {
-    const nodes = readNodes(this.#doc);
+    const nodes = readNodes(this.#open.doc);
     const gone = new Set(this.#cards.keys());
     for (const node of nodes) {
       gone.delete(node.id);
@@ -116,7 +118,7 @@ export class Board {
       if (card) {
         if (!isSame(card.node, node)) card.show(node);
       } else {
-        const added = new Card(this.#doc, node, { scale: () => this.#view.scale, retry: this.#retry, undo: this.#undo });
+        const added = new Card(this.#open, node, { scale: () => this.#view.scale, retry: this.#retry, undo: this.#undo });
         this.#cards.set(node.id, added);
         this.#at.plane.append(added.element);
       }
@@ -182,7 +184,7 @@ interface Surroundings {
 /** One node on the board. */
 class Card {
   readonly element = document.createElement("article");
-  readonly #doc: LoroDoc;
+  readonly #open: Holder;
   readonly #label = document.createElement("input");
   readonly #remove = document.createElement("button");
   readonly #status = document.createElement("span");
@@ -194,8 +196,8 @@ class Card {
   #node: BoardNode;
   #dragged: Position | undefined;
 
-  constructor(doc: LoroDoc, node: BoardNode, on: Surroundings) {
-    this.#doc = doc;
+  constructor(open: Holder, node: BoardNode, on: Surroundings) {
+    this.#open = open;
     this.#node = node;
     this.element.className = "node";
     this.element.tabIndex = 0;
@@ -283,10 +285,10 @@ class Card {
   #listen({ scale, undo }: Surroundings): void {
     this.#label.addEventListener("input", () => {
       undo.type(`label of ${this.#node.id}`, false);
-      renameNode(this.#doc, this.#node.id, this.#label.value);
+      renameNode(this.#open.doc, this.#node.id, this.#label.value);
     });
     this.#label.addEventListener("blur", () => undo.endTyping());
-    this.#remove.addEventListener("click", () => deleteNode(this.#doc, this.#node.id));
+    this.#remove.addEventListener("click", () => deleteNode(this.#open.doc, this.#node.id));
     this.element.addEventListener("keydown", (event) => {
       if (event.target === this.#label && event.key === "Enter") this.element.focus();
       if (event.target !== this.element) return;
@@ -298,8 +300,8 @@ class Card {
         ArrowDown: { x, y: y + STEP },
       };
       const step = steps[event.key];
-      if (step) moveNode(this.#doc, this.#node.id, step);
-      else if (event.key === "Delete" || event.key === "Backspace") deleteNode(this.#doc, this.#node.id);
+      if (step) moveNode(this.#open.doc, this.#node.id, step);
+      else if (event.key === "Delete" || event.key === "Backspace") deleteNode(this.#open.doc, this.#node.id);
       else if (event.key === "Enter") this.edit();
       else return;
       event.preventDefault();
@@ -323,13 +325,13 @@ class Card {
         const now = performance.now();
         if (now - shared < DRAG_INTERVAL) return;
         shared = now;
-        dragNode(this.#doc, this.#node.id, this.#dragged);
+        dragNode(this.#open.doc, this.#node.id, this.#dragged);
       },
       () => {
         const place = this.#dragged;
         this.#dragged = undefined;
         this.element.classList.remove("dragged");
-        if (place) dropNode(this.#doc, this.#node.id, { x, y }, place);
+        if (place) dropNode(this.#open.doc, this.#node.id, { x, y }, place);
       },
     );
   }

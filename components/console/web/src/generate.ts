@@ -1,6 +1,6 @@
-import type { LoroDoc } from "loro-crdt";
 import { newId } from "./id.js";
 import { type BoardNode, createNode, type Position, setData } from "./nodes.js";
+import type { Holder } from "./open.js";
 import { words } from "./words.js";
 
 /** The waits before a request that did not get through is sent again, in milliseconds. */
@@ -19,11 +19,11 @@ export interface Settings {
 
 /** Starts tasks at the server that make a node's content. The server writes the progress of a task into the node. */
 export class Generator {
-  readonly #doc: LoroDoc;
+  readonly #open: Holder;
   readonly #settings: Required<Settings>;
 
-  constructor(doc: LoroDoc, settings: Settings) {
-    this.#doc = doc;
+  constructor(open: Holder, settings: Settings) {
+    this.#open = open;
     this.#settings = {
       fetch: (path, init) => fetch(path, init),
       pause: (time) => new Promise((resolve) => setTimeout(resolve, time)),
@@ -34,7 +34,7 @@ export class Generator {
   /** Puts a node on the board and starts its task. If that fails, the node says why. */
   async generate(position: Position, prompt: string): Promise<void> {
     // The prompt is stored apart from the label, so that a new label does not change the request.
-    const id = createNode(this.#doc, position, prompt, { prompt, status: "pending" });
+    const id = createNode(this.#open.doc, position, prompt, { prompt, status: "pending" });
     await this.#submit(id, prompt);
   }
 
@@ -44,7 +44,7 @@ export class Generator {
       // The page writes nothing into the node, because the server's state may be newer than the page's.
       await answer(await this.#send(`tasks/${encodeURIComponent(taskId)}/retry`, {}));
     } else if (prompt !== undefined) {
-      setData(this.#doc, id, { status: "pending", error: null });
+      setData(this.#open.doc, id, { status: "pending", error: null });
       await this.#submit(id, prompt);
     }
   }
@@ -60,9 +60,9 @@ export class Generator {
         }),
       );
       if (typeof task_id !== "string") throw new Error("The server's answer names no task.");
-      setData(this.#doc, id, { taskId: task_id });
+      setData(this.#open.doc, id, { taskId: task_id });
     } catch (error) {
-      setData(this.#doc, id, { status: "failed", error: words(error) });
+      setData(this.#open.doc, id, { status: "failed", error: words(error) });
     }
   }
 

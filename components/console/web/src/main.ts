@@ -6,6 +6,7 @@ import { Board, PICTURE_HEIGHT } from "./board.js";
 import { showFaults } from "./faults.js";
 import { Generator } from "./generate.js";
 import { ACCOUNT, DRAG } from "./nodes.js";
+import { OpenDocument } from "./open.js";
 import { projectOf } from "./project.js";
 import { Copy, offerCopy } from "./rejected.js";
 import { showStatus } from "./status.js";
@@ -47,10 +48,15 @@ try {
 async function open(project: string): Promise<void> {
   document.title = `${project} · Loro Sync`;
   await init({ module_or_path: wasm });
-  const doc = new LoroDoc();
-  const undo = new GestureUndo(doc, [ACCOUNT, DRAG]);
-  const connection = connect(`sync/${project}`, doc);
-  globalThis.loro = { doc, connection };
+  const opened = new OpenDocument(new LoroDoc());
+  const undo = new GestureUndo(opened.doc, [ACCOUNT, DRAG]);
+  const connection = connect(`sync/${project}`, opened.doc, {
+    replaceDocument: (doc) => {
+      undo.follow(doc);
+      opened.replace(doc);
+    },
+  });
+  opened.each((doc) => (globalThis.loro = { doc, connection }));
 
   showStatus(connection, {
     connection: element("connection"),
@@ -58,17 +64,17 @@ async function open(project: string): Promise<void> {
     peers: element("peers"),
     error: element("error"),
   });
-  const copy = new Copy(doc);
+  const copy = new Copy(opened);
   offerCopy(connection, copy, project, {
     notice: element("rejected"),
     reason: element("rejected-reason"),
     download: element("download"),
     reload: element("reload"),
   });
-  bindText(element<HTMLTextAreaElement>("text"), doc, doc.getText("text"), undo);
-  const generator = new Generator(doc, { project, saved: () => connection.whenSaved() });
+  bindText(element<HTMLTextAreaElement>("text"), opened, undo);
+  const generator = new Generator(opened, { project, saved: () => connection.whenSaved() });
   const board = new Board(
-    doc,
+    opened,
     { board: element("board"), plane: element("plane"), hint: element("hint"), count: element("count") },
     (node) => generator.retry(node),
     undo,
@@ -76,7 +82,7 @@ async function open(project: string): Promise<void> {
   element("add-node").addEventListener("click", () => board.add());
   element("fit").addEventListener("click", () => board.fit());
   offerGeneration(generator, board);
-  offerUndo(doc, undo);
+  offerUndo(opened, undo);
   showFaults(element("error"));
   // The user may have signed in with another tab.
   document.addEventListener("visibilitychange", () => {
@@ -102,7 +108,7 @@ function offerGeneration(generator: Generator, board: Board): void {
 }
 
 /** Offers Loro's undo, which takes back only this user's edits. The browser's own would take back other users' edits, too. */
-function offerUndo(doc: LoroDoc, undo: GestureUndo): void {
+function offerUndo(opened: OpenDocument, undo: GestureUndo): void {
   const show = (): void => {
     element<HTMLButtonElement>("undo").disabled = !undo.canUndo;
     element<HTMLButtonElement>("redo").disabled = !undo.canRedo;
@@ -123,6 +129,8 @@ function offerUndo(doc: LoroDoc, undo: GestureUndo): void {
     event.preventDefault();
     act(key === "z" && !event.shiftKey);
   });
-  doc.subscribe(show);
-  show();
+  opened.each((doc) => {
+    doc.subscribe(show);
+    show();
+  });
 }

@@ -1,5 +1,5 @@
-import type { LoroDoc } from "loro-crdt";
 import type { Connection } from "loro-sync-client-web";
+import type { Holder } from "./open.js";
 import { sentence } from "./status.js";
 
 /** The elements of the page that are shown once edits cannot be saved. */
@@ -12,23 +12,23 @@ export interface RejectedElements {
 
 /** A user's copy of a document, as a file to keep. */
 export class Copy {
-  readonly #doc: LoroDoc;
+  readonly #open: Holder;
   #operations: number | undefined;
 
-  constructor(doc: LoroDoc) {
-    this.#doc = doc;
+  constructor(open: Holder) {
+    this.#open = open;
   }
 
   /** Exports a Loro snapshot: everything in the document, with its history. */
   take(): Uint8Array<ArrayBuffer> {
-    const snapshot = new Uint8Array(this.#doc.export({ mode: "snapshot" }));
-    this.#operations = this.#doc.opCount();
+    const snapshot = new Uint8Array(this.#open.doc.export({ mode: "snapshot" }));
+    this.#operations = this.#open.doc.opCount();
     return snapshot;
   }
 
   /** Tells whether the last exported copy has everything that is in the document now. */
   isCurrent(): boolean {
-    return this.#operations === this.#doc.opCount();
+    return this.#operations === this.#open.doc.opCount();
   }
 }
 

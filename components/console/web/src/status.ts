@@ -38,7 +38,8 @@ export function showStatus(connection: Connection, at: StatusElements): void {
 }
 
 /** Describes the state in words for the user. */
-export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "reason" | "retryIn">): string {
+export function stateWords({ state, importing, reason, retryIn }: Pick<Status, "state" | "importing" | "reason" | "retryIn">): string {
+  if (importing) return "Working: merging edits";
   switch (state) {
     case "connecting":
       return "Connecting";
@@ -59,7 +60,8 @@ export function stateWords({ state, reason, retryIn }: Pick<Status, "state" | "r
 /** Describes in words for the user whether edits are saved; empty while that is not known. */
 export function savedWords({ state, saved }: Pick<Status, "state" | "saved">): string {
   if (saved.all) return "All saved";
-  if (saved.unsaved === 0) return state === "rejected" ? "Not saved" : "";
+  if (saved.unsaved === 0 && state === "rejected") return "Not saved";
+  if (saved.unsaved === 0) return saved.waitsFor.length > 0 ? "Stored, but waiting for another client's edits" : "";
   if (state === "rejected") return `${edits(saved.unsaved)} not saved`;
   return state === "live" ? `Saving ${edits(saved.unsaved)}` : `${edits(saved.unsaved)} not saved yet`;
 }

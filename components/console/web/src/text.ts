@@ -1,4 +1,5 @@
-import type { Delta, LoroDoc, LoroText } from "loro-crdt";
+import type { Delta, LoroText } from "loro-crdt";
+import type { OpenDocument } from "./open.js";
 import type { GestureUndo } from "./undo.js";
 
 /** A replacement in a text. Indexes count UTF-16 units, as in JavaScript and in Loro's text. */
@@ -54,17 +55,16 @@ export function follow(delta: readonly Delta<string>[], position: number): numbe
   return moved;
 }
 
-/** Keeps a text area and a text of the document equal. What is typed without a pause is undone together. */
-export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText, undo: GestureUndo): void {
+/** Keeps a text area and the document's text `text` equal. What is typed without a pause is undone together. */
+export function bindText(area: HTMLTextAreaElement, open: OpenDocument, undo: GestureUndo): void {
+  let text: LoroText;
   /** The contents of the text area when it last agreed with the document. */
-  let shown = text.toString();
+  let shown = "";
   let composing = false;
   /** Whether an edit from the text area is being written, which the text area therefore shows already. */
   let writing = false;
   /** The edits of other users while an input method was composing, when the text area must not be changed. */
   let missed: Delta<string>[][] = [];
-  area.value = shown;
-
   const write = (): void => {
     const edit = difference(shown, area.value, area.selectionEnd);
     shown = area.value;
@@ -76,7 +76,7 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
       undo.type("text", true);
       if (end > start) text.delete(start, end - start);
       if (edit.inserted) text.insert(start, edit.inserted);
-      doc.commit();
+      open.doc.commit();
     } finally {
       writing = false;
     }
@@ -105,10 +105,14 @@ export function bindText(area: HTMLTextAreaElement, doc: LoroDoc, text: LoroText
     missed = [];
     show(deltas);
   });
-  text.subscribe(({ events }) => {
-    if (writing) return;
-    const deltas = events.flatMap(({ diff }) => (diff.type === "text" ? [diff.diff] : []));
-    if (composing) missed.push(...deltas);
-    else show(deltas);
+  open.each((doc) => {
+    text = doc.getText("text");
+    text.subscribe(({ events }) => {
+      if (writing) return;
+      const deltas = events.flatMap(({ diff }) => (diff.type === "text" ? [diff.diff] : []));
+      if (composing) missed.push(...deltas);
+      else show(deltas);
+    });
+    if (!composing) show([]);
   });
 }

@@ -15,8 +15,9 @@ export type Clock = () => number;
  * number of its gesture, and the steps of one gesture are undone together.
  */
 export class GestureUndo {
-  readonly #manager: UndoManager;
+  readonly #excluded: string[];
   readonly #now: Clock;
+  #manager: UndoManager;
   #gesture = 0;
   /** The place where the user is typing, and the time of the last letter. */
   #typing: { readonly place: string; readonly at: number } | undefined;
@@ -25,11 +26,22 @@ export class GestureUndo {
 
   /** Commits whose origin begins with one of `excluded` are not the user's edits. */
   constructor(doc: LoroDoc, excluded: string[], now: Clock = () => performance.now()) {
+    this.#excluded = excluded;
     this.#now = now;
-    this.#manager = new UndoManager(doc, {
+    this.#manager = this.#follow(doc);
+  }
+
+  /** Continues with another document. What was done in the one before cannot be undone any more. */
+  follow(doc: LoroDoc): void {
+    this.endTyping();
+    this.#manager = this.#follow(doc);
+  }
+
+  #follow(doc: LoroDoc): UndoManager {
+    return new UndoManager(doc, {
       mergeInterval: 0,
       maxUndoSteps: MAX_STEPS,
-      excludeOriginPrefixes: excluded,
+      excludeOriginPrefixes: this.#excluded,
       onPush: () => {
         if (!this.#replaying && !this.#typing) this.#gesture += 1;
         return { value: this.#gesture, cursors: [] };

@@ -21,7 +21,7 @@ function generator(replies: Reply[], settings: Partial<Settings> = {}): { doc: L
   const doc = new LoroDoc();
   const asked: Request[] = [];
   const pauses: number[] = [];
-  const it = new Generator(doc, {
+  const it = new Generator({ doc }, {
     project: "p",
     saved: async () => {},
     fetch: async (path, { method, headers, body }) => {

@@ -9,14 +9,14 @@ test("my copy has everything that I see, committed or not, and opens anywhere", 
   doc.commit();
   doc.getText("text").push("and not");
   const opened = new LoroDoc();
-  opened.import(new Copy(doc).take());
+  opened.import(new Copy({ doc }).take());
   assert.equal(opened.getText("text").toString(), "committed, and not");
   assert.equal(opened.isShallow(), false);
 });
 
 test("a copy is good until I write on", () => {
   const doc = new LoroDoc();
-  const copy = new Copy(doc);
+  const copy = new Copy({ doc });
   assert.equal(copy.isCurrent(), false, "none was taken");
   copy.take();
   assert.equal(copy.isCurrent(), true);

@@ -91,3 +91,15 @@ test("typing ends where another gesture begins", () => {
   for (let times = 0; times < 3; times += 1) undo.redo();
   assert.deepEqual([text(), readNodes(doc)[0]?.label, undo.canRedo], ["a text", "second", false]);
 });
+
+test("in another document that takes the place of the first, what is done from then on can be undone", () => {
+  const first = new LoroDoc();
+  const undo = new GestureUndo(first, [], () => 0);
+  createNode(first, { x: 0, y: 0 }, "before");
+  const second = first.fork();
+  undo.follow(second);
+  assert.equal(undo.canUndo, false);
+  createNode(second, { x: 0, y: 0 }, "after");
+  undo.undo();
+  assert.deepEqual(readNodes(second).map(({ label }) => label), ["before"]);
+});

@@ -15,9 +15,9 @@ const DEFAULT_PATH: &str = "/api/better-auth";
 
 platform::settings! {
     /// The origin of Better Auth, such as `https://auth.example.com`. If it is set, sessions are checked
-    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET);
+    pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET), Origin;
     /// The path of Better Auth's routes
-    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH);
+    pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH), Path;
 }
 
 /// A session.

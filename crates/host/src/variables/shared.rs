@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use platform::{Config, Setting, UnreadableSetting};
+
 use super::manifest::{Declared, Template};
 
 const PREFIX: &str = "SPIN_VARIABLE_";
@@ -123,6 +125,13 @@ impl Variables {
         template
             .resolve(|name| Some(self.get(name).to_owned()))
             .unwrap_or_default()
+    }
+}
+
+impl Config for Variables {
+    fn read(&self, setting: Setting) -> Result<Option<String>, UnreadableSetting> {
+        let text = self.get(setting.name());
+        Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 }
 

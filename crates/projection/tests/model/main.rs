@@ -6,17 +6,22 @@
 //! hold after each statement; that no service is asked more often than its rule; that the first end of a task stands; and
 //! that rows and documents agree in the end.
 //!
+//! So that it is known to notice them, it is also run with mistakes in the engine's statements, each of which some seed must
+//! find.
+//!
 //! `MODEL_SEED=7 cargo test --release -p projection --test model` runs one seed.
 
 #![allow(clippy::unwrap_used)]
 
+mod mutant;
 mod run;
 mod service;
 mod shared;
 mod world;
 
+use mutant::{MUTANTS, Mutant};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::catch_unwind,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
     time::Instant,
@@ -25,13 +30,16 @@ use std::{
 /// Seeds that failed once.
 const KEPT: &[u64] = &[];
 
+/// The most seeds that a mistake may need to be found.
+const SEEDS_A_MUTANT: u64 = 400;
+
 /// Runs these seeds on all cores, and returns the number of tasks that ended.
 fn run_all(seeds: &[u64]) -> usize {
     let (next, tasks, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
     let work = || {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match catch_unwind(AssertUnwindSafe(|| run::run(*seed))) {
-                Ok(ended) => drop(tasks.fetch_add(ended, Ordering::Relaxed)),
+            match catch_unwind(|| run::run(*seed, Mutant::NONE)) {
+                Ok(story) => drop(tasks.fetch_add(story.tasks, Ordering::Relaxed)),
                 Err(_) => {
                     println!("MODEL_SEED={seed} fails: mend it, and add it to `KEPT`");
                     failed.fetch_add(1, Ordering::Relaxed);
@@ -55,8 +63,26 @@ fn every_task_ends_well_whatever_happens() {
         run_all(&[seed.parse().unwrap()]);
         return;
     }
-    let seeds: Vec<u64> = KEPT.iter().copied().chain(0..100).collect();
+    let seeds: Vec<u64> = KEPT.iter().copied().chain(0..300).collect();
     run_all(&seeds);
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..8 {
+        let [one, other] = [(); 2].map(|()| run::run(seed, Mutant::NONE));
+        assert_eq!(one, other, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_mistake_is_found() {
+    let finds = |seed: &u64, mutant| catch_unwind(|| run::run(*seed, mutant)).is_err();
+    for mutant in MUTANTS {
+        let found = (0..SEEDS_A_MUTANT).find(|seed| finds(seed, *mutant));
+        println!("{}: found by seed {found:?}", mutant.0);
+        assert!(found.is_some(), "{}: no seed finds it", mutant.0);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use platform::native::block_on;
 use serde_json::{Value, json};
 use tasks::{Task, TaskRequest, rows};
 
-use crate::{shared::Job, world::World};
+use crate::{mutant::Mutant, shared::Job, world::World};
 
 /// The milliseconds for which things go wrong.
 const CHAOS: u64 = 240_000;
@@ -40,18 +40,31 @@ struct Process<'w> {
     ready: Arc<Ready>,
 }
 
-/// Runs a seed, and returns the number of tasks that ended.
-pub(crate) fn run(seed: u64) -> usize {
-    let world = World::new(seed);
+/// What happened in a run.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Story {
+    /// The number of tasks, all of which have ended.
+    pub(crate) tasks: usize,
+    statements: u64,
+    /// When it was over, in milliseconds.
+    end: u64,
+}
+
+/// Runs a seed.
+pub(crate) fn run(seed: u64, mutant: Mutant) -> Story {
+    let world = World::new(seed, mutant);
     plan(&world);
     live(&world);
-    if !world.has_documents {
-        return count(&world);
+    if world.has_documents {
+        for project in 0..PROJECTS {
+            agree(&world, &format!("p{project}"));
+        }
     }
-    for project in 0..PROJECTS {
-        agree(&world, &format!("p{project}"));
+    Story {
+        tasks: count(&world),
+        statements: world.shared.statements.get(),
+        end: world.shared.now.get(),
     }
-    count(&world)
 }
 
 /// Decides what users do, and when.
@@ -83,6 +96,7 @@ fn plan(world: &World) {
 /// The nodes `n0` and `n1`, which tasks are posted for.
 async fn draw_nodes(world: &World, project: &str) {
     let doc = loro::LoroDoc::new();
+    doc.set_peer_id(7).unwrap();
     let nodes = doc.get_map("nodes");
     let nested = nodes.insert_container("n0", loro::LoroMap::new()).unwrap();
     nested

@@ -20,6 +20,8 @@ const ACCOUNT: usize = 3;
 enum Answer {
     /// It was refused, without an effect.
     Refused,
+    /// It has not ended yet.
+    UnderWay,
     /// It had an effect, but the answer was lost.
     Lost,
     /// It was answered to this process.
@@ -176,6 +178,20 @@ fn result(job: &str, fails: bool) -> Result<Progress, Failure> {
     }))
 }
 
+/// A submission that has not ended. If it is dropped before it has an answer, because its process has died or waits no
+/// longer, the answer is lost.
+struct UnderWay<'s>(&'s Service, &'s str);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.change(self.1, |known| {
+            if known.last == Some(Answer::UnderWay) {
+                known.last = Some(Answer::Lost);
+            }
+        });
+    }
+}
+
 pub(crate) struct Fake(pub(crate) Rc<Service>);
 
 #[async_trait(?Send)]
@@ -209,15 +225,16 @@ impl Executor for Fake {
         assert_eq!(params["prompt"], "x");
         assert_eq!(task.external_task_id, None, "{job} was accepted already");
         service.asked(&job);
-        if let Some(Answer::Given(process)) = service.change(&job, |known| known.last) {
-            let is_lost = shared.dead.borrow().contains(&process);
-            assert!(
-                is_lost,
+        match service.change(&job, |known| known.last) {
+            Some(Answer::Given(process)) => assert!(
+                shared.dead.borrow().contains(&process),
                 "{job} is submitted again, although process {process} has the answer"
-            );
+            ),
+            Some(Answer::UnderWay) => panic!("{job} is submitted twice at once"),
+            _ => {}
         }
-        // Until it is known better: the process may die meanwhile.
-        service.change(&job, |known| known.last = Some(Answer::Lost));
+        service.change(&job, |known| known.last = Some(Answer::UnderWay));
+        let _under_way = UnderWay(service, &job);
         if let Err(failure) = service.mishap(&job, outside).await {
             service.change(&job, |known| known.last = Some(Answer::Refused));
             return Err(failure);

@@ -46,11 +46,13 @@ pub(crate) struct Shared {
     pub(crate) timeline: RefCell<BTreeMap<(u64, u64), Job>>,
     pub(crate) sleepers: RefCell<BTreeMap<(u64, u64), Waker>>,
     numbers: Cell<u64>,
+    /// The number of statements so far.
+    pub(crate) statements: Cell<u64>,
     /// Whether anything may go wrong.
     pub(crate) is_chaos: Cell<bool>,
     /// The process that runs.
     pub(crate) process: Cell<u64>,
-    /// The processes that have died.
+    /// The processes that have died, or were held up.
     pub(crate) dead: RefCell<HashSet<u64>>,
 }
 
@@ -62,6 +64,7 @@ impl Shared {
             timeline: RefCell::default(),
             sleepers: RefCell::default(),
             numbers: Cell::new(0),
+            statements: Cell::new(0),
             is_chaos: Cell::new(true),
             process: Cell::new(0),
             dead: RefCell::default(),

@@ -21,6 +21,7 @@ use platform::{
 use tasks::{AssetStore, Engine, Executor, Registry};
 
 use crate::{
+    mutant::Mutant,
     service::{Fake, PLACES, Service},
     shared::{Job, Shared},
 };
@@ -36,13 +37,19 @@ thread_local! {
     /// The database of this thread. Making it takes longer than a run.
     static DATABASE: Rc<SqliteFile> = {
         let database = SqliteFile::open(":memory:".as_ref()).unwrap();
+        let database = database.with_stable_plans().unwrap();
         block_on(migrations::apply(&database, &SetClock::default())).unwrap();
         block_on(database.execute(FIRST_END_STANDS, vec![])).unwrap();
         Rc::new(database)
     };
 }
 
+/// The statements that note a failure, before which a process may be held up for longer than its claim holds. Before it
+/// notes an acceptance it may not: then the job may take a place beyond the bound, and there is no help for it.
+const NOTES_OF_FAILURES: [&str; 2] = ["SET retry_count = retry_count + 1,", "waits = waits + 1,"];
+
 pub(crate) struct World {
+    mutant: Mutant,
     pub(crate) database: Rc<SqliteFile>,
     pub(crate) shared: Rc<Shared>,
     services: Vec<Rc<Service>>,
@@ -57,7 +64,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mutant: Mutant) -> Self {
         let shared = Rc::new(Shared::new(seed));
         let database = DATABASE.with(Rc::clone);
         let rows = |sql: &str| block_on(database.execute(sql, vec![])).unwrap();
@@ -67,6 +74,7 @@ impl World {
         }
         let service = |name| Rc::new(Service::new(name, Rc::clone(&shared)));
         Self {
+            mutant,
             database,
             services: vec![service("film"), service("picture")],
             key_value: MemoryKeyValue::default(),
@@ -106,14 +114,13 @@ impl World {
 
     /// Checks that no service and no project has more under way than it may.
     fn check_bounds(&self) {
+        let sql = "SELECT external_service, project_id, count(*) FROM aigc_tasks
+              WHERE status = 'processing' AND (external_task_id IS NOT NULL OR lease_until > ?1)
+              GROUP BY 1, 2";
         let now = self.shared.unix_seconds();
-        let sql = format!(
-            "SELECT external_service, project_id, count(*) FROM aigc_tasks
-              WHERE status = 'processing' AND (external_task_id IS NOT NULL OR lease_until > {now})
-              GROUP BY 1, 2"
-        );
+        let rows = block_on(self.database.execute(sql, vec![now.into()]));
         let mut under_way: HashMap<String, i64> = HashMap::new();
-        for mut row in self.rows(&sql) {
+        for mut row in rows.unwrap() {
             let (service, count) = (row.text(0).unwrap(), row.integer(2).unwrap());
             assert!(
                 count <= i64::from(PLACES.div_ceil(2)),
@@ -144,6 +151,15 @@ async fn others() {
 impl Database for World {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
         others().await;
+        let shared = &self.shared;
+        shared.statements.set(shared.statements.get() + 1);
+        if NOTES_OF_FAILURES.iter().any(|note| sql.contains(note)) && shared.mishap(10) {
+            // This process is held up, so that its claim may run out. Others learn nothing of the failure meanwhile.
+            shared.dead.borrow_mut().insert(shared.process.get());
+            let pause = shared.below(120_000);
+            self.sleep(Duration::from_millis(pause)).await;
+        }
+        let sql = &self.mutant.applied(sql);
         let result = self.database.execute(sql, parameters).await;
         if let Err(error) = &result {
             panic!("{error}: {sql}");

@@ -22,6 +22,10 @@ use tokio::time::timeout;
 /// The largest answer to anything but a read, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
+/// The largest version vector, in bytes, that goes in a URL, where every app looks for it. One of some hundred peers is
+/// larger, and goes in a body.
+const MAX_VERSION_IN_URL: usize = 1024;
+
 /// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
@@ -150,15 +154,25 @@ impl App {
         project: &str,
         version: Option<&[u8]>,
     ) -> Result<wire::StateOf<Bytes>, AppError> {
-        let query = version
-            .map(|version| format!("?version={}", URL_SAFE_NO_PAD.encode(version)))
-            .unwrap_or_default();
-        let path = format!("/internal/rooms/{project}/state{query}");
+        let path = format!("/internal/rooms/{project}/state");
+        let (method, path, request) = match version {
+            None => (Method::GET, path, Vec::new()),
+            Some(version) if version.len() <= MAX_VERSION_IN_URL => {
+                let version = URL_SAFE_NO_PAD.encode(version);
+                let path = format!("{path}?version={version}");
+                (Method::GET, path, Vec::new())
+            }
+            Some(version) => {
+                let version = version.to_vec().into();
+                let request = wire::encode(&wire::StateRequest { version });
+                (Method::POST, path, request)
+            }
+        };
         let body = {
             // The semaphore is never closed. While a state waits for memory, it holds up the reads after it, so that few
             // states wait.
             let _turn = self.state_reads.acquire().await;
-            let body = self.ask(Method::GET, &path, Vec::new(), MAX_STATE).await?;
+            let body = self.ask(method, &path, request, MAX_STATE).await?;
             let counted = self.states.count(body, self.timeout).await;
             counted.ok_or(AppError::Crowded)?
         };
@@ -191,6 +205,19 @@ impl App {
         let heads: wire::Heads = wire::decode(&answer).map_err(garbage)?;
         check_number(heads.revs.len(), "heads", asked, "rooms")?;
         Ok(heads)
+    }
+
+    /// Asks which of these updates of a room wait for operations that the room has not got.
+    pub(crate) async fn waiting(
+        &self,
+        project: &str,
+        revs: Vec<u64>,
+    ) -> Result<Vec<wire::Waiting>, AppError> {
+        let path = format!("/internal/rooms/{project}/waiting");
+        let body = wire::encode(&wire::WaitingRequest { revs });
+        let answer = self.call(Method::POST, &path, body, MAX_ANSWER).await?;
+        let wire::WaitingAnswer { waiting } = wire::decode(&answer).map_err(garbage)?;
+        Ok(waiting)
     }
 
     /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.

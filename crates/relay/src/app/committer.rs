@@ -4,8 +4,8 @@
 //! socket in its order. An append whose outcome is not known is repeated, because the app knows each update by its serial
 //! number and stores it once. If a batch fails, or takes long, while an empty append passes, it is set aside, and with
 //! it what its senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and the main
-//! lane goes on with all other sockets. So it does with a large update. The [`delivery`](crate::app::delivery) tells
-//! rooms and senders while the next append is already on its way.
+//! lane goes on with all other sockets. So it does with a large update, and with one that the app leaves undecided. The
+//! [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on its way.
 
 use crate::app::backoff::Backoff;
 use crate::app::delivery::{Decided, Delivery};
@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::room::rooms::Rooms;
 use crate::settings::Settings;
 use http::StatusCode;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -124,8 +125,13 @@ impl Writer {
                 Ok(outcomes) => {
                     self.app_is_here();
                     self.suspects.witness.stored();
+                    let (decided, undecided) = split(batch, outcomes);
+                    if !undecided.is_empty() {
+                        self.queue.unanswered.add(&undecided);
+                        self.suspects.try_each(undecided);
+                    }
                     // The delivery task ends only after this one.
-                    let _ = self.decided.send((batch, outcomes)).await;
+                    let _ = self.decided.send(decided).await;
                     return;
                 }
                 Err(error) => error,
@@ -193,6 +199,27 @@ impl Writer {
             tracing::info!(after = ?since.elapsed(), "the app stores updates again");
         }
     }
+}
+
+/// Parts a batch into the updates that the app decided and those that it left undecided, each with all that its sender
+/// has sent behind it, because a sender is told of its updates in their order. Those of them that the app has stored it
+/// knows again by their serial numbers.
+fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<Submission>) {
+    let mut senders = HashSet::new();
+    let (mut decided, mut undecided) = (Decided::default(), Vec::new());
+    for (submission, outcome) in batch.into_iter().zip(outcomes) {
+        let sender = submission.socket.id;
+        if outcome == wire::Outcome::Suspect {
+            senders.insert(sender);
+        }
+        if senders.contains(&sender) {
+            undecided.push(submission);
+        } else {
+            decided.0.push(submission);
+            decided.1.push(outcome);
+        }
+    }
+    (decided, undecided)
 }
 
 /// Whether the app says that it has no room at the moment, which is seldom about what it was asked.

@@ -5,10 +5,11 @@ use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
 use crate::metrics::Metrics;
 use crate::room::rooms::Rooms;
-use crate::room::stored::Stored;
+use crate::room::stored::{Refusal, Stored};
+use crate::room::waiting;
 use crate::socket::raw;
 use crate::socket::socket::Socket;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -46,6 +47,7 @@ impl Delivery {
         let mut stored = ByProject::default();
         let mut senders: HashMap<u64, Sender> = HashMap::new();
         let mut refused = 0;
+        let mut watched: HashSet<Arc<str>> = HashSet::new();
         for (submission, outcome) in batch.iter().zip(outcomes) {
             let socket = &submission.socket;
             let sender = senders
@@ -54,14 +56,25 @@ impl Delivery {
             sender.updates += 1;
             sender.bytes += submission.size();
             sender.number = submission.number;
+            let waits = matches!(
+                &outcome,
+                wire::Outcome::Stored {
+                    waits: Some(true),
+                    ..
+                }
+            );
             match Stored::appended(&submission.frame, socket.id, outcome) {
                 Ok(update) => {
                     sender.rev = update.last();
+                    if waits && socket.wants_events {
+                        socket.waits.lock().add(submission.number, update.last());
+                        watched.insert(submission.project.clone());
+                    }
                     stored.add(&submission.project, update);
                 }
-                Err(reason) => {
+                Err(Refusal { code, reason }) => {
                     refused += 1;
-                    socket.refuse("invalid_update", &reason, Some(submission.number));
+                    socket.refuse(&code, &reason, Some(submission.number));
                 }
             }
         }
@@ -77,6 +90,9 @@ impl Delivery {
         }
         for sender in senders.into_values() {
             sender.tell();
+        }
+        for project in watched {
+            waiting::watch(&self.rooms, &project);
         }
     }
 }

@@ -28,13 +28,17 @@ impl Lanes {
         Lane {
             shared: self.clone(),
             connection: None,
+            defers: false,
         }
     }
 
     /// The main lane.
     pub(crate) fn open_main(&self) -> MainLane {
         MainLane {
-            lane: self.open(),
+            lane: Lane {
+                defers: true,
+                ..self.open()
+            },
             line: self.app.line(),
             spare: self.open(),
             lateness: Lateness::default(),
@@ -125,12 +129,14 @@ async fn first_answer<T>(
 pub(crate) struct Lane {
     shared: Lanes,
     connection: Option<Dedicated>,
+    /// Whether the app may leave updates undecided, so that no other waits for them.
+    defers: bool,
 }
 
 impl Lane {
     /// Encodes an append. A repeated append must have the same bytes.
     pub(crate) fn encode(&self, batch: &[Submission]) -> Bytes {
-        encode(&self.shared.origin, batch)
+        encode(&self.shared.origin, batch, self.defers)
     }
 
     /// Whether the next append goes over a connection that was used before. The app may have closed it meanwhile.

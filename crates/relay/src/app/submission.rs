@@ -35,8 +35,8 @@ impl Submission {
     }
 }
 
-/// Encodes a [`wire::AppendRequest`] from the relay `origin`.
-pub(crate) fn encode(origin: &str, batch: &[Submission]) -> Bytes {
+/// Encodes a [`wire::AppendRequest`] from the relay `origin`. If it `defers`, the app may leave updates undecided.
+pub(crate) fn encode(origin: &str, batch: &[Submission], defers: bool) -> Bytes {
     let updates = batch.iter().map(|submission| wire::Update {
         project: submission.project.to_string(),
         payload: submission.frame.payload().to_vec().into(),
@@ -45,6 +45,7 @@ pub(crate) fn encode(origin: &str, batch: &[Submission]) -> Bytes {
     let request = wire::AppendRequest {
         origin: origin.to_owned(),
         updates: updates.collect(),
+        defers: defers.then_some(true),
     };
     wire::encode(&request).into()
 }

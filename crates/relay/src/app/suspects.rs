@@ -1,5 +1,5 @@
-//! The updates that are decided alone: those of a batch on which the app failed although it answers, and large ones,
-//! so that no other client waits for them.
+//! The updates that are decided alone: those of a batch on which the app failed although it answers, large ones, and
+//! those that the app compares with the document, so that no other client waits for them.
 //!
 //! Each is sent in a request of its own. It is refused only if the app says so about this very update, or on proof: alone in its request
 //! it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another
@@ -139,7 +139,7 @@ impl Trial<'_> {
                 let project = &suspect.project;
                 tracing::warn!(%project, reason, "an update was refused");
                 let reason = reason.to_owned();
-                return Some(wire::Outcome::Refused { reason });
+                return Some(wire::Outcome::Refused { reason, code: None });
             }
             self.lane.count_retry();
             if !self.wait(&mut backoff, &mut evidence).await {

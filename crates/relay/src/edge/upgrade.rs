@@ -16,8 +16,9 @@ use crate::metrics::Metrics;
 use crate::room::access::{self, Admitted, Refused};
 use crate::room::pass::Pass;
 use crate::settings::Settings;
-use crate::socket::connection::{Connection, Opening};
-use crate::socket::raw;
+use crate::socket::connection::Connection;
+use crate::socket::opening::Opening;
+use crate::socket::raw::{self, Announced};
 use crate::socket::shared::Shared;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -235,7 +236,11 @@ fn serve(
         // It is a slice of the HTTP server's buffer, and would keep that for as long as the WebSocket lives.
         drop(parts.read_buf);
         let (stream, answer) = parts.io.into_inner().into_parts();
-        let opening = Opening { answer, early };
+        let opening = Opening {
+            answer,
+            early,
+            awaits_version: query.version == Announced::InFrame,
+        };
         let connection = Connection::new(shared, project, stream, opening, query.events, pass);
         connection.run(query.version).await;
     }

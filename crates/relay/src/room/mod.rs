@@ -11,3 +11,4 @@ pub(crate) mod reads;
 pub(crate) mod room;
 pub(crate) mod rooms;
 pub(crate) mod stored;
+pub(crate) mod waiting;

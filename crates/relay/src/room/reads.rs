@@ -2,6 +2,7 @@
 
 use crate::app::error::AppError;
 use crate::room::stored::Snapshot;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ pub(crate) type Read = Result<Arc<Snapshot>, AppError>;
 pub(crate) type Reading = Shared<BoxFuture<'static, Read>>;
 
 /// The version vector with which a client joins; `None` if it has nothing.
-pub(crate) type Version = Option<Vec<u8>>;
+pub(crate) type Version = Option<Bytes>;
 
 /// The reads that are under way or were just done, one for each version with which clients join.
 #[derive(Default)]

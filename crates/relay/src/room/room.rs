@@ -16,7 +16,7 @@ use crate::socket::frame::Outbound;
 use crate::socket::socket::Socket;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// A room. It exists while it has sockets.
@@ -28,6 +28,8 @@ pub(crate) struct Room {
     pub(crate) peers: Mutex<Peers>,
     /// Whether Redis has confirmed the subscription to the room's channel.
     pub(crate) subscribed: watch::Sender<bool>,
+    /// Whether a task asks which updates of its sockets wait.
+    pub(crate) is_watched: AtomicBool,
     /// The newest `access_rev` of the project that the relay was told of.
     access_rev: AtomicU64,
     inner: Mutex<Inner>,
@@ -70,6 +72,7 @@ impl Room {
             reads: Reads::default(),
             peers: Mutex::default(),
             subscribed: watch::Sender::new(false),
+            is_watched: AtomicBool::new(false),
             access_rev: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 log: Log::new(keep),

@@ -13,6 +13,9 @@ impl Close {
     pub(crate) const NORMAL: Self = Self::new(1000, "");
     pub(crate) const DRAIN: Self = Self::new(1001, "the server is going down: connect again");
     pub(crate) const BAD_VERSION: Self = Self::new(1008, "version is not a Loro version vector");
+    pub(crate) const LARGE_VERSION: Self = Self::new(1008, "a version vector is at most 1 MiB");
+    pub(crate) const NO_VERSION: Self =
+        Self::new(1008, "the first frame, with the version, did not come");
     pub(crate) const INTERNAL: Self = Self::new(1011, "the server failed: join again");
     pub(crate) const TRY_AGAIN_LATER: Self = Self::new(
         1013,

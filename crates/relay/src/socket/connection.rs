@@ -8,10 +8,12 @@ use crate::app::submission::Submission;
 use crate::room::join;
 use crate::room::pass::Pass;
 use crate::room::reads::Version;
+use crate::room::room::Room;
 use crate::socket::close::Close;
 use crate::socket::frame::{Frame, PING};
+use crate::socket::opening::{self, Opening};
 use crate::socket::pipe::Pipe;
-use crate::socket::raw;
+use crate::socket::raw::{self, Announced};
 use crate::socket::shared::Shared;
 use crate::socket::socket::Socket;
 use bytes::Bytes;
@@ -24,13 +26,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{
-    CloseFrame, Role, WebSocketConfig, WebSocketContext,
-};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
-
-/// The buffer that an idle connection keeps to read into, in bytes.
-const READ_BUFFER: usize = 2 * 1024;
 
 /// The number of messages that are read before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 64;
@@ -40,18 +37,6 @@ const LARGE: usize = 16 * 1024;
 
 /// The bytes that a client may go on sending after it was told that the connection has failed.
 const DISCARDED: usize = 64 * 1024 * 1024;
-
-/// How long the answer to an upgrade waits for the first frames, with which it then goes out in one write. It is as long
-/// as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's algorithm).
-const OPENING: Duration = Duration::from_millis(40);
-
-/// What there is of a WebSocket before its first frame.
-pub(crate) struct Opening {
-    /// The answer to the upgrade, which is yet to be written.
-    pub(crate) answer: Vec<u8>,
-    /// The bytes that the client sent right after its request.
-    pub(crate) early: Vec<u8>,
-}
 
 /// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
 /// are in the [`Socket`] that it shares with its room and the committer.
@@ -73,6 +58,8 @@ pub(crate) struct Connection {
     next_ping: Instant,
     /// When the answer to the upgrade goes out at the latest; `None` after that.
     opens_at: Option<Instant>,
+    /// The room that the client joins when its version has come, and until when that may take.
+    joins: Option<(Arc<Room>, Instant)>,
     /// A large payload, kept during the next read so that tungstenite takes a new buffer.
     kept: Option<Bytes>,
 }
@@ -113,6 +100,9 @@ impl Connection {
         pass: Pass,
     ) -> Self {
         let (read, write) = stream.into_split();
+        let now = Instant::now();
+        let opens_at = opening.answer_by(now);
+        let config = opening.config();
         let socket = Socket::new(
             shared.next_socket_id(),
             wants_events,
@@ -121,13 +111,6 @@ impl Connection {
             shared.settings.max_socket_queue,
             opening.answer.into(),
         );
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(usize::MAX)
-            .max_message_size(Some(wire::MAX_UPDATE_BYTES))
-            .max_frame_size(Some(wire::MAX_UPDATE_BYTES));
-        let now = Instant::now();
         Self {
             next_ping: now + shared.settings.ping_interval,
             shared,
@@ -144,13 +127,14 @@ impl Connection {
             partial: 0,
             last_heard: now,
             written: (0, now),
-            opens_at: Some(now + OPENING),
+            opens_at: Some(opens_at),
+            joins: None,
             kept: None,
         }
     }
 
     /// Joins the room and serves the connection until it ends.
-    pub(crate) async fn run(mut self, version: Version) {
+    pub(crate) async fn run(mut self, version: Announced) {
         let shared = self.shared.clone();
         let (metrics, rooms) = (&shared.metrics, &shared.rooms);
         metrics.connections.add(1);
@@ -159,15 +143,25 @@ impl Connection {
         if shared.draining.is_cancelled() {
             self.socket.close(Close::DRAIN);
         } else {
-            // A task of its own, so that the memory that joining takes is free after it.
-            let (room, socket) = (room.clone(), self.socket.clone());
-            tokio::spawn(join::join(rooms.clone(), room, socket, version));
+            match version {
+                Announced::Here(version) => self.join(room.clone(), version),
+                Announced::InFrame => {
+                    let until = Instant::now() + shared.settings.version_timeout;
+                    self.joins = Some((room.clone(), until));
+                }
+            }
         }
         self.serve().await;
         self.socket.finish();
         metrics.partial_bytes.sub(self.partial);
         rooms.leave(&room, self.socket.id);
         metrics.connections.sub(1);
+    }
+
+    /// Joins in a task of its own, so that the memory that joining takes is free after it.
+    fn join(&self, room: Arc<Room>, version: Version) {
+        let (rooms, socket) = (self.shared.rooms.clone(), self.socket.clone());
+        tokio::spawn(join::join(rooms, room, socket, version));
     }
 
     async fn serve(&mut self) {
@@ -299,7 +293,14 @@ impl Connection {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Binary(payload) => self.submit(payload),
+            Message::Binary(payload) => match self.joins.take() {
+                None => self.submit(payload),
+                Some((room, _)) => {
+                    self.context
+                        .set_config(|config| *config = opening::for_updates());
+                    self.join(room, opening::version(payload));
+                }
+            },
             Message::Text(text) if text.as_str() == "ping" => {
                 self.socket.push([&raw::pong()]);
             }
@@ -386,6 +387,9 @@ impl Connection {
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
                 return Step::Gone;
             }
+            Error::Capacity(_) if self.joins.is_some() => {
+                (CloseCode::Policy, Close::LARGE_VERSION.reason)
+            }
             Error::Capacity(_) => (CloseCode::Size, "a message is at most 16 MiB"),
             Error::Utf8(_) => (CloseCode::Invalid, "text must be UTF-8"),
             _ => (CloseCode::Protocol, "this is not a WebSocket frame"),
@@ -449,7 +453,9 @@ impl Connection {
             Phase::Open => self.next_ping,
             Phase::Closing { until } | Phase::Failed { until, .. } => until,
         };
-        self.opens_at.map_or(check, |at| at.min(check))
+        let joins_by = self.joins.as_ref().map(|(_, until)| *until);
+        let checks = [self.opens_at, joins_by];
+        checks.into_iter().flatten().fold(check, Instant::min)
     }
 
     /// Pings, and ends a connection that has been silent or stuck for too long.
@@ -461,6 +467,9 @@ impl Connection {
                 return Step::Gone;
             }
             _ => return Step::Wait,
+        }
+        if self.joins.take_if(|(_, until)| now >= *until).is_some() {
+            self.socket.close(Close::NO_VERSION);
         }
         if now < self.next_ping {
             return Step::Wait;

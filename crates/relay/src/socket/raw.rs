@@ -6,6 +6,7 @@
 use crate::socket::frame::{Frame, Outbound};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde_json::json;
 use std::slice;
 
@@ -13,12 +14,27 @@ use std::slice;
 #[derive(Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) struct Query {
-    /// `?version=`: the encoded Loro version vector of what the client already has.
-    pub(crate) version: Option<Vec<u8>>,
+    /// `?version=`: what the client already has.
+    pub(crate) version: Announced,
     /// `?events=1`.
     pub(crate) events: bool,
     /// `?token=`: a bearer token, from a client that cannot set a header. It must never be logged.
     pub(crate) token: Option<String>,
+}
+
+/// How a client tells the version of the document that it already has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// In the URL, as an encoded Loro version vector; `None` if it has nothing.
+    Here(Option<Bytes>),
+    /// In its first binary frame, however many peers the version has.
+    InFrame,
+}
+
+impl Default for Announced {
+    fn default() -> Self {
+        Self::Here(None)
+    }
 }
 
 impl Query {
@@ -34,12 +50,14 @@ impl Query {
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
+                // It is no base64url, so it cannot be a version.
+                "version" if value == "frame" => parsed.version = Announced::InFrame,
                 "version" if !value.is_empty() => {
                     let value = value.replace("%3D", "").replace("%3d", "");
                     let version = URL_SAFE_NO_PAD
                         .decode(value.trim_end_matches('='))
                         .map_err(|_| "`version` is not base64url.".to_owned())?;
-                    parsed.version = Some(version);
+                    parsed.version = Announced::Here(Some(version.into()));
                 }
                 "events" => parsed.events = value == "1",
                 _ => {}
@@ -107,6 +125,18 @@ pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }
 
+/// Tells which of the connection's updates, each by the number of its frame, are stored but wait for an operation that the
+/// server has not got.
+pub(crate) fn pending(updates: &[(u64, wire::Waiting)]) -> Event {
+    let updates = updates.iter().map(|(frame, waiting)| {
+        // A number of JavaScript does not hold every peer id.
+        let missing = json!({"peer": waiting.peer.to_string(), "counter": waiting.counter});
+        json!({"frame": frame, "waits_for": missing})
+    });
+    let updates: Vec<_> = updates.collect();
+    json_event(&json!({"type": "pending", "updates": updates}))
+}
+
 /// Tells how many sockets are in the room, over all relays.
 pub(crate) fn peers(count: u64) -> Event {
     json_event(&json!({"type": "peers", "count": count}))
@@ -122,8 +152,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let of = |version: Option<&[u8]>, events| Query {
-            version: version.map(<[u8]>::to_vec),
+        let of = |version: Option<&'static [u8]>, events| Query {
+            version: Announced::Here(version.map(Bytes::from_static)),
             events,
             token: None,
         };
@@ -134,6 +164,14 @@ mod tests {
             ("version=AQID&events=1", Some(of(Some(&[1, 2, 3]), true))),
             ("version=AQ%3D%3D", Some(of(Some(&[1]), false))),
             ("version=", Some(of(None, false))),
+            (
+                "version=frame&events=1",
+                Some(Query {
+                    version: Announced::InFrame,
+                    events: true,
+                    token: None,
+                }),
+            ),
             ("version=*", None),
             ("version=A+/B", None),
             (
@@ -160,6 +198,17 @@ mod tests {
                 r#"{"rev":7,"type":"joined","version":"AQID"}"#,
             ),
             (saved(2, 9), r#"{"frames":2,"rev":9,"type":"saved"}"#),
+            (
+                pending(&[(
+                    3,
+                    wire::Waiting {
+                        rev: 9,
+                        peer: u64::MAX,
+                        counter: 17,
+                    },
+                )]),
+                r#"{"type":"pending","updates":[{"frame":3,"waits_for":{"counter":17,"peer":"18446744073709551615"}}]}"#,
+            ),
             (peers(4), r#"{"count":4,"type":"peers"}"#),
         ] {
             assert_eq!(std::str::from_utf8(event.0.payload()).unwrap(), expected);

@@ -5,6 +5,7 @@ use crate::room::pass::Pass;
 use crate::socket::close::Close;
 use crate::socket::frame::{Frame, Outbound};
 use crate::socket::raw;
+use crate::socket::waits::Waits;
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -41,6 +42,8 @@ pub(crate) struct Socket {
     pub(crate) pass: Pass,
     /// Wakes the socket's own task, because its queue has changed or it may read again.
     pub(crate) changed: Notify,
+    /// Its stored updates that may wait for others.
+    pub(crate) waits: Mutex<Waits>,
     queue: Mutex<Queue>,
     queue_limit: usize,
     /// The number of updates that the committer has not decided yet.
@@ -107,6 +110,7 @@ impl Socket {
             wants_events,
             pass,
             changed: Notify::new(),
+            waits: Mutex::default(),
             queue: Mutex::new(queue),
             queue_limit,
             pending_updates: AtomicUsize::new(0),

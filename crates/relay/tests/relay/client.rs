@@ -64,6 +64,15 @@ impl Client {
         serde_json::from_str(&self.text().await).unwrap()
     }
 
+    /// The next frame, if it is an event.
+    pub(crate) async fn event_or_blob(&mut self) -> Option<Value> {
+        match self.next().await {
+            Some(Ok(Message::Text(text))) => Some(serde_json::from_str(&text).unwrap()),
+            Some(Ok(_)) => None,
+            other => panic!("no frame but {other:?}"),
+        }
+    }
+
     /// Reads until the server closes the connection, and returns its close code.
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {

@@ -334,6 +334,27 @@ async fn respond(
             let _turn = states.acquire().await;
             Ok(Response::new(wire::encode(&state).into()))
         }
+        ["internal", "rooms", project, "waiting"] => {
+            let asked: wire::WaitingRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
+            let log = log.lock().unwrap();
+            let room = log.rooms.get(project).cloned().unwrap_or_default();
+            // What begins with "wait" waits until there is an update "missing".
+            let waits = |rev: &u64| room[*rev as usize - 1].starts_with(b"waits");
+            let is_missing = room.iter().all(|update| update != b"missing");
+            let waiting = asked
+                .revs
+                .into_iter()
+                .filter(|rev| is_missing && waits(rev));
+            let waiting = waiting.map(|rev| wire::Waiting {
+                rev,
+                peer: 42,
+                counter: 17,
+            });
+            let waiting = waiting.collect();
+            Ok(Response::new(
+                wire::encode(&wire::WaitingAnswer { waiting }).into(),
+            ))
+        }
         ["internal", "rooms", project, "updates"] => {
             let after: usize = target
                 .rsplit_once("after=")
@@ -487,17 +508,31 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
             if update.payload.starts_with(b"bad") {
                 return wire::Outcome::Refused {
                     reason: "it is bad".into(),
+                    code: None,
                 };
             }
+            if update.payload.starts_with(b"twin") {
+                return match request.defers {
+                    Some(true) => wire::Outcome::Suspect,
+                    _ => wire::Outcome::Refused {
+                        reason: "its peer id is in use".into(),
+                        code: Some(wire::DUPLICATE_PEER.into()),
+                    },
+                };
+            }
+            if update.payload.starts_with(b"again") && request.defers == Some(true) {
+                return wire::Outcome::Suspect;
+            }
+            let waits = update.payload.starts_with(b"wait").then_some(true);
             let known = update.serial.map(|serial| (request.origin.clone(), serial));
             if let Some(rev) = known.as_ref().and_then(|known| log.serials.get(known)) {
-                return wire::Outcome::Stored { rev: *rev };
+                return wire::Outcome::Stored { rev: *rev, waits };
             }
             let room = log.rooms.entry(update.project).or_default();
             room.push(update.payload.into());
             let rev = room.len() as u64;
             log.serials.extend(known.map(|known| (known, rev)));
-            wire::Outcome::Stored { rev }
+            wire::Outcome::Stored { rev, waits }
         })
         .collect();
     match log.mood {

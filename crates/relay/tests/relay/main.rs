@@ -11,6 +11,7 @@ mod http;
 mod lifecycle;
 mod lines;
 mod rooms;
+mod saved;
 mod waiting;
 
 use client::Client;

@@ -328,3 +328,61 @@ async fn states_on_their_way_are_bounded() {
     drop((slow, other));
     relay.stop().await;
 }
+
+/// The version comes in the first frame, however large it is; nothing of the state is sent before that.
+#[tokio::test]
+async fn a_client_may_send_its_version_first() {
+    let relay = Relay::start(|_| {}).await;
+    relay.app.store("p", b"state");
+    const PATH: &str = "/sync/p?version=frame&events=1";
+    for (version, asked) in [
+        (Vec::new(), "GET /internal/rooms/p/state"),
+        (vec![1, 2, 3], "GET /internal/rooms/p/state?version=AQID"),
+        (vec![7; 1 << 20], "POST /internal/rooms/p/state"),
+    ] {
+        let mut client = Client::connect(relay.address, PATH).await;
+        client.send(Message::text("ping")).await;
+        assert_eq!(client.text().await, "pong");
+        client.update(version).await;
+        assert_eq!(client.event().await["type"], "joined");
+        assert_eq!(client.binary().await, b"state");
+        assert_eq!(client.event().await["type"], "synced");
+        assert!(relay.app.log().seen.contains(&asked.to_owned()), "{asked}");
+    }
+    assert!(relay.app.log().appends.is_empty(), "a version is no update");
+    // The first update after it is the first frame that counts.
+    let mut client = Client::connect(relay.address, PATH).await;
+    client.update([1, 2, 3]).await;
+    client.update("bad").await;
+    let refusal = loop {
+        match client.next().await {
+            Some(Ok(Message::Text(text))) if text.contains("invalid_update") => break text,
+            Some(Ok(_)) => {}
+            other => panic!("no refusal but {other:?}"),
+        }
+    };
+    assert!(refusal.contains(r#""frame":1"#), "{refusal}");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_come_or_is_too_large_ends_the_connection() {
+    let relay =
+        Relay::start(|settings| settings.version_timeout = Duration::from_millis(100)).await;
+    const PATH: &str = "/sync/p?version=frame";
+    let mut silent = Client::connect(relay.address, PATH).await;
+    assert_eq!(silent.close_code().await, 1008);
+    relay.stop().await;
+
+    let relay = Relay::start(|_| {}).await;
+    let mut large = Client::connect(relay.address, PATH).await;
+    large.update(vec![7; (1 << 20) + 1]).await;
+    assert_eq!(large.close_code().await, 1008);
+    // An update may be larger than that.
+    let mut client = Client::connect(relay.address, PATH).await;
+    client.update([]).await;
+    client.update(vec![7; (1 << 20) + 1]).await;
+    until("the update", async || relay.app.room("p").len() == 1).await;
+    assert_eq!(relay.app.log().state_reads, 1);
+    relay.stop().await;
+}

@@ -1,5 +1,6 @@
 //! A result, and the end of a task.
 
+use futures_util::join;
 use serde_json::json;
 
 use super::Engine;
@@ -75,8 +76,8 @@ impl Engine<'_> {
             Media::Url(url) => Ok(url),
             Media::Inline { media_type, bytes } => {
                 let now = self.ports.clock.unix_seconds();
-                let project_id = &task.project_id;
-                let stored = self.assets.store(project_id, &media_type, bytes, now);
+                let (project, task) = (&task.project_id, &task.task_id);
+                let stored = self.assets.store(project, task, &media_type, bytes, now);
                 let id = stored.await?;
                 Ok(asset_address::path(&id))
             }
@@ -104,11 +105,15 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Publishes the end of a task, and notifies its agent.
+    /// Does what follows from the end of a task: publishes it, notifies its agent, and lets the next one have its place.
     pub async fn ended(&self, task: &Task) {
-        self.publish(task).await;
-        if task.callback_url.is_some() {
-            self.notify(Some(&task.task_id)).await;
+        join!(self.announce(task), self.fill_place(task));
+    }
+
+    async fn announce(&self, ended: &Task) {
+        self.publish(ended).await;
+        if ended.callback_url.is_some() {
+            self.notify(Some(&ended.task_id)).await;
         }
     }
 }

@@ -82,7 +82,12 @@ impl Engine<'_> {
                 self.poll_due(executor, begun)
             )
         });
-        join!(future::join_all(services), self.notify(None));
+        let leftovers = async {
+            if let Err(error) = self.assets.drop_leftovers(begun).await {
+                tracing::warn!(%error, "assets that no task refers to not deleted");
+            }
+        };
+        join!(future::join_all(services), self.notify(None), leftovers);
     }
 
     /// Cancels a task. A later result of its service is ignored.

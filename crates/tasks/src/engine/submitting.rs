@@ -9,7 +9,12 @@ use std::time::Duration;
 use platform::http_client::Limits;
 
 use super::{Engine, lease::lease};
-use crate::{error::TaskError, executor::Executor, rows, task::Task};
+use crate::{
+    error::TaskError,
+    executor::Executor,
+    rows,
+    task::{Status, Task},
+};
 
 /// The path of a submission in an instance of its own; the service's name follows.
 const SUBMISSIONS_PATH: &str = "/internal/submissions/";
@@ -81,6 +86,23 @@ impl Engine<'_> {
             }
         }
         self.explain_waits(executor).await;
+    }
+
+    /// Has the next task of a service submitted, because the end of this one has freed its place. If that cannot be now,
+    /// the poller's next round does it.
+    pub(super) async fn fill_place(&self, ended: &Task) {
+        let had_place = ended.external_task_id.is_some() || ended.attempts > 0;
+        // A service that refuses each task at once is asked as often as the poller's rounds allow, and not faster.
+        let is_refused = ended.external_task_id.is_none() && ended.status == Status::Failed;
+        let Some(executor) = self.executor(ended).filter(|_| had_place && !is_refused) else {
+            return;
+        };
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        match rows::is_submission_due(database, executor.service(), now).await {
+            Ok(true) => drop(self.submit_elsewhere(executor).await),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(task_id = ended.task_id, %error, "place not filled"),
+        }
     }
 
     async fn end_silent(&self, executor: &dyn Executor) {

@@ -22,7 +22,7 @@ pub(super) struct Gemini;
 
 platform::settings! {
     /// The address of Gemini, which makes images
-    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com");
+    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Url;
     /// Gemini's API key
     GEMINI_API_KEY = "gemini_api_key", Secret;
     /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting

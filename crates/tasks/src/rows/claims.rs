@@ -144,6 +144,20 @@ pub(crate) async fn claim_submission(
     one(database, &sql, parameters).await
 }
 
+/// Whether a task of this service is due to be submitted. There may be no place for it.
+pub(crate) async fn is_submission_due(
+    database: &dyn Database,
+    service: &str,
+    now: i64,
+) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "SELECT 1 FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
+          WHERE external_service = ?1 AND {OPEN} AND external_task_id IS NULL AND next_attempt_at <= ?2 LIMIT 1"
+    );
+    let rows = database.execute(&sql, vec![service.into(), now.into()]);
+    Ok(!rows.await?.is_empty())
+}
+
 /// The statement of a claim for a poll, up to its condition. A poll that hears "still running" has nothing more to
 /// write, because its claim ends when the next poll is due.
 fn claim_for_poll() -> String {

@@ -19,6 +19,7 @@ const WIDTH: usize = 116;
 fn declarations() -> impl Iterator<Item = &'static Declaration> {
     platform::settings()
         .chain(auth::settings())
+        .chain(quota::settings())
         .chain(tasks::settings())
 }
 

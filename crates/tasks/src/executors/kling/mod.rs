@@ -32,7 +32,7 @@ const POLL: Limits = Limits {
 
 platform::settings! {
     /// The address of Kling, which makes videos. The other region is `https://api-beijing.klingai.com`
-    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com");
+    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com"), Url;
     /// Kling's API key
     KLING_API_KEY = "kling_api_key", Secret;
     /// The first of the older pair of keys, which is used if there is no `kling_api_key`
@@ -40,11 +40,17 @@ platform::settings! {
     /// The second of that pair
     KLING_SECRET_KEY = "kling_secret_key", Secret;
     /// The number of jobs that the account may have at Kling at once. Kling refuses more, so further tasks wait
-    KLING_PLACES = "kling_places", Value("100");
+    KLING_PLACES = "kling_places", Value("100"), Number(MOST_PLACES);
     /// The hours that a job may take after Kling has accepted it. Then its task fails; a retry looks for the job's
     /// result first
-    KLING_LONGEST_JOB = "kling_longest_job", Value("24");
+    KLING_LONGEST_JOB = "kling_longest_job", Value("24"), Number(LONGEST_JOB);
 }
+
+/// The most places that an operator may set.
+const MOST_PLACES: u32 = 100_000;
+
+/// The most hours for a job that an operator may set: Kling keeps results for so long.
+const LONGEST_JOB: u32 = 30 * 24;
 
 const DEFAULT_MODEL: &str = "kling-v1";
 const IMAGES: &[&str] = &["image_path", "image_tail"];
@@ -66,11 +72,11 @@ impl Executor for Kling {
 
     /// How many jobs an account may have at once depends on its plan.
     fn places(&self, config: &dyn Config) -> u32 {
-        number(config, KLING_PLACES, 100, 100_000)
+        number(config, KLING_PLACES, 100, MOST_PLACES)
     }
 
     fn longest_job(&self, config: &dyn Config) -> Duration {
-        let hours = number(config, KLING_LONGEST_JOB, 24, 24 * 30);
+        let hours = number(config, KLING_LONGEST_JOB, 24, LONGEST_JOB);
         Duration::from_secs(u64::from(hours) * 3600)
     }
 

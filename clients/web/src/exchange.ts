@@ -1,0 +1,404 @@
+import type { LoroDoc, VersionVector } from "loro-crdt";
+import { authors, importEach, mayTakeLong, shown, waitingBytes } from "./importing.js";
+import { Known } from "./known.js";
+import { decodeVersion, type Missing, missingUpdates } from "./missing.js";
+import type { Settings } from "./options.js";
+import { Outbox } from "./outbox.js";
+import { describeOversized } from "./oversized.js";
+import { Own } from "./own.js";
+import { MAX_MESSAGE, SMALL_MESSAGE, versionFrame } from "./protocol.js";
+import { takeNewPeer, underNewPeer } from "./replacement.js";
+import type { Status, SyncError } from "./status.js";
+import { type Operation, Waiting } from "./waiting.js";
+
+/** An error before it is decided whether it is final. */
+export type Fault = Omit<SyncError, "final">;
+
+/** What an exchange needs of its connection. */
+export interface Line {
+  /** Sends a binary frame; does nothing while there is no socket. */
+  send(frame: Uint8Array): void;
+  /** Handles a document that has all that the server has. */
+  live(): void;
+  /** Handles a sign of life, after a time in which no frame could be read. */
+  awake(): void;
+  /** Abandons the socket and joins again at once. */
+  resync(): void;
+  /** Abandons the socket and joins again after a wait, because the server has refused edits. */
+  retry(fault: Fault): void;
+  /** Ends the connection, because edits cannot be saved. */
+  reject(fault: Fault): void;
+  /** Reports a fault after which the connection continues. */
+  report(fault: Fault): void;
+  /** Brings the status up to date. */
+  update(): void;
+  /** Whether the connection has ended, or makes no further attempt by itself. */
+  readonly isOver: boolean;
+}
+
+/** What a document and the server tell each other: who has what, and what is saved. It outlives each single socket. */
+export class Exchange {
+  readonly #line: Line;
+  readonly #replace: Settings["replaceDocument"];
+  readonly #outbox = new Outbox();
+  readonly #waiting = new Waiting();
+  #doc: LoroDoc;
+  /** The version that the server has or was sent, from its `joined` until the end of the socket. */
+  #known: Known;
+  #own: Own;
+  /** Ends the subscriptions to the document. */
+  #unsubscribe: () => void;
+
+  /** The number of sockets that are gone. If it changes during a call, the rest of the call has lost its purpose. */
+  #lost = 0;
+  /** The blobs that have arrived and are not imported yet. */
+  #arrived: Uint8Array[] = [];
+  /** Whether a large import waits until the browser has shown that it is coming. */
+  #isAnnounced = false;
+  /** Whether the first state is: on its way, complete but not imported, or imported. */
+  #state: "partial" | "complete" | "imported" = "partial";
+  /**
+   * Whether the server has operations of which it has yet to tell that they are this document's. Its state is not imported
+   * before that, because another client's operations under the same ids would spoil the document.
+   */
+  #isInDoubt = false;
+  /** Whether the server has told that operations of this document have ids that another client has used. */
+  #isDuplicate = false;
+  /** The operations for which the client has joined again, because it has them and the server waits for them. */
+  readonly #offeredFor = new Set<string>();
+  /** Whether an import or export is under way. Edits that subscribers make meanwhile are offered after it. */
+  #busy = false;
+  /** Whether the server has refused edits once, and has not yet saved everything that was offered again. */
+  #offeredAgain = false;
+  /** The number of frames of this socket's join. Once they are saved, so is everything that was offered again. */
+  #joinFrames = 0;
+  /** Describes an operation that cannot be sent. Everything else is on its way, and then the connection is over. */
+  #oversized: string | undefined;
+
+  /** Follows the document's edits. Nothing is sent before the first {@link join}. */
+  constructor(doc: LoroDoc, line: Line, replace: Settings["replaceDocument"]) {
+    this.#doc = doc;
+    this.#line = line;
+    this.#replace = replace;
+    this.#known = new Known(doc);
+    this.#own = new Own(doc);
+    this.#unsubscribe = this.#subscribe(doc);
+  }
+
+  get doc(): LoroDoc {
+    return this.#doc;
+  }
+
+  /** What is saved by now. */
+  get saved(): Status["saved"] {
+    this.#waiting.look(this.#known.version);
+    const { unsaved, refused } = this.#outbox;
+    const waitsFor = this.#waiting.operations;
+    return { all: unsaved === 0 && waitsFor.length === 0 && this.#known.coversDocument(), unsaved, refused, waitsFor };
+  }
+
+  /** Whether an import is announced or under way that may take seconds. */
+  get importing(): boolean {
+    return this.#isAnnounced;
+  }
+
+  /** Whether the server has decided on every frame that was sent. */
+  get decidedAll(): boolean {
+    return this.#outbox.decidedAll;
+  }
+
+  /** The first frame of a join: the document's version; an empty one if the server is to send its whole document. */
+  get version(): Uint8Array {
+    if (this.#isDuplicate) return new Uint8Array();
+    const version = this.#doc.oplogVersion();
+    const frame = versionFrame(version.encode());
+    version.free();
+    return frame;
+  }
+
+  /** Commits, and sends what the server lacks. */
+  commit(): void {
+    this.#doc.commit();
+    this.#offer();
+  }
+
+  /**
+   * Checks whether the document has grown by an import of the application. Loro does not report every import (not if the
+   * document is detached, or shows no change), so each message of the server is an occasion to check.
+   */
+  look(): void {
+    // An offer would commit what the application has not committed yet.
+    if (this.#doc.getPendingTxnLength() === 0) this.#offer();
+    this.#line.update();
+  }
+
+  /** Handles the server's version: sends what the server lacks. */
+  join(version: Uint8Array): void {
+    const lost = this.#lost;
+    let theirs: VersionVector;
+    try {
+      theirs = decodeVersion(this.#doc, version);
+    } catch {
+      this.#line.retry({ code: "closed", message: "the server's version of the document cannot be read" });
+      return;
+    }
+    if (isBehindItself(this.#doc, theirs)) takeNewPeer(this.#doc);
+    // Commits, so that pending edits are sent with the rest.
+    this.#doc.commit();
+    if (this.#lost !== lost) return;
+    this.#isInDoubt = this.#own.compare(theirs);
+    if (this.#isDuplicate) {
+      // The server's document follows, and tells more than its version.
+      theirs.free();
+      return;
+    }
+    this.#known.hear(theirs);
+    if (this.#known.coversDocument()) this.#outbox.sendAll(0);
+    else this.#offer();
+    if (this.#lost !== lost) return;
+    this.#joinFrames = this.#outbox.frames;
+    this.#settled(0);
+  }
+
+  /** Handles a blob from the server: a part of the first state, or an update. */
+  received(blob: Uint8Array): void {
+    this.#arrived.push(blob);
+    if (this.#state === "imported") this.#takeIn();
+  }
+
+  /** Handles the end of the first state. */
+  synced(): void {
+    if (this.#state !== "partial") return;
+    this.#state = "complete";
+    this.#enter();
+  }
+
+  /** Handles the server's decision on all frames up to this one. Those that it has not refused are stored. */
+  stored(frames: number): void {
+    this.#outbox.decided(frames);
+    this.#own.stored(frames);
+    this.#settled(frames);
+  }
+
+  /** Handles the refusal of a frame. */
+  refused(fault: Fault & { readonly frame: number }): void {
+    this.#outbox.refuse(fault.frame);
+    if (fault.code !== "duplicate_peer") {
+      this.turnedDown(fault);
+      return;
+    }
+    // The server decides on frames in their order.
+    this.#own.stored(fault.frame - 1);
+    this.#isDuplicate = true;
+    const told = { ...fault, message: `${fault.message}; a peer id must not be kept or shared` };
+    if (this.#replace) this.turnedDown(told);
+    else this.#line.reject({ ...told, message: unsavable(told.message) });
+  }
+
+  /** Handles edits that did not get through: offers them once more after a wait, and ends the connection at the second time. */
+  turnedDown(fault: Fault): void {
+    if (this.#line.isOver) return;
+    if (this.#offeredAgain) {
+      this.#line.reject({ ...fault, message: unsavable(fault.message) });
+    } else {
+      this.#offeredAgain = true;
+      this.#line.retry(fault);
+    }
+  }
+
+  /** Handles the list of what the server waits for. What this document has of it is offered again, once each. */
+  pending(waitsFor: readonly Operation[]): void {
+    this.#waiting.told(waitsFor);
+    if (waitsFor.length === 0) this.#offeredFor.clear();
+    this.#line.update();
+    const mine = this.#doc.oplogVersion();
+    const found = waitsFor.filter(({ peer, counter }) => (mine.get(peer as `${number}`) ?? 0) > counter);
+    mine.free();
+    const ids = found.map(({ peer, counter }) => `${counter}@${peer}`).filter((id) => !this.#offeredFor.has(id));
+    for (const id of ids) this.#offeredFor.add(id);
+    if (ids.length > 0) this.#line.resync();
+  }
+
+  /** Handles the end of a socket. Frames that were on their way may not have arrived. */
+  lost(): void {
+    this.#lost += 1;
+    this.#known.forget();
+    this.#own.lost();
+    this.#outbox.lost();
+    this.#waiting.lost();
+    this.#arrived = [];
+    this.#state = "partial";
+    this.#isInDoubt = false;
+    this.#isAnnounced = false;
+    this.#oversized = undefined;
+  }
+
+  /** Ends the subscriptions to the document. */
+  end(): void {
+    this.#unsubscribe();
+  }
+
+  #subscribe(doc: LoroDoc): () => void {
+    const ends = [doc.subscribeLocalUpdates(() => this.#edited()), doc.subscribe(({ by }) => by === "import" && this.look())];
+    return () => ends.forEach((end) => end());
+  }
+
+  /** Handles a local edit that was committed. */
+  #edited(): void {
+    this.#own.wrote();
+    // An earlier subscriber may have made an edit of its own, and this one was sent with it.
+    if (this.#known.coversDocument()) return;
+    this.#outbox.keep();
+    this.#offer();
+    this.#line.update();
+  }
+
+  /** Sends the operations that the document has and the server lacks. */
+  #offer(): void {
+    const theirs = this.#known.version;
+    if (!theirs || this.#busy || this.#oversized !== undefined || this.#known.coversDocument()) return;
+    let missing: Missing;
+    this.#busy = true;
+    try {
+      missing = missingUpdates(this.#doc, theirs, { piece: this.#offeredAgain ? SMALL_MESSAGE : MAX_MESSAGE, max: MAX_MESSAGE });
+    } catch (error) {
+      this.turnedDown({ code: "export_failed", message: words(error) });
+      return;
+    } finally {
+      this.#busy = false;
+    }
+    const { updates, version, oversized } = missing;
+    for (const update of updates) this.#line.send(update);
+    if (oversized) {
+      this.#outbox.sendPart(updates.length);
+      this.#oversized = describeOversized(this.#doc, oversized, MAX_MESSAGE);
+      this.#rejectOversized();
+    } else {
+      this.#outbox.sendAll(updates.length);
+      this.#own.sent(this.#outbox.frames);
+      this.#known.sent(version);
+    }
+  }
+
+  /**
+   * Tells whether what has arrived has operations of the document's own peer from where its own are not confirmed. These may be
+   * other ones under the same ids.
+   */
+  #isContradicted(): boolean {
+    const unconfirmed = this.#own.unconfirmed();
+    if (unconfirmed.size === 0) return false;
+    return this.#arrived.some((blob) => {
+      const ends = authors(this.#doc, blob);
+      return [...unconfirmed].some(([peer, confirmed]) => (ends.get(peer) ?? 0) > confirmed);
+    });
+  }
+
+  /** Imports the first state once it is complete, and the server has told whose the operations in doubt are. */
+  #enter(): void {
+    if (this.#state !== "complete") return;
+    if (this.#isDuplicate) this.#replaceDocument();
+    else if (!this.#isInDoubt) this.#takeIn();
+  }
+
+  /** Imports what has arrived. If that may take long, the application is told first, and the browser shows it. */
+  #takeIn(): void {
+    if (this.#isAnnounced) return;
+    if (!mayTakeLong(this.#arrived)) {
+      this.#import();
+      return;
+    }
+    const lost = this.#lost;
+    this.#isAnnounced = true;
+    this.#line.update();
+    void shown().then(() => this.#lost === lost && this.#import());
+  }
+
+  /** Imports what has arrived, and then offers the edits with which the application reacted. */
+  #import(): void {
+    const lost = this.#lost;
+    if (this.#isContradicted()) {
+      this.#line.resync();
+      return;
+    }
+    const waiting = waitingBytes(this.#doc);
+    this.#busy = true;
+    const imported = importEach(this.#doc, this.#arrived.splice(0), (error) => {
+      this.#line.report({ code: "import_failed", message: `an update could not be applied: ${String(error)}` });
+    });
+    this.#busy = false;
+    if (this.#lost !== lost) return;
+    this.#isAnnounced = false;
+    for (const { success } of imported) {
+      this.#known.received(success);
+      this.#own.received(success);
+      // Another client writes under the same peer id, and has written more than this document.
+      if (success.has(this.#doc.peerIdStr)) takeNewPeer(this.#doc);
+    }
+    this.#line.awake();
+    // An import that waited may have been the application's, so the server may lack it. Join again to compare.
+    if (waitingBytes(this.#doc) < waiting) this.#line.resync();
+    else this.#offer();
+    if (this.#lost !== lost) return;
+    if (this.#state !== "imported") {
+      this.#state = "imported";
+      this.#line.live();
+    }
+    this.#line.update();
+  }
+
+  /** Continues with another document, in which the refused edits are made anew under a new peer id. */
+  #replaceDocument(): void {
+    let fresh: LoroDoc;
+    // What the user has written since the join is made anew, too.
+    this.#doc.commit();
+    try {
+      fresh = underNewPeer(this.#doc, this.#arrived, this.#own.confirmed);
+      this.#replace?.(fresh);
+    } catch (error) {
+      this.#line.reject({ code: "duplicate_peer", message: unsavable(`they could not be made anew: ${words(error)}`) });
+      return;
+    }
+    if (this.#line.isOver) return;
+    this.#unsubscribe();
+    this.#doc = fresh;
+    this.#known = new Known(fresh);
+    this.#own = new Own(fresh);
+    this.#unsubscribe = this.#subscribe(fresh);
+    this.#waiting.forget();
+    this.#isDuplicate = false;
+    this.#line.resync();
+  }
+
+  /** Handles the server's decision on this socket's first `frames` frames. */
+  #settled(frames: number): void {
+    if (frames >= this.#joinFrames) {
+      this.#offeredAgain = false;
+      this.#isInDoubt = false;
+      this.#enter();
+    }
+    this.#rejectOversized();
+  }
+
+  /** Ends the connection if an operation is too large, once everything else is saved. */
+  #rejectOversized(): void {
+    if (this.#oversized === undefined || !this.#outbox.decidedAll) return;
+    this.#line.reject({ code: "too_large", message: this.#oversized });
+  }
+}
+
+/** Tells whether a version has operations of the document's present peer that the document lacks. */
+function isBehindItself(doc: LoroDoc, theirs: VersionVector): boolean {
+  const mine = doc.oplogVersion();
+  const peer = doc.peerIdStr;
+  const isBehind = (theirs.get(peer) ?? 0) > (mine.get(peer) ?? 0);
+  mine.free();
+  return isBehind;
+}
+
+function unsavable(reason: string): string {
+  return `edits made here cannot be saved: ${reason}`;
+}
+
+function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,71 @@
+//! Mistakes that the model must notice, each made in the statements of the engine.
+
+/// A mistake: a name, and the parts of statements that are replaced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mutant(
+    pub(crate) &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+impl Mutant {
+    /// No mistake. The order of projects is that of their names, and not by chance, so that a seed decides everything.
+    pub(crate) const NONE: Self = Self("none", &[]);
+
+    /// The statement with the mistake in it.
+    pub(crate) fn applied(self, sql: &str) -> String {
+        let parts = self.1.iter().chain(&[("random()", "project_id")]);
+        parts.fold(sql.to_owned(), |sql, (right, wrong)| {
+            sql.replace(right, wrong)
+        })
+    }
+}
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "double submission: a claim holds for no time",
+        &[
+            ("lease_until = ?1 + ?2,", "lease_until = ?1,"),
+            (
+                "next_attempt_at = ?1 + ?2 + ",
+                "next_attempt_at = ?1 + 0 * ",
+            ),
+        ],
+    ),
+    Mutant(
+        "one too many at a service",
+        &[("FROM held) < ?4", "FROM held) <= ?4")],
+    ),
+    Mutant(
+        "one too many of a project",
+        &[(
+            "held.project_id = waiting.project_id) < ?5",
+            "held.project_id = waiting.project_id) <= ?5",
+        )],
+    ),
+    Mutant(
+        "the last end wins",
+        &[(
+            "run = ?2 AND status IN ('pending', 'processing') RETURNING",
+            "run = ?2 RETURNING",
+        )],
+    ),
+    Mutant(
+        "a claim that has run out is used",
+        &[("run = ?2 AND lease_until = ?3 AND", "run = ?2 AND")],
+    ),
+    Mutant(
+        "the sweep repeats no projection",
+        &[("WHERE projected_status IS NULL\n", "WHERE 0\n")],
+    ),
+    Mutant(
+        "no pause after a failure",
+        &[("next_attempt_at = ?5 + ?6", "next_attempt_at = ?5 + 0 * ?6")],
+    ),
+    Mutant(
+        "a job is asked about all the time",
+        &[(
+            "SET lease_until = ?1 + 9, next_attempt_at = ?1 + 9",
+            "SET lease_until = ?1, next_attempt_at = ?1",
+        )],
+    ),
+];

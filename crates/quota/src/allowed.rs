@@ -1,0 +1,43 @@
+//! The bytes that may be kept.
+
+use platform::{Config, Setting};
+
+platform::settings! {
+    /// The most MiB that one project may keep: its document, its tasks and their results. Beyond it, edits and tasks are
+    /// refused (507); what was saved stays
+    PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240");
+    /// The most MiB that all projects of one owner may keep together
+    OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400");
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// The most bytes of one document as it is stored, snapshot and log together: 32 MiB. A compaction of it fits an
+/// instance of 256 MiB.
+pub const ROOM_BYTES: u64 = 32 * MIB;
+
+/// The most bytes of each kind of holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) project: u64,
+    pub(crate) owner: u64,
+}
+
+impl Allowed {
+    /// Reads the settings. One that is no number counts as not set.
+    pub(crate) fn read(config: &dyn Config) -> Self {
+        Self {
+            project: mebibytes(config, PROJECT_QUOTA_MIB).unwrap_or(10 * 1024 * MIB),
+            owner: mebibytes(config, OWNER_QUOTA_MIB).unwrap_or(100 * 1024 * MIB),
+        }
+    }
+}
+
+fn mebibytes(config: &dyn Config, setting: Setting) -> Option<u64> {
+    let text = config.get(setting)?;
+    let number = text.trim().parse::<u64>().ok();
+    if number.is_none() {
+        tracing::warn!(%setting, "the setting is no whole number; its default is used");
+    }
+    Some(number?.saturating_mul(MIB))
+}

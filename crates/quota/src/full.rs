@@ -1,0 +1,75 @@
+//! The holders that take no more. An append looks them up by the same keys.
+
+use platform::{Database, DatabaseError};
+
+use crate::usage::Holder;
+
+/// A full holder still takes updates up to this size, in bytes, so that a user can tidy up; until it exceeds its
+/// limit by a tenth.
+const SMALL: u64 = 4096;
+
+/// Why, and for how large updates, a holder takes no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// `room_full` or `quota`.
+    pub(crate) code: &'static str,
+    pub(crate) reason: String,
+    /// The largest update that is still taken, in bytes.
+    pub(crate) largest: u64,
+}
+
+impl Full {
+    /// Whether `used` bytes are too many for `allowed`; `what` begins the sentence that says so.
+    pub(crate) fn of(code: &'static str, what: &str, used: u64, allowed: u64) -> Option<Self> {
+        let is_full = used >= allowed;
+        let largest = if used >= allowed.saturating_add(allowed / 10) {
+            0
+        } else {
+            SMALL
+        };
+        is_full.then(|| Self {
+            code,
+            reason: format!("{what}: {} of {} MiB", used >> 20, allowed >> 20),
+            largest,
+        })
+    }
+}
+
+/// Notes whether a holder is full.
+pub(crate) async fn note(
+    database: &dyn Database,
+    holder: &Holder,
+    full: Option<&Full>,
+    now: i64,
+) -> Result<(), DatabaseError> {
+    let Some(full) = full else {
+        let sql = "DELETE FROM quota_full WHERE holder = ?1";
+        let parameters = vec![holder.0.as_str().into()];
+        return database.execute(sql, parameters).await.map(drop);
+    };
+    let sql = "
+        INSERT INTO quota_full (holder, code, reason, largest, counted_at) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (holder) DO UPDATE SET code = excluded.code, reason = excluded.reason,
+            largest = excluded.largest, counted_at = excluded.counted_at";
+    let parameters = vec![
+        holder.0.as_str().into(),
+        full.code.into(),
+        full.reason.as_str().into(),
+        full.largest.into(),
+        now.into(),
+    ];
+    database.execute(sql, parameters).await.map(drop)
+}
+
+/// Takes up to `most` holders that were last counted before `before`, in Unix seconds.
+pub(crate) async fn to_recount(
+    database: &dyn Database,
+    before: i64,
+    most: u64,
+) -> Result<Vec<String>, DatabaseError> {
+    let sql = "SELECT holder FROM quota_full WHERE counted_at < ?1 ORDER BY counted_at LIMIT ?2";
+    let rows = database
+        .execute(sql, vec![before.into(), most.into()])
+        .await?;
+    rows.into_iter().map(|mut row| row.text(0)).collect()
+}

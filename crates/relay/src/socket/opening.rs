@@ -1,0 +1,62 @@
+//! What precedes the updates of a WebSocket: the rest of its handshake, and the client's version if that comes in a frame.
+
+use crate::room::reads::Version;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// The buffer that an idle connection keeps to read into, in bytes.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// The largest version vector in a frame, in bytes: some 80,000 peers.
+pub(crate) const MAX_VERSION: usize = 1024 * 1024;
+
+/// How long the answer to an upgrade waits for the first frames, with which it then goes out in one write. It is as long
+/// as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's algorithm).
+const HELD: Duration = Duration::from_millis(40);
+
+/// What there is of a WebSocket before its first frame.
+pub(crate) struct Opening {
+    /// The answer to the upgrade, which is yet to be written.
+    pub(crate) answer: Vec<u8>,
+    /// The bytes that the client sent right after its request.
+    pub(crate) early: Vec<u8>,
+    /// Whether the client's first frame is its version.
+    pub(crate) awaits_version: bool,
+}
+
+impl Opening {
+    /// When the answer to the upgrade goes out at the latest. A client that sends its version needs it first.
+    pub(crate) fn answer_by(&self, now: Instant) -> Instant {
+        if self.awaits_version { now } else { now + HELD }
+    }
+
+    /// The configuration of the WebSocket until its first message has come.
+    pub(crate) fn config(&self) -> WebSocketConfig {
+        config(if self.awaits_version {
+            MAX_VERSION
+        } else {
+            wire::MAX_UPDATE_BYTES
+        })
+    }
+}
+
+/// The configuration of a WebSocket that takes updates.
+pub(crate) fn for_updates() -> WebSocketConfig {
+    config(wire::MAX_UPDATE_BYTES)
+}
+
+fn config(max_message: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
+}
+
+/// Reads the version in a client's first frame, which is empty if the client has nothing.
+pub(crate) fn version(frame: Bytes) -> Version {
+    (!frame.is_empty()).then_some(frame)
+}

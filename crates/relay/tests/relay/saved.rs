@@ -1,0 +1,85 @@
+//! What a client is told of its updates beside `saved`: that one is refused, or waits for others.
+
+use crate::client::Client;
+use crate::{Relay, both_ways, until};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn with_events(relay: &Relay) -> Client {
+    let mut client = Client::connect(relay.address, "/sync/p?events=1").await;
+    while client
+        .event_or_blob()
+        .await
+        .is_none_or(|event| event["type"] != "synced")
+    {}
+    client
+}
+
+/// The next event of this type.
+async fn next(client: &mut Client, kind: &str) -> Value {
+    loop {
+        if let Some(event) = client.event_or_blob().await
+            && event["type"] == kind
+        {
+            return event;
+        }
+    }
+}
+
+both_ways! {
+    /// What the app leaves undecided goes alone, with what its sender sent behind it; nobody else waits or hears of it
+    /// twice.
+    async fn an_undecided_update_is_decided_alone(way: Way) {
+        let relay = Relay::start(|settings| way.set(settings)).await;
+        let mut reader = relay.join("p").await;
+        let mut twin = with_events(&relay).await;
+        let mut other = with_events(&relay).await;
+        for update in ["one", "twin", "two", "again", "three"] {
+            twin.update(update).await;
+        }
+        for n in 0..20 {
+            other.update(format!("o{n}")).await;
+        }
+        let refusal = next(&mut twin, "error").await;
+        assert_eq!((&refusal["code"], &refusal["frame"]), (&json!("duplicate_peer"), &json!(2)));
+        while next(&mut twin, "saved").await["frames"] != 5 {}
+        while next(&mut other, "saved").await["frames"] != 20 {}
+        let log = relay.app.room("p");
+        assert_eq!(log.len(), 24);
+        for update in &log {
+            assert_eq!(&reader.binary().await, update);
+        }
+        assert_eq!(relay.metric("updates_refused_total").await, 1);
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sender_is_told_what_waits_until_it_does_not() {
+    let after = Duration::from_millis(100);
+    let relay = Relay::start(|settings| settings.waiting_after = after).await;
+    let mut client = with_events(&relay).await;
+    let mut plain = relay.join("p").await;
+    client.update("fits").await;
+    client.update("waits").await;
+    // The app's first word is only that it may wait.
+    client.update("wait not").await;
+    assert_eq!(
+        next(&mut client, "pending").await["updates"],
+        json!([{"frame": 2, "waits_for": {"peer": "42", "counter": 17}}])
+    );
+    let asked = || {
+        let log = relay.app.log();
+        let asked = log.seen.iter().filter(|seen| seen.contains("/waiting"));
+        asked.count()
+    };
+    // Nothing has changed, so the app is not asked again.
+    tokio::time::sleep(after * 2).await;
+    let before = asked();
+    tokio::time::sleep(after * 4).await;
+    assert_eq!(asked(), before);
+    plain.update("missing").await;
+    assert_eq!(next(&mut client, "pending").await["updates"], json!([]));
+    until("the question", async || asked() == before + 1).await;
+    relay.stop().await;
+}

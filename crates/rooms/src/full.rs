@@ -1,0 +1,82 @@
+//! Rooms that take no more, because they, or a quota, are full. The crate `quota` notes which these are.
+
+use std::collections::HashMap;
+
+use platform::{Database, DatabaseError};
+use wire::Outcome;
+
+/// The end of an SQL condition on an incoming update `i`: neither its project nor the owner is too full for it. While no
+/// holder is full, this costs one look into an empty table, however many the updates are.
+pub(crate) fn takes_sql() -> String {
+    "AND (NOT EXISTS (SELECT 1 FROM quota_full)
+          OR NOT EXISTS (
+              SELECT 1 FROM quota_full f
+               WHERE f.holder IN ('project:' || i.project_id, 'owner:' || (
+                         SELECT p.owner_id FROM projects p WHERE p.project_id = i.project_id))
+                 AND f.largest < length(i.payload)))"
+        .to_owned()
+}
+
+/// Why projects take no update, or none above a size.
+#[derive(Debug, Default)]
+pub(crate) struct NotTaken(HashMap<String, Vec<Reason>>);
+
+#[derive(Debug)]
+struct Reason {
+    /// The largest update that is taken all the same, in bytes; none if negative.
+    largest: i64,
+    code: Option<String>,
+    words: String,
+}
+
+impl NotTaken {
+    /// Asks why these projects take no update. If there are none, this costs nothing.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn ask(
+        database: &dyn Database,
+        projects: impl Iterator<Item = &str>,
+    ) -> Result<Self, DatabaseError> {
+        // Project ids need no escape in JSON.
+        let projects: Vec<String> = projects.map(|project| format!("\"{project}\"")).collect();
+        if projects.is_empty() {
+            return Ok(Self::default());
+        }
+        let sql = "
+            WITH asked (project_id) AS (SELECT DISTINCT value FROM json_each(?1))
+            SELECT 0, p.project_id, -1, NULL, 'the project was deleted'
+              FROM asked JOIN projects p ON p.project_id = asked.project_id
+             WHERE p.deleted_at IS NOT NULL
+            UNION ALL
+            SELECT 1, asked.project_id, f.largest, f.code, f.reason
+              FROM asked JOIN quota_full f ON f.holder = 'project:' || asked.project_id
+            UNION ALL
+            SELECT 2, p.project_id, f.largest, f.code, f.reason
+              FROM asked JOIN projects p ON p.project_id = asked.project_id
+                   JOIN quota_full f ON f.holder = 'owner:' || p.owner_id
+            ORDER BY 1";
+        let parameters = vec![format!("[{}]", projects.join(",")).into()];
+        let mut reasons: HashMap<String, Vec<Reason>> = HashMap::new();
+        for mut row in database.execute(sql, parameters).await? {
+            let reason = Reason {
+                largest: row.integer(2)?,
+                code: row.optional_text(3)?,
+                words: row.text(4)?,
+            };
+            reasons.entry(row.text(1)?).or_default().push(reason);
+        }
+        Ok(Self(reasons))
+    }
+
+    /// The refusal of an update of so many bytes; `None` if the project takes it.
+    pub(crate) fn refusal(&self, project: &str, bytes: usize) -> Option<Outcome> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let reasons = self.0.get(project)?;
+        let reason = reasons.iter().find(|reason| reason.largest < bytes)?;
+        Some(Outcome::Refused {
+            reason: reason.words.clone(),
+            code: reason.code.clone(),
+        })
+    }
+}

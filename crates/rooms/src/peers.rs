@@ -1,0 +1,204 @@
+//! How far each peer has written: whether an update fits, waits for others, or overlaps with what is stored, is known
+//! from that without the document.
+//!
+//! The table `loro_peers` is written by the statement that appends. Its rows are never ahead of the document, but may be
+//! behind it: a room from before the table has none. So what it says is a hint: an update that may wait or that may be in
+//! conflict is looked at exactly, by [`waiting`](crate::waiting) and by [`conflict`](crate::conflict).
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use loro::{Counter, PeerID, VersionVector};
+use platform::{Database, DatabaseError};
+
+use crate::update::Outline;
+
+/// An update among the operations of its room.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) outline: Outline,
+    /// The [`digest`] of its payload.
+    pub(crate) digest: i64,
+    /// How far each of these peers must have written before the request.
+    needs: HashMap<PeerID, Counter>,
+    /// Whether it builds upon others of its request.
+    pub(crate) relies: bool,
+}
+
+impl Place {
+    /// The place of an update that comes alone.
+    pub(crate) fn new(outline: Outline, digest: i64) -> Self {
+        let mut place = Self {
+            digest,
+            outline,
+            needs: HashMap::new(),
+            relies: false,
+        };
+        for (peer, counter) in place.outline.needs() {
+            need(&mut place.needs, peer, counter);
+        }
+        place
+    }
+
+    /// Its spans as JSON.
+    pub(crate) fn spans_json(&self) -> String {
+        let spans = self.outline.spans.iter();
+        array(spans.map(|span| format!("[{},{},{}]", signed(span.peer), span.start, span.end)))
+    }
+
+    /// Its needs as JSON.
+    pub(crate) fn needs_json(&self) -> String {
+        let needs = self.needs.iter();
+        array(needs.map(|(peer, counter)| format!("[{},{counter}]", signed(*peer))))
+    }
+}
+
+/// A digest of a payload. If two releases compute different ones, a resend is compared exactly.
+pub(crate) fn digest(payload: &[u8]) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    payload.hash(&mut hasher);
+    signed(hasher.finish())
+}
+
+fn need(needs: &mut HashMap<PeerID, Counter>, peer: PeerID, counter: Counter) {
+    let needed = needs.entry(peer).or_default();
+    *needed = counter.max(*needed);
+}
+
+fn array(parts: impl Iterator<Item = String>) -> String {
+    format!("[{}]", parts.collect::<Vec<_>>().join(","))
+}
+
+/// A number with the same bits that SQL can hold.
+fn signed(number: u64) -> i64 {
+    number as i64
+}
+
+/// What one request writes, room by room, before it is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Request<'a> {
+    peers: HashMap<(&'a str, PeerID), Written>,
+}
+
+/// What one peer writes in a request.
+#[derive(Debug, Clone, Default)]
+struct Written {
+    /// The first counter, and the one after the last.
+    start: Counter,
+    end: Counter,
+    /// The first counter and the digest of the last update.
+    last: (Counter, i64),
+    /// What these updates need of others.
+    needs: HashMap<PeerID, Counter>,
+}
+
+impl<'a> Request<'a> {
+    /// Takes the next update of the request. What it needs of those before it, it needs no more; what those need, it
+    /// needs, too. Returns false if it overlaps with one of those and is no resend; then it is not taken.
+    pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
+        let Place {
+            outline,
+            digest,
+            needs,
+            relies,
+        } = place;
+        let overlaps = outline.spans.iter().any(|span| {
+            self.peers
+                .get(&(project, span.peer))
+                .is_some_and(|written| {
+                    let is_same = (span.start, *digest) == written.last && span.end == written.end;
+                    span.start < written.end && !is_same
+                })
+        });
+        if overlaps {
+            return false;
+        }
+        for (peer, counter) in std::mem::take(needs) {
+            match self.peers.get(&(project, peer)) {
+                Some(written) if written.start < counter && counter <= written.end => {
+                    *relies = true;
+                    for (peer, counter) in &written.needs {
+                        need(needs, *peer, *counter);
+                    }
+                }
+                _ => need(needs, peer, counter),
+            }
+        }
+        for span in &outline.spans {
+            let written = self
+                .peers
+                .entry((project, span.peer))
+                .or_insert_with(|| Written {
+                    start: span.start,
+                    ..Written::default()
+                });
+            written.end = span.end.max(written.end);
+            written.last = (span.start, *digest);
+            for (peer, counter) in needs.iter() {
+                need(&mut written.needs, *peer, *counter);
+            }
+        }
+        true
+    }
+}
+
+/// Whether an update may wait for operations that its room has not got, as an SQL expression. `project` and `needs` are
+/// SQL expressions.
+pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM json_each({needs}) w
+                  WHERE json_extract(w.value, '$[1]') > ifnull(
+                        (SELECT p.counter FROM loro_peers p
+                          WHERE p.project_id = {project} AND p.peer = json_extract(w.value, '$[0]')), 0))"
+    )
+}
+
+/// Whether an update has operations whose ids are stored already, and is not the last update of its peers once more, as
+/// an SQL expression. `project`, `spans` and `digest` are SQL expressions.
+pub(crate) fn overlaps_sql(project: &str, spans: &str, digest: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM json_each({spans}) s CROSS JOIN loro_peers p
+                    ON p.project_id = {project} AND p.peer = json_extract(s.value, '$[0]')
+                  WHERE p.written > json_extract(s.value, '$[1]')
+                    AND NOT (p.start = json_extract(s.value, '$[1]')
+                             AND p.written = json_extract(s.value, '$[2]') AND p.digest = {digest}))"
+    )
+}
+
+/// Forgets how far the peers of a room have written, so that it is found out again.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn forget(database: &dyn Database, project: &str) -> Result<(), DatabaseError> {
+    let sql = "DELETE FROM loro_peers WHERE project_id = ?1";
+    database.execute(sql, vec![project.into()]).await?;
+    Ok(())
+}
+
+/// Notes that the document of a room has reached this version.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn reached(
+    database: &dyn Database,
+    project: &str,
+    version: &VersionVector,
+) -> Result<(), DatabaseError> {
+    let peers = version.iter();
+    let peers = array(peers.map(|(peer, end)| format!("[{},{end}]", signed(*peer))));
+    database
+        .execute(
+            "INSERT INTO loro_peers (project_id, peer, counter, written, start, digest)
+             SELECT ?1, json_extract(v.value, '$[0]'), json_extract(v.value, '$[1]'),
+                    json_extract(v.value, '$[1]'), json_extract(v.value, '$[1]'), 0
+               FROM json_each(?2) v
+              WHERE NOT EXISTS (SELECT 1 FROM projects p
+                                 WHERE p.project_id = ?1 AND p.deleted_at IS NOT NULL)
+             ON CONFLICT (project_id, peer) DO UPDATE SET
+                 counter = max(loro_peers.counter, excluded.counter),
+                 written = max(loro_peers.written, excluded.written)",
+            vec![project.into(), peers.into()],
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Rooms that are full: what comes new is refused, what was saved stays.
+
+#![allow(clippy::unwrap_used)]
+
+use loro::{ExportMode, LoroDoc};
+use platform::{
+    Condition,
+    native::{MapConfig, World, block_on},
+};
+use wire::{Outcome, Update};
+
+fn update(project: &str, serial: Option<u64>, bytes: usize) -> Update {
+    let doc = LoroDoc::new();
+    let letters: String = (0..bytes)
+        .map(|n| char::from(b'a' + (n * n % 23) as u8))
+        .collect();
+    doc.get_text("text").insert(0, &letters).unwrap();
+    doc.commit();
+    Update {
+        project: project.into(),
+        payload: doc.export(ExportMode::all_updates()).unwrap().into(),
+        serial,
+    }
+}
+
+fn append(world: &World, updates: Vec<Update>) -> Vec<Outcome> {
+    let ports = world.ports();
+    block_on(rooms::append(ports.database, ports.clock, "r", updates)).unwrap()
+}
+
+fn fill(world: &World, holder: &str, largest: u64) {
+    let sql = "INSERT INTO quota_full (holder, code, reason, largest, counted_at) VALUES (?1, 'room_full', 'it is full', ?2, 0)";
+    let parameters = vec![holder.into(), largest.into()];
+    block_on(world.ports().database.execute(sql, parameters)).unwrap();
+}
+
+fn words(outcome: &Outcome) -> (Option<&str>, &str) {
+    match outcome {
+        Outcome::Refused { code, reason } => (code.as_deref(), reason),
+        Outcome::Stored { .. } => (None, "stored"),
+        Outcome::Suspect => (None, "suspect"),
+    }
+}
+
+#[test]
+fn a_full_room_takes_small_updates_alone_and_other_rooms_take_all() {
+    let world = World::new(MapConfig::default());
+    let sent = update("p", Some(1), 3);
+    append(&world, vec![sent.clone()]);
+    fill(&world, "project:p", 4096);
+    let outcomes = append(
+        &world,
+        vec![
+            update("p", Some(2), 20_000),
+            update("p", Some(3), 10),
+            update("q", Some(4), 20_000),
+            sent,
+        ],
+    );
+    let seen: Vec<_> = outcomes.iter().map(words).collect();
+    let full = (Some("room_full"), "it is full");
+    let stored = (None, "stored");
+    assert_eq!(seen, [full, stored, stored, stored]);
+    assert!(
+        matches!(outcomes[3], Outcome::Stored { rev: 1, .. }),
+        "a repeat has the outcome of the first time"
+    );
+}
+
+#[test]
+fn a_full_owner_takes_nothing_in_any_project_but_what_the_app_writes() {
+    let world = World::new(MapConfig::default());
+    let ports = world.ports();
+    for (project, owner) in [("p", "o"), ("q", "o"), ("r", "other")] {
+        let sql = "INSERT INTO projects (project_id, name, owner_id, created_at, updated_at) VALUES (?1, '', ?2, 0, 0)";
+        let parameters = vec![project.into(), owner.into()];
+        block_on(ports.database.execute(sql, parameters)).unwrap();
+    }
+    fill(&world, "owner:o", 0);
+    let outcomes = append(
+        &world,
+        ["p", "q", "r"]
+            .map(|project| update(project, None, 3))
+            .into(),
+    );
+    let seen: Vec<_> = outcomes.iter().map(|outcome| words(outcome).1).collect();
+    assert_eq!(seen, ["it is full", "it is full", "stored"]);
+    let of_app = rooms::append_if(
+        ports.database,
+        ports.clock,
+        "app",
+        update("p", None, 3),
+        0,
+        Condition::default(),
+    );
+    assert_eq!(block_on(of_app).unwrap(), Some(1));
+}

@@ -1,0 +1,171 @@
+//! How far each peer has written: what an append tells from it, and what keeps it right.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use loro::{ExportMode, LoroDoc};
+use platform::{
+    Database, migrations,
+    native::{SetClock, SqliteFile, block_on},
+};
+use wire::{Outcome, Update};
+
+const ROOM: &str = "room";
+
+struct World {
+    database: SqliteFile,
+    clock: SetClock,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = SqliteFile::open(&folder.path().join("rooms.db")).unwrap();
+        let clock = SetClock::default();
+        block_on(migrations::apply(&database, &clock)).unwrap();
+        Self {
+            database,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    fn append(&self, payloads: &[&Vec<u8>]) -> Vec<Outcome> {
+        let updates = payloads.iter().map(|payload| Update {
+            project: ROOM.into(),
+            payload: payload.to_vec().into(),
+            serial: None,
+        });
+        let updates = updates.collect();
+        block_on(rooms::append(&self.database, &self.clock, "test", updates)).unwrap()
+    }
+
+    fn execute(&self, sql: &str) {
+        block_on(self.database.execute(sql, vec![])).unwrap();
+    }
+
+    fn peers(&self) -> i64 {
+        let sql = "SELECT count(*) FROM loro_peers";
+        let rows = block_on(self.database.execute(sql, vec![])).unwrap();
+        rows[0].integer(0).unwrap()
+    }
+}
+
+fn writer(peer: u64) -> LoroDoc {
+    let doc = LoroDoc::new();
+    doc.set_peer_id(peer).unwrap();
+    doc
+}
+
+fn typed(doc: &LoroDoc, words: &str) -> Vec<u8> {
+    let before = doc.oplog_vv();
+    doc.get_text("text").insert(0, words).unwrap();
+    doc.commit();
+    doc.export(ExportMode::updates(&before)).unwrap()
+}
+
+fn fits(rev: u64) -> Outcome {
+    Outcome::Stored { rev, waits: None }
+}
+
+fn waits(rev: u64) -> Outcome {
+    let waits = Some(true);
+    Outcome::Stored { rev, waits }
+}
+
+#[test]
+fn an_append_knows_what_fits_waits_or_overlaps() {
+    let world = World::new();
+    // The largest peer ids are negative in SQL.
+    let (one, other) = (writer(u64::MAX - 1), writer(7));
+    let own: Vec<Vec<u8>> = (0..4).map(|n| typed(&one, &n.to_string())).collect();
+    other
+        .import(&one.export(ExportMode::all_updates()).unwrap())
+        .unwrap();
+    let reply = typed(&other, "reply");
+    assert_eq!(world.append(&[&own[0], &own[1]]), [fits(1), fits(2)]);
+    // The last one again, also beside itself.
+    assert_eq!(world.append(&[&own[1], &own[1]]), [fits(3), fits(4)]);
+    assert_eq!(world.append(&[&own[0]]), [Outcome::Suspect]);
+    // The third is missing, for its author and for who has seen it. In one request, what waits passes that on.
+    assert_eq!(world.append(&[&own[3], &reply]), [waits(5), waits(6)]);
+    assert_eq!(world.append(&[&typed(&other, "!")]), [waits(7)]);
+    let missing = block_on(rooms::waiting(&world.database, ROOM, &[1, 5, 6, 7])).unwrap();
+    let missing: Vec<_> = missing.iter().map(|w| (w.rev, w.peer, w.counter)).collect();
+    assert_eq!(
+        missing,
+        [(5, u64::MAX - 1, 2), (6, u64::MAX - 1, 2), (7, 7, 0)]
+    );
+    // Another update under the same ids, in the same request and later.
+    let twin = writer(7);
+    assert_eq!(world.append(&[&typed(&twin, "other")]), [Outcome::Suspect]);
+    let (twins, fresh) = ([writer(8), writer(8)], typed(&writer(9), "x"));
+    let twins = twins.map(|doc| typed(&doc, "z"));
+    let differs = typed(&writer(8), "y");
+    assert_eq!(
+        world.append(&[&twins[0], &twins[1], &differs, &fresh]),
+        [fits(8), fits(9), Outcome::Suspect, fits(10)]
+    );
+}
+
+/// What is not known is not missing, and is found out once.
+#[test]
+fn a_room_from_before_goes_on() {
+    let world = World::new();
+    let doc = writer(1);
+    assert_eq!(world.append(&[&typed(&doc, "a")]), [fits(1)]);
+    world.execute("DELETE FROM loro_peers");
+    world.execute("UPDATE loro_updates SET spans = NULL");
+    assert_eq!(world.append(&[&typed(&doc, "b")]), [waits(2)]);
+    assert_eq!(
+        block_on(rooms::waiting(&world.database, ROOM, &[2])).unwrap(),
+        []
+    );
+    assert_eq!(world.append(&[&typed(&doc, "c")]), [fits(3)]);
+    let all = doc.export(ExportMode::all_updates()).unwrap();
+    assert_eq!(world.append(&[&all]), [Outcome::Suspect]);
+}
+
+#[test]
+fn quarantine_frees_the_ids_and_deletion_all() {
+    let world = World::new();
+    let doc = writer(1);
+    world.append(&[&typed(&doc, "a"), &typed(&doc, "b")]);
+    world.execute("UPDATE loro_updates SET payload = x'' WHERE rev = 2");
+    assert_eq!(world.peers(), 0);
+    // Nothing is refused, and what builds upon the quarantined update waits.
+    assert_eq!(world.append(&[&typed(&doc, "c")]), [waits(3)]);
+    let waiting = block_on(rooms::waiting(&world.database, ROOM, &[3])).unwrap();
+    assert_eq!((waiting[0].peer, waiting[0].counter), (1, 1));
+    block_on(rooms::delete(&world.database, &world.clock, ROOM)).unwrap();
+    assert_eq!(world.peers(), 0);
+}
+
+/// Prints what one append costs in a room whose log is 200 kB.
+#[test]
+#[ignore = "measures"]
+fn the_cost_of_an_append() {
+    const APPENDS: u32 = 2000;
+    let world = World::new();
+    let doc = writer(1);
+    for _ in 0..100 {
+        world.append(&[&typed(&doc, &"x".repeat(2000))]);
+    }
+    let updates: Vec<Vec<u8>> = (0..APPENDS).map(|_| typed(&doc, "y")).collect();
+    let begun = Instant::now();
+    for update in &updates {
+        world.append(&[update]);
+    }
+    println!("one append: {:?}", begun.elapsed() / APPENDS);
+    let updates: Vec<Vec<u8>> = (0..APPENDS).map(|_| typed(&doc, "y")).collect();
+    let begun = Instant::now();
+    for batch in updates.chunks(100) {
+        world.append(&batch.iter().collect::<Vec<_>>());
+    }
+    println!(
+        "an update in a batch of 100: {:?}",
+        begun.elapsed() / APPENDS
+    );
+}

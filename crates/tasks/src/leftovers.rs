@@ -1,0 +1,51 @@
+//! Assets of which no task knows, because an instance stored them and died before the task's row had their address.
+//!
+//! An asset's id is told to others only by the row of its task: as an address of the result, or in the parameters. So if the
+//! task has ended without it, or was never stored, nothing can refer to the asset, and no document can show it. An instance
+//! that has stored an asset writes the row within minutes or never; this looks a day later.
+
+use crate::assets::{AssetError, AssetStore};
+
+/// For this many seconds after an asset was stored, or its task was found at work, it is left alone.
+pub(crate) const SETTLED_AFTER: i64 = 24 * 3600;
+
+/// The most assets that one call looks at.
+const AT_ONCE: u64 = 32;
+
+/// The condition of an asset whose task has not ended, and so may still refer to it.
+const IS_AT_WORK: &str =
+    "EXISTS (SELECT 1 FROM aigc_tasks WHERE aigc_tasks.task_id = assets.task_id
+                                     AND status IN ('pending', 'processing'))";
+
+/// The condition of an asset that the row of its task refers to.
+const IS_KNOWN: &str = "EXISTS (SELECT 1 FROM aigc_tasks WHERE aigc_tasks.task_id = assets.task_id
+                                   AND (instr(result_url, asset_id) > 0 OR instr(result_data, asset_id) > 0
+                                        OR instr(params, asset_id) > 0))";
+
+impl AssetStore<'_> {
+    /// Looks at a bounded number of the assets that were stored a day ago. It keeps those that a task refers to for good,
+    /// comes back to those whose task is at work, and deletes the others.
+    ///
+    /// # Errors
+    /// If the database or the bucket fails. What is not settled yet stays due.
+    pub async fn drop_leftovers(&self, now: i64) -> Result<(), AssetError> {
+        let settle = format!(
+            "UPDATE assets SET settle_at = CASE WHEN {IS_AT_WORK} THEN ?1 + {SETTLED_AFTER} END
+              WHERE asset_id IN (SELECT asset_id FROM assets INDEXED BY assets_to_settle
+                                  WHERE settle_at <= ?1 ORDER BY settle_at LIMIT ?2)
+                AND ({IS_AT_WORK} OR {IS_KNOWN})"
+        );
+        let parameters = || vec![now.into(), AT_ONCE.into()];
+        self.database.execute(&settle, parameters()).await?;
+        let leftovers = format!(
+            "SELECT asset_id FROM assets INDEXED BY assets_to_settle
+              WHERE settle_at <= ?1 AND NOT {IS_AT_WORK} AND NOT {IS_KNOWN} ORDER BY settle_at LIMIT ?2"
+        );
+        for mut row in self.database.execute(&leftovers, parameters()).await? {
+            let id = row.text(0)?;
+            self.discard(&id).await?;
+            tracing::info!(asset_id = id, "asset deleted, because no task refers to it");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! What was answered with `saved` is in the document, or its sender is told why not.
+
+use std::time::{Duration, Instant};
+
+use e2e::both_relays;
+use e2e::host::Host;
+use e2e::raw::{Client, change, converged};
+use loro::{ExportMode, LoroDoc, VersionVector};
+use serde_json::json;
+
+fn writer(peer: u64) -> LoroDoc {
+    let doc = LoroDoc::new();
+    doc.set_peer_id(peer).unwrap();
+    doc
+}
+
+async fn joined(host: &Host, doc: LoroDoc) -> Client {
+    let client = Client::connect(&host.address, "/sync/p?events=1", doc).await;
+    client.event("synced").await;
+    client
+}
+
+both_relays! {
+    /// Two clients write under one peer id: the second is refused, offers its edits again under another, and no edit is
+    /// lost. What is sent again as it was is no conflict.
+    async fn one_peer_id_in_two_clients(relay: Kind) {
+        let host = Host::start(relay).await;
+        let one = joined(&host, writer(42)).await;
+        let two = joined(&host, LoroDoc::new()).await;
+        one.edit(|doc| doc.get_map("map").insert("one", 1).unwrap()).await;
+        one.typed("from one").await;
+        one.saved(2).await;
+        // Another page has written meanwhile, and does so with what it has from before.
+        let edits = change(&writer(42), |doc| doc.get_map("map").insert("two", 2).unwrap());
+        two.send(edits).await;
+        let refusal = two.event("error").await;
+        assert_eq!((&refusal["code"], &refusal["frame"]), (&json!("duplicate_peer"), &json!(1)));
+        two.saved(1).await;
+        let again = joined(&host, writer(43)).await;
+        again.edit(|doc| doc.get_map("map").insert("two", 2).unwrap()).await;
+        again.saved(1).await;
+        converged("under two peer ids", &[&one, &again]).await;
+        assert_eq!(one.doc().get_map("map").len(), 2);
+        let (stored, _) = host.http().document("p").await;
+        assert_eq!(stored.get_deep_value(), one.doc().get_deep_value());
+        // A resend by a new connection, also of a part, also with what is new.
+        let all = one.doc().export(ExportMode::all_updates()).unwrap();
+        let doc = LoroDoc::new();
+        doc.import(&all).unwrap();
+        doc.set_peer_id(42).unwrap();
+        let resender = joined(&host, doc).await;
+        resender.send(all).await;
+        let mut since = VersionVector::default();
+        since.insert(42, 1);
+        let rest = resender.doc().export(ExportMode::updates(&since)).unwrap();
+        resender.send(rest.clone()).await;
+        resender.edit(|doc| doc.get_map("map").insert("three", 3).unwrap()).await;
+        let more = resender.doc().export(ExportMode::updates(&since)).unwrap();
+        resender.send(more.clone()).await;
+        resender.send(more).await;
+        resender.saved(5).await;
+        assert_eq!(resender.events("error"), Vec::<serde_json::Value>::new());
+        converged("after the resends", &[&one, &again, &resender]).await;
+        // Over plain HTTP, too.
+        host.http().post("/sync/p", rest).await;
+        let other = writer(42);
+        other.get_text("text").insert(0, "other").unwrap();
+        other.commit();
+        let answer = host.http().post("/sync/p", other.export(ExportMode::all_updates()).unwrap()).await;
+        answer.assert_problem(409, "duplicate-peer");
+    }
+
+    /// A document without its beginning is saved, but waits; its sender is told for what, and when that has come.
+    async fn a_document_without_its_beginning_waits(relay: Kind) {
+        let host = Host::start(relay).await;
+        let doc = writer(42);
+        doc.get_text("text").insert(0, "beginning").unwrap();
+        doc.commit();
+        let beginning = doc.export(ExportMode::all_updates()).unwrap();
+        let client = joined(&host, doc).await;
+        client.typed(" and end").await;
+        let rev = client.saved(1).await;
+        let begun = Instant::now();
+        client.typed("!").await;
+        let pending = client.event("pending").await;
+        assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
+        let waits_for = json!({"peer": "42", "counter": 0});
+        assert_eq!(pending["updates"][0], json!({"frame": 1, "waits_for": waits_for}));
+        let (stored, _) = host.http().document("p").await;
+        assert_eq!(stored.get_text("text").to_string(), "");
+        host.http().post("/sync/p", beginning).await;
+        client.until("nothing waits", |client| {
+            client.events("pending").last().is_some_and(|event| event["updates"] == json!([]))
+        })
+        .await;
+        let (stored, newest) = host.http().document("p").await;
+        assert_eq!(stored.get_text("text").to_string(), "beginning and end!");
+        assert_eq!(newest, rev + 2);
+    }
+}

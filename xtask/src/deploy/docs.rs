@@ -1,0 +1,63 @@
+//! The pages about deployments name only what there is.
+
+use std::collections::BTreeSet;
+
+use super::{folder, metrics, options, read};
+use crate::steps::root;
+
+/// What follows a prefix in a page, as far as it is small letters, digits, `_` and `-`.
+fn after(page: &str, prefix: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    page.split(prefix)
+        .skip(1)
+        .map(|rest| {
+            rest.split(|c| !is_part(c))
+                .next()
+                .unwrap_or(rest)
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn operations_name_metrics_and_options_that_exist() {
+    let page = read("docs/operations.md");
+    let named = after(&page, "relay_");
+    assert!(named.len() > 10, "{named:?}");
+    let metrics = metrics();
+    for metric in named {
+        assert!(metrics.contains(&format!("relay_{metric}")), "{metric}");
+    }
+    let mut known = options("relay");
+    known.extend(options("host"));
+    let options = after(&page, "`--");
+    assert!(options.len() > 5, "{options:?}");
+    for option in options {
+        assert!(known.contains(&option), "--{option}");
+    }
+}
+
+#[test]
+fn links_lead_to_files() {
+    let mut pages = vec![
+        root().join("docs/deploy.md"),
+        root().join("docs/operations.md"),
+    ];
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        pages.push(entry.unwrap().path().join("README.md"));
+    }
+    pages.retain(|page| page.exists());
+    assert!(pages.len() > 6, "{pages:?}");
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            let file = page.parent().unwrap().join(link);
+            assert!(
+                link.is_empty() || link.starts_with("https://") || file.exists(),
+                "{}: {link}",
+                page.display()
+            );
+        }
+    }
+}

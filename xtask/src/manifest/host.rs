@@ -1,0 +1,101 @@
+//! The hosts that run the app, and what each of them allows.
+
+use clap::ValueEnum;
+
+/// A host, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum HostName {
+    /// `cargo xtask up`, and `spin up` with the cron plugin and a Redis
+    Local,
+    /// `spin up` without plugins and without a Redis trigger
+    HttpOnly,
+    /// SpinKube: Spin on Kubernetes
+    Spinkube,
+    /// Fermyon Cloud
+    FermyonCloud,
+    /// Akamai Functions
+    Akamai,
+}
+
+/// What a host allows an app, as far as it concerns this one.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// The name of the host in a sentence.
+    pub(crate) name: &'static str,
+    /// The kinds of triggers that it has. It refuses an app with any other.
+    pub(crate) triggers: &'static [&'static str],
+    /// Whether it has SQLite databases.
+    pub(crate) has_sqlite: bool,
+    /// Whether an app there may call itself (`http://self`) and its other components (`http://*.spin.internal`).
+    pub(crate) calls_itself: bool,
+    /// The default of the variable `environment`.
+    pub(crate) environment: &'static str,
+    /// What does not work there, as a sentence.
+    pub(crate) warning: Option<&'static str>,
+}
+
+impl HostName {
+    /// The rules of the host.
+    pub(crate) fn rules(self) -> &'static Host {
+        match self {
+            Self::Local => &LOCAL,
+            Self::HttpOnly => &HTTP_ONLY,
+            Self::Spinkube => &SPINKUBE,
+            Self::FermyonCloud => &FERMYON_CLOUD,
+            Self::Akamai => &AKAMAI,
+        }
+    }
+}
+
+const LOCAL: Host = Host {
+    name: "This machine",
+    triggers: &["http", "redis", "cron"],
+    has_sqlite: true,
+    calls_itself: true,
+    environment: "development",
+    warning: None,
+};
+
+const HTTP_ONLY: Host = Host {
+    name: "A host with HTTP alone",
+    triggers: &["http"],
+    has_sqlite: true,
+    calls_itself: true,
+    environment: "production",
+    warning: None,
+};
+
+/// The shim refuses an app that has a cron trigger.
+const SPINKUBE: Host = Host {
+    name: "SpinKube",
+    triggers: &["http", "redis"],
+    has_sqlite: true,
+    calls_itself: true,
+    environment: "production",
+    warning: Some(
+        "SpinKube keeps no file of a pod, so the database must be a libSQL server by the runtime config, on which no test \
+         has run this app yet; see deploy/spinkube/README.md.",
+    ),
+};
+
+/// Whether `http://self` works there is not known. An app that may not call itself does that work in its own instance.
+const FERMYON_CLOUD: Host = Host {
+    name: "Fermyon Cloud",
+    triggers: &["http"],
+    has_sqlite: true,
+    calls_itself: false,
+    environment: "production",
+    warning: Some(
+        "Fermyon Cloud ends a request after 30 s, takes bodies up to 10 MB, does not keep the app from private networks, \
+         and its quota carries a demonstration only; see deploy/fermyon-cloud/README.md.",
+    ),
+};
+
+const AKAMAI: Host = Host {
+    name: "Akamai Functions",
+    triggers: &["http"],
+    has_sqlite: false,
+    calls_itself: true,
+    environment: "production",
+    warning: None,
+};

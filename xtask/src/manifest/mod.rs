@@ -1,0 +1,169 @@
+//! `cargo xtask manifest`: the manifest for each host, derived from `spin.toml` by the rules of that host.
+
+mod host;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use toml::{Table, Value};
+
+use crate::steps::root;
+use host::{Host, HostName};
+
+/// The options of `cargo xtask manifest`.
+#[derive(Args)]
+pub(crate) struct Manifest {
+    /// The host that is to run the app
+    #[arg(long = "for", value_enum, value_name = "HOST")]
+    host: HostName,
+    /// The version of Spin's cron plugin; by default 0.3 if the host has cron triggers, else none
+    #[arg(long, value_enum, value_name = "VERSION")]
+    cron: Option<Cron>,
+}
+
+/// Who asks the app every ten seconds to do what is due.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Cron {
+    /// The cron trigger of the plugin 0.3
+    #[value(name = "0.3")]
+    V0_3,
+    /// The relay, with `--tick`
+    None,
+}
+
+impl Manifest {
+    /// Prints the manifest, and on standard error what does not work on that host.
+    pub(crate) fn run(self) -> Result<()> {
+        let text = std::fs::read_to_string(root().join("spin.toml"))?;
+        let host = self.host.rules();
+        print!("{}", derive(&text, self.host, self.cron)?);
+        if cron(host, self.cron)? == Cron::None {
+            eprintln!(
+                "note: the app has no cron trigger, so start one relay at least with --tick."
+            );
+        }
+        if let Some(warning) = host.warning {
+            eprintln!("note: {warning}");
+        }
+        Ok(())
+    }
+}
+
+/// The manifest for a host, for tests of files that go with it.
+#[cfg(test)]
+pub(crate) fn derived(host: &str) -> Result<String> {
+    let text = std::fs::read_to_string(root().join("spin.toml"))?;
+    let host = HostName::from_str(host, false).map_err(anyhow::Error::msg)?;
+    derive(&text, host, None)
+}
+
+/// Derives the manifest for a host from the text of `spin.toml`. If nothing changes, it is that text.
+///
+/// # Errors
+/// If the app cannot work on that host.
+fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
+    let host = name.rules();
+    let has_cron = cron(host, wanted)? == Cron::V0_3;
+    let original: Table = text.parse().context("spin.toml")?;
+    let mut manifest = original.clone();
+    refuse_missing_database(&mut manifest, host)?;
+    keep_triggers(&mut manifest, |kind| {
+        host.triggers.contains(&kind) && (has_cron || kind != "cron")
+    })?;
+    if !host.calls_itself {
+        forbid_calls_of_itself(&mut manifest)?;
+    }
+    let environment = table(table(&mut manifest, "variables")?, "environment")?;
+    environment.insert("default".into(), host.environment.into());
+    keep_variables(&mut manifest)?;
+    if manifest == original {
+        return Ok(text.to_owned());
+    }
+    let option = name.to_possible_value();
+    let option = option.as_ref().map_or("", |value| value.get_name());
+    let derived = toml::to_string_pretty(&manifest)?;
+    Ok(format!(
+        "# Printed by `cargo xtask manifest --for {option}` from spin.toml. Change that one.\n\n{derived}"
+    ))
+}
+
+/// Decides who ticks.
+///
+/// # Errors
+/// If the operator wants a cron trigger that the host does not have.
+fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
+    match (host.triggers.contains(&"cron"), wanted) {
+        (true, wanted) => Ok(wanted.unwrap_or(Cron::V0_3)),
+        (false, Some(Cron::V0_3)) => bail!(
+            "{} has no cron trigger: leave out --cron, and start the relay with --tick",
+            host.name
+        ),
+        (false, _) => Ok(Cron::None),
+    }
+}
+
+fn refuse_missing_database(manifest: &mut Table, host: &Host) -> Result<()> {
+    let components = table(manifest, "component")?;
+    let has_database = |component: &Value| component.get("sqlite_databases").is_some();
+    if !host.has_sqlite && components.values().any(has_database) {
+        bail!(
+            "{} has no SQLite, and the app knows no other database yet, so there is no manifest that works there",
+            host.name
+        );
+    }
+    Ok(())
+}
+
+/// Keeps the triggers of some kinds, and the components that they call.
+fn keep_triggers(manifest: &mut Table, keep: impl Fn(&str) -> bool) -> Result<()> {
+    let triggers = table(manifest, "trigger")?;
+    triggers.retain(|kind, _| keep(kind));
+    let called: BTreeSet<String> = triggers
+        .values()
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter_map(|trigger| Some(trigger.get("component")?.as_str()?.to_owned()))
+        .collect();
+    table(manifest, "component")?.retain(|id, _| called.contains(id));
+    let application = table(manifest, "application")?;
+    let settings = table(application, "trigger")?;
+    settings.retain(|kind, _| keep(kind));
+    if settings.is_empty() {
+        application.remove("trigger");
+    }
+    Ok(())
+}
+
+fn forbid_calls_of_itself(manifest: &mut Table) -> Result<()> {
+    for (_, component) in table(manifest, "component")?.iter_mut() {
+        if let Some(Value::Array(hosts)) = component.get_mut("allowed_outbound_hosts") {
+            hosts.retain(|host| !host.as_str().is_some_and(is_the_app));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry of `allowed_outbound_hosts` is the app itself.
+fn is_the_app(host: &str) -> bool {
+    let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
+    authority == "self" || authority.ends_with(".spin.internal")
+}
+
+/// Leaves out the variables that nothing else names, because a host may require a value for each.
+fn keep_variables(manifest: &mut Table) -> Result<()> {
+    let mut rest = manifest.clone();
+    rest.remove("variables");
+    let rest = toml::to_string(&rest)?;
+    let variables = table(manifest, "variables")?;
+    variables.retain(|name, _| rest.contains(&format!("{{{{ {name} }}}}")));
+    Ok(())
+}
+
+fn table<'a>(of: &'a mut Table, name: &str) -> Result<&'a mut Table> {
+    of.get_mut(name)
+        .and_then(Value::as_table_mut)
+        .with_context(|| format!("spin.toml has no [{name}]"))
+}

@@ -1,0 +1,172 @@
+//! Each printed manifest, compared with what its host allows.
+
+use super::*;
+
+const SPIN_TOML: &str = include_str!("../../../spin.toml");
+
+/// The components that HTTP triggers call.
+const HTTP: [&str; 6] = ["console", "poller", "projects", "sync", "tasks", "webhooks"];
+
+fn printed(host: HostName) -> Table {
+    derive(SPIN_TOML, host, None).unwrap().parse().unwrap()
+}
+
+fn keys(manifest: &Table, name: &str) -> Vec<String> {
+    let table = manifest[name].as_table().unwrap();
+    let mut keys: Vec<String> = table.keys().cloned().collect();
+    keys.sort();
+    keys
+}
+
+fn hosts(manifest: &Table, component: &str) -> Vec<String> {
+    let hosts = manifest["component"][component].get("allowed_outbound_hosts");
+    let hosts = hosts.and_then(Value::as_array).into_iter().flatten();
+    hosts
+        .map(|host| host.as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn environment(manifest: &Table) -> &str {
+    let environment = &manifest["variables"]["environment"];
+    environment["default"].as_str().unwrap()
+}
+
+/// What holds of a manifest on every host: each trigger has its component, each component a trigger, and each variable
+/// is declared and used.
+fn assert_whole(manifest: &Table) {
+    let mut called: Vec<&str> = manifest["trigger"]
+        .as_table()
+        .unwrap()
+        .values()
+        .flat_map(|triggers| triggers.as_array().unwrap())
+        .map(|trigger| trigger["component"].as_str().unwrap())
+        .collect();
+    called.sort_unstable();
+    called.dedup();
+    assert_eq!(called, keys(manifest, "component"));
+    let mut rest = manifest.clone();
+    rest.remove("variables");
+    let rest = toml::to_string(&rest).unwrap();
+    let mut used: Vec<&str> = rest
+        .split("{{ ")
+        .skip(1)
+        .map(|text| text.split_once(" }}").unwrap().0)
+        .collect();
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!(used, keys(manifest, "variables"));
+}
+
+#[test]
+fn local_is_spin_toml_itself() {
+    for cron in [None, Some(Cron::V0_3)] {
+        assert_eq!(derive(SPIN_TOML, HostName::Local, cron).unwrap(), SPIN_TOML);
+    }
+    assert_whole(&printed(HostName::Local));
+}
+
+#[test]
+fn local_without_cron_leaves_the_tick_to_the_relay() {
+    let text = derive(SPIN_TOML, HostName::Local, Some(Cron::None)).unwrap();
+    let manifest: Table = text.parse().unwrap();
+    assert_whole(&manifest);
+    assert_eq!(keys(&manifest, "trigger"), ["http", "redis"]);
+    assert!(!keys(&manifest, "component").contains(&"cron".to_owned()));
+    assert!(!keys(&manifest, "variables").contains(&"app_url".to_owned()));
+    assert_eq!(environment(&manifest), "development");
+}
+
+#[test]
+fn http_only_has_http_alone() {
+    let manifest = printed(HostName::HttpOnly);
+    assert_whole(&manifest);
+    assert_eq!(keys(&manifest, "trigger"), ["http"]);
+    assert!(manifest["application"].get("trigger").is_none());
+    assert_eq!(keys(&manifest, "component"), HTTP);
+    assert!(hosts(&manifest, "sync").contains(&"http://self".to_owned()));
+    assert_eq!(environment(&manifest), "production");
+}
+
+/// The shim takes HTTP and Redis, and refuses an app with a cron trigger. Service chaining works there.
+#[test]
+fn spinkube_has_http_and_redis() {
+    let manifest = printed(HostName::Spinkube);
+    assert_whole(&manifest);
+    assert_eq!(keys(&manifest, "trigger"), ["http", "redis"]);
+    assert_eq!(
+        manifest["application"]["trigger"]["redis"]["address"].as_str(),
+        Some("{{ redis_url }}")
+    );
+    let mut components = HTTP.to_vec();
+    components.push("events");
+    components.sort_unstable();
+    assert_eq!(keys(&manifest, "component"), components);
+    assert!(hosts(&manifest, "sync").contains(&"http://self".to_owned()));
+    assert_eq!(environment(&manifest), "production");
+}
+
+/// HTTP alone, one database, one key-value store, and no component calls the app.
+#[test]
+fn fermyon_cloud_has_http_alone_and_no_call_of_itself() {
+    let manifest = printed(HostName::FermyonCloud);
+    assert_whole(&manifest);
+    assert_eq!(keys(&manifest, "trigger"), ["http"]);
+    assert!(manifest["application"].get("trigger").is_none());
+    assert_eq!(keys(&manifest, "component"), HTTP);
+    for id in HTTP {
+        for host in hosts(&manifest, id) {
+            assert!(!is_the_app(&host), "{id}: {host}");
+        }
+        for store in ["sqlite_databases", "key_value_stores"] {
+            if let Some(names) = manifest["component"][id].get(store) {
+                assert_eq!(names.to_string(), "[\"default\"]", "{id}: {store}");
+            }
+        }
+    }
+    assert!(hosts(&manifest, "poller").contains(&"https://*:*".to_owned()));
+    assert_eq!(environment(&manifest), "production");
+}
+
+#[test]
+fn akamai_gets_no_manifest_that_cannot_work() {
+    let refused = derive(SPIN_TOML, HostName::Akamai, None).unwrap_err();
+    assert!(refused.to_string().contains("no SQLite"), "{refused}");
+    // An app that needs no SQLite gets one.
+    let mut other: Table = SPIN_TOML.parse().unwrap();
+    for (_, component) in table(&mut other, "component").unwrap().iter_mut() {
+        component.as_table_mut().unwrap().remove("sqlite_databases");
+    }
+    let other = toml::to_string(&other).unwrap();
+    let text = derive(&other, HostName::Akamai, None).unwrap();
+    let manifest: Table = text.parse().unwrap();
+    assert_whole(&manifest);
+    assert_eq!(keys(&manifest, "trigger"), ["http"]);
+    assert_eq!(environment(&manifest), "production");
+}
+
+#[test]
+fn a_cron_trigger_is_refused_if_the_host_has_none() {
+    use HostName::{Akamai, FermyonCloud, HttpOnly, Spinkube};
+    for host in [HttpOnly, Spinkube, FermyonCloud, Akamai] {
+        let refused = derive(SPIN_TOML, host, Some(Cron::V0_3)).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("no cron trigger"), "{host:?}: {refused}");
+        assert!(refused.contains("--tick"), "{host:?}: {refused}");
+    }
+}
+
+#[test]
+fn the_app_is_known_in_every_form() {
+    for (host, is_app) in [
+        ("http://self", true),
+        ("https://self", true),
+        ("http://*.spin.internal", true),
+        ("http://sync.spin.internal", true),
+        ("self", true),
+        ("http://*:*", false),
+        ("http://self.example.com", false),
+        ("{{ redis_url }}", false),
+    ] {
+        assert_eq!(is_the_app(host), is_app, "{host}");
+    }
+}
