@@ -91,7 +91,7 @@ pub(crate) async fn count_project(
               + ifnull((SELECT sum(length(payload)) FROM loro_quarantine WHERE project_id = ?2), 0),
                 CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known) ELSE
                     ifnull((SELECT sum(length) FROM assets WHERE project_id = ?2), 0)
-                  + ifnull((SELECT sum(octet_length(params) + ifnull(octet_length(result_data), 0))
+                  + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0))
                               FROM aigc_tasks WHERE project_id = ?2), 0) END,
                 ?3, ifnull((SELECT at FROM known), ?3)
           WHERE true

@@ -14,9 +14,6 @@ use crate::{setup, sources};
 /// The pause between two looks at the memory of the host.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The time over which the processor time of a calm host is measured.
-const CALM: Duration = Duration::from_secs(10);
-
 /// What must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
@@ -26,9 +23,11 @@ pub(crate) struct Terms {
     latency: Duration,
     /// The most memory of the host, in MiB.
     memory: u64,
-    /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
-    /// `None`: that is not looked at.
-    calm_within: Option<Duration>,
+    /// The time after the storm within which the host is as before.
+    calm_within: Duration,
+    /// A calm host uses less than this, in percent of a core, over this time. Its memory is within a fifth of that before
+    /// the storm.
+    processor: (f64, Duration),
 }
 
 impl Terms {
@@ -38,7 +37,8 @@ impl Terms {
             lasts: Duration::from_secs(1),
             latency: Duration::from_secs(2),
             memory: 1500,
-            calm_within: None,
+            calm_within: Duration::from_secs(15),
+            processor: (f64::INFINITY, Duration::from_millis(500)),
         }
     }
 
@@ -50,7 +50,8 @@ impl Terms {
             lasts: Duration::from_secs(20),
             latency: Duration::from_millis(100),
             memory: 1500,
-            calm_within: Some(Duration::from_secs(calm)),
+            calm_within: Duration::from_secs(calm),
+            processor: (2.0, Duration::from_secs(10)),
         }
     }
 }
@@ -62,7 +63,7 @@ struct Report {
     /// The host's memory before the storm and the most during it, in MiB.
     before: u64,
     most: u64,
-    calm: Option<Calm>,
+    calm: Calm,
 }
 
 /// A host after a storm.
@@ -114,10 +115,7 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     );
     let seen = raging.seen.words();
     drop(raging);
-    let calm = match terms.calm_within {
-        Some(limit) => Some(calm(&host, before, limit).await),
-        None => None,
-    };
+    let calm = calm(&host, before, &terms).await;
     let report = Report {
         took,
         health,
@@ -141,26 +139,27 @@ async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
 }
 
 /// Waits until the host is as it was before the storm, or until the limit.
-async fn calm(host: &Host, before: u64, limit: Duration) -> Calm {
+async fn calm(host: &Host, before: u64, terms: &Terms) -> Calm {
+    let (most, over) = terms.processor;
     let end = Instant::now();
     loop {
         let (used, start) = (host.process.processor_time(), Instant::now());
-        sleep(CALM).await;
+        sleep(over).await;
         let used = host.process.processor_time() - used;
         let calm = Calm {
             after: end.elapsed(),
             memory: host.process.memory(),
             processor: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(),
         };
-        if calm.is_as_before(before) || calm.after >= limit {
+        if calm.is_as_before(before, most) || calm.after >= terms.calm_within {
             return calm;
         }
     }
 }
 
 impl Calm {
-    fn is_as_before(self, before: u64) -> bool {
-        self.memory * 5 <= before * 6 && self.processor < 2.0
+    fn is_as_before(self, before: u64, processor: f64) -> bool {
+        self.memory * 5 <= before * 6 && self.processor < processor
     }
 }
 
@@ -195,12 +194,11 @@ impl Report {
             "    memory: {} MiB before, at most {} MiB",
             self.before, self.most
         );
-        if let Some(calm) = self.calm {
-            println!(
-                "    {:.0?} after: {} MiB, {:.1} % of a core",
-                calm.after, calm.memory, calm.processor
-            );
-        }
+        let calm = self.calm;
+        println!(
+            "    {:.0?} after: {} MiB, {:.1} % of a core",
+            calm.after, calm.memory, calm.processor
+        );
     }
 
     fn check(&self, terms: &Terms) {
@@ -209,9 +207,8 @@ impl Report {
         assert!(p99 <= terms.latency, "p99 is {p99:?}");
         assert!(self.health.bad.is_empty(), "{:?}", self.health);
         assert!(self.most <= terms.memory, "{} MiB", self.most);
-        if let Some(calm) = self.calm {
-            let before = self.before;
-            assert!(calm.is_as_before(before), "{before} MiB before; {calm:?}");
-        }
+        let (before, calm) = (self.before, self.calm);
+        let is_calm = calm.is_as_before(before, terms.processor.0);
+        assert!(is_calm, "{before} MiB before; {calm:?}");
     }
 }

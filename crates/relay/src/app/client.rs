@@ -29,7 +29,7 @@ const MAX_VERSION_IN_URL: usize = 1024;
 /// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
-/// How many states, and how many pieces of logs, are read at once, over all rooms.
+/// How many states, and how many pieces of logs, are read at once, over all rooms. One room has a part of the first.
 const READS: usize = 16;
 
 /// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits for
@@ -41,7 +41,7 @@ pub(crate) struct App {
     upstream: Arc<Upstream>,
     authorization: Option<HeaderValue>,
     timeout: Duration,
-    state_reads: Semaphore,
+    patience: Duration,
     /// Apart from the states, because clients that have joined wait for these.
     update_reads: Semaphore,
     states: States,
@@ -75,9 +75,9 @@ impl App {
             upstream,
             authorization,
             timeout: settings.app_timeout,
-            state_reads: Semaphore::new(READS),
+            patience: settings.app_patience,
             update_reads: Semaphore::new(READS),
-            states: States::new(settings.max_states),
+            states: States::new(READS, settings.max_states),
             joins: Mutex::new(Standing::new(opener.clone(), metrics.clone())),
             opener,
             metrics,
@@ -168,14 +168,9 @@ impl App {
                 (Method::POST, path, request)
             }
         };
-        let body = {
-            // The semaphore is never closed. While a state waits for memory, it holds up the reads after it, so that few
-            // states wait.
-            let _turn = self.state_reads.acquire().await;
-            let body = self.ask(method, &path, request, MAX_STATE).await?;
-            let counted = self.states.count(body, self.timeout).await;
-            counted.ok_or(AppError::Crowded)?
-        };
+        let asked = self.ask(method, &path, request, MAX_STATE);
+        let body = self.states.read(project, self.patience, asked).await?;
+        let body = body.ok_or(AppError::Crowded)?;
         let state: wire::StateOf<&wire::ByteSlice> = wire::decode(&body).map_err(garbage)?;
         let slice = |bytes: &wire::ByteSlice| body.slice_ref(bytes);
         Ok(wire::StateOf {

@@ -17,6 +17,10 @@ const NO_WAY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 /// When lines are tried again after the app was away.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// When lines are tried again after one ended with its first request, as each does if the app's instances die of it:
+/// after a second, then more rarely.
+const DIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
 /// The line for one kind of requests. At most two are open at any moment, one of which carries nothing yet.
 pub(crate) struct Standing {
     opener: Opener,
@@ -26,6 +30,7 @@ pub(crate) struct Standing {
     /// No line is tried before.
     not_before: Instant,
     no_way: Backoff,
+    died: Backoff,
 }
 
 enum Next {
@@ -53,7 +58,8 @@ impl Standing {
             open: None,
             next: Next::None,
             not_before: Instant::now(),
-            no_way: no_way(),
+            no_way: waits(NO_WAY),
+            died: waits(DIED),
         }
     }
 
@@ -72,20 +78,22 @@ impl Standing {
         };
         match timeout(patience, line.ask(request)).await {
             Ok(Ok(answer)) => {
-                self.no_way = no_way();
+                self.no_way = waits(NO_WAY);
+                self.died = waits(DIED);
                 self.open = Some(line);
                 Ok(Asked::Answered(answer))
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a line ended early");
                 if line.is_unused() {
-                    self.failed(&error);
+                    let wait = self.died.next();
+                    self.failed(&error, wait);
                 }
                 Ok(Asked::Ended)
             }
             Err(_) => {
                 let error = AppError::Timeout(patience);
-                self.failed(&error);
+                self.failed(&error, AWAY);
                 Err(error)
             }
         }
@@ -126,7 +134,7 @@ impl Standing {
                 Next::Open(line)
             }
             Some(Ok(Err(error))) => {
-                self.failed(&error);
+                self.failed(&error, AWAY);
                 Next::None
             }
             Some(Err(_)) => Next::None,
@@ -139,11 +147,12 @@ impl Standing {
         }
     }
 
-    fn failed(&mut self, error: &AppError) {
+    /// No line is tried for some time: for `away` if the app is at fault, and not the way to it.
+    fn failed(&mut self, error: &AppError, away: Duration) {
         self.metrics.lines_failed_total.add(1);
         let wait = match error {
-            AppError::Unreachable(_) => AWAY,
-            AppError::Status(status) if status.is_server_error() => AWAY,
+            AppError::Unreachable(_) => away,
+            AppError::Status(status) if status.is_server_error() => away,
             _ => self.no_way.next(),
         };
         tracing::debug!(%error, ?wait, "no line to the app");
@@ -151,7 +160,7 @@ impl Standing {
     }
 }
 
-fn no_way() -> Backoff {
+fn waits((first, longest): (Duration, Duration)) -> Backoff {
     // The random part only shortens a wait.
-    Backoff::new(NO_WAY.0 * 2, NO_WAY.1)
+    Backoff::new(first * 2, longest)
 }

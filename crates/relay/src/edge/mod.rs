@@ -21,4 +21,5 @@ pub(crate) mod server;
 pub(crate) mod shares;
 pub(crate) mod stream;
 pub(crate) mod upgrade;
+pub(crate) mod uploads;
 pub(crate) mod visitor;

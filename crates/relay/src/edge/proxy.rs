@@ -1,4 +1,5 @@
-//! The way to the app for every public request that is not a WebSocket, streamed both ways.
+//! The way to the app for every public request that is not a WebSocket. Its body is read before the app is asked; the
+//! answer is streamed.
 
 use crate::app::pubsub::PubSub;
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
@@ -8,8 +9,9 @@ use crate::edge::body::{Body, full};
 use crate::edge::caps::Caps;
 use crate::edge::files::{self, File, Files, MAX_FILE};
 use crate::edge::limits::Limits;
-use crate::edge::problem::{app_timeout, app_unreachable, response, too_large, too_slow};
+use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
 use crate::edge::refused_pages::RefusedPages;
+use crate::edge::uploads::Uploads;
 use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
@@ -19,11 +21,10 @@ use crate::socket::raw;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use problem::Problem;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -61,23 +62,8 @@ const PRINCIPAL: &str = "x-loro-internal-principal";
 /// The header by which the app tells why it refused a page.
 const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
-/// The largest body of a request that is read before the app is asked, in bytes.
-const SMALL: usize = 64 * 1024;
-
-/// How long such a body may take.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-
 /// The most bytes that are read of an answer whose body is not passed on.
 const DISCARDED: usize = 256 * 1024;
-
-/// A fault of a request's body, found while it is passed on.
-enum BodyFault {
-    TooLarge,
-    Broken,
-}
-
-/// The fault of one request's body, if one was found.
-type Fault = Arc<OnceLock<BodyFault>>;
 
 /// Passes requests on to the app.
 pub(crate) struct Proxy {
@@ -88,6 +74,7 @@ pub(crate) struct Proxy {
     rooms: Arc<Rooms>,
     pubsub: Arc<PubSub>,
     caps: Caps,
+    uploads: Uploads,
     answers: Answers,
     files: Files,
     refused_pages: Arc<RefusedPages>,
@@ -122,6 +109,7 @@ impl Proxy {
             upstream,
             limits,
             rooms,
+            uploads: Uploads::default(),
             answers: Answers::new(),
             files: Files::default(),
         }
@@ -159,14 +147,15 @@ impl Proxy {
             return Ok(file.answer(&head));
         }
         // Before the place is taken, because a client may be slow.
-        let fault = Fault::default();
-        let body = incoming(body, fault.clone()).await?;
         let network = self.limits.network(visitor.peer, &head.headers);
+        let upload = self.uploads.read(network, body).await?;
         let credential = self.limits.capped(&head.headers, &head.uri);
         let place = self.caps.take(network, credential).await;
         let place = place.inspect_err(|_| self.metrics.turned_away_total.add(1))?;
         let asked_for = key.map(|key| (key, head.clone()));
-        let asked = self.exchange(visitor, head, body, &fault).await?;
+        let body = full(upload.body.clone());
+        let asked = self.exchange(visitor, head, body).await?;
+        drop(upload);
         if let Some(project) = posted_to
             && asked.response.status().is_success()
         {
@@ -209,8 +198,7 @@ impl Proxy {
     /// If the app does not answer.
     pub(crate) async fn ask(&self, visitor: &Visitor, head: Parts) -> Result<Asked, Problem> {
         self.metrics.proxied_total.add(1);
-        let fault = Fault::default();
-        self.exchange(visitor, head, full(""), &fault).await
+        self.exchange(visitor, head, full("")).await
     }
 
     /// Reads an answer of which only the head matters, so that its connection can be used again.
@@ -238,16 +226,10 @@ impl Proxy {
     }
 
     /// Sends a request to the app, and learns from its answer who the client is.
-    async fn exchange(
-        &self,
-        visitor: &Visitor,
-        head: Parts,
-        body: Body,
-        fault: &Fault,
-    ) -> Result<Asked, Problem> {
+    async fn exchange(&self, visitor: &Visitor, head: Parts, body: Body) -> Result<Asked, Problem> {
         let credential = self.limits.credential(&head.headers, &head.uri);
         let request = Request::from_parts(self.outgoing(visitor.peer, head)?, body);
-        let mut response = self.send(request, fault).await?;
+        let mut response = self.send(request).await?;
         let headers = response.headers_mut();
         let told = [PRINCIPAL, wire::TASK_MARK, REFUSED_PAGE].map(|name| {
             let value = headers.remove(name)?;
@@ -269,11 +251,7 @@ impl Proxy {
         Ok(Asked { response, mark })
     }
 
-    async fn send(
-        &self,
-        request: Request<Body>,
-        fault: &Fault,
-    ) -> Result<Response<Incoming>, Problem> {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         let patience = self.settings.proxy_timeout;
         let error = match timeout(patience, self.upstream.send(request)).await {
             Ok(Ok(response)) => return Ok(response),
@@ -283,13 +261,6 @@ impl Proxy {
                 return Err(app_timeout());
             }
         };
-        match fault.get() {
-            Some(BodyFault::TooLarge) => return Err(too_large()),
-            Some(BodyFault::Broken) => {
-                return Err(Problem::bad_request("The request's body broke off."));
-            }
-            None => {}
-        }
         self.metrics.proxy_errors_total.add(1);
         match &error {
             UpstreamError::Connect(_) => tracing::warn!(%error, "a request was not answered"),
@@ -330,39 +301,6 @@ impl Proxy {
         }
         Ok(head)
     }
-}
-
-/// The body of a request as the app gets it: a small one is read first, so that it goes out with its head in one write.
-///
-/// # Errors
-/// If a small body does not arrive whole.
-async fn incoming(body: Incoming, fault: Fault) -> Result<Body, Problem> {
-    match body.size_hint().exact() {
-        Some(0) => Ok(full("")),
-        Some(length) if length <= SMALL as u64 => {
-            match timeout(BODY_PATIENCE, read_body(body, SMALL)).await {
-                Ok(Ok(body)) => Ok(full(body)),
-                Ok(Err(_)) => Err(Problem::bad_request("The request's body broke off.")),
-                Err(_) => Err(too_slow()),
-            }
-        }
-        _ => Ok(limited(body, fault)),
-    }
-}
-
-/// The body of a request as the app gets it. If it cannot be passed on whole, `fault` tells why.
-fn limited(body: Incoming, fault: Fault) -> Body {
-    let body = Limited::new(body, wire::MAX_UPDATE_BYTES).map_err(move |error| {
-        fault.get_or_init(|| {
-            if error.is::<LengthLimitError>() {
-                BodyFault::TooLarge
-            } else {
-                BodyFault::Broken
-            }
-        });
-        error
-    });
-    body.boxed_unsync()
 }
 
 /// The app's answer broke off.

@@ -3,7 +3,7 @@
 
 use crate::app::backoff::Backoff;
 use crate::app::error::AppError;
-use crate::room::reads::{Reading, Version};
+use crate::room::reads::{Read, Reading, Version};
 use crate::room::room::{CatchUp, Room};
 use crate::room::rooms::Rooms;
 use crate::room::stored::{Snapshot, Stored};
@@ -49,7 +49,7 @@ async fn try_join(
         let _ = timeout(SUBSCRIBE_PATIENCE, subscribed.wait_for(|done| *done)).await;
     }
     let snapshot = persist(rooms, socket, version.is_some(), || {
-        read_state(rooms, room, &version)
+        read_for(rooms, room, &version)
     })
     .await?;
     if socket.wants_events {
@@ -146,11 +146,25 @@ where
     }
 }
 
+/// Reads what a client of this version lacks, or shares what others read.
+async fn read_for(rooms: &Arc<Rooms>, room: &Arc<Room>, version: &Version) -> Read {
+    let Some(version) = version else {
+        return read_state(rooms, room, version).await;
+    };
+    let is_usable = |snapshot: &Snapshot| is_usable(rooms, room, snapshot);
+    let begin = |since: Vec<u8>| read_state(rooms, room, &Some(since.into()));
+    room.crowd.read(version, is_usable, begin).await
+}
+
+/// Whether a state that was read a moment ago still serves a client that joins.
+fn is_usable(rooms: &Rooms, room: &Room, snapshot: &Snapshot) -> bool {
+    snapshot.read_at.elapsed() < rooms.settings.state_retention && room.covers(snapshot.rev)
+}
+
 /// Reads the state, or shares a read that is under way or was done a moment ago.
 fn read_state(rooms: &Arc<Rooms>, room: &Arc<Room>, version: &Version) -> Reading {
     let retention = rooms.settings.state_retention;
-    let is_usable =
-        |snapshot: &Snapshot| snapshot.read_at.elapsed() < retention && room.covers(snapshot.rev);
+    let is_usable = |snapshot: &Snapshot| is_usable(rooms, room, snapshot);
     let (reading, is_new) = room.reads.share(version, is_usable, || {
         let rooms = rooms.clone();
         let project = room.project.clone();

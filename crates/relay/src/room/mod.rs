@@ -1,6 +1,8 @@
 //! Rooms: their sockets, the order in which those see updates, and the permission to be there.
 
 pub(crate) mod access;
+pub(crate) mod counters;
+pub(crate) mod crowd;
 pub(crate) mod effects;
 pub(crate) mod join;
 pub(crate) mod log;

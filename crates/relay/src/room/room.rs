@@ -6,6 +6,7 @@
 //! Invariant: a socket that is `at` a rev was queued everything up to it, in the order of revs, and nothing twice. One
 //! that joins has no such rev, and is given no update before its state.
 
+use crate::room::crowd::Crowd;
 use crate::room::effects::{Effects, Fetch};
 use crate::room::log::{Log, Recent};
 use crate::room::peers::Peers;
@@ -24,6 +25,8 @@ pub(crate) struct Room {
     pub(crate) project: Arc<str>,
     /// Reads of the room's state that are under way or were just done.
     pub(crate) reads: Reads,
+    /// The clients that join with a version.
+    pub(crate) crowd: Crowd,
     /// The other relays in this room.
     pub(crate) peers: Mutex<Peers>,
     /// Whether Redis has confirmed the subscription to the room's channel.
@@ -70,6 +73,7 @@ impl Room {
         Self {
             project,
             reads: Reads::default(),
+            crowd: Crowd::default(),
             peers: Mutex::default(),
             subscribed: watch::Sender::new(false),
             is_watched: AtomicBool::new(false),

@@ -153,6 +153,7 @@ pub(crate) struct Snapshot {
     /// The Loro version vector.
     pub(crate) version: Bytes,
     pub(crate) read_at: Instant,
+    is_whole: bool,
     frames: Vec<Frame>,
 }
 
@@ -169,8 +170,19 @@ impl Snapshot {
             rev: state.rev,
             version: state.version,
             read_at: Instant::now(),
+            is_whole: state.revs.is_some(),
             frames: state.blobs.into_iter().map(Frame::binary).collect(),
         }
+    }
+
+    /// Whether it holds the whole room as it is stored, whatever was asked for.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// The number of bytes of all frames.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frames.iter().map(Frame::len).sum()
     }
 }
 

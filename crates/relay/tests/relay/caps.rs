@@ -97,6 +97,44 @@ async fn clients_that_read_nothing_hold_nothing_at_the_app() {
     relay.stop().await;
 }
 
+/// "An upload that arrives slowly held its place as long as it took."
+#[tokio::test]
+async fn uploads_that_arrive_slowly_hold_no_place() {
+    let relay = Relay::start(|settings| {
+        settings.max_requests = 3;
+        settings.requests_per_address = 2;
+    })
+    .await;
+    let head = "POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 200000\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut stream = from(1, relay.address).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b'x'; 100_000]).await.unwrap();
+        slow.push(stream);
+    }
+    let begun = std::time::Instant::now();
+    for last in [2, 1, 2, 1] {
+        let answer = ask(from(last, relay.address).await, "/x").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(!relay.app.log().seen.iter().any(|seen| seen == "POST /x"));
+    // One that arrives whole is passed on.
+    let mut whole = slow.pop().unwrap();
+    whole.write_all(&[b'x'; 100_000]).await.unwrap();
+    let mut answer = Vec::new();
+    within("an answer", whole.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_file_of_the_page_is_asked_for_once() {
     let relay = Relay::start(|settings| settings.write_timeout = Duration::from_secs(60)).await;

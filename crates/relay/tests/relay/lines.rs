@@ -139,6 +139,30 @@ async fn a_line_fails() {
     }
 }
 
+/// A line that dies with its first append is opened ever more rarely.
+#[tokio::test]
+async fn lines_that_die_at_once_are_tried_more_rarely() {
+    let relay = Relay::start(|_| {}).await;
+    relay.app.log().lines = Lines::Die;
+    let mut clients = join_three(&relay).await;
+    let mut failed = Vec::new();
+    within("three lines die", async {
+        while failed.len() < 3 {
+            edit(&relay, &mut clients, 2).await;
+            if relay.metric("lines_failed_total").await > failed.len() as u64 {
+                failed.push(Instant::now());
+            }
+        }
+    })
+    .await;
+    // A look may come a little late.
+    let late = Duration::from_millis(200);
+    let waits = [failed[1] - failed[0], failed[2] - failed[1]];
+    assert!(waits[0] + late >= Duration::from_secs(1), "{waits:?}");
+    assert!(waits[1] + late >= Duration::from_secs(2), "{waits:?}");
+    relay.stop().await;
+}
+
 /// A line that stops answering costs a quarter of a second, because the batch is sent once more.
 #[tokio::test]
 async fn a_late_answer_is_not_waited_for() {

@@ -3,6 +3,8 @@
 use crate::client::Client;
 use crate::fake_app::state_of;
 use crate::{Relay, until};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
@@ -84,6 +86,33 @@ async fn joins_at_one_time_share_one_read() {
     assert_eq!(knowing.binary().await, b"state more");
     let seen = relay.app.log().seen.clone();
     assert!(seen.contains(&"GET /internal/rooms/p/state?version=AQID".to_owned()));
+    relay.stop().await;
+}
+
+/// "After a restart of the relay each client had another version, and each cost the app a merge."
+#[tokio::test]
+async fn a_crowd_whose_versions_differ_shares_a_few_reads() {
+    const CLIENTS: u8 = 100;
+    let relay = Relay::start(|_| {}).await;
+    relay.app.store("p", b"state");
+    relay.app.hold_states();
+    let mut clients = Vec::new();
+    for peer in 0..CLIENTS {
+        // Fifty operations of a peer that all know, and some of the client's own.
+        let version = [2, 120, 100, peer, 2 * (1 + peer % 50)];
+        let version = URL_SAFE_NO_PAD.encode(version);
+        let path = format!("/sync/p?version={version}");
+        clients.push(Client::connect(relay.address, &path).await);
+    }
+    until("the read", async || relay.app.log().state_reads > 0).await;
+    relay.app.release_states();
+    for client in &mut clients {
+        assert_eq!(client.binary().await, b"state");
+    }
+    let reads = relay.app.log().state_reads;
+    assert!(reads <= 10, "{reads} reads for {CLIENTS} clients");
+    clients[0].update("more").await;
+    assert_eq!(clients[1].binary().await, b"more");
     relay.stop().await;
 }
 

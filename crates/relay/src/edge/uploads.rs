@@ -1,0 +1,258 @@
+//! Uploads: the bodies of requests, read whole before the app is asked. So a client that sends slowly holds no place of
+//! other requests and no instance of the app, but a part of a bounded memory, of which each address has a share.
+
+use crate::edge::problem::{too_busy, too_large, too_slow};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use parking_lot::Mutex;
+use problem::Problem;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// The largest body that is not counted, in bytes: there are no more of them than connections.
+const SMALL: usize = 64 * 1024;
+
+/// The bytes of all bodies that are larger, and of those of one address.
+const OF_ALL: usize = 128 * 1024 * 1024;
+const OF_ADDRESS: usize = 32 * 1024 * 1024;
+
+/// How long a body may bring no byte, and how long it may wait for memory.
+const MOVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a body may take in all.
+const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+
+/// The memory of bodies.
+pub(crate) struct Uploads {
+    all: Arc<Semaphore>,
+    addresses: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    moves_within: Duration,
+    whole_within: Duration,
+}
+
+/// A body that has arrived.
+pub(crate) struct Upload {
+    pub(crate) body: Bytes,
+    /// The memory that it takes, of its address and of all. It is given back when this is dropped.
+    _memory: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(OF_ALL)),
+            addresses: Mutex::default(),
+            moves_within: MOVES_WITHIN,
+            whole_within: WHOLE_WITHIN,
+        }
+    }
+}
+
+impl Uploads {
+    /// Reads a body that comes from this network.
+    ///
+    /// # Errors
+    /// 413 if it is too large, 400 if it breaks off, 408 if it comes too slowly, and 503 if its memory is taken for
+    /// longer than a client waits.
+    pub(crate) async fn read<B>(&self, network: IpAddr, body: B) -> Result<Upload, Problem>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let length = body.size_hint().upper();
+        // A body that does not tell its length may become as large as any.
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let length = length.unwrap_or(wire::MAX_UPDATE_BYTES);
+        if length > wire::MAX_UPDATE_BYTES {
+            return Err(too_large());
+        }
+        let memory = if length > SMALL {
+            let memory = timeout(self.moves_within, self.memory(network, length)).await;
+            memory.map_err(|_| too_busy())?
+        } else {
+            None
+        };
+        Ok(Upload {
+            body: self.arrived(body).await?,
+            _memory: memory,
+        })
+    }
+
+    /// Takes memory, first of the address, so that one that waits for its share holds nothing of others.
+    async fn memory(
+        &self,
+        network: IpAddr,
+        length: usize,
+    ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let length = u32::try_from(length).ok()?;
+        let share = {
+            let mut addresses = self.addresses.lock();
+            addresses.retain(|_, share| Arc::strong_count(share) > 1);
+            let share = addresses
+                .entry(network)
+                .or_insert_with(|| Arc::new(Semaphore::new(OF_ADDRESS)));
+            share.clone()
+        };
+        // The semaphores are never closed.
+        let own = share.acquire_many_owned(length).await.ok()?;
+        let all = self.all.clone().acquire_many_owned(length).await.ok()?;
+        Some((own, all))
+    }
+
+    async fn arrived<B>(&self, mut body: B) -> Result<Bytes, Problem>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let end = Instant::now() + self.whole_within;
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        loop {
+            let until = end.min(Instant::now() + self.moves_within);
+            let frame = timeout_at(until, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| too_slow())? else {
+                break;
+            };
+            let broken_off = |_| Problem::bad_request("The request's body broke off.");
+            // Trailers concern one connection only.
+            let Ok(piece) = frame.map_err(broken_off)?.into_data() else {
+                continue;
+            };
+            if first.len() + whole.len() + piece.len() > wire::MAX_UPDATE_BYTES {
+                return Err(too_large());
+            }
+            if first.is_empty() && whole.is_empty() {
+                first = piece;
+            } else {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+                whole.extend_from_slice(&piece);
+            }
+        }
+        Ok(if whole.is_empty() {
+            first
+        } else {
+            whole.freeze()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{FutureExt, StreamExt, stream};
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn pieces(
+        pieces: &[usize],
+    ) -> impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + Unpin + use<> {
+        let frames: Vec<_> = pieces
+            .iter()
+            .map(|length| Ok(Frame::data(Bytes::from(vec![7; *length]))))
+            .collect();
+        stream::iter(frames)
+    }
+
+    fn quick() -> Uploads {
+        Uploads {
+            moves_within: Duration::from_millis(50),
+            whole_within: Duration::from_millis(200),
+            ..Uploads::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_arrives_whole_or_not_at_all() {
+        let uploads = quick();
+        for (given, expected) in [
+            (&[][..], Ok(0)),
+            (&[3], Ok(3)),
+            (&[0, 3, 0, 4], Ok(7)),
+            (&[wire::MAX_UPDATE_BYTES], Ok(wire::MAX_UPDATE_BYTES)),
+            (&[wire::MAX_UPDATE_BYTES, 1], Err(413)),
+        ] {
+            let read = uploads.read(HERE, StreamBody::new(pieces(given))).await;
+            let read = read.map(|upload| upload.body.len());
+            assert_eq!(
+                read.map_err(|problem| problem.status()),
+                expected,
+                "{given:?}"
+            );
+        }
+        let too_large = Full::new(Bytes::from(vec![0; wire::MAX_UPDATE_BYTES + 1]));
+        let refused = uploads.read(HERE, too_large).await.err().unwrap();
+        assert_eq!(refused.status(), 413);
+        assert_eq!(uploads.all.available_permits(), OF_ALL);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_move_is_given_up() {
+        let uploads = quick();
+        let stuck = StreamBody::new(pieces(&[3]).chain(stream::pending()));
+        let refused = uploads.read(HERE, stuck).await.err().unwrap();
+        assert_eq!(refused.status(), 408);
+        // It moves, but would never end.
+        let drip = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))),
+                (),
+            ))
+        });
+        let begun = Instant::now();
+        let refused = uploads.read(HERE, StreamBody::new(Box::pin(drip))).await;
+        assert_eq!(refused.err().unwrap().status(), 408);
+        assert!(begun.elapsed() >= uploads.whole_within);
+    }
+
+    #[tokio::test]
+    async fn one_address_takes_its_share_of_memory() {
+        let uploads = quick();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(
+                uploads
+                    .read(HERE, StreamBody::new(pieces(&[3])))
+                    .await
+                    .ok()
+                    .unwrap(),
+            );
+        }
+        let refused = uploads.read(HERE, StreamBody::new(pieces(&[3]))).await;
+        assert_eq!(refused.err().unwrap().status(), 503);
+        let small = Full::new(Bytes::from(vec![0; SMALL]));
+        assert!(uploads.read(HERE, small).now_or_never().is_some());
+        assert!(
+            uploads
+                .read(THERE, StreamBody::new(pieces(&[3])))
+                .await
+                .is_ok()
+        );
+        held.pop();
+        assert!(
+            uploads
+                .read(HERE, StreamBody::new(pieces(&[3])))
+                .await
+                .is_ok()
+        );
+        held.clear();
+        assert!(
+            uploads
+                .read(THERE, StreamBody::new(pieces(&[3])))
+                .await
+                .is_ok()
+        );
+        assert_eq!(
+            uploads.addresses.lock().len(),
+            1,
+            "who holds nothing is forgotten"
+        );
+    }
+}
