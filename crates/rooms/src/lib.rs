@@ -39,6 +39,7 @@ pub mod panics;
 mod peers;
 mod quarantine;
 mod receipts;
+mod request;
 mod rows;
 mod state;
 pub mod supervise;
