@@ -11,6 +11,7 @@ use crate::{
     head::head_sql,
     peers::{self, Place},
     receipts,
+    request::{Disputed, Request},
     supervise::{self, Merger},
     update::{self, Outline},
 };
@@ -22,6 +23,9 @@ struct Key {
     serial: Option<u64>,
     digest: i64,
 }
+
+/// Why an update is refused that would only fit by accident.
+const BUILDS_ON_REFUSED: &str = "it builds upon an update that was refused";
 
 /// An update with its place among the operations of its room.
 type Placed = (Update, Place);
@@ -36,8 +40,9 @@ type Row = (u64, bool);
 /// each `project` is a project id.
 ///
 /// An update with operations whose ids are stored already is not stored, unless it is the last one of its
-/// peers once more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. Its cost does not
-/// depend on how much a room already holds.
+/// peers once more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. So it is with those
+/// behind it in the list that build upon it. The cost of an append does not depend on how much a room already
+/// holds.
 ///
 /// # Errors
 /// If the database fails. Then all of the updates may be stored or none, and appending them again is
@@ -57,7 +62,7 @@ pub async fn append(
         })
         .collect();
     let lengths: Vec<usize> = updates.iter().map(|update| update.payload.len()).collect();
-    let mut request = peers::Request::default();
+    let mut request = Request::default();
     let verdicts: Vec<Verdict> = updates
         .iter()
         .zip(&keys)
@@ -86,7 +91,10 @@ pub async fn append(
             Verdict::Suspect => Some(Outcome::Suspect),
         });
     }
-    let mut rows = insert(database, clock, origin, placed, Guard::NoOverlap).await?;
+    let guard = Guard::NoOverlap {
+        heads: request.heads_json(),
+    };
+    let mut rows = insert(database, clock, origin, placed, guard).await?;
     let absent = absent(&keys, &outcomes, &rows);
     let repeated =
         receipts::find(database, origin, absent.iter().filter_map(|key| key.serial)).await?;
@@ -108,22 +116,22 @@ pub async fn append(
     Ok(decided)
 }
 
-/// Lets those updates wait that rely on others of the request, if there are suspects before them in their room, and
-/// forgets what the statement noted of that room's peers.
+/// Lets those updates wait that rely on others of the request, if one before them in their room was not stored because it
+/// is too full, and forgets what the statement noted of that room's peers.
 async fn doubt(
     database: &dyn Database,
     keys: &[Key],
     relies: &[bool],
     outcomes: &mut [Outcome],
 ) -> Result<(), DatabaseError> {
-    let (mut suspects, mut doubted) = (HashSet::new(), HashSet::new());
+    let (mut lacking, mut doubted) = (HashSet::new(), HashSet::new());
     for ((outcome, key), relies) in outcomes.iter_mut().zip(keys).zip(relies) {
         let project = &key.project;
         match outcome {
-            Outcome::Suspect => {
-                suspects.insert(project);
+            Outcome::Refused { code: Some(_), .. } => {
+                lacking.insert(project);
             }
-            Outcome::Stored { waits, .. } if *relies && suspects.contains(project) => {
+            Outcome::Stored { waits, .. } if *relies && lacking.contains(project) => {
                 *waits = Some(true);
                 doubted.insert(project);
             }
@@ -167,8 +175,8 @@ fn absent<'a>(
 }
 
 /// As [`append`], and decides each suspect: it is refused with [`wire::DUPLICATE_PEER`] if an operation of it
-/// differs from the stored one with the same id, and stored if not, or if that cannot be told. This takes in
-/// the room's log, so no other update should wait for it.
+/// differs from the stored one with the same id, or if it builds upon one of the list that was so refused, and
+/// stored if not, or if that cannot be told. This takes in the room's log, so no other update should wait for it.
 ///
 /// # Errors
 /// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.
@@ -180,17 +188,26 @@ pub async fn append_surely(
     updates: Vec<Update>,
 ) -> Result<Vec<Outcome>, RoomError> {
     let mut outcomes = append(database, clock, origin, updates.clone()).await?;
-    for (outcome, update) in outcomes.iter_mut().zip(updates) {
+    let mut disputed = Disputed::default();
+    for (outcome, update) in outcomes.iter_mut().zip(&updates) {
         if *outcome != Outcome::Suspect {
             continue;
         }
-        let refusal = supervise::conflict(database, clock, merger, &update).await?;
+        let (project, outline) = (&*update.project, Outline::read(&update.payload));
+        let outline = outline.unwrap_or_default();
+        let refusal = match disputed.builds_on(project, &outline) {
+            true => Some(BUILDS_ON_REFUSED.to_owned()),
+            false => supervise::conflict(database, clock, merger, update).await?,
+        };
         *outcome = match refusal {
-            Some(reason) => Outcome::Refused {
-                reason,
-                code: Some(wire::DUPLICATE_PEER.to_owned()),
-            },
-            None => append_unguarded(database, clock, origin, update).await?,
+            Some(reason) => {
+                disputed.add(project, &outline);
+                Outcome::Refused {
+                    reason,
+                    code: Some(wire::DUPLICATE_PEER.to_owned()),
+                }
+            }
+            None => append_unguarded(database, clock, origin, update.clone()).await?,
         };
     }
     Ok(outcomes)
@@ -248,8 +265,9 @@ pub async fn append_if(
 enum Guard {
     /// The project takes it: it is not too full.
     Room,
-    /// So, and none of its operations has the id of a stored one, unless it is a resend.
-    NoOverlap,
+    /// So, and none of the operations of its chain has the id of a stored one, unless it is a resend. These are the
+    /// [heads](Request::heads_json) of the chains.
+    NoOverlap { heads: String },
     /// Nothing of the same origin, and no compaction, came after this rev, and the condition holds.
     Since(u64, Condition),
 }
@@ -275,9 +293,10 @@ async fn insert(
     parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
     let guard = match guard {
         Guard::Room => full::takes_sql(),
-        Guard::NoOverlap => {
-            let overlaps = peers::overlaps_sql("i.project_id", "i.spans", "i.digest");
-            format!("{} AND NOT {overlaps}", full::takes_sql())
+        Guard::NoOverlap { heads } => {
+            parameters.push(heads.into());
+            let overlapping = peers::overlapping_sql(&format!("?{}", parameters.len()));
+            format!("{} AND i.chain NOT IN ({overlapping})", full::takes_sql())
         }
         // What the app itself writes is small and is always taken.
         Guard::Since(read, Condition { sql: condition, .. }) => {
@@ -297,7 +316,7 @@ async fn insert(
     let is_known = receipts::is_known_sql(&format!("?{by}"), "i.serial");
     let waits = peers::waits_sql("i.project_id", "i.needs");
     let sql = format!(
-        "WITH incoming (n, project_id, payload, serial, digest, spans, needs) AS (VALUES {incoming})
+        "WITH incoming (n, project_id, payload, serial, digest, spans, needs, chain) AS (VALUES {incoming})
          INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, serial, digest, spans, waits)
          SELECT i.project_id, {head} + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
                 i.payload, ?{by}, ?{at}, i.serial, i.digest, i.spans, {waits}
@@ -328,7 +347,7 @@ fn incoming(updates: Vec<Placed>, parameters: &mut Vec<Value>) -> String {
     let mut incoming = String::new();
     for (n, (update, place)) in updates.into_iter().enumerate() {
         let first = parameters.len() + 1;
-        let places: Vec<String> = (first..first + 6)
+        let places: Vec<String> = (first..first + 7)
             .map(|place| format!("?{place}"))
             .collect();
         let separator = if n == 0 { "" } else { "," };
@@ -339,6 +358,7 @@ fn incoming(updates: Vec<Placed>, parameters: &mut Vec<Value>) -> String {
         parameters.push(place.digest.into());
         parameters.push(place.spans_json().into());
         parameters.push(place.needs_json().into());
+        parameters.push((place.chain as u64).into());
     }
     incoming
 }

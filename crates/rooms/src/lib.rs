@@ -41,6 +41,7 @@ mod peers;
 mod pending;
 mod quarantine;
 mod receipts;
+mod request;
 mod rows;
 mod state;
 pub mod supervise;

@@ -20,9 +20,11 @@ pub(crate) struct Place {
     /// The [`digest`] of its payload.
     pub(crate) digest: i64,
     /// How far each of these peers must have written before the request.
-    needs: HashMap<PeerID, Counter>,
+    pub(crate) needs: HashMap<PeerID, Counter>,
     /// Whether it builds upon others of its request.
     pub(crate) relies: bool,
+    /// The number of its chain in the request.
+    pub(crate) chain: usize,
 }
 
 impl Place {
@@ -31,8 +33,7 @@ impl Place {
         let mut place = Self {
             digest,
             outline,
-            needs: HashMap::new(),
-            relies: false,
+            ..Self::default()
         };
         for (peer, counter) in place.outline.needs() {
             need(&mut place.needs, peer, counter);
@@ -60,86 +61,20 @@ pub(crate) fn digest(payload: &[u8]) -> i64 {
     signed(hasher.finish())
 }
 
-fn need(needs: &mut HashMap<PeerID, Counter>, peer: PeerID, counter: Counter) {
+/// Notes that a peer must have written so far.
+pub(crate) fn need(needs: &mut HashMap<PeerID, Counter>, peer: PeerID, counter: Counter) {
     let needed = needs.entry(peer).or_default();
     *needed = counter.max(*needed);
 }
 
-fn array(parts: impl Iterator<Item = String>) -> String {
+/// A JSON array.
+pub(crate) fn array(parts: impl Iterator<Item = String>) -> String {
     format!("[{}]", parts.collect::<Vec<_>>().join(","))
 }
 
 /// A number with the same bits that SQL can hold.
-fn signed(number: u64) -> i64 {
+pub(crate) fn signed(number: u64) -> i64 {
     number as i64
-}
-
-/// What one request writes, room by room, before it is stored.
-#[derive(Debug, Default)]
-pub(crate) struct Request<'a> {
-    peers: HashMap<(&'a str, PeerID), Written>,
-}
-
-/// What one peer writes in a request.
-#[derive(Debug, Clone, Default)]
-struct Written {
-    /// The first counter, and the one after the last.
-    start: Counter,
-    end: Counter,
-    /// The first counter and the digest of the last update.
-    last: (Counter, i64),
-    /// What these updates need of others.
-    needs: HashMap<PeerID, Counter>,
-}
-
-impl<'a> Request<'a> {
-    /// Takes the next update of the request. What it needs of those before it, it needs no more; what those need, it
-    /// needs, too. Returns false if it overlaps with one of those and is no resend; then it is not taken.
-    pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
-        let Place {
-            outline,
-            digest,
-            needs,
-            relies,
-        } = place;
-        let overlaps = outline.spans.iter().any(|span| {
-            self.peers
-                .get(&(project, span.peer))
-                .is_some_and(|written| {
-                    let is_same = (span.start, *digest) == written.last && span.end == written.end;
-                    span.start < written.end && !is_same
-                })
-        });
-        if overlaps {
-            return false;
-        }
-        for (peer, counter) in std::mem::take(needs) {
-            match self.peers.get(&(project, peer)) {
-                Some(written) if written.start < counter && counter <= written.end => {
-                    *relies = true;
-                    for (peer, counter) in &written.needs {
-                        need(needs, *peer, *counter);
-                    }
-                }
-                _ => need(needs, peer, counter),
-            }
-        }
-        for span in &outline.spans {
-            let written = self
-                .peers
-                .entry((project, span.peer))
-                .or_insert_with(|| Written {
-                    start: span.start,
-                    ..Written::default()
-                });
-            written.end = span.end.max(written.end);
-            written.last = (span.start, *digest);
-            for (peer, counter) in needs.iter() {
-                need(&mut written.needs, *peer, *counter);
-            }
-        }
-        true
-    }
 }
 
 /// Whether an update may wait for operations that its room has not got, as an SQL expression. `project` and `needs` are
@@ -153,15 +88,16 @@ pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
     )
 }
 
-/// Whether an update has operations whose ids are stored already, and is not the last update of its peers once more, as
-/// an SQL expression. `project`, `spans` and `digest` are SQL expressions.
-pub(crate) fn overlaps_sql(project: &str, spans: &str, digest: &str) -> String {
+/// The chains of a [`Request`](crate::request::Request) one of whose heads has operations whose ids are stored already, and
+/// is not the last update of its peers once more, as an SQL query. `heads` is an SQL expression.
+pub(crate) fn overlapping_sql(heads: &str) -> String {
     format!(
-        "EXISTS (SELECT 1 FROM json_each({spans}) s CROSS JOIN loro_peers p
-                    ON p.project_id = {project} AND p.peer = json_extract(s.value, '$[0]')
-                  WHERE p.written > json_extract(s.value, '$[1]')
-                    AND NOT (p.start = json_extract(s.value, '$[1]')
-                             AND p.written = json_extract(s.value, '$[2]') AND p.digest = {digest}))"
+        "SELECT json_extract(h.value, '$[0]')
+           FROM json_each({heads}) h CROSS JOIN loro_peers p
+                ON p.project_id = json_extract(h.value, '$[1]') AND p.peer = json_extract(h.value, '$[2]')
+          WHERE p.written > json_extract(h.value, '$[3]')
+            AND NOT (p.start = json_extract(h.value, '$[3]') AND p.written = json_extract(h.value, '$[4]')
+                     AND p.digest = json_extract(h.value, '$[5]'))"
     )
 }
 

@@ -67,6 +67,28 @@ fn a_full_room_takes_small_updates_alone_and_other_rooms_take_all() {
     );
 }
 
+/// What builds upon an update for which there is no room is stored, but waits.
+#[test]
+fn what_builds_on_what_was_too_large_waits() {
+    let world = World::new(MapConfig::default());
+    fill(&world, "project:p", 4096);
+    let large = update("p", Some(1), 20_000);
+    let doc = LoroDoc::new();
+    doc.import(&large.payload).unwrap();
+    let before = doc.oplog_vv();
+    doc.get_text("text").insert(0, "x").unwrap();
+    doc.commit();
+    let small = Update {
+        payload: doc.export(ExportMode::updates(&before)).unwrap().into(),
+        serial: Some(2),
+        ..large.clone()
+    };
+    let outcomes = append(&world, vec![large, small]);
+    assert_eq!(words(&outcomes[0]).0, Some("room_full"));
+    let waits = Some(true);
+    assert_eq!(outcomes[1], Outcome::Stored { rev: 1, waits });
+}
+
 #[test]
 fn a_full_owner_takes_nothing_in_any_project_but_what_the_app_writes() {
     let world = World::new(MapConfig::default());

@@ -412,28 +412,36 @@ impl World {
         outcomes
     }
 
-    /// Sends an update with other operations than an editor's own under its peer id, which must be refused.
+    /// Sends an update with other operations than an editor's own under its peer id, and one that builds upon it and would
+    /// fit the editor's, which must be refused.
     fn conflict(&mut self, editor: usize, beside_others: bool) {
         let peer = editor as u64 + 1;
-        if self.model.oplog_vv().get(&peer).is_none_or(|end| *end == 0) {
+        let end = self.model.oplog_vv().get(&peer).copied().unwrap_or(0);
+        if end == 0 {
             return;
         }
         let other = LoroDoc::new();
         other.set_peer_id(peer).unwrap();
-        other.get_map("elsewhere").insert("x", 1).unwrap();
-        other.commit();
-        let payload = other.export(ExportMode::all_updates()).unwrap();
-        let mut updates = vec![self.update(payload)];
+        let write = |operations: std::ops::Range<i32>| {
+            let before = other.oplog_vv();
+            for n in operations {
+                other.get_map("elsewhere").insert("x", n).unwrap();
+            }
+            other.commit();
+            other.export(ExportMode::updates(&before)).unwrap()
+        };
+        let mut updates = vec![self.update(write(0..end)), self.update(write(end..end + 1))];
         if beside_others {
             let own = self.editors[editor].doc.export(ExportMode::all_updates());
             updates.insert(0, self.update(own.unwrap()));
         }
         let outcomes = self.outcomes(&updates, None);
-        let refused = outcomes.last();
-        assert!(
-            matches!(refused, Some(Outcome::Refused { code: Some(code), .. }) if code == wire::DUPLICATE_PEER),
-            "{refused:?}"
-        );
+        for refused in outcomes.iter().rev().take(2) {
+            assert!(
+                matches!(refused, Outcome::Refused { code: Some(code), .. } if code == wire::DUPLICATE_PEER),
+                "{refused:?}"
+            );
+        }
         if beside_others {
             self.append_updates(vec![updates.remove(0)], None);
         }

@@ -110,6 +110,75 @@ fn an_append_knows_what_fits_waits_or_overlaps() {
     );
 }
 
+/// One and the same beginning, and two clients that go on with it under one peer id, each to the same counter.
+fn twins() -> (LoroDoc, LoroDoc, [Vec<u8>; 4]) {
+    let (one, twin) = (writer(42), writer(42));
+    let beginning = typed(&one, "begin");
+    twin.import(&beginning).unwrap();
+    twin.set_peer_id(42).unwrap();
+    let (own, other) = (typed(&one, "one"), typed(&twin, "two"));
+    let further = typed(&twin, "!");
+    (one, twin, [beginning, own, other, further])
+}
+
+const SUSPECT: Outcome = Outcome::Suspect;
+
+/// It would fit what another client wrote, by accident.
+#[test]
+fn what_builds_on_a_suspect_is_one() {
+    let world = World::new();
+    let (one, twin, [beginning, own, other, further]) = twins();
+    let reader = writer(7);
+    reader
+        .import(&twin.export(ExportMode::all_updates()).unwrap())
+        .unwrap();
+    let (reply, fresh) = (typed(&reader, "reply"), typed(&writer(8), "x"));
+    world.append(&[&beginning, &own]);
+    assert_eq!(
+        world.append(&[&other, &fresh, &further, &reply]),
+        [SUSPECT, fits(3), SUSPECT, SUSPECT]
+    );
+    // Beside it, what the first client writes next is decided alone, too; then it fits.
+    let next = typed(&one, "?");
+    assert_eq!(world.append(&[&other, &next]), [SUSPECT, SUSPECT]);
+    assert_eq!(world.append(&[&next]), [fits(4)]);
+}
+
+/// In another request it is not known upon what it builds: the relay must not send it.
+#[test]
+fn what_fits_by_accident_in_a_request_of_its_own_is_stored() {
+    let world = World::new();
+    let (_, _, [beginning, own, other, further]) = twins();
+    world.append(&[&beginning, &own]);
+    assert_eq!(world.append(&[&other]), [SUSPECT]);
+    assert_eq!(world.append(&[&further]), [fits(3)]);
+}
+
+#[test]
+fn what_builds_on_a_suspect_of_the_same_request_is_one() {
+    let (_, _, [beginning, own, other, further]) = twins();
+    let all = [&beginning, &own, &other, &further, &own];
+    assert_eq!(
+        World::new().append(&all),
+        [fits(1), fits(2), SUSPECT, SUSPECT, fits(3)]
+    );
+}
+
+/// An update that builds upon very many of its request is decided alone.
+#[test]
+fn a_request_knows_sixteen_beginnings_of_an_update() {
+    for (others, last) in [(15, fits(16)), (16, SUSPECT)] {
+        let reader = writer(1);
+        let mut updates: Vec<Vec<u8>> = (0..others)
+            .map(|n| typed(&writer(2 + n), "other"))
+            .collect();
+        reader.import_batch(&updates).unwrap();
+        updates.push(typed(&reader, "all"));
+        let outcomes = World::new().append(&updates.iter().collect::<Vec<_>>());
+        assert_eq!(outcomes.last(), Some(&last), "{others}");
+    }
+}
+
 /// What is not known is not missing, and is found out once.
 #[test]
 fn a_room_from_before_goes_on() {
@@ -166,6 +235,18 @@ fn the_cost_of_an_append() {
     }
     println!(
         "an update in a batch of 100: {:?}",
+        begun.elapsed() / APPENDS
+    );
+    let writers: Vec<LoroDoc> = (2..102).map(writer).collect();
+    let batches: Vec<Vec<Vec<u8>>> = (0..APPENDS / 100)
+        .map(|_| writers.iter().map(|doc| typed(doc, "z")).collect())
+        .collect();
+    let begun = Instant::now();
+    for batch in &batches {
+        world.append(&batch.iter().collect::<Vec<_>>());
+    }
+    println!(
+        "an update in a batch of 100 peers: {:?}",
         begun.elapsed() / APPENDS
     );
 }

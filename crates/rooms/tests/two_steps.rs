@@ -59,7 +59,8 @@ impl World {
                 payload: payload.into(),
                 serial: None,
             }];
-            let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
+            let append = rooms::append_surely(&self.database, &self.clock, self, "test", updates);
+            let outcomes = block_on(append);
             let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
             assert!(stored);
         }

@@ -91,3 +91,10 @@ pub enum Outcome {
     #[n(2)]
     Suspect,
 }
+
+impl Outcome {
+    /// Whether the update was refused with [`DUPLICATE_PEER`].
+    pub fn is_duplicate_peer(&self) -> bool {
+        matches!(self, Self::Refused { code: Some(code), .. } if code == DUPLICATE_PEER)
+    }
+}

@@ -103,6 +103,14 @@ struct Writer {
 impl Writer {
     /// Has a batch decided, set aside, or, if the app was away for too long, given up.
     async fn commit(&mut self, batch: Vec<Submission>) {
+        let (known, batch) = part_known(batch);
+        if !known.0.is_empty() {
+            // The delivery task ends only after this one.
+            let _ = self.decided.send(known).await;
+        }
+        if batch.is_empty() {
+            return;
+        }
         if batch.iter().any(Submission::is_large) {
             // It goes by a side lane, so that no other client waits for it.
             self.suspects.try_each(batch);
@@ -201,18 +209,34 @@ impl Writer {
     }
 }
 
+/// Parts a batch into the updates whose outcome is known and those about which the app must be asked.
+fn part_known(batch: Vec<Submission>) -> (Decided, Vec<Submission>) {
+    let (mut known, mut unknown) = (Decided::default(), Vec::new());
+    for mut submission in batch {
+        match submission.known_outcome() {
+            Some(outcome) => {
+                known.0.push(submission);
+                known.1.push(outcome);
+            }
+            None => unknown.push(submission),
+        }
+    }
+    (known, unknown)
+}
+
 /// Parts a batch into the updates that the app decided and those that it left undecided, each with all that its sender
-/// has sent behind it, because a sender is told of its updates in their order. Those of them that the app has stored it
-/// knows again by their serial numbers.
+/// has sent behind it, because a sender is told of its updates in their order.
 fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<Submission>) {
     let mut senders = HashSet::new();
     let (mut decided, mut undecided) = (Decided::default(), Vec::new());
-    for (submission, outcome) in batch.into_iter().zip(outcomes) {
+    for (mut submission, outcome) in batch.into_iter().zip(outcomes) {
         let sender = submission.socket.id;
-        if outcome == wire::Outcome::Suspect {
+        let is_suspect = outcome == wire::Outcome::Suspect;
+        if is_suspect {
             senders.insert(sender);
         }
         if senders.contains(&sender) {
+            submission.outcome = (!is_suspect).then_some(outcome);
             undecided.push(submission);
         } else {
             decided.0.push(submission);

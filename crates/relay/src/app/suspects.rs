@@ -84,15 +84,22 @@ async fn decide(suspects: Arc<Suspects>, socket: u64, updates: usize) {
         begun: Instant::now(),
     };
     for _ in 0..updates {
-        let Some(suspect) = queue.next_aside(socket) else {
+        let Some(mut suspect) = queue.next_aside(socket) else {
             break;
         };
-        let Some(outcome) = trial.outcome(&suspect).await else {
+        let outcome = match suspect.known_outcome() {
+            Some(outcome) => Some(outcome),
+            None => trial.outcome(&suspect).await,
+        };
+        let Some(outcome) = outcome else {
             let mut given_up = queue.take_aside(socket);
             given_up.push_front(suspect);
             queue.give_up(given_up.make_contiguous());
             return;
         };
+        if outcome.is_duplicate_peer() {
+            suspect.socket.set_duplicate();
+        }
         // The delivery task ends only with the relay.
         let _ = suspects.decided.send((vec![suspect], vec![outcome])).await;
     }

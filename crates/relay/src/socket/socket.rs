@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
@@ -54,6 +54,8 @@ pub(crate) struct Socket {
     peers: AtomicU64,
     /// The number of quarantined updates that the client was told of.
     quarantined: AtomicU64,
+    /// One of its updates was refused because its peer id is in use twice.
+    is_duplicate: AtomicBool,
 }
 
 #[derive(Default)]
@@ -117,6 +119,7 @@ impl Socket {
             pending_bytes: AtomicUsize::new(0),
             peers: AtomicU64::new(NOT_YET),
             quarantined: AtomicU64::new(0),
+            is_duplicate: AtomicBool::new(false),
         }
     }
 
@@ -253,6 +256,16 @@ impl Socket {
     /// Whether more updates are in quarantine than the client was told of. Then this number counts as told.
     pub(crate) fn is_quarantine_news(&self, updates: u64) -> bool {
         self.quarantined.swap(updates, Ordering::Relaxed) < updates
+    }
+
+    /// Notes that an update was refused because its peer id is in use twice. No later one is sent to the app.
+    pub(crate) fn set_duplicate(&self) {
+        self.is_duplicate.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an update was refused because its peer id is in use twice.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        self.is_duplicate.load(Ordering::Relaxed)
     }
 
     /// Tells the client that one of its frames was refused.

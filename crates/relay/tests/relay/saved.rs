@@ -34,22 +34,55 @@ both_ways! {
         let mut reader = relay.join("p").await;
         let mut twin = with_events(&relay).await;
         let mut other = with_events(&relay).await;
-        for update in ["one", "twin", "two", "again", "three"] {
+        for update in ["one", "again", "two", "twin"] {
             twin.update(update).await;
         }
         for n in 0..20 {
             other.update(format!("o{n}")).await;
         }
         let refusal = next(&mut twin, "error").await;
-        assert_eq!((&refusal["code"], &refusal["frame"]), (&json!("duplicate_peer"), &json!(2)));
-        while next(&mut twin, "saved").await["frames"] != 5 {}
+        assert_eq!((&refusal["code"], &refusal["frame"]), (&json!("duplicate_peer"), &json!(4)));
+        while next(&mut twin, "saved").await["frames"] != 4 {}
         while next(&mut other, "saved").await["frames"] != 20 {}
         let log = relay.app.room("p");
-        assert_eq!(log.len(), 24);
+        assert_eq!(log.len(), 23);
         for update in &log {
             assert_eq!(&reader.binary().await, update);
         }
         assert_eq!(relay.metric("updates_refused_total").await, 1);
+        relay.stop().await;
+    }
+}
+
+both_ways! {
+    /// After a refusal because of the peer id, nothing more of the connection reaches the app, unless the app has stored it
+    /// already. A new connection begins anew.
+    async fn nothing_follows_a_duplicate_peer(way: Way) {
+        let relay = Relay::start(|settings| way.set(settings)).await;
+        let mut twin = with_events(&relay).await;
+        twin.update("one").await;
+        while next(&mut twin, "saved").await["frames"] != 1 {}
+        twin.update("twin").await;
+        for n in 3..10 {
+            twin.update(format!("t{n}")).await;
+        }
+        let mut refused = vec![next(&mut twin, "error").await];
+        twin.update("large".repeat(60_000)).await;
+        twin.update("last").await;
+        while refused.last().is_none_or(|error| error["frame"] != 11) {
+            refused.push(next(&mut twin, "error").await);
+        }
+        while next(&mut twin, "saved").await["frames"] != 11 {}
+        assert!(refused.iter().all(|error| error["code"] == "duplicate_peer"));
+        let frames: Vec<u64> = refused.iter().map(|error| error["frame"].as_u64().unwrap()).collect();
+        assert_eq!(frames[0], 2);
+        assert!(frames.is_sorted());
+        // What went with it in one batch is as the app has decided.
+        assert_eq!(relay.app.room("p").len(), 1 + 10 - refused.len());
+        assert!(frames.ends_with(&[10, 11]));
+        let mut again = with_events(&relay).await;
+        again.update("anew").await;
+        assert_eq!(next(&mut again, "saved").await["frames"], 1);
         relay.stop().await;
     }
 }

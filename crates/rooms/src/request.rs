@@ -1,0 +1,196 @@
+//! What one append request writes, room by room, before it is stored: which of its updates overlap, and which build upon
+//! others of it.
+//!
+//! An update that builds upon a suspect must not be stored before the suspect is decided. If another client writes under
+//! the same peer id, it may fit that one's operations by accident. So the updates are put into chains: if the first of a
+//! chain is no news to the room, the statement leaves all of the chain out.
+
+use std::collections::HashMap;
+
+use loro::{Counter, PeerID};
+
+use crate::{
+    peers::{Place, array, need, signed},
+    update::{Outline, Span},
+};
+
+/// The most heads of an update that builds upon others of its request. One with more is a suspect.
+const MOST_HEADS: usize = 16;
+
+/// What one request writes.
+#[derive(Debug, Default)]
+pub(crate) struct Request<'a> {
+    peers: HashMap<(&'a str, PeerID), Written>,
+    disputed: Disputed<'a>,
+    heads: Vec<Head<'a>>,
+    /// The heads of each chain.
+    chains: Vec<Vec<usize>>,
+}
+
+/// What one peer writes in a request.
+#[derive(Debug, Clone, Default)]
+struct Written {
+    /// The first counter, and the one after the last.
+    start: Counter,
+    end: Counter,
+    /// The first counter and the digest of the last update.
+    last: (Counter, i64),
+    /// What these updates need of others.
+    needs: HashMap<PeerID, Counter>,
+    /// The chain of the last update.
+    chain: usize,
+}
+
+/// The first operations of a peer in a request. If these do not overlap with stored ones, those behind them do not either.
+#[derive(Debug)]
+struct Head<'a> {
+    project: &'a str,
+    span: Span,
+    /// The digest of its update.
+    digest: i64,
+}
+
+impl<'a> Request<'a> {
+    /// Takes the next update of the request. What it needs of those before it, it needs no more; what those need, it
+    /// needs, too. Returns false if it is a suspect; then it is not taken. It is one if it overlaps with an update before
+    /// it and is no resend, or builds upon a suspect or upon too many others.
+    pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
+        let outline = &place.outline;
+        let is_suspect = self.disputed.builds_on(project, outline) || self.overlaps(project, place);
+        let chain = match is_suspect {
+            true => None,
+            false => self.chain(project, place),
+        };
+        let Some(chain) = chain else {
+            self.disputed.add(project, outline);
+            return false;
+        };
+        place.chain = chain;
+        self.pass_needs_on(project, place);
+        self.write(project, place);
+        true
+    }
+
+    /// The heads of all chains as JSON: of each the number of its chain, its room, and its place.
+    pub(crate) fn heads_json(&self) -> String {
+        let chains = self.chains.iter().enumerate();
+        let of_chains =
+            chains.flat_map(|(chain, heads)| heads.iter().map(move |head| (chain, head)));
+        array(of_chains.map(|(chain, head)| {
+            let Head {
+                project,
+                span: Span { peer, start, end },
+                digest,
+            } = &self.heads[*head];
+            // Project ids need no escape in JSON.
+            let peer = signed(*peer);
+            format!("[{chain},\"{project}\",{peer},{start},{end},{digest}]")
+        }))
+    }
+
+    fn overlaps(&self, project: &str, place: &Place) -> bool {
+        place.outline.spans.iter().any(|span| {
+            let written = self.peers.get(&(project, span.peer));
+            written.is_some_and(|written| {
+                let is_same = (span.start, place.digest) == written.last && span.end == written.end;
+                span.start < written.end && !is_same
+            })
+        })
+    }
+
+    /// The chain of an update: that of those upon which it builds, or a new one if these are of several, or of none, or if
+    /// it has heads of its own. `None` if these are too many.
+    fn chain(&mut self, project: &'a str, place: &Place) -> Option<usize> {
+        let written = |peer| self.peers.get(&(project, peer));
+        let spans = place.outline.spans.iter();
+        let (known, fresh): (Vec<&Span>, Vec<&Span>) =
+            spans.partition(|span| written(span.peer).is_some());
+        let needs = place.outline.needs();
+        let mut parents: Vec<usize> = known
+            .iter()
+            .filter_map(|span| written(span.peer))
+            .chain(needs.filter_map(|(peer, counter)| {
+                written(peer).filter(|written| written.start < counter)
+            }))
+            .map(|written| written.chain)
+            .collect();
+        parents.sort_unstable();
+        parents.dedup();
+        if let ([parent], []) = (&parents[..], &fresh[..]) {
+            return Some(*parent);
+        }
+        let inherited = parents.iter().flat_map(|chain| &self.chains[*chain]);
+        let mut heads: Vec<usize> = inherited.copied().collect();
+        heads.sort_unstable();
+        heads.dedup();
+        if !heads.is_empty() && heads.len() + fresh.len() > MOST_HEADS {
+            return None;
+        }
+        for span in fresh {
+            heads.push(self.heads.len());
+            self.heads.push(Head {
+                project,
+                span: *span,
+                digest: place.digest,
+            });
+        }
+        self.chains.push(heads);
+        Some(self.chains.len() - 1)
+    }
+
+    fn pass_needs_on(&self, project: &str, place: &mut Place) {
+        for (peer, counter) in std::mem::take(&mut place.needs) {
+            match self.peers.get(&(project, peer)) {
+                Some(written) if written.start < counter && counter <= written.end => {
+                    place.relies = true;
+                    for (peer, counter) in &written.needs {
+                        need(&mut place.needs, *peer, *counter);
+                    }
+                }
+                _ => need(&mut place.needs, peer, counter),
+            }
+        }
+    }
+
+    fn write(&mut self, project: &'a str, place: &Place) {
+        for span in &place.outline.spans {
+            let written = self
+                .peers
+                .entry((project, span.peer))
+                .or_insert_with(|| Written {
+                    start: span.start,
+                    ..Written::default()
+                });
+            written.end = span.end.max(written.end);
+            written.last = (span.start, place.digest);
+            written.chain = place.chain;
+            for (peer, counter) in &place.needs {
+                need(&mut written.needs, *peer, *counter);
+            }
+        }
+    }
+}
+
+/// Operations that are not stored, or not yet, although others under the same ids may be: from which counter on, by room
+/// and peer.
+#[derive(Debug, Default)]
+pub(crate) struct Disputed<'a>(HashMap<(&'a str, PeerID), Counter>);
+
+impl<'a> Disputed<'a> {
+    /// Adds the operations of an update.
+    pub(crate) fn add(&mut self, project: &'a str, outline: &Outline) {
+        for Span { peer, start, .. } in &outline.spans {
+            let from = self.0.entry((project, *peer)).or_insert(*start);
+            *from = (*from).min(*start);
+        }
+    }
+
+    /// Whether an update may build upon these operations.
+    pub(crate) fn builds_on(&self, project: &str, outline: &Outline) -> bool {
+        let from = |peer| self.0.get(&(project, peer));
+        !self.0.is_empty()
+            && outline
+                .needs()
+                .any(|(peer, counter)| from(peer).is_some_and(|from| *from < counter))
+    }
+}
