@@ -14,6 +14,9 @@ use crate::{setup, sources};
 /// The pause between two looks at the memory of the host.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// The time over which the processor time of a calm host is measured.
+const CALM: Duration = Duration::from_secs(10);
+
 /// What must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
@@ -23,11 +26,9 @@ pub(crate) struct Terms {
     latency: Duration,
     /// The most memory of the host, in MiB.
     memory: u64,
-    /// The time after the storm within which the host is as before.
-    calm_within: Duration,
-    /// A calm host uses less than this, in percent of a core, over this time. Its memory is within a fifth of that before
-    /// the storm.
-    processor: (f64, Duration),
+    /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
+    /// `None`: that is not looked at.
+    calm_within: Option<Duration>,
 }
 
 impl Terms {
@@ -37,8 +38,7 @@ impl Terms {
             lasts: Duration::from_secs(1),
             latency: Duration::from_secs(2),
             memory: 1500,
-            calm_within: Duration::from_secs(15),
-            processor: (f64::INFINITY, Duration::from_millis(500)),
+            calm_within: None,
         }
     }
 
@@ -50,8 +50,7 @@ impl Terms {
             lasts: Duration::from_secs(20),
             latency: Duration::from_millis(100),
             memory: 1500,
-            calm_within: Duration::from_secs(calm),
-            processor: (2.0, Duration::from_secs(10)),
+            calm_within: Some(Duration::from_secs(calm)),
         }
     }
 }
@@ -63,7 +62,7 @@ struct Report {
     /// The host's memory before the storm and the most during it, in MiB.
     before: u64,
     most: u64,
-    calm: Calm,
+    calm: Option<Calm>,
 }
 
 /// A host after a storm.
@@ -115,7 +114,10 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     );
     let seen = raging.seen.words();
     drop(raging);
-    let calm = calm(&host, before, &terms).await;
+    let calm = match terms.calm_within {
+        Some(limit) => Some(calm(&host, before, limit).await),
+        None => None,
+    };
     let report = Report {
         took,
         health,
@@ -139,27 +141,26 @@ async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
 }
 
 /// Waits until the host is as it was before the storm, or until the limit.
-async fn calm(host: &Host, before: u64, terms: &Terms) -> Calm {
-    let (most, over) = terms.processor;
+async fn calm(host: &Host, before: u64, limit: Duration) -> Calm {
     let end = Instant::now();
     loop {
         let (used, start) = (host.process.processor_time(), Instant::now());
-        sleep(over).await;
+        sleep(CALM).await;
         let used = host.process.processor_time() - used;
         let calm = Calm {
             after: end.elapsed(),
             memory: host.process.memory(),
             processor: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(),
         };
-        if calm.is_as_before(before, most) || calm.after >= terms.calm_within {
+        if calm.is_as_before(before) || calm.after >= limit {
             return calm;
         }
     }
 }
 
 impl Calm {
-    fn is_as_before(self, before: u64, processor: f64) -> bool {
-        self.memory * 5 <= before * 6 && self.processor < processor
+    fn is_as_before(self, before: u64) -> bool {
+        self.memory * 5 <= before * 6 && self.processor < 2.0
     }
 }
 
@@ -194,11 +195,12 @@ impl Report {
             "    memory: {} MiB before, at most {} MiB",
             self.before, self.most
         );
-        let calm = self.calm;
-        println!(
-            "    {:.0?} after: {} MiB, {:.1} % of a core",
-            calm.after, calm.memory, calm.processor
-        );
+        if let Some(calm) = self.calm {
+            println!(
+                "    {:.0?} after: {} MiB, {:.1} % of a core",
+                calm.after, calm.memory, calm.processor
+            );
+        }
     }
 
     fn check(&self, terms: &Terms) {
@@ -207,8 +209,9 @@ impl Report {
         assert!(p99 <= terms.latency, "p99 is {p99:?}");
         assert!(self.health.bad.is_empty(), "{:?}", self.health);
         assert!(self.most <= terms.memory, "{} MiB", self.most);
-        let (before, calm) = (self.before, self.calm);
-        let is_calm = calm.is_as_before(before, terms.processor.0);
-        assert!(is_calm, "{before} MiB before; {calm:?}");
+        if let Some(calm) = self.calm {
+            let before = self.before;
+            assert!(calm.is_as_before(before), "{before} MiB before; {calm:?}");
+        }
     }
 }
