@@ -59,7 +59,9 @@ impl World {
                 payload: payload.into(),
                 serial: None,
             }];
-            let outcomes = block_on(rooms::append(&self.database, &self.clock, "test", updates));
+            // What others waited for has ids below theirs, so it is compared.
+            let (database, clock) = (&self.database, &self.clock);
+            let outcomes = block_on(rooms::append_surely(database, clock, self, "test", updates));
             let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
             assert!(stored);
         }
