@@ -223,6 +223,7 @@ mod tests {
     fn task(status: Status) -> Task {
         Task {
             task_id: "task_1".into(),
+            task_type: "demo".into(),
             status,
             result_url: (status == Status::Completed).then(|| "https://a/b".into()),
             ..Task::new(5)

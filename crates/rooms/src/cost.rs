@@ -1,17 +1,20 @@
 //! An estimate of what it costs to compute a document's state.
 //!
-//! Loro computes it in linear time, except beside concurrent operations: n characters beside m concurrent
-//! ones may cost n × m. So the estimate counts, for each new operation, the operations that came before it
-//! and that its author had not seen.
+//! Loro computes it in linear time as long as each operation follows the one before. Else it may take the product of
+//! concurrent operations, n characters beside m; and for each run of characters, such as a paste, the square of the run's
+//! length, whatever stands beside it.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ops::ControlFlow,
+};
 
-use loro::{ChangeMeta, LoroDoc, PeerID, VersionVector};
+use loro::{ChangeMeta, ContainerID, ContainerType, Counter, ID, LoroDoc, PeerID, VersionVector};
 
 use crate::error::RoomError;
 
-/// Pairs of concurrent operations. The worst case that is known, two pastes into one text at the same time,
-/// takes about 24 s of processor time in Wasm for each trillion of them; most cases take much less.
+/// Pairs of operations that Loro may have to look at. In the worst case that is known, the pastes of two clients into
+/// one text at the same time, a trillion of them takes about 24 s of processor time in Wasm; most cases take much less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
 
@@ -22,70 +25,180 @@ impl Cost {
     pub(crate) const CHEAP: Self = Self(TRILLION / 100);
     /// The most that a merge of its own tries: at worst about 100 s.
     pub(crate) const LONG: Self = Self(4 * TRILLION);
+    /// Linear in the bytes.
+    pub(crate) const NONE: Self = Self(0);
 
-    /// Whether nothing is concurrent.
-    pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
+    /// The cost of runs of these lengths: half the square of each.
+    pub(crate) fn of_runs(lengths: impl IntoIterator<Item = u64>) -> Self {
+        let squares = lengths
+            .into_iter()
+            .map(|length| length.saturating_mul(length) / 2);
+        Self(squares.fold(0, u64::saturating_add))
     }
 }
 
-/// Estimates the cost of the state of `doc` for one who has the state at the version `base`. No state is
-/// computed, so this takes a time that is linear in the changes after `base`.
+/// The operations of a document that one who has the state of another version lacks.
 ///
-/// # Errors
-/// If Loro cannot read the document's history.
-pub(crate) fn estimate(doc: &LoroDoc, base: &VersionVector) -> Result<Cost, RoomError> {
-    let counter = |version: &VersionVector, peer| version.get(&peer).copied().unwrap_or(0);
-    let total = |version: &VersionVector| version.values().map(|end| i64::from(*end)).sum::<i64>();
-    let known = total(base);
-    let lacking = total(&doc.oplog_vv()) - known;
-    let mut found = 0;
-    let mut changes: Vec<ChangeMeta> = Vec::new();
-    let heads: Vec<_> = doc.oplog_frontiers().iter().collect();
-    // The newest changes come first.
-    doc.travel_change_ancestors(&heads, &mut |change| {
-        let end = i64::from(change.id.counter) + change.len as i64;
-        let new = end - i64::from(counter(base, change.id.peer).max(change.id.counter));
-        if new > 0 {
-            found += new;
-            changes.push(change);
-        }
-        if found < lacking {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })
-    .map_err(RoomError::of_loro)?;
-    let mut before = known;
-    let mut pairs = 0_u64;
-    // For each peer the end of its last change, and how many operations its author had seen by then.
-    let mut seen_by: HashMap<PeerID, (i32, i64)> = HashMap::new();
-    for change in changes.into_iter().rev() {
-        let peer = change.id.peer;
-        let start = change.id.counter.max(counter(base, peer));
-        let end = change.id.counter + i32::try_from(change.len).unwrap_or(i32::MAX);
-        let follows_itself = change.deps.as_single().is_some_and(|dep| dep.peer == peer);
-        let seen = match seen_by.get(&peer) {
-            Some((last, seen)) if follows_itself && *last == start => *seen,
-            _ => {
-                let seen = doc.frontiers_to_vv(&change.deps).unwrap_or_default();
-                total(&seen) + i64::from(start - change.id.counter)
+/// No state is computed, so all of this takes a time that is linear in these operations.
+#[derive(Debug)]
+pub(crate) struct Newer<'a> {
+    doc: &'a LoroDoc,
+    base: &'a VersionVector,
+    /// The changes that hold them; those that a change depends on come before it.
+    changes: Vec<ChangeMeta>,
+}
+
+impl<'a> Newer<'a> {
+    /// Finds the operations of `doc` that are not in the version `base`.
+    ///
+    /// # Errors
+    /// If Loro cannot read the document's history.
+    pub(crate) fn than(base: &'a VersionVector, doc: &'a LoroDoc) -> Result<Self, RoomError> {
+        let lacking = total(&doc.oplog_vv()) - total(base);
+        let mut found = 0;
+        let mut changes = Vec::new();
+        let heads: Vec<_> = doc.oplog_frontiers().iter().collect();
+        // The newest changes come first.
+        doc.travel_change_ancestors(&heads, &mut |change| {
+            let new = i64::from(end(&change)) - i64::from(start(&change, base));
+            if new > 0 {
+                found += new;
+                changes.push(change);
             }
-        };
-        let length = i64::from(end - start);
-        let concurrent = (before - seen).max(0);
-        pairs = pairs.saturating_add((length as u64).saturating_mul(concurrent as u64));
-        before += length;
-        seen_by.insert(peer, (end, seen + length));
+            if found < lacking {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+        .map_err(RoomError::of_loro)?;
+        changes.reverse();
+        Ok(Self { doc, base, changes })
     }
-    Ok(Cost(pairs))
+
+    /// Counts, for each of the operations, those that came before it and that its author had not seen.
+    pub(crate) fn pairs(&self) -> Cost {
+        let mut before = total(self.base);
+        let mut pairs = 0_u64;
+        // For each peer the end of its last change, and how many operations its author had seen by then.
+        let mut seen_by: HashMap<PeerID, (Counter, i64)> = HashMap::new();
+        for change in &self.changes {
+            let peer = change.id.peer;
+            let start = start(change, self.base);
+            let seen = match seen_by.get(&peer) {
+                Some((last, seen)) if follows_itself(change) && *last == start => *seen,
+                _ => {
+                    let seen = self.doc.frontiers_to_vv(&change.deps).unwrap_or_default();
+                    total(&seen) + i64::from(start - change.id.counter)
+                }
+            };
+            let length = i64::from(end(change) - start);
+            let concurrent = (before - seen).max(0);
+            pairs = pairs.saturating_add((length as u64).saturating_mul(concurrent as u64));
+            before += length;
+            seen_by.insert(peer, (end(change), seen + length));
+        }
+        Cost(pairs)
+    }
+
+    /// The cost of the runs: each is what one peer does to one text or list, one operation after the other, without
+    /// seeing what others do. Values of maps cost no square.
+    pub(crate) fn runs(&self) -> Cost {
+        let mut runs: HashMap<PeerID, Run> = HashMap::new();
+        let mut ended = Vec::new();
+        for change in &self.changes {
+            let peer = change.id.peer;
+            if !follows_itself(change) {
+                ended.extend(runs.remove(&peer));
+            }
+            let end = end(change);
+            let mut from = start(change, self.base);
+            while from < end {
+                let to = from.saturating_add(PIECE).min(end);
+                let piece = self.sequence(ID::new(peer, from), to - from);
+                let piece = piece.map(|container| Run {
+                    container,
+                    start: from,
+                    end: to,
+                });
+                match (runs.entry(peer), piece) {
+                    (Entry::Occupied(mut run), Some(piece)) if run.get().continues(&piece) => {
+                        run.get_mut().end = to;
+                    }
+                    (Entry::Occupied(mut run), Some(piece)) => ended.push(run.insert(piece)),
+                    (Entry::Occupied(run), None) => ended.push(run.remove()),
+                    (Entry::Vacant(place), Some(piece)) => drop(place.insert(piece)),
+                    (Entry::Vacant(_), None) => {}
+                }
+                from = to;
+            }
+        }
+        ended.extend(runs.into_values());
+        Cost::of_runs(ended.iter().map(Run::length))
+    }
+
+    /// The one text or list to which all of these operations belong; `None` if they belong to more, or to others.
+    fn sequence(&self, first: ID, length: Counter) -> Option<ContainerID> {
+        let length = usize::try_from(length).ok()?;
+        let mut containers = self
+            .doc
+            .get_changed_containers_in(first, length)
+            .into_iter();
+        let container = containers.next().filter(|_| containers.next().is_none())?;
+        let is_sequence = matches!(
+            container.container_type(),
+            ContainerType::Text | ContainerType::List | ContainerType::MovableList
+        );
+        is_sequence.then_some(container)
+    }
+}
+
+/// So many operations are looked at together. A shorter run costs nothing that counts.
+const PIECE: Counter = 1024;
+
+/// Operations of one peer to one container, one after the other.
+#[derive(Debug)]
+struct Run {
+    container: ContainerID,
+    start: Counter,
+    end: Counter,
+}
+
+impl Run {
+    fn length(&self) -> u64 {
+        u64::try_from(self.end - self.start).unwrap_or(0)
+    }
+
+    fn continues(&self, next: &Self) -> bool {
+        self.end == next.start && self.container == next.container
+    }
+}
+
+/// How many operations a version has.
+fn total(version: &VersionVector) -> i64 {
+    version.values().map(|end| i64::from(*end)).sum()
+}
+
+/// The first operation of a change that is not in the version `base`.
+fn start(change: &ChangeMeta, base: &VersionVector) -> Counter {
+    let known = base.get(&change.id.peer).copied().unwrap_or(0);
+    change.id.counter.max(known)
+}
+
+fn end(change: &ChangeMeta) -> Counter {
+    change.id.counter + Counter::try_from(change.len).unwrap_or(Counter::MAX)
+}
+
+/// Whether a change's author had seen nothing new since their last one.
+fn follows_itself(change: &ChangeMeta) -> bool {
+    let dep = change.deps.as_single();
+    dep.is_some_and(|dep| dep.peer == change.id.peer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::ExportMode;
+    use loro::{ExportMode, LoroMap, LoroText};
 
     fn typed(doc: &LoroDoc, length: usize) {
         doc.get_text("text").insert(0, &"x".repeat(length)).unwrap();
@@ -109,7 +222,16 @@ mod tests {
         for doc in docs {
             import(&all, doc);
         }
-        estimate(&all, base).unwrap().0
+        Newer::than(base, &all).unwrap().pairs().0
+    }
+
+    fn runs(docs: &[&LoroDoc], base: &VersionVector) -> u64 {
+        let all = LoroDoc::new();
+        all.detach();
+        for doc in docs {
+            import(&all, doc);
+        }
+        Newer::than(base, &all).unwrap().runs().0
     }
 
     #[test]
@@ -157,5 +279,54 @@ mod tests {
         import(&one, &two);
         typed(&one, 500);
         assert_eq!(cost(&[&one], &base), 1500 * 30);
+    }
+
+    #[test]
+    fn a_run_costs_half_its_square_whatever_stands_beside_it() {
+        let (one, two) = (writer(1), writer(2));
+        let nothing = VersionVector::default();
+        let half = |length: u64| length * length / 2;
+        for _ in 0..10 {
+            typed(&one, 1000);
+        }
+        typed(&two, 1);
+        assert_eq!(runs(&[&one, &two], &nothing), half(10_000));
+        assert_eq!(runs(&[&one], &nothing), half(10_000));
+        // The snapshot may end amid a run.
+        let base = one.oplog_vv();
+        typed(&one, 3000);
+        assert_eq!(runs(&[&one], &base), half(3000));
+        // Another text, and what its author saw of others, end it.
+        one.get_text("another")
+            .insert(0, &"x".repeat(2000))
+            .unwrap();
+        one.commit();
+        assert_eq!(runs(&[&one], &base), half(3000) + half(2000));
+        import(&one, &two);
+        typed(&one, 3000);
+        assert_eq!(runs(&[&one], &base), 2 * half(3000) + half(2000));
+        assert_eq!(runs(&[&LoroDoc::new()], &nothing), 0);
+    }
+
+    #[test]
+    fn a_busy_board_has_no_long_runs() {
+        let (one, two) = (writer(1), writer(2));
+        typed(&two, 1);
+        let nodes = one.get_map("nodes");
+        let insert = |n: i64| {
+            let node = nodes.insert_container(&(n % 2000).to_string(), LoroMap::new())?;
+            node.insert("x", n)?;
+            node.insert_container("words", LoroText::new())?
+                .insert(0, "some words")
+        };
+        for n in 0..20_000 {
+            insert(n).unwrap();
+            if n % 100 == 0 {
+                one.commit();
+            }
+        }
+        one.commit();
+        let cost = runs(&[&one, &two], &VersionVector::default());
+        assert!(cost < Cost::CHEAP.0 / 1000, "{cost}");
     }
 }

@@ -6,7 +6,6 @@
 use loro::{ExportMode, LoroDoc, VersionVector};
 
 use crate::{
-    cost::{self, Cost},
     error::{RoomError, first_line},
     rows::{LogRow, Rows},
 };
@@ -98,6 +97,11 @@ impl History {
         &self.doc
     }
 
+    /// The version whose state the room's snapshot has; nothing, if it has none.
+    pub(crate) fn base(&self) -> &VersionVector {
+        &self.base
+    }
+
     /// The version of everything that doesn't wait for other updates.
     pub(crate) fn version(&self) -> VersionVector {
         self.doc.oplog_vv()
@@ -132,14 +136,6 @@ impl History {
     /// The updates that wait for others; the document is dropped.
     pub(crate) fn into_pending(self) -> Vec<LogRow> {
         self.pending
-    }
-
-    /// Estimates what it costs to bring the snapshot's state up to date.
-    ///
-    /// # Errors
-    /// If Loro cannot read the history.
-    pub(crate) fn cost(&self) -> Result<Cost, RoomError> {
-        cost::estimate(&self.doc, &self.base)
     }
 }
 

@@ -47,6 +47,7 @@ mod state;
 pub mod supervise;
 mod update;
 mod waiting;
+mod way;
 
 pub use append::{append, append_if, append_surely};
 pub use compact::{compact, is_due, sweep, to_merge};

@@ -1,6 +1,6 @@
 //! Computing the state of a room.
 
-use loro::{ExportMode, LoroDoc, LoroError, ToJson};
+use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     history::{History, Refused},
     quarantine::quarantine,
     rows::{self, LogRow, Rows},
+    way::Way,
 };
 
 /// A room's document with its state.
@@ -183,25 +184,26 @@ impl Merged {
         if !history.refused.is_empty() {
             return Ok(Err(Fault::Updates(history.refused)));
         }
-        let cost = history.cost()?;
+        let (way, cost) = Way::cheapest(rows, &history)?;
         if cost > most {
             return Err(RoomError::StateUnavailable);
         }
-        let update = if cost.is_none() && rows.has_state() {
-            None
-        } else {
-            Some(history.since_state()?)
+        let update = match way {
+            Way::OneByOne => None,
+            Way::AsOne => Some(history.since_state()?),
+            Way::Whole => Some(history.since(&VersionVector::default())?),
         };
         // The document without state goes before the one with state comes, because both may be large.
         let pending = history.into_pending();
         let doc = LoroDoc::new();
-        if let Some(snapshot) = rows.snapshot.as_ref().filter(|row| row.has_state) {
+        if let Some(snapshot) = rows.snapshot.as_ref()
+            && snapshot.has_state
+            && way != Way::Whole
+        {
             doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
         }
         let applied = match update {
-            // Beside concurrent updates Loro takes the square of the length, if they come one by one or as a batch.
             Some(update) => doc.import(&update).map(drop),
-            // After a snapshot it takes that of a single writer's length, if they come as one.
             None => rows
                 .log
                 .iter()

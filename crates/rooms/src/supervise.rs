@@ -27,6 +27,7 @@ use crate::{
     pending::together,
     quarantine::quarantine,
     rows,
+    way::Way,
 };
 
 /// Runs a [`Job`] in a place of its own, such as a Wasm instance, so that a trap harms nothing else.
@@ -300,7 +301,7 @@ pub async fn work(
             let history = History::of(&rows)?;
             // While there is a blob, a merge of its own is due, and only that one computes the state.
             let is_to_merge = rows.blob.is_some() || !rows.has_state();
-            if is_to_merge || history.cost()? > Cost::CHEAP {
+            if is_to_merge || Way::cheapest(&rows, &history)?.1 > Cost::CHEAP {
                 pack(database, clock, project, &rows, &history).await?;
             } else {
                 drop((rows, history));

@@ -59,8 +59,9 @@ impl World {
                 payload: payload.into(),
                 serial: None,
             }];
-            let append = rooms::append_surely(&self.database, &self.clock, self, "test", updates);
-            let outcomes = block_on(append);
+            // What others waited for has ids below theirs, so it is compared.
+            let (database, clock) = (&self.database, &self.clock);
+            let outcomes = block_on(rooms::append_surely(database, clock, self, "test", updates));
             let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
             assert!(stored);
         }
@@ -169,6 +170,85 @@ fn complete(updates: &[Vec<u8>]) -> LoroDoc {
         .import(&doc.export(ExportMode::all_updates()).unwrap())
         .unwrap();
     whole
+}
+
+/// One update by one peer, which has not seen anything.
+fn update(peer: u64, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
+    after(&LoroDoc::new(), peer, edit)
+}
+
+/// One update by one peer, which has seen this document.
+fn after(seen: &LoroDoc, peer: u64, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
+    let doc = seen.fork();
+    doc.set_peer_id(peer).unwrap();
+    let before = doc.oplog_vv();
+    edit(&doc);
+    doc.commit();
+    doc.export(ExportMode::updates(&before)).unwrap()
+}
+
+fn paste(doc: &LoroDoc, characters: usize) {
+    let text = doc.get_text("text");
+    text.insert(0, &"x".repeat(characters)).unwrap();
+}
+
+/// Loro takes the square of a paste's length, whatever stands beside it.
+#[test]
+fn a_long_paste_beside_a_single_letter_is_merged_later() {
+    let world = World::new();
+    world.append([update(1, |doc| paste(doc, 160_000))]);
+    world.append([update(2, |doc| paste(doc, 1))]);
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (2, 1));
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert!(world.json().unwrap().len() > 160_000);
+}
+
+#[test]
+fn a_long_paste_after_what_others_wrote_is_merged_at_once() {
+    let world = World::new();
+    let first = update(1, |doc| paste(doc, 1000));
+    let seen = LoroDoc::new();
+    seen.import(&first).unwrap();
+    world.append([first]);
+    world.compact().unwrap();
+    world.append([after(&seen, 2, |doc| paste(doc, 1_000_000))]);
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert!(world.json().unwrap().len() > 1_001_000);
+}
+
+#[test]
+fn a_long_paste_after_what_others_wrote_at_once_is_merged_later() {
+    let world = World::new();
+    let seen = LoroDoc::new();
+    for peer in [1, 2] {
+        let update = update(peer, |doc| paste(doc, 1000));
+        seen.import(&update).unwrap();
+        world.append([update]);
+    }
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    world.append([after(&seen, 3, |doc| paste(doc, 200_000))]);
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (1, 1));
+}
+
+/// Values of maps cost no square.
+#[test]
+fn a_busy_board_is_merged_at_once() {
+    let world = World::new();
+    world.append([update(1, |doc| {
+        let nodes = doc.get_map("nodes");
+        for n in 0..200_000 {
+            nodes.insert(&(n % 1000).to_string(), n).unwrap();
+        }
+    })]);
+    world.append([update(2, |doc| paste(doc, 1))]);
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
 }
 
 #[test]

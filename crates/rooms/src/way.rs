@@ -1,0 +1,50 @@
+//! The ways to compute a room's state, and which of them is the cheapest.
+
+use loro::VersionVector;
+
+use crate::{
+    cost::{Cost, Newer},
+    error::RoomError,
+    history::History,
+    rows::Rows,
+};
+
+/// How a state comes about. The result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The updates go into the snapshot one by one. That is linear if nothing is concurrent, except for the square of
+    /// each single one.
+    OneByOne,
+    /// All that the state lacks goes into it as one update. Beside concurrent updates Loro takes the square of the whole
+    /// length if they come one by one.
+    AsOne,
+    /// The whole document goes into an empty one. That is linear if nothing in it is concurrent.
+    Whole,
+}
+
+impl Way {
+    /// Chooses the cheapest way, and estimates what it costs. `history` was made of `rows`.
+    ///
+    /// # Errors
+    /// If Loro cannot read the history.
+    pub(crate) fn cheapest(rows: &Rows, history: &History) -> Result<(Self, Cost), RoomError> {
+        let newer = Newer::than(history.base(), history.doc())?;
+        let pairs = newer.pairs();
+        if pairs > Cost::NONE {
+            return Ok((Self::AsOne, pairs.max(newer.runs())));
+        }
+        if !rows.has_state() {
+            return Ok((Self::Whole, Cost::NONE));
+        }
+        // No update has more characters than bytes.
+        let each = Cost::of_runs(rows.log.iter().map(|row| row.payload.len() as u64));
+        if each <= Cost::CHEAP {
+            return Ok((Self::OneByOne, Cost::NONE));
+        }
+        let nothing = VersionVector::default();
+        if Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE {
+            return Ok((Self::Whole, Cost::NONE));
+        }
+        Ok((Self::OneByOne, each.min(newer.runs())))
+    }
+}
