@@ -99,7 +99,9 @@ impl Engine<'_> {
         };
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
         match rows::is_submission_due(database, executor.service(), now).await {
-            Ok(true) => drop(self.submit_elsewhere(executor).await),
+            Ok(true) => {
+                self.submit_elsewhere(executor).await;
+            }
             Ok(false) => {}
             Err(error) => tracing::warn!(task_id = ended.task_id, %error, "place not filled"),
         }
