@@ -29,10 +29,18 @@ export async function refusal(address: URL): Promise<Refusal | undefined> {
   const url = new URL(address);
   url.protocol = url.protocol === "wss:" ? "https:" : "http:";
   try {
+    // With this header, the server need not send the document if it lets the client in.
+    const headers = new Headers({ "if-none-match": "*" });
+    const { username, password } = url;
+    if (username || password) {
+      // A WebSocket takes these in its address, `fetch` does not.
+      headers.set("authorization", `Basic ${btoa(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)}`);
+      url.username = "";
+      url.password = "";
+    }
     const answer = await fetch(url, {
       credentials: "include",
-      // With this header, the server need not send the document if it lets the client in.
-      headers: { "if-none-match": "*" },
+      headers,
       signal: AbortSignal.timeout(PATIENCE),
     });
     return read(answer.status, await words(answer));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeImportBlobMeta, LoroDoc, UndoManager, VersionVector } from "loro-crdt";
+import { WebSocket } from "ws";
 import { connect } from "../src/index.js";
 import { allSaved, honest, join, live, noise, room, text, write } from "./client.js";
 import { eventually, until } from "./until.js";
@@ -228,6 +229,14 @@ test("if the server refuses a client, the client says why in the server's words 
     assert.deepEqual(errors.at(-1), { code: "refused", message: reason, final: true });
     assert.equal(server.upgrades, 1);
   }
+});
+
+test("an address with a name and a password is refused in the server's words, too", async () => {
+  const server = await room();
+  server.refuses = { status: 400, type: "urn:loro-sync:problem:whatever", detail: "not a project id" };
+  const connection = connect(server.address.replace("//", "//me:p%20w@"), new LoroDoc(), { WebSocket });
+  const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+  assert.equal(reason, "not a project id");
 });
 
 test("a client that was let in meanwhile reconnects when it is told to", async () => {
