@@ -175,6 +175,12 @@ impl AllowedHosts {
         if from_template && matches!(text, "" | "http://" | "https://") {
             return Ok(Self::default());
         }
+        if let Some((_, address)) = text.rsplit_once('@') {
+            // The text before the `@` may be a password, so the error leaves it out.
+            return Err(format!(
+                "{address:?}: must not have a name or a password before it, because Spin takes them as a part of the host"
+            ));
+        }
         let entry = Entry::parse(text).map_err(|e| format!("{text:?}: {e}"))?;
         Ok(Self {
             entries: vec![entry],
@@ -232,6 +238,20 @@ impl AllowedHosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_refused_and_not_shown() {
+        for entry in [
+            "rediss://me:secret@redis.example:6379",
+            "redis://:secret@10.0.0.1:1/",
+        ] {
+            let error = AllowedHosts::parse_one(entry, true).unwrap_err();
+            assert!(
+                error.contains("a password") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn entries_allow_what_they_say() {
