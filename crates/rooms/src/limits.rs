@@ -2,12 +2,6 @@
 
 pub use quota::ROOM_BYTES;
 
-/// The most updates of a room that wait for others, and the most bytes of them. A reader gets all of them whenever it
-/// reads the room, and each compaction takes them in again.
-pub const PENDING_UPDATES: u64 = 1024;
-/// See [`PENDING_UPDATES`].
-pub const PENDING_BYTES: u64 = 4 * 1024 * 1024;
-
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;
 
