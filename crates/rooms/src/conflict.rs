@@ -87,11 +87,22 @@ fn difference(one: &LoroDoc, other: &LoroDoc, span: IdSpan, left: &mut u32) -> O
 fn operations(doc: &LoroDoc, span: IdSpan) -> Option<Vec<(u32, Value)>> {
     let changes = doc.export_json_in_id_span(span);
     let operations = changes.iter().map(|change| {
-        let operations = serde_json::to_value(&change.ops).ok()?;
+        let mut operations = serde_json::to_value(&change.ops).ok()?;
+        operations.as_array_mut()?.iter_mut().for_each(forwards);
         Some((change.lamport, operations))
     });
     let operations: Vec<_> = operations.collect::<Option<_>>()?;
     (!operations.is_empty()).then_some(operations)
+}
+
+/// Writes the deletion of one place in one way. Loro joins deletions that went backwards into a span of a negative
+/// length, and one that was cut from it keeps the sign, though it is the same as one that never was in a span.
+fn forwards(operation: &mut Value) {
+    if let Some(length) = operation.pointer_mut("/content/len")
+        && *length == -1
+    {
+        *length = 1.into();
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +178,33 @@ mod tests {
             // One that goes on beyond what is stored.
             assert_eq!(found(&log[..log.len() - 2], &update), None, "{since}");
         }
+    }
+
+    #[test]
+    fn backspaces_that_a_resend_joins_are_no_conflict() {
+        let doc = writer(42);
+        let mut log = vec![typed(&doc, "hello")];
+        for at in [4, 3, 1, 0] {
+            let before = doc.oplog_vv();
+            doc.get_text("text").delete(at, 1).unwrap();
+            doc.commit();
+            log.push(doc.export(ExportMode::updates(&before)).unwrap());
+        }
+        for since in 0..9 {
+            let mut version = VersionVector::default();
+            version.insert(42, since);
+            let update = doc.export(ExportMode::updates(&version)).unwrap();
+            assert_eq!(found(&log, &update), None, "{since}");
+            assert_eq!(found(std::slice::from_ref(&update), &log[4]), None);
+        }
+        let other = writer(42);
+        other.import(&log[0]).unwrap();
+        other.set_peer_id(42).unwrap();
+        other.get_text("text").delete(4, 1).unwrap();
+        other.get_text("text").delete(2, 1).unwrap();
+        other.commit();
+        let update = other.export(ExportMode::all_updates()).unwrap();
+        assert_eq!(found(&log, &update), Some(ID::new(42, 6)));
     }
 
     #[test]
