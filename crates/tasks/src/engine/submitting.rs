@@ -63,7 +63,7 @@ impl Engine<'_> {
     pub(super) async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
         self.end_silent(executor).await;
         let mut is_alone = false;
-        // No more than the places, because a service that refuses each task at once has all of them free again.
+        // No more than the places, because a service that fails each task at once has all of them free again.
         for _ in 0..executor.places(self.ports.config) {
             if !self.is_time_left(begun) {
                 break;
@@ -88,22 +88,26 @@ impl Engine<'_> {
         self.explain_waits(executor).await;
     }
 
-    /// Has the next task of a service submitted, because the end of this one has freed its place. If that cannot be now,
-    /// the poller's next round does it.
+    /// Has the next task of a service submitted, because the end of this one has freed its place.
     pub(super) async fn fill_place(&self, ended: &Task) {
         let had_place = ended.external_task_id.is_some() || ended.attempts > 0;
         // A service that refuses each task at once is asked as often as the poller's rounds allow, and not faster.
         let is_refused = ended.external_task_id.is_none() && ended.status == Status::Failed;
-        let Some(executor) = self.executor(ended).filter(|_| had_place && !is_refused) else {
-            return;
-        };
-        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
-        match rows::is_submission_due(database, executor.service(), now).await {
+        if let Some(executor) = self.executor(ended).filter(|_| had_place && !is_refused) {
+            self.submit_next(executor).await;
+        }
+    }
+
+    /// Has the next task of a service submitted. If that cannot be now, the poller's next round does it.
+    pub(super) async fn submit_next(&self, executor: &dyn Executor) {
+        let (service, database) = (executor.service(), self.ports.database);
+        let now = self.ports.clock.unix_seconds();
+        match rows::is_submission_due(database, service, now).await {
             Ok(true) => {
                 self.submit_elsewhere(executor).await;
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(task_id = ended.task_id, %error, "place not filled"),
+            Err(error) => tracing::warn!(service, %error, "place not filled"),
         }
     }
 
