@@ -171,6 +171,10 @@ fn live(world: &World) {
     let mut processes: Vec<Process<'_>> = Vec::new();
     loop {
         for job in world.begun.take() {
+            if matches!(job, Job::Tick) {
+                // The next one comes, even if this one dies before it has done anything.
+                shared.later(10_000, Job::Tick);
+            }
             let ready = Arc::new(Ready(AtomicBool::new(true)));
             let (number, future) = (shared.number(), Box::pin(process(world, job)));
             processes.push(Process {
@@ -210,14 +214,14 @@ fn live(world: &World) {
     }
 }
 
-/// Goes on to the next moment at which something happens. `false` at the end of the world.
+/// Goes on to the next moment at which something happens. `false` if all that was planned has happened and every task
+/// has ended.
 fn pass_time(world: &World) -> bool {
     let shared = &world.shared;
     let wakes = shared.sleepers.borrow().keys().next().map(|at| at.0);
     let happens = shared.timeline.borrow().keys().next().map(|at| at.0);
-    let Some(next) = wakes.into_iter().chain(happens).min() else {
-        return false;
-    };
+    // There is always a round of the poller to come.
+    let next = wakes.into_iter().chain(happens).min().unwrap();
     shared.now.set(next);
     shared.is_chaos.set(next < CHAOS && !shared.is_calm.get());
     while let Some(entry) = shared.sleepers.borrow_mut().first_entry() {
@@ -255,8 +259,6 @@ async fn process(world: &World, job: Job) {
     let engine = world.engine();
     match job {
         Job::Tick => {
-            // The next one comes, even if this one dies.
-            world.shared.later(10_000, Job::Tick);
             engine.tick().await;
             if !world.has_documents {
                 return;
