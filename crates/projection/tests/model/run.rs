@@ -105,8 +105,8 @@ pub(crate) fn crowd(seed: u64, mutant: Mutant) -> u64 {
     );
     let refused = film.refused.get();
     // Those that were submitted together before the first refusal, and then one for each pause: four until the pause has
-    // reached a minute.
-    let mut tries = 4 + took / 60_000;
+    // reached a minute, and it may begin anew once, if the first refusals came before what was taken was known.
+    let mut tries = 8 + took / 60_000;
     if late > 0 {
         // Two more places were missing at first, and the pause has grown a second time since.
         tries += 6;
