@@ -105,7 +105,7 @@ fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
         Some(ValueOrContainer::Value(LoroValue::String(text))) => Some(text.to_string()),
         Some(_) => None,
     };
-    if text("src")? != "" || text("error")? != "" {
+    if !text("src")?.is_empty() || !text("error")?.is_empty() {
         return None;
     }
     match text("status")?.as_str() {

@@ -724,8 +724,6 @@ fn six_jobs_at_an_account_of_three_places_all_complete() {
         block_on(world.engine().take_up(task));
     }
     assert_eq!(world.service.begun.borrow().len(), 3);
-    // The first refusal says it of all.
-    world.tick_after(5);
     let mut waiting = 0;
     for task in &tasks {
         let row = world.task(&task.task_id);

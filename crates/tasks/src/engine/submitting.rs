@@ -49,12 +49,14 @@ impl Engine<'_> {
         let Some(executor) = self.executor(task) else {
             return;
         };
-        if self.submit_elsewhere(executor).await != Asked::Impossible {
-            return;
+        match self.submit_elsewhere(executor).await {
+            Asked::Claimed => return,
+            Asked::NoMore => return self.explain_wait(executor, task).await,
+            Asked::Impossible => {}
         }
         match self.claim_submission(executor).await {
             Ok(Some(claimed)) => self.work(executor, claimed, true).await,
-            Ok(None) => {}
+            Ok(None) => self.explain_wait(executor, task).await,
             Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
         }
     }
@@ -126,6 +128,15 @@ impl Engine<'_> {
                 }
             }
             Err(error) => tracing::error!(service, %error, "silent tasks not ended"),
+        }
+    }
+
+    /// Tells the user of a task for which there was no place just now what it waits for.
+    async fn explain_wait(&self, executor: &dyn Executor, task: &Task) {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let message = waits_for_place(executor);
+        if let Err(error) = rows::explain_wait(database, &task.task_id, now, &message).await {
+            tracing::warn!(task_id = task.task_id, %error, "wait not explained");
         }
     }
 

@@ -228,6 +228,20 @@ pub(crate) async fn claim_polls(
     tasks(database, &sql, parameters).await
 }
 
+/// Notes of a task that was not claimed why it waits.
+pub(crate) async fn explain_wait(
+    database: &dyn Database,
+    task_id: &str,
+    now: i64,
+    message: &str,
+) -> Result<(), DatabaseError> {
+    let sql = "UPDATE aigc_tasks SET message = ?2, updated_at = ?3
+          WHERE task_id = ?1 AND status = 'pending' AND message IS NULL";
+    let parameters: Vec<Value> = vec![task_id.into(), message.into(), now.into()];
+    database.execute(sql, parameters).await?;
+    Ok(())
+}
+
 /// Notes of the tasks that have waited for their first submission for this many seconds why they do.
 pub(crate) async fn explain_waits(
     database: &dyn Database,

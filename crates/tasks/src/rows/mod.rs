@@ -17,8 +17,8 @@ mod shown;
 mod store;
 
 pub(crate) use claims::{
-    FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_waits,
-    is_submission_due,
+    FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_wait,
+    explain_waits, is_submission_due,
 };
 pub(crate) use ending::{End, end_silent, finish, set_back};
 pub use large::{params, result_data};
