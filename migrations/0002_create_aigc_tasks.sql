@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     waits            INTEGER NOT NULL DEFAULT 0, -- how often in a row the service had no place
     message          TEXT,                 -- why the task waits, in words for its user
     shown_on         TEXT,                 -- the nodes that have shown this version, as a JSON array
+    is_probe         INTEGER NOT NULL DEFAULT 0, -- 1 if the last claim was a try beyond the places that are known
     repaired         INTEGER NOT NULL DEFAULT 0 -- 1 if a node was repaired since this version was projected
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);

@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(13, "0013_keep_projection_peers"),
     migration!(14, "0014_count_bytes"),
     migration!(15, "0015_settle_assets"),
+    migration!(16, "0016_keep_places"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -216,7 +216,7 @@ mod tests {
             is_repaired: false,
         };
         let tasks: Vec<Unprojected> = tasks.iter().map(unprojected).collect();
-        nodes::write(doc, &tasks, &HashSet::new())?;
+        nodes::write(doc, doc.peer_id(), &tasks, &HashSet::new())?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@
 
 mod document;
 mod nodes;
+mod seen;
 
 use std::collections::HashSet;
 
@@ -125,7 +126,7 @@ fn change<'a>(
     let mut projected = Vec::new();
     let update = merged.change(peer, |doc| {
         document::write_entries(doc, tasks.iter().map(|of| &of.task))?;
-        projected = nodes::write(doc, tasks, too_large)?;
+        projected = nodes::write(doc, peer, tasks, too_large)?;
         Ok(())
     })?;
     Ok((update, projected))

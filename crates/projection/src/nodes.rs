@@ -1,16 +1,19 @@
 //! Which task a node shows, and when it is written.
 //!
 //! A node whose `data.taskId` names a task shows that one; any other node shows the task that was posted for it last,
-//! whichever ends first. Each version of a task is written into a node once. What a user writes there afterwards
-//! stands, except for what an editor writes that had not seen the version yet: if the value from before it stands there
-//! again, the node is repaired, once for each version.
+//! whichever ends first. Each version of a task is written into a node once. What a user writes or deletes there
+//! afterwards stands, except for what an editor writes that had not seen the version yet: if the value from before it
+//! stands there again, the node is repaired, once for each version.
 
 use std::collections::{HashMap, HashSet};
 
-use loro::{LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
+use loro::{LoroDoc, LoroMap, LoroResult, LoroValue, PeerID, ValueOrContainer};
 use tasks::rows::{Projected, Unprojected};
 
-use crate::document::{field, write_node};
+use crate::{
+    document::{field, write_node},
+    seen::had_seen,
+};
 
 /// What a projection does with a node.
 #[derive(Debug, PartialEq)]
@@ -23,10 +26,11 @@ enum Deed {
     Leave,
 }
 
-/// Writes these tasks into their nodes. Leaves out tasks whose id is in `except`, and plain values that are too large
+/// Writes these tasks into their nodes, as the peer that writes all projections. Leaves out tasks whose id is in `except`, and plain values that are too large
 /// for a projection. Returns what the rows are to note of each task.
 pub(crate) fn write<'a>(
     doc: &LoroDoc,
+    peer: PeerID,
     tasks: &'a [Unprojected],
     except: &HashSet<String>,
 ) -> LoroResult<Vec<Projected<'a>>> {
@@ -62,7 +66,8 @@ pub(crate) fn write<'a>(
         if except.contains(&of.task.task_id) {
             continue;
         }
-        match deed(of, &id, data.as_ref()) {
+        let had_seen = || had_seen(doc, peer, &nodes, &id, &node);
+        match deed(of, &id, data.as_ref(), had_seen) {
             Deed::Show => {}
             Deed::Repair => projected.is_repaired = true,
             Deed::Leave => continue,
@@ -73,28 +78,41 @@ pub(crate) fn write<'a>(
     Ok(projected)
 }
 
-fn deed(of: &Unprojected, node: &str, data: Option<&ValueOrContainer>) -> Deed {
+/// Decides what to do with a node. What an editor wrote who had seen this version stands. If that cannot be told, a status
+/// from before the end was written by one who had not; where nothing stands, a user may have deleted it.
+fn deed(
+    of: &Unprojected,
+    node: &str,
+    data: Option<&ValueOrContainer>,
+    had_seen: impl FnOnce() -> Option<bool>,
+) -> Deed {
     match &of.shown {
         None => Deed::Show,
         Some(shown) if !shown.may_include(node) => Deed::Show,
-        Some(_) if !of.is_repaired && shows_unfinished(data) => Deed::Repair,
-        Some(_) => Deed::Leave,
+        Some(_) if of.is_repaired => Deed::Leave,
+        Some(_) => match earlier(data) {
+            Some(has_status) if !had_seen().unwrap_or(!has_status) => Deed::Repair,
+            _ => Deed::Leave,
+        },
     }
 }
 
-/// Whether a node shows a task that has not ended, or none at all. Only tasks that have ended are looked at again, so
-/// this is what stood there before their end.
-fn shows_unfinished(data: Option<&ValueOrContainer>) -> bool {
+/// Whether a node shows a task that has not ended (`true`) or none at all (`false`). Only tasks that have ended are looked
+/// at again, so this may be what stood there before their end.
+fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
     let text = |key: &str| match data.and_then(|data| field(data, key)) {
         None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),
         Some(ValueOrContainer::Value(LoroValue::String(text))) => Some(text.to_string()),
         Some(_) => None,
     };
-    matches!(
-        text("status").as_deref(),
-        Some("" | "pending" | "processing")
-    ) && text("src").as_deref() == Some("")
-        && text("error").as_deref() == Some("")
+    if !text("src")?.is_empty() || !text("error")?.is_empty() {
+        return None;
+    }
+    match text("status")?.as_str() {
+        "" => Some(false),
+        "pending" | "processing" => Some(true),
+        _ => None,
+    }
 }
 
 fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {

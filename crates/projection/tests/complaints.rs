@@ -42,12 +42,17 @@ impl Canvas {
 
     /// A task is posted for a node, after all others.
     fn post(&self, task: &str, node: &str) {
+        self.post_unseen(task, node);
+        self.project();
+    }
+
+    /// A task is posted, and the document does not show it yet.
+    fn post_unseen(&self, task: &str, node: &str) {
         self.sql(&format!(
             "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, node_id, seq)
              SELECT '{task}', '{ROOM}', 'demo', 'processing', '{{}}', 1700000000, 1700000000, '{node}',
                     1 + (SELECT ifnull(max(seq), 0) FROM aigc_tasks)"
         ));
-        self.project();
     }
 
     fn complete(&self, task: &str) {
@@ -240,6 +245,77 @@ fn i_deleted_the_status_and_it_was_put_back() {
             canvas.project();
             assert_eq!(canvas.shows("n1"), (Value::Null, completed("t").1));
         }
+    }
+}
+
+#[test]
+fn i_deleted_the_picture_and_the_status_and_both_were_put_back() {
+    for is_nested in [true, false] {
+        // With and without a status from before the result.
+        for is_quick in [true, false] {
+            let canvas = Canvas::new();
+            canvas.node("n1", is_nested);
+            if is_quick {
+                canvas.post_unseen("t", "n1");
+            } else {
+                canvas.post("t", "n1");
+            }
+            canvas.complete("t");
+            assert_eq!(canvas.shows("n1"), completed("t"));
+            canvas.hear();
+            canvas.set("n1", &[("src", Value::Null), ("status", Value::Null)]);
+            let projections = canvas.projections();
+            for _ in 0..3 {
+                canvas.project();
+                let case = format!("nested: {is_nested}, quick: {is_quick}");
+                assert_eq!(canvas.shows("n1"), (Value::Null, Value::Null), "{case}");
+            }
+            assert_eq!(canvas.projections(), projections);
+        }
+    }
+}
+
+#[test]
+fn i_reset_the_status_by_hand_and_it_was_put_back() {
+    for is_nested in [true, false] {
+        let canvas = Canvas::new();
+        canvas.node("n1", is_nested);
+        canvas.post("t", "n1");
+        canvas.complete("t");
+        canvas.hear();
+        canvas.set(
+            "n1",
+            &[("status", json!("processing")), ("src", Value::Null)],
+        );
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1"), (json!("processing"), Value::Null));
+        }
+    }
+}
+
+/// The task ended before its node had shown anything of it, and a drag wrote the node as it was.
+#[test]
+fn my_drag_threw_a_quick_result_away() {
+    let canvas = Canvas::new();
+    canvas.node("n1", false);
+    canvas.hear();
+    canvas.post_unseen("t", "n1");
+    canvas.complete("t");
+    for x in 0..200 {
+        canvas.set("n1", &[("x", json!(x))]);
+    }
+    // The editor hears of the result only now, and goes on elsewhere.
+    canvas.hear();
+    canvas.node("n2", false);
+    assert_eq!(canvas.shows("n1").0, Value::Null);
+    canvas.project();
+    assert_eq!(canvas.shows("n1"), completed("t"));
+    canvas.hear();
+    canvas.set("n1", &[("src", Value::Null), ("status", Value::Null)]);
+    for _ in 0..3 {
+        canvas.project();
+        assert_eq!(canvas.shows("n1"), (Value::Null, Value::Null));
     }
 }
 

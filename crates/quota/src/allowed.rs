@@ -1,16 +1,19 @@
 //! The bytes that may be kept.
 
-use platform::{Config, Setting};
+use platform::{Config, setting::number};
 
 platform::settings! {
     /// The most MiB that one project may keep: its document, its tasks and their results. Beyond it, edits and tasks are
     /// refused (507); what was saved stays
-    PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240");
+    PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240"), Number(MOST_MIB);
     /// The most MiB that all projects of one owner may keep together
-    OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400");
+    OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400"), Number(MOST_MIB);
 }
 
 const MIB: u64 = 1024 * 1024;
+
+/// The most that an operator may set: 1 PiB.
+const MOST_MIB: u32 = 1024 * 1024 * 1024;
 
 /// The most bytes of one document as it is stored, snapshot and log together: 32 MiB. A compaction of it fits an
 /// instance of 256 MiB, and one of half of it fits 128 MiB.
@@ -24,20 +27,11 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// Reads the settings. One that is no number counts as not set.
+    /// Reads the settings.
     pub(crate) fn read(config: &dyn Config) -> Self {
         Self {
-            project: mebibytes(config, PROJECT_QUOTA_MIB).unwrap_or(10 * 1024 * MIB),
-            owner: mebibytes(config, OWNER_QUOTA_MIB).unwrap_or(100 * 1024 * MIB),
+            project: MIB * u64::from(number(config, SETTINGS, PROJECT_QUOTA_MIB)),
+            owner: MIB * u64::from(number(config, SETTINGS, OWNER_QUOTA_MIB)),
         }
     }
-}
-
-fn mebibytes(config: &dyn Config, setting: Setting) -> Option<u64> {
-    let text = config.get(setting)?;
-    let number = text.trim().parse::<u64>().ok();
-    if number.is_none() {
-        tracing::warn!(%setting, "the setting is no whole number; its default is used");
-    }
-    Some(number?.saturating_mul(MIB))
 }

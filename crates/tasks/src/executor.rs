@@ -214,20 +214,6 @@ pub(crate) fn setting(config: &dyn Config, setting: Setting) -> Result<Option<St
     })
 }
 
-/// Reads a setting that is a whole number from 1 to `most`. If it is not set, or is no such number, `default` counts.
-pub(crate) fn number(config: &dyn Config, setting: Setting, default: u32, most: u32) -> u32 {
-    let Some(text) = config.get(setting) else {
-        return default;
-    };
-    match text.trim().parse() {
-        Ok(number) if (1..=most).contains(&number) => number,
-        _ => {
-            tracing::error!(setting = setting.name(), most, "not a whole number from 1");
-            default
-        }
-    }
-}
-
 /// The wait that a `Retry-After` header asks for in seconds.
 pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?;
@@ -249,34 +235,6 @@ mod tests {
             pub(super) MISSING = "missing", Unset;
             /// It cannot be read
             pub(super) BROKEN = "broken", Unset;
-            /// It is a number
-            pub(super) THREE = "three", Unset;
-            /// It is too small
-            pub(super) NONE = "none", Unset;
-            /// It is no number
-            pub(super) WORDS = "words", Unset;
-            /// It is too large
-            pub(super) MANY = "many", Unset;
-        }
-    }
-
-    #[test]
-    fn a_number_that_makes_no_sense_is_the_default() {
-        let config = MapConfig::from_pairs(&[
-            ("three", " 3 "),
-            ("none", "0"),
-            ("words", "three"),
-            ("many", "100001"),
-        ]);
-        let read = |setting| number(&config, setting, 7, 100_000);
-        assert_eq!(read(made_up::THREE), 3);
-        for setting in [
-            made_up::NONE,
-            made_up::WORDS,
-            made_up::MANY,
-            made_up::MISSING,
-        ] {
-            assert_eq!(read(setting), 7, "{setting}");
         }
     }
 

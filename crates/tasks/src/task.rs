@@ -104,7 +104,8 @@ pub struct Task {
     /// The number of submissions of this run that were begun.
     #[serde(skip)]
     pub attempts: i64,
-    /// The end of the claim. No two claims of a task have the same end, so it also identifies the claim.
+    /// The end of the claim. It also identifies the claim: another of this task has the same end only if this one was given
+    /// up in the same second.
     #[serde(skip)]
     pub lease_until: Option<i64>,
     /// The time at which the service accepted this run.
@@ -119,6 +120,9 @@ pub struct Task {
     /// How often in a row the service had no place for the task.
     #[serde(skip)]
     pub waits: i64,
+    /// Whether the claim was a try for one more place than the service is known to have.
+    #[serde(skip)]
+    pub is_probe: bool,
 }
 
 /// The most jobs of earlier runs that a service is asked about.
@@ -154,6 +158,7 @@ impl Task {
             // The row has it; until then the task is last.
             seq: i64::MAX,
             waits: 0,
+            is_probe: false,
         }
     }
 

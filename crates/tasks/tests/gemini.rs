@@ -2,17 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::cell::RefCell;
+mod fake;
 
-use async_trait::async_trait;
-use http::{Request, Response};
-use platform::{
-    HttpClient, HttpError, Ports,
-    http_client::Limits,
-    native::{MapConfig, World, block_on},
-};
-use serde_json::{Map, Value, json};
-use tasks::{AssetStore, Failure, Fields, Media, Outside, Progress, Registry, Task};
+use fake::{Asked, PIXEL, Service, wrong_fields};
+use platform::native::MapConfig;
+use serde_json::{Value, json};
+use tasks::{Failure, Media, Progress, Registry, Task};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("gemini_api_key", "secret"),
@@ -21,42 +16,6 @@ const SETTINGS: [(&str, &str); 4] = [
     ("nano_banana_pro_model", "large"),
 ];
 
-/// A picture of one pixel.
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-
-/// The address, the key and the body of a request.
-type Asked = (String, String, Value);
-
-/// A Gemini that draws a pixel, or has no such model.
-#[derive(Default)]
-struct Gemini {
-    status: u16,
-    asked: RefCell<Vec<Asked>>,
-}
-
-#[async_trait(?Send)]
-impl HttpClient for Gemini {
-    async fn send(
-        &self,
-        request: Request<Vec<u8>>,
-        _: Limits,
-    ) -> Result<Response<Vec<u8>>, HttpError> {
-        let key = request.headers()["x-goog-api-key"].to_str().unwrap();
-        self.asked.borrow_mut().push((
-            format!("{} {}", request.method(), request.uri()),
-            key.to_owned(),
-            serde_json::from_slice(request.body()).unwrap(),
-        ));
-        let inline = json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL } });
-        let answer = json!({ "candidates": [{ "content": { "parts": [inline] } }] });
-        let answer = answer.to_string().into_bytes();
-        Ok(Response::builder()
-            .status(self.status)
-            .body(answer)
-            .unwrap())
-    }
-}
-
 /// Submits a task, and returns the answer with what Gemini was asked.
 fn submitted(
     settings: &[(&str, &str)],
@@ -64,32 +23,17 @@ fn submitted(
     task_type: &str,
     params: &Value,
 ) -> (Result<Progress, Failure>, Vec<Asked>) {
-    let world = World::new(MapConfig::from_pairs(settings));
-    let gemini = Gemini {
-        status,
-        ..Gemini::default()
-    };
-    let ports = Ports {
-        http: &gemini,
-        ..world.ports()
-    };
-    let assets = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
-    let outside = Outside {
-        http: ports.http,
-        config: ports.config,
-        clock: ports.clock,
-        assets: &assets,
-        callback_url: "https://here.example/webhooks/gemini",
-    };
+    let inline = json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL } });
+    let drawn = json!({ "candidates": [{ "content": { "parts": [inline] } }] });
+    let gemini = Service::new("gemini", settings, [(status, drawn)]);
     let task = Task {
         task_type: task_type.into(),
         project_id: "p".into(),
         ..Task::new(0)
     };
-    let registry = Registry::standard(ports.config);
-    let executor = registry.for_type(task_type).unwrap();
-    let answer = block_on(executor.submit(&task, params, &outside));
-    (answer, gemini.asked.take())
+    let answer =
+        gemini.with(async |executor, outside| executor.submit(&task, params, outside).await);
+    (answer, gemini.asked())
 }
 
 #[test]
@@ -143,8 +87,12 @@ fn a_submission_says_what_gemini_needs_and_no_more() {
         if !system.is_null() {
             body["systemInstruction"] = system;
         }
-        let url = format!("POST https://gemini.example/v1beta/models/{model}:generateContent");
-        assert_eq!(asked, [(url, "secret".to_owned(), body)]);
+        let expected = Asked {
+            call: format!("POST https://gemini.example/v1beta/models/{model}:generateContent"),
+            key: "secret".into(),
+            body,
+        };
+        assert_eq!(asked, [expected]);
     }
 }
 
@@ -212,12 +160,7 @@ fn parameters_that_gemini_would_refuse_are_named() {
             &["params.base64_images"],
         ),
     ] {
-        let values: Map<String, Value> = params.as_object().unwrap().clone();
-        let registry = Registry::standard(&MapConfig::default());
-        let gemini = registry.for_type(task_type).unwrap();
-        let mut read = Fields::new(&values, "params.");
-        gemini.check(task_type, &mut read);
-        let found: Vec<String> = read.finish().into_iter().map(|one| one.field).collect();
+        let found = wrong_fields(task_type, &params);
         assert_eq!(found, fields, "{task_type} {:.100}", params.to_string());
     }
     let registry = Registry::standard(&MapConfig::default());

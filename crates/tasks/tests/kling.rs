@@ -2,55 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{cell::RefCell, collections::VecDeque};
+mod fake;
 
-use async_trait::async_trait;
-use http::{Request, Response};
-use platform::{
-    HttpClient, HttpError, Ports,
-    http_client::Limits,
-    native::{MapConfig, World, block_on},
-};
-use serde_json::{Map, Value, json};
-use tasks::{AssetStore, Executor, Failure, Fields, Outside, Progress, Registry, Task};
+use fake::{Asked, PIXEL, Service, wrong_fields};
+use platform::native::MapConfig;
+use serde_json::{Value, json};
+use tasks::{Failure, Progress, Registry, Task};
 
 const KEY: (&str, &str) = ("kling_api_key", "secret");
 const BASE: (&str, &str) = ("kling_base_url", "https://kling.example/");
 const NOW: i64 = 1_700_000_000;
-
-/// A picture of one pixel.
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-
-/// A Kling that answers what the test wants, in order, and remembers what it was asked.
-#[derive(Default)]
-struct Kling {
-    answers: RefCell<VecDeque<(u16, Value)>>,
-    /// Method, path, `Authorization` and body.
-    asked: RefCell<Vec<(String, String, String, Value)>>,
-}
-
-#[async_trait(?Send)]
-impl HttpClient for Kling {
-    async fn send(
-        &self,
-        request: Request<Vec<u8>>,
-        _: Limits,
-    ) -> Result<Response<Vec<u8>>, HttpError> {
-        assert_eq!(request.uri().host(), Some("kling.example"));
-        let authorization = request.headers()["authorization"].to_str().unwrap();
-        self.asked.borrow_mut().push((
-            request.method().to_string(),
-            request.uri().path().to_owned(),
-            authorization.to_owned(),
-            serde_json::from_slice(request.body()).unwrap_or_default(),
-        ));
-        let (status, body) = self.answers.borrow_mut().pop_front().unwrap();
-        let answer = Response::builder()
-            .status(status)
-            .header("date", "Tue, 14 Nov 2023 22:15:20 GMT");
-        Ok(answer.body(body.to_string().into_bytes()).unwrap())
-    }
-}
 
 /// The answer about a job.
 fn job(id: &str, status: &str) -> (u16, Value) {
@@ -63,52 +24,14 @@ fn unknown() -> (u16, Value) {
     (404, json!({ "code": 1203, "message": "no such task" }))
 }
 
-struct Scene {
-    world: World,
-    kling: Kling,
+fn kling(settings: &[(&str, &str)], answers: impl IntoIterator<Item = (u16, Value)>) -> Service {
+    let kling = Service::new("kling", settings, answers);
+    kling.world.clock.0.set(NOW);
+    kling
 }
 
-impl Scene {
-    fn new(settings: &[(&str, &str)], answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
-        let world = World::new(MapConfig::from_pairs(settings));
-        world.clock.0.set(NOW);
-        let kling = Kling {
-            answers: RefCell::new(answers.into_iter().collect()),
-            asked: RefCell::default(),
-        };
-        Self { world, kling }
-    }
-
-    /// Does something with Kling's executor and what it may use.
-    fn with<T>(&self, what: impl AsyncFnOnce(&dyn Executor, &Outside<'_>) -> T) -> T {
-        let ports = Ports {
-            http: &self.kling,
-            ..self.world.ports()
-        };
-        let registry = Registry::standard(ports.config);
-        let assets = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
-        let outside = Outside {
-            http: ports.http,
-            config: ports.config,
-            clock: ports.clock,
-            assets: &assets,
-            callback_url: "https://here.example/webhooks/kling",
-        };
-        block_on(what(registry.service("kling").unwrap(), &outside))
-    }
-
-    fn submit(&self, task: &Task, params: Value) -> Result<Progress, Failure> {
-        self.with(async |kling, outside| kling.submit(task, &params, outside).await)
-    }
-
-    /// What Kling was asked: method and path.
-    fn asked(&self) -> Vec<String> {
-        let asked = self.kling.asked.borrow();
-        asked
-            .iter()
-            .map(|(method, path, ..)| format!("{method} {path}"))
-            .collect()
-    }
+fn submit(kling: &Service, task: &Task, params: Value) -> Result<Progress, Failure> {
+    kling.with(async |executor, outside| executor.submit(task, &params, outside).await)
 }
 
 fn task() -> Task {
@@ -176,12 +99,7 @@ fn parameters_that_kling_would_refuse_are_named() {
             &["params.duration"],
         ),
     ] {
-        let values: Map<String, Value> = params.as_object().unwrap().clone();
-        let registry = Registry::standard(&MapConfig::default());
-        let mut read = Fields::new(&values, "params.");
-        let kling = registry.for_type("kling_video").unwrap();
-        kling.check("kling_video", &mut read);
-        let found: Vec<String> = read.finish().into_iter().map(|one| one.field).collect();
+        let found = wrong_fields("kling_video", &params);
         assert_eq!(found, fields, "{:.100}", params.to_string());
     }
 }
@@ -229,16 +147,17 @@ fn a_submission_says_what_kling_needs_and_no_more() {
             and(json!({ "image": PIXEL })),
         ),
     ] {
-        let scene = Scene::new(&[KEY, BASE], [job("k1", "submitted")]);
-        assert_eq!(goes_on(scene.submit(&task(), params)), ("k1".into(), false));
-        let asked = scene.kling.asked.borrow();
-        let expected = (
-            "POST".to_owned(),
-            path.to_owned(),
-            "Bearer secret".to_owned(),
-            body,
+        let service = kling(&[KEY, BASE], [job("k1", "submitted")]);
+        assert_eq!(
+            goes_on(submit(&service, &task(), params)),
+            ("k1".into(), false)
         );
-        assert_eq!(*asked, [expected]);
+        let expected = Asked {
+            call: format!("POST https://kling.example{path}"),
+            key: "Bearer secret".into(),
+            body,
+        };
+        assert_eq!(service.asked(), [expected]);
     }
 }
 
@@ -288,18 +207,18 @@ fn a_job_that_may_have_begun_is_found_before_another_is_paid_for() {
             vec![find("k0"), find("task_1_a"), post()],
         ),
     ] {
-        let scene = Scene::new(&[KEY, BASE], answers);
-        let answer = scene.submit(task, json!({ "prompt": "a hill" }));
+        let service = kling(&[KEY, BASE], answers);
+        let answer = submit(&service, task, json!({ "prompt": "a hill" }));
         assert_eq!(goes_on(answer), (found.0.to_owned(), found.1));
-        assert_eq!(scene.asked(), asked);
+        assert_eq!(service.calls(), asked);
     }
     // If Kling cannot tell, there may be such a job.
     for (status, code) in [(401, 1000), (500, 5000)] {
         let refusal = (status, json!({ "code": code, "message": "not now" }));
-        let scene = Scene::new(&[KEY, BASE], [refusal]);
-        let answer = scene.submit(&again, json!({ "prompt": "a hill" }));
+        let service = kling(&[KEY, BASE], [refusal]);
+        let answer = submit(&service, &again, json!({ "prompt": "a hill" }));
         assert!(matches!(answer, Err(Failure::Retry { .. })), "{answer:?}");
-        assert_eq!(scene.asked(), [find("task_1_a")]);
+        assert_eq!(service.calls(), [find("task_1_a")]);
     }
 }
 
@@ -316,11 +235,11 @@ fn a_poll_asks_about_the_job_where_it_was_submitted() {
             "GET /v1/videos/image2video/k1",
         ),
     ] {
-        let scene = Scene::new(&[KEY, BASE], [job("k1", "processing")]);
+        let service = kling(&[KEY, BASE], [job("k1", "processing")]);
         let answer =
-            scene.with(async |kling, outside| kling.poll(&accepted, &params, outside).await);
+            service.with(async |kling, outside| kling.poll(&accepted, &params, outside).await);
         assert_eq!(goes_on(answer), ("k1".into(), false));
-        assert_eq!(scene.asked(), [path]);
+        assert_eq!(service.calls(), [path]);
     }
 }
 
@@ -332,29 +251,26 @@ fn a_token_that_is_off_by_klings_clock_is_made_again_by_that_clock() {
         BASE,
     ];
     let off = || (401, json!({ "code": 1003, "message": "too early" }));
-    let scene = Scene::new(&pair, [off(), job("k1", "submitted")]);
-    let answer = scene.submit(&task(), json!({ "prompt": "a hill" }));
+    let service = kling(&pair, [off(), job("k1", "submitted")]);
+    let answer = submit(&service, &task(), json!({ "prompt": "a hill" }));
     assert_eq!(goes_on(answer), ("k1".into(), false));
-    let tokens: Vec<String> = {
-        let asked = scene.kling.asked.borrow();
-        asked.iter().map(|(_, _, token, _)| token.clone()).collect()
-    };
+    let tokens: Vec<String> = service.asked().into_iter().map(|one| one.key).collect();
     assert_eq!(tokens.len(), 2);
     assert_ne!(tokens[0], tokens[1]);
     // It is not tried a third time.
-    let scene = Scene::new(&pair, [off(), off()]);
-    let answer = scene.submit(&task(), json!({ "prompt": "a hill" }));
+    let service = kling(&pair, [off(), off()]);
+    let answer = submit(&service, &task(), json!({ "prompt": "a hill" }));
     assert!(matches!(answer, Err(Failure::Retry { .. })), "{answer:?}");
-    assert_eq!(scene.asked().len(), 2);
+    assert_eq!(service.calls().len(), 2);
 }
 
 #[test]
 fn without_a_key_kling_is_not_asked() {
     for settings in [&[BASE][..], &[KEY]] {
-        let scene = Scene::new(settings, []);
-        let answer = scene.submit(&task(), json!({ "prompt": "a hill" }));
+        let service = kling(settings, []);
+        let answer = submit(&service, &task(), json!({ "prompt": "a hill" }));
         assert!(matches!(answer, Err(Failure::Access(_))), "{answer:?}");
-        assert!(scene.asked().is_empty());
+        assert!(service.calls().is_empty());
     }
 }
 

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fake;
+
+use fake::PIXEL;
 use platform::native::{MapConfig, World, block_on};
 use serde_json::{Value, json};
 use tasks::{AssetStore, CreateError, Registry, Task, TaskRequest, rows};
-
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 fn world() -> World {
     World::new(MapConfig::from_pairs(&[("public_url", "http://here")]))

@@ -3,8 +3,9 @@
 //! Several pollers, submissions, callbacks and projections run at once and are interleaved at each statement; any of them
 //! may die there. Two fake services answer well, late, twice, never, with 401, 429, 500 or nonsense. It is checked that
 //! each task ends; that nothing is submitted again unless its answer was lost; that the bounds of services and projects
-//! hold after each statement; that no service is asked more often than its rule; that the first end of a task stands; and
-//! that rows and documents agree in the end.
+//! hold after each statement; that no service is asked more often than its rule; that the oldest task of a project is
+//! submitted first; that the first end of a task stands; and that rows and documents agree in the end. In a crowd, many
+//! tasks wait at an account that has fewer places than the setting says: they take little longer than its places need.
 //!
 //! So that it is known to notice them, it is also run with mistakes in the engine's statements, each of which some seed must
 //! find.
@@ -17,6 +18,7 @@ mod mutant;
 mod run;
 mod service;
 mod shared;
+mod watch;
 mod world;
 
 use mutant::{MUTANTS, Mutant};
@@ -29,6 +31,9 @@ use std::{
 
 /// Seeds that failed once.
 const KEPT: &[u64] = &[];
+
+/// The number of crowds.
+const CROWDS: u64 = 40;
 
 /// The most seeds that a mistake may need to be found.
 const SEEDS_A_MUTANT: u64 = 400;
@@ -67,6 +72,13 @@ fn every_task_ends_well_whatever_happens() {
     run_all(&seeds);
 }
 
+/// "Our account has three places, the setting said ten, and the films took an hour longer than they should."
+#[test]
+fn a_crowd_at_a_small_account_is_served_by_all_of_its_places() {
+    let refused: u64 = (0..CROWDS).map(|seed| run::crowd(seed, Mutant::NONE)).sum();
+    println!("{refused} refusals in {CROWDS} crowds");
+}
+
 #[test]
 fn a_seed_decides_everything() {
     for seed in 0..8 {
@@ -77,7 +89,10 @@ fn a_seed_decides_everything() {
 
 #[test]
 fn every_mistake_is_found() {
-    let finds = |seed: &u64, mutant| catch_unwind(|| run::run(*seed, mutant)).is_err();
+    let finds = |seed: &u64, mutant| {
+        catch_unwind(|| run::run(*seed, mutant)).is_err()
+            || catch_unwind(|| run::crowd(*seed, mutant)).is_err()
+    };
     for mutant in MUTANTS {
         let found = (0..SEEDS_A_MUTANT).find(|seed| finds(seed, *mutant));
         println!("{}: found by seed {found:?}", mutant.0);
@@ -95,4 +110,7 @@ fn thousands_of_seeds() {
     let tasks = run_all(&seeds);
     let per_minute = SEEDS as f64 / start.elapsed().as_secs_f64() * 60.0;
     println!("{SEEDS} seeds from {first}, {tasks} tasks, {per_minute:.0} seeds a minute");
+    for seed in seeds.iter().take(2000) {
+        run::crowd(*seed, Mutant::NONE);
+    }
 }

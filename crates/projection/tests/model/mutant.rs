@@ -62,6 +62,36 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[("next_attempt_at = ?5 + ?6", "next_attempt_at = ?5 + 0 * ?6")],
     ),
     Mutant(
+        "each task has a pause of its own, so that later ones overtake it",
+        &[(
+            "lease_until = NULL, next_attempt_at = ?5\n",
+            "lease_until = NULL, next_attempt_at = ?5 + 60\n",
+        )],
+    ),
+    Mutant(
+        "every task tries for a place",
+        &[(
+            "OR (EXISTS (SELECT 1 FROM aigc_places",
+            "OR (0 AND EXISTS (SELECT 1 FROM aigc_places",
+        )],
+    ),
+    Mutant(
+        "the words of a service about when to ask are not heeded",
+        &[("quiet_until > ?1", "quiet_until > ?1 + 1000")],
+    ),
+    Mutant(
+        "two tries at once",
+        &[("EXISTS (SELECT 1 FROM held WHERE held.is_probe)", "0")],
+    ),
+    Mutant(
+        "the pause does not grow",
+        &[("THEN refusals + 1", "THEN 1")],
+    ),
+    Mutant(
+        "a place that becomes free waits for the end of the pause",
+        &[("service = ?3 AND places <=", "service = ?3 AND 0 <=")],
+    ),
+    Mutant(
         "a job is asked about all the time",
         &[(
             "SET lease_until = ?1 + 9, next_attempt_at = ?1 + 9",

@@ -16,10 +16,11 @@ use platform::native::block_on;
 use serde_json::{Value, json};
 use tasks::{Task, TaskRequest, rows};
 
-use crate::{mutant::Mutant, shared::Job, world::World};
-
-/// The milliseconds for which things go wrong.
-const CHAOS: u64 = 240_000;
+use crate::{
+    mutant::Mutant,
+    shared::{CHAOS, Job},
+    world::{CROWDED, World},
+};
 
 /// The milliseconds after which every task must have ended.
 const END: u64 = CHAOS + 2 * 3600 * 1000;
@@ -65,6 +66,55 @@ pub(crate) fn run(seed: u64, mutant: Mutant) -> Story {
         statements: world.shared.statements.get(),
         end: world.shared.now.get(),
     }
+}
+
+/// Runs a seed in which many tasks wait at an account of three places, although the setting says ten. Returns the number
+/// of refusals.
+pub(crate) fn crowd(seed: u64, mutant: Mutant) -> u64 {
+    let world = World::crowd(seed, mutant);
+    let (shared, film) = (&world.shared, &world.services[0]);
+    // In half of the seeds the service frees a place only a moment after it has said that a job has ended.
+    film.lag.set(shared.below(2) * shared.below(4000));
+    // In a third of them others use the account at first.
+    let late = shared.below(3) / 2 * 60_000;
+    film.shared_until.set(late);
+    let tasks = 12 + shared.below(20);
+    for _ in 0..tasks {
+        let post = Job::Post {
+            project: shared.below(PROJECTS),
+            kind: "film",
+            node: None,
+        };
+        shared.later(shared.below(2) * shared.below(30_000), post);
+    }
+    shared.later(shared.below(10_000), Job::Tick);
+    live(&world);
+    assert_eq!(count(&world), tasks as usize);
+    let done =
+        world.rows("SELECT 1 FROM aigc_tasks WHERE status = 'completed' AND retry_count = 0");
+    assert_eq!(done.len(), tasks as usize);
+    let (took, places) = (shared.now.get(), CROWDED as u64);
+    // The posts, the last job, and a round of the poller after it; the pause may have grown while others used the account.
+    let edges = 30_000 + 61_000 + 20_000 + 2 * late;
+    // A place that was said to be free too early is tried again after the pause, by a round of the poller.
+    let again = if film.lag.get() > 0 { 20_000 } else { 0 };
+    let most = (film.work.get() + tasks * again) / places + edges;
+    assert!(
+        took <= most,
+        "{took} ms instead of {most} for {tasks} tasks"
+    );
+    let refused = film.refused.get();
+    // Those that were submitted together before the first refusal, and then one for each pause: four until the pause has
+    // reached a minute, and it may begin anew once, if the first refusals came before what was taken was known.
+    let mut tries = 8 + took / 60_000;
+    if late > 0 {
+        // Two more places were missing at first, and the pause has grown a second time since.
+        tries += 6;
+    }
+    let early = if again > 0 { 4 * tasks } else { 0 };
+    let most = u64::from(shared.places.get()) - places + tries + early;
+    assert!(refused <= most, "{refused} refusals instead of {most}");
+    refused
 }
 
 /// Decides what users do, and when.
@@ -121,6 +171,10 @@ fn live(world: &World) {
     let mut processes: Vec<Process<'_>> = Vec::new();
     loop {
         for job in world.begun.take() {
+            if matches!(job, Job::Tick) {
+                // The next one comes, even if this one dies before it has done anything.
+                shared.later(10_000, Job::Tick);
+            }
             let ready = Arc::new(Ready(AtomicBool::new(true)));
             let (number, future) = (shared.number(), Box::pin(process(world, job)));
             processes.push(Process {
@@ -160,16 +214,16 @@ fn live(world: &World) {
     }
 }
 
-/// Goes on to the next moment at which something happens. `false` at the end of the world.
+/// Goes on to the next moment at which something happens. `false` if all that was planned has happened and every task
+/// has ended.
 fn pass_time(world: &World) -> bool {
     let shared = &world.shared;
     let wakes = shared.sleepers.borrow().keys().next().map(|at| at.0);
     let happens = shared.timeline.borrow().keys().next().map(|at| at.0);
-    let Some(next) = wakes.into_iter().chain(happens).min() else {
-        return false;
-    };
+    // There is always a round of the poller to come.
+    let next = wakes.into_iter().chain(happens).min().unwrap();
     shared.now.set(next);
-    shared.is_chaos.set(next < CHAOS);
+    shared.is_chaos.set(next < CHAOS && !shared.is_calm.get());
     while let Some(entry) = shared.sleepers.borrow_mut().first_entry() {
         if entry.key().0 > next {
             break;
@@ -182,7 +236,9 @@ fn pass_time(world: &World) -> bool {
         }
         world.begun.borrow_mut().push(entry.remove());
     }
-    if next < CHAOS {
+    let (begun, later) = (world.begun.borrow(), shared.timeline.borrow());
+    let is_post = |job: &Job| matches!(job, Job::Post { .. });
+    if shared.is_chaos.get() || begun.iter().chain(later.values()).any(is_post) {
         return true;
     }
     let is_shown = if world.has_documents {
@@ -203,8 +259,6 @@ async fn process(world: &World, job: Job) {
     let engine = world.engine();
     match job {
         Job::Tick => {
-            // The next one comes, even if this one dies.
-            world.shared.later(10_000, Job::Tick);
             engine.tick().await;
             if !world.has_documents {
                 return;

@@ -1,6 +1,11 @@
 //! The fake services: one works on jobs and is polled, the other answers with its result.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use platform::Config;
@@ -8,12 +13,6 @@ use serde_json::{Value, json};
 use tasks::{Callback, Executor, Failure, Fields, Media, Outside, Product, Progress, Task};
 
 use crate::shared::{Job, Shared};
-
-/// The most tasks that may be under way at each service.
-pub(crate) const PLACES: u32 = 5;
-
-/// The most jobs that the account may have at once, which the engine does not know.
-const ACCOUNT: usize = 3;
 
 /// What became of the last submission of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +35,8 @@ struct Known {
     last: Option<Answer>,
     /// The earliest time at which the rule lets the engine ask again, if this process heard of it.
     not_before: (u64, u64),
+    /// The seconds for which the last refusal asked not to be called.
+    told: i64,
 }
 
 /// A service, and what it knows of jobs by our names.
@@ -43,15 +44,35 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     shared: Rc<Shared>,
     jobs: RefCell<HashMap<String, Known>>,
+    /// The most jobs that the account may have at once, which the engine does not know.
+    account: usize,
+    /// Until then, in milliseconds, others use the account, and leave one place.
+    pub(crate) shared_until: Cell<u64>,
+    /// The milliseconds for which an ended job still has its place.
+    pub(crate) lag: Cell<u64>,
+    /// The number of submissions that were refused because there was no place.
+    pub(crate) refused: Cell<u64>,
+    /// The milliseconds that all jobs take.
+    pub(crate) work: Cell<u64>,
 }
 
 impl Service {
-    pub(crate) fn new(name: &'static str, shared: Rc<Shared>) -> Self {
+    pub(crate) fn new(name: &'static str, account: usize, shared: Rc<Shared>) -> Self {
         Self {
             name,
             shared,
             jobs: RefCell::default(),
+            account,
+            shared_until: Cell::default(),
+            lag: Cell::default(),
+            refused: Cell::default(),
+            work: Cell::default(),
         }
+    }
+
+    /// The seconds for which the last refusal of a job asked not to be called.
+    pub(crate) fn told(&self, job: &str) -> i64 {
+        self.change(job, |known| known.told)
     }
 
     fn is_polled(&self) -> bool {
@@ -76,16 +97,25 @@ impl Service {
         );
     }
 
+    /// The jobs that the account may have at once now.
+    fn places(&self) -> usize {
+        if self.shared.now.get() < self.shared_until.get() {
+            1
+        } else {
+            self.account
+        }
+    }
+
     fn running(&self) -> usize {
         let now = self.shared.now.get();
         let jobs = self.jobs.borrow();
         jobs.values()
-            .filter(|known| known.ends.is_some_and(|ends| ends > now))
+            .filter(|known| known.ends.is_some_and(|ends| ends + self.lag.get() > now))
             .count()
     }
 
     /// Perhaps a failure that has no effect.
-    async fn mishap(&self, job: &str, outside: &Outside<'_>) -> Result<(), Failure> {
+    async fn mishap(&self, job: &str, is_poll: bool, outside: &Outside<'_>) -> Result<(), Failure> {
         let shared = &self.shared;
         if shared.mishap(8) {
             // Late, and perhaps too late.
@@ -101,7 +131,7 @@ impl Service {
             return Err(Failure::access("401"));
         }
         if shared.mishap(10) {
-            return Err(self.no_place(job));
+            return Err(self.no_place(job, is_poll));
         }
         if shared.mishap(10) {
             return Err(Failure::retry("500"));
@@ -112,10 +142,19 @@ impl Service {
         Ok(())
     }
 
-    fn no_place(&self, job: &str) -> Failure {
-        let after = self.shared.below(2) * self.shared.below(400);
-        let pause = after.clamp(5, 300) * 1000;
-        self.rest(job, pause);
+    /// Refuses a job. The watch knows when the service may be asked for a place again.
+    fn no_place(&self, job: &str, is_poll: bool) -> Failure {
+        let after = if self.shared.is_chaos.get() {
+            self.shared.below(2) * self.shared.below(400)
+        } else {
+            0
+        };
+        if is_poll {
+            self.rest(job, after.clamp(5, 300) * 1000);
+        } else {
+            self.change(job, |known| known.told = after as i64);
+            self.refused.set(self.refused.get() + 1);
+        }
         Failure::no_place("429", (after > 0).then(|| Duration::from_secs(after)))
     }
 
@@ -142,14 +181,16 @@ impl Service {
             known.ends = Some(ends);
             known.fails = fails;
         });
+        self.work.set(self.work.get() + takes);
         if !self.is_polled() {
             return;
         }
         // It calls back never, once, or twice, and not always at once.
-        for _ in 0..shared.below(3) {
+        let is_late = u64::from(shared.is_chaos.get());
+        for _ in 0..1 - is_late + is_late * shared.below(3) {
             let body = json!({ "job": job, "fails": fails }).to_string();
             let (service, job) = (self.name, job.to_owned());
-            let wait = takes + shared.below(3) * shared.below(20_000);
+            let wait = takes + is_late * shared.below(3) * shared.below(20_000);
             shared.later(wait, Job::CallBack { service, job, body });
         }
     }
@@ -209,7 +250,7 @@ impl Executor for Fake {
     }
 
     fn places(&self, _: &dyn Config) -> u32 {
-        PLACES
+        self.0.shared.places.get()
     }
 
     fn check(&self, _: &str, _: &mut Fields<'_>) {}
@@ -235,15 +276,15 @@ impl Executor for Fake {
         }
         service.change(&job, |known| known.last = Some(Answer::UnderWay));
         let _under_way = UnderWay(service, &job);
-        if let Err(failure) = service.mishap(&job, outside).await {
+        if let Err(failure) = service.mishap(&job, false, outside).await {
             service.change(&job, |known| known.last = Some(Answer::Refused));
             return Err(failure);
         }
         let is_known = service.is_polled() && service.change(&job, |known| known.ends.is_some());
         if !is_known {
-            if service.is_polled() && service.running() >= ACCOUNT {
+            if service.is_polled() && service.running() >= service.places() {
                 service.change(&job, |known| known.last = Some(Answer::Refused));
-                return Err(service.no_place(&job));
+                return Err(service.no_place(&job, false));
             }
             service.begin(&job);
         } else {
@@ -271,7 +312,7 @@ impl Executor for Fake {
         service.asked(&job);
         assert_eq!(task.external_task_id, Some(format!("their-{job}")));
         let begun = service.shared.now.get();
-        service.mishap(&job, outside).await?;
+        service.mishap(&job, true, outside).await?;
         let took = service.shared.now.get() - begun;
         service.rest(&job, 8000_u64.saturating_sub(took));
         service.about(&job)

@@ -7,6 +7,9 @@ use std::{
     task::Waker,
 };
 
+/// The milliseconds in which users do something, and things go wrong.
+pub(crate) const CHAOS: u64 = 240_000;
+
 /// Something that a process does.
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
@@ -48,6 +51,10 @@ pub(crate) struct Shared {
     numbers: Cell<u64>,
     /// The number of statements so far.
     pub(crate) statements: Cell<u64>,
+    /// The most tasks that may be under way at each service.
+    pub(crate) places: Cell<u32>,
+    /// Whether nothing goes wrong at all.
+    pub(crate) is_calm: Cell<bool>,
     /// Whether anything may go wrong.
     pub(crate) is_chaos: Cell<bool>,
     /// The process that runs.
@@ -65,6 +72,8 @@ impl Shared {
             sleepers: RefCell::default(),
             numbers: Cell::new(0),
             statements: Cell::new(0),
+            places: Cell::new(5),
+            is_calm: Cell::default(),
             is_chaos: Cell::new(true),
             process: Cell::new(0),
             dead: RefCell::default(),

@@ -22,8 +22,9 @@ use tasks::{AssetStore, Engine, Executor, Registry};
 
 use crate::{
     mutant::Mutant,
-    service::{Fake, PLACES, Service},
+    service::{Fake, Service},
     shared::{Job, Shared},
+    watch::Watch,
 };
 
 /// A finished task changes only by a retry.
@@ -32,6 +33,9 @@ const FIRST_END_STANDS: &str = "CREATE TRIGGER first_end_stands BEFORE UPDATE ON
        AND (NEW.status IS NOT OLD.status OR NEW.result_url IS NOT OLD.result_url
             OR NEW.error_message IS NOT OLD.error_message OR NEW.completed_at IS NOT OLD.completed_at)
      BEGIN SELECT RAISE(ABORT, 'model: a finished task changed'); END";
+
+/// The places of the account in a crowd.
+pub(crate) const CROWDED: usize = 3;
 
 thread_local! {
     /// The database of this thread. Making it takes longer than a run.
@@ -46,13 +50,18 @@ thread_local! {
 
 /// The statements that note a failure, before which a process may be held up for longer than its claim holds. Before it
 /// notes an acceptance it may not: then the job may take a place beyond the bound, and there is no help for it.
-const NOTES_OF_FAILURES: [&str; 2] = ["SET retry_count = retry_count + 1,", "waits = waits + 1,"];
+const NOTES_OF_FAILURES: [&str; 3] = [
+    "SET retry_count = retry_count + 1,",
+    "INSERT INTO aigc_places",
+    "waits = waits + 1,",
+];
 
 pub(crate) struct World {
     mutant: Mutant,
     pub(crate) database: Rc<SqliteFile>,
     pub(crate) shared: Rc<Shared>,
-    services: Vec<Rc<Service>>,
+    pub(crate) services: Vec<Rc<Service>>,
+    watch: Watch,
     key_value: MemoryKeyValue,
     config: MapConfig,
     /// Whether the host lets the app ask itself.
@@ -64,19 +73,40 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A world in which everything may go wrong.
     pub(crate) fn new(seed: u64, mutant: Mutant) -> Self {
         let shared = Rc::new(Shared::new(seed));
+        // The engine does not know how many jobs the account may have.
+        let account = 1 + shared.below(6) as usize;
+        Self::of(shared, account, mutant)
+    }
+
+    /// A world in which nothing goes wrong, but the account has far fewer places than the setting says.
+    pub(crate) fn crowd(seed: u64, mutant: Mutant) -> Self {
+        let shared = Rc::new(Shared::new(seed));
+        shared.places.set(10);
+        shared.is_calm.set(true);
+        shared.is_chaos.set(false);
+        Self {
+            asks_itself: true,
+            has_documents: false,
+            ..Self::of(shared, CROWDED, mutant)
+        }
+    }
+
+    fn of(shared: Rc<Shared>, account: usize, mutant: Mutant) -> Self {
         let database = DATABASE.with(Rc::clone);
         let rows = |sql: &str| block_on(database.execute(sql, vec![])).unwrap();
         // Empties what the run before has filled.
         for mut table in rows("SELECT name FROM sqlite_schema WHERE type = 'table'") {
             rows(&format!("DELETE FROM {}", table.text(0).unwrap()));
         }
-        let service = |name| Rc::new(Service::new(name, Rc::clone(&shared)));
+        let service = |name| Rc::new(Service::new(name, account, Rc::clone(&shared)));
         Self {
             mutant,
             database,
             services: vec![service("film"), service("picture")],
+            watch: Watch::default(),
             key_value: MemoryKeyValue::default(),
             config: MapConfig::from_pairs(&[("public_url", "http://here")]),
             asks_itself: shared.below(4) > 0,
@@ -112,6 +142,50 @@ impl World {
         block_on(self.database.execute(sql, vec![])).unwrap()
     }
 
+    /// Notes that a refusal is to be noted now.
+    fn watch_refusal(&self, sql: &str, parameters: &[Value]) {
+        if !sql.contains("INSERT INTO aigc_places") {
+            return;
+        }
+        let [
+            _,
+            _,
+            Value::Text(service),
+            Value::Text(task),
+            Value::Integer(run),
+            ..,
+        ] = parameters
+        else {
+            panic!("{parameters:?}");
+        };
+        let job = match run {
+            0 => task.clone(),
+            run => format!("{task}-r{run}"),
+        };
+        let services = self.services.iter();
+        let told = services
+            .filter(|of| of.name == service)
+            .map(|of| of.told(&job));
+        self.watch.refused(&self.database, parameters, told.sum());
+    }
+
+    /// Notes what was claimed, and what is known of the services, and checks it.
+    fn watch(&self, sql: &str, parameters: &[Value], rows: &[Row]) {
+        let now = self.shared.unix_seconds();
+        if sql.contains("SET places = places + 1") {
+            let Some(Value::Text(service)) = parameters.first() else {
+                panic!("{parameters:?}");
+            };
+            self.watch.taken(service, now);
+        }
+        if sql.contains("attempts = attempts + 1") {
+            for row in rows {
+                let task = row.clone().text(0).unwrap();
+                self.watch.claimed(&self.database, &task, now);
+            }
+        }
+    }
+
     /// Checks that no service and no project has more under way than it may.
     fn check_bounds(&self) {
         let sql = "SELECT external_service, project_id, count(*) FROM aigc_tasks
@@ -123,13 +197,14 @@ impl World {
         for mut row in rows.unwrap() {
             let (service, count) = (row.text(0).unwrap(), row.integer(2).unwrap());
             assert!(
-                count <= i64::from(PLACES.div_ceil(2)),
+                count <= i64::from(self.shared.places.get().div_ceil(2)),
                 "{count} of one project at {service}"
             );
             *under_way.entry(service).or_default() += count;
         }
         for (service, count) in under_way {
-            assert!(count <= i64::from(PLACES), "{count} at {service}");
+            let places = i64::from(self.shared.places.get());
+            assert!(count <= places, "{count} at {service}");
         }
     }
 }
@@ -159,10 +234,12 @@ impl Database for World {
             let pause = shared.below(120_000);
             self.sleep(Duration::from_millis(pause)).await;
         }
-        let sql = &self.mutant.applied(sql);
-        let result = self.database.execute(sql, parameters).await;
-        if let Err(error) = &result {
-            panic!("{error}: {sql}");
+        self.watch_refusal(sql, &parameters);
+        let mutated = &self.mutant.applied(sql);
+        let result = self.database.execute(mutated, parameters.clone()).await;
+        match &result {
+            Ok(rows) => self.watch(sql, &parameters, rows),
+            Err(error) => panic!("{error}: {mutated}"),
         }
         if sql.contains("lease_until = ?1") {
             self.check_bounds();

@@ -6,7 +6,7 @@ use super::{Engine, submitting::waits_for_place};
 use crate::{
     error::TaskError,
     executor::{Executor, Failure},
-    rows::{self, End, FIRST_WAIT, LONGEST_WAIT},
+    rows::{self, End, FIRST_WAIT, LONGEST_WAIT, Refusal},
     task::Task,
 };
 
@@ -14,10 +14,10 @@ use crate::{
 /// any more: Kling deletes results after 30 days, and others sooner.
 const RESULTS_KEPT: i64 = 30 * 24 * 3600;
 
-/// The longest pause before the second try for a place, in seconds; the shortest is half of it.
+/// The longest pause before the second try for a place at a service, in seconds; the shortest is half of it.
 const FIRST_PAUSE: i64 = 10;
 
-/// The most tries for a place in a row: about a day of the longest pauses.
+/// The most tries in a row of one task for a place: about a day of the longest pauses.
 const MOST_WAITS: i64 = 400;
 
 impl Engine<'_> {
@@ -58,7 +58,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Puts a claimed task back, because its service has no place for it.
+    /// Puts a claimed task back, because its service has no place for it. The pause is noted first, so that no other task
+    /// takes its place for free.
     async fn put_back(
         &self,
         executor: &dyn Executor,
@@ -66,9 +67,18 @@ impl Engine<'_> {
         after: Option<Duration>,
     ) -> Result<(), TaskError> {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
-        let message = waits_for_place(executor);
-        let wait = wait(FIRST_PAUSE, task.waits, task, after);
-        if let Some(task) = rows::put_back(database, task, &message, now, wait).await? {
+        let (rule, message) = (self.rule(executor), waits_for_place(executor));
+        let before = if task.is_probe {
+            rows::refusals(database, rule.service).await?
+        } else {
+            0
+        };
+        let refusal = Refusal {
+            pause: wait(FIRST_PAUSE, before, task, after),
+            quiet: asked(after),
+        };
+        rows::refused(database, rule, task, refusal, now).await?;
+        if let Some(task) = rows::put_back(database, task, &message, now).await? {
             self.publish(&task).await;
         }
         Ok(())
@@ -78,17 +88,20 @@ impl Engine<'_> {
 /// The wait after the n-th error or try for a place, in seconds: twice as long each time, between half of that and all of
 /// it, and no shorter than the service asks for, but five minutes at most. Where in its half it lies depends on the task,
 /// so that tasks which failed together do not come back together, and is the same in every run of the model.
-fn wait(first: i64, times: i64, task: &Task, asked: Option<Duration>) -> i64 {
+fn wait(first: i64, times: i64, task: &Task, after: Option<Duration>) -> i64 {
     let longest = (first << times.clamp(0, 16)).min(LONGEST_WAIT);
     let spread = task
         .seq
         .wrapping_mul(7919)
         .wrapping_add(times.wrapping_mul(104_729));
     let wait = longest / 2 + spread.rem_euclid(longest / 2 + 1);
-    let asked = asked.map_or(0, |asked| {
-        i64::try_from(asked.as_secs()).unwrap_or(i64::MAX)
-    });
-    wait.max(asked.min(LONGEST_WAIT))
+    wait.max(asked(after))
+}
+
+/// The wait that a service asks for, in seconds, as far as it is heeded.
+fn asked(after: Option<Duration>) -> i64 {
+    let seconds = after.map_or(0, |after| after.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX).min(LONGEST_WAIT)
 }
 
 #[cfg(test)]

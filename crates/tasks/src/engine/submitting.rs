@@ -49,12 +49,14 @@ impl Engine<'_> {
         let Some(executor) = self.executor(task) else {
             return;
         };
-        if self.submit_elsewhere(executor).await != Asked::Impossible {
-            return;
+        match self.submit_elsewhere(executor).await {
+            Asked::Claimed => return,
+            Asked::NoMore => return self.explain_wait(executor, task).await,
+            Asked::Impossible => {}
         }
         match self.claim_submission(executor).await {
             Ok(Some(claimed)) => self.work(executor, claimed, true).await,
-            Ok(None) => {}
+            Ok(None) => self.explain_wait(executor, task).await,
             Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
         }
     }
@@ -63,7 +65,7 @@ impl Engine<'_> {
     pub(super) async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
         self.end_silent(executor).await;
         let mut is_alone = false;
-        // No more than the places, because a service that refuses each task at once has all of them free again.
+        // No more than the places, because a service that fails each task at once has all of them free again.
         for _ in 0..executor.places(self.ports.config) {
             if !self.is_time_left(begun) {
                 break;
@@ -88,22 +90,26 @@ impl Engine<'_> {
         self.explain_waits(executor).await;
     }
 
-    /// Has the next task of a service submitted, because the end of this one has freed its place. If that cannot be now,
-    /// the poller's next round does it.
+    /// Has the next task of a service submitted, because the end of this one has freed its place.
     pub(super) async fn fill_place(&self, ended: &Task) {
         let had_place = ended.external_task_id.is_some() || ended.attempts > 0;
         // A service that refuses each task at once is asked as often as the poller's rounds allow, and not faster.
         let is_refused = ended.external_task_id.is_none() && ended.status == Status::Failed;
-        let Some(executor) = self.executor(ended).filter(|_| had_place && !is_refused) else {
-            return;
-        };
-        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
-        match rows::is_submission_due(database, executor.service(), now).await {
+        if let Some(executor) = self.executor(ended).filter(|_| had_place && !is_refused) {
+            self.submit_next(executor).await;
+        }
+    }
+
+    /// Has the next task of a service submitted. If that cannot be now, the poller's next round does it.
+    pub(super) async fn submit_next(&self, executor: &dyn Executor) {
+        let (service, database) = (executor.service(), self.ports.database);
+        let now = self.ports.clock.unix_seconds();
+        match rows::is_submission_due(database, service, now).await {
             Ok(true) => {
                 self.submit_elsewhere(executor).await;
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(task_id = ended.task_id, %error, "place not filled"),
+            Err(error) => tracing::warn!(service, %error, "place not filled"),
         }
     }
 
@@ -122,6 +128,15 @@ impl Engine<'_> {
                 }
             }
             Err(error) => tracing::error!(service, %error, "silent tasks not ended"),
+        }
+    }
+
+    /// Tells the user of a task for which there was no place just now what it waits for.
+    async fn explain_wait(&self, executor: &dyn Executor, task: &Task) {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let message = waits_for_place(executor);
+        if let Err(error) = rows::explain_wait(database, &task.task_id, now, &message).await {
+            tracing::warn!(task_id = task.task_id, %error, "wait not explained");
         }
     }
 

@@ -71,6 +71,7 @@ impl Engine<'_> {
                 self.note_running(executor, task, &external_task_id).await
             }
             Ok(Progress::Done(product)) => {
+                self.note_taken(executor, task).await;
                 let external = task.external_task_id.as_deref();
                 match self.complete(task, external, product).await {
                     Err(TaskError::Asset(error)) => {
@@ -99,6 +100,9 @@ impl Engine<'_> {
         let longest = executor.longest_job(self.ports.config).as_secs() as i64;
         if task.external_task_id.is_none() {
             rows::accept(database, task, external_task_id, now).await?;
+            if self.note_taken(executor, task).await {
+                self.submit_next(executor).await;
+            }
         } else if now - task.accepted_at.unwrap_or(task.created_at) >= longest {
             let (title, hours) = (executor.title(), longest / 3600);
             let error = format!(
@@ -109,6 +113,19 @@ impl Engine<'_> {
             rows::forgive(database, task, now).await?;
         }
         Ok(())
+    }
+
+    /// Notes that a submission was taken, if it was a try for one more place than was known, and returns whether it was.
+    /// The next try then follows at once, so that places which become free by themselves are soon found.
+    async fn note_taken(&self, executor: &dyn Executor, task: &Task) -> bool {
+        if !task.is_probe || task.external_task_id.is_some() {
+            return false;
+        }
+        let (service, now) = (executor.service(), self.ports.clock.unix_seconds());
+        if let Err(error) = rows::has_taken(self.ports.database, service, now).await {
+            tracing::warn!(service, %error, "one more place not noted");
+        }
+        true
     }
 
     async fn submit(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {

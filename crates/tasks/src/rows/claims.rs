@@ -2,6 +2,8 @@
 //!
 //! Which task is submitted next is decided here alone, in the claiming statement: at most so many are under way at a
 //! service, and so many of them for one project; projects take turns, and within one the task posted first comes first.
+//! A service that has refused a task gets no more than were under way then, but for one try at a time after a pause:
+//! see [`super::places`].
 
 use platform::{Database, DatabaseError, Value};
 
@@ -57,17 +59,16 @@ fn unaccepted() -> String {
     format!("external_service = ?3 AND {OPEN} AND external_task_id IS NULL")
 }
 
-/// The projects of the tasks that hold a place at the service `?3`, each as often as it has such tasks: those that the
-/// service has accepted, those whose submission is claimed, and those that wait for a place until their pause is over.
-/// The last hold one, too, so that the rest of a long queue is not tried in vain meanwhile.
-fn places_held() -> String {
+/// The tasks that hold a place at the service `?3`: those that the service has accepted, and those whose submission is
+/// claimed; their ids, their projects, and whether the claim is a try beyond the places that are known.
+pub(super) fn places_held() -> String {
     format!(
-        "SELECT project_id FROM aigc_tasks INDEXED BY aigc_tasks_accepted
+        "SELECT task_id, project_id, 0 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
           WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL
           UNION ALL
-         SELECT project_id FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
+         SELECT task_id, project_id, is_probe FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
           WHERE {} AND next_attempt_at > ?1 AND next_attempt_at <= ?1 + ?2 + {LONGEST_WAIT}
-            AND (status = 'pending' OR (lease_until > ?1 AND lease_until <= ?1 + ?2))",
+            AND lease_until > ?1 AND lease_until <= ?1 + ?2",
         unaccepted()
     )
 }
@@ -86,6 +87,26 @@ fn waiting_projects() -> String {
     )
 }
 
+/// The condition of a claim at the service `?3` that would take more places than it is known to have.
+fn is_beyond() -> &'static str {
+    "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND places <= (SELECT count(*) FROM held))"
+}
+
+/// The condition that the service `?3` takes no further task now: it asked not to be called, or it has refused one beyond
+/// the places that are held, and either the pause goes on or a try for one more is under way. A time that is further
+/// ahead than any pause was set by a clock that has been set back since.
+fn refuses() -> String {
+    let is_ahead = |time: &str| format!("({time} > ?1 AND {time} <= ?1 + {LONGEST_WAIT})");
+    format!(
+        "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND {quiet})
+         OR ({is_beyond} AND (EXISTS (SELECT 1 FROM held WHERE held.is_probe)
+                 OR EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND {pause})))",
+        quiet = is_ahead("quiet_until"),
+        is_beyond = is_beyond(),
+        pause = is_ahead("probe_at"),
+    )
+}
+
 /// Claims the task of a service that is next to be submitted: it is `processing` from now on. `None` if no task is due,
 /// or every place is taken. The lease ends after [`Rule::lease`].
 ///
@@ -101,7 +122,7 @@ pub(crate) async fn claim_submission(
     let jittered = format!("{wait} / 2 + (seq * 7919 + attempts * 104729) % ({wait} / 2 + 1)");
     let sql = format!(
         "WITH RECURSIVE
-             held (project_id) AS ({held}),
+             held (task_id, project_id, is_probe) AS ({held}),
              waiting (project_id) AS ({waiting}),
              next (task_id) AS (
                  SELECT first.task_id
@@ -109,7 +130,7 @@ pub(crate) async fn claim_submission(
                         SELECT task_id FROM aigc_tasks INDEXED BY aigc_tasks_waiting
                          WHERE {unaccepted} AND project_id = waiting.project_id AND {due} AND {RETRYABLE}
                          ORDER BY seq LIMIT 1)
-                  WHERE (SELECT count(*) FROM held) < ?4
+                  WHERE (SELECT count(*) FROM held) < ?4 AND NOT ({refuses})
                     AND (SELECT count(*) FROM held WHERE held.project_id = waiting.project_id) < ?5
                   ORDER BY (SELECT max(turn) FROM aigc_tasks
                              WHERE external_service = ?3 AND project_id = waiting.project_id), first.created_at,
@@ -120,6 +141,7 @@ pub(crate) async fn claim_submission(
              lease_until = ?1 + ?2,
              next_attempt_at = ?1 + ?2 + {jittered},
              attempts = attempts + 1,
+             is_probe = {is_beyond},
              retry_count = retry_count + {SILENT},
              error_message = CASE WHEN {SILENT} THEN '{ANSWER_LOST}' ELSE error_message END,
              message = NULL,
@@ -130,6 +152,8 @@ pub(crate) async fn claim_submission(
           WHERE task_id = (SELECT task_id FROM next)
          RETURNING {COLUMNS}",
         held = places_held(),
+        refuses = refuses(),
+        is_beyond = is_beyond(),
         waiting = waiting_projects(),
         unaccepted = unaccepted(),
         due = due(),
@@ -202,6 +226,20 @@ pub(crate) async fn claim_polls(
     let most = most as u64;
     let parameters = vec![now.into(), lease.into(), service.into(), most.into()];
     tasks(database, &sql, parameters).await
+}
+
+/// Notes of a task that was not claimed why it waits.
+pub(crate) async fn explain_wait(
+    database: &dyn Database,
+    task_id: &str,
+    now: i64,
+    message: &str,
+) -> Result<(), DatabaseError> {
+    let sql = "UPDATE aigc_tasks SET message = ?2, updated_at = ?3
+          WHERE task_id = ?1 AND status = 'pending' AND message IS NULL";
+    let parameters: Vec<Value> = vec![task_id.into(), message.into(), now.into()];
+    database.execute(sql, parameters).await?;
+    Ok(())
 }
 
 /// Notes of the tasks that have waited for their first submission for this many seconds why they do.

@@ -8,6 +8,7 @@ mod claims;
 mod ending;
 mod large;
 mod notifications;
+mod places;
 mod progress;
 mod projected;
 mod read;
@@ -16,12 +17,13 @@ mod shown;
 mod store;
 
 pub(crate) use claims::{
-    FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_waits,
-    is_submission_due,
+    FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_wait,
+    explain_waits, is_submission_due,
 };
 pub(crate) use ending::{End, end_silent, finish, set_back};
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified};
+pub(crate) use places::{Refusal, has_taken, refusals, refused};
 pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
     HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,

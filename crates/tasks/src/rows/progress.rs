@@ -57,24 +57,27 @@ pub(crate) async fn put_off(
     Ok(())
 }
 
-/// Puts a claimed task back to `pending`, because its service has no place for it, and makes it due again in `wait`
-/// seconds. The submission had no effect, so it counts neither as an error nor as an attempt. `None` if the claim no
-/// longer holds.
+/// Puts a claimed task back to `pending`, because its service has no place for it. It is due at once, so that it stays
+/// before those posted after it: the pause is the service's. The submission had no effect, so it counts neither as an error
+/// nor as an attempt. `None` if the claim no longer holds.
+///
+/// Every other such try is no turn of its project: a service that frees a place a moment after it has said so refuses
+/// the first try and takes the second, and otherwise one of two projects would get every refusal and the other every place.
 pub(crate) async fn put_back(
     database: &dyn Database,
     claimed: &Task,
     message: &str,
     now: i64,
-    wait: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET status = 'pending', waits = waits + 1, message = ?4, attempts = attempts - 1,
+             turn = CASE WHEN waits % 2 = 0 THEN 0 ELSE turn END,
              version = version + 1, projected_status = NULL,
-             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
+             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5
           WHERE {HELD} AND external_task_id IS NULL RETURNING {COLUMNS}"
     );
     let mut parameters = holder(claimed);
-    parameters.extend([message.into(), now.into(), wait.into()]);
+    parameters.extend([message.into(), now.into()]);
     one(database, &sql, parameters).await
 }
 

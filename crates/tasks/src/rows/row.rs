@@ -8,10 +8,10 @@ use crate::task::{Status, Task};
 pub(super) const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
      result_url, error_message, created_at, updated_at, completed_at, \
      retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
-     accepted_at, earlier_jobs, seq, waits, message";
+     accepted_at, earlier_jobs, seq, waits, message, is_probe";
 
 /// The number of [`COLUMNS`].
-pub(super) const COLUMN_COUNT: usize = 24;
+pub(super) const COLUMN_COUNT: usize = 25;
 
 /// The condition of a task that is not finished.
 pub(super) const OPEN: &str = "status IN ('pending', 'processing')";
@@ -46,6 +46,7 @@ pub(super) fn task(mut row: Row) -> Result<Task, DatabaseError> {
         seq: row.integer(21)?,
         waits: row.integer(22)?,
         message: row.optional_text(23)?,
+        is_probe: row.integer(24)? != 0,
     })
 }
 

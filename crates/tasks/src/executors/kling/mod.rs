@@ -6,12 +6,12 @@ mod token;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use platform::{Config, http_client::Limits};
+use platform::{Config, http_client::Limits, setting::number};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    executor::{Callback, Executor, Failure, Outside, Progress, number, setting},
+    executor::{Callback, Executor, Failure, Outside, Progress, setting},
     image,
     task::{MAX_TEXT, Task},
 };
@@ -72,11 +72,11 @@ impl Executor for Kling {
 
     /// How many jobs an account may have at once depends on its plan.
     fn places(&self, config: &dyn Config) -> u32 {
-        number(config, KLING_PLACES, 100, MOST_PLACES)
+        number(config, SETTINGS, KLING_PLACES)
     }
 
     fn longest_job(&self, config: &dyn Config) -> Duration {
-        let hours = number(config, KLING_LONGEST_JOB, 24, LONGEST_JOB);
+        let hours = number(config, SETTINGS, KLING_LONGEST_JOB);
         Duration::from_secs(u64::from(hours) * 3600)
     }
 

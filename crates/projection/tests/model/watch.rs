@@ -1,0 +1,124 @@
+//! What must be true of claims, whatever the statements of the engine say: the oldest task of a project comes first, and a
+//! service that has refused a task is asked no more often than the rule for that allows.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use platform::{
+    Database, Row, Value,
+    native::{SqliteFile, block_on},
+};
+
+/// The shortest first pause after a refusal, and the longest pause, in seconds.
+const FIRST_PAUSE: i64 = 5;
+const LONGEST_PAUSE: i64 = 300;
+
+/// What is known of a service that has refused a task.
+#[derive(Debug, Default)]
+struct Known {
+    /// How many tasks it takes at once.
+    places: i64,
+    /// How many tries for one more it has refused in a row.
+    refusals: u32,
+    /// The earliest time of the next such try.
+    not_before: i64,
+    /// The earliest time of any submission, because it asked for that.
+    quiet_until: i64,
+    /// The task of the try that is under way, and the end of its claim.
+    probe: Option<(String, i64)>,
+}
+
+#[derive(Default)]
+pub(crate) struct Watch(RefCell<HashMap<String, Known>>);
+
+/// The tasks that hold a place at a service, but for one of them.
+fn others(database: &SqliteFile, service: &str, task: &str, now: i64) -> i64 {
+    let sql = "SELECT count(*) FROM aigc_tasks
+          WHERE external_service = ?1 AND task_id <> ?2 AND status IN ('pending', 'processing')
+            AND (external_task_id IS NOT NULL OR lease_until > ?3)";
+    let parameters = vec![service.into(), task.into(), now.into()];
+    let rows = block_on(database.execute(sql, parameters)).unwrap();
+    rows[0].integer(0).unwrap()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Watch {
+    /// A task was claimed for a submission.
+    pub(crate) fn claimed(&self, database: &SqliteFile, task: &str, now: i64) {
+        let sql = "SELECT external_service, lease_until,
+                (SELECT group_concat(older.task_id) FROM aigc_tasks older
+                  WHERE older.project_id = task.project_id AND older.external_service = task.external_service
+                    AND older.seq < task.seq AND older.status = 'pending')
+           FROM aigc_tasks task WHERE task_id = ?1";
+        let mut rows = block_on(database.execute(sql, vec![task.into()])).unwrap();
+        let row: &mut Row = &mut rows[0];
+        let (service, lease_until) = (row.text(0).unwrap(), row.integer(1).unwrap());
+        let older = row.optional_text(2).unwrap();
+        assert_eq!(older, None, "{task} is submitted before older ones");
+        let mut known = self.0.borrow_mut();
+        let Some(known) = known.get_mut(&service) else {
+            return;
+        };
+        assert!(
+            now >= known.quiet_until,
+            "{service} is asked although it said when to: {known:?}"
+        );
+        let held = others(database, &service, task, now);
+        if held < known.places {
+            return;
+        }
+        assert!(
+            now >= known.not_before,
+            "{service} has refused, and is asked again: {held} {known:?}"
+        );
+        if let Some((probe, until)) = &known.probe {
+            let is_at_work = database.execute(
+                "SELECT 1 FROM aigc_tasks WHERE task_id = ?1 AND lease_until = ?2 AND external_task_id IS NULL",
+                vec![probe.as_str().into(), (*until).into()],
+            );
+            let is_at_work = *until > now && !block_on(is_at_work).unwrap().is_empty();
+            assert!(!is_at_work, "two tries at {service} at once");
+        }
+        known.probe = Some((task.to_owned(), lease_until));
+    }
+
+    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
+    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+        let Value::Integer(now) = parameters[0] else {
+            panic!("{parameters:?}");
+        };
+        let (service, task) = (text(&parameters[2]), text(&parameters[3]));
+        let claim = "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
+                        AND status IN ('pending', 'processing')";
+        let claim = block_on(database.execute(claim, parameters[3..6].to_vec())).unwrap();
+        let Some(claim) = claim.first().map(|row| row.integer(0).unwrap()) else {
+            return;
+        };
+        let places = others(database, &service, &task, now);
+        let mut known = self.0.borrow_mut();
+        let known = known.entry(service).or_default();
+        let is_probe = known.probe == Some((task, claim));
+        if is_probe {
+            known.probe = None;
+        }
+        known.refusals = if is_probe { known.refusals + 1 } else { 1 };
+        let pause = (FIRST_PAUSE << (known.refusals - 1).min(10)).min(LONGEST_PAUSE / 2);
+        known.places = places;
+        known.not_before = now + pause.max(asked.min(LONGEST_PAUSE));
+        known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
+    }
+
+    /// A service has taken one more than it was known to take.
+    pub(crate) fn taken(&self, service: &str, now: i64) {
+        if let Some(known) = self.0.borrow_mut().get_mut(service) {
+            known.places += 1;
+            known.refusals = 0;
+            known.not_before = now;
+        }
+    }
+}
