@@ -2,12 +2,15 @@
 
 use platform::{Config, Setting};
 
+/// The most MiB that a setting may allow: nearly a PiB, more than a disk has.
+const MOST_MIB: u32 = 1_000_000_000;
+
 platform::settings! {
     /// The most MiB that one project may keep: its document, its tasks and their results. Beyond it, edits and tasks are
     /// refused (507); what was saved stays
-    PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240");
+    PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240"), Number(MOST_MIB);
     /// The most MiB that all projects of one owner may keep together
-    OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400");
+    OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400"), Number(MOST_MIB);
 }
 
 const MIB: u64 = 1024 * 1024;
