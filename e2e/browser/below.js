@@ -3,8 +3,12 @@ import { createServer, request as ask } from "node:http";
 import { connect } from "node:net";
 import { server } from "./browser.js";
 
-/** Starts the proxy. Its `address` is that of the page; `close` ends it. */
-export async function below(path) {
+/**
+ * Starts the proxy. Its `address` is that of the page; `close` ends it. It names the host by which the client came, or
+ * the server's, as nginx does if it is not told otherwise.
+ */
+export async function below(path, { keepsHost = true } = {}) {
+  const headersOf = (request) => (keepsHost ? request.headers : { ...request.headers, host: server.host });
   const inside = (url) => (url.startsWith(`${path}/`) ? url.slice(path.length) : undefined);
   const proxy = createServer((request, response) => {
     const url = inside(request.url);
@@ -12,7 +16,7 @@ export async function below(path) {
       response.writeHead(404).end("nothing here");
       return;
     }
-    const options = { host: server.hostname, port: server.port, method: request.method, path: url, headers: request.headers };
+    const options = { host: server.hostname, port: server.port, method: request.method, path: url, headers: headersOf(request) };
     const passed = ask(options, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
@@ -27,7 +31,7 @@ export async function below(path) {
       socket.destroy();
       return;
     }
-    const headers = Object.entries(request.headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    const headers = Object.entries(headersOf(request)).map(([name, value]) => `${name}: ${value}\r\n`);
     const passed = connect(server.port, server.hostname, () => {
       passed.write(`GET ${url} HTTP/1.1\r\n${headers.join("")}\r\n`);
       passed.write(head);

@@ -92,6 +92,16 @@ test("below a path of our proxy it connects for ever, and old pictures are gone"
     await a.drawn("Old");
   }));
 
+test("behind our nginx it says that the proxy passes no upgrades on, although it does", (t) =>
+  inBrowser(t, async ({ page, atEnd }) => {
+    const proxy = await below("", { keepsHost: false });
+    atEnd(() => proxy.close());
+    const own = await page();
+    await own.goto(new URL("#field", proxy.address).href);
+    const why = `SPIN_VARIABLE_ALLOWED_ORIGINS=${proxy.address.origin}`;
+    await own.getByTestId("connection").filter({ hasText: why }).waitFor();
+  }));
+
 test("my own page on another port cannot be reached, and nothing says why", (t) =>
   inBrowser(t, async ({ page, atEnd }) => {
     const development = createServer((_, response) => response.setHeader("content-type", "text/html").end("<title>mine</title>"));

@@ -29,6 +29,12 @@ pub fn settings_read(manifest: &Table) -> Result<BTreeMap<String, BTreeSet<Strin
         .collect())
 }
 
+/// Finds the variables that a text of a manifest names in templates (`{{ name }}`).
+pub fn named_in(text: &str) -> impl Iterator<Item = &str> {
+    let templates = text.split("{{").skip(1);
+    templates.filter_map(|rest| rest.split_once("}}").map(|(name, _)| name.trim()))
+}
+
 /// Reads the compiled components, by their ids.
 fn compiled(manifest: &Table) -> Result<Vec<(String, Vec<u8>)>> {
     let components = manifest.get("component").and_then(Value::as_table);
@@ -129,6 +135,12 @@ mod tests {
         let wasm = b"\0setting:setting:a_1;setting:b;b;setting:B;setting:c\0setting:";
         let found: Vec<String> = settings_in(wasm).into_iter().collect();
         assert_eq!(found, ["a_1", "b"]);
+    }
+
+    #[test]
+    fn variables_are_found_in_templates() {
+        let text = "a = [\"{{ b }}\", \"{{c}}://{{ d }}\"] # {{ e";
+        assert_eq!(named_in(text).collect::<Vec<_>>(), ["b", "c", "d"]);
     }
 
     #[test]

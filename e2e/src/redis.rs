@@ -12,10 +12,24 @@ use crate::port::Port;
 use crate::process::Process;
 use crate::wait::until;
 
+/// The user of [`Lock::Password`], as an address has it, and as the server does.
+const USER: (&str, &str) = ("app:p%40ss%3Aword", "app on >p@ss:word ~* &* +@all");
+
+/// What a server asks of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Nothing.
+    None,
+    /// TLS. [`Redis::authority`] vouches for the server.
+    Tls,
+    /// A user and a password.
+    Password,
+}
+
 /// A Redis server. Dropping it kills it.
 pub struct Redis {
     process: Option<Process>,
-    has_tls: bool,
+    lock: Lock,
     port: Port,
     folder: TempDir,
 }
@@ -23,32 +37,32 @@ pub struct Redis {
 impl Redis {
     /// Starts a server on a free port, and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_as(false).await
+        Self::start_with(Lock::None).await
     }
 
-    /// Starts a server that talks TLS alone. [`Redis::authority`] vouches for it.
-    pub async fn start_with_tls() -> Self {
-        Self::start_as(true).await
-    }
-
-    async fn start_as(has_tls: bool) -> Self {
+    /// Starts a server with this lock.
+    pub async fn start_with(lock: Lock) -> Self {
         let mut redis = Self {
             process: None,
-            has_tls,
+            lock,
             port: Port::free(),
             folder: tempfile::tempdir().unwrap(),
         };
-        if has_tls {
+        if lock == Lock::Tls {
             redis.certify().await;
         }
         assert!(redis.run().await, "redis-server does not come up");
         redis
     }
 
-    /// Its address as a URL.
+    /// Its address as a URL, with the user and the password if it has one.
     pub fn url(&self) -> String {
-        let scheme = if self.has_tls { "rediss" } else { "redis" };
-        format!("{scheme}://{}", self.port.address())
+        let address = self.port.address();
+        match self.lock {
+            Lock::None => format!("redis://{address}"),
+            Lock::Tls => format!("rediss://{address}"),
+            Lock::Password => format!("redis://{}@{address}", USER.0),
+        }
     }
 
     /// The certificate of the authority that signed its own.
@@ -97,7 +111,7 @@ impl Redis {
             .current_dir(self.folder.path())
             .args(["--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--logfile", "redis.log"]);
-        if self.has_tls {
+        if self.lock == Lock::Tls {
             command
                 .args([
                     "--port",
@@ -117,11 +131,15 @@ impl Redis {
         } else {
             command.args(["--port", &port]);
         }
+        if self.lock == Lock::Password {
+            command.arg("--user").args(USER.1.split(' '));
+            command.args(["--user", "default", "off"]);
+        }
         let log = self.folder.path().join("stderr.log");
         let mut process = Process::spawn("redis-server", &mut command, &log);
         let mut up = false;
         until("redis-server answers or ends", async || {
-            up = if self.has_tls {
+            up = if self.lock == Lock::Tls {
                 TcpStream::connect(address).await.is_ok()
             } else {
                 answers(address).await
@@ -144,5 +162,6 @@ async fn answers(address: SocketAddr) -> bool {
         stream.read_exact(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    ask.await.is_ok_and(|answer| &answer == b"+PONG\r\n")
+    ask.await
+        .is_ok_and(|answer| [b"+PONG\r\n", b"-NOAUTH"].contains(&&answer))
 }

@@ -20,6 +20,12 @@ export interface Refusal {
 }
 
 /**
+ * The parameter that names the page's origin. A browser sends it with an upgrade, but not with a plain request to what it
+ * takes for the page's own server. That is another to the server if a proxy changes the name on the way.
+ */
+const ORIGIN = "origin";
+
+/**
  * Finds out why the server refuses this client; `undefined` if it does not, or another attempt may help. A browser does not
  * reveal the answer to an upgrade, but the server answers plain HTTP at the same address alike.
  *
@@ -28,6 +34,9 @@ export interface Refusal {
 export async function refusal(address: URL): Promise<Refusal | undefined> {
   const url = new URL(address);
   url.protocol = url.protocol === "wss:" ? "https:" : "http:";
+  // Node has none.
+  const { origin } = globalThis as { origin?: unknown };
+  if (typeof origin === "string") url.searchParams.set(ORIGIN, origin);
   try {
     // With this header, the server need not send the document if it lets the client in.
     const headers = new Headers({ "if-none-match": "*" });

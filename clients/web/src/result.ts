@@ -5,7 +5,7 @@ const KEPT = /\/assets\/asset_[a-z0-9]+(\.[a-z0-9]+)?$/;
  * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address. In a
  * document, a result that the server keeps has a path alone (`/assets/asset_…`), because each client may reach the server by
  * another name, or below a path of a proxy. Documents of earlier releases have the whole address that the server then had;
- * if it leads to this machine or a private network, it is taken for the path.
+ * if it leads to this machine or a private network, whose names change, it is taken for the path.
  *
  * @param src the value of `data.src` in a node, or of `src` in the map `tasks`
  * @param server an address of the server, e.g. that of the room: `wss://example.org/canvas/sync/my-project`. In browsers it
@@ -28,10 +28,10 @@ export function resultUrl(src: string, server: string | URL): string | undefined
 
 /** Tells whether a name leads to this machine or a private network, and so to different servers on different machines. */
 function isLocal(name: string): boolean {
+  if (name.startsWith("[")) return !/^\[[23][0-9a-f]{3}:/.test(name);
   return (
-    name === "localhost" ||
-    name === "[::]" ||
-    name === "[::1]" ||
-    /^(0|10|127)\.|^192\.168\.|^172\.(1[6-9]|2\d|3[01])\./.test(name)
+    !name.includes(".") ||
+    /\.(localhost|local|internal)$/.test(name) ||
+    /^(0|10|127)\.|^192\.168\.|^169\.254\.|^172\.(1[6-9]|2\d|3[01])\.|^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./.test(name)
   );
 }

@@ -239,6 +239,17 @@ test("an address with a name and a password is refused in the server's words, to
   assert.equal(reason, "not a project id");
 });
 
+test("a page names its origin when it asks why, because its browser does not", async (t) => {
+  const server = await room();
+  server.refuses = { status: 403, type: "urn:loro-sync:problem:cross-site", detail: "Not from there." };
+  Object.defineProperty(globalThis, "origin", { value: "http://canvas.example", configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "origin"));
+  const { connection } = join(server);
+  const { reason } = await until(connection, "denied", ({ state }) => state === "denied");
+  assert.equal(reason, "Not from there.");
+  assert.equal(server.asked.at(-1)?.searchParams.get("origin"), "http://canvas.example");
+});
+
 test("a client that was let in meanwhile reconnects when it is told to", async () => {
   const server = await room();
   server.refuses = { status: 401, type: "urn:loro-sync:problem:unauthenticated", detail: "Sign in." };

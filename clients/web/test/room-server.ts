@@ -52,6 +52,8 @@ export class RoomServer {
   answersJoins = true;
   /** The code with which the server closes each new socket at once. */
   closesNew: { code: number; reason?: string } | undefined;
+  /** The addresses that were asked by plain HTTP. */
+  readonly asked: URL[] = [];
   /** The answer to upgrades and to plain HTTP, if the server refuses them. */
   refuses: { status: number; type: string; detail?: string } | undefined;
   /** The number of upgrades that were asked for, including those refused. */
@@ -65,7 +67,8 @@ export class RoomServer {
     this.#http = http;
     http.on("connection", (socket) => this.#connections.push(socket));
     http.on("upgrade", () => (this.upgrades += 1));
-    http.on("request", (_request, response) => {
+    http.on("request", (request, response) => {
+      this.asked.push(new URL(request.url ?? "/", this.address));
       const { status, ...problem } = this.refuses ?? { status: 404, type: "about:blank" };
       response.writeHead(status, { "content-type": "application/problem+json" }).end(JSON.stringify({ ...problem, status }));
     });

@@ -4,6 +4,8 @@ use platform::{DatabaseError, UnreadableSetting};
 use problem::{Kind, Problem};
 use thiserror::Error;
 
+use crate::advice::{Advice, REFUSED_PAGE};
+
 /// A refusal.
 #[derive(Debug, Error)]
 pub enum Denied {
@@ -30,14 +32,14 @@ pub enum Denied {
     /// Only the owner may do this.
     #[error("only the owner may do this")]
     OwnerOnly,
-    /// A page of another site sent the request, with the cookies of a user who may not know. Names the page's origin, if
-    /// it has one.
+    /// A page of another site sent the request, with the cookies of a user who may not know. Says what lets it in, if it
+    /// has an origin.
     #[error("a page of another site sent the request")]
-    CrossSite(Option<String>),
-    /// The caller reached the server under a name that may have been pointed at it by a stranger. Holds the address
-    /// that lets the name in, if the name can be read.
+    CrossSite(Option<Advice>),
+    /// The caller reached the server under a name that may have been pointed at it by a stranger. Says what lets the
+    /// name in, if it can be read.
     #[error("the server was reached under a name that it does not know")]
-    ForeignHost(Option<String>),
+    ForeignHost(Option<Advice>),
     /// The given id cannot name a project.
     #[error("not a project id")]
     BadProjectId,
@@ -89,8 +91,16 @@ impl From<Denied> for Problem {
                 Kind::OWNER_ONLY,
                 "Only the owner of the project may do this.",
             ),
-            Denied::CrossSite(origin) => Self::new(Kind::CROSS_SITE, cross_site(origin)),
-            Denied::ForeignHost(address) => Self::new(Kind::FOREIGN_HOST, foreign_host(address)),
+            Denied::CrossSite(advice) => {
+                let why = match &advice {
+                    Some(advice) => format!("Pages of {} may not act here.", advice.address),
+                    None => NO_ORIGIN.into(),
+                };
+                refused_page(Kind::CROSS_SITE, why, advice)
+            }
+            Denied::ForeignHost(advice) => {
+                refused_page(Kind::FOREIGN_HOST, FOREIGN_HOST.into(), advice)
+            }
             Denied::BadProjectId => Self::bad_project_id(),
             Denied::NotConfigured(setting) => Self::not_configured(setting),
             Denied::Unreadable(error) => error.into(),
@@ -99,49 +109,63 @@ impl From<Denied> for Problem {
     }
 }
 
-/// Says what lets the pages of an origin in.
-fn cross_site(origin: Option<String>) -> String {
-    match origin {
-        Some(origin) => format!(
-            "Pages of {origin} may not act here. This lets them in: SPIN_VARIABLE_ALLOWED_ORIGINS={origin}"
+/// Why a page without an origin is refused.
+const NO_ORIGIN: &str =
+    "The page that sent this request is not of an allowed origin (`allowed_origins`).";
+
+/// Why names are refused that the server does not know.
+const FOREIGN_HOST: &str = "Without sessions, any page could reach this server by pointing a name of its own at it, so \
+                            names that it does not know are refused.";
+
+/// The answer to a page that is refused, with what lets it in.
+fn refused_page(kind: Kind, why: String, advice: Option<Advice>) -> Problem {
+    let (told, logged) = match advice {
+        Some(advice) => (
+            format!("{why} {}", advice.for_the_caller()),
+            format!("{why} {}", advice.for_the_log()),
         ),
-        None => "The page that sent this request is not of an allowed origin (`allowed_origins`)."
-            .into(),
-    }
+        None => (why.clone(), why),
+    };
+    Problem::new(kind, told).with_header(REFUSED_PAGE, logged)
 }
 
-/// Says what lets callers in that reach the server under another name.
-fn foreign_host(address: Option<String>) -> String {
-    let why = "Without sessions, any page could reach this server by pointing a name of its own at it, so names that \
-               it does not know are refused.";
-    match address {
-        Some(address) => {
-            format!("{why} This lets yours in: SPIN_VARIABLE_ALLOWED_ORIGINS={address}")
-        }
-        None => why.into(),
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use platform::native::MapConfig;
 
     #[test]
-    fn a_page_that_was_refused_reads_what_lets_it_in() {
-        let told = |denied| Problem::from(denied).detail().to_owned();
+    fn the_log_has_the_whole_setting_that_lets_a_refused_page_in() {
+        let set = ("allowed_origins", "https://a.example , https://b.example");
         let address = "https://app.example";
-        let setting = format!("SPIN_VARIABLE_ALLOWED_ORIGINS={address}");
+        let whole =
+            "SPIN_VARIABLE_ALLOWED_ORIGINS=https://a.example,https://b.example,https://app.example";
+        for (settings, is_told) in [
+            (vec![set], true),
+            (vec![set, ("environment", "production")], false),
+        ] {
+            let config = MapConfig::from_pairs(&settings);
+            for denied in [Denied::CrossSite, Denied::ForeignHost] {
+                let problem = Problem::from(denied(Advice::to_allow(address.into(), &config)));
+                let (name, logged) = problem.header().unwrap();
+                assert!(name == REFUSED_PAGE && logged.ends_with(whole), "{logged}");
+                assert_eq!(problem.detail().ends_with(whole), is_told, "{problem:?}");
+                assert_eq!(problem.detail().contains("b.example"), is_told);
+            }
+        }
+        let unset = MapConfig::default();
+        for useless in ["", "null", "http://0.0.0.0:5173"] {
+            assert_eq!(Advice::to_allow(useless.into(), &unset), None, "{useless}");
+        }
         for (denied, words) in [
-            (Denied::CrossSite(Some(address.into())), setting.as_str()),
             (Denied::CrossSite(None), "allowed_origins"),
-            (Denied::ForeignHost(Some(address.into())), &setting),
             (
                 Denied::ForeignHost(None),
                 "names that it does not know are refused",
             ),
         ] {
-            let told = told(denied);
-            assert!(told.contains(words), "{told}");
+            let problem = Problem::from(denied);
+            assert!(problem.detail().contains(words), "{problem:?}");
         }
     }
 

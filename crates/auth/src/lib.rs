@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod advice;
 mod credentials;
 mod denied;
 pub mod internal;
@@ -24,6 +25,7 @@ pub mod webhooks;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod world;
 
+pub use advice::{Advice, REFUSED_PAGE};
 pub use credentials::Credentials;
 pub use denied::Denied;
 pub use principal::{DEVELOPER, Principal};

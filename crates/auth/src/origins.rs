@@ -6,6 +6,8 @@
 use platform::{Config, Form, UnreadableSetting, WrongForm, config::PUBLIC_URL};
 use url::{Host, Url};
 
+use crate::Advice;
+
 platform::settings! {
     /// The origins, separated by commas, whose pages may use their visitors' cookies, such as `http://localhost:5173`.
     /// The server's own origin (`public_url`, or the name under which the client reached the relay) always may. In
@@ -56,12 +58,13 @@ impl Page {
         }
     }
 
-    /// The origin of a page that may not act, as a setting would name it; `None` if the page has no such origin.
-    pub fn refused_origin(&self, config: &dyn Config) -> Option<String> {
+    /// What lets the page in, if it may not act; `None` if it has no origin that a setting could name.
+    pub fn refused_origin(&self, config: &dyn Config) -> Option<Advice> {
         let origin = self.origin.as_deref()?;
         let url = Url::parse(origin).ok()?;
         let is_refused = url.origin().is_tuple() && !self.is_allowed(config, origin);
-        is_refused.then(|| url.origin().ascii_serialization())
+        let origin = is_refused.then(|| url.origin().ascii_serialization())?;
+        Advice::to_allow(origin, config)
     }
 
     /// The headers that let the page read an answer (CORS); none if it may not. In development every page may read a
@@ -363,10 +366,12 @@ mod tests {
             ("http://localhost:5173", Some("http://localhost:5173")),
             ("HTTPS://App.example:443/", Some("https://app.example")),
             ("http://127.0.0.1:8787", None),
+            ("http://0.0.0.0:5173", None),
             ("null", None),
             ("nonsense", None),
         ] {
             let found = page(origin, "127.0.0.1:8787").refused_origin(&config);
+            let found = found.map(|advice| advice.address);
             assert_eq!(found.as_deref(), refused, "{origin}");
         }
         for (origin, host, address) in [

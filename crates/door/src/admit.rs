@@ -5,7 +5,9 @@ use std::{
     pin::Pin,
 };
 
-use auth::{Credentials, Denied, Grant, Principal, Role, internal, origins::Page, sessions};
+use auth::{
+    Advice, Credentials, Denied, Grant, Principal, Role, internal, origins::Page, sessions,
+};
 use platform::Ports;
 use problem::Problem;
 use serde_json::{Map, Value};
@@ -317,7 +319,7 @@ pub(crate) fn keep_out_the_rebound(
     let is_open = credentials.bearer.is_none() && sessions::origin(ports.config)?.is_none();
     match page.foreign_host(ports.config) {
         Some(address) if is_open => {
-            Err(Denied::ForeignHost(Some(address).filter(|a| !a.is_empty())))
+            Err(Denied::ForeignHost(Advice::to_allow(address, ports.config)))
         }
         _ => Ok(()),
     }

@@ -10,6 +10,10 @@ use crate::Tag;
 /// The header by which the relay tells the address of the client.
 const CLIENT: &str = "x-loro-internal-client";
 
+/// The parameter in which a page names its origin. Its browser sends none with a plain request to what it takes for the
+/// page's own server, although it does with an upgrade, so without this the page could not learn why that is refused.
+const ORIGIN: &str = "origin";
+
 /// The method, address and headers of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
@@ -124,14 +128,14 @@ impl Head {
     /// The address by which the caller reached the server, without a slash at its end.
     ///
     /// It is `public_url` if the caller used that name, because only the setting knows the path and the scheme of a proxy.
-    /// It is so, too, if the caller used an address of this machine although `public_url` is none: then a proxy may have
-    /// changed the name. By any other name it is what the headers say.
+    /// It is so, too, if the caller named no place, or a local one although `public_url` is none: then a proxy may have
+    /// changed the name. By any other name it is what the headers say, below the path of `public_url` if
+    /// the caller came to the same port or through a trusted proxy.
     pub(crate) fn base(&self, config: &dyn Config) -> String {
         let public = config.get(PUBLIC_URL).unwrap_or_default();
         let public = public.trim_end_matches('/');
         let here = |name| self.header(name).filter(|value| !value.is_empty());
-        let host = here("x-forwarded-host").or_else(|| here("host"));
-        let Some(host) = host.or(self.authority.as_deref()) else {
+        let Some(host) = self.reached().filter(|host| !host.is_empty()) else {
             return public.to_owned();
         };
         let scheme = here("x-forwarded-proto").filter(|scheme| *scheme == "https");
@@ -141,14 +145,34 @@ impl Head {
         };
         let is_known = reached.host() == known.host()
             && (known.scheme() == "https" || reached.port() == known.port());
-        if is_known || (is_local(&reached) && !is_local(&known)) {
+        let is_nowhere = reached.host_str().is_none_or(networks::is_unspecified_host);
+        if is_known || is_nowhere || (is_local(&reached) && !is_local(&known)) {
             return public.to_owned();
         }
-        let prefix = here("x-forwarded-prefix").unwrap_or_default();
+        let hops = here("x-forwarded-for").map_or(0, |hops| hops.split(',').count());
+        let is_by_the_proxy = hops > 1 || reached.port() == known.port();
+        let prefix = match here("x-forwarded-prefix") {
+            Some(prefix) => prefix,
+            None if is_by_the_proxy => known.path(),
+            None => "",
+        };
         let prefix = prefix.trim_end_matches('/');
         let is_path = prefix.starts_with('/') && !prefix.starts_with("//");
         let origin = reached.origin().ascii_serialization();
         format!("{origin}{}", if is_path { prefix } else { "" })
+    }
+
+    /// The name, and port, under which the caller reached the server. Behind a relay only its word counts, because the
+    /// rest may be the app's own address.
+    fn reached(&self) -> Option<&str> {
+        let forwarded = self.header("x-forwarded-host");
+        if self.header(CLIENT).is_some() {
+            return forwarded;
+        }
+        forwarded
+            .filter(|host| !host.is_empty())
+            .or_else(|| self.header("host"))
+            .or(self.authority.as_deref())
     }
 
     /// The page that sent the request, if one did.
@@ -156,12 +180,18 @@ impl Head {
         let owned = |name| self.header(name).map(str::to_owned);
         let reached = owned("host").or_else(|| self.authority.clone());
         Page {
-            origin: owned("origin"),
+            origin: owned("origin").or_else(|| self.parameter(ORIGIN).map(origin_of)),
             site: owned("sec-fetch-site"),
             host: owned("x-forwarded-host").or_else(|| reached.clone()),
             reached,
         }
     }
+}
+
+/// The origin of an address, as a browser writes it.
+fn origin_of(address: &str) -> String {
+    let origin = Url::parse(address).map(|url| url.origin().ascii_serialization());
+    origin.unwrap_or_else(|_| "null".into())
 }
 
 fn is_local(url: &Url) -> bool {
@@ -182,6 +212,7 @@ mod tests {
             ("x-forwarded-prefix", "/canvas/"),
         ];
         let local = "http://127.0.0.1:8787";
+        let relay = ("x-loro-internal-client", "10.0.0.1");
         for (public, headers, base) in [
             (local, &[("host", "127.0.0.1:8787")][..], local),
             (
@@ -206,6 +237,35 @@ mod tests {
             ),
             (local, &forwarded, "https://h.example/canvas"),
             (local, &[("host", "not a host")], local),
+            (local, &[("host", "")], local),
+            (local, &[("host", "0.0.0.0:8787")], local),
+            (local, &[("host", "[::]:8787")], local),
+            (local, &[("host", "127.0.0.1:3000"), relay], local),
+            (
+                local,
+                &[("host", "127.0.0.1:3000"), relay, ("x-forwarded-host", "")],
+                local,
+            ),
+            // The same proxy by another name.
+            (
+                "http://127.0.0.1:9000/canvas",
+                &[("host", "localhost:9000")],
+                "http://localhost:9000/canvas",
+            ),
+            (
+                "http://127.0.0.1:9000/canvas",
+                &[("host", "localhost:8787")],
+                "http://localhost:8787",
+            ),
+            (
+                "https://h.example/canvas",
+                &[
+                    ("host", "box.lan:8443"),
+                    ("x-forwarded-for", "10.0.0.2, 10.0.0.1"),
+                    ("x-forwarded-proto", "https"),
+                ],
+                "https://box.lan:8443/canvas",
+            ),
             (
                 "https://h.example/c/",
                 &[("host", "h.example")],
@@ -234,8 +294,18 @@ mod tests {
             ),
             (
                 "https://h.example/c",
+                &[("host", "other.example:8787")],
+                "http://other.example:8787",
+            ),
+            (
+                "https://h.example/c",
                 &[("host", "other.example")],
-                "http://other.example",
+                "http://other.example/c",
+            ),
+            (
+                "https://h.example/c",
+                &[("host", "backend")],
+                "https://h.example/c",
             ),
             ("https://h.example/c", &forwarded, "https://h.example/c"),
         ] {
@@ -345,6 +415,14 @@ mod tests {
             Some("127.0.0.1:3000"),
         )
         .page();
+        for (query, origin) in [
+            ("?origin=HTTP://O.example:80/", Some("http://o.example")),
+            ("?origin=a%0d%0ab", Some("null")),
+            ("", None),
+        ] {
+            let head = Head::new("GET", &format!("/sync/p{query}"), vec![], None);
+            assert_eq!(head.page().origin.as_deref(), origin, "{query}");
+        }
         assert_eq!(page.host.as_deref(), Some("public.example"));
         assert_eq!(page.reached.as_deref(), Some("canvas.example"));
         assert_eq!(page.origin.as_deref(), Some("https://o.example"));

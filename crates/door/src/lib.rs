@@ -38,4 +38,4 @@ pub use route::{Mark, Names, Need, Needs, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
 pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;
-pub use visit::{PRINCIPAL, REFUSED_PAGE};
+pub use visit::PRINCIPAL;

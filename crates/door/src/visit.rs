@@ -1,6 +1,6 @@
 //! The way of a request through the door: admission, its handler, and the headers that every answer has.
 
-use auth::Denied;
+use auth::{Denied, REFUSED_PAGE};
 use platform::Ports;
 use problem::{Kind, Problem};
 
@@ -14,10 +14,6 @@ use crate::{
 
 /// The header that names the caller to the relay, for its limits. The relay removes it from the answer.
 pub const PRINCIPAL: &str = "x-loro-internal-principal";
-
-/// The header by which the relay learns that a page was refused for its origin or its name: it logs the words, because
-/// the browser does not show them. The relay removes it from the answer.
-pub const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// A request that has arrived, with its route or the reason why it has none.
 pub(crate) struct Arrival<'a> {
@@ -62,11 +58,7 @@ pub(crate) async fn visit<'a, R: Routes>(
             Err(problem) => Err(problem),
         }
     };
-    let refused = reply
-        .as_ref()
-        .err()
-        .filter(|problem| is_refused_page(problem));
-    let refused = refused.map(|problem| problem.detail().to_owned());
+    let is_refused = reply.as_ref().is_err_and(is_refused_page);
     let reply = reply.unwrap_or_else(Reply::from);
     let reply = if is_head { reply.without_body() } else { reply };
     let reply = headers.iter().fold(reply, |reply, (name, value)| {
@@ -78,12 +70,8 @@ pub(crate) async fn visit<'a, R: Routes>(
     let reply = reply
         .header_if_absent("x-content-type-options", "nosniff")
         .header("vary", "origin");
-    let cors = page.cors(ports.config, refused.is_some());
+    let cors = page.cors(ports.config, is_refused);
     let reply = cors.into_iter().fold(reply, add_if_absent);
-    let reply = match refused {
-        Some(words) => reply.header(REFUSED_PAGE, words),
-        None => reply,
-    };
     match principal {
         Some(principal) => reply.header(PRINCIPAL, principal),
         None => reply,
@@ -103,9 +91,10 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     let reply = allowed.into_iter().fold(reply, add);
     Ok(match page.refused_origin(ports.config) {
         // The browser sends no request that would be refused in words.
-        Some(origin) => {
-            let denied = Problem::from(Denied::CrossSite(Some(origin)));
-            reply.header(REFUSED_PAGE, denied.detail())
+        Some(advice) => {
+            let denied = Problem::from(Denied::CrossSite(Some(advice)));
+            let words = denied.header().map(|(_, words)| words.to_owned());
+            reply.header(REFUSED_PAGE, words.unwrap_or_default())
         }
         None => reply,
     })

@@ -43,6 +43,7 @@ mod variables;
 
 pub use guest::limits::Limits;
 pub use logs::start as start_logs;
+pub use plan::declarations;
 pub use relay::{Relay, RelayKind, RelaySettings};
 pub use running::Running;
 pub use settings::Settings;

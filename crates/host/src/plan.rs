@@ -1,11 +1,17 @@
 //! The first step of the start: what is to run, without any side effect.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
+use platform::pubsub::{REDIS_ORIGIN, REDIS_URL};
+use platform::setting::Declaration;
+use url::Url;
 
 use crate::manifest::Manifest;
 use crate::outbound_networking::blocked_networks::{Blocked, BlockedNetworks};
 use crate::settings::Settings;
 use crate::variables::shared::{Given, Variables};
+
+/// The port of Redis, if its address has none.
+const REDIS_PORT: u16 = 6379;
 
 /// What is to run, read from the settings, the manifest and the environment.
 pub(crate) struct Plan {
@@ -39,9 +45,12 @@ impl Plan {
                 .map_err(|error| anyhow!("{}: {error}", path.display()))?,
             None => None,
         };
-        let given_redis = || variables.given("redis_url").map(str::to_owned);
+        let given_redis = variables.given(REDIS_URL.name());
+        let given_redis = given_redis.filter(|url| !url.is_empty());
+        let redis = settings.redis.as_deref().or(given_redis).map(str::to_owned);
+        check_redis(&variables, redis.as_deref())?;
         Ok(Self {
-            redis: settings.redis.clone().or_else(given_redis),
+            redis,
             blocked: Blocked::new(from_config, development),
             settings,
             manifest,
@@ -51,15 +60,61 @@ impl Plan {
     }
 }
 
+/// Every setting of the app, in the order of the documentation.
+pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
+    platform::settings()
+        .chain(auth::settings())
+        .chain(quota::settings())
+        .chain(tasks::settings())
+}
+
 /// Checks the settings that the operator gave, so that a mistake shows before anything runs.
 fn check(variables: &Variables) -> Result<()> {
-    let declarations = platform::settings()
-        .chain(auth::settings())
-        .chain(tasks::settings());
-    for declaration in declarations {
+    for declaration in declarations() {
         let given = variables.given(declaration.setting.name());
         declaration.check(given.unwrap_or_default())?;
     }
     tasks::check_settings(variables)?;
     Ok(())
+}
+
+/// Checks that the operator allows the app the Redis server that it uses. The value of the setting is not in the words,
+/// because it may be secret.
+fn check_redis(variables: &Variables, redis: Option<&str>) -> Result<()> {
+    let given = variables.given(REDIS_ORIGIN.name()).unwrap_or_default();
+    let (false, Some(redis)) = (given.is_empty(), redis) else {
+        return Ok(());
+    };
+    if origin_of_redis(redis) != origin_of_redis(given) {
+        bail!("`{REDIS_ORIGIN}` is not the scheme, host and port of `{REDIS_URL}`");
+    }
+    Ok(())
+}
+
+/// The scheme, host and port of a Redis server; the address itself if it is none.
+pub(crate) fn origin_of_redis(redis: &str) -> String {
+    let Ok(url) = Url::parse(redis) else {
+        return redis.to_owned();
+    };
+    let port = url.port().unwrap_or(REDIS_PORT);
+    let host = url.host_str().unwrap_or_default();
+    format!("{}://{host}:{port}", url.scheme())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_a_redis_server_has_no_password_and_no_path() {
+        for (redis, origin) in [
+            ("redis://127.0.0.1:1", "redis://127.0.0.1:1"),
+            ("redis://me:p%40w@h.example:1/0", "redis://h.example:1"),
+            ("rediss://:pw@h.example/", "rediss://h.example:6379"),
+            ("redis://[::1]", "redis://[::1]:6379"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(origin_of_redis(redis), origin, "{redis}");
+        }
+    }
 }

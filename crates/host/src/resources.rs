@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use platform::pubsub::{REDIS_ORIGIN, REDIS_URL};
 use tokio::net::TcpListener;
 
 use crate::addresses::{Public, listen, reachable};
 use crate::key_value::shared::Stores;
-use crate::plan::Plan;
+use crate::plan::{Plan, origin_of_redis};
 use crate::redis::broker::Broker;
 use crate::sqlite::shared::Databases;
 use crate::variables::shared::Variables;
@@ -56,7 +57,8 @@ impl Resources {
             }
         };
         let mut variables = plan.variables.clone();
-        variables.set("redis_url", redis_url.clone());
+        variables.set(REDIS_URL.name(), redis_url.clone());
+        variables.set(REDIS_ORIGIN.name(), origin_of_redis(&redis_url));
         for (name, address) in [("public_url", public_address), ("app_url", app_address)] {
             if variables.given(name).is_none() {
                 variables.set(name, format!("http://{}", reachable(address)));

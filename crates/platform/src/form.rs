@@ -1,11 +1,11 @@
 //! The forms of settings.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use http::Uri;
 use thiserror::Error;
 
-use crate::Setting;
+use crate::{Setting, networks};
 
 /// The form that the value of a setting must have, so that a mistake is noticed before it does harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +20,10 @@ pub enum Form {
     Origins,
     /// A path, which begins with a slash.
     Path,
-    /// The address of a Redis server.
+    /// The address of a Redis server, with a user and a password or without.
     Redis,
+    /// The scheme, host and port of such an address.
+    RedisOrigin,
     /// A whole number from 1 to this one.
     Number(u32),
     /// `true` or `false`.
@@ -49,11 +51,18 @@ impl Form {
         }
         match self {
             Self::Text => true,
-            Self::Url => is_url(value, &["http", "https"]),
-            Self::Origin => is_url(value, &["http", "https"]) && has_no_path(value),
+            Self::Url => is_url(value, &["http", "https"]) && !value.contains('@'),
+            Self::Origin => Self::Url.fits(value) && has_no_path(value),
             Self::Origins => value.split(',').all(|one| Self::Origin.fits(one.trim())),
             Self::Path => value.starts_with('/') && !value.contains([' ', '?', '#']),
             Self::Redis => is_url(value, &["redis", "rediss"]),
+            // Spin knows no port of `rediss`.
+            Self::RedisOrigin => {
+                Self::Redis.fits(value)
+                    && !value.contains('@')
+                    && has_no_path(value)
+                    && (value.starts_with("redis://") || has_port(value))
+            }
             Self::Number(most) => {
                 let number = value.trim().parse();
                 number.is_ok_and(|number: u32| (1..=most).contains(&number))
@@ -68,15 +77,15 @@ fn is_url(value: &str, schemes: &[&str]) -> bool {
         return false;
     };
     let host = url.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let is_unspecified = address
-        .parse()
-        .is_ok_and(|address: IpAddr| address.is_unspecified());
     url.scheme_str().is_some_and(|one| schemes.contains(&one))
         && !host.is_empty()
         && !host.contains('*')
-        && !is_unspecified
-        && url.query().is_none()
+        && !networks::is_unspecified_host(host)
+        && !value.contains(['?', '#'])
+}
+
+fn has_port(value: &str) -> bool {
+    value.parse().is_ok_and(|url: Uri| url.port().is_some())
 }
 
 fn has_no_path(value: &str) -> bool {
@@ -87,13 +96,18 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text => "a text without line breaks",
-            Self::Url => "an address that others can reach, such as https://canvas.example.com",
+            Self::Url => {
+                "an address that others can reach, such as https://canvas.example.com, without a user, a `?` or a `#`"
+            }
             Self::Origin => "like https://auth.example.com",
             Self::Origins => {
                 "a list of origins such as https://canvas.example.com, separated by commas"
             }
             Self::Path => "a path such as /api/better-auth",
             Self::Redis => "an address of Redis such as redis://127.0.0.1:6379",
+            Self::RedisOrigin => {
+                "the scheme, host and port of an address of Redis, such as redis://127.0.0.1:6379"
+            }
             Self::Number(most) => return write!(f, "a whole number from 1 to {most}"),
             Self::Boolean => "`true` or `false`",
         })
@@ -125,7 +139,14 @@ mod tests {
                     "http://",
                     "http://0.0.0.0:1",
                     "http://[::]",
+                    "http://0:1",
+                    "http://0x0.0",
                     "https://h.example/?a",
+                    "https://h.example/?",
+                    "https://h.example/#a",
+                    "https://h.example#",
+                    "https://user:p@h.example",
+                    "https://user@h.example/a",
                     "/a",
                 ],
             ),
@@ -140,6 +161,8 @@ mod tests {
                     "https://h.example/a",
                     "h.example",
                     "https://*.h.example",
+                    "https://user:p@h.example",
+                    "https://h.example/#a",
                     "*",
                 ],
             ),
@@ -155,8 +178,22 @@ mod tests {
             ),
             (
                 Form::Redis,
-                &["redis://h:6379", "rediss://user:word@h.example/0"],
+                &[
+                    "redis://h:6379",
+                    "rediss://user:word@h.example/0",
+                    "redis://:word@127.0.0.1:6379",
+                ],
                 &["h:6379", "https://h.example", "redis://"],
+            ),
+            (
+                Form::RedisOrigin,
+                &["redis://h:6379", "redis://h", "rediss://h.example:6379/"],
+                &[
+                    "redis://user:word@h:6379",
+                    "redis://h:6379/0",
+                    "rediss://h.example",
+                    "h:6379",
+                ],
             ),
             (
                 Form::Number(100),

@@ -17,11 +17,33 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 /// Whether the host of a URL (an IPv6 address in brackets) leads to this machine or a private network, and so to
-/// different servers on different machines.
+/// different servers on different machines. A name of one word does, such as `localhost` or that of a container.
 pub fn is_local_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.parse()
-        .map_or(host == "localhost", |address| !is_public(address))
+        .map_or(!host.contains('.'), |address| !is_public(address))
+}
+
+/// Whether the host of a URL names no place at all (`0.0.0.0`, `[::]`): a server that listens there listens on every
+/// network, and no client on another machine can use it. Browsers take `0` for the same.
+pub fn is_unspecified_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse() {
+        Ok(IpAddr::V4(address)) => address.is_unspecified(),
+        Ok(IpAddr::V6(address)) => {
+            embedded_v4(address).map_or(address.is_unspecified(), |v4| v4.is_unspecified())
+        }
+        Err(_) => bare.split('.').all(|part| {
+            let digits = part.strip_prefix("0x").unwrap_or(part);
+            !digits.is_empty() && digits.bytes().all(|digit| digit == b'0')
+        }),
+    }
+}
+
+/// Whether the host of a URL is local ([`is_local_host`]), or a name with an ending that no public server has.
+pub fn is_private_host(host: &str) -> bool {
+    let ends = [".localhost", ".local", ".internal"];
+    is_local_host(host) || ends.iter().any(|end| host.ends_with(end))
 }
 
 /// The IPv4 address that an IPv6 address stands for: mapped or compatible, behind NAT64 (64:ff9b::/96) or 6to4
@@ -69,6 +91,30 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_names_a_place_or_none() {
+        for (host, unspecified, private) in [
+            ("0.0.0.0", true, true),
+            ("[::]", true, true),
+            ("[::ffff:0.0.0.0]", true, true),
+            ("0", true, true),
+            ("0x0.0", true, false),
+            ("127.0.0.1", false, true),
+            ("[fd00::1]", false, true),
+            ("[fe80::1]", false, true),
+            ("[2600::1]", false, false),
+            ("localhost", false, true),
+            ("canvas", false, true),
+            ("my-mac.local", false, true),
+            ("host.docker.internal", false, true),
+            ("h.example", false, false),
+            ("8.8.8.8", false, false),
+        ] {
+            assert_eq!(is_unspecified_host(host), unspecified, "{host}");
+            assert_eq!(is_private_host(host), private, "{host}");
+        }
+    }
 
     #[test]
     fn each_range_is_public_or_not() {

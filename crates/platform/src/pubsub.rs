@@ -6,6 +6,10 @@ use thiserror::Error;
 crate::settings! {
     /// The Redis server through which the app notifies relays, and `events` of tasks. `cargo xtask up` sets it
     pub REDIS_URL = "redis_url", Value("redis://127.0.0.1:6379"), Redis;
+    /// The scheme, host and port of `redis_url`, for the manifest alone: Spin allows the app this address, and takes no user
+    /// or password in it. `cargo xtask up` sets it; on Spin, set it if `redis_url` has another host, and with `rediss` write
+    /// the port in both
+    pub REDIS_ORIGIN = "redis_origin", Value("redis://127.0.0.1:6379"), RedisOrigin;
 }
 
 /// Publishes messages. They only save time: if one is lost, its subscribers find the change later.

@@ -2,6 +2,9 @@
 
 use platform::{Config, setting::number};
 
+/// The most MiB that a setting may allow: nearly a PiB, more than a disk has.
+const MOST_MIB: u32 = 1_000_000_000;
+
 platform::settings! {
     /// The most MiB that one project may keep: its document, its tasks and their results. Beyond it, edits and tasks are
     /// refused (507); what was saved stays

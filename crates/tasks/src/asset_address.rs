@@ -41,14 +41,15 @@ pub(crate) fn id_in(path: &str) -> Option<&str> {
 }
 
 /// The id of the asset that an address leads to, if it is certainly one of this server: a path, an address below the
-/// server's own, or one of this machine or a private network. Rows of earlier releases hold such addresses.
+/// server's own, or one of this machine or a private network, whose names change. Rows of earlier releases hold such addresses.
 pub(crate) fn own(address: &str, public_url: &str) -> Option<String> {
     if address.starts_with(ASSETS) {
         return id_in(address).map(str::to_owned);
     }
     let url = Url::parse(address).ok()?;
     let id = id_in(url.path())?;
-    let is_ours = url.host_str().is_some_and(networks::is_local_host) || is_below(&url, public_url);
+    let is_ours =
+        url.host_str().is_some_and(networks::is_private_host) || is_below(&url, public_url);
     (matches!(url.scheme(), "http" | "https") && is_ours).then(|| id.to_owned())
 }
 
@@ -118,6 +119,9 @@ mod tests {
             ("http://[::]:8787/assets/{id}", true),
             ("http://192.168.1.5/old/assets/{id}", true),
             ("http://localhost:8787/assets/{id}", true),
+            ("http://[fd00::1]:8787/assets/{id}", true),
+            ("http://canvas:8787/assets/{id}", true),
+            ("http://my-mac.local:8787/assets/{id}", true),
             ("https://canvas.example/assets/{id}", false),
             ("https://other.example/base/assets/{id}", false),
             ("http://127.0.0.1:1/assets/a.png", false),

@@ -11,7 +11,7 @@ const LIMIT: u32 = 4;
 
 /// "Of 150 people who open a canvas in a second, 50 are refused": to Better Auth all of them were one address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_opens_a_canvas_at_once() {
+async fn a_whole_office_opens_a_canvas_at_once() {
     let options = Options {
         limit: Some(LIMIT),
         ..Options::default()

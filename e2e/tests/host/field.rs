@@ -6,7 +6,7 @@ use e2e::host::{Host, Kind, Setup};
 use e2e::http::{Answer, Http};
 use e2e::people::Caller;
 use e2e::process::Process;
-use e2e::redis::Redis;
+use e2e::redis::{Lock, Redis};
 use e2e::relay::Relay;
 use e2e::tasks::{created, id, task};
 use e2e::wait::until;
@@ -14,6 +14,8 @@ use http::Method;
 use platform::Form;
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+use crate::manifests;
 
 const TOKEN: &str = "t";
 
@@ -69,12 +71,9 @@ async fn every_option_of_the_relay_is_checked_before_it_is_ready() {
 /// "It says `ready`, and then that something is wrong": every setting of the app.
 #[tokio::test]
 async fn every_setting_is_checked_before_it_is_ready() {
-    let declarations: Vec<_> = platform::settings()
-        .chain(auth::settings())
-        .chain(tasks::settings())
-        .collect();
-    for declaration in declarations {
+    for declaration in loro_host::declarations() {
         let setting = declaration.setting;
+        let too_many;
         let bad: &[&str] = match declaration.form {
             Form::Text => &["a\nb"],
             Form::Url => &[
@@ -82,12 +81,18 @@ async fn every_setting_is_checked_before_it_is_ready() {
                 "h.example",
                 "ftp://h.example",
                 "http://[::]",
+                "https://h.example/#a",
+                "https://user:p@h.example",
             ],
             Form::Origin => &["auth.example", "https://auth.example/path"],
             Form::Origins => &["*", "https://app.example;https://b.example", "app.example"],
             Form::Path => &["api"],
             Form::Redis => &["127.0.0.1:6379"],
-            Form::Number(_) => &["0", "many", "1000000"],
+            Form::RedisOrigin => &["redis://user:p@127.0.0.1:6379", "redis://127.0.0.1:6379/0"],
+            Form::Number(most) => {
+                too_many = (u64::from(most) + 1).to_string();
+                &["0", "many", &too_many]
+            }
             Form::Boolean => &["yes"],
         };
         for value in bad {
@@ -117,40 +122,68 @@ async fn refused(settings: &[(&str, &str)], named: &str) {
     );
 }
 
-/// "Our Redis wants TLS."
+/// "Our Redis wants TLS", "our Redis has a password": the app publishes and listens, and so do relays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_may_want_tls() {
-    let redis = Redis::start_with_tls().await;
-    let authority = redis.authority();
-    let authority = authority.to_str().unwrap();
-    let host = Setup::new(Kind::Native)
-        .option("--redis", &redis.url())
-        .variable("internal_token", TOKEN)
-        .env("SSL_CERT_FILE", authority)
-        .start()
-        .await;
-    let settings = [
-        ("RELAY_INTERNAL_TOKEN", TOKEN),
-        ("SSL_CERT_FILE", authority),
-    ];
-    let relay = Relay::start(Kind::Native, &host.app, &redis.url(), &settings).await;
-    for http in [host.http(), relay.http()] {
-        until("the relay is connected", async || {
-            http.metric("relay_redis_connected", TOKEN).await == 1
-        })
-        .await;
+async fn redis_may_want_tls_or_a_password() {
+    for lock in [Lock::Tls, Lock::Password] {
+        let redis = Redis::start_with(lock).await;
+        let authority = redis.authority();
+        let authority = authority.to_str().unwrap();
+        let setup = Setup::new(Kind::Native)
+            .variable("internal_token", TOKEN)
+            .variable("redis_url", &redis.url());
+        let host = match lock {
+            Lock::Tls => setup.env("SSL_CERT_FILE", authority),
+            _ => setup,
+        };
+        let host = host.start().await;
+        let settings = [
+            ("RELAY_INTERNAL_TOKEN", TOKEN),
+            ("SSL_CERT_FILE", authority),
+        ];
+        let settings = &settings[..if lock == Lock::Tls { 2 } else { 1 }];
+        let relay = Relay::start(Kind::Native, &host.app, &redis.url(), settings).await;
+        for http in [host.http(), relay.http()] {
+            until("the relay is connected", async || {
+                http.metric("relay_redis_connected", TOKEN).await == 1
+            })
+            .await;
+        }
+        relay.stop().await;
+        host.stop().await;
+        // A server whose certificate is not vouched for is none, and neither is one that does not know the password.
+        let wrong = redis.url().replace("word@", "guess@");
+        let stranger = Setup::new(Kind::Native).option("--redis", &wrong);
+        let mut stranger = stranger.spawn();
+        assert!(!stranger.ended().await.success());
+        let log = stranger.log();
+        assert!(log.contains("cannot be reached"), "{lock:?}: {log}");
+        assert!(!log.contains("guess"), "{log}");
     }
-    // A server whose certificate nobody vouches for is none.
-    let stranger = Setup::new(Kind::Native).option("--redis", &redis.url());
-    let mut stranger = stranger.spawn();
-    assert!(!stranger.ended().await.success());
+}
+
+/// "Our Redis has a password, and the app may not call it": no more than `redis_url` is set, and nothing but Redis tells
+/// the document of the task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_app_publishes_to_a_redis_with_a_password() {
+    let redis = Redis::start_with(Lock::Password).await;
+    let url = redis.url();
+    let (host, _folder) = manifests::start("spinkube", &[("redis_url", &url)]).await;
+    manifests::the_redis_trigger_projects_a_task(&host).await;
+    let log = host.process.log();
     assert!(
-        stranger.log().contains("cannot be reached"),
-        "{}",
-        stranger.log()
+        !log.contains("ss%3Aword") && !log.contains("not in allowed"),
+        "{log}"
     );
-    relay.stop().await;
     host.stop().await;
+    // As an operator on Spin sets both.
+    let (_, address) = url.split_once('@').unwrap();
+    let origin = format!("redis://{address}");
+    let both = [("redis_url", url.as_str()), ("redis_origin", &origin)];
+    let (host, _folder) = manifests::start("spinkube", &both).await;
+    host.stop().await;
+    let other = [both[0], ("redis_origin", "redis://127.0.0.1:6379")];
+    refused(&other, "redis_origin").await;
 }
 
 /// "My own page on http://localhost:5173 cannot be reached", "through the tunnel I have no access": the answer and the
@@ -182,7 +215,11 @@ async fn a_page_that_is_refused_learns_what_lets_it_in() {
             .fold(Caller::anonymous(), |page, (name, value)| {
                 page.header(name, value)
             });
-        let host = Host::start(Kind::Native).await;
+        let host = Setup::new(Kind::Native)
+            .variable("allowed_origins", "https://set.example")
+            .start()
+            .await;
+        let setting = format!("https://set.example,{setting}");
         let line = format!("SPIN_VARIABLE_ALLOWED_ORIGINS={setting}");
         let answer = get(&host, headers).await;
         answer.assert_problem(403, problem);
@@ -200,7 +237,7 @@ async fn a_page_that_is_refused_learns_what_lets_it_in() {
             "{}",
             host.process.log()
         );
-        let setup = host.setup().variable("allowed_origins", setting);
+        let setup = host.setup().variable("allowed_origins", &setting);
         host.stop().await;
         let host = setup.start().await;
         assert_eq!(get(&host, headers).await.status, 200, "{setting}");
@@ -212,6 +249,24 @@ async fn a_page_that_is_refused_learns_what_lets_it_in() {
 
 async fn get(host: &Host, headers: &[(&str, &str)]) -> Answer {
     host.http().get_with("/sync/p", headers).await
+}
+
+/// "Behind our nginx it says that the proxy passes no upgrades on": the proxy names another host, so that the page is
+/// none of the server's own. A browser sends a plain request without the page's origin, so the client names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_behind_a_proxy_that_changes_the_host_learns_why() {
+    let host = Host::start(Kind::Native).await;
+    let line = "SPIN_VARIABLE_ALLOWED_ORIGINS=http://canvas.example";
+    let page = Caller::anonymous().header("origin", "http://canvas.example");
+    let (status, problem) = page.upgrade(&host.address, "/sync/p").await;
+    assert_eq!(status, 403);
+    assert!(problem.to_string().contains(line), "{problem}");
+    let plain = [("sec-fetch-site", "same-origin"), ("if-none-match", "*")];
+    let path = "/sync/p?origin=http%3A%2F%2Fcanvas.example";
+    let answer = host.http().get_with(path, &plain).await;
+    answer.assert_problem(403, "cross-site");
+    assert!(answer.text().contains(line), "{answer:?}");
+    host.stop().await;
 }
 
 /// "The pictures are gone on another port", "another machine asks 127.0.0.1": a row and a document hold the path alone,
@@ -239,6 +294,15 @@ async fn a_result_is_found_by_every_name_of_the_server() {
         document["tasks"][&id]["src"] == path
     })
     .await;
+    for nowhere in ["", "0.0.0.0:8787", "[::]:8787"] {
+        let row = format!("/tasks/{id}");
+        let told = host
+            .http()
+            .get_with(&row, &[("host", nowhere)])
+            .await
+            .json();
+        assert_eq!(told["result_url"], url, "{nowhere:?}");
+    }
     // What an earlier release stored.
     let old = format!("http://0.0.0.0:8787{path}");
     host.execute(&format!("UPDATE aigc_tasks SET result_url = '{old}'"));
@@ -252,6 +316,10 @@ async fn a_result_is_found_by_every_name_of_the_server() {
         (&[][..], "https://h.example/canvas"),
         (&[("host", "h.example")], "https://h.example/canvas"),
         (&[("host", "my-mac.local:8787")], "http://my-mac.local:8787"),
+        // The same proxy by another name, and one that passes its own name for this server on.
+        (&[("host", "box.local")], "http://box.local/canvas"),
+        (&[("host", "backend")], "https://h.example/canvas"),
+        (&[("host", "")], "https://h.example/canvas"),
     ] {
         for row in [format!("/tasks/{id}"), "/tasks?project_id=p".to_owned()] {
             let answer = host.http().get_with(&row, headers).await.json();

@@ -20,8 +20,8 @@ fn print(host: &str) -> Output {
         .unwrap()
 }
 
-/// Starts the app, without a relay, from the manifest for a host. The manifest is in the folder.
-async fn start(host: &str) -> (Host, TempDir) {
+/// Starts the app, without a relay, from the manifest for a host, with more variables. The manifest is in the folder.
+pub(crate) async fn start(host: &str, variables: &[(&str, &str)]) -> (Host, TempDir) {
     let printed = print(host);
     assert!(printed.status.success(), "{printed:?}");
     let folder = tempfile::tempdir().unwrap();
@@ -30,13 +30,14 @@ async fn start(host: &str) -> (Host, TempDir) {
     for name in ["target", "components"] {
         symlink(root().join(name), folder.path().join(name)).unwrap();
     }
-    let host = Setup::new(Kind::None)
+    let setup = Setup::new(Kind::None)
         .manifest(&manifest)
         .variable("environment", "development")
-        .variable("internal_token", TOKEN)
-        .start()
-        .await;
-    (host, folder)
+        .variable("internal_token", TOKEN);
+    let setup = variables
+        .iter()
+        .fold(setup, |setup, (name, value)| setup.variable(name, value));
+    (setup.start().await, folder)
 }
 
 /// Posts a task, waits until it is completed, and returns its id.
@@ -64,7 +65,7 @@ async fn shown(host: &Host, id: &str) -> Value {
 }
 
 async fn the_relays_tick_projects_a_task(name: &str) {
-    let (host, _folder) = start(name).await;
+    let (host, _folder) = start(name, &[]).await;
     let id = complete_a_task(&host).await;
     let before = shown(&host, &id).await;
     assert_eq!(before, Value::Null, "the poller has not run yet");
@@ -93,13 +94,18 @@ async fn on_fermyon_cloud_the_relays_tick_projects_a_task() {
 /// The Redis trigger shows a task at once, without cron and without a relay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_spinkube_the_redis_trigger_projects_a_task() {
-    let (host, _folder) = start("spinkube").await;
-    let id = complete_a_task(&host).await;
+    let (host, _folder) = start("spinkube", &[]).await;
+    the_redis_trigger_projects_a_task(&host).await;
+    host.stop().await;
+}
+
+/// Checks that the app publishes, and that its Redis trigger listens, on a host without cron and without a relay.
+pub(crate) async fn the_redis_trigger_projects_a_task(host: &Host) {
+    let id = complete_a_task(host).await;
     until_within(Duration::from_secs(10), "the document", async || {
-        shown(&host, &id).await == "completed"
+        shown(host, &id).await == "completed"
     })
     .await;
-    host.stop().await;
 }
 
 #[test]

@@ -158,6 +158,11 @@ fn the_apps_have_the_components_and_variables_of_the_manifest() {
         for component in own {
             let variables = &manifest["component"][&component]["variables"];
             read.extend(variables.as_table().unwrap().keys().cloned());
+            let hosts = manifest["component"][&component].get("allowed_outbound_hosts");
+            let hosts = hosts.and_then(|hosts| hosts.as_array());
+            let hosts = hosts.into_iter().flatten();
+            let names = hosts.filter_map(|host| host.as_str()?.strip_prefix("{{ "));
+            read.extend(names.map(|name| name.trim_end_matches(" }}").to_owned()));
         }
         assert!(given.is_subset(&read), "{given:?} are not read");
         for needed in [
@@ -165,6 +170,7 @@ fn the_apps_have_the_components_and_variables_of_the_manifest() {
             "internal_token",
             "webhook_key",
             "redis_url",
+            "redis_origin",
         ] {
             assert!(given.contains(needed), "{needed} is not given");
         }
@@ -256,9 +262,11 @@ fn the_relay_is_set_up_by_options_that_it_has() {
     );
     assert_eq!(env("RELAY_REDIS"), redis);
     for app in of_kind("SpinApp") {
-        let mut variables = list(at(&app, "spec.variables")).iter();
-        let url = variables.find(|one| one["name"] == "redis_url").unwrap();
-        assert_eq!(url["value"], redis.as_str());
+        for name in ["redis_url", "redis_origin"] {
+            let mut variables = list(at(&app, "spec.variables")).iter();
+            let url = variables.find(|one| one["name"] == name).unwrap();
+            assert_eq!(url["value"], redis.as_str());
+        }
     }
     // The operator's Service has the name of the SpinApp, and port 80.
     assert_eq!(env("RELAY_APP"), "http://loro-sync.loro-sync.svc:80");

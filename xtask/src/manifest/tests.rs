@@ -165,7 +165,7 @@ fn the_app_is_known_in_every_form() {
         ("self", true),
         ("http://*:*", false),
         ("http://self.example.com", false),
-        ("{{ redis_url }}", false),
+        ("{{ redis_origin }}", false),
     ] {
         assert_eq!(is_the_app(host), is_app, "{host}");
     }

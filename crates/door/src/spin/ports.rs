@@ -102,7 +102,15 @@ struct SpinPubSub {
 #[async_trait(?Send)]
 impl PubSub for SpinPubSub {
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
-        let failed = |error: redis::Error| PubSubError(error.to_string());
+        let failed = |error: redis::Error| {
+            PubSubError(match error {
+                redis::Error::InvalidAddress => format!(
+                    "the host does not let the app call the address in `{REDIS_URL}`; \
+                     `redis_origin` must be its scheme, host and port"
+                ),
+                error => error.to_string(),
+            })
+        };
         let connection = match self.connection.get() {
             Some(connection) => connection,
             None => {

@@ -84,7 +84,9 @@ impl redis::HostConnection for Calls {
         let grant = Arc::clone(&self.grant);
         let url = url::Url::parse(&address).map_err(|_| redis::Error::InvalidAddress)?;
         let host = url.host_str().ok_or(redis::Error::InvalidAddress)?;
-        if !grant.hosts.allows(url.scheme(), host, url.port()) {
+        // Spin knows no port of `rediss`, so there its address must have one.
+        let port = url.port().or(Some(6379));
+        if !grant.hosts.allows(url.scheme(), host, port) {
             tracing::warn!(
                 component = grant.component,
                 "refused a call to redis at {host}: not in allowed_outbound_hosts"

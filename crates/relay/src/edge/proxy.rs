@@ -60,7 +60,7 @@ const REV: &str = "x-loro-rev";
 const PRINCIPAL: &str = "x-loro-internal-principal";
 
 /// The header by which the app tells why it refused a page.
-const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
+pub(crate) const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// The most bytes that are read of an answer whose body is not passed on.
 const DISCARDED: usize = 256 * 1024;
@@ -292,9 +292,17 @@ impl Proxy {
         set_target(&mut head)?;
         head.version = Version::HTTP_11;
         remove_hop_by_hop(&mut head.headers);
+        // An empty one is none.
+        if head
+            .headers
+            .get(header::HOST)
+            .is_some_and(HeaderValue::is_empty)
+        {
+            head.headers.remove(header::HOST);
+        }
         set_forwarded(&mut head.headers, client, self.settings.trust_forwarded);
         if !head.headers.contains_key(header::HOST) {
-            // A client of HTTP/1.0 may send none, but the app needs one.
+            // A client of HTTP/1.0 may send none, but the app needs one. It is no name by which a client came.
             if let Ok(host) = HeaderValue::from_str(&self.upstream.authority) {
                 head.headers.insert(header::HOST, host);
             }

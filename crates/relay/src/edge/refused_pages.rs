@@ -7,12 +7,6 @@ use std::collections::HashSet;
 /// The most refusals that are logged. Strangers choose the names in them.
 const MOST: usize = 64;
 
-/// The names of the problems that a page is refused with.
-const KINDS: [&str; 2] = [
-    "urn:loro-sync:problem:cross-site",
-    "urn:loro-sync:problem:foreign-host",
-];
-
 /// The refusals that were logged.
 #[derive(Default)]
 pub(crate) struct RefusedPages {
@@ -24,17 +18,6 @@ impl RefusedPages {
     pub(crate) fn log(&self, words: &str) {
         if self.is_new(words) {
             tracing::warn!("a page was refused: {words}");
-        }
-    }
-
-    /// Logs a refusal that came as a problem, if it is one of a page.
-    pub(crate) fn log_problem(&self, problem: &str) {
-        let problem: serde_json::Value = serde_json::from_str(problem).unwrap_or_default();
-        let kind = problem["type"].as_str().unwrap_or_default();
-        if KINDS.contains(&kind)
-            && let Some(words) = problem["detail"].as_str()
-        {
-            self.log(words);
         }
     }
 

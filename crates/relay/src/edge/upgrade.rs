@@ -9,6 +9,7 @@ use crate::edge::problem::{
     Refusal, app_unreachable, described, draining, too_many_connections, too_many_requests,
     upgrade_required,
 };
+use crate::edge::proxy::REFUSED_PAGE;
 use crate::edge::refused_pages::RefusedPages;
 use crate::edge::stream::Stream;
 use crate::edge::visitor::Visitor;
@@ -196,14 +197,18 @@ impl Upgrades {
         else {
             return app_unreachable().into();
         };
-        self.refused_pages.log_problem(&problem);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         let mut response = described(status, problem);
-        if let Some([name, value]) = header.as_deref()
-            && let (Ok(name), Ok(value)) =
-                (name.parse::<HeaderName>(), HeaderValue::from_str(value))
-        {
-            response.headers_mut().insert(name, value);
+        match header.as_deref() {
+            Some([name, words]) if name == REFUSED_PAGE => self.refused_pages.log(words),
+            Some([name, value]) => {
+                if let (Ok(name), Ok(value)) =
+                    (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+                {
+                    response.headers_mut().insert(name, value);
+                }
+            }
+            _ => {}
         }
         Refusal::new(response)
     }

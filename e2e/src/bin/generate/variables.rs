@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
-use e2e::manifest::settings_read;
-use platform::setting::{Declaration, Preset};
+use e2e::manifest::{named_in, settings_read};
+use loro_host::declarations;
+use platform::setting::Preset;
 
 use crate::markdown;
 
@@ -15,26 +16,20 @@ const MARK: &str = "# What follows is written by `cargo xtask generate`, from th
 /// The most columns of a comment.
 const WIDTH: usize = 116;
 
-/// Every setting, in the order of the documentation.
-fn declarations() -> impl Iterator<Item = &'static Declaration> {
-    platform::settings()
-        .chain(auth::settings())
-        .chain(quota::settings())
-        .chain(tasks::settings())
-}
-
 /// Writes the variables into the manifest: all of them, and for each component those that its code reads.
 ///
 /// # Errors
-/// If a component reads a setting that is not declared, or no component reads one that is.
+/// If a component, or the part that is written by hand, names a setting that is not declared, or neither names one that
+/// is.
 pub(crate) fn manifest(text: &str) -> Result<String> {
     let (by_hand, _) = text.split_once(MARK).context("the mark is missing")?;
     let read = settings_read(&by_hand.parse()?)?;
     let declared: BTreeSet<&str> = declarations().map(|one| one.setting.name()).collect();
-    let used: BTreeSet<&str> = read.values().flatten().map(String::as_str).collect();
+    let by_components = read.values().flatten().map(String::as_str);
+    let used: BTreeSet<&str> = by_components.chain(named_in(by_hand)).collect();
     ensure!(
         declared == used,
-        "not declared, or not read: {:?}",
+        "not declared, or not used: {:?}",
         declared.symmetric_difference(&used)
     );
     let mut text = format!("{by_hand}{MARK}\n[variables]\n");
