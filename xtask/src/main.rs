@@ -5,6 +5,7 @@
 
 mod backup;
 mod bench;
+mod blocks;
 mod build;
 #[cfg(test)]
 mod deploy;
@@ -14,6 +15,8 @@ mod manifest;
 #[cfg(test)]
 mod members;
 mod mutants;
+#[cfg(test)]
+mod pages;
 mod parts;
 mod python;
 mod steps;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    build, generate, machine,
+    blocks, build, generate, machine,
     parts::Parts,
     python,
     steps::{cargo, npm, program, quietly, root, run},
@@ -124,10 +124,11 @@ fn clippy_wasm() -> Result<()> {
     run("clippy, for Wasm", wasm)
 }
 
-/// Tests the page in Chromium, against its own server.
+/// Runs the pages' blocks, and tests the page in Chromium, against its own server.
 fn browser() -> Result<()> {
     build::install("e2e/browser")?;
     with_server("target/browser-state", |url| {
+        blocks::run(url)?;
         let mut tests = npm("e2e/browser", &["test", "--silent"]);
         tests.env("LORO_URL", url);
         run("testing in the browser", tests)

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{folder, metrics, options, read};
-use crate::steps::root;
+use super::{metrics, options, read};
 
 /// What follows a prefix in a page, as far as it is small letters, digits, `_` and `-`.
 fn after(page: &str, prefix: &str) -> BTreeSet<String> {
@@ -34,30 +33,5 @@ fn operations_name_metrics_and_options_that_exist() {
     assert!(options.len() > 5, "{options:?}");
     for option in options {
         assert!(known.contains(&option), "--{option}");
-    }
-}
-
-#[test]
-fn links_lead_to_files() {
-    let mut pages = vec![
-        root().join("docs/deploy.md"),
-        root().join("docs/operations.md"),
-    ];
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        pages.push(entry.unwrap().path().join("README.md"));
-    }
-    pages.retain(|page| page.exists());
-    assert!(pages.len() > 6, "{pages:?}");
-    for page in pages {
-        let text = std::fs::read_to_string(&page).unwrap();
-        for link in text.split("](").skip(1) {
-            let link = link.split([')', '#']).next().unwrap();
-            let file = page.parent().unwrap().join(link);
-            assert!(
-                link.is_empty() || link.starts_with("https://") || file.exists(),
-                "{}: {link}",
-                page.display()
-            );
-        }
     }
 }
