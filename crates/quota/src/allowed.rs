@@ -15,9 +15,6 @@ platform::settings! {
 
 const MIB: u64 = 1024 * 1024;
 
-/// The most that an operator may set: 1 PiB.
-const MOST_MIB: u32 = 1024 * 1024 * 1024;
-
 /// The most bytes of one document as it is stored, snapshot and log together: 32 MiB. A compaction of it fits an
 /// instance of 256 MiB, and one of half of it fits 128 MiB.
 pub const ROOM_BYTES: u64 = 32 * MIB;
