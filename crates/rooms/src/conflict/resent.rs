@@ -136,12 +136,74 @@ fn edit(doc: &LoroDoc, random: &mut StdRng) {
     }
 }
 
+/// One of a row of keys: typed after the one before, a backspace, or the key that deletes forwards.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Letter,
+    Back,
+    Forwards,
+}
+
+/// Presses a key at this place, in a text or a list, and returns the next place.
+fn press(doc: &LoroDoc, container: u32, key: Key, at: usize) -> usize {
+    let (text, list, movable) = (
+        doc.get_text("text"),
+        doc.get_list("list"),
+        doc.get_movable_list("movable"),
+    );
+    let length = match container {
+        0 => text.len_unicode(),
+        1 => list.len(),
+        _ => movable.len(),
+    };
+    let at = at.min(length);
+    let delete = |at| match container {
+        0 => text.delete(at, 1).unwrap(),
+        1 => list.delete(at, 1).unwrap(),
+        _ => movable.delete(at, 1).unwrap(),
+    };
+    match key {
+        Key::Back if at > 0 => {
+            delete(at - 1);
+            at - 1
+        }
+        Key::Forwards if at < length => {
+            delete(at);
+            at
+        }
+        _ => {
+            match container {
+                0 => text.insert(at, "k").unwrap(),
+                1 => list.insert(at, 1).unwrap(),
+                _ => movable.insert(at, 1).unwrap(),
+            }
+            at + 1
+        }
+    }
+}
+
+/// Commits what was edited, and returns it as it is sent.
+fn sent(doc: &LoroDoc, before: &VersionVector) -> Vec<u8> {
+    doc.commit();
+    doc.export(ExportMode::updates(before)).unwrap()
+}
+
 /// Edits documents, which see what the other did now and then, and returns all of it as it is sent.
 fn edits(docs: &[LoroDoc; 2], random: &mut StdRng) -> Vec<Vec<u8>> {
     let mut log = Vec::new();
     for step in 0..STEPS {
         let who = random.random_range(0..2);
         let doc = &docs[who];
+        if random.random_range(0..4) == 0 {
+            let key = [Key::Letter, Key::Back, Key::Forwards][random.random_range(0..3)];
+            let (container, mut at) = (random.random_range(0..3), random.random_range(0..20));
+            for _ in 0..random.random_range(2..6) {
+                let before = doc.oplog_vv();
+                at = press(doc, container, key, at);
+                log.push(sent(doc, &before));
+            }
+            continue;
+        }
         let before = doc.oplog_vv();
         for _ in 0..random.random_range(1..5) {
             edit(doc, random);
@@ -155,8 +217,7 @@ fn edits(docs: &[LoroDoc; 2], random: &mut StdRng) -> Vec<Vec<u8>> {
                 _ => {}
             }
         }
-        doc.commit();
-        log.push(doc.export(ExportMode::updates(&before)).unwrap());
+        log.push(sent(doc, &before));
         if random.random_range(0..5) == 0 {
             let other = &docs[1 - who];
             let lacking = doc.export(ExportMode::updates(&other.oplog_vv())).unwrap();
