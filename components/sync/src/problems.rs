@@ -7,6 +7,7 @@ use rooms::RoomError;
 pub(crate) fn bad_update(reason: String, code: Option<String>) -> Problem {
     let kind = match code.as_deref() {
         Some(wire::DUPLICATE_PEER) => Kind::DUPLICATE_PEER,
+        Some(wire::WAITING_FULL) => Kind::WAITING_FULL,
         _ => Kind::INVALID_UPDATE,
     };
     Problem::new(kind, reason)

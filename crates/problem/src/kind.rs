@@ -101,6 +101,8 @@ kinds! {
     QUOTA = 507 "quota" "The quota is used up";
     /// The document has reached its largest size.
     ROOM_FULL = 507 "room-full" "The document is full";
+    /// As many updates of the document wait for others as may.
+    WAITING_FULL = 507 "waiting-full" "Too many updates wait";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }

@@ -12,8 +12,9 @@ use crate::{
     peers::{self, Place},
     receipts,
     request::{Disputed, Request},
-    supervise::{self, Merger},
+    supervise::{self, Merger, Refusal},
     update::{self, Outline},
+    waiting,
 };
 
 /// What tells the updates of a request apart. Those of the same key are told apart by their order.
@@ -41,7 +42,7 @@ type Row = (u64, bool);
 ///
 /// An update with operations whose ids are stored already is not stored, unless it is the last one of its
 /// peers once more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. So it is with those
-/// behind it in the list that build upon it. The cost of an append does not depend on how much a room already
+/// behind it in the list that build upon it, and with one that may wait in a room where too many may. The cost of an append does not depend on how much a room already
 /// holds.
 ///
 /// # Errors
@@ -175,8 +176,8 @@ fn absent<'a>(
 }
 
 /// As [`append`], and decides each suspect: it is refused with [`wire::DUPLICATE_PEER`] if an operation of it
-/// differs from the stored one with the same id, or if it builds upon one of the list that was so refused, and
-/// stored if not, or if that cannot be told. This takes in the room's log, so no other update should wait for it.
+/// differs from the stored one with the same id, or if it builds upon one of the list that was so refused, with
+/// [`wire::WAITING_FULL`] if it waits and too many do, and stored if not, or if that cannot be told. This takes in the room's log, so no other update should wait for it.
 ///
 /// # Errors
 /// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.
@@ -196,19 +197,19 @@ pub async fn append_surely(
         let (project, outline) = (&*update.project, Outline::read(&update.payload));
         let outline = outline.unwrap_or_default();
         let refusal = match disputed.builds_on(project, &outline) {
-            true => Some(BUILDS_ON_REFUSED.to_owned()),
-            false => supervise::conflict(database, clock, merger, update).await?,
+            true => Some(Refusal::of_duplicate(BUILDS_ON_REFUSED)),
+            false => supervise::refusal(database, clock, merger, update).await?,
         };
         *outcome = match refusal {
-            Some(reason) => {
-                disputed.add(project, &outline);
-                Outcome::Refused {
-                    reason,
-                    code: Some(wire::DUPLICATE_PEER.to_owned()),
-                }
-            }
+            Some(Refusal { reason, code }) => Outcome::Refused {
+                reason,
+                code: Some(code),
+            },
             None => append_unguarded(database, clock, origin, update.clone()).await?,
         };
+        if outcome.is_duplicate_peer() {
+            disputed.add(project, &outline);
+        }
     }
     Ok(outcomes)
 }
@@ -265,8 +266,8 @@ pub async fn append_if(
 enum Guard {
     /// The project takes it: it is not too full.
     Room,
-    /// So, and none of the operations of its chain has the id of a stored one, unless it is a resend. These are the
-    /// [heads](Request::heads_json) of the chains.
+    /// So, and none of the operations of its chain has the id of a stored one, unless it is a resend, and it does not wait
+    /// beside many others. These are the [heads](Request::heads_json) of the chains.
     NoOverlap { heads: String },
     /// Nothing of the same origin, and no compaction, came after this rev, and the condition holds.
     Since(u64, Condition),
@@ -291,12 +292,18 @@ async fn insert(
     }
     let (by, at) = (parameters.len() + 1, parameters.len() + 2);
     parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
+    let waits = peers::waits_sql("i.project_id", "i.needs");
     let guard = match guard {
         Guard::Room => full::takes_sql(),
         Guard::NoOverlap { heads } => {
             parameters.push(heads.into());
             let overlapping = peers::overlapping_sql(&format!("?{}", parameters.len()));
-            format!("{} AND i.chain NOT IN ({overlapping})", full::takes_sql())
+            // The log is counted only for an update that may wait.
+            format!(
+                "{} AND i.chain NOT IN ({overlapping}) AND NOT ({waits} AND {})",
+                full::takes_sql(),
+                waiting::may_be_too_many_sql("i.project_id")
+            )
         }
         // What the app itself writes is small and is always taken.
         Guard::Since(read, Condition { sql: condition, .. }) => {
@@ -314,7 +321,6 @@ async fn insert(
     let incoming = incoming(updates, &mut parameters);
     let head = head_sql("i.project_id");
     let is_known = receipts::is_known_sql(&format!("?{by}"), "i.serial");
-    let waits = peers::waits_sql("i.project_id", "i.needs");
     let sql = format!(
         "WITH incoming (n, project_id, payload, serial, digest, spans, needs, chain) AS (VALUES {incoming})
          INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, serial, digest, spans, waits)

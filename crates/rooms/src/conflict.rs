@@ -106,12 +106,15 @@ fn forwards(operation: &mut Value) {
 }
 
 #[cfg(test)]
+mod resent;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::rows::{LogRow, Rows};
     use loro::ExportMode;
 
-    fn writer(peer: u64) -> LoroDoc {
+    pub(super) fn writer(peer: u64) -> LoroDoc {
         let doc = LoroDoc::new();
         doc.set_peer_id(peer).unwrap();
         doc
@@ -125,7 +128,7 @@ mod tests {
         doc.export(ExportMode::updates(&before)).unwrap()
     }
 
-    fn found(log: &[Vec<u8>], update: &[u8]) -> Option<ID> {
+    pub(super) fn found(log: &[Vec<u8>], update: &[u8]) -> Option<ID> {
         let log = (1..).zip(log).map(|(rev, payload)| LogRow {
             rev,
             payload: payload.clone(),
@@ -134,7 +137,11 @@ mod tests {
             log: log.collect(),
             ..Rows::default()
         };
-        find(&History::of(&rows).unwrap(), update).unwrap()
+        found_in(&History::of(&rows).unwrap(), update)
+    }
+
+    pub(super) fn found_in(history: &History, update: &[u8]) -> Option<ID> {
+        find(history, update).unwrap()
     }
 
     #[test]

@@ -1,6 +1,14 @@
-//! The limits of a room. All but [`ROOM_BYTES`] are soft: they say when work is due, not what is refused.
+//! The limits of a room. [`ROOM_BYTES`] and those of waiting updates say what is refused; the others are soft: they say
+//! when work is due.
 
 pub use quota::ROOM_BYTES;
+
+/// While so many updates of a room wait for others, it takes no further one that waits. A reader gets all of them whenever
+/// it reads the room, and each compaction takes them in again.
+pub const WAITING_UPDATES: usize = 1024;
+
+/// So it is while they have this many bytes together.
+pub const WAITING_BYTES: usize = 8 * 1024 * 1024;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;

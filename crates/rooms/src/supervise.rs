@@ -26,7 +26,7 @@ use crate::{
     own_peer,
     pending::together,
     quarantine::quarantine,
-    rows,
+    rows, waiting,
     way::Way,
 };
 
@@ -147,17 +147,36 @@ async fn panics_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bo
     }
 }
 
-/// Compares an update with the document, and returns the words of its refusal if one of its operations is there
-/// otherwise. A comparison that dies proves nothing.
+/// Why an update is refused after a look at the document.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// In words for the sender.
+    pub(crate) reason: String,
+    /// The same as a word for programs.
+    pub(crate) code: String,
+}
+
+impl Refusal {
+    /// The refusal of an update that was written under a peer id that is in use.
+    pub(crate) fn of_duplicate(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            code: wire::DUPLICATE_PEER.to_owned(),
+        }
+    }
+}
+
+/// Compares an update with the document, and returns its refusal if one of its operations is there otherwise, or if it
+/// waits and too many do. A comparison that dies proves nothing.
 ///
 /// # Errors
 /// If the database fails, or [`RoomError::Busy`].
-pub(crate) async fn conflict(
+pub(crate) async fn refusal(
     database: &dyn Database,
     clock: &dyn Clock,
     merger: &dyn Merger,
     update: &Update,
-) -> Result<Option<String>, RoomError> {
+) -> Result<Option<Refusal>, RoomError> {
     let project = update.project.as_str();
     let job = Job::Compare {
         update: update.payload.clone(),
@@ -175,8 +194,14 @@ pub(crate) async fn conflict(
     let answer = answer
         .decoded()
         .map_err(|error| RoomError::Merge(error.to_string()))?;
-    let words = answer.blobs.first();
-    Ok(words.map(|words| String::from_utf8_lossy(words).into_owned()))
+    let text = |blob: &[u8]| String::from_utf8_lossy(blob).into_owned();
+    Ok(match &answer.blobs[..] {
+        [reason, code] => Some(Refusal {
+            reason: text(reason),
+            code: text(code),
+        }),
+        _ => None,
+    })
 }
 
 /// Whether a caller waits for a compaction that another has under way.
@@ -327,17 +352,19 @@ pub async fn work(
             Ok(State::default())
         }
         Job::Compare { update } => {
-            let history = History::of(&rows::all(database, project).await?)?;
-            let conflict = conflict::find(&history, update)?;
-            let words = conflict.map(|id| {
-                let words = format!(
+            let rows = rows::all(database, project).await?;
+            let history = History::of(&rows)?;
+            let refusal = match conflict::find(&history, update)? {
+                Some(id) => Some(Refusal::of_duplicate(&format!(
                     "another client has written under the peer id {}; take a new one (operation {})",
                     id.peer, id.counter
-                );
-                words.into_bytes().into()
-            });
+                ))),
+                None => waiting::refusal(database, project, &rows, &history, update).await?,
+            };
+            let blobs = refusal
+                .map(|refusal| [refusal.reason, refusal.code].map(|text| text.into_bytes().into()));
             Ok(State {
-                blobs: words.into_iter().collect(),
+                blobs: blobs.into_iter().flatten().collect(),
                 ..State::default()
             })
         }

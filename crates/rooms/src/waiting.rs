@@ -6,7 +6,59 @@ use loro::VersionVector;
 use platform::Database;
 use wire::Waiting;
 
-use crate::{error::RoomError, history::History, peers, rows, update::Outline};
+use crate::{
+    error::RoomError,
+    history::History,
+    limits::{WAITING_BYTES, WAITING_UPDATES},
+    peers,
+    rows::{self, LogRow, Rows},
+    supervise::Refusal,
+    update::Outline,
+};
+
+/// Whether more updates may wait in a room than it keeps of such, as an SQL expression. `project` is one, too. This counts
+/// the whole log, because most of a log that is not compacted does not wait: [`refusal`] tells exactly.
+pub(crate) fn may_be_too_many_sql(project: &str) -> String {
+    format!(
+        "(SELECT count(*) >= {WAITING_UPDATES} OR ifnull(sum(length(u.payload)), 0) >= {WAITING_BYTES}
+            FROM loro_updates u WHERE u.project_id = {project})"
+    )
+}
+
+/// Why a room takes an update no more, if it waits and too many do. `history` was made of `rows`. If it does not wait though
+/// the room's peers do not tell, they are found out, so that the next one is known to fit.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn refusal(
+    database: &dyn Database,
+    project: &str,
+    rows: &Rows,
+    history: &History,
+    update: &[u8],
+) -> Result<Option<Refusal>, RoomError> {
+    let bytes = |rows: &[LogRow]| rows.iter().map(|row| row.payload.len()).sum::<usize>();
+    let is_full = |rows: &[LogRow]| rows.len() >= WAITING_UPDATES || bytes(rows) >= WAITING_BYTES;
+    if !is_full(&rows.log) {
+        return Ok(None);
+    }
+    let version = history.version();
+    let missing = Outline::read(update).and_then(|outline| missing(0, &outline, &version));
+    let Some(missing) = missing else {
+        peers::reached(database, project, &version).await?;
+        return Ok(None);
+    };
+    let words = || {
+        format!(
+            "it waits for operation {} of the peer {}, and the document has no room for more updates that wait",
+            missing.counter, missing.peer
+        )
+    };
+    Ok(is_full(&history.pending).then(|| Refusal {
+        reason: words(),
+        code: wire::WAITING_FULL.to_owned(),
+    }))
+}
 
 /// Those of these updates of a room that wait, by their revs. This takes in the log without its state, unless all of them
 /// have left the log, which no update does while it waits.

@@ -9,7 +9,11 @@ use platform::{
     Database, migrations,
     native::{SetClock, SqliteFile, block_on},
 };
-use wire::{Outcome, Update};
+use rooms::{
+    limits::{WAITING_BYTES, WAITING_UPDATES},
+    supervise::{self, MergeError, Merger},
+};
+use wire::{EncodedState, Job, Outcome, Update};
 
 const ROOM: &str = "room";
 
@@ -17,6 +21,16 @@ struct World {
     database: SqliteFile,
     clock: SetClock,
     _folder: tempfile::TempDir,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Merger for World {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+        supervise::work(&self.database, &self.clock, project, job)
+            .await
+            .map(EncodedState::from)
+            .map_err(MergeError::Failed)
+    }
 }
 
 impl World {
@@ -33,13 +47,13 @@ impl World {
     }
 
     fn append(&self, payloads: &[&Vec<u8>]) -> Vec<Outcome> {
-        let updates = payloads.iter().map(|payload| Update {
-            project: ROOM.into(),
-            payload: payload.to_vec().into(),
-            serial: None,
-        });
-        let updates = updates.collect();
+        let updates = updates(payloads);
         block_on(rooms::append(&self.database, &self.clock, "test", updates)).unwrap()
+    }
+
+    fn append_surely(&self, payloads: &[&Vec<u8>]) -> Vec<Outcome> {
+        let (database, clock, updates) = (&self.database, &self.clock, updates(payloads));
+        block_on(rooms::append_surely(database, clock, self, "test", updates)).unwrap()
     }
 
     fn execute(&self, sql: &str) {
@@ -51,6 +65,15 @@ impl World {
         let rows = block_on(self.database.execute(sql, vec![])).unwrap();
         rows[0].integer(0).unwrap()
     }
+}
+
+fn updates(payloads: &[&Vec<u8>]) -> Vec<Update> {
+    let updates = payloads.iter().map(|payload| Update {
+        project: ROOM.into(),
+        payload: payload.to_vec().into(),
+        serial: None,
+    });
+    updates.collect()
 }
 
 fn writer(peer: u64) -> LoroDoc {
@@ -210,6 +233,58 @@ fn quarantine_frees_the_ids_and_deletion_all() {
     assert_eq!((waiting[0].peer, waiting[0].counter), (1, 1));
     block_on(rooms::delete(&world.database, &world.clock, ROOM)).unwrap();
     assert_eq!(world.peers(), 0);
+}
+
+/// Updates of a document whose first one, which comes before them, is left out.
+fn without_beginning(doc: &LoroDoc, count: usize, words: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let first = typed(doc, "first");
+    (first, (0..count).map(|_| typed(doc, words)).collect())
+}
+
+/// The room takes no further update that waits, in numbers or in bytes, and all that do not wait.
+#[test]
+fn updates_that_wait_are_bounded_and_others_are_not() {
+    let large = "x".repeat(WAITING_BYTES / 8);
+    for (words, count) in [("x", WAITING_UPDATES), (&*large, 8)] {
+        let world = World::new();
+        let (doc, fine) = (writer(1), writer(2));
+        let (first, waiting) = without_beginning(&doc, count, words);
+        assert_eq!(world.append(&[&typed(&fine, "fits")]), [fits(1)]);
+        for batch in waiting.chunks(100) {
+            world.append(&batch.iter().collect::<Vec<_>>());
+        }
+        let next = [typed(&doc, "next"), typed(&doc, "and so on")];
+        assert_eq!(world.append(&[&next[0]]), [SUSPECT]);
+        for outcome in world.append_surely(&[&next[0], &next[1]]) {
+            let Outcome::Refused { reason, code } = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert_eq!(code.as_deref(), Some(wire::WAITING_FULL));
+            assert!(reason.contains("operation 0 of the peer 1"), "{reason}");
+        }
+        // What fits is stored as ever, also beside what is not.
+        assert!(matches!(
+            world.append(&[&typed(&fine, "fits"), &next[0], &typed(&fine, "too")])[..],
+            [Outcome::Stored { .. }, SUSPECT, Outcome::Stored { .. }]
+        ));
+        // If the room does not know its peers, it looks once.
+        world.execute("DELETE FROM loro_peers");
+        let fitting = ["a", "b", "c"].map(|words| typed(&fine, words));
+        assert_eq!(world.append(&[&fitting[0]]), [SUSPECT]);
+        let stored = |outcomes: &[Outcome]| {
+            outcomes
+                .iter()
+                .all(|outcome| matches!(outcome, Outcome::Stored { .. }))
+        };
+        assert!(stored(&world.append_surely(&[&fitting[0], &fitting[1]])));
+        assert!(stored(&world.append(&[&fitting[2]])));
+        // When the missing one comes, so may those that were refused.
+        assert!(stored(&world.append_surely(&[&first, &next[0], &next[1]])));
+        assert_eq!(
+            block_on(rooms::waiting(&world.database, ROOM, &[2])).unwrap(),
+            []
+        );
+    }
 }
 
 /// Prints what one append costs in a room whose log is 200 kB.

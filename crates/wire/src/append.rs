@@ -22,6 +22,9 @@ pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
 /// The code of an update that was refused because other operations under the same ids are in the room.
 pub const DUPLICATE_PEER: &str = "duplicate_peer";
 
+/// The code of an update that was refused because it waits for others, and as many as a room keeps of such wait already.
+pub const WAITING_FULL: &str = "waiting_full";
+
 /// The updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendRequest {
@@ -87,7 +90,8 @@ pub enum Outcome {
         code: Option<String>,
     },
     /// The update was not stored, because operations with the same ids are in the room: it is a resend, or its peer id
-    /// is in use twice. To decide that takes longer. Only an answer to a relay that defers has it.
+    /// is in use twice. Or it may wait, and the room may have too many that do. To decide that takes longer. Only an
+    /// answer to a relay that defers has it.
     #[n(2)]
     Suspect,
 }

@@ -47,7 +47,7 @@ mod task;
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
     AppendRequest, AppendResponse, DUPLICATE_PEER, MAX_APPEND_BYTES, MAX_APPEND_UPDATES,
-    MAX_UPDATE_BYTES, Outcome, REPEATED_WITHIN, Update,
+    MAX_UPDATE_BYTES, Outcome, REPEATED_WITHIN, Update, WAITING_FULL,
 };
 pub use codec::{ByteSlice, ByteVec, CONTENT_TYPE, DecodeError, decode, encode};
 pub use line::{

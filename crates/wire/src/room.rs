@@ -132,8 +132,9 @@ pub enum Job {
     /// Compute the state, cheap or not, store the snapshot, and shorten the log.
     #[n(7)]
     Merge,
-    /// Compare an update with the document. The answer has one blob, the words of the refusal, if an operation of the
-    /// update differs from that with the same id in the document; none if it does not, or if that cannot be told.
+    /// Compare an update with the document. The answer has two blobs, the words of the refusal and its code, if an
+    /// operation of the update differs from that with the same id in the document, or if the update waits for others and too
+    /// many do; none if not, or if that cannot be told.
     #[n(8)]
     Compare {
         /// The update.

@@ -6,6 +6,7 @@ use e2e::both_relays;
 use e2e::host::Host;
 use e2e::raw::{Client, change, converged};
 use loro::{ExportMode, LoroDoc, VersionVector};
+use rooms::limits;
 use serde_json::json;
 
 fn writer(peer: u64) -> LoroDoc {
@@ -96,5 +97,66 @@ both_relays! {
         let (stored, newest) = host.http().document("p").await;
         assert_eq!(stored.get_text("text").to_string(), "beginning and end!");
         assert_eq!(newest, rev + 2);
+    }
+
+    /// What another client wrote under the same peer id may end exactly where an update begins. Nothing in the update tells
+    /// upon what it builds, so it is stored, once, for everyone alike; what is before it is refused when it is offered.
+    async fn one_peer_id_in_two_clients_that_fits_by_accident(relay: Kind) {
+        let host = Host::start(relay).await;
+        let one = joined(&host, writer(42)).await;
+        let reader = joined(&host, LoroDoc::new()).await;
+        one.edit(|doc| doc.get_map("map").insert("one", 1).unwrap()).await;
+        one.saved(1).await;
+        let other = writer(42);
+        let [before, next] = ["two", "three"]
+            .map(|key| change(&other, |doc| doc.get_map("map").insert(key, true).unwrap()));
+        let two = joined(&host, LoroDoc::new()).await;
+        two.send(next).await;
+        two.saved(1).await;
+        two.send(before).await;
+        let refusal = two.event("error").await;
+        assert_eq!((&refusal["code"], &refusal["frame"]), (&json!("duplicate_peer"), &json!(2)));
+        converged("what fits", &[&one, &reader]).await;
+        let expected = json!({"map": {"one": 1, "three": true}});
+        let (stored, _) = host.http().document("p").await;
+        for doc in [stored, reader.doc().clone()] {
+            let value = serde_json::to_value(doc.get_deep_value()).unwrap();
+            assert_eq!(value["map"], expected["map"]);
+        }
+    }
+
+    /// A document without its beginning that goes on and on: at some time no more of it is taken. Others notice nothing.
+    async fn updates_that_wait_are_bounded(relay: Kind) {
+        let host = Host::start(relay).await;
+        let calm = joined(&host, LoroDoc::new()).await;
+        let doc = writer(42);
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            change(&doc, |doc| doc.get_map("map").insert("number", number).unwrap())
+        };
+        let beginning = next();
+        let client = joined(&host, LoroDoc::new()).await;
+        // The room is asked about all of them at once, so more than it keeps may come at once.
+        for _ in 0..limits::WAITING_UPDATES {
+            client.send(next()).await;
+        }
+        client.saved(limits::WAITING_UPDATES as u64).await;
+        assert_eq!(client.events("error"), Vec::<serde_json::Value>::new());
+        let beyond = next();
+        client.send(beyond.clone()).await;
+        let refusal = client.event("error").await;
+        assert_eq!(refusal["code"], "waiting_full");
+        assert!(refusal["message"].as_str().unwrap().contains("operation 0 of the peer 42"), "{refusal}");
+        let answer = host.http().post("/sync/p", beyond.clone()).await;
+        answer.assert_problem(507, "waiting-full");
+        calm.typed("calm").await;
+        calm.saved(1).await;
+        host.http().post("/sync/p", beginning).await.rev();
+        host.http().post("/sync/p", beyond).await.rev();
+        let (stored, _) = host.http().document("p").await;
+        let value = serde_json::to_value(stored.get_deep_value()).unwrap();
+        assert_eq!(value["map"]["number"], limits::WAITING_UPDATES + 2);
+        assert_eq!(value["text"], "calm");
     }
 }

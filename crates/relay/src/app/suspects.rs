@@ -123,6 +123,11 @@ impl Trial<'_> {
         let mut backoff = Backoff::app();
         loop {
             let refusal = match self.append(body.clone()).await {
+                Ok(outcomes) if outcomes.contains(&wire::Outcome::Suspect) => {
+                    // The app did not decide, so it is away. One that was asked about a single update always decides.
+                    evidence = Evidence::default();
+                    None
+                }
                 Ok(outcomes) => {
                     witness.stored();
                     return outcomes.into_iter().next();
