@@ -62,6 +62,8 @@ struct Report {
     /// The host's memory before the storm and the most during it, in MiB.
     before: u64,
     most: u64,
+    /// The processor time that the host used while the storm went on.
+    used: Duration,
     calm: Option<Calm>,
 }
 
@@ -99,6 +101,7 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     tokio::join!(neighbours, warm);
     let before = host.process.memory();
 
+    let used = host.process.processor_time();
     let (ended, over) = watch::channel(false);
     let raging = async {
         let raging = storm.begin(&host.address, prepared, count).await;
@@ -113,6 +116,7 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
         raging,
     );
     let seen = raging.seen.words();
+    let used = host.process.processor_time() - used;
     drop(raging);
     let calm = match terms.calm_within {
         Some(limit) => Some(calm(&host, before, limit).await),
@@ -123,6 +127,7 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
         health,
         before,
         most,
+        used,
         calm,
     };
     let lanes = if with_lanes { "" } else { ", without lanes" };
@@ -192,8 +197,8 @@ impl Report {
             asked - bad.len()
         );
         println!(
-            "    memory: {} MiB before, at most {} MiB",
-            self.before, self.most
+            "    memory: {} MiB before, at most {} MiB; processor time {:.1?}",
+            self.before, self.most, self.used
         );
         if let Some(calm) = self.calm {
             println!(
