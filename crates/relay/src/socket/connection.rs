@@ -223,9 +223,12 @@ impl Connection {
             Phase::Failed { .. } => self.discard(),
             _ => self.receive(),
         };
-        self.socket.flush();
+        let is_more = self.socket.flush();
         match step {
-            Step::Wait => self.check_time(),
+            Step::Wait => match self.check_time() {
+                Step::Wait if is_more => Step::Again,
+                step => step,
+            },
             step => step,
         }
     }
