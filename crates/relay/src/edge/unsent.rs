@@ -40,35 +40,31 @@ pub(crate) fn unbound(_stream: &TcpStream) {}
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
-    use tokio::io::AsyncWriteExt;
+    use std::io::Write;
     use tokio::net::TcpListener;
 
     /// Writes until the kernel takes no more, and returns how many bytes it took.
-    async fn taken(stream: &mut TcpStream) -> usize {
+    async fn taken(is_bounded: bool) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = tokio::net::TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = client.connect(address).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        if is_bounded {
+            bound(&server);
+        }
+        let mut server = server.into_std().unwrap();
         let mut taken = 0;
-        let piece = [0; 64 * 1024];
-        while let Some(written) = stream.write(&piece).now_or_never() {
-            taken += written.unwrap();
-            tokio::task::yield_now().await;
+        while let Ok(written) = server.write(&[0; 64 * 1024]) {
+            taken += written;
         }
         taken
     }
 
     #[tokio::test]
     async fn the_kernel_takes_little_for_a_client_that_reads_nothing() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = tokio::net::TcpSocket::new_v4().unwrap();
-        client.set_recv_buffer_size(4096).unwrap();
-        let _client = client
-            .connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (mut server, _) = listener.accept().await.unwrap();
-        bound(&server);
-        let bounded = taken(&mut server).await;
-        unbound(&server);
-        let unbounded = taken(&mut server).await;
+        let (bounded, unbounded) = (taken(true).await, taken(false).await);
         assert!(bounded < 512 * 1024, "{bounded}");
         assert!(unbounded > bounded, "{unbounded} after {bounded}");
     }
