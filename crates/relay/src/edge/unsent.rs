@@ -37,7 +37,8 @@ pub(crate) fn bound(_stream: &TcpStream) {}
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unbound(_stream: &TcpStream) {}
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::io::Write;

@@ -223,13 +223,10 @@ impl Connection {
             Phase::Failed { .. } => self.discard(),
             _ => self.receive(),
         };
-        let is_more = self.socket.flush();
-        match step {
-            Step::Wait => match self.check_time() {
-                Step::Wait if is_more => Step::Again,
-                step => step,
-            },
-            step => step,
+        match (step, self.socket.flush()) {
+            (Step::Wait, true) => Step::Again,
+            (Step::Wait, false) => self.check_time(),
+            (step, _) => step,
         }
     }
 
