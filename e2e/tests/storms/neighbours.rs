@@ -11,7 +11,7 @@ use e2e::wait::soon;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
 use loro::LoroDoc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -26,8 +26,45 @@ const LOOKING: Duration = Duration::from_millis(200);
 /// The longest time for an answer to that question.
 const HEALTH: Duration = Duration::from_secs(5);
 
+/// Neighbours that are there until their end. They have a thread of their own, so that what the storm's own callers
+/// have to do here holds up none of them.
+pub(crate) struct Neighbours {
+    over: watch::Sender<bool>,
+    seen: oneshot::Receiver<(Vec<Duration>, Health)>,
+}
+
+impl Neighbours {
+    /// Lets them come to a host.
+    pub(crate) fn begin(address: &str) -> Self {
+        let (over, until) = watch::channel(false);
+        let (tell, seen) = oneshot::channel();
+        let address = address.to_owned();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let seen = runtime.block_on(async {
+                tokio::join!(
+                    type_until(&address, until.clone()),
+                    look_until(&address, until.clone())
+                )
+            });
+            // A test that has failed meanwhile needs no answer.
+            let _ = tell.send(seen);
+        });
+        Self { over, seen }
+    }
+
+    /// Ends it, and returns how long each edit took, and what they saw of the host's health.
+    pub(crate) async fn end(self) -> (Vec<Duration>, Health) {
+        self.over.send_replace(true);
+        self.seen.await.unwrap()
+    }
+}
+
 /// Types a letter every 20 ms until `over`, and returns how long each took to reach the other user.
-pub(crate) async fn type_until(address: &str, mut over: watch::Receiver<bool>) -> Vec<Duration> {
+async fn type_until(address: &str, mut over: watch::Receiver<bool>) -> Vec<Duration> {
     let join = async || {
         let stream = connect(USERS, address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -101,7 +138,7 @@ pub(crate) struct Health {
 }
 
 /// Asks every 200 ms until `over`.
-pub(crate) async fn look_until(address: &str, mut over: watch::Receiver<bool>) -> Health {
+async fn look_until(address: &str, mut over: watch::Receiver<bool>) -> Health {
     let http = Http::new(address);
     let mut health = Health::default();
     let mut ticks = interval(LOOKING);

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::kinds::Storm;
-use crate::neighbours::{Health, look_until, type_until};
+use crate::neighbours::{Health, Neighbours};
 use crate::{setup, sources};
 
 /// The pause between two looks at the memory of the host.
@@ -20,10 +20,14 @@ const CALM: Duration = Duration::from_secs(10);
 /// What must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
+    /// How long the neighbours are looked at before the storm.
+    before: Duration,
     /// How long the storm goes on.
     lasts: Duration,
     /// The 99th percentile of the time that a neighbour's edit takes.
     latency: Duration,
+    /// The longest time until all sockets have joined.
+    joined: Duration,
     /// The most memory of the host, in MiB.
     memory: u64,
     /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
@@ -35,8 +39,10 @@ impl Terms {
     /// The terms of a storm of tens of callers, beside which other tests run: no time of a machine, but no stop either.
     pub(crate) fn small() -> Self {
         Self {
+            before: Duration::from_millis(500),
             lasts: Duration::from_secs(1),
             latency: Duration::from_secs(2),
+            joined: Duration::from_secs(3),
             memory: 1500,
             calm_within: None,
         }
@@ -47,8 +53,10 @@ impl Terms {
         let calm = std::env::var("STORM_CALM").ok();
         let calm = calm.map_or(300, |seconds| seconds.parse().unwrap());
         Self {
+            before: Duration::from_secs(3),
             lasts: Duration::from_secs(20),
             latency: Duration::from_millis(100),
+            joined: Duration::from_secs(3),
             memory: 1500,
             calm_within: Some(Duration::from_secs(calm)),
         }
@@ -57,11 +65,17 @@ impl Terms {
 
 /// What was seen.
 struct Report {
+    /// How long edits took before the storm, and during it.
+    calm_took: Vec<Duration>,
     took: Vec<Duration>,
+    /// How long it took until all sockets had joined, if any did.
+    joined: Option<Duration>,
     health: Health,
     /// The host's memory before the storm and the most during it, in MiB.
     before: u64,
     most: u64,
+    /// The processor time that the host used while the storm went on.
+    used: Duration,
     calm: Option<Calm>,
 }
 
@@ -85,20 +99,13 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
         .await;
     let prepared = storm.prepare(&host).await;
     // The first edits and the first answers load what a host has in memory at any time.
-    let (started, over) = watch::channel(false);
-    let neighbours = async {
-        tokio::join!(
-            type_until(&host.address, over.clone()),
-            look_until(&host.address, over.clone())
-        )
-    };
-    let warm = async {
-        sleep(Duration::from_millis(500)).await;
-        started.send_replace(true);
-    };
-    tokio::join!(neighbours, warm);
+    let neighbours = Neighbours::begin(&host.address);
+    sleep(terms.before).await;
+    let (calm_took, _) = neighbours.end().await;
     let before = host.process.memory();
 
+    let used = host.process.processor_time();
+    let neighbours = Neighbours::begin(&host.address);
     let (ended, over) = watch::channel(false);
     let raging = async {
         let raging = storm.begin(&host.address, prepared, count).await;
@@ -106,23 +113,23 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
         ended.send_replace(true);
         raging
     };
-    let (took, health, most, raging) = tokio::join!(
-        type_until(&host.address, over.clone()),
-        look_until(&host.address, over.clone()),
-        most_memory(&host, over.clone()),
-        raging,
-    );
-    let seen = raging.seen.words();
+    let (most, raging) = tokio::join!(most_memory(&host, over), raging);
+    let (took, health) = neighbours.end().await;
+    let (seen, joined) = (raging.seen.words(), raging.joined);
+    let used = host.process.processor_time() - used;
     drop(raging);
     let calm = match terms.calm_within {
         Some(limit) => Some(calm(&host, before, limit).await),
         None => None,
     };
     let report = Report {
+        calm_took,
         took,
+        joined,
         health,
         before,
         most,
+        used,
         calm,
     };
     let lanes = if with_lanes { "" } else { ", without lanes" };
@@ -165,14 +172,6 @@ impl Calm {
 }
 
 impl Report {
-    /// A percentile of the time that an edit took.
-    fn percentile(&self, percent: usize) -> Duration {
-        let mut took = self.took.clone();
-        took.sort_unstable();
-        let last = took.len().saturating_sub(1);
-        took.get(last * percent / 100).copied().unwrap_or_default()
-    }
-
     fn print(&self, storm: &str, seen: &str) {
         let Health {
             asked,
@@ -180,20 +179,25 @@ impl Report {
             slowest,
         } = &self.health;
         println!("{storm}: {seen}");
-        println!(
-            "    {} edits: p50 {:.1?}, p99 {:.1?}, slowest {:.1?}",
-            self.took.len(),
-            self.percentile(50),
-            self.percentile(99),
-            self.percentile(100)
-        );
+        if let Some(joined) = self.joined {
+            println!("    all have joined a room of 1 MiB after {joined:.1?}");
+        }
+        for (when, took) in [("before", &self.calm_took), ("during", &self.took)] {
+            println!(
+                "    {} edits {when}: p50 {:.1?}, p99 {:.1?}, slowest {:.1?}",
+                took.len(),
+                percentile(took, 50),
+                percentile(took, 99),
+                percentile(took, 100)
+            );
+        }
         println!(
             "    health: {} of {asked} are 200, slowest {slowest:.1?}",
             asked - bad.len()
         );
         println!(
-            "    memory: {} MiB before, at most {} MiB",
-            self.before, self.most
+            "    memory: {} MiB before, at most {} MiB; processor time {:.1?}",
+            self.before, self.most, self.used
         );
         if let Some(calm) = self.calm {
             println!(
@@ -205,8 +209,10 @@ impl Report {
 
     fn check(&self, terms: &Terms) {
         assert!(self.took.len() >= 10, "{} edits", self.took.len());
-        let p99 = self.percentile(99);
+        let p99 = percentile(&self.took, 99);
         assert!(p99 <= terms.latency, "p99 is {p99:?}");
+        let joined = self.joined.unwrap_or_default();
+        assert!(joined <= terms.joined, "all have joined after {joined:?}");
         assert!(self.health.bad.is_empty(), "{:?}", self.health);
         assert!(self.most <= terms.memory, "{} MiB", self.most);
         if let Some(calm) = self.calm {
@@ -214,4 +220,12 @@ impl Report {
             assert!(calm.is_as_before(before), "{before} MiB before; {calm:?}");
         }
     }
+}
+
+/// A percentile of the time that an edit took.
+fn percentile(took: &[Duration], percent: usize) -> Duration {
+    let mut took = took.to_vec();
+    took.sort_unstable();
+    let last = took.len().saturating_sub(1);
+    took.get(last * percent / 100).copied().unwrap_or_default()
 }

@@ -1,11 +1,15 @@
 //! The files of the page, kept by the relay: a file that the app gives to everyone is asked for once, and then answered
 //! from here, however many clients take it, and however slowly.
 //!
+//! While one request asks for a file, others that want it wait for it, so that a crowd which comes before the file is
+//! kept costs the app one instance, and not one for each.
+//!
 //! Only an answer that says `Cache-Control: public` and carries a tag is kept. If it is `immutable`, its name stands for
 //! its content, so it holds for an hour. Any other is asked for again after a second, so that a new version of the app
 //! shows at once. Memory is bounded: beyond that the file that was not used for the longest time goes.
 
 use crate::edge::body::{Body, full, shared};
+use crate::edge::shares::{Share, Shares};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -13,7 +17,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The largest file that is kept, in bytes.
 pub(crate) const MAX_FILE: usize = 8 * 1024 * 1024;
@@ -33,6 +37,9 @@ const IMMUTABLE_FOR: Duration = Duration::from_secs(3600);
 /// How long any other file holds.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
+/// How long a request waits for another that asks for the same file. Then it asks for itself.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The headers of a file that an answer of 304 has too (RFC 9110, section 15.4.5), beside those of security.
 const NOT_IN_304: [HeaderName; 3] = [
     header::CONTENT_TYPE,
@@ -41,9 +48,29 @@ const NOT_IN_304: [HeaderName; 3] = [
 ];
 
 /// The files that are kept.
-#[derive(Default)]
 pub(crate) struct Files {
     kept: Mutex<Kept>,
+    /// Those who ask the app, one for each file.
+    asking: Shares<Key>,
+    patience: Duration,
+}
+
+/// What a request does that found no file.
+pub(crate) enum Turn {
+    /// It answers with this file, which another request has brought meanwhile.
+    Kept(Arc<File>),
+    /// It asks the app, and others wait until it drops this; `None` if none should wait for it.
+    Ask(Option<Share<Key>>),
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            asking: Shares::new(1),
+            patience: TURN_PATIENCE,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -95,6 +122,15 @@ impl Key {
             brotli: takes("br"),
             gzip: takes("gzip"),
         })
+    }
+}
+
+impl Key {
+    /// Whether the path is like that of a file. Requests for anything else don't wait for each other, because the app
+    /// may answer each of them with something else.
+    fn names_a_file(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name.is_empty() || name.contains('.')
     }
 }
 
@@ -154,6 +190,18 @@ impl Files {
         }
         *used = now;
         Some(file.clone())
+    }
+
+    /// Waits while another request asks for the file.
+    pub(crate) async fn turn(&self, key: &Key) -> Turn {
+        if !key.names_a_file() && !self.kept.lock().files.contains_key(key) {
+            return Turn::Ask(None);
+        }
+        let turn = timeout(self.patience, self.asking.take(key.clone())).await;
+        match self.get(key) {
+            Some(file) => Turn::Kept(file),
+            None => Turn::Ask(turn.ok()),
+        }
     }
 
     /// The kept file, if it is the version of these headers. It then holds as long as if it had come anew.
@@ -365,6 +413,33 @@ mod tests {
         );
         assert!(files.renew(&key, &headers, FRESH_FOR).is_some());
         assert!(files.get(&key).is_some());
+    }
+
+    #[tokio::test]
+    async fn one_request_asks_and_the_others_wait_for_its_file() {
+        let mut files = Files {
+            patience: Duration::from_millis(10),
+            ..Files::default()
+        };
+        let key = Key::of(&head("/a.wasm", &[])).unwrap();
+        let Turn::Ask(Some(first)) = files.turn(&key).await else {
+            panic!("the first one asks");
+        };
+        // One that waits in vain asks for itself.
+        assert!(matches!(files.turn(&key).await, Turn::Ask(None)));
+        files.patience = TURN_PATIENCE;
+        let keep = async {
+            let headers = answer("public", "\"1\"");
+            files.keep(key.clone(), headers, Bytes::from_static(b"a"), FRESH_FOR);
+            drop(first);
+        };
+        let (second, third, ()) = tokio::join!(files.turn(&key), files.turn(&key), keep);
+        assert!(matches!((second, third), (Turn::Kept(_), Turn::Kept(_))));
+        // What may be different for each client isn't waited for.
+        let own = Key::of(&head("/projects", &[])).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(files.turn(&own).await, Turn::Ask(None)));
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
+use crate::edge::headers::remove_hop_by_hop;
 use crate::edge::problem::{app_timeout, app_unreachable, response};
-use crate::edge::proxy::remove_hop_by_hop;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use problem::Problem;

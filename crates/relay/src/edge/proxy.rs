@@ -3,11 +3,11 @@
 
 use crate::app::pubsub::PubSub;
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
-use crate::edge::address;
 use crate::edge::answers::Answers;
 use crate::edge::body::{Body, full};
 use crate::edge::caps::Caps;
-use crate::edge::files::{self, File, Files, MAX_FILE};
+use crate::edge::files::{self, File, Files, MAX_FILE, Turn};
+use crate::edge::headers::{remove_hop_by_hop, set_forwarded, set_target};
 use crate::edge::limits::Limits;
 use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
 use crate::edge::refused_pages::RefusedPages;
@@ -17,41 +17,15 @@ use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
 use crate::room::rooms::Rooms;
 use crate::settings::Settings;
-use crate::socket::raw;
-use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use problem::Problem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and those that they have replaced.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    // The relay's own server has said 100 before there is a body to pass on.
-    header::EXPECT,
-];
-
-const HOP_BY_HOP_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// The beginning of the headers by which the relay tells the app things. No client may send one.
-const INTERNAL: &str = "x-loro-internal-";
-
-/// The header by which the relay tells the app the address of the client.
-const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
 
 /// The header by which the app tells the rev of an update that was posted.
 const REV: &str = "x-loro-rev";
@@ -149,10 +123,23 @@ impl Proxy {
         // Before the place is taken, because a client may be slow.
         let network = self.limits.network(visitor.peer, &head.headers);
         let upload = self.uploads.read(network, body).await?;
+        let turn = match &key {
+            Some(key) => match self.files.turn(key).await {
+                Turn::Kept(file) => {
+                    self.metrics.files_total.add(1);
+                    return Ok(file.answer(&head));
+                }
+                Turn::Ask(turn) => turn,
+            },
+            None => None,
+        };
         let credential = self.limits.capped(&head.headers, &head.uri);
         let place = self.caps.take(network, credential).await;
         let place = place.inspect_err(|_| self.metrics.turned_away_total.add(1))?;
-        let asked_for = key.map(|key| (key, head.clone()));
+        // The answer to HEAD has no body that could be kept.
+        let asked_for = key
+            .filter(|_| head.method == Method::GET)
+            .map(|key| (key, head.clone()));
         let body = full(upload.body.clone());
         let asked = self.exchange(visitor, head, body).await?;
         drop(upload);
@@ -174,6 +161,7 @@ impl Proxy {
             let file = self.keep(key, asked.response, lifetime).await?;
             return Ok(file.answer(&head));
         }
+        drop(turn);
         self.finish(asked, place).await
     }
 
@@ -315,202 +303,4 @@ impl Proxy {
 fn broken_off(error: UpstreamError) -> Problem {
     tracing::debug!(%error, "an answer was not passed on");
     app_unreachable()
-}
-
-/// Makes the target of a request a path and a query, and moves a token of the query into a header.
-fn set_target(head: &mut Parts) -> Result<(), Problem> {
-    let bad_target = || Problem::bad_request("The target of the request makes no sense.");
-    // A target in absolute form names its own host (RFC 9112, section 3.2.2).
-    if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_target())?;
-        head.headers.insert(header::HOST, host);
-    }
-    let mut target = head
-        .uri
-        .path_and_query()
-        .map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned());
-    if let Some(token) = head.uri.query().and_then(raw::token) {
-        // Hosts of the app keep the query in their traces.
-        target = without_token(&target);
-        if !head.headers.contains_key(header::AUTHORIZATION) {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Problem::bad_request("The token makes no sense."))?;
-            value.set_sensitive(true);
-            head.headers.insert(header::AUTHORIZATION, value);
-        }
-    }
-    head.uri = target.parse::<Uri>().map_err(|_| bad_target())?;
-    Ok(())
-}
-
-/// Removes the parameter `token` from a path and query.
-fn without_token(target: &str) -> String {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| raw::token(pair).is_none())
-        .collect();
-    if kept.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{}", kept.join("&"))
-    }
-}
-
-/// Removes the headers that concern one connection only.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // A client must not take away the length of a message, or the host to which it goes.
-        .filter(|name| ![header::HOST, header::CONTENT_LENGTH].contains(name))
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        remove(headers, name.clone());
-    }
-    for name in HOP_BY_HOP_NAMES {
-        remove(headers, HeaderName::from_static(name));
-    }
-}
-
-fn remove(headers: &mut HeaderMap, name: HeaderName) {
-    if let Entry::Occupied(entry) = headers.entry(name) {
-        entry.remove_entry_mult();
-    }
-}
-
-/// Replaces the headers that say where a request comes from. If the peer is `trusted`, its own are kept and appended
-/// to.
-fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, trusted: bool) {
-    let removed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            name.as_str().starts_with(INTERNAL)
-                || !trusted
-                    && (name.as_str().starts_with("x-forwarded-")
-                        || *name == header::FORWARDED
-                        || *name == "x-real-ip")
-        })
-        .cloned()
-        .collect();
-    for name in removed {
-        remove(headers, name);
-    }
-    let address = address::client(client, headers, trusted);
-    if let Ok(address) = HeaderValue::from_str(&address.to_string()) {
-        headers.insert(CLIENT, address);
-    }
-    let mut chain: Vec<String> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .map(str::to_owned)
-        .collect();
-    chain.push(client.to_string());
-    if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
-        headers.insert(FORWARDED_FOR, chain);
-    }
-    headers
-        .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static("http"));
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.entry(FORWARDED_HOST).or_insert(host);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn hop_by_hop_headers_go() {
-        let mut headers = map(&[
-            ("connection", "close, X-Private, host, Content-Length"),
-            ("x-private", "1"),
-            ("host", "example.com"),
-            ("content-length", "3"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2c"),
-            ("authorization", "Bearer x"),
-            ("cookie", "a=b"),
-        ]);
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(
-            headers,
-            map(&[
-                ("host", "example.com"),
-                ("content-length", "3"),
-                ("authorization", "Bearer x"),
-                ("cookie", "a=b"),
-            ])
-        );
-    }
-
-    #[test]
-    fn a_token_leaves_the_query() {
-        for (target, left) in [
-            ("/sync/p?token=t", "/sync/p"),
-            ("/sync/p?a=b&token=t&c=d", "/sync/p?a=b&c=d"),
-            ("/sync/p?a=token=t", "/sync/p?a=token=t"),
-            ("/sync/p?tok%65n=t&a=b", "/sync/p?a=b"),
-        ] {
-            assert_eq!(without_token(target), left);
-        }
-    }
-
-    #[test]
-    fn forwarded_headers() {
-        let sent: [(&str, &str); 6] = [
-            ("host", "example.com"),
-            ("x-forwarded-for", "6.6.6.6"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-prefix", "/x"),
-            ("forwarded", "for=6.6.6.6"),
-            ("x-loro-internal-user", "root"),
-        ];
-        let client = IpAddr::from([10, 0, 0, 1]);
-        let mut headers = map(&sent);
-        set_forwarded(&mut headers, client, false);
-        assert_eq!(
-            headers,
-            map(&[
-                ("host", "example.com"),
-                ("x-forwarded-for", "10.0.0.1"),
-                ("x-forwarded-proto", "http"),
-                ("x-forwarded-host", "example.com"),
-                ("x-loro-internal-client", "10.0.0.1"),
-            ])
-        );
-        let mut headers = map(&sent);
-        set_forwarded(&mut headers, client, true);
-        assert_eq!(
-            headers,
-            map(&[
-                ("host", "example.com"),
-                ("x-forwarded-for", "6.6.6.6, 10.0.0.1"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-prefix", "/x"),
-                ("forwarded", "for=6.6.6.6"),
-                ("x-forwarded-host", "example.com"),
-                ("x-loro-internal-client", "6.6.6.6"),
-            ])
-        );
-    }
 }

@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use problem::Problem;
 use std::convert::Infallible;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The number of refused connections that are told so at once. More are dropped.
+/// The number of refused connections whose requests are waited for at once, so that each can be told. Of more, only those
+/// are told whose requests are there already.
 pub(crate) const REFUSALS: usize = 64;
 
 /// The most header fields of a request.
@@ -106,7 +108,7 @@ impl Server {
         self.serve(stream, Arc::new(visitor)).await;
     }
 
-    /// Refuses a connection. If many are refused at the moment, it is dropped without a word.
+    /// Refuses a connection, and waits until the client can hear it. If many are refused at the moment, it does not wait.
     fn refuse(&self, stream: TcpStream) {
         self.metrics.refused_total.add(1);
         if let Ok(turn) = self.refusals.clone().try_acquire_owned() {
@@ -114,6 +116,9 @@ impl Server {
                 let _ = timeout(REFUSAL_PATIENCE, refuse(stream)).await;
                 drop(turn);
             });
+        } else {
+            // A client that is gone needs no words.
+            let _ = refuse_at_once(stream);
         }
     }
 
@@ -181,6 +186,16 @@ impl Server {
         }
         self.proxy.forward(visitor, request).await
     }
+}
+
+/// Says 503 to a client whose request has arrived, and hangs up. What it has sent is read, because an unread byte would
+/// make the kernel reset the connection before the client sees the answer.
+fn refuse_at_once(stream: TcpStream) -> std::io::Result<()> {
+    let mut stream = stream.into_std()?;
+    if stream.read(&mut [0; 4096])? > 0 {
+        stream.write_all(&as_http(&too_many_connections()))?;
+    }
+    Ok(())
 }
 
 /// Says 503, and waits until the client has read it.

@@ -1,5 +1,6 @@
 //! The stream of a client while HTTP is spoken on it.
 
+use crate::edge::unsent;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// Takes over a connection.
     pub(crate) fn new(tcp: TcpStream, patience: Duration, upgrading: Upgrading) -> Self {
+        unsent::bound(&tcp);
         Self {
             tcp,
             patience,
@@ -47,6 +49,7 @@ impl Stream {
 
     /// The connection, and the answer to its upgrade, which is yet to be written.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        unsent::unbound(&self.tcp);
         (self.tcp, self.kept)
     }
 

@@ -194,8 +194,8 @@ impl Crowd {
     }
 }
 
-/// Whether clients of different versions may share this: it is small, or everybody would get the same, or it is an
-/// error.
+/// Whether clients of different versions may share this: it is small, or all of them would get the same, or it is
+/// an error.
 fn is_shared(read: &Read) -> bool {
     match read {
         Ok(snapshot) => snapshot.is_whole() || snapshot.bytes() <= SHARED_BYTES,

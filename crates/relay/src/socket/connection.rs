@@ -223,10 +223,10 @@ impl Connection {
             Phase::Failed { .. } => self.discard(),
             _ => self.receive(),
         };
-        self.socket.flush();
-        match step {
-            Step::Wait => self.check_time(),
-            step => step,
+        match (step, self.socket.flush()) {
+            (Step::Wait, true) => Step::Again,
+            (Step::Wait, false) => self.check_time(),
+            (step, _) => step,
         }
     }
 

@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 #[cfg(not(target_arch = "wasm32"))]
 const FRAMES_PER_WRITE: usize = 64;
 
-/// How many bytes of several frames go out in one write.
-#[cfg(target_arch = "wasm32")]
-const BYTES_PER_WRITE: usize = 64 * 1024;
+/// How many bytes go out before other tasks get a turn. A thousand states that go out at once would otherwise hold up
+/// every edit for as long as they take.
+const BYTES_PER_TURN: usize = 64 * 1024;
 
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
@@ -166,10 +166,10 @@ impl Socket {
         }
     }
 
-    /// Writes from the queue as much as the kernel takes without waiting. Any task may call this; the socket's own task
-    /// writes the rest.
-    pub(crate) fn flush(&self) {
-        self.write(self.queue.lock());
+    /// Writes from the queue as much as the kernel takes without waiting, but no more than others can wait for. Returns
+    /// whether there is more that it may take. Any task may call this; the socket's own task writes the rest.
+    pub(crate) fn flush(&self) -> bool {
+        self.write(self.queue.lock())
     }
 
     /// Writes the answer to the upgrade, and with it what is queued. From now on the socket writes what it is given.
@@ -179,19 +179,21 @@ impl Socket {
         self.write(queue);
     }
 
-    fn write(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn write(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
         if queue.blocked || queue.held || queue.pieces.is_empty() {
-            return;
+            return false;
         }
         queue.write();
-        if queue.blocked || queue.stream.is_none() {
+        let is_more = !queue.blocked && !queue.pieces.is_empty();
+        if queue.blocked || queue.stream.is_none() || is_more {
             self.changed.notify_one();
         }
+        is_more
     }
 
-    /// Writes on, because the kernel takes bytes again. Only the socket's own task calls this.
+    /// The kernel takes bytes again, so the next flush writes. Only the socket's own task calls this.
     pub(crate) fn unblock(&self) {
-        self.queue.lock().write();
+        self.queue.lock().blocked = false;
     }
 
     /// Asks the socket's own task to close the connection after what is queued was written.
@@ -309,9 +311,10 @@ impl Queue {
     }
 
     fn write(&mut self) {
-        self.blocked = false;
+        let end = self.written + BYTES_PER_TURN as u64;
         while let Some(stream) = self.stream.as_ref()
             && !self.pieces.is_empty()
+            && self.written < end
         {
             match write_front(stream, &self.pieces) {
                 Ok(0) => self.fail(),
@@ -377,15 +380,25 @@ impl Queue {
 fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<usize> {
     // A broadcast is almost always one piece, and a plain write costs the kernel less.
     if let (Some(only), 1) = (pieces.front(), pieces.len()) {
-        return stream.try_write(&only.bytes);
+        return stream.try_write(beginning(&only.bytes, BYTES_PER_TURN));
     }
     let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
-    let mut count = 0;
+    let (mut count, mut room) = (0, BYTES_PER_TURN);
     for (slice, piece) in slices.iter_mut().zip(pieces) {
-        *slice = io::IoSlice::new(&piece.bytes);
+        let bytes = beginning(&piece.bytes, room);
+        *slice = io::IoSlice::new(bytes);
         count += 1;
+        room -= bytes.len();
+        if room == 0 {
+            break;
+        }
     }
     stream.try_write_vectored(&slices[..count])
+}
+
+/// The first bytes, `most` of them at most.
+fn beginning(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
 }
 
 /// Writes from the front of the queue as much as the kernel takes at once. Pieces are copied together, because the
@@ -396,14 +409,14 @@ fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<
     let Some(first) = pieces.front() else {
         return Ok(0);
     };
-    if pieces.len() == 1 || first.bytes.len() >= BYTES_PER_WRITE {
-        return stream.try_write(&first.bytes);
+    if pieces.len() == 1 || first.bytes.len() >= BYTES_PER_TURN {
+        return stream.try_write(beginning(&first.bytes, BYTES_PER_TURN));
     }
-    let mut together = Vec::with_capacity(BYTES_PER_WRITE);
+    let mut together = Vec::with_capacity(BYTES_PER_TURN);
     for piece in pieces {
-        let room = BYTES_PER_WRITE - together.len();
-        together.extend_from_slice(&piece.bytes[..piece.bytes.len().min(room)]);
-        if together.len() == BYTES_PER_WRITE {
+        let room = BYTES_PER_TURN - together.len();
+        together.extend_from_slice(beginning(&piece.bytes, room));
+        if together.len() == BYTES_PER_TURN {
             break;
         }
     }

@@ -20,8 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many requests that wait may ask the app at once. One task's end may wake them all.
-const ASKING: usize = 32;
+/// How many requests that wait may ask the app at once. One task's end may wake them all, and more of them at once would
+/// take from those who edit what the app can do.
+const ASKING: usize = 8;
 
 /// The time after which a request asks again if the app has no place for it. It doubles with each try.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -175,7 +175,7 @@ async fn a_file_of_the_page_is_asked_for_once() {
     relay.stop().await;
 }
 
-/// "Eleven thousand idle connections of one address kept everybody out."
+/// "Eleven thousand idle connections of one address kept all clients out."
 #[tokio::test]
 async fn idle_connections_of_one_address_keep_no_other_out() {
     let relay = Relay::start(|settings| settings.connections_per_address = 64).await;
