@@ -123,14 +123,11 @@ impl Key {
             gzip: takes("gzip"),
         })
     }
-}
 
-impl Key {
-    /// Whether the path is like that of a file. Requests for anything else don't wait for each other, because the app
-    /// may answer each of them with something else.
-    fn names_a_file(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name.is_empty() || name.contains('.')
+    /// Whether the path is of the page. Requests for anything else don't wait for each other, because the app answers
+    /// each client on its own, and one that is slow must not hold up another.
+    fn is_of_the_page(&self) -> bool {
+        self.path == "/" || self.path.starts_with("/static/")
     }
 }
 
@@ -194,7 +191,7 @@ impl Files {
 
     /// Waits while another request asks for the file.
     pub(crate) async fn turn(&self, key: &Key) -> Turn {
-        if !key.names_a_file() && !self.kept.lock().files.contains_key(key) {
+        if !key.is_of_the_page() && !self.kept.lock().files.contains_key(key) {
             return Turn::Ask(None);
         }
         let turn = timeout(self.patience, self.asking.take(key.clone())).await;
@@ -421,7 +418,7 @@ mod tests {
             patience: Duration::from_millis(10),
             ..Files::default()
         };
-        let key = Key::of(&head("/a.wasm", &[])).unwrap();
+        let key = Key::of(&head("/static/a.wasm", &[])).unwrap();
         let Turn::Ask(Some(first)) = files.turn(&key).await else {
             panic!("the first one asks");
         };
@@ -436,9 +433,11 @@ mod tests {
         let (second, third, ()) = tokio::join!(files.turn(&key), files.turn(&key), keep);
         assert!(matches!((second, third), (Turn::Kept(_), Turn::Kept(_))));
         // What may be different for each client isn't waited for.
-        let own = Key::of(&head("/projects", &[])).unwrap();
-        for _ in 0..2 {
-            assert!(matches!(files.turn(&own).await, Turn::Ask(None)));
+        for path in ["/projects", "/sync/my.project", "/assets/asset_1.mp4"] {
+            let own = Key::of(&head(path, &[])).unwrap();
+            for _ in 0..2 {
+                assert!(matches!(files.turn(&own).await, Turn::Ask(None)));
+            }
         }
     }
 
