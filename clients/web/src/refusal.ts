@@ -6,6 +6,12 @@ const PATIENCE = 10_000;
 /** The statuses with which another attempt meets the same refusal: the address, or what is sent to it, is wrong. */
 const FINAL = new Set([400, 404, 413, 414, 422, 426, 431]);
 
+/** Those of them that an HTTP server answers by itself, because it reads no further; in words of ours. */
+const TOO_LONG = new Map([
+  [414, "the address of the room is too long for the server"],
+  [431, "the address of the room, or the cookies sent to it, are too long for the server"],
+]);
+
 /** The statuses that signing in, or being let in, cures. */
 const DENIED = new Set([401, 403]);
 
@@ -59,10 +65,11 @@ export async function refusal(address: URL): Promise<Refusal | undefined> {
 }
 
 function read(status: number, told: string | undefined): Refusal | undefined {
-  const certain = told !== undefined;
+  const certain = told !== undefined || TOO_LONG.has(status);
   if (DENIED.has(status) || FINAL.has(status)) {
     const guess = `this address answers ${status}, so it may not be that of a sync server`;
-    return { curable: DENIED.has(status), words: told ?? guess, certain };
+    const words = told ?? TOO_LONG.get(status) ?? guess;
+    return { curable: DENIED.has(status), words, certain };
   }
   if ((status >= 200 && status < 300) || status === 304) {
     const words = "the server answers, but opens no WebSocket here: a proxy before it may not pass upgrades on";

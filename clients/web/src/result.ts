@@ -2,8 +2,8 @@
 const KEPT = /\/assets\/asset_[a-z0-9]+(\.[a-z0-9]+)?$/;
 
 /**
- * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address. In a
- * document, a result that the server keeps has a path alone (`/assets/asset_…`), because each client may reach the server by
+ * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address, as the
+ * `null` of a task without a result. In a document, a result that the server keeps has a path alone (`/assets/asset_…`), because each client may reach the server by
  * another name, or below a path of a proxy. Documents of earlier releases have the whole address that the server then had;
  * if it leads to this machine or a private network, whose names change, it is taken for the path.
  *
@@ -11,7 +11,8 @@ const KEPT = /\/assets\/asset_[a-z0-9]+(\.[a-z0-9]+)?$/;
  * @param server an address of the server, e.g. that of the room: `wss://example.org/canvas/sync/my-project`. In browsers it
  *   may be relative to the page's
  */
-export function resultUrl(src: string, server: string | URL): string | undefined {
+export function resultUrl(src: unknown, server: string | URL): string | undefined {
+  if (typeof src !== "string" || src === "") return undefined;
   const page = globalThis.document?.baseURI;
   if (!URL.canParse(server, page)) return undefined;
   const base = new URL(server, page);

@@ -271,6 +271,17 @@ test("an answer of another program, or a temporary one, leads to another attempt
   }
 });
 
+test("an address that an HTTP server finds too long is wrong at once, in words, whichever server says so", async () => {
+  for (const status of [414, 431]) {
+    const server = await room();
+    server.refuses = { status, type: "about:blank" };
+    const { connection } = join(server);
+    const { reason } = await until(connection, "closed", ({ state }) => state === "closed");
+    assert.match(reason ?? "", /too long for the server/);
+    assert.equal(server.upgrades, 1);
+  }
+});
+
 test("an answer of another program is believed after the fifth time in a row", async () => {
   const cases = [
     { status: 404, over: "closed", words: /answers 404, so it may not be that of a sync server/ },

@@ -5,7 +5,7 @@ import { resultUrl } from "../src/index.js";
 test("a result is found wherever the client reaches the server", () => {
   const id = "asset_0123456789abcdefghijklmnop";
   const [root, below] = ["ws://board.example:8787/sync/demo?token=t", "wss://h.example/canvas/sync/demo"];
-  const cases: [string, string, string | undefined][] = [
+  const cases: [unknown, string, string | undefined][] = [
     [`/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
     [`/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
     [`/assets/${id}.mp4`, below, `https://h.example/canvas/assets/${id}.mp4`],
@@ -33,6 +33,11 @@ test("a result is found wherever the client reaches the server", () => {
     ["javascript:alert(1)", root, undefined],
     ["data:image/png;base64,AAEC", root, undefined],
     [`/assets/${id}`, "/sync/demo", undefined],
+    // A task without a result.
+    [null, root, undefined],
+    [undefined, root, undefined],
+    ["", root, undefined],
+    [7, root, undefined],
   ];
-  for (const [src, server, url] of cases) assert.equal(resultUrl(src, server), url, `${src} at ${server}`);
+  for (const [src, server, url] of cases) assert.equal(resultUrl(src, server), url, `${String(src)} at ${server}`);
 });

@@ -13,21 +13,20 @@
 use std::collections::HashMap;
 
 use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
-use tasks::Task;
+use tasks::{Task, rows::Unprojected};
 
 /// The most bytes of one projection, because a larger update would stay in the room, and every client that joins would
 /// load it.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// Writes these tasks into the map `tasks`, unless it shows them already.
-pub(crate) fn write_entries<'a>(
-    doc: &LoroDoc,
-    tasks: impl Iterator<Item = &'a Task>,
-) -> LoroResult<()> {
+/// Writes these tasks into the map `tasks`, unless it shows them already. An entry that was there and is gone was deleted,
+/// and stays so until its task changes.
+pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Unprojected]) -> LoroResult<()> {
     let entries = doc.get_map("tasks");
-    for task in tasks {
+    for Unprojected { task, shown, .. } in tasks {
         let id = &task.task_id;
         match entries.get(id) {
+            None if shown.is_some() => {}
             None => put_entry(&entries.ensure_mergeable_map(id)?, task)?,
             Some(ValueOrContainer::Container(Container::Map(present))) => {
                 put_entry(&present, task)?;
@@ -67,6 +66,15 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
         ("src", text(&src)),
         ("error", text(&error)),
     ]
+}
+
+/// Whether the `data` of a node shows a task already.
+pub(crate) fn shows(data: Option<&ValueOrContainer>, task: &Task) -> bool {
+    shown(task).into_iter().all(|(key, value)| {
+        let present = data.and_then(|data| field(data, key));
+        let present = present.and_then(|present| present.into_value().ok());
+        present.unwrap_or(LoroValue::Null) == value
+    })
 }
 
 /// The fields of a task's entry. One without a value is not in the entry.
@@ -203,12 +211,11 @@ mod tests {
     use loro::ToJson;
     use serde_json::{Value, json};
     use std::collections::HashSet;
-    use tasks::{Status, rows::Unprojected};
+    use tasks::Status;
 
     use crate::nodes;
 
     fn write(doc: &LoroDoc, tasks: &[Task]) -> LoroResult<()> {
-        write_entries(doc, tasks.iter())?;
         let unprojected = |task: &Task| Unprojected {
             task: task.clone(),
             is_superseded: false,
@@ -216,6 +223,7 @@ mod tests {
             is_repaired: false,
         };
         let tasks: Vec<Unprojected> = tasks.iter().map(unprojected).collect();
+        write_entries(doc, &tasks)?;
         nodes::write(doc, doc.peer_id(), &tasks, &HashSet::new())?;
         Ok(())
     }

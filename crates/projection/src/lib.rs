@@ -125,7 +125,7 @@ fn change<'a>(
 ) -> Result<(Option<Vec<u8>>, Vec<Projected<'a>>), RoomError> {
     let mut projected = Vec::new();
     let update = merged.change(peer, |doc| {
-        document::write_entries(doc, tasks.iter().map(|of| &of.task))?;
+        document::write_entries(doc, tasks)?;
         projected = nodes::write(doc, peer, tasks, too_large)?;
         Ok(())
     })?;

@@ -7,11 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use loro::{LoroDoc, LoroMap, LoroResult, LoroValue, PeerID, ValueOrContainer};
+use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, PeerID, ValueOrContainer};
 use tasks::rows::{Projected, Unprojected};
 
 use crate::{
-    document::{field, write_node},
+    document::{field, shows, write_node},
     seen::had_seen,
 };
 
@@ -67,7 +67,8 @@ pub(crate) fn write<'a>(
             continue;
         }
         let had_seen = || had_seen(doc, peer, &nodes, &id, &node);
-        match deed(of, &id, data.as_ref(), had_seen) {
+        let is_whole = !matches!(&data, Some(ValueOrContainer::Container(Container::Map(_))));
+        match deed(of, &id, data.as_ref(), is_whole, had_seen) {
             Deed::Show => {}
             Deed::Repair => projected.is_repaired = true,
             Deed::Leave => continue,
@@ -79,12 +80,16 @@ pub(crate) fn write<'a>(
 }
 
 /// Decides what to do with a node. What an editor wrote who had seen this version stands. If that cannot be told, a status
-/// from before the end was written by one who had not; where nothing stands, a user may have deleted it.
+/// from before the end was written by one who had not; if nothing stands there, a user may have deleted it.
+///
+/// An editor who moves a plain node writes it whole (`is_whole`), with the picture that it had before the task. If that
+/// editor had not seen the version, what stands there was written before it as far as anyone can tell.
 fn deed(
     of: &Unprojected,
     node: &str,
     data: Option<&ValueOrContainer>,
-    had_seen: impl FnOnce() -> Option<bool>,
+    is_whole: bool,
+    had_seen: impl Fn() -> Option<bool>,
 ) -> Deed {
     match &of.shown {
         None => Deed::Show,
@@ -92,6 +97,7 @@ fn deed(
         Some(_) if of.is_repaired => Deed::Leave,
         Some(_) => match earlier(data) {
             Some(has_status) if !had_seen().unwrap_or(!has_status) => Deed::Repair,
+            None if is_whole && !shows(data, &of.task) && had_seen() == Some(false) => Deed::Repair,
             _ => Deed::Leave,
         },
     }

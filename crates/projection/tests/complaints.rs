@@ -319,6 +319,61 @@ fn my_drag_threw_a_quick_result_away() {
     }
 }
 
+/// The node had a picture before the task, and an editor that had not heard of the task drags it: offline, or before the
+/// result only.
+#[test]
+fn my_drag_brought_the_old_picture_back() {
+    for has_heard_of_the_task in [false, true] {
+        let canvas = Canvas::new();
+        canvas.node("n1", false);
+        canvas.set("n1", &[("src", json!("https://mine/old.png"))]);
+        canvas.post("t", "n1");
+        if has_heard_of_the_task {
+            canvas.hear();
+            canvas.set("n1", &[("src", json!("https://mine/old.png"))]);
+        }
+        canvas.complete("t");
+        for x in 0..60 {
+            canvas.set("n1", &[("x", json!(x))]);
+        }
+        assert_eq!(canvas.shows("n1").1, "https://mine/old.png");
+        canvas.project();
+        assert_eq!(canvas.shows("n1"), completed("t"), "it is repaired");
+        // Once, and what is written after the result stands.
+        canvas.hear();
+        canvas.set("n1", &[("src", json!("https://mine/old.png"))]);
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1").1, "https://mine/old.png");
+        }
+    }
+}
+
+#[test]
+fn i_deleted_the_entry_and_it_came_back() {
+    let canvas = Canvas::new();
+    canvas.node("n1", true);
+    canvas.post("t", "n1");
+    canvas.complete("t");
+    let entry = || {
+        let merged = block_on(rooms::merge(&canvas.database, &canvas.clock, ROOM)).unwrap();
+        let doc: Value = serde_json::from_str(&merged.json()).unwrap();
+        doc["tasks"]["t"]["status"].clone()
+    };
+    assert_eq!(entry(), "completed");
+    canvas.hear();
+    canvas.edit(|doc| doc.get_map("tasks").delete("t").unwrap());
+    for x in 0..3 {
+        canvas.set("n1", &[("x", json!(x))]);
+        canvas.project();
+        assert_eq!(entry(), Value::Null);
+    }
+    // A retry is news.
+    canvas.sql("UPDATE aigc_tasks SET run = 1, version = version + 1, projected_status = NULL");
+    canvas.project();
+    assert_eq!(entry(), "completed");
+}
+
 /// An editor that has not heard of the result writes the whole node.
 #[test]
 fn my_drag_threw_the_result_away() {

@@ -91,8 +91,14 @@ fn is_broken(error: &RedisError) -> bool {
 /// # Errors
 /// If the address is malformed, or if the server does not answer in time.
 pub(crate) async fn check(url: &str) -> Result<()> {
+    // Neither the address nor the error is shown: what cannot be read may hold a password anywhere.
+    let client = redis::Client::open(url).map_err(|_| {
+        anyhow!(
+            "the address of Redis cannot be read: it is redis://USER:PASSWORD@HOST:PORT, with special characters of the \
+             user and the password percent-encoded (`#` is %23, `/` is %2F)"
+        )
+    })?;
     let shown = without_password(url);
-    let client = redis::Client::open(url).map_err(|error| anyhow!("redis {shown}: {error}"))?;
     let ping = async {
         let mut connection = client.get_multiplexed_async_connection().await?;
         redis::cmd("PING").query_async::<()>(&mut connection).await
