@@ -143,10 +143,15 @@ impl Canvas {
         });
     }
 
+    /// The document as JSON.
+    fn json(&self) -> Value {
+        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        serde_json::from_str(&merged.json()).unwrap()
+    }
+
     /// The status and the picture that a node shows.
     fn shows(&self, id: &str) -> (Value, Value) {
-        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
-        let doc: Value = serde_json::from_str(&merged.json()).unwrap();
+        let doc = self.json();
         let data = &doc["nodes"][id]["data"];
         assert_eq!(data["label"], "mine");
         (data["status"].clone(), data["src"].clone())
@@ -355,11 +360,7 @@ fn i_deleted_the_entry_and_it_came_back() {
     canvas.node("n1", true);
     canvas.post("t", "n1");
     canvas.complete("t");
-    let entry = || {
-        let merged = block_on(rooms::merge(&canvas.database, &canvas.clock, ROOM)).unwrap();
-        let doc: Value = serde_json::from_str(&merged.json()).unwrap();
-        doc["tasks"]["t"]["status"].clone()
-    };
+    let entry = || canvas.json()["tasks"]["t"]["status"].clone();
     assert_eq!(entry(), "completed");
     canvas.hear();
     canvas.edit(|doc| doc.get_map("tasks").delete("t").unwrap());
