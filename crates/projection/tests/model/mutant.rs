@@ -62,10 +62,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[("next_attempt_at = ?5 + ?6", "next_attempt_at = ?5 + 0 * ?6")],
     ),
     Mutant(
-        "each task has a pause of its own, so that later ones overtake it",
+        "a task for which there was no place has a pause of its own, so that later ones overtake it",
         &[(
-            "lease_until = NULL, next_attempt_at = ?5\n",
-            "lease_until = NULL, next_attempt_at = ?5 + 60\n",
+            "lease_until = NULL, next_attempt_at = ?5 + ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+            "lease_until = NULL, next_attempt_at = ?5 + 60\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+        )],
+    ),
+    Mutant(
+        "a task that was asked about too often is submitted again at once",
+        &[(
+            "lease_until = NULL, next_attempt_at = ?5 + ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+            "lease_until = NULL, next_attempt_at = ?5\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
         )],
     ),
     Mutant(

@@ -1,7 +1,10 @@
 //! What must be true of claims, whatever the statements of the engine say: the oldest task of a project comes first, and a
 //! service that has refused a task is asked no more often than the rule for that allows.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
 
 use platform::{
     Database, Row, Value,
@@ -28,7 +31,11 @@ struct Known {
 }
 
 #[derive(Default)]
-pub(crate) struct Watch(RefCell<HashMap<String, Known>>);
+pub(crate) struct Watch {
+    services: RefCell<HashMap<String, Known>>,
+    /// The tasks about which a service said "too often" after their last claim: others may overtake them.
+    held_up: RefCell<HashSet<String>>,
+}
 
 /// The tasks that hold a place at a service, but for one of them.
 fn others(database: &SqliteFile, service: &str, task: &str, now: i64) -> i64 {
@@ -47,6 +54,23 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// The time, the service and the task of a note about a refusal.
+fn noted(parameters: &[Value]) -> (i64, String, String) {
+    let Value::Integer(now) = parameters[0] else {
+        panic!("{parameters:?}");
+    };
+    (now, text(&parameters[2]), text(&parameters[3]))
+}
+
+/// The end of the claim that such a note is about, if it still holds.
+fn claim(database: &SqliteFile, parameters: &[Value]) -> Option<i64> {
+    let claim =
+        "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
+                    AND status IN ('pending', 'processing')";
+    let claim = block_on(database.execute(claim, parameters[3..6].to_vec())).unwrap();
+    claim.first().map(|row| row.integer(0).unwrap())
+}
+
 impl Watch {
     /// A task was claimed for a submission.
     pub(crate) fn claimed(&self, database: &SqliteFile, task: &str, now: i64) {
@@ -58,9 +82,15 @@ impl Watch {
         let mut rows = block_on(database.execute(sql, vec![task.into()])).unwrap();
         let row: &mut Row = &mut rows[0];
         let (service, lease_until) = (row.text(0).unwrap(), row.integer(1).unwrap());
-        let older = row.optional_text(2).unwrap();
-        assert_eq!(older, None, "{task} is submitted before older ones");
-        let mut known = self.0.borrow_mut();
+        let older = row.optional_text(2).unwrap().unwrap_or_default();
+        let mut held_up = self.held_up.borrow_mut();
+        held_up.remove(task);
+        let older: Vec<&str> = older
+            .split(',')
+            .filter(|older| !older.is_empty() && !held_up.contains(*older))
+            .collect();
+        assert_eq!(older, [""; 0], "{task} is submitted before older ones");
+        let mut known = self.services.borrow_mut();
         let Some(known) = known.get_mut(&service) else {
             return;
         };
@@ -87,20 +117,32 @@ impl Watch {
         known.probe = Some((task.to_owned(), lease_until));
     }
 
-    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
-    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
-        let Value::Integer(now) = parameters[0] else {
+    /// A service has said "too often", which is to be noted.
+    pub(crate) fn asked_too_often(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+        let (now, service, task) = noted(parameters);
+        if claim(database, parameters).is_none() {
+            return;
+        }
+        let Value::Integer(setting) = parameters[1] else {
             panic!("{parameters:?}");
         };
-        let (service, task) = (text(&parameters[2]), text(&parameters[3]));
-        let claim = "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
-                        AND status IN ('pending', 'processing')";
-        let claim = block_on(database.execute(claim, parameters[3..6].to_vec())).unwrap();
-        let Some(claim) = claim.first().map(|row| row.integer(0).unwrap()) else {
+        let mut known = self.services.borrow_mut();
+        let known = known.entry(service).or_insert(Known {
+            places: setting,
+            ..Known::default()
+        });
+        known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
+        self.held_up.borrow_mut().insert(task);
+    }
+
+    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
+    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+        let (now, service, task) = noted(parameters);
+        let Some(claim) = claim(database, parameters) else {
             return;
         };
         let places = others(database, &service, &task, now);
-        let mut known = self.0.borrow_mut();
+        let mut known = self.services.borrow_mut();
         let known = known.entry(service).or_default();
         let is_probe = known.probe == Some((task, claim));
         if is_probe {
@@ -115,7 +157,7 @@ impl Watch {
 
     /// A service has taken one more than it was known to take.
     pub(crate) fn taken(&self, service: &str, now: i64) {
-        if let Some(known) = self.0.borrow_mut().get_mut(service) {
+        if let Some(known) = self.services.borrow_mut().get_mut(service) {
             known.places += 1;
             known.refusals = 0;
             known.not_before = now;
