@@ -15,6 +15,9 @@ use platform::{
 const FIRST_PAUSE: i64 = 5;
 const LONGEST_PAUSE: i64 = 300;
 
+/// The number of times in a row that a service may say "too often" before it is left alone.
+const DOUBTS: u32 = 3;
+
 /// What is known of a service that has refused a task.
 #[derive(Debug, Default)]
 struct Known {
@@ -26,6 +29,8 @@ struct Known {
     not_before: i64,
     /// The earliest time of any submission, because it asked for that.
     quiet_until: i64,
+    /// How often in a row it has said that it is asked too often.
+    doubts: u32,
     /// The task of the try that is under way, and the end of its claim.
     probe: Option<(String, i64)>,
 }
@@ -98,6 +103,17 @@ impl Watch {
             now >= known.quiet_until,
             "{service} is asked although it said when to: {known:?}"
         );
+        if known.doubts >= DOUBTS {
+            let is_submitted = "SELECT 1 FROM aigc_tasks WHERE external_service = ?1 AND task_id <> ?2
+                    AND status IN ('pending', 'processing') AND external_task_id IS NULL AND lease_until > ?3";
+            let parameters = vec![service.as_str().into(), task.into(), now.into()];
+            let others = block_on(database.execute(is_submitted, parameters)).unwrap();
+            assert_eq!(
+                others.len(),
+                0,
+                "{service} says \"too often\", and gets two at once"
+            );
+        }
         let held = others(database, &service, task, now);
         if held < known.places {
             return;
@@ -131,7 +147,13 @@ impl Watch {
             places: setting,
             ..Known::default()
         });
-        known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
+        known.doubts += 1;
+        let pause = match known.doubts.checked_sub(DOUBTS) {
+            Some(more) => (FIRST_PAUSE << more.min(10)).min(LONGEST_PAUSE / 2),
+            None => 0,
+        };
+        let quiet = pause.max(asked.min(LONGEST_PAUSE));
+        known.quiet_until = known.quiet_until.max(now + quiet);
         self.held_up.borrow_mut().insert(task);
     }
 
@@ -155,9 +177,14 @@ impl Watch {
         known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
     }
 
-    /// A service has taken one more than it was known to take.
-    pub(crate) fn taken(&self, service: &str, now: i64) {
-        if let Some(known) = self.services.borrow_mut().get_mut(service) {
+    /// A service has taken a task, perhaps one more than it was known to take.
+    pub(crate) fn taken(&self, service: &str, is_probe: bool, now: i64) {
+        let mut known = self.services.borrow_mut();
+        let Some(known) = known.get_mut(service) else {
+            return;
+        };
+        known.doubts = 0;
+        if is_probe {
             known.places += 1;
             known.refusals = 0;
             known.not_before = now;

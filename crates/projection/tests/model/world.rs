@@ -181,9 +181,7 @@ impl World {
             let [Value::Text(service), _, Value::Integer(is_probe)] = parameters else {
                 panic!("{parameters:?}");
             };
-            if *is_probe == 1 {
-                self.watch.taken(service, now);
-            }
+            self.watch.taken(service, *is_probe == 1, now);
         }
         if sql.contains("attempts = attempts + 1") {
             for row in rows {

@@ -6,16 +6,13 @@ use super::{Engine, submitting::waits_for_place};
 use crate::{
     error::TaskError,
     executor::{Executor, Failure},
-    rows::{self, End, FIRST_WAIT, LONGEST_WAIT, Refusal},
+    rows::{self, End, FIRST_PAUSE, FIRST_WAIT, LONGEST_WAIT, Refusal},
     task::Task,
 };
 
 /// For this many seconds after its acceptance a job is polled if every poll fails. Then the service has no result
 /// any more: Kling deletes results after 30 days, and others sooner.
 const RESULTS_KEPT: i64 = 30 * 24 * 3600;
-
-/// The longest pause after a first refusal, in seconds; the shortest is half of it.
-const FIRST_PAUSE: i64 = 10;
 
 /// The most tries in a row of one task for a place: about a day of the longest pauses.
 const MOST_WAITS: i64 = 400;
@@ -37,7 +34,8 @@ impl Engine<'_> {
                     return self.put_back(executor, task, 0).await;
                 }
                 Failure::TooOften { after, .. } => {
-                    self.doubt(executor, task, after).await?;
+                    let (database, rule) = (self.ports.database, self.rule(executor));
+                    rows::asked_too_often(database, rule, task, asked(after), now).await?;
                     let wait = wait(FIRST_PAUSE, task.waits, task, after);
                     return self.put_back(executor, task, wait).await;
                 }
@@ -66,22 +64,6 @@ impl Engine<'_> {
         }
         rows::put_off(self.ports.database, task, &reason, now, wait).await?;
         Ok(())
-    }
-
-    /// Notes that a service is asked too often, which may concern all of its tasks.
-    async fn doubt(
-        &self,
-        executor: &dyn Executor,
-        task: &Task,
-        after: Option<Duration>,
-    ) -> Result<(), TaskError> {
-        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
-        let rule = self.rule(executor);
-        let doubts = rows::asked_too_often(database, rule, task, asked(after), now).await?;
-        if doubts < rows::DOUBTS {
-            return Ok(());
-        }
-        self.pause(executor, task, after).await
     }
 
     /// Notes that a service has no place for a claimed task. That comes before the task is put back, so that no other task

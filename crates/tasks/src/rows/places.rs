@@ -4,9 +4,9 @@
 //! are claimed from then on without a pause, so that a place which becomes free is filled at once. One more is a try: there
 //! is one at a time, after a pause which grows while tries are refused, and at once after one that was taken.
 //!
-//! "Too often" says nothing of places: such a task has a pause of its own, and others go on. [`DOUBTS`] of them in a row,
-//! without a task that was taken between them, count as such a refusal, because otherwise each of a thousand tasks would
-//! try for itself.
+//! "Too often" says nothing of places: such a task has a pause of its own, and others go on. After [`DOUBTS`] such answers in
+//! a row, with no task taken between them, the service gets one task at a time, each after a pause that grows, until it takes
+//! one, because otherwise each of a thousand tasks would try for itself.
 //!
 //! A try costs what its task takes to send, which may be pictures of some megabytes that are read anew from the asset
 //! store. It needs no cheaper way, because however many tasks wait, there is one try for each pause and each end of a job,
@@ -15,13 +15,16 @@
 use platform::{Database, DatabaseError};
 
 use super::{
-    claims::{LONGEST_WAIT, Rule, places_held},
+    claims::{HELD, LONGEST_WAIT, Rule, jittered, places_held},
     row::OPEN,
 };
 use crate::task::Task;
 
-/// The number of times in a row that a service may say "too often" before that counts as a refusal for want of places.
-pub(crate) const DOUBTS: i64 = 3;
+/// The longest pause after a first refusal, in seconds; the shortest is half of it.
+pub(crate) const FIRST_PAUSE: i64 = 10;
+
+/// The number of times in a row that a service may say "too often" before it is left alone.
+pub(super) const DOUBTS: i64 = 3;
 
 /// A refusal of a service, and what follows from it.
 #[derive(Debug, Clone, Copy)]
@@ -54,22 +57,25 @@ fn later_quiet() -> String {
     )
 }
 
-/// Notes that a service has said about a claimed task that it is asked too often, unless the claim no longer holds. Returns
-/// how often it has said so in a row.
+/// Notes that a service has said about a claimed task that it is asked too often, unless the claim no longer holds. `quiet`
+/// is the number of seconds for which the service asked not to be called.
 pub(crate) async fn asked_too_often(
     database: &dyn Database,
     rule: Rule<'_>,
     claimed: &Task,
     quiet: i64,
     now: i64,
-) -> Result<i64, DatabaseError> {
+) -> Result<(), DatabaseError> {
+    let pause = format!("min({LONGEST_WAIT}, {FIRST_PAUSE} << min(doubts + 1 - {DOUBTS}, 8))");
     let sql = format!(
         "INSERT INTO aigc_places (service, places, refusals, probe_at, quiet_until, doubts)
          SELECT ?3, ?2, 0, ?1, ?1 + ?7, 1 WHERE {held}
-             ON CONFLICT (service) DO UPDATE SET doubts = doubts + 1, quiet_until = {quiet}
-         RETURNING doubts",
+             ON CONFLICT (service) DO UPDATE SET
+                doubts = doubts + 1,
+                quiet_until = max({quiet}, CASE WHEN doubts + 1 >= {DOUBTS} THEN ?1 + {pause} ELSE 0 END)",
         held = is_held(),
         quiet = later_quiet(),
+        pause = jittered(&pause, "?8"),
     );
     let parameters = vec![
         now.into(),
@@ -79,9 +85,10 @@ pub(crate) async fn asked_too_often(
         claimed.run.into(),
         claimed.lease_until.into(),
         quiet.into(),
+        claimed.seq.wrapping_mul(7919).rem_euclid(104_729).into(),
     ];
-    let rows = database.execute(&sql, parameters).await?;
-    rows.first().map_or(Ok(0), |row| row.integer(0))
+    database.execute(&sql, parameters).await?;
+    Ok(())
 }
 
 /// Notes that a service has refused a claimed task, unless the claim no longer holds. The tasks that were submitted
@@ -94,7 +101,7 @@ pub(crate) async fn refused(
     now: i64,
 ) -> Result<(), DatabaseError> {
     let sql = format!(
-        "WITH held (task_id, project_id, is_probe) AS ({held})
+        "WITH {HELD} AS ({held})
          INSERT INTO aigc_places (service, places, refusals, probe_at, quiet_until)
          SELECT ?3, (SELECT count(*) FROM held WHERE task_id <> ?4), 1, ?1 + ?7, ?1 + ?8
           WHERE {is_held}
