@@ -6,6 +6,7 @@ mod asset;
 mod list;
 mod marks;
 mod task;
+mod waiting;
 
 use auth::{Denied, Grant, Principal};
 use door::{Admitted, Reply, routes::Tasks};

@@ -8,6 +8,9 @@ pub const TASK_CHANGES: &str = "task-events";
 /// The header of the app's answer to a relay that tells the mark of a task which is not finished. The relay removes it.
 pub const TASK_MARK: &str = "x-loro-internal-task-mark";
 
+/// The longest time for which a request may wait for a task, in seconds: less than proxies wait for an answer.
+pub const LONGEST_WAIT: u64 = 50;
+
 /// The most tasks of one [`MarksRequest`].
 pub const MAX_MARKS: usize = 500;
 
@@ -25,4 +28,38 @@ pub struct Marks {
     /// A word that changes with the task; `None` if there is no such task.
     #[n(0)]
     pub marks: Vec<Option<String>>,
+}
+
+/// The seconds for which a header `Prefer` (RFC 7240, section 4.3) asks to wait, as far as they are granted; `None` if
+/// it asks for none.
+pub fn preferred_wait(header: &str) -> Option<u64> {
+    let preferences = header.split(',').filter_map(|preference| {
+        // Parameters of a preference follow its value.
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then_some(value)
+    });
+    let seconds: u64 = preferences.into_iter().next()?.parse().ok()?;
+    (seconds > 0).then(|| seconds.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_asks_for_a_wait() {
+        for (header, seconds) in [
+            ("wait=30", Some(30)),
+            ("respond-async, Wait = \"10\"; a=b", Some(10)),
+            ("wait=3600", Some(50)),
+            ("wait=0", None),
+            ("wait", None),
+            ("wait=soon, wait=5", None),
+            ("return=minimal", None),
+            ("", None),
+        ] {
+            assert_eq!(preferred_wait(header), seconds, "{header}");
+        }
+    }
 }

@@ -14,4 +14,5 @@ mod posting;
 mod projecting;
 mod reading;
 mod retrying;
+mod waiting;
 mod webhooks;

@@ -15,7 +15,7 @@ use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::waiting::desk::Desk;
-use crate::waiting::wait::Wait;
+use crate::waiting::wait::{Wait, WaitForEnd};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -183,6 +183,9 @@ impl Server {
         }
         if let Some(wait) = Wait::of(&request) {
             return self.desk.answer(visitor, request, wait).await;
+        }
+        if let Some(wait) = WaitForEnd::of(&request) {
+            return self.desk.post(visitor, request, wait).await;
         }
         self.proxy.forward(visitor, request).await
     }

@@ -1,4 +1,4 @@
-//! Waiting for a task to change: `GET /tasks/{id}?wait=N`.
+//! Waiting for a task: `GET /tasks/{id}?wait=N` until it changes, and `POST /tasks?wait=N` until it ends.
 //!
 //! The relay holds such a request itself, so that it costs the app no instance. It asks the app once, without `wait`,
 //! which also checks whether the client may ask; then it waits until the task changes, and asks once more, for the
@@ -7,5 +7,6 @@
 
 pub(crate) mod compare;
 pub(crate) mod desk;
+mod posting;
 pub(crate) mod wait;
 pub(crate) mod waiters;

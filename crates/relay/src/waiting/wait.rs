@@ -1,10 +1,10 @@
 //! The question of a request that waits.
 
-use http::{Method, Request, Uri};
+use http::{HeaderName, Method, Request, Uri};
 use std::time::Duration;
 
-/// The longest wait, in seconds. The app refuses longer ones.
-const LONGEST: u64 = 50;
+/// The header in which a client says how long it would wait (RFC 7240).
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The longest id of a task, in characters.
 const MAX_ID: usize = 128;
@@ -24,15 +24,51 @@ impl Wait {
             && task
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        let seconds = pairs(request.uri()).find_map(|pair| pair.strip_prefix("wait="))?;
-        let seconds: u64 = seconds.parse().ok()?;
-        (is_id && request.method() == Method::GET && (1..=LONGEST).contains(&seconds)).then(|| {
-            Self {
-                task: task.to_owned(),
-                time: Duration::from_secs(seconds),
-            }
+        let time = asked_time(request.uri())??;
+        (is_id && request.method() == Method::GET).then(|| Self {
+            task: task.to_owned(),
+            time,
         })
     }
+}
+
+/// How long the client that posts a task waits for its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WaitForEnd {
+    pub(crate) time: Duration,
+    /// Whether the client said so in a header `Prefer`, and is told that it was heeded.
+    pub(crate) is_preference: bool,
+}
+
+impl WaitForEnd {
+    /// The wait that a request for a new task asks for; `None` if it asks for none, or for one that the app must refuse.
+    pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
+        if request.method() != Method::POST || request.uri().path() != "/tasks" {
+            return None;
+        }
+        if let Some(time) = asked_time(request.uri()) {
+            return time.map(|time| Self {
+                time,
+                is_preference: false,
+            });
+        }
+        let headers = request.headers().get_all(PREFER);
+        let mut preferred = headers.iter().filter_map(|value| value.to_str().ok());
+        preferred
+            .find_map(wire::preferred_wait)
+            .map(|seconds| Self {
+                time: Duration::from_secs(seconds),
+                is_preference: true,
+            })
+    }
+}
+
+/// The time in the parameter `wait`; `None` if there is none, and within it `None` if the time is one that is not held.
+fn asked_time(uri: &Uri) -> Option<Option<Duration>> {
+    let seconds = pairs(uri).find_map(|pair| pair.strip_prefix("wait="))?;
+    let seconds = seconds.parse().ok();
+    let held = seconds.filter(|seconds| (1..=wire::LONGEST_WAIT).contains(seconds));
+    Some(held.map(Duration::from_secs))
 }
 
 /// The target of a request that waits, without its `wait`.
@@ -82,6 +118,30 @@ mod tests {
         }
         let posted = Request::post("/tasks/t?wait=1").body(()).unwrap();
         assert_eq!(Wait::of(&posted), None);
+    }
+
+    #[test]
+    fn who_posts_a_task_may_wait_for_its_end() {
+        let of = |target: &str, prefer: &str| {
+            let request = Request::post(target).header(PREFER, prefer);
+            let wait = WaitForEnd::of(&request.body(()).unwrap())?;
+            Some((wait.time.as_secs(), wait.is_preference))
+        };
+        for (target, prefer, wait) in [
+            ("/tasks", "wait=30", Some((30, true))),
+            ("/tasks", "wait=90", Some((50, true))),
+            ("/tasks?wait=30", "", Some((30, false))),
+            // The address counts before the preference.
+            ("/tasks?wait=2", "wait=30", Some((2, false))),
+            ("/tasks?wait=51", "wait=30", None),
+            ("/tasks?wait=0", "wait=30", None),
+            ("/tasks", "return=minimal", None),
+            ("/tasks/t/retry", "wait=30", None),
+        ] {
+            assert_eq!(of(target, prefer), wait, "{target} {prefer}");
+        }
+        let read = Request::get("/tasks?wait=30").body(()).unwrap();
+        assert_eq!(WaitForEnd::of(&read), None);
     }
 
     #[test]
