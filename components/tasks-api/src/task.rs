@@ -9,7 +9,9 @@ use platform::Ports;
 use problem::Problem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tasks::{Engine, Registry, Task, TaskError, TaskRequest, addressed_data, notification, rows};
+use tasks::{
+    Engine, Registry, Status, Task, TaskError, TaskRequest, addressed_data, notification, rows,
+};
 
 use crate::{
     Answer, Request, access,
@@ -90,6 +92,7 @@ async fn posted(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
         "status": task.status,
         "created_at": task.created_at,
         "cancel_url": format!("{status_url}/cancel"),
+        "events_url": format!("{status_url}/events"),
         "status_url": status_url,
     });
     if task.callback_url.is_some() {
@@ -150,12 +153,22 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 
 /// Describes a task with everything that its row holds for users.
 async fn whole(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
-    let (ports, base) = (request.ports(), request.base());
-    let mut whole = json!(task.clone().addressed(&base));
-    whole["params"] = json!(rows::params(ports.database, &task.task_id).await?);
-    let data = rows::result_data(ports.database, &task.task_id).await?;
-    whole["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
+    let mut whole = described(request, task).await?;
+    whole["params"] = json!(rows::params(request.ports().database, &task.task_id).await?);
     Ok(whole)
+}
+
+/// Describes a task without its parameters, which never change.
+pub(crate) async fn described(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
+    let (ports, base) = (request.ports(), request.base());
+    let mut described = json!(task.clone().addressed(&base));
+    let data = if task.status == Status::Completed {
+        rows::result_data(ports.database, &task.task_id).await?
+    } else {
+        None
+    };
+    described["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
+    Ok(described)
 }
 
 /// Makes the entity tag of a task's present representation. The parameters never change, and the data of the result only
@@ -184,7 +197,12 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 }
 
 /// Finds a task of a project in which the caller has this role.
-async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
+pub(crate) async fn find(
+    ports: Ports<'_>,
+    caller: &Principal,
+    id: &str,
+    role: Role,
+) -> Result<Task, Problem> {
     let task = rows::get(ports.database, id).await?;
     let task = task.ok_or_else(Problem::not_found)?;
     access(ports, caller, &task.project_id)

@@ -60,7 +60,8 @@ pub use room::{
     WaitingAnswer, WaitingRequest, is_project_id,
 };
 pub use task::{
-    LONGEST_WAIT, MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK, preferred_wait,
+    END_OF_EVENTS, LONGEST_WAIT, MAX_EVENTS, MAX_MARKS, MORE_EVENTS, Marks, MarksRequest,
+    TASK_CHANGES, TASK_EVENTS, TASK_MARK, preferred_wait,
 };
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod assets;
 mod cancelling;
 mod demo;
+mod events;
 mod gemini;
 mod kling;
 mod notifications;

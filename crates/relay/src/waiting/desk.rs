@@ -9,7 +9,7 @@ use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::waiting::wait::{Wait, at_once};
-use crate::waiting::waiters::{Waiter, Waiters};
+use crate::waiting::waiters::{Subject, Waiter, Waiters};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -105,7 +105,7 @@ impl Desk {
         wait: Wait,
     ) -> Result<Response<Body>, Problem> {
         let deadline = Instant::now() + wait.time;
-        let waiter = self.waiters.enter(&wait.task);
+        let waiter = self.waiters.enter(Subject::Task(wait.task));
         let mut head = request.into_parts().0;
         head.uri = at_once(&head.uri)
             .parse()
@@ -169,7 +169,7 @@ impl Desk {
         }
     }
 
-    async fn finish(
+    pub(super) async fn finish(
         &self,
         (asked, turn): (Asked, Option<OwnedSemaphorePermit>),
     ) -> Result<Response<Body>, Problem> {

@@ -6,6 +6,7 @@ use crate::edge::problem::{app_unreachable, response};
 use crate::edge::visitor::Visitor;
 use crate::waiting::desk::{Desk, mark};
 use crate::waiting::wait::{PREFER, WaitForEnd, at_once};
+use crate::waiting::waiters::Subject;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -76,7 +77,8 @@ impl Desk {
         path: &str,
         deadline: Instant,
     ) -> Option<Bytes> {
-        let waiter = self.waiters.enter(path.strip_prefix("/tasks/")?);
+        let task = path.strip_prefix("/tasks/")?;
+        let waiter = self.waiters.enter(Subject::Task(task.to_owned()));
         question.uri = with_path(&question.uri, path)?;
         loop {
             let (asked, turn) = self.ask(visitor, &question, None).await.ok()?;

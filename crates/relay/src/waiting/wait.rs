@@ -1,5 +1,6 @@
 //! The question of a request that waits.
 
+use crate::waiting::waiters::Subject;
 use http::{HeaderName, Method, Request, Uri};
 use std::time::Duration;
 
@@ -20,16 +21,29 @@ impl Wait {
     /// The wait that a request asks for; `None` if it asks for none, or for one that the app must refuse.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
         let task = request.uri().path().strip_prefix("/tasks/")?;
-        let is_id = (1..=MAX_ID).contains(&task.len())
-            && task
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
         let time = asked_time(request.uri())??;
-        (is_id && request.method() == Method::GET).then(|| Self {
+        (is_id(task) && request.method() == Method::GET).then(|| Self {
             task: task.to_owned(),
             time,
         })
     }
+}
+
+fn is_id(text: &str) -> bool {
+    let is_of_ids = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=MAX_ID).contains(&text.len()) && text.bytes().all(is_of_ids)
+}
+
+/// What a request for a stream of events is about; `None` if it asks for none.
+pub(crate) fn streamed<B>(request: &Request<B>) -> Option<Subject> {
+    let path = request.uri().path().strip_suffix("/events")?;
+    let subject = if let Some(task) = path.strip_prefix("/tasks/") {
+        is_id(task).then(|| Subject::Task(task.to_owned()))
+    } else {
+        let project = path.strip_prefix("/projects/")?.strip_suffix("/tasks")?;
+        is_id(project).then(|| Subject::Project(project.to_owned()))
+    };
+    subject.filter(|_| request.method() == Method::GET)
 }
 
 /// How long the client that posts a task waits for its end.
@@ -118,6 +132,31 @@ mod tests {
         }
         let posted = Request::post("/tasks/t?wait=1").body(()).unwrap();
         assert_eq!(Wait::of(&posted), None);
+    }
+
+    #[test]
+    fn a_stream_is_of_a_task_or_of_a_project() {
+        let of = |target: &str| streamed(&Request::get(target).body(()).unwrap());
+        assert_eq!(
+            of("/tasks/t-1/events?token=x"),
+            Some(Subject::Task("t-1".into()))
+        );
+        assert_eq!(
+            of("/projects/p_1/tasks/events"),
+            Some(Subject::Project("p_1".into()))
+        );
+        for other in [
+            "/tasks/events",
+            "/tasks//events",
+            "/tasks/%74/events",
+            "/projects/p/events",
+            "/projects/p/q/tasks/events",
+            "/events",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        let head = Request::head("/tasks/t/events").body(()).unwrap();
+        assert_eq!(streamed(&head), None);
     }
 
     #[test]
