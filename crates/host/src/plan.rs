@@ -33,6 +33,9 @@ impl Plan {
         let manifest = Manifest::read(&settings.manifest)?;
         let given = Given::collect(&settings.variables, std::env::vars(), &manifest.folder)
             .map_err(|error| anyhow!(error))?;
+        for name in given.unknown(&manifest.variables) {
+            tracing::warn!("{name} has no effect: the manifest has no such variable");
+        }
         let mut variables = Variables::resolve(&manifest.variables, &given)
             .map_err(|error| anyhow!("{}: {error}", settings.manifest.display()))?;
         check(&variables)?;

@@ -46,6 +46,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(14, "0014_count_bytes"),
     migration!(15, "0015_settle_assets"),
     migration!(16, "0016_keep_places"),
+    migration!(17, "0017_doubt_places"),
     migration!(19, "0019_count_changes"),
 ];
 

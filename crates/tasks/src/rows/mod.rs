@@ -25,7 +25,7 @@ pub(crate) use claims::{
 pub(crate) use ending::{End, end_silent, finish, set_back};
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified};
-pub(crate) use places::{Refusal, has_taken, refusals, refused};
+pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
 pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
     HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,
