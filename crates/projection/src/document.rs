@@ -10,23 +10,37 @@
 //! An entry or a `data` that is not there yet is made as a mergeable map: a client that makes the same one at the same
 //! time writes into the same map, so that neither side loses a field. A key that holds a value already cannot become one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, ValueOrContainer};
+use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, PeerID, ValueOrContainer};
 use tasks::{Task, rows::Unprojected};
+
+use crate::seen::had_seen;
 
 /// The most bytes of one projection, because a larger update would stay in the room, and every client that joins would
 /// load it.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// Writes these tasks into the map `tasks`, unless it shows them already. An entry that was there and is gone was deleted,
-/// and stays so until its task changes.
-pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Unprojected]) -> LoroResult<()> {
+/// Writes these tasks into the map `tasks`, as the peer that writes all projections. Each version of a task is written into
+/// its entry once, and what a user writes or deletes there afterwards stands, also the deletion of the whole entry. An entry
+/// that an editor has set back who had not seen the version is repaired: returns the ids of those tasks.
+pub(crate) fn write_entries(
+    doc: &LoroDoc,
+    peer: PeerID,
+    tasks: &[Unprojected],
+) -> LoroResult<HashSet<String>> {
     let entries = doc.get_map("tasks");
-    for Unprojected { task, shown, .. } in tasks {
-        let id = &task.task_id;
-        match entries.get(id) {
-            None if shown.is_some() => {}
+    let mut repaired = HashSet::new();
+    for of in tasks {
+        let (task, id) = (&of.task, of.task.task_id.as_str());
+        let present = entries.get(id);
+        if of.shown.is_some() {
+            if of.is_repaired || !is_set_back(doc, peer, &entries, id, present.as_ref()) {
+                continue;
+            }
+            repaired.insert(id.to_owned());
+        }
+        match present {
             None => put_entry(&entries.ensure_mergeable_map(id)?, task)?,
             Some(ValueOrContainer::Container(Container::Map(present))) => {
                 put_entry(&present, task)?;
@@ -40,8 +54,29 @@ pub(crate) fn write_entries(doc: &LoroDoc, tasks: &[Unprojected]) -> LoroResult<
             }
         }
     }
-    Ok(())
+    Ok(repaired)
 }
+
+/// Whether an entry shows its task as it was before its end, by an editor who had not seen the end.
+fn is_set_back(
+    doc: &LoroDoc,
+    peer: PeerID,
+    entries: &LoroMap,
+    id: &str,
+    present: Option<&ValueOrContainer>,
+) -> bool {
+    let had_seen = match present {
+        None => return false,
+        Some(ValueOrContainer::Container(Container::Map(entry))) => {
+            had_seen(doc, peer, entry, STATUS)
+        }
+        Some(_) => had_seen(doc, peer, entries, id),
+    };
+    earlier(present).is_some() && had_seen == Some(false)
+}
+
+/// The key that shows a task's status.
+pub(crate) const STATUS: &str = "status";
 
 /// The longest result address that a document shows, in bytes.
 const MAX_SRC: usize = 2048;
@@ -62,10 +97,28 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
         error.map(|error| tasks::shortened(error).to_owned())
     };
     [
-        ("status", task.status.as_str().into()),
+        (STATUS, task.status.as_str().into()),
         ("src", text(&src)),
         ("error", text(&error)),
     ]
+}
+
+/// Whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`). Only tasks that have ended are looked
+/// at again, so this may be what stood there before their end.
+pub(crate) fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
+    let text = |key: &str| match data.and_then(|data| field(data, key)) {
+        None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),
+        Some(ValueOrContainer::Value(LoroValue::String(text))) => Some(text.to_string()),
+        Some(_) => None,
+    };
+    if !text("src")?.is_empty() || !text("error")?.is_empty() {
+        return None;
+    }
+    match text(STATUS)?.as_str() {
+        "" => Some(false),
+        "pending" | "processing" => Some(true),
+        _ => None,
+    }
 }
 
 /// Whether the `data` of a node shows a task already.
@@ -210,7 +263,6 @@ mod tests {
     use super::*;
     use loro::ToJson;
     use serde_json::{Value, json};
-    use std::collections::HashSet;
     use tasks::Status;
 
     use crate::nodes;
@@ -223,7 +275,7 @@ mod tests {
             is_repaired: false,
         };
         let tasks: Vec<Unprojected> = tasks.iter().map(unprojected).collect();
-        write_entries(doc, &tasks)?;
+        write_entries(doc, doc.peer_id(), &tasks)?;
         nodes::write(doc, doc.peer_id(), &tasks, &HashSet::new())?;
         Ok(())
     }

@@ -125,8 +125,11 @@ fn change<'a>(
 ) -> Result<(Option<Vec<u8>>, Vec<Projected<'a>>), RoomError> {
     let mut projected = Vec::new();
     let update = merged.change(peer, |doc| {
-        document::write_entries(doc, tasks)?;
+        let repaired = document::write_entries(doc, peer, tasks)?;
         projected = nodes::write(doc, peer, tasks, too_large)?;
+        for one in &mut projected {
+            one.is_repaired |= repaired.contains(&one.task.task_id);
+        }
         Ok(())
     })?;
     Ok((update, projected))

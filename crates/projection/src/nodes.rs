@@ -11,7 +11,7 @@ use loro::{Container, LoroDoc, LoroMap, LoroResult, LoroValue, PeerID, ValueOrCo
 use tasks::rows::{Projected, Unprojected};
 
 use crate::{
-    document::{field, shows, write_node},
+    document::{STATUS, earlier, field, shows, write_node},
     seen::had_seen,
 };
 
@@ -66,8 +66,9 @@ pub(crate) fn write<'a>(
         if except.contains(&of.task.task_id) {
             continue;
         }
-        let had_seen = || had_seen(doc, peer, &nodes, &id, &node);
-        let is_whole = !matches!(&data, Some(ValueOrContainer::Container(Container::Map(_))));
+        let (map, key) = written(&nodes, &id, &node);
+        let is_whole = key != STATUS;
+        let had_seen = || had_seen(doc, peer, &map, key);
         match deed(of, &id, data.as_ref(), is_whole, had_seen) {
             Deed::Show => {}
             Deed::Repair => projected.is_repaired = true,
@@ -77,6 +78,18 @@ pub(crate) fn write<'a>(
         projected.shown.add(&id);
     }
     Ok(projected)
+}
+
+/// The map and the key at which a node shows its task: the whole node, its `data`, or the status in there. Only the
+/// last leaves the rest of the node alone.
+fn written<'a>(nodes: &LoroMap, id: &'a str, node: &ValueOrContainer) -> (LoroMap, &'a str) {
+    let ValueOrContainer::Container(Container::Map(node)) = node else {
+        return (nodes.clone(), id);
+    };
+    match node.get("data") {
+        Some(ValueOrContainer::Container(Container::Map(data))) => (data, STATUS),
+        _ => (node.clone(), "data"),
+    }
 }
 
 /// Decides what to do with a node. What an editor wrote who had seen this version stands. If that cannot be told, a status
@@ -100,24 +113,6 @@ fn deed(
             None if is_whole && !shows(data, &of.task) && had_seen() == Some(false) => Deed::Repair,
             _ => Deed::Leave,
         },
-    }
-}
-
-/// Whether a node shows a task that has not ended (`true`) or none at all (`false`). Only tasks that have ended are looked
-/// at again, so this may be what stood there before their end.
-fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
-    let text = |key: &str| match data.and_then(|data| field(data, key)) {
-        None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),
-        Some(ValueOrContainer::Value(LoroValue::String(text))) => Some(text.to_string()),
-        Some(_) => None,
-    };
-    if !text("src")?.is_empty() || !text("error")?.is_empty() {
-        return None;
-    }
-    match text("status")?.as_str() {
-        "" => Some(false),
-        "pending" | "processing" => Some(true),
-        _ => None,
     }
 }
 

@@ -375,6 +375,75 @@ fn i_deleted_the_entry_and_it_came_back() {
     assert_eq!(entry(), "completed");
 }
 
+/// Changes the entry of a task, as an editor has it.
+fn edit_entry(canvas: &Canvas, change: impl FnOnce(&LoroMap)) {
+    canvas.edit(|doc| {
+        let entry = doc.get_map("tasks").get("t").unwrap();
+        change(&entry.into_container().unwrap().into_map().unwrap());
+    });
+}
+
+#[test]
+fn i_wrote_into_the_entry_and_it_was_put_back() {
+    let canvas = Canvas::new();
+    canvas.node("n1", true);
+    canvas.post("t", "n1");
+    canvas.complete("t");
+    let stays = |expected: [Value; 2]| {
+        for x in 0..3 {
+            canvas.hear();
+            canvas.set("n1", &[("x", json!(x))]);
+            canvas.project();
+            let entry = &canvas.json()["tasks"]["t"];
+            assert_eq!(
+                [&entry["status"], &entry["src"]],
+                [&expected[0], &expected[1]]
+            );
+        }
+    };
+    let src = completed("t").1;
+    canvas.hear();
+    edit_entry(&canvas, |entry| entry.insert("status", "mine").unwrap());
+    stays([json!("mine"), src.clone()]);
+    edit_entry(&canvas, |entry| entry.delete("status").unwrap());
+    stays([Value::Null, src]);
+    edit_entry(&canvas, |entry| entry.delete("src").unwrap());
+    stays([Value::Null, Value::Null]);
+}
+
+/// An editor that has not heard of the result writes into the entry.
+#[test]
+fn my_note_about_the_task_threw_its_result_away() {
+    let canvas = Canvas::new();
+    canvas.post("t", "n1");
+    canvas.hear();
+    canvas.complete("t");
+    let reset = |entry: &LoroMap| {
+        for _ in 0..20 {
+            entry.insert("status", "pending").unwrap();
+            entry.insert("status", "processing").unwrap();
+        }
+        entry.insert("src", "none").unwrap();
+        entry.delete("src").unwrap();
+    };
+    edit_entry(&canvas, reset);
+    let entry = || canvas.json()["tasks"]["t"].clone();
+    assert_eq!(entry()["status"], "processing");
+    canvas.project();
+    assert_eq!(
+        (entry()["status"].clone(), entry()["src"].clone()),
+        completed("t"),
+        "it is repaired"
+    );
+    // Once: an editor that insists has its way.
+    canvas.hear();
+    edit_entry(&canvas, reset);
+    for _ in 0..3 {
+        canvas.project();
+        assert_eq!(entry()["status"], "processing");
+    }
+}
+
 /// An editor that has not heard of the result writes the whole node.
 #[test]
 fn my_drag_threw_the_result_away() {
