@@ -4,6 +4,7 @@
 //! A document shows a `version` of a task: every statement that changes what the document shows counts
 //! the version up and sets `projected_status` to NULL, which means that the document does not show it yet.
 
+mod changes;
 mod claims;
 mod ending;
 mod large;
@@ -16,6 +17,7 @@ mod row;
 mod shown;
 mod store;
 
+pub use changes::{Changes, changes, last_changes};
 pub(crate) use claims::{
     FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_wait,
     explain_waits, is_submission_due,
