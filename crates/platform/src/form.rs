@@ -28,6 +28,8 @@ pub enum Form {
     Number(u32),
     /// `true` or `false`.
     Boolean,
+    /// A JSON object.
+    JsonObject,
 }
 
 /// The value of a setting does not have its form. The value is not in the words, because it may be secret.
@@ -68,6 +70,7 @@ impl Form {
                 number.is_ok_and(|number: u32| (1..=most).contains(&number))
             }
             Self::Boolean => matches!(value, "true" | "false"),
+            Self::JsonObject => value.starts_with('{') && value.ends_with('}'),
         }
     }
 }
@@ -110,6 +113,7 @@ impl fmt::Display for Form {
             }
             Self::Number(most) => return write!(f, "a whole number from 1 to {most}"),
             Self::Boolean => "`true` or `false`",
+            Self::JsonObject => "a JSON object, which begins with `{` and ends with `}`",
         })
     }
 }
@@ -201,6 +205,7 @@ mod tests {
                 &["0", "101", "-1", "1.5", "x"],
             ),
             (Form::Boolean, &["true", "false"], &["yes", "True", "1"]),
+            (Form::JsonObject, &["{}", "{\"a\": 1}"], &["[]", "a"]),
         ] {
             for value in fits.iter().chain(&[""]) {
                 assert!(form.fits(value), "{form:?}: {value:?}");

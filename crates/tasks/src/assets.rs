@@ -75,7 +75,7 @@ pub enum AssetError {
 ///
 /// # Errors
 /// If one is missing or cannot be read.
-pub fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
+pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
     bucket(config).map(drop)
 }
 

@@ -31,7 +31,7 @@ mod task;
 mod webhook;
 
 pub use asset_address::addressed_data;
-pub use assets::{Asset, AssetError, AssetStore, check_settings};
+pub use assets::{Asset, AssetError, AssetStore};
 pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::Engine;
@@ -43,6 +43,26 @@ pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
 pub use task::{Status, Task, shortened};
+
+/// A setting has the right form, but cannot be meant so.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongSetting {
+    /// The settings of the bucket.
+    #[error(transparent)]
+    Bucket(#[from] AssetError),
+    /// A setting of a service, in words for the operator.
+    #[error("{0}")]
+    Service(String),
+}
+
+/// Checks what the forms of the settings of services and bucket do not.
+///
+/// # Errors
+/// If one is missing, or cannot be meant so.
+pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting> {
+    assets::check_settings(config)?;
+    executors::check_settings(config).map_err(WrongSetting::Service)
+}
 
 /// The settings of the services, and of the store of their results.
 pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {

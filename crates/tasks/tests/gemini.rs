@@ -4,7 +4,7 @@
 
 mod fake;
 
-use fake::{Asked, PIXEL, Service, wrong_fields};
+use fake::{Asked, PIXEL, Service, wrong_fields_with};
 use platform::native::MapConfig;
 use serde_json::{Value, json};
 use tasks::{Failure, Media, Progress, Registry, Task};
@@ -14,6 +14,11 @@ const SETTINGS: [(&str, &str); 4] = [
     ("gemini_base_url", "https://gemini.example/"),
     ("nano_banana_model", "small"),
     ("nano_banana_pro_model", "large"),
+];
+
+const MODELS: [(&str, &str); 2] = [
+    ("nano_banana_model", "gemini-nano-banana-2.1"),
+    ("nano_banana_pro_model", "gemini-3-pro-image"),
 ];
 
 /// Submits a task, and returns the answer with what Gemini was asked.
@@ -62,7 +67,7 @@ fn a_submission_says_what_gemini_needs_and_no_more() {
         (
             "nano_banana",
             "small",
-            json!({ "prompt": "a", "aspect_ratio": "", "image_size": "4K", "system_prompt": "" }),
+            json!({ "prompt": "a", "aspect_ratio": "", "image_size": "", "system_prompt": "" }),
             json!([{ "text": "a" }]),
             plain.clone(),
             Value::Null,
@@ -74,6 +79,16 @@ fn a_submission_says_what_gemini_needs_and_no_more() {
             json!([{ "text": "a" }, inline, inline]),
             plain.clone(),
             json!({ "parts": [{ "text": "be brief" }] }),
+        ),
+        (
+            "nano_banana",
+            "small",
+            json!({ "prompt": "a", "image_size": "2K", "generation_config": { "seed": 5 } }),
+            json!([{ "text": "a" }]),
+            json!({
+                "responseModalities": ["TEXT", "IMAGE"], "imageConfig": { "imageSize": "2K" }, "seed": 5,
+            }),
+            Value::Null,
         ),
     ] {
         let (answer, asked) = submitted(&SETTINGS, 200, task_type, &params);
@@ -136,8 +151,18 @@ fn parameters_that_gemini_would_refuse_are_named() {
         ),
         (
             "nano_banana",
-            json!({ "prompt": "a", "image_size": "1K" }),
-            &["params.image_size"],
+            json!({ "prompt": "a", "aspect_ratio": "8:1", "image_size": "4K" }),
+            &[],
+        ),
+        (
+            "nano_banana_pro",
+            json!({ "prompt": "a", "aspect_ratio": "8:1" }),
+            &["params.aspect_ratio"],
+        ),
+        (
+            "nano_banana",
+            json!({ "prompt": "a", "generation_config": [] }),
+            &["params.generation_config"],
         ),
         (
             "nano_banana_pro",
@@ -159,10 +184,25 @@ fn parameters_that_gemini_would_refuse_are_named() {
             json!({ "prompt": "a", "base64_images": too_many }),
             &["params.base64_images"],
         ),
+        (
+            "nano_banana",
+            json!({ "prompt": "a", "base64_images": most, "reference_image_urls": ["/assets/asset_b"] }),
+            &["params.reference_image_urls"],
+        ),
     ] {
-        let found = wrong_fields(task_type, &params);
+        let found = wrong_fields_with(&MODELS, task_type, &params);
         assert_eq!(found, fields, "{task_type} {:.100}", params.to_string());
     }
+    // Nothing is known of these models, so nothing is refused; and of this one the operator says it.
+    let odd = json!({ "prompt": "a", "aspect_ratio": "7:1", "image_size": "9K" });
+    assert_eq!(wrong_fields_with(&SETTINGS, "nano_banana", &odd), [""; 0]);
+    let mut told = SETTINGS.to_vec();
+    told.push((
+        "gemini_models",
+        r#"{"sma": {"ratios": ["7:1"], "sizes": [], "references": 1}}"#,
+    ));
+    let fields = wrong_fields_with(&told, "nano_banana", &odd);
+    assert_eq!(fields, ["params.image_size"]);
     let registry = Registry::standard(&MapConfig::default());
     let gemini = registry.service("gemini").unwrap();
     assert_eq!(

@@ -17,6 +17,11 @@ use crate::executor::Executor;
 /// The settings of the services.
 pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS];
 
+/// Checks what the forms of the services' settings do not; an error is in words for the operator.
+pub(crate) fn check_settings(config: &dyn Config) -> Result<(), String> {
+    gemini::check_settings(config).map_err(|error| error.to_string())
+}
+
 /// The services that an engine knows.
 #[derive(Clone)]
 pub struct Registry(Vec<Rc<dyn Executor>>);
@@ -25,7 +30,7 @@ impl Registry {
     /// The services of this release; `demo` only in development.
     pub fn standard(config: &dyn Config) -> Self {
         let mut executors: Vec<Rc<dyn Executor>> =
-            vec![Rc::new(kling::Kling), Rc::new(gemini::Gemini)];
+            vec![Rc::new(kling::Kling), Rc::new(gemini::Gemini::new(config))];
         if config.is_development() {
             executors.push(Rc::new(demo::Demo));
         }

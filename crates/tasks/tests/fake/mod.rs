@@ -130,8 +130,17 @@ impl HttpClient for Service {
 
 /// The fields of these parameters that a service refuses.
 pub(crate) fn wrong_fields(task_type: &str, params: &Value) -> Vec<String> {
+    wrong_fields_with(&[], task_type, params)
+}
+
+/// The same with these settings.
+pub(crate) fn wrong_fields_with(
+    settings: &[(&str, &str)],
+    task_type: &str,
+    params: &Value,
+) -> Vec<String> {
     let values: Map<String, Value> = params.as_object().unwrap().clone();
-    let registry = Registry::standard(&MapConfig::default());
+    let registry = Registry::standard(&MapConfig::from_pairs(settings));
     let executor = registry.for_type(task_type).unwrap();
     let mut read = Fields::new(&values, "params.");
     executor.check(task_type, &mut read);

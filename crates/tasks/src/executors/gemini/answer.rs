@@ -1,201 +1,21 @@
-//! Gemini: images from words and other images. Its answer to a submission is the result.
+//! What Gemini answers: images, words, or the reason for which there are none.
 
 use std::time::Duration;
 
-use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::future;
-use platform::{Config, Setting, http_client::Limits};
-use problem::Fields;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::{
-    executor::{
-        Callback, Executor, Failure, Media, Outside, Product, Progress, retry_after, setting,
-    },
-    image,
-    task::{MAX_TEXT, Task},
-};
+use crate::executor::{Failure, Media, Product, Progress, retry_after};
 
-/// The service Gemini.
-pub(super) struct Gemini;
-
-platform::settings! {
-    /// The address of Gemini, which makes images
-    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Origin;
-    /// Gemini's API key
-    GEMINI_API_KEY = "gemini_api_key", Secret;
-    /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting
-    NANO_BANANA_MODEL = "nano_banana_model", Value("gemini-nano-banana-2.1");
-    /// The model of `nano_banana_pro` tasks
-    NANO_BANANA_PRO_MODEL = "nano_banana_pro_model", Value("gemini-3-pro-image");
-}
-
-/// A call takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
-const CALL: Limits = Limits {
-    timeout: Duration::from_secs(120),
-    max_bytes: 64 * 1024 * 1024,
-};
-
-const ASPECT_RATIOS: &[&str] = &[
-    "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9",
-];
-const MOST_IMAGES: usize = 14;
-const IMAGES: &[&str] = &["reference_image_urls", "base64_images"];
-
-#[async_trait(?Send)]
-impl Executor for Gemini {
-    fn service(&self) -> &'static str {
-        "gemini"
-    }
-
-    fn task_types(&self) -> &'static [&'static str] {
-        &["nano_banana", "nano_banana_pro"]
-    }
-
-    fn title(&self) -> &'static str {
-        "Gemini"
-    }
-
-    /// Each call holds an instance for as long as it takes.
-    fn places(&self, _config: &dyn Config) -> u32 {
-        64
-    }
-
-    fn pictures(&self) -> &'static [&'static str] {
-        IMAGES
-    }
-
-    fn check(&self, task_type: &str, params: &mut Fields<'_>) {
-        // Agents send the prompt under one name or the other.
-        if params.value("text").is_some() {
-            params.required_text("text", MAX_TEXT);
-        } else {
-            params.required_text("prompt", MAX_TEXT);
-        }
-        params.text("system_prompt", MAX_TEXT);
-        params.one_of("aspect_ratio", ASPECT_RATIOS);
-        if params.value("image_size").is_some() {
-            if task_type == "nano_banana_pro" {
-                params.one_of("image_size", &["1K", "2K", "4K"]);
-            } else {
-                params.wrong("image_size", "is only for nano_banana_pro");
-            }
-        }
-        for name in IMAGES {
-            params.texts(name, MOST_IMAGES);
-        }
-    }
-
-    /// Reference images may take 10 s, and the call 120.
-    fn patience(&self) -> Duration {
-        Duration::from_secs(135)
-    }
-
-    async fn submit(
-        &self,
-        task: &Task,
-        params: &Value,
-        outside: &Outside<'_>,
-    ) -> Result<Progress, Failure> {
-        let setting = |wanted: Setting| {
-            setting(outside.config, wanted)?
-                .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
-        };
-        let is_pro = task.task_type == "nano_banana_pro";
-        let key = setting(GEMINI_API_KEY)?;
-        let base = setting(GEMINI_BASE_URL)?;
-        let model_setting = if is_pro {
-            NANO_BANANA_PRO_MODEL
-        } else {
-            NANO_BANANA_MODEL
-        };
-        let model = setting(model_setting)?;
-        let url = format!(
-            "{}/v1beta/models/{model}:generateContent",
-            base.trim_end_matches('/')
-        );
-        let body = request_body(task, params, is_pro, outside).await?;
-        let request = http::Request::post(url)
-            .header("content-type", "application/json")
-            .header("x-goog-api-key", key)
-            .body(body.to_string().into_bytes())
-            .map_err(|_| {
-                Failure::access("`gemini_base_url` is not a URL, or Gemini's key cannot be sent")
-            })?;
-        let answer = outside.http.send(request, CALL).await;
-        let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
-        if answer.status() == http::StatusCode::NOT_FOUND {
-            return Err(no_such_model(&model, model_setting));
-        }
-        read_answer(answer)
-    }
-
-    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
-        Err(Failure::permanent("Gemini has no jobs to ask about"))
-    }
-
-    fn process_webhook(&self, body: &Value) -> Option<Callback> {
-        let is_answer = body.get("candidates").is_some() || body.get("promptFeedback").is_some();
-        is_answer.then(|| Callback {
-            about: None,
-            news: product(body.clone()),
-        })
-    }
-}
-
-async fn request_body(
-    task: &Task,
-    params: &Value,
-    is_pro: bool,
-    outside: &Outside<'_>,
-) -> Result<Value, Failure> {
-    let text = params["text"].as_str().or(params["prompt"].as_str());
-    let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
-    let given = IMAGES
-        .iter()
-        .filter_map(|name| params[*name].as_array())
-        .flatten()
-        .filter_map(Value::as_str);
-    let images = given.map(|text| async {
-        let given = image::read(text).map_err(Failure::Permanent)?;
-        image::obtain(given, &task.project_id, outside).await
-    });
-    for image in future::try_join_all(images).await? {
-        let data = json!({ "mimeType": image.media_type, "data": image.base64() });
-        parts.push(json!({ "inlineData": data }));
-    }
-    let mut image_config = Map::new();
-    if let Some(ratio) = params["aspect_ratio"].as_str().filter(|r| !r.is_empty()) {
-        image_config.insert("aspectRatio".into(), json!(ratio));
-    }
-    if let Some(size) = params["image_size"].as_str().filter(|_| is_pro) {
-        image_config.insert("imageSize".into(), json!(size));
-    }
-    let mut body = json!({
-        "contents": [{ "role": "user", "parts": parts }],
-        "generationConfig": { "responseModalities": ["TEXT", "IMAGE"] },
-    });
-    if !image_config.is_empty() {
-        body["generationConfig"]["imageConfig"] = Value::Object(image_config);
-    }
-    if let Some(words) = params["system_prompt"].as_str().filter(|w| !w.is_empty()) {
-        body["systemInstruction"] = json!({ "parts": [{ "text": words }] });
-    }
-    Ok(body)
-}
-
-/// The failure of a model that Gemini no longer has. Models end every few months, and the operator can then set
-/// another.
-fn no_such_model(model: &str, setting: Setting) -> Failure {
-    let variable = format!("SPIN_VARIABLE_{}", setting.name().to_ascii_uppercase());
-    Failure::permanent(format!(
-        "Gemini has no model `{model}` any more: set `{setting}` ({variable}) to one that it has"
-    ))
-}
+/// The beginning of the error of a task for which Gemini made no image, although it refused nothing.
+const NO_IMAGE: &str = "Gemini made no image";
 
 /// Reads an answer. It may have 64 MiB, and an instance has 256, so each part is dropped as soon as it is not needed.
-fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
+/// `before` is the last error of the task.
+pub(super) fn read(
+    answer: http::Response<Vec<u8>>,
+    before: Option<&str>,
+) -> Result<Progress, Failure> {
     let (head, body) = answer.into_parts();
     let status = head.status.as_u16();
     let parsed: Option<Value> = serde_json::from_slice(&body).ok();
@@ -203,7 +23,7 @@ fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     let body = parsed;
     if status == 200 {
         return match body {
-            Some(body) => product(body),
+            Some(body) => product(body, before),
             None => Err(Failure::retry(
                 "Gemini sent an answer that cannot be understood",
             )),
@@ -231,10 +51,11 @@ fn retry_info(error: &Value) -> Option<Duration> {
 
 /// The images of a successful answer, or the reason for which there are none. Drafts, which Gemini makes while it
 /// thinks, do not count, unless it stopped without another image.
-fn product(mut body: Value) -> Result<Progress, Failure> {
+pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress, Failure> {
     if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
+        let why = refusal(reason).unwrap_or("it does not say more");
         return Err(Failure::Permanent(format!(
-            "Gemini refused the prompt: {reason}"
+            "Gemini refused the prompt: {why} ({reason})"
         )));
     }
     // An index into what is not there would panic.
@@ -273,21 +94,49 @@ fn product(mut body: Value) -> Result<Progress, Failure> {
         let data = json!({ "text": words });
         return Ok(Progress::Done(Product { media, data }));
     }
-    match candidate["finishReason"].as_str() {
+    let reason = candidate["finishReason"].as_str();
+    let more = candidate["finishMessage"].as_str().unwrap_or(&words);
+    let more: String = more.chars().take(400).collect();
+    match reason {
         Some("STOP") | None if words.is_empty() => {
             Err(Failure::retry("Gemini sent an answer without an image"))
         }
         Some("STOP") | None => Err(Failure::Permanent(format!(
-            "Gemini answered in words alone: {}",
-            words.chars().take(500).collect::<String>()
+            "Gemini answered in words alone: {more}"
         ))),
-        Some(reason) => {
-            let more = candidate["finishMessage"].as_str().unwrap_or(&words);
-            Err(Failure::Permanent(
-                format!("Gemini refused: {reason} {more}").trim().to_owned(),
-            ))
-        }
+        Some(reason) => Err(without_image(reason, &more, before)),
     }
+}
+
+/// The failure of a task for which Gemini stopped without an image. A refusal is final. Anything else may be chance, so it
+/// is tried once more.
+fn without_image(reason: &str, more: &str, before: Option<&str>) -> Failure {
+    if let Some(why) = refusal(reason) {
+        let words = format!("Gemini refused: {why} ({reason}) {more}");
+        return Failure::permanent(words.trim());
+    }
+    let words = format!("{NO_IMAGE} ({reason}) {more}");
+    if before.is_some_and(|before| before.starts_with(NO_IMAGE)) {
+        return Failure::permanent(words.trim());
+    }
+    Failure::retry(words.trim())
+}
+
+/// What a reason means that is a refusal, in words for the user.
+fn refusal(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "SAFETY" | "PROHIBITED_CONTENT" | "BLOCKLIST" => {
+            "the prompt, or a picture in it, is not allowed there"
+        }
+        "IMAGE_SAFETY" | "IMAGE_PROHIBITED_CONTENT" => {
+            "the image that it made is not allowed there"
+        }
+        "RECITATION" | "IMAGE_RECITATION" => "the result would be too close to a work of others",
+        "SPII" => "the prompt has personal data in it",
+        "LANGUAGE" => "it does not know the language of the prompt",
+        "MODEL_ARMOR" => "the account's own rules do not allow it",
+        _ => return None,
+    })
 }
 
 /// The image of an `inlineData`, if it has one.
@@ -306,6 +155,10 @@ fn image_of(inline: Value) -> Result<Option<Media>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
+        read(answer, None)
+    }
 
     fn answer(status: u16, body: Value) -> http::Response<Vec<u8>> {
         let answer = http::Response::builder().status(status);
@@ -389,31 +242,25 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_gone_is_a_matter_of_a_setting() {
-        let Failure::Permanent(words) = no_such_model("old", NANO_BANANA_PRO_MODEL) else {
-            panic!("to be tried again");
-        };
-        for named in [
-            "`old`",
-            "`nano_banana_pro_model`",
-            "SPIN_VARIABLE_NANO_BANANA_PRO_MODEL",
-        ] {
-            assert!(words.contains(named), "{words}");
-        }
-    }
-
-    #[test]
     fn refusals_are_permanent_and_have_their_reason() {
         for reason in [
             "SAFETY",
             "PROHIBITED_CONTENT",
             "IMAGE_SAFETY",
+            "IMAGE_PROHIBITED_CONTENT",
             "RECITATION",
-            "NO_IMAGE",
+            "IMAGE_RECITATION",
+            "BLOCKLIST",
+            "SPII",
+            "LANGUAGE",
+            "MODEL_ARMOR",
         ] {
             let body = json!({ "candidates": [{ "finishReason": reason }] });
             match read_answer(answer(200, body)) {
-                Err(Failure::Permanent(words)) => assert!(words.contains(reason), "{words}"),
+                Err(Failure::Permanent(words)) => {
+                    assert!(words.starts_with("Gemini refused: "), "{words}");
+                    assert!(words.contains(reason), "{words}");
+                }
                 other => panic!("{reason}: {other:?}"),
             }
         }
@@ -422,6 +269,30 @@ mod tests {
             read_answer(answer(200, blocked)),
             Err(Failure::Permanent(words)) if words.contains("OTHER")
         ));
+    }
+
+    #[test]
+    fn what_is_no_refusal_is_tried_once_more() {
+        for reason in [
+            "NO_IMAGE",
+            "IMAGE_OTHER",
+            "OTHER",
+            "MALFORMED_RESPONSE",
+            "MAX_TOKENS",
+            "SOMETHING_NEW",
+        ] {
+            let body = json!({ "candidates": [{ "finishReason": reason }] });
+            let first = read(
+                answer(200, body.clone()),
+                Some("Gemini: internal (status 500)"),
+            );
+            let Err(Failure::Retry { reason: words, .. }) = first else {
+                panic!("{reason}: {first:?}");
+            };
+            assert!(words.contains(reason), "{words}");
+            let second = read(answer(200, body), Some(&words));
+            assert_eq!(second, Err(Failure::Permanent(words)));
+        }
     }
 
     #[test]

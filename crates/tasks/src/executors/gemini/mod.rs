@@ -1,0 +1,282 @@
+//! Gemini: images from words and other images. Its answer to a submission is the result.
+
+mod answer;
+mod models;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future;
+use platform::{Config, Setting, http_client::Limits};
+use problem::Fields;
+use serde_json::{Map, Value, json};
+
+use models::{Models, NoTable};
+
+use crate::{
+    executor::{Callback, Executor, Failure, Outside, Progress, setting},
+    image,
+    task::{MAX_TEXT, Task},
+};
+
+/// The service Gemini.
+pub(super) struct Gemini {
+    models: Models,
+    /// The models of `nano_banana` and of `nano_banana_pro`.
+    names: [String; 2],
+}
+
+platform::settings! {
+    /// The address of Gemini, which makes images
+    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Origin;
+    /// Gemini's API key
+    GEMINI_API_KEY = "gemini_api_key", Secret;
+    /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting
+    NANO_BANANA_MODEL = "nano_banana_model", Value("gemini-nano-banana-2.1");
+    /// The model of `nano_banana_pro` tasks
+    NANO_BANANA_PRO_MODEL = "nano_banana_pro_model", Value("gemini-3-pro-image");
+    /// What models take that this release does not know, or knows otherwise, by the beginnings of their names, such as `{"gemini-4": {"sizes": ["1K"], "ratios": ["1:1"], "references": 3}}`
+    GEMINI_MODELS = "gemini_models", Unset, JsonObject;
+}
+
+/// Checks the settings of Gemini that the form of their values does not.
+pub(super) fn check_settings(config: &dyn Config) -> Result<(), NoTable> {
+    Models::read(config).map(drop)
+}
+
+/// A call takes 5 to 40 s. An image of 4K in base64 may have some 30 MB.
+const CALL: Limits = Limits {
+    timeout: Duration::from_secs(120),
+    max_bytes: 64 * 1024 * 1024,
+};
+
+/// The most characters of a size or a ratio.
+const MOST_CHOICE: usize = 32;
+const MOST_IMAGES: usize = 14;
+const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
+/// The parameter with what this release does not know: its fields are added to Gemini's `generationConfig`.
+const GENERATION_CONFIG: &str = "generation_config";
+
+impl Gemini {
+    /// Reads the settings that tell which models there are.
+    pub(super) fn new(config: &dyn Config) -> Self {
+        let models = Models::read(config).unwrap_or_else(|error| {
+            tracing::error!(%error, "setting not read");
+            Models::known()
+        });
+        let name = |setting| config.get(setting).unwrap_or_default();
+        Self {
+            models,
+            names: [name(NANO_BANANA_MODEL), name(NANO_BANANA_PRO_MODEL)],
+        }
+    }
+}
+
+fn is_pro(task_type: &str) -> bool {
+    task_type == "nano_banana_pro"
+}
+
+#[async_trait(?Send)]
+impl Executor for Gemini {
+    fn service(&self) -> &'static str {
+        "gemini"
+    }
+
+    fn task_types(&self) -> &'static [&'static str] {
+        &["nano_banana", "nano_banana_pro"]
+    }
+
+    fn title(&self) -> &'static str {
+        "Gemini"
+    }
+
+    /// Each call holds an instance for as long as it takes.
+    fn places(&self, _config: &dyn Config) -> u32 {
+        64
+    }
+
+    fn pictures(&self) -> &'static [&'static str] {
+        IMAGES
+    }
+
+    fn check(&self, task_type: &str, params: &mut Fields<'_>) {
+        // Agents send the prompt under one name or the other.
+        if params.value("text").is_some() {
+            params.required_text("text", MAX_TEXT);
+        } else {
+            params.required_text("prompt", MAX_TEXT);
+        }
+        params.text("system_prompt", MAX_TEXT);
+        let [plain, pro] = &self.names;
+        let model = if is_pro(task_type) { pro } else { plain };
+        let family = self.models.family(model);
+        for (name, choices) in [
+            ("aspect_ratio", &family.ratios),
+            ("image_size", &family.sizes),
+        ] {
+            match choices {
+                None => drop(params.text(name, MOST_CHOICE)),
+                Some(none) if none.is_empty() => {
+                    if params.text(name, MOST_CHOICE).is_some() {
+                        params.wrong(name, format!("is nothing that `{model}` takes"));
+                    }
+                }
+                Some(choices) => {
+                    let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+                    params.one_of(name, &choices);
+                }
+            }
+        }
+        let most = family.references.unwrap_or(MOST_IMAGES);
+        let count: usize = IMAGES
+            .iter()
+            .map(|name| params.texts(name, MOST_IMAGES).len())
+            .sum();
+        if count > most {
+            let [first, _] = IMAGES;
+            params.wrong(
+                first,
+                format!("`{model}` takes {most} pictures at most, all together"),
+            );
+        }
+        if params
+            .value(GENERATION_CONFIG)
+            .is_some_and(|value| !value.is_object())
+        {
+            params.wrong(
+                GENERATION_CONFIG,
+                "must be an object, which Gemini gets as it is",
+            );
+        }
+    }
+
+    /// Reference images may take 10 s, and the call 120.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(135)
+    }
+
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        let setting = |wanted: Setting| {
+            setting(outside.config, wanted)?
+                .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
+        };
+        let key = setting(GEMINI_API_KEY)?;
+        let base = setting(GEMINI_BASE_URL)?;
+        let model_setting = if is_pro(&task.task_type) {
+            NANO_BANANA_PRO_MODEL
+        } else {
+            NANO_BANANA_MODEL
+        };
+        let model = setting(model_setting)?;
+        let url = format!(
+            "{}/v1beta/models/{model}:generateContent",
+            base.trim_end_matches('/')
+        );
+        let body = request_body(task, params, outside).await?;
+        let request = http::Request::post(url)
+            .header("content-type", "application/json")
+            .header("x-goog-api-key", key)
+            .body(body.to_string().into_bytes())
+            .map_err(|_| {
+                Failure::access("`gemini_base_url` is not a URL, or Gemini's key cannot be sent")
+            })?;
+        let answer = outside.http.send(request, CALL).await;
+        let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
+        if answer.status() == http::StatusCode::NOT_FOUND {
+            return Err(no_such_model(&model, model_setting));
+        }
+        answer::read(answer, task.error_message.as_deref())
+    }
+
+    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+        Err(Failure::permanent("Gemini has no jobs to ask about"))
+    }
+
+    fn process_webhook(&self, body: &Value) -> Option<Callback> {
+        let is_answer = body.get("candidates").is_some() || body.get("promptFeedback").is_some();
+        is_answer.then(|| Callback {
+            about: None,
+            news: answer::product(body.clone(), None),
+        })
+    }
+}
+
+async fn request_body(
+    task: &Task,
+    params: &Value,
+    outside: &Outside<'_>,
+) -> Result<Value, Failure> {
+    let text = params["text"].as_str().or(params["prompt"].as_str());
+    let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
+    let given = IMAGES
+        .iter()
+        .filter_map(|name| params[*name].as_array())
+        .flatten()
+        .filter_map(Value::as_str);
+    let images = given.map(|text| async {
+        let given = image::read(text).map_err(Failure::Permanent)?;
+        image::obtain(given, &task.project_id, outside).await
+    });
+    for image in future::try_join_all(images).await? {
+        let data = json!({ "mimeType": image.media_type, "data": image.base64() });
+        parts.push(json!({ "inlineData": data }));
+    }
+    let mut image_config = Map::new();
+    if let Some(ratio) = params["aspect_ratio"].as_str().filter(|r| !r.is_empty()) {
+        image_config.insert("aspectRatio".into(), json!(ratio));
+    }
+    if let Some(size) = params["image_size"].as_str().filter(|s| !s.is_empty()) {
+        image_config.insert("imageSize".into(), json!(size));
+    }
+    let mut config = json!({ "responseModalities": ["TEXT", "IMAGE"] });
+    if !image_config.is_empty() {
+        config["imageConfig"] = Value::Object(image_config);
+    }
+    if let (Some(config), Some(more)) = (
+        config.as_object_mut(),
+        params[GENERATION_CONFIG].as_object(),
+    ) {
+        config.extend(more.clone());
+    }
+    let mut body = json!({
+        "contents": [{ "role": "user", "parts": parts }],
+        "generationConfig": config,
+    });
+    if let Some(words) = params["system_prompt"].as_str().filter(|w| !w.is_empty()) {
+        body["systemInstruction"] = json!({ "parts": [{ "text": words }] });
+    }
+    Ok(body)
+}
+
+/// The failure of a model that Gemini no longer has. Models end every few months, and the operator can then set
+/// another.
+fn no_such_model(model: &str, setting: Setting) -> Failure {
+    let variable = format!("SPIN_VARIABLE_{}", setting.name().to_ascii_uppercase());
+    Failure::permanent(format!(
+        "Gemini has no model `{model}` any more: set `{setting}` ({variable}) to one that it has"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_gone_is_a_matter_of_a_setting() {
+        let Failure::Permanent(words) = no_such_model("old", NANO_BANANA_PRO_MODEL) else {
+            panic!("to be tried again");
+        };
+        for named in [
+            "`old`",
+            "`nano_banana_pro_model`",
+            "SPIN_VARIABLE_NANO_BANANA_PRO_MODEL",
+        ] {
+            assert!(words.contains(named), "{words}");
+        }
+    }
+}
