@@ -247,6 +247,50 @@ fn every_block_is_run_or_says_why_not() {
     }
 }
 
+/// The files of a folder and of those in it.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// Whether a file of Rust has a statement that writes to the app's database, outside of its tests.
+fn writes(code: &str) -> bool {
+    let code = code.split("mod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(str::trim_start);
+    lines.filter(|line| !line.starts_with("//")).any(|line| {
+        ["INSERT INTO ", "INSERT OR ", "DELETE FROM "]
+            .iter()
+            .any(|verb| line.contains(verb))
+            || line.contains("UPDATE ") && line.contains(" SET")
+    })
+}
+
+/// So that none is forgotten: what does it do if its answer is lost and it is repeated?
+#[test]
+fn every_file_that_writes_is_in_the_table_of_lost_answers() {
+    let page = Page::read(root().join("docs/libsql.md"));
+    let mut count = 0;
+    for library in ["auth", "door", "projection", "quota", "rooms", "tasks"] {
+        let mut found = Vec::new();
+        files(&root().join("crates").join(library).join("src"), &mut found);
+        for file in found {
+            let path = file.strip_prefix(root()).unwrap().display().to_string();
+            let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
+            if !is_test && writes(&std::fs::read_to_string(&file).unwrap()) {
+                assert!(page.text.contains(&path), "docs/libsql.md lacks {path}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
 #[test]
 fn commands_of_this_repository_exist() {
     let mut commands = 0;

@@ -69,6 +69,7 @@ fn whole(parts: &mut Parts) -> Result<()> {
         let tests = cargo(&["test", "--release", "--no-fail-fast"]);
         run("running the tests", tests)
     })?;
+    parts.time("models, libSQL", models_on_libsql)?;
     parts.time("npm tests", || {
         for folder in ["clients/web", "components/console/web"] {
             let tests = npm(folder, &["test", "--silent"]);
@@ -97,6 +98,20 @@ fn build(parts: &mut Parts) -> Result<()> {
         build::wasm(&[&[build::RELAY], build::GUESTS].concat())
     })?;
     parts.time("build, native", build::everything)
+}
+
+/// Runs the tests of the models, and those of `auth`, on a libSQL server that fails. They are built by now.
+fn models_on_libsql() -> Result<()> {
+    let mut tests = cargo(&["test", "--release", "--no-fail-fast"]);
+    tests.args([
+        "--lib", "--test", "model", "--test", "engine", "--", "--skip",
+    ]);
+    // It shows that the model notices mistakes, whatever the database is, and takes longest.
+    tests.arg("every_mistake_is_found");
+    tests
+        .env("TEST_DATABASE", "hrana")
+        .env("PROPTEST_CASES", "16");
+    run("running the models on libSQL", tests)
 }
 
 fn clippy() -> Result<()> {

@@ -176,6 +176,9 @@ pub enum DatabaseError {
     /// The database refused the statement or failed; in its own words.
     #[error("database: {0}")]
     Failed(String),
+    /// No answer came: it is not known whether the statement happened.
+    #[error("database: no answer: {0}")]
+    NoAnswer(String),
     /// The database answered with something that the statement does not ask for.
     #[error("unexpected answer of the database: {0}")]
     Unexpected(String),

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod database;
 mod form;
+pub mod hrana;
 pub mod http_client;
 mod key_value;
 mod lazy_database;

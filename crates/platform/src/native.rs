@@ -1,7 +1,9 @@
 //! The native adapters, for tests: SQLite in a file, and all other ports in memory.
 
+mod hrana;
 mod world;
 
+pub use hrana::{Fault, HranaClient, HranaServer, HranaWorld, Reply, database_in, is_on_hrana};
 pub use world::World;
 
 use std::{
@@ -154,18 +156,25 @@ impl SqliteFile {
     }
 }
 
+#[async_trait(?Send)]
+impl Database for Box<dyn Database> {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        (**self).execute(sql, parameters).await
+    }
+}
+
 /// A database whose process is killed before or after a chosen statement.
 pub struct KillableDatabase {
-    inner: SqliteFile,
+    inner: Box<dyn Database>,
     left: Cell<Option<u32>>,
     last_happens: Cell<bool>,
 }
 
 impl KillableDatabase {
     /// Makes a database with no kill scheduled.
-    pub fn new(inner: SqliteFile) -> Self {
+    pub fn new(inner: impl Database + 'static) -> Self {
         Self {
-            inner,
+            inner: Box::new(inner),
             left: Cell::new(None),
             last_happens: Cell::new(false),
         }

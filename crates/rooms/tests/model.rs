@@ -15,7 +15,7 @@ use std::{
 use loro::{ExportMode, LoroDoc, ToJson, VersionVector};
 use platform::{
     Database, DatabaseError, Row, Value, migrations,
-    native::{KillableDatabase, SetClock, SqliteFile, block_on},
+    native::{KillableDatabase, SetClock, block_on, database_in},
 };
 use proptest::prelude::*;
 use rooms::{
@@ -309,8 +309,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database =
-            KillableDatabase::new(SqliteFile::open(&folder.path().join("rooms.db")).unwrap());
+        let database = KillableDatabase::new(database_in(&folder.path().join("rooms.db")).unwrap());
         let clock = SetClock::default();
         block_on(migrations::apply(&database, &clock)).unwrap();
         let editors = (0..EDITORS)

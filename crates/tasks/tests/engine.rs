@@ -14,8 +14,8 @@ use auth::webhooks::WebhookKey;
 use platform::{
     Clock, Config, Database, HttpError, Ports, migrations,
     native::{
-        AnswerWith, KillableDatabase, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile,
-        block_on,
+        AnswerWith, KillableDatabase, MapConfig, MemoryKeyValue, Published, SetClock, block_on,
+        database_in,
     },
 };
 use proptest::prelude::*;
@@ -176,7 +176,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = SqliteFile::open(&folder.path().join("tasks.db")).unwrap();
+        let file = database_in(&folder.path().join("tasks.db")).unwrap();
         let database = Rc::new(KillableDatabase::new(file));
         let clock = SetClock::default();
         clock.0.set(1_700_000_000);

@@ -2,14 +2,16 @@
 
 use crate::{
     Database, HttpError, Ports, Row,
-    native::{AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, SqliteFile, block_on},
+    clock::SystemClock,
+    migrations,
+    native::{AnswerWith, MapConfig, MemoryKeyValue, Published, SetClock, block_on, database_in},
 };
 
 type Deaf = AnswerWith<fn(http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError>>;
 
 /// An empty database with the newest schema, settings, a clock at 0, and an Internet that never answers.
 pub struct World {
-    database: SqliteFile,
+    database: Box<dyn Database>,
     config: MapConfig,
     key_value: MemoryKeyValue,
     http: Deaf,
@@ -24,9 +26,12 @@ impl World {
     ///
     /// # Panics
     /// If SQLite fails.
+    #[allow(clippy::expect_used)]
     pub fn new(config: MapConfig) -> Self {
+        let database = database_in(":memory:".as_ref()).expect("SQLite opens in memory");
+        block_on(migrations::apply(&database, &SystemClock)).expect("the schema is made");
         Self {
-            database: SqliteFile::with_schema(),
+            database,
             config,
             key_value: MemoryKeyValue::default(),
             http: AnswerWith(|_| Err(HttpError::NoAnswer("no server answers".into()))),
@@ -38,7 +43,7 @@ impl World {
     /// Its ports.
     pub fn ports(&self) -> Ports<'_> {
         Ports {
-            database: &self.database,
+            database: &*self.database,
             key_value: &self.key_value,
             pubsub: &self.pubsub,
             http: &self.http,

@@ -6,10 +6,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use platform::{
-    Database, Row, Value,
-    native::{SqliteFile, block_on},
-};
+use platform::{Database, Row, Value, native::block_on};
 
 /// The shortest first pause after a refusal, and the longest pause, in seconds.
 const FIRST_PAUSE: i64 = 5;
@@ -43,7 +40,7 @@ pub(crate) struct Watch {
 }
 
 /// The tasks that hold a place at a service, but for one of them.
-fn others(database: &SqliteFile, service: &str, task: &str, now: i64) -> i64 {
+fn others(database: &dyn Database, service: &str, task: &str, now: i64) -> i64 {
     let sql = "SELECT count(*) FROM aigc_tasks
           WHERE external_service = ?1 AND task_id <> ?2 AND status IN ('pending', 'processing')
             AND (external_task_id IS NOT NULL OR lease_until > ?3)";
@@ -68,7 +65,7 @@ fn noted(parameters: &[Value]) -> (i64, String, String) {
 }
 
 /// The end of the claim that such a note is about, if it still holds.
-fn claim(database: &SqliteFile, parameters: &[Value]) -> Option<i64> {
+fn claim(database: &dyn Database, parameters: &[Value]) -> Option<i64> {
     let claim =
         "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
                     AND status IN ('pending', 'processing')";
@@ -78,7 +75,7 @@ fn claim(database: &SqliteFile, parameters: &[Value]) -> Option<i64> {
 
 impl Watch {
     /// A task was claimed for a submission.
-    pub(crate) fn claimed(&self, database: &SqliteFile, task: &str, now: i64) {
+    pub(crate) fn claimed(&self, database: &dyn Database, task: &str, now: i64) {
         let sql = "SELECT external_service, lease_until,
                 (SELECT group_concat(older.task_id) FROM aigc_tasks older
                   WHERE older.project_id = task.project_id AND older.external_service = task.external_service
@@ -134,7 +131,12 @@ impl Watch {
     }
 
     /// A service has said "too often", which is to be noted.
-    pub(crate) fn asked_too_often(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+    pub(crate) fn asked_too_often(
+        &self,
+        database: &dyn Database,
+        parameters: &[Value],
+        asked: i64,
+    ) {
         let (now, service, task) = noted(parameters);
         if claim(database, parameters).is_none() {
             return;
@@ -158,7 +160,7 @@ impl Watch {
     }
 
     /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
-    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+    pub(crate) fn refused(&self, database: &dyn Database, parameters: &[Value], asked: i64) {
         let (now, service, task) = noted(parameters);
         let Some(claim) = claim(database, parameters) else {
             return;

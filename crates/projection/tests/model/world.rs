@@ -16,7 +16,7 @@ use platform::{
     Clock, Database, DatabaseError, HttpClient, HttpError, Ports, PubSub, PubSubError, Row, Value,
     http_client::Limits,
     migrations,
-    native::{MapConfig, MemoryKeyValue, SetClock, SqliteFile, block_on},
+    native::{MapConfig, MemoryKeyValue, SetClock, SqliteFile, block_on, database_in, is_on_hrana},
 };
 use tasks::{AssetStore, Engine, Executor, Registry};
 
@@ -39,12 +39,16 @@ pub(crate) const CROWDED: usize = 3;
 
 thread_local! {
     /// The database of this thread. Making it takes longer than a run.
-    static DATABASE: Rc<SqliteFile> = {
-        let database = SqliteFile::open(":memory:".as_ref()).unwrap();
-        let database = database.with_stable_plans().unwrap();
+    static DATABASE: Rc<dyn Database> = {
+        let memory = ":memory:".as_ref();
+        let database = if is_on_hrana() {
+            database_in(memory).unwrap()
+        } else {
+            Box::new(SqliteFile::open(memory).unwrap().with_stable_plans().unwrap())
+        };
         block_on(migrations::apply(&database, &SetClock::default())).unwrap();
         block_on(database.execute(FIRST_END_STANDS, vec![])).unwrap();
-        Rc::new(database)
+        Rc::new(database) as Rc<dyn Database>
     };
 }
 
@@ -58,7 +62,7 @@ const NOTES_OF_FAILURES: [&str; 3] = [
 
 pub(crate) struct World {
     mutant: Mutant,
-    pub(crate) database: Rc<SqliteFile>,
+    pub(crate) database: Rc<dyn Database>,
     pub(crate) shared: Rc<Shared>,
     pub(crate) services: Vec<Rc<Service>>,
     watch: Watch,
@@ -168,9 +172,10 @@ impl World {
             .map(|of| of.told(&job));
         let told = told.sum();
         if sql.contains("doubts)") {
-            self.watch.asked_too_often(&self.database, parameters, told);
+            self.watch
+                .asked_too_often(&*self.database, parameters, told);
         } else {
-            self.watch.refused(&self.database, parameters, told);
+            self.watch.refused(&*self.database, parameters, told);
         }
     }
 
@@ -186,7 +191,7 @@ impl World {
         if sql.contains("attempts = attempts + 1") {
             for row in rows {
                 let task = row.clone().text(0).unwrap();
-                self.watch.claimed(&self.database, &task, now);
+                self.watch.claimed(&*self.database, &task, now);
             }
         }
     }

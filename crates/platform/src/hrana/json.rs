@@ -1,0 +1,234 @@
+//! What Hrana 3 says in JSON, as much of it as one statement a request needs. Integers are strings there, and bytes are
+//! Base64, which a server may send with or without padding.
+
+use std::{borrow::Cow, fmt};
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{DatabaseError, Row, Value};
+
+/// Base64 that is written without padding and read either way.
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[derive(Serialize)]
+struct Pipeline<'a> {
+    baton: Option<&'a str>,
+    requests: [Request<'a>; 2],
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Request<'a> {
+    Execute { stmt: Statement<'a> },
+    Close,
+}
+
+#[derive(Serialize)]
+struct Statement<'a> {
+    sql: &'a str,
+    args: Vec<Argument>,
+    want_rows: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Argument {
+    Null,
+    Integer { value: String },
+    Float { value: f64 },
+    Text { value: String },
+    Blob { base64: String },
+}
+
+impl TryFrom<Value> for Argument {
+    type Error = DatabaseError;
+
+    fn try_from(value: Value) -> Result<Self, DatabaseError> {
+        Ok(match value {
+            Value::Null => Self::Null,
+            Value::Integer(value) => Self::Integer {
+                value: value.to_string(),
+            },
+            // JSON has no such number.
+            Value::Real(value) if !value.is_finite() => {
+                return Err(DatabaseError::Failed(format!("{value} cannot be sent")));
+            }
+            Value::Real(value) => Self::Float { value },
+            Value::Text(value) => Self::Text { value },
+            Value::Blob(bytes) => Self::Blob {
+                base64: BASE64.encode(bytes),
+            },
+        })
+    }
+}
+
+/// Writes the request that carries out one statement and closes its stream.
+///
+/// # Errors
+/// If a parameter is a number that JSON does not have.
+pub(super) fn encode(sql: &str, parameters: Vec<Value>) -> Result<Vec<u8>, DatabaseError> {
+    let args = parameters
+        .into_iter()
+        .map(Argument::try_from)
+        .collect::<Result<_, _>>()?;
+    let statement = Statement {
+        sql,
+        args,
+        want_rows: true,
+    };
+    let pipeline = Pipeline {
+        baton: None,
+        requests: [Request::Execute { stmt: statement }, Request::Close],
+    };
+    serde_json::to_vec(&pipeline).map_err(|error| DatabaseError::Failed(error.to_string()))
+}
+
+/// What the server says of a statement.
+pub(super) enum Answered {
+    /// Its rows.
+    Rows(Vec<Row>),
+    /// It failed, and nothing of it happened.
+    Refused(Refused),
+}
+
+/// Why a statement failed.
+#[derive(Deserialize)]
+pub(super) struct Refused {
+    /// In the database's words.
+    pub(super) message: String,
+    /// Such as `SQLITE_BUSY`.
+    #[serde(default)]
+    pub(super) code: String,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    results: Vec<Outcome<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    #[serde(borrow)]
+    response: Option<Response<'a>>,
+    error: Option<Refused>,
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    #[serde(borrow)]
+    result: Option<Rows<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Rows<'a> {
+    #[serde(borrow)]
+    rows: Vec<Vec<Cell<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Cell<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Option<Scalar<'a>>,
+    #[serde(borrow)]
+    base64: Option<Scalar<'a>>,
+}
+
+/// A string or a number, without a copy if JSON has it without escapes.
+enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    Integer(i64),
+    Real(f64),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Scalar<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a number")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(Scalar::Integer(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                i64::try_from(number)
+                    .map(Scalar::Integer)
+                    .map_err(|_| E::custom("an integer is too large"))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(Scalar::Real(number))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Cell<'_> {
+    fn into_value(self) -> Result<Value, String> {
+        let wrong = || format!("a value of type {:?} is not as it should be", self.kind);
+        Ok(match (self.kind.as_ref(), self.value, self.base64) {
+            ("null", _, _) => Value::Null,
+            ("integer", Some(Scalar::Text(text)), _) => {
+                Value::Integer(text.parse().map_err(|_| wrong())?)
+            }
+            ("integer", Some(Scalar::Integer(number)), _) => Value::Integer(number),
+            ("float", Some(Scalar::Real(number)), _) => Value::Real(number),
+            #[allow(clippy::cast_precision_loss)]
+            // A whole number may be written without its point.
+            ("float", Some(Scalar::Integer(number)), _) => Value::Real(number as f64),
+            ("text", Some(Scalar::Text(text)), _) => Value::Text(text.into_owned()),
+            ("blob", _, Some(Scalar::Text(text))) => {
+                Value::Blob(BASE64.decode(text.as_bytes()).map_err(|_| wrong())?)
+            }
+            _ => return Err(wrong()),
+        })
+    }
+}
+
+/// Reads the answer to [`encode`]d request.
+///
+/// # Errors
+/// If it is no such answer.
+pub(super) fn decode(body: &[u8]) -> Result<Answered, String> {
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let outcome = answer.results.into_iter().next();
+    let outcome = outcome.ok_or("the answer has no result")?;
+    if let Some(refused) = outcome.error {
+        return Ok(Answered::Refused(refused));
+    }
+    let rows = outcome.response.and_then(|response| response.result);
+    let rows = rows.ok_or("the answer has no rows")?.rows;
+    let rows = rows.into_iter().map(|row| {
+        let values = row.into_iter().map(Cell::into_value);
+        values.collect::<Result<_, _>>().map(Row)
+    });
+    rows.collect::<Result<_, _>>().map(Answered::Rows)
+}

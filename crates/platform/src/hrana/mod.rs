@@ -1,0 +1,180 @@
+//! libSQL over HTTP: the database of a host that has no SQLite.
+//!
+//! The adapter speaks Hrana 3 (`POST /v3/pipeline`), one statement a request. The server closes the stream with it, so
+//! each statement is a transaction of its own, and there is nothing to come back to.
+
+mod json;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    Clock, Database, DatabaseError, HttpClient, HttpError, Row, Setting, Value, http_client::Limits,
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use json::BASE64;
+use json::{Answered, Refused};
+
+/// The address of the database server. It is no setting of the build with SQLite, so it is in no table of settings;
+/// `cargo xtask manifest` writes its variable.
+pub const DATABASE_URL: Setting = Setting::marked("setting:database_url;");
+/// The token that the database server wants.
+pub const DATABASE_TOKEN: Setting = Setting::marked("setting:database_token;");
+
+/// The time that one request may take. Three of them are less than the 30 s of a handler.
+const TIMEOUT: Duration = Duration::from_secs(9);
+/// The most bytes of an answer, which holds blobs as Base64.
+const ANSWER_BYTES: usize = 48 << 20;
+/// How often a statement is sent at most.
+const ATTEMPTS: u32 = 3;
+/// The pause before a statement is sent again. Each further one is four times as long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A database server that speaks Hrana 3 over HTTP.
+///
+/// A statement is sent again if it certainly did not happen, or if it only reads. Every other lost answer is an error,
+/// and the caller's statement must bear to be repeated; `docs/libsql.md` says for each what that does.
+#[derive(Debug)]
+pub struct HranaDatabase<H, C> {
+    http: H,
+    clock: C,
+    endpoint: String,
+    authorization: Option<http::HeaderValue>,
+}
+
+/// How a request failed, as far as it decides on another one.
+enum Failure {
+    /// The statement did not happen, and may succeed later.
+    NotYet(DatabaseError),
+    /// The statement did not happen, and will not.
+    Never(DatabaseError),
+    /// It is not known whether the statement happened.
+    Unknown(DatabaseError),
+}
+
+impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
+    /// Makes the adapter. Nothing is sent before the first statement. `libsql://` is understood as `https://`.
+    ///
+    /// # Errors
+    /// If the address is empty or none of HTTP, or if the token cannot be sent in a header. The words hold neither.
+    pub fn new(http: H, clock: C, url: &str, token: Option<&str>) -> Result<Self, DatabaseError> {
+        let wrong = |words: String| DatabaseError::Failed(words);
+        let url = url.trim().trim_end_matches('/');
+        let url = match url.split_once("://") {
+            Some(("libsql", rest)) => format!("https://{rest}"),
+            Some(("http" | "https", _)) => url.to_owned(),
+            _ => {
+                return Err(wrong(format!(
+                    "`{DATABASE_URL}` must be the address of a libSQL server: https://…, http://… or libsql://…"
+                )));
+            }
+        };
+        let authorization = token.filter(|token| !token.is_empty()).map(|token| {
+            let mut value = http::HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| wrong(format!("`{DATABASE_TOKEN}` cannot be sent in a header")))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(Self {
+            http,
+            clock,
+            endpoint: format!("{url}/v3/pipeline"),
+            authorization: authorization.transpose()?,
+        })
+    }
+
+    fn request(&self, body: Vec<u8>) -> Result<http::Request<Vec<u8>>, DatabaseError> {
+        let mut request = http::Request::post(&self.endpoint)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::CONTENT_LENGTH, body.len());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(http::header::AUTHORIZATION, authorization);
+        }
+        request
+            .body(body)
+            .map_err(|error| DatabaseError::Failed(format!("`{DATABASE_URL}`: {error}")))
+    }
+
+    async fn attempt(&self, body: &[u8]) -> Result<Vec<Row>, Failure> {
+        let request = self.request(body.to_vec()).map_err(Failure::Never)?;
+        let limits = Limits {
+            timeout: TIMEOUT,
+            max_bytes: ANSWER_BYTES,
+        };
+        let answer = self.http.send(request, limits).await.map_err(unanswered)?;
+        let status = answer.status();
+        if status.is_success() {
+            return match json::decode(answer.body()) {
+                Ok(Answered::Rows(rows)) => Ok(rows),
+                Ok(Answered::Refused(refused)) => Err(refused_statement(refused)),
+                Err(error) => Err(Failure::Unknown(DatabaseError::Unexpected(error))),
+            };
+        }
+        let words = format!("the database server answered with {status}");
+        Err(match status.as_u16() {
+            429 => Failure::NotYet(DatabaseError::Failed(words)),
+            413 => Failure::Never(DatabaseError::Failed(format!(
+                "{words}: the statement is too large"
+            ))),
+            400..=499 => Failure::Never(DatabaseError::Failed(words)),
+            _ => Failure::Unknown(DatabaseError::NoAnswer(words)),
+        })
+    }
+}
+
+fn unanswered(error: HttpError) -> Failure {
+    match error {
+        HttpError::NotSent(words) => Failure::NotYet(DatabaseError::Failed(words)),
+        HttpError::NoAnswer(words) => Failure::Unknown(DatabaseError::NoAnswer(words)),
+        // The same rows would be as large the next time.
+        HttpError::TooLarge => Failure::Never(DatabaseError::Unexpected(format!(
+            "query result exceeds {ANSWER_BYTES} bytes"
+        ))),
+    }
+}
+
+fn refused_statement(refused: Refused) -> Failure {
+    let is_busy = ["SQLITE_BUSY", "SQLITE_LOCKED"]
+        .iter()
+        .any(|code| refused.code.starts_with(code));
+    let error = DatabaseError::Failed(refused.message);
+    if is_busy {
+        Failure::NotYet(error)
+    } else {
+        Failure::Never(error)
+    }
+}
+
+/// Whether a statement certainly writes nothing.
+fn only_reads(sql: &str) -> bool {
+    sql.trim_start()
+        .get(..6)
+        .is_some_and(|verb| verb.eq_ignore_ascii_case("SELECT"))
+}
+
+#[async_trait(?Send)]
+impl<H: HttpClient, C: Clock> Database for HranaDatabase<H, C> {
+    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
+        let body = json::encode(sql, parameters)?;
+        let mut pause = PAUSE;
+        let mut attempts = 1;
+        loop {
+            let error = match self.attempt(&body).await {
+                Ok(rows) => return Ok(rows),
+                Err(Failure::Never(error)) => return Err(error),
+                Err(Failure::Unknown(error)) if !only_reads(sql) => return Err(error),
+                Err(Failure::NotYet(error) | Failure::Unknown(error)) => error,
+            };
+            if attempts == ATTEMPTS {
+                return Err(error);
+            }
+            attempts += 1;
+            self.clock.sleep(pause).await;
+            pause *= 4;
+        }
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;
