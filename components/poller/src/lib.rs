@@ -3,6 +3,8 @@
 //! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
 //! to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any number of polls may run at once.
 //!
+//! `GET /internal/metrics` tells the app's numbers for operators.
+//!
 //! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
 //! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
 //! submitted now. `POST /internal/projections/{project}` brings one document up to date.
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
-use platform::{AskError, Ports, http_client::Limits, migrations};
+use platform::{AskError, Gauge, Ports, http_client::Limits, migrations};
 use problem::Problem;
 use tasks::Engine;
 
@@ -34,6 +36,7 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
             migrations::apply(ports.database, ports.clock).await?;
             Ok(Reply::new(202).then(poll(ports)))
         }
+        Poller::Metrics => numbers(ports).await,
         Poller::Submit { service } => {
             let engine = Engine::open(ports).await?;
             Ok(match engine.claim_next(service).await? {
@@ -45,6 +48,16 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
         }
         Poller::Project { project } => projecting::answer(ports, project).await,
     }
+}
+
+/// The numbers of rooms and tasks, which the relay keeps for a minute.
+async fn numbers(ports: Ports<'_>) -> Result<Reply<'static>, Problem> {
+    migrations::apply(ports.database, ports.clock).await?;
+    let mut gauges = rooms::gauges(ports.database).await?;
+    gauges.extend(tasks::rows::gauges(ports.database, ports.clock.unix_seconds()).await?);
+    let text: String = gauges.iter().map(Gauge::render).collect();
+    let media_type = "text/plain; version=0.0.4";
+    Ok(Reply::new(200).media_type(media_type).body(text))
 }
 
 async fn poll(ports: Ports<'_>) {

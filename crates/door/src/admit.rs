@@ -17,6 +17,7 @@ use crate::{
     body::{Body, Chunks},
     readiness,
     route::{self, Found},
+    version,
     visit::Arrival,
 };
 
@@ -209,6 +210,7 @@ pub(crate) async fn admit<'a, R: Routes>(
     // routes exist.
     if R::NEEDS.token && head.is_internal() {
         internal::check(ports.config, head.header("authorization"), &page)?;
+        version::check(&head)?;
     }
     let found = found?;
     let (credentials, principal) = if R::NEEDS.principal && found.spec.need.is_of_principal() {

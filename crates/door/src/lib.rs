@@ -25,6 +25,7 @@ pub mod routes;
 #[cfg(target_arch = "wasm32")]
 mod spin;
 mod tag;
+mod version;
 mod visit;
 
 pub use admit::Admitted;

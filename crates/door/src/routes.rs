@@ -104,6 +104,8 @@ routes! {
     Poller = "poller" {
         /// Does everything that is due
         Poll = POST "/internal/poll", Relay, Nowhere;
+        /// Tells the app's numbers for operators, in the text format of Prometheus
+        Metrics = GET "/internal/metrics", Relay, Nowhere;
         /// Makes one submission that is due
         Submit { service } = POST "/internal/submissions/{service}", Relay, Nowhere;
         /// Brings one document up to date with its tasks

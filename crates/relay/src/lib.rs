@@ -33,6 +33,7 @@ mod app;
 mod chores;
 mod cli;
 mod edge;
+mod histograms;
 mod listen;
 mod metrics;
 mod room;
@@ -52,6 +53,7 @@ use app::pubsub::{Inbox, PubSub};
 use app::queue::CommitQueue;
 use app::subscriber::Subscriber;
 use app::upstream::Upstream;
+use edge::app_metrics::AppMetrics;
 use edge::arrivals::Arrivals;
 use edge::health::Health;
 use edge::internal::Internal;
@@ -59,6 +61,7 @@ use edge::limits::Limits;
 use edge::listener::Listener;
 use edge::open_files;
 use edge::proxy::Proxy;
+use edge::ready::Ready;
 use edge::refused_pages::RefusedPages;
 use edge::server::{REFUSALS, Server};
 use edge::upgrade::Upgrades;
@@ -174,8 +177,7 @@ impl Relay {
 
         let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
         let limits = Arc::new(Limits::new(&settings));
-        let arrivals = Arrivals::new(&settings, open_files::connections(&settings));
-        let arrivals = Arc::new(arrivals);
+        let arrivals = Arc::new(Arrivals::new(&settings, open_files::connections(&settings)));
         let waiters = Arc::new(Waiters::new(metrics.clone()));
         let pages = Arc::new(RefusedPages::default());
         let proxy = Proxy::new(
@@ -185,14 +187,17 @@ impl Relay {
             pages.clone(),
         );
         let proxy = Arc::new(proxy);
+        let health = Arc::new(Health::new(upstream));
         let server = Server {
             settings: settings.clone(),
             metrics: metrics.clone(),
             limits: limits.clone(),
-            health: Health::new(upstream),
+            ready: Ready::new(health.clone(), &metrics, &draining, &settings),
+            health,
             internal: Internal::new(
                 &settings.internal_token,
                 metrics.clone(),
+                AppMetrics::new(app.clone(), metrics.clone()),
                 doubt.clone(),
                 stop.clone(),
             ),

@@ -1,13 +1,16 @@
 //! The counters behind `GET /metrics`, in the Prometheus text format.
 
+use crate::histograms::Histograms;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])* $kind:ident $name:ident),+ $(,)?) => {
-        /// The relay's counters and gauges.
+        /// The relay's counters and gauges, and its histograms.
         #[derive(Default)]
         pub(crate) struct Metrics {
+            /// How long things took, and how many there were at once.
+            pub(crate) histograms: Histograms,
             $($(#[doc = $help])* pub(crate) $name: Metric,)+
         }
 
@@ -22,6 +25,7 @@ macro_rules! metrics {
                     concat!($($help),*),
                     self.$name.get(),
                 );)+
+                self.histograms.render(&mut text);
                 text
             }
         }
@@ -95,6 +99,8 @@ metrics! {
     counter proxied_total,
     /// Requests that the app did not answer.
     counter proxy_errors_total,
+    /// Whether the app told its numbers when it was last asked.
+    gauge app_metrics_told,
 }
 
 /// One number.

@@ -13,6 +13,9 @@ pub const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;
 
+/// A log with this many updates after its snapshot is told to operators as long.
+pub const LONG_LOG: u64 = 1024;
+
 /// A log with this many bytes is due for compaction.
 pub(crate) const COMPACT_BYTES: u64 = 1024 * 1024;
 

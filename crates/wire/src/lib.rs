@@ -17,6 +17,7 @@
 //! | `POST /internal/rooms/{project}/compact` | | 202, empty |
 //! | `POST /internal/sweep` | | 202, empty |
 //! | `POST /internal/poll` | | 202, empty |
+//! | `GET /internal/metrics` | | the app's numbers, in the text format of Prometheus |
 //!
 //! `POST /internal/line` carries many of the requests that a relay sends often, one after the other, as
 //! [`LineRequest`]s in its body and [`LineAnswer`]s in its answer: `GET /health`, and all of the table above
@@ -31,6 +32,9 @@
 //! | `POST /internal/submissions/{service}` | | 200, or 204 if no submission was due; empty |
 //! | `POST /internal/projections/{project}` | | 200, empty |
 //!
+//! A relay tells the version of its messages with each request ([`VERSION_HEADER`]). The app answers 503 to one that it
+//! does not know, so such a relay keeps what it has taken, and tries again.
+//!
 //! All of them require `Authorization: Bearer {internal_token}` if a token is configured. A failure
 //! answers `application/problem+json`.
 
@@ -43,6 +47,7 @@ mod line;
 mod notice;
 mod room;
 mod task;
+mod version;
 
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
@@ -63,6 +68,7 @@ pub use task::{
     END_OF_EVENTS, LONGEST_WAIT, MAX_EVENTS, MAX_MARKS, MORE_EVENTS, Marks, MarksRequest,
     TASK_CHANGES, TASK_EVENTS, TASK_MARK, preferred_wait,
 };
+pub use version::{UnknownVersion, VERSION, VERSION_HEADER, check_version};
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,8 @@ const SOCKETS: &[(&str, [u16; 9])] = &[("/sync/{project}", READ)];
 /// The routes of the relay itself, and their status without the internal token.
 const RELAY: &[(&str, &str, u16)] = &[
     ("GET", "/metrics", 401),
+    ("GET", "/ready", 200),
+    ("GET", "/internal/metrics", 404),
     ("POST", "/internal/drain", 401),
     ("POST", "/internal/recheck", 401),
     ("POST", "/internal/append", 404),
@@ -272,6 +274,7 @@ async fn every_caller_gets_the_listed_status() {
         ("POST", "/internal/line"),
         ("POST", "/internal/access"),
         ("POST", "/internal/poll"),
+        ("GET", "/internal/metrics"),
         ("GET", "/internal/rooms/p/state"),
     ] {
         let app = world.host.app_http();

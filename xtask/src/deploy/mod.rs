@@ -94,17 +94,23 @@ fn is_known(name: &str) -> bool {
     option.is_some_and(|option| options("relay").contains(&option.to_lowercase().replace('_', "-")))
 }
 
-/// The metrics of the relay.
+/// The metrics of the relay. A histogram has three besides its own name.
 fn metrics() -> BTreeSet<String> {
-    let code = read("crates/relay/src/metrics.rs");
-    let names = code.lines().filter_map(|line| {
-        let line = line.trim().trim_end_matches(',');
-        let name = ["gauge ", "counter ", "histogram "]
-            .iter()
-            .find_map(|kind| line.strip_prefix(kind))?;
-        Some(format!("relay_{name}"))
-    });
-    names.collect()
+    let code = read("crates/relay/src/metrics.rs") + &read("crates/relay/src/histograms.rs");
+    let mut names = BTreeSet::new();
+    for line in code.lines() {
+        let mut words = line.trim().trim_end_matches(',').split(' ');
+        let (Some(kind), Some(name)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let ends: &[&str] = match kind {
+            "gauge" | "counter" => &[""],
+            "histogram" => &["", "_bucket", "_sum", "_count"],
+            _ => continue,
+        };
+        names.extend(ends.iter().map(|end| format!("relay_{name}{end}")));
+    }
+    names
 }
 
 /// Whether an image is named with a version, so that it does not change by itself.

@@ -114,6 +114,7 @@ impl App {
             .uri(path)
             .header(header::HOST, &self.upstream.authority)
             .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
+            .header(wire::VERSION_HEADER, wire::VERSION)
             .body(body)
             .map_err(|error| AppError::Garbage(error.to_string()))?;
         if let Some(authorization) = &self.authorization {
@@ -266,6 +267,14 @@ impl App {
         self.call(Method::POST, "/internal/sweep", Vec::new(), MAX_ANSWER)
             .await
             .map(drop)
+    }
+
+    /// Asks the app for its numbers, in the text format of Prometheus.
+    pub(crate) async fn metrics(&self) -> Result<String, AppError> {
+        let answer = self
+            .call(Method::GET, "/internal/metrics", Vec::new(), MAX_ANSWER)
+            .await?;
+        String::from_utf8(answer.into()).map_err(|error| AppError::Garbage(error.to_string()))
     }
 
     /// Asks the app to do everything that is due: tasks, their documents, compactions.

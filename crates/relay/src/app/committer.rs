@@ -116,6 +116,8 @@ impl Writer {
             self.suspects.try_each(batch);
             return;
         }
+        let updates = batch.len() as f64;
+        self.metrics.histograms.batch_updates.observe(updates);
         let body = self.main.lane.encode(&batch);
         let timeout = self.settings.app_timeout;
         let mut patience = timeout.min(LATE);

@@ -53,6 +53,8 @@ impl Delivery {
             let sender = senders
                 .entry(socket.id)
                 .or_insert_with(|| Sender::new(socket.clone()));
+            let took = submission.arrived.elapsed().as_secs_f64();
+            self.metrics.histograms.commit_seconds.observe(took);
             sender.updates += 1;
             sender.bytes += submission.size();
             sender.number = submission.number;

@@ -98,6 +98,7 @@ impl Opener {
             .uri("/internal/line")
             .header(header::HOST, &self.upstream.authority)
             .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
+            .header(wire::VERSION_HEADER, wire::VERSION)
             .body(Requests(body))
             .map_err(|error| AppError::Garbage(error.to_string()))?;
         if let Some(authorization) = self.authorization {

@@ -4,6 +4,7 @@ use crate::socket::frame::Frame;
 use crate::socket::socket::Socket;
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The bytes that an update takes in a request beyond its payload and its project's name.
 const ENVELOPE: usize = 32;
@@ -19,6 +20,8 @@ pub(crate) struct Submission {
     pub(crate) number: u64,
     /// Its number among all updates of this relay, by which the app knows it if it is appended again.
     pub(crate) serial: u64,
+    /// When it had arrived.
+    pub(crate) arrived: Instant,
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,
     /// What the app has decided, while an update before it is undecided.
@@ -26,6 +29,25 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
+    /// An update that has just arrived, of which nothing is decided.
+    pub(crate) fn new(
+        project: Arc<str>,
+        socket: Arc<Socket>,
+        number: u64,
+        serial: u64,
+        frame: Frame,
+    ) -> Self {
+        Self {
+            project,
+            socket,
+            number,
+            serial,
+            arrived: Instant::now(),
+            frame,
+            outcome: None,
+        }
+    }
+
     /// The outcome, if the app need not be asked: it has decided, or the update follows one that was refused because its
     /// peer id is in use twice. It builds upon that, and might fit the other client's operations by accident.
     pub(crate) fn known_outcome(&mut self) -> Option<wire::Outcome> {

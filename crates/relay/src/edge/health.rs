@@ -56,6 +56,12 @@ impl Health {
         }
     }
 
+    /// Whether the app is healthy, as it said within the last second.
+    pub(crate) async fn is_good(&self) -> bool {
+        let answer = self.known().await;
+        answer.is_ok_and(|answer| answer.status == StatusCode::OK)
+    }
+
     /// Answers a GET or a HEAD.
     pub(crate) async fn answer(&self, method: &Method) -> Response<Body> {
         let answer = match self.known().await {

@@ -1,5 +1,6 @@
 //! The operator's routes of the relay itself: `/internal/drain`, `/internal/recheck` and `/metrics`.
 
+use crate::edge::app_metrics::AppMetrics;
 use crate::edge::body::{Body, full};
 use crate::edge::problem::response;
 use crate::metrics::Metrics;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Internal {
     token: String,
     metrics: Arc<Metrics>,
+    app: AppMetrics,
     doubt: Arc<Doubt>,
     /// Asks the relay to drain.
     stop: CancellationToken,
@@ -24,12 +26,14 @@ impl Internal {
     pub(crate) fn new(
         token: &str,
         metrics: Arc<Metrics>,
+        app: AppMetrics,
         doubt: Arc<Doubt>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             token: token.to_owned(),
             metrics,
+            app,
             doubt,
             stop,
         }
@@ -59,14 +63,17 @@ impl Internal {
     }
 
     /// Answers a request for `/metrics`.
-    pub(crate) fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+    pub(crate) async fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
         if !self.token.is_empty() && !is_operator(request.headers(), &self.token) {
             return response(&Problem::unauthorized());
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return response(&Problem::method_not_allowed(&["GET", "HEAD"]));
         }
-        let mut answer = Response::new(full(self.metrics.render()));
+        // The app is asked first, because one of the relay's numbers is whether it answers.
+        let app = self.app.text().await;
+        let text = self.metrics.render() + &app;
+        let mut answer = Response::new(full(text));
         answer.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/plain; version=0.0.4"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod answers;
+pub(crate) mod app_metrics;
 pub(crate) mod arrivals;
 pub(crate) mod body;
 pub(crate) mod buckets;
@@ -17,6 +18,7 @@ pub(crate) mod open_files;
 pub(crate) mod paths;
 pub(crate) mod problem;
 pub(crate) mod proxy;
+pub(crate) mod ready;
 pub(crate) mod refused_pages;
 pub(crate) mod server;
 pub(crate) mod shares;

@@ -9,6 +9,7 @@ use crate::edge::listener::Listener;
 use crate::edge::paths::is_internal;
 use crate::edge::problem::{as_http, response, too_many_connections, too_many_requests};
 use crate::edge::proxy::Proxy;
+use crate::edge::ready::{self, Ready};
 use crate::edge::stream::{Stream, Upgrading};
 use crate::edge::upgrade::{self, Upgrades};
 use crate::edge::visitor::Visitor;
@@ -55,7 +56,8 @@ pub(crate) struct Server {
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
+    pub(crate) ready: Ready,
     pub(crate) internal: Internal,
     pub(crate) upgrades: Upgrades,
     pub(crate) proxy: Arc<Proxy>,
@@ -165,11 +167,14 @@ impl Server {
             Err(error) => return response(&Problem::bad_request(format!("{error}."))),
         }
         if path == "/metrics" {
-            return self.internal.metrics(&request);
+            return self.internal.metrics(&request).await;
         }
         // Load balancers ask often, and it costs the app little.
         if health::is_asked_for(&request) {
             return self.health.answer(request.method()).await;
+        }
+        if ready::is_asked_for(&request) {
+            return self.ready.answer(request.method()).await;
         }
         if let Err(wait) = self
             .limits

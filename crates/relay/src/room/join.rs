@@ -31,8 +31,13 @@ pub(crate) async fn join(
     socket: Arc<Socket>,
     version: Version,
 ) {
+    let begun = Instant::now();
     match try_join(&rooms, &room, &socket, version).await {
-        Ok(()) => rooms.metrics.joins_total.add(1),
+        Ok(()) => {
+            let took = begun.elapsed().as_secs_f64();
+            rooms.metrics.histograms.join_seconds.observe(took);
+            rooms.metrics.joins_total.add(1);
+        }
         Err(close) => socket.close(close),
     }
 }

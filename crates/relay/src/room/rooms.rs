@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How many sockets are written before other tasks get a turn.
@@ -134,8 +134,11 @@ impl Rooms {
     /// Gives updates of a project to the sockets of its room, if it has any here.
     pub(crate) async fn deliver(self: &Arc<Self>, project: &str, updates: Vec<Stored>) {
         if let Some(room) = self.get(project) {
+            let begun = Instant::now();
             let effects = room.apply(updates);
             self.act(&room, effects).await;
+            let took = begun.elapsed().as_secs_f64();
+            self.metrics.histograms.fanout_seconds.observe(took);
         }
     }
 

@@ -326,14 +326,13 @@ impl Connection {
             self.socket.refuse("read_only", message, Some(self.frames));
             return;
         }
-        let submission = Submission {
-            project: self.project.clone(),
-            socket: self.socket.clone(),
-            number: self.frames,
-            serial: self.shared.queue.next_serial(),
-            frame: Frame::binary(payload),
-            outcome: None,
-        };
+        let submission = Submission::new(
+            self.project.clone(),
+            self.socket.clone(),
+            self.frames,
+            self.shared.queue.next_serial(),
+            Frame::binary(payload),
+        );
         if self.shared.queue.submit(submission).is_err() {
             self.socket.close(Close::TRY_AGAIN_LATER);
         }

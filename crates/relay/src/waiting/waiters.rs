@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// All requests that wait.
 pub(crate) struct Waiters {
@@ -34,6 +35,7 @@ pub(crate) struct Waiter {
     waiters: Arc<Waiters>,
     subject: Subject,
     ear: Arc<Ear>,
+    since: Instant,
 }
 
 impl Waiters {
@@ -56,6 +58,7 @@ impl Waiters {
             waiters: self.clone(),
             subject,
             ear,
+            since: Instant::now(),
         }
     }
 
@@ -112,7 +115,10 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.waiters.metrics.waiting.sub(1);
+        let metrics = &self.waiters.metrics;
+        metrics.waiting.sub(1);
+        let waited = self.since.elapsed().as_secs_f64();
+        metrics.histograms.wait_seconds.observe(waited);
         let mut subjects = self.waiters.subjects.lock();
         if let Some(ears) = subjects.get_mut(&self.subject) {
             ears.retain(|ear| !Arc::ptr_eq(ear, &self.ear));

@@ -7,6 +7,7 @@
 mod changes;
 mod claims;
 mod ending;
+mod gauges;
 mod large;
 mod notifications;
 mod places;
@@ -23,6 +24,7 @@ pub(crate) use claims::{
     explain_waits, is_submission_due,
 };
 pub(crate) use ending::{End, end_silent, finish, set_back};
+pub use gauges::gauges;
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified};
 pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};

@@ -1,0 +1,244 @@
+//! The messages of the release before, as bytes: this release reads them, and the release before reads those of this one.
+//!
+//! The bytes, and the types in [`before`], are those of commit b763aa6.
+
+#![allow(clippy::unwrap_used)]
+
+use wire::{ByteVec, decode, encode};
+
+/// The messages as the release before declares them.
+mod before {
+    use minicbor::{CborLen, Decode, Encode};
+    use wire::ByteVec;
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct AppendRequest {
+        #[n(0)]
+        pub(crate) origin: String,
+        #[n(1)]
+        pub(crate) updates: Vec<Update>,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct Update {
+        #[n(0)]
+        pub(crate) project: String,
+        #[n(1)]
+        pub(crate) payload: ByteVec,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct AppendResponse {
+        #[n(0)]
+        pub(crate) outcomes: Vec<Outcome>,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) enum Outcome {
+        #[n(0)]
+        Stored {
+            #[n(0)]
+            rev: u64,
+        },
+        #[n(1)]
+        Refused {
+            #[n(0)]
+            reason: String,
+        },
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct State {
+        #[n(0)]
+        pub(crate) rev: u64,
+        #[n(1)]
+        pub(crate) version: ByteVec,
+        #[n(2)]
+        pub(crate) blobs: Vec<ByteVec>,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct Heads {
+        #[n(0)]
+        pub(crate) revs: Vec<u64>,
+        #[n(1)]
+        pub(crate) access_revs: Option<Vec<u64>>,
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let hex: String = hex.split_whitespace().collect();
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn blob(bytes: &[u8]) -> ByteVec {
+    bytes.to_vec().into()
+}
+
+const APPEND: &str = "82 62 7231 81 82 61 70 42 0102";
+const APPENDED: &str = "81 82 82 00 81 03 82 01 81 62 6e6f";
+const STATE: &str = "83 07 41 00 81 42 0809";
+const HEADS: &str = "82 82 03 04 82 01 02";
+const NOTICE: &str = "82 00 84 62 7231 07 08 82 41 09 40";
+const ACCESS: &str = "81 81 88 61 70 63 613d62 f6 f6 f6 f6 f5 f6";
+const GRANTED: &str = "81 81 82 00 84 66 757365723a61 f5 f6 03";
+
+#[test]
+fn an_app_of_this_release_understands_a_relay_of_the_one_before() {
+    let request: wire::AppendRequest = decode(&bytes(APPEND)).unwrap();
+    let update = wire::Update {
+        project: "p".into(),
+        payload: blob(&[1, 2]),
+        serial: None,
+    };
+    let expected = wire::AppendRequest {
+        origin: "r1".into(),
+        updates: vec![update],
+        defers: None,
+    };
+    assert_eq!(request, expected);
+
+    let request: wire::AccessRequest = decode(&bytes(ACCESS)).unwrap();
+    let check = &request.checks[0];
+    assert_eq!((check.project.as_str(), check.again), ("p", true));
+    assert_eq!(check.cookie.as_deref(), Some("a=b"));
+    assert_eq!(check.client, None);
+}
+
+#[test]
+fn a_relay_of_this_release_understands_an_app_of_the_one_before() {
+    let answer: wire::AppendResponse = decode(&bytes(APPENDED)).unwrap();
+    let expected = [
+        wire::Outcome::Stored {
+            rev: 3,
+            waits: None,
+        },
+        wire::Outcome::Refused {
+            reason: "no".into(),
+            code: None,
+        },
+    ];
+    assert_eq!(answer.outcomes, expected);
+
+    let state: wire::State = decode(&bytes(STATE)).unwrap();
+    assert_eq!((state.rev, state.blobs.len(), state.revs), (7, 1, None));
+
+    let heads: wire::Heads = decode(&bytes(HEADS)).unwrap();
+    assert_eq!(heads.revs, [3, 4]);
+    assert_eq!(
+        (heads.access_revs, heads.quarantined),
+        (Some(vec![1, 2]), None)
+    );
+
+    let answer: wire::AccessResponse = decode(&bytes(GRANTED)).unwrap();
+    let granted = wire::Verdict::Granted {
+        principal: "user:a".into(),
+        write: true,
+        expires_at: None,
+        access_rev: 3,
+    };
+    assert_eq!(answer.verdicts, [granted]);
+
+    // Relays of both releases tell each other.
+    let notice: wire::Notice = decode(&bytes(NOTICE)).unwrap();
+    let updates = wire::Notice::Updates {
+        origin: "r1".into(),
+        first_rev: 7,
+        last_rev: 8,
+        payloads: vec![blob(&[9]), blob(&[])],
+    };
+    assert_eq!(notice, updates);
+    assert_eq!(encode(&updates), bytes(NOTICE));
+}
+
+#[test]
+fn the_release_before_understands_this_one() {
+    // A relay of this release asks an app of the one before.
+    let request = wire::AppendRequest {
+        origin: "r1".into(),
+        updates: vec![wire::Update {
+            project: "p".into(),
+            payload: blob(&[1, 2]),
+            serial: Some(7),
+        }],
+        defers: Some(true),
+    };
+    let read: before::AppendRequest = decode(&encode(&request)).unwrap();
+    let known = before::AppendRequest {
+        origin: "r1".into(),
+        updates: vec![before::Update {
+            project: "p".into(),
+            payload: blob(&[1, 2]),
+        }],
+    };
+    assert_eq!(read, known);
+    assert_eq!(
+        encode(&known),
+        bytes(APPEND),
+        "the bytes are that release's"
+    );
+
+    // A relay of the one before asks an app of this release, which defers nothing because that relay does not.
+    let answer = wire::AppendResponse {
+        outcomes: vec![
+            wire::Outcome::Stored {
+                rev: 3,
+                waits: Some(true),
+            },
+            wire::Outcome::Refused {
+                reason: "no".into(),
+                code: Some(wire::DUPLICATE_PEER.into()),
+            },
+        ],
+    };
+    let read: before::AppendResponse = decode(&encode(&answer)).unwrap();
+    let known = before::AppendResponse {
+        outcomes: vec![
+            before::Outcome::Stored { rev: 3 },
+            before::Outcome::Refused {
+                reason: "no".into(),
+            },
+        ],
+    };
+    assert_eq!(read, known);
+    assert_eq!(encode(&known), bytes(APPENDED));
+
+    let state = wire::State {
+        rev: 7,
+        version: blob(&[0]),
+        blobs: vec![blob(&[8, 9])],
+        revs: Some(vec![7]),
+    };
+    let read: before::State = decode(&encode(&state)).unwrap();
+    assert_eq!(encode(&read), bytes(STATE));
+
+    let heads = wire::Heads {
+        revs: vec![3, 4],
+        access_revs: Some(vec![1, 2]),
+        quarantined: Some(vec![0, 1]),
+    };
+    let read: before::Heads = decode(&encode(&heads)).unwrap();
+    assert_eq!(encode(&read), bytes(HEADS));
+}
+
+/// What only a later release knows is an error in words, and never another message.
+#[test]
+fn what_a_later_release_invents_is_a_clear_error() {
+    // An outcome number 9 with one field.
+    let error = decode::<wire::AppendResponse>(&bytes("81 81 82 09 81 01")).unwrap_err();
+    assert!(
+        error.to_string().contains("not the expected CBOR"),
+        "{error}"
+    );
+    let error = decode::<wire::Notice>(&bytes("82 09 80")).unwrap_err();
+    assert!(
+        error.to_string().contains("not the expected CBOR"),
+        "{error}"
+    );
+    let later = (wire::VERSION + 1).to_string();
+    let error = wire::check_version(Some(&later)).unwrap_err();
+    assert!(error.to_string().contains(&format!("{later:?}")), "{error}");
+}
