@@ -23,7 +23,7 @@ QUICK = RetryPolicy(attempts=4, first_pause=0.01, longest_pause=2.0)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the scripted server says to one request."""
+    """What the scripted server says to one request: bytes as they are, anything else as JSON."""
 
     status: int
     body: Any = None
@@ -77,7 +77,9 @@ class ScriptedServer:
                 if answer in (DROP, HANG):
                     self.close_connection = True
                     return
-                body = b"" if answer.body is None else json.dumps(answer.body).encode()
+                body = answer.body if isinstance(answer.body, bytes) else b""
+                if answer.body is not None and not isinstance(answer.body, bytes):
+                    body = json.dumps(answer.body).encode()
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
@@ -182,6 +184,12 @@ def row(status: str = "pending", **columns: Any) -> dict[str, Any]:
         "max_retries": 3,
         **columns,
     }
+
+
+def event(number: int, **columns: Any) -> bytes:
+    """An event about a task, as the server tells of it."""
+    task = json.dumps(row(**columns))
+    return f"id: {number}\nevent: {columns['status']}\ndata: {task}\n\n".encode()
 
 
 def problem(status: int, kind: str, **more: Any) -> Answer:

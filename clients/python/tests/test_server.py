@@ -199,3 +199,26 @@ def test_the_async_twin_does_the_same(server_url: str, project: str) -> None:
                 await client.get_task_status("task_1700000000_none")
 
     asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
+
+
+def test_a_watch_shows_the_states_of_a_task(client: SyncServerClient, project: str) -> None:
+    params = {"prompt": "a lighthouse", "seconds": 1}
+    options = {"tags": ["mine"], "metadata": {"shot": 7}, "cancel_after": 600}
+    submitted = client.submit(project, "demo", params, **options)  # type: ignore[arg-type]
+    states = list(client.watch(submitted))
+    assert states[-1].status == "completed"
+    assert (states[-1].tags, states[-1].metadata) == (["mine"], {"shot": 7})
+    assert [task.task_id for task in client.list_tasks(project, tag="mine").tasks] == [
+        submitted.task_id
+    ]
+    assert client.list_tasks(project, tag="yours").tasks == []
+
+
+def test_many_wait_for_their_tasks(server_url: str, project: str) -> None:
+    async def run() -> list[Task]:
+        async with AsyncSyncServerClient(server_url) as client:
+            submitted = [await client.submit(project, "demo", QUICK_DEMO) for _ in range(30)]
+            return list(await asyncio.gather(*map(client.wait_for_task, submitted)))
+
+    tasks = asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
+    assert {task.status for task in tasks} == {"completed"}

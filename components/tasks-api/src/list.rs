@@ -63,6 +63,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>) -> Answer<'a> {
         user_id,
         status,
         task_type: text("task_type").map(str::to_owned),
+        tag: text("tag").map(str::to_owned),
         after,
         // One row more shows whether there is another page.
         limit: limit + 1,

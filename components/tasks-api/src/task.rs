@@ -167,6 +167,7 @@ pub(crate) async fn described(request: &Request<'_>, task: &Task) -> Result<Valu
     } else {
         None
     };
+    described["tries"] = json!(rows::tries(ports.database, &task.task_id).await?);
     described["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
     Ok(described)
 }

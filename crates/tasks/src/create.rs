@@ -13,6 +13,7 @@ use crate::{
     assets::{AssetError, AssetStore},
     executors::Registry,
     image::Image,
+    options::{self, Options},
     params::{Params, Picture},
     request::TaskRequest,
     rows,
@@ -138,6 +139,7 @@ fn checked(
     let node_id = fields.text("node_id", MAX_NODE_ID);
     let max_retries = max_retries(&mut fields);
     let callback_url = callback_url(&mut fields, ports.config);
+    let options = Options::read(&mut fields);
     let params = match request.params(executor) {
         Ok(params) => params.unwrap_or_default(),
         Err(reason) => {
@@ -156,7 +158,7 @@ fn checked(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let task = Task {
+    let mut task = Task {
         project_id: project_id.to_owned(),
         task_type: task_type.to_owned(),
         external_service: executor.map(|executor| executor.service().to_owned()),
@@ -165,6 +167,7 @@ fn checked(
         callback_url: callback_url.map(str::to_owned),
         ..Task::new(ports.clock.unix_seconds())
     };
+    options.apply(&mut task);
     Ok((task, params))
 }
 
@@ -202,14 +205,16 @@ fn digest(task: &Task, params: &str, pictures: &[Picture]) -> String {
         let digest = secrets::hex(&Sha256::digest(&image.bytes));
         params = params.replace(asset_id.as_str(), &digest);
     }
-    let canonical = json!([
-        task.project_id,
-        task.task_type,
-        task.node_id,
-        task.max_retries,
-        task.callback_url,
-        params,
-    ]);
+    let mut canonical = vec![
+        json!(task.project_id),
+        json!(task.task_type),
+        json!(task.node_id),
+        json!(task.max_retries),
+        json!(task.callback_url),
+        json!(params),
+    ];
+    canonical.extend(options::canonical(task));
+    let canonical = Value::Array(canonical);
     secrets::digest(&canonical.to_string())
 }
 

@@ -21,6 +21,7 @@ mod image;
 mod leftovers;
 mod media_type;
 pub mod notification;
+mod options;
 mod params;
 mod public_url;
 pub mod range;

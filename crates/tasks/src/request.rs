@@ -20,6 +20,10 @@ const FIELDS: &[&str] = &[
     "node_id",
     "max_retries",
     "callback_url",
+    "events",
+    "cancel_after",
+    "tags",
+    "metadata",
 ];
 
 /// The most bytes of these fields.

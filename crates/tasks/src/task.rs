@@ -2,6 +2,7 @@
 
 use auth::secrets;
 use serde::Serialize;
+use serde_json::Value;
 
 /// The longest text of a task, such as a prompt, in characters.
 pub(crate) const MAX_TEXT: usize = 16 * 1024;
@@ -89,6 +90,15 @@ pub struct Task {
     /// The most errors in a row before the task fails, until its service has accepted it. From then on only an error that
     /// concerns the job ends the task.
     pub max_retries: i64,
+    /// The caller's words for the task.
+    pub tags: Vec<String>,
+    /// The caller's notes, an object.
+    pub metadata: Option<Value>,
+    /// The time at which the task is cancelled if it has not ended by then.
+    pub cancel_at: Option<i64>,
+    /// The events of which the agent is notified, with commas between; `None` stands for the ends.
+    #[serde(skip)]
+    pub notify_of: Option<String>,
     /// The node of the document for which the task was posted.
     #[serde(skip)]
     pub node_id: Option<String>,
@@ -147,6 +157,10 @@ impl Task {
             completed_at: None,
             retry_count: 0,
             max_retries: 0,
+            tags: Vec::new(),
+            metadata: None,
+            cancel_at: None,
+            notify_of: None,
             node_id: None,
             callback_url: None,
             version: 0,

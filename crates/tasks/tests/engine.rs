@@ -374,6 +374,56 @@ proptest! {
 }
 
 #[test]
+fn a_task_that_has_not_ended_in_time_is_cancelled_in_words() {
+    let world = World::new();
+    let (late, other) = (world.post(), world.post());
+    world.sql(&format!(
+        "UPDATE aigc_tasks SET cancel_at = created_at + 30 WHERE task_id = '{}'",
+        late.task_id
+    ));
+    world.service.account.set(0);
+    world.tick_after(29);
+    assert_eq!(world.task(&late.task_id).status, Status::Pending);
+    world.tick_after(1);
+    let cancelled = world.task(&late.task_id);
+    assert_eq!(cancelled.status, Status::Cancelled);
+    let words = "cancelled, because it had not ended 30 s after it was posted";
+    assert_eq!(cancelled.error_message.as_deref(), Some(words));
+    assert_eq!(world.task(&other.task_id).status, Status::Pending);
+    // A retry has all the time that it needs.
+    let again = block_on(world.engine().set_back(&cancelled)).unwrap();
+    assert_eq!(again.cancel_at, None);
+}
+
+#[test]
+fn the_last_tries_of_a_task_are_told() {
+    let world = World::new();
+    let task = world.post_with(20);
+    *world.service.moods.borrow_mut() = vec![Mood::Refuses; 2];
+    for _ in 0..2 {
+        world.tick_after(400);
+    }
+    world.tick_after(400);
+    let tries = block_on(rows::tries(&*world.database, &task.task_id)).unwrap();
+    let told: Vec<(&str, Option<&str>)> = tries
+        .iter()
+        .map(|one| (one.tried.as_str(), one.error.as_deref()))
+        .collect();
+    let refused = ("submission", Some("refused"));
+    assert_eq!(told[..3], [refused, refused, ("submission", None)]);
+    // No more than twenty are kept.
+    for n in 0..30 {
+        world.sql(&format!(
+            "UPDATE aigc_tasks SET retry_count = retry_count + 1, error_message = 'error {n}' WHERE task_id = '{}'",
+            task.task_id
+        ));
+    }
+    let tries = block_on(rows::tries(&*world.database, &task.task_id)).unwrap();
+    assert_eq!(tries.len(), 20);
+    assert_eq!(tries[19].error.as_deref(), Some("error 29"));
+}
+
+#[test]
 fn two_pollers_submit_a_task_once() {
     let world = World::new();
     let task = world.post();

@@ -141,7 +141,9 @@ fn every_wrong_field_is_named() {
         (json!({ "notes": "x".repeat(1 << 20) }), &[]),
         (
             json!({ "node_id": "n".repeat(65 << 10) }),
-            &["project_id, task_type, node_id, max_retries, callback_url"],
+            &[
+                "project_id, task_type, node_id, max_retries, callback_url, events, cancel_after, tags, metadata",
+            ],
         ),
         (prompt(json!("x".repeat(63 << 10))), &[]),
         (prompt(json!("x".repeat(64 << 10))), &["params"]),

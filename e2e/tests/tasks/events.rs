@@ -85,10 +85,16 @@ async fn a_stream_is_resumed_at_another_relay_with_nothing_lost_or_repeated() {
         .await;
     let settings = [("RELAY_INTERNAL_TOKEN", TOKEN)];
     let first = Relay::start(Kind::Native, &host.app, &redis.url(), &settings).await;
+    let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "x", "complete": "at_once" } });
+    // The project is made with its first task.
+    let made = id(&created(&host.app_http(), &task).await);
+    until("the first has ended", async || {
+        e2e::tasks::task(&host.app_http(), &made).await["completed_at"].is_i64()
+    })
+    .await;
     let mut events = Events::open(&first.address, PROJECT, &[], None)
         .await
         .unwrap();
-    let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "x", "complete": "at_once" } });
     let one = id(&created(&host.app_http(), &task).await);
     events.until(&one, "completed").await;
     let last = events.last.clone();
@@ -100,7 +106,7 @@ async fn a_stream_is_resumed_at_another_relay_with_nothing_lost_or_repeated() {
     let list = "/tasks?project_id=p&status=completed&limit=200";
     until("all have ended", async || {
         let listed = host.app_http().get(list).await.json();
-        listed["tasks"].as_array().unwrap().len() == TASKS + 1
+        listed["tasks"].as_array().unwrap().len() == TASKS + 2
     })
     .await;
     let second = Relay::start(Kind::Native, &host.app, &redis.url(), &settings).await;

@@ -4,6 +4,7 @@
 
 mod assets;
 mod cancelling;
+mod crowd;
 mod demo;
 mod events;
 mod gemini;

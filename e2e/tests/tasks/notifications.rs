@@ -31,7 +31,7 @@ async fn an_agent_is_notified_until_it_acknowledges() {
         .await;
         let mut done = world.task(&id(posted)).await;
         // What may be large is left out.
-        for large in ["params", "result_data"] {
+        for large in ["params", "result_data", "tries"] {
             done.as_object_mut().unwrap().remove(large);
         }
         let notifications = agent.notifications();
@@ -58,5 +58,51 @@ async fn an_agent_is_notified_until_it_acknowledges() {
     assert_eq!(
         (quick.notifications().len(), slow.notifications().len()),
         (1, 2)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_chooses_of_what_it_is_notified() {
+    let world = World::start(Plan::until_told()).await;
+    let http = world.host.http();
+    let (starts, failures, all) = (
+        Agent::start(0).await,
+        Agent::start(0).await,
+        Agent::start(0).await,
+    );
+    let mut ids = Vec::new();
+    for (agent, events) in [
+        (&starts, json!(["started"])),
+        (&failures, json!(["failed"])),
+        (&all, json!(["started", "completed"])),
+    ] {
+        let body = json!({
+            "project_id": "p", "task_type": "kling_video", "params": { "prompt": "told" },
+            "callback_url": agent.url(), "events": events,
+        });
+        ids.push(id(&created(&http, &body).await));
+    }
+    for agent in [&starts, &all] {
+        until_within(ROUNDS, "the agent hears of the start", async || {
+            agent.notifications().len() == 1
+        })
+        .await;
+        assert_eq!(agent.notifications()[0].json()["status"], "processing");
+    }
+    for id in &ids {
+        world.accepted(id).await;
+        world.kling.finish(id);
+        assert_eq!(world.kling.call_back(id).await, 200);
+        world.finished(id).await;
+    }
+    until_within(ROUNDS, "the agent hears of the end", async || {
+        all.notifications().len() == 2
+    })
+    .await;
+    assert_eq!(all.notifications()[1].json()["status"], "completed");
+    assert_eq!(world.poll().await.status, 202);
+    assert_eq!(
+        (starts.notifications().len(), failures.notifications().len()),
+        (1, 0)
     );
 }

@@ -202,3 +202,45 @@ async fn each_wrong_field_of_a_task_is_named() {
         answer.assert_problem(404, "not-found");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_of_the_caller_come_back_and_a_late_task_is_cancelled() {
+    let world = World::start(Plan::until_told()).await;
+    let http = world.host.http();
+    let notes = json!({ "shot": 7, "by": "an agent" });
+    let body = json!({
+        "project_id": "p", "task_type": "kling_video", "params": { "prompt": "one" },
+        "tags": ["draft", "sea"], "metadata": notes, "cancel_after": 1,
+    });
+    let late = id(&post(&http, "/tasks", &[], &body).await.json());
+    let other = world.video("two").await;
+    let task = world.task(&late).await;
+    assert_eq!(
+        (&task["tags"], &task["metadata"]),
+        (&json!(["draft", "sea"]), &notes)
+    );
+    for (tag, found) in [("sea", 1), ("se", 0)] {
+        let list = http
+            .get(&format!("/tasks?project_id=p&tag={tag}"))
+            .await
+            .json();
+        assert_eq!(list["tasks"].as_array().unwrap().len(), found, "{tag}");
+    }
+    let task = world.finished(&late).await;
+    assert_eq!(task["status"], "cancelled", "{task}");
+    let words = "cancelled, because it had not ended 1 s after it was posted";
+    assert_eq!(task["error_message"], words);
+    assert!(world.task(&other).await["completed_at"].is_null());
+    let accepted = world.accepted(&other).await;
+    let expected =
+        json!({ "at": accepted["tries"][0]["at"], "tried": "submission", "error": null });
+    assert_eq!(accepted["tries"], json!([expected]));
+    let wrong = json!({
+        "project_id": "p", "task_type": "demo", "params": { "prompt": "x" }, "events": ["begun"],
+        "tags": [7], "metadata": [], "cancel_after": 0,
+    });
+    let answer = post(&http, "/tasks", &[], &wrong).await;
+    let mut fields = wrong_fields(&answer);
+    fields.sort();
+    assert_eq!(fields, ["cancel_after", "events", "metadata", "tags"]);
+}

@@ -17,6 +17,7 @@ from .errors import (
 )
 from .images import MAX_IMAGE_BYTES, Image, encode_image
 from .notifications import verify_notification
+from .options import SubmitOptions, TaskEvent
 from .retry import RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
 from .task_params import kling_video_params, nano_banana_params
@@ -38,11 +39,13 @@ __all__ = [
     "NotFound",
     "RetryPolicy",
     "ServerUnavailable",
+    "SubmitOptions",
     "SubmittedTask",
     "SyncServerClient",
     "SyncServerError",
     "Task",
     "TaskCancelled",
+    "TaskEvent",
     "TaskFailed",
     "TaskPage",
     "TaskRef",

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
-from .calls import Calls
+from .calls import Calls, Known, path_of
 from .connection import Connection
+from .errors import WaitTimeout
 from .exchange import Exchange, Request, T
-from .retry import RetryPolicy
+from .following import EndOfStream, Following, NoStreams
+from .options import SubmitOptions
+from .retry import TRANSIENT, RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
+from .waiting import Ear, ProjectStreams
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# The most tasks that are read at once by those who wait.
+_READS = 16
 
 
 class AsyncSyncServerClient:
@@ -34,6 +46,8 @@ class AsyncSyncServerClient:
         self._connection = Connection.of(base_url, token)
         self._calls = Calls(retry or RetryPolicy())
         self._timeout = timeout
+        self._streams = ProjectStreams(self._read_project)
+        self._reads: asyncio.Semaphore | None = None
         self._http = httpx.AsyncClient(
             base_url=self._connection.base_url, headers=self._connection.headers()
         )
@@ -61,18 +75,12 @@ class AsyncSyncServerClient:
         project_id: str,
         task_type: str,
         params: Mapping[str, Any],
-        *,
-        max_retries: int | None = None,
-        node_id: str | None = None,
-        callback_url: str | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> SubmittedTask:
         """Submits a task; see `SyncServerClient.submit_task`."""
-        return await self._run(
-            self._calls.submit(
-                project_id, task_type, params, max_retries, node_id, callback_url, idempotency_key
-            )
-        )
+        return await self._run(self._calls.submit(project_id, task_type, params, options))
+
+    submit = submit_task
 
     async def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
@@ -85,8 +93,94 @@ class AsyncSyncServerClient:
         *,
         raise_for_failure: bool = False,
     ) -> Task:
-        """Waits until the task is finished; see `SyncServerClient.wait_for_task`."""
-        return await self._run(self._calls.wait(task_id, timeout, raise_for_failure))
+        """Waits until the task is finished; see `SyncServerClient.wait_for_task`.
+
+        All who wait for tasks of one project share one stream of events, so any number of them
+        hold one connection. If the server has no streams, each polls.
+        """
+        began = time.monotonic()
+        task = await self._read_task(task_id)
+        ear = None if task.is_finished else self._streams.join(task.project_id, task.task_id)
+        if ear is not None:
+            try:
+                task = await self._hear_end(ear, task, began, timeout)
+            finally:
+                ear.close()
+        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+        if not task.is_finished:
+            try:
+                return await self._run(self._calls.wait(task_id, left, raise_for_failure))
+            except WaitTimeout as late:
+                raise WaitTimeout(late.task, timeout or 0.0) from None
+        return task.raise_for_failure() if raise_for_failure else task
+
+    async def _hear_end(self, ear: Ear, task: Task, began: float, timeout: float | None) -> Task:
+        """Returns the task when it is finished, the time is up, or the stream is over."""
+
+        def left() -> float | None:
+            return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+
+        try:
+            await ear.opened(left())
+            # What happened before the stream was open is not told there.
+            if not ear.is_deaf:
+                task = await self._read_task(task)
+            while not task.is_finished and not ear.is_deaf:
+                heard = await ear.heard(left())
+                task = heard if heard is not None else task
+        except asyncio.TimeoutError:
+            pass
+        return task
+
+    async def _read_task(self, task_id: TaskRef) -> Task:
+        if self._reads is None:
+            self._reads = asyncio.Semaphore(_READS)
+        async with self._reads:
+            return await self._run(self._calls.get(task_id))
+
+    async def watch(self, task_id: TaskRef) -> AsyncIterator[Task]:
+        """Yields the task's states until it is finished; see `SyncServerClient.watch`."""
+        following = Following(f"{path_of(task_id)}/events", self._calls.policy)
+        try:
+            async for task in self._follow(following):
+                if task is not None:
+                    yield task
+                    if task.is_finished:
+                        return
+        except EndOfStream:
+            return
+        except NoStreams:
+            known: Known | None = None
+            while known is None or not known.task.is_finished:
+                known = await self._run(self._calls.change(task_id, known))
+                yield known.task
+
+    def _read_project(self, project_id: str) -> AsyncIterator[Task | None]:
+        path = f"/projects/{quote(project_id, safe='')}/tasks/events"
+        return self._follow(Following(path, self._calls.policy))
+
+    async def _follow(self, following: Following) -> AsyncIterator[Task | None]:
+        """Yields None whenever the stream has opened, and each task that it tells of."""
+        while True:
+            request, response, failure = following.request(), None, None
+            try:
+                async with self._http.stream(
+                    request.method,
+                    request.path,
+                    headers=request.headers,
+                    timeout=httpx.Timeout(self._timeout, read=request.held),
+                ) as response:
+                    if response.status_code != httpx.codes.OK:
+                        await response.aread()
+                    if following.opened(response):
+                        yield None
+                        async for line in response.aiter_lines():
+                            task = following.heard(line)
+                            if task is not None:
+                                yield task
+            except TRANSIENT as error:
+                failure = error
+            await asyncio.sleep(following.pause(response, failure))
 
     async def cancel_task(self, task_id: TaskRef) -> Task:
         """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
@@ -102,22 +196,27 @@ class AsyncSyncServerClient:
         status: TaskStatus | None = None,
         task_type: str | None = None,
         *,
+        tag: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> TaskPage:
         """Returns a page of tasks, the newest first. `limit` is 1 to 200, by default 50."""
-        return await self._run(self._calls.list(project_id, status, task_type, limit, cursor))
+        return await self._run(self._calls.list(project_id, status, task_type, tag, limit, cursor))
 
     async def iter_tasks(
         self,
         project_id: str | None = None,
         status: TaskStatus | None = None,
         task_type: str | None = None,
+        *,
+        tag: str | None = None,
     ) -> AsyncIterator[Task]:
         """Yields all such tasks, the newest first, and requests pages as needed."""
         cursor: str | None = None
         while True:
-            page = await self.list_tasks(project_id, status, task_type, limit=200, cursor=cursor)
+            page = await self.list_tasks(
+                project_id, status, task_type, tag=tag, limit=200, cursor=cursor
+            )
             for task in page.tasks:
                 yield task
             cursor = page.next_cursor

@@ -16,6 +16,7 @@ import httpx
 from .connection import is_visible_ascii
 from .errors import Conflict, SyncServerError, WaitTimeout, error_of
 from .exchange import Exchange, Pause, Request, answer_to
+from .options import SubmitOptions
 from .retry import RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, id_of
 
@@ -45,22 +46,23 @@ class Calls:
         project_id: str,
         task_type: str,
         params: Mapping[str, Any],
-        max_retries: int | None,
-        node_id: str | None,
-        callback_url: str | None,
-        idempotency_key: str | None,
+        options: SubmitOptions,
     ) -> Exchange[SubmittedTask]:
         """Submits a task. All attempts have the same idempotency key, so they make one task."""
+        unknown = options.keys() - SubmitOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+        idempotency_key = options.get("idempotency_key")
         if idempotency_key is None:
             idempotency_key = str(uuid4())
         elif not (1 <= len(idempotency_key) <= 255 and is_visible_ascii(idempotency_key)):
             raise ValueError("an idempotency key must have 1 to 255 visible ASCII characters")
-        options = {"max_retries": max_retries, "node_id": node_id, "callback_url": callback_url}
+        fields = {**options, "idempotency_key": None}
         body = {
             "project_id": project_id,
             "task_type": task_type,
             "params": dict(params),
-            **{name: value for name, value in options.items() if value is not None},
+            **{name: value for name, value in fields.items() if value is not None},
         }
         request = Request(
             "POST",
@@ -73,7 +75,7 @@ class Calls:
 
     def get(self, task_id: TaskRef) -> Exchange[Task]:
         """Returns the task's present state."""
-        answer = yield from answer_to(Request("GET", _path(task_id)), self.policy)
+        answer = yield from answer_to(Request("GET", path_of(task_id)), self.policy)
         return Task.from_json(_json(answer.response))
 
     def list(
@@ -81,6 +83,7 @@ class Calls:
         project_id: str | None,
         status: str | None,
         task_type: str | None,
+        tag: str | None,
         limit: int | None,
         cursor: str | None,
     ) -> Exchange[TaskPage]:
@@ -89,6 +92,7 @@ class Calls:
             "project_id": project_id,
             "status": status,
             "task_type": task_type,
+            "tag": tag,
             "limit": limit,
             "cursor": cursor,
         }
@@ -110,7 +114,7 @@ class Calls:
         return self._act(task_id, "retry", ("pending", "processing", "completed"))
 
     def _act(self, task_id: TaskRef, action: str, done: Container[str]) -> Exchange[Task]:
-        answer = yield from answer_to(Request("POST", f"{_path(task_id)}/{action}"), self.policy)
+        answer = yield from answer_to(Request("POST", f"{path_of(task_id)}/{action}"), self.policy)
         try:
             return Task.from_json(_json(answer.response))
         except Conflict:
@@ -145,10 +149,20 @@ class Calls:
                 yield Pause(max(0.0, min(_SHORTEST_POLL, left) - spent))
             known = polled
 
+    def change(self, task_id: TaskRef, known: Known | None) -> Exchange[Known]:
+        """Polls the task until it is not as it is known any more."""
+        while True:
+            asked = time.monotonic()
+            held = 0 if known is None else _LONGEST_POLL
+            polled = yield from self._poll(task_id, held, known, None)
+            if polled != known:
+                return polled
+            yield Pause(max(0.0, _SHORTEST_POLL - (time.monotonic() - asked)))
+
     def _poll(
         self, task_id: TaskRef, held: int, known: Known | None, deadline: float | None
     ) -> Exchange[Known]:
-        path = f"{_path(task_id)}?wait={held}" if held else _path(task_id)
+        path = f"{path_of(task_id)}?wait={held}" if held else path_of(task_id)
         headers = {"If-None-Match": known.tag} if known and known.tag else {}
         request = Request("GET", path, headers, held=held)
         response = (yield from answer_to(request, self.policy, deadline)).response
@@ -157,7 +171,8 @@ class Calls:
         return Known(Task.from_json(_json(response)), response.headers.get("etag"))
 
 
-def _path(task_id: TaskRef) -> str:
+def path_of(task_id: TaskRef) -> str:
+    """Returns the path of the task."""
     return f"/tasks/{quote(id_of(task_id), safe='')}"
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from .calls import Calls
+from .calls import Calls, Known, path_of
 from .connection import Connection
 from .exchange import Exchange, Request, T
-from .retry import RetryPolicy
+from .following import EndOfStream, Following, NoStreams
+from .options import SubmitOptions
+from .retry import TRANSIENT, RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SyncServerClient:
@@ -67,27 +72,18 @@ class SyncServerClient:
         project_id: str,
         task_type: str,
         params: Mapping[str, Any],
-        *,
-        max_retries: int | None = None,
-        node_id: str | None = None,
-        callback_url: str | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> SubmittedTask:
         """Submits a task. The server has stored it when this returns, and carries it out later.
 
-        If `node_id` is given, the result also appears in that node of the project's document. The
-        server notifies `callback_url` when the task is finished; see `verify_notification`. Two
-        submissions with the same `idempotency_key` make one task; without a key, only the attempts
-        of this call do.
+        `SubmitOptions` says what the options are. `submit` is a shorter name of this.
 
-        Raises `InvalidTask`, with the fields, if the type or the params are not accepted, and
-        `Conflict` if the key was used for another task.
+        Raises `InvalidTask`, with the fields, if the type, the params or an option are not
+        accepted, and `Conflict` if the idempotency key was used for another task.
         """
-        return self._run(
-            self._calls.submit(
-                project_id, task_type, params, max_retries, node_id, callback_url, idempotency_key
-            )
-        )
+        return self._run(self._calls.submit(project_id, task_type, params, options))
+
+    submit = submit_task
 
     def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
@@ -110,6 +106,47 @@ class SyncServerClient:
         """
         return self._run(self._calls.wait(task_id, timeout, raise_for_failure))
 
+    def watch(self, task_id: TaskRef) -> Iterator[Task]:
+        """Yields the task's present state, and each newer one until it is finished.
+
+        The server tells of changes by a stream of events, which is resumed if it breaks off. A
+        server without streams is polled. States between two others may be left out.
+        """
+        following = Following(f"{path_of(task_id)}/events", self._calls.policy)
+        try:
+            for task in self._follow(following):
+                yield task
+                if task.is_finished:
+                    return
+        except EndOfStream:
+            return
+        except NoStreams:
+            known: Known | None = None
+            while known is None or not known.task.is_finished:
+                known = self._run(self._calls.change(task_id, known))
+                yield known.task
+
+    def _follow(self, following: Following) -> Iterator[Task]:
+        while True:
+            request, response, failure = following.request(), None, None
+            try:
+                with self._http.stream(
+                    request.method,
+                    request.path,
+                    headers=request.headers,
+                    timeout=httpx.Timeout(self._timeout, read=request.held),
+                ) as response:
+                    if response.status_code != httpx.codes.OK:
+                        response.read()
+                    if following.opened(response):
+                        for line in response.iter_lines():
+                            task = following.heard(line)
+                            if task is not None:
+                                yield task
+            except TRANSIENT as error:
+                failure = error
+            time.sleep(following.pause(response, failure))
+
     def cancel_task(self, task_id: TaskRef) -> Task:
         """Cancels a task that is pending or processing. Raises `Conflict` if it is finished."""
         return self._run(self._calls.cancel(task_id))
@@ -124,22 +161,25 @@ class SyncServerClient:
         status: TaskStatus | None = None,
         task_type: str | None = None,
         *,
+        tag: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> TaskPage:
         """Returns a page of tasks, the newest first. `limit` is 1 to 200, by default 50."""
-        return self._run(self._calls.list(project_id, status, task_type, limit, cursor))
+        return self._run(self._calls.list(project_id, status, task_type, tag, limit, cursor))
 
     def iter_tasks(
         self,
         project_id: str | None = None,
         status: TaskStatus | None = None,
         task_type: str | None = None,
+        *,
+        tag: str | None = None,
     ) -> Iterator[Task]:
         """Yields all such tasks, the newest first, and requests pages as needed."""
         cursor: str | None = None
         while True:
-            page = self.list_tasks(project_id, status, task_type, limit=200, cursor=cursor)
+            page = self.list_tasks(project_id, status, task_type, tag=tag, limit=200, cursor=cursor)
             yield from page.tasks
             cursor = page.next_cursor
             if cursor is None:

@@ -31,6 +31,14 @@ class Task:
     max_retries: int
     message: str | None = None
     """Why the task waits, in words."""
+    tags: list[str] = field(default_factory=list)
+    """The tags of the submission."""
+    metadata: dict[str, Any] | None = None
+    """The notes of the submission."""
+    cancel_at: int | None = None
+    """The time at which the task is cancelled if it has not ended by then."""
+    tries: list[dict[str, Any]] | None = field(default=None, repr=False)
+    """The last tries, each with `at`, `tried` and `error`; None in a list and in a notification."""
     params: str | None = field(default=None, repr=False)
     """JSON text, with the addresses of pictures; None in a list and in a notification."""
     result_data: str | None = field(default=None, repr=False)
@@ -96,6 +104,9 @@ class SubmittedTask:
     created_at: int
     callback_secret: str | None = field(default=None, repr=False)
     """The secret that signs the notification, if there is a `callback_url`. Keep it."""
+    status_url: str | None = None
+    cancel_url: str | None = None
+    events_url: str | None = None
 
     @classmethod
     def from_json(cls, answer: Any) -> SubmittedTask:
@@ -106,6 +117,9 @@ class SubmittedTask:
                 answer["status"],
                 answer["created_at"],
                 answer.get("callback_secret"),
+                answer.get("status_url"),
+                answer.get("cancel_url"),
+                answer.get("events_url"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise SyncServerError("the server's answer is not a submitted task") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .async_client import AsyncSyncServerClient
 from .client import SyncServerClient
 from .images import Image
+from .options import SubmitOptions
 from .task_params import (
     KLING_VIDEO,
     NANO_BANANA,
@@ -16,6 +17,9 @@ from .task_params import (
     kling_video_params,
     nano_banana_params,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def submit_kling_video_task(
@@ -30,11 +34,8 @@ def submit_kling_video_task(
     *,
     image_tail: Image | None = None,
     aspect_ratio: str | None = None,
-    max_retries: int | None = None,
-    node_id: str | None = None,
-    callback_url: str | None = None,
-    idempotency_key: str | None = None,
     client: SyncServerClient | None = None,
+    **options: Unpack[SubmitOptions],
 ) -> str:
     """Submits a video task and returns its id.
 
@@ -54,8 +55,7 @@ def submit_kling_video_task(
         image_tail=image_tail,
         aspect_ratio=aspect_ratio,
     )
-    options = (max_retries, node_id, callback_url, idempotency_key)
-    return _submit(client, project_id, KLING_VIDEO, params, *options)
+    return _submit(client, project_id, KLING_VIDEO, params, options)
 
 
 async def submit_kling_video_task_async(
@@ -70,11 +70,8 @@ async def submit_kling_video_task_async(
     *,
     image_tail: Image | None = None,
     aspect_ratio: str | None = None,
-    max_retries: int | None = None,
-    node_id: str | None = None,
-    callback_url: str | None = None,
-    idempotency_key: str | None = None,
     client: AsyncSyncServerClient | None = None,
+    **options: Unpack[SubmitOptions],
 ) -> str:
     """Does the same as `submit_kling_video_task`, for asyncio; a thread reads the files."""
     params = await asyncio.to_thread(
@@ -89,8 +86,7 @@ async def submit_kling_video_task_async(
         image_tail=image_tail,
         aspect_ratio=aspect_ratio,
     )
-    options = (max_retries, node_id, callback_url, idempotency_key)
-    return await _submit_async(client, project_id, KLING_VIDEO, params, *options)
+    return await _submit_async(client, project_id, KLING_VIDEO, params, options)
 
 
 def submit_nano_banana_task(
@@ -104,11 +100,8 @@ def submit_nano_banana_task(
     image_size: str | None = None,
     pro: bool = False,
     *,
-    max_retries: int | None = None,
-    node_id: str | None = None,
-    callback_url: str | None = None,
-    idempotency_key: str | None = None,
     client: SyncServerClient | None = None,
+    **options: Unpack[SubmitOptions],
 ) -> str:
     """Submits a picture task and returns its id.
 
@@ -126,8 +119,7 @@ def submit_nano_banana_task(
         image_paths,
         image_size,
     )
-    options = (max_retries, node_id, callback_url, idempotency_key)
-    return _submit(client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, *options)
+    return _submit(client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, options)
 
 
 async def submit_nano_banana_task_async(
@@ -141,11 +133,8 @@ async def submit_nano_banana_task_async(
     image_size: str | None = None,
     pro: bool = False,
     *,
-    max_retries: int | None = None,
-    node_id: str | None = None,
-    callback_url: str | None = None,
-    idempotency_key: str | None = None,
     client: AsyncSyncServerClient | None = None,
+    **options: Unpack[SubmitOptions],
 ) -> str:
     """Does the same as `submit_nano_banana_task`, for asyncio; a thread reads the files."""
     params = await asyncio.to_thread(
@@ -158,9 +147,8 @@ async def submit_nano_banana_task_async(
         image_paths,
         image_size,
     )
-    options = (max_retries, node_id, callback_url, idempotency_key)
     return await _submit_async(
-        client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, *options
+        client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, options
     )
 
 
@@ -169,22 +157,11 @@ def _submit(
     project_id: str,
     task_type: str,
     params: Mapping[str, Any],
-    max_retries: int | None,
-    node_id: str | None,
-    callback_url: str | None,
-    idempotency_key: str | None,
+    options: SubmitOptions,
 ) -> str:
     chosen = client or SyncServerClient()
     try:
-        submitted = chosen.submit_task(
-            project_id,
-            task_type,
-            params,
-            max_retries=max_retries,
-            node_id=node_id,
-            callback_url=callback_url,
-            idempotency_key=idempotency_key,
-        )
+        submitted = chosen.submit_task(project_id, task_type, params, **options)
         return submitted.task_id
     finally:
         if client is None:
@@ -196,22 +173,11 @@ async def _submit_async(
     project_id: str,
     task_type: str,
     params: Mapping[str, Any],
-    max_retries: int | None,
-    node_id: str | None,
-    callback_url: str | None,
-    idempotency_key: str | None,
+    options: SubmitOptions,
 ) -> str:
     chosen = client or AsyncSyncServerClient()
     try:
-        submitted = await chosen.submit_task(
-            project_id,
-            task_type,
-            params,
-            max_retries=max_retries,
-            node_id=node_id,
-            callback_url=callback_url,
-            idempotency_key=idempotency_key,
-        )
+        submitted = await chosen.submit_task(project_id, task_type, params, **options)
         return submitted.task_id
     finally:
         if client is None:

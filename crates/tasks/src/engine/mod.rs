@@ -41,6 +41,9 @@ use crate::{
 /// The poller begins nothing new after this many seconds, because its next tick comes then.
 const TICK: i64 = 9;
 
+/// The most tasks that are cancelled at once because they are late.
+const LATE_AT_ONCE: u64 = 32;
+
 /// The engine of one instance.
 pub struct Engine<'a> {
     /// The ports.
@@ -87,7 +90,30 @@ impl Engine<'_> {
                 tracing::warn!(%error, "assets that no task refers to not deleted");
             }
         };
-        join!(future::join_all(services), self.notify(None), leftovers);
+        join!(
+            future::join_all(services),
+            self.cancel_late(begun),
+            self.notify(None),
+            leftovers
+        );
+    }
+
+    /// Cancels the tasks that were to have ended by now.
+    async fn cancel_late(&self, begun: i64) {
+        while self.is_time_left(begun) {
+            let now = self.ports.clock.unix_seconds();
+            match rows::cancel_late(self.ports.database, now, LATE_AT_ONCE).await {
+                Ok(cancelled) if cancelled.is_empty() => return,
+                Ok(cancelled) => {
+                    let ended = cancelled.iter().map(|task| self.ended(task));
+                    future::join_all(ended).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "late tasks not cancelled");
+                    return;
+                }
+            }
+        }
     }
 
     /// Cancels a task. A later result of its service is ignored.

@@ -25,6 +25,22 @@ impl Engine<'_> {
         }
     }
 
+    /// Notifies the agent of a task that has begun, if it wants to hear of that.
+    pub(super) async fn tell(&self, task: &Task, event: &str) {
+        let is_chosen = |chosen: &str| chosen.split(',').any(|one| one == event);
+        if !task.notify_of.as_deref().is_some_and(is_chosen) {
+            return;
+        }
+        let now = self.ports.clock.unix_seconds();
+        match rows::tell(self.ports.database, task, event, now).await {
+            Ok(true) => self.notify(Some(&task.task_id)).await,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(task_id = task.task_id, %error, "notification not noted");
+            }
+        }
+    }
+
     /// Notifies the agents of all finished tasks for which that is due, or of this task.
     pub(super) async fn notify(&self, task_id: Option<&str>) {
         let Ports {

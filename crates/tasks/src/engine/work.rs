@@ -24,7 +24,12 @@ impl Engine<'_> {
             let is_submission = task.external_task_id.is_none();
             let news = if is_submission {
                 // The submission is on its way before anything else is done.
-                join!(self.submit(executor, &task), self.publish(&task)).0
+                join!(
+                    self.submit(executor, &task),
+                    self.publish(&task),
+                    self.tell(&task, "started")
+                )
+                .0
             } else {
                 self.poll(executor, &task).await
             };

@@ -4,6 +4,7 @@ use platform::{Database, DatabaseError};
 
 use super::{
     claims::{ANSWER_LOST, FREE, RETRYABLE},
+    notifications::is_told,
     row::{COLUMNS, OPEN, one, tasks},
 };
 use crate::task::{Task, shortened};
@@ -33,8 +34,9 @@ pub(crate) async fn finish(
              updated_at = ?7, completed_at = ?7, version = version + 1, projected_status = NULL,
              external_task_id = ifnull(external_task_id, ?8),
              lease_until = NULL, next_attempt_at = NULL, message = NULL,
-             notify_at = CASE WHEN callback_url IS NULL THEN NULL ELSE ?7 END, notify_attempts = 0
-          WHERE task_id = ?1 AND run = ?2 AND {OPEN} RETURNING {COLUMNS}"
+             notify_at = CASE WHEN {} THEN ?7 END, notify_attempts = 0
+          WHERE task_id = ?1 AND run = ?2 AND {OPEN} RETURNING {COLUMNS}",
+        is_told("?3")
     );
     one(
         database,
@@ -65,12 +67,13 @@ pub(crate) async fn end_silent(
         "UPDATE aigc_tasks SET status = 'failed', error_message = '{ANSWER_LOST}',
              updated_at = ?1, completed_at = ?1, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = NULL, message = NULL,
-             notify_at = CASE WHEN callback_url IS NULL THEN NULL ELSE ?1 END, notify_attempts = 0
+             notify_at = CASE WHEN {} THEN ?1 END, notify_attempts = 0
           WHERE task_id IN (
              SELECT task_id FROM aigc_tasks
               WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NULL AND {FREE} AND NOT {RETRYABLE}
               LIMIT ?4)
-         RETURNING {COLUMNS}"
+         RETURNING {COLUMNS}",
+        is_told("'failed'")
     );
     tasks(
         database,
@@ -78,6 +81,26 @@ pub(crate) async fn end_silent(
         vec![now.into(), lease.into(), service.into(), most.into()],
     )
     .await
+}
+
+/// Cancels up to `most` tasks that were to have ended by now.
+pub(crate) async fn cancel_late(
+    database: &dyn Database,
+    now: i64,
+    most: u64,
+) -> Result<Vec<Task>, DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET status = 'cancelled',
+             error_message = 'cancelled, because it had not ended ' || (cancel_at - created_at) || ' s after it was posted',
+             updated_at = ?1, completed_at = ?1, version = version + 1, projected_status = NULL,
+             lease_until = NULL, next_attempt_at = NULL, message = NULL,
+             notify_at = CASE WHEN {} THEN ?1 END, notify_attempts = 0
+          WHERE task_id IN (SELECT task_id FROM aigc_tasks WHERE cancel_at <= ?1 AND {OPEN} LIMIT ?2)
+            AND {OPEN}
+         RETURNING {COLUMNS}",
+        is_told("'cancelled'")
+    );
+    tasks(database, &sql, vec![now.into(), most.into()]).await
 }
 
 /// The most characters of the names of earlier jobs; the oldest names are dropped first.
@@ -100,6 +123,7 @@ pub(crate) async fn set_back(
              external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
              completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = ?2, notify_at = NULL, waits = 0, message = NULL,
+             cancel_at = NULL,
              seq = (SELECT max(seq) + 1 FROM aigc_tasks other WHERE other.project_id = aigc_tasks.project_id)
           WHERE task_id = ?1 AND status IN ('failed', 'cancelled') RETURNING {COLUMNS}"
     );

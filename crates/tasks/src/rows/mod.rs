@@ -17,16 +17,17 @@ mod read;
 mod row;
 mod shown;
 mod store;
+mod tries;
 
 pub use changes::{Changes, changes, last_changes};
 pub(crate) use claims::{
     FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_wait,
     explain_waits, is_submission_due,
 };
-pub(crate) use ending::{End, end_silent, finish, set_back};
+pub(crate) use ending::{End, cancel_late, end_silent, finish, set_back};
 pub use gauges::gauges;
 pub use large::{params, result_data};
-pub(crate) use notifications::{claim_notifications, notified};
+pub(crate) use notifications::{claim_notifications, notified, tell};
 pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
 pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
@@ -35,3 +36,4 @@ pub use projected::{
 pub use read::{Filter, get, list, marks};
 pub use shown::Shown;
 pub(crate) use store::{Insert, by_key, insert};
+pub use tries::{Try, tries};

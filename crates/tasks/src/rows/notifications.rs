@@ -1,11 +1,11 @@
-//! Notifications of agents about finished tasks.
+//! Notifications of agents about their tasks.
 
 use platform::{Database, DatabaseError};
 
 use super::row::{COLUMNS, tasks};
 use crate::task::Task;
 
-/// The most notifications of one end of a task, over some three hours.
+/// The most notifications of one event of a task, over some three hours.
 const NOTIFY_ATTEMPTS: u32 = 10;
 
 /// The wait after the first notification, in seconds.
@@ -14,7 +14,36 @@ const FIRST_NOTIFY_WAIT: i64 = 20;
 /// The wait before the last notification, in seconds.
 const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
 
-/// Claims up to `most` finished tasks whose agents are to be notified, or only the task of this id. Each
+/// The condition of a task whose agent wants to hear of this event, given in SQL; without a choice it hears of the ends.
+pub(super) fn is_told(event: &str) -> String {
+    format!(
+        "callback_url IS NOT NULL AND instr(
+             ',' || ifnull(notify_of, 'completed,failed,cancelled') || ',', ',' || {event} || ',') > 0"
+    )
+}
+
+/// Notes that the agent of a task is to hear of its start, if it wants to. Returns whether it does.
+pub(crate) async fn tell(
+    database: &dyn Database,
+    task: &Task,
+    event: &str,
+    now: i64,
+) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "UPDATE aigc_tasks SET notify_at = ?2, notify_attempts = 0
+          WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND {} RETURNING 1",
+        is_told("?3")
+    );
+    let parameters = vec![
+        task.task_id.as_str().into(),
+        now.into(),
+        event.into(),
+        task.run.into(),
+    ];
+    Ok(!database.execute(&sql, parameters).await?.is_empty())
+}
+
+/// Claims up to `most` tasks whose agents are to be notified, or only the task of this id. Each
 /// is due again after a wait that doubles, until it was tried [`NOTIFY_ATTEMPTS`] times.
 pub(crate) async fn claim_notifications(
     database: &dyn Database,
@@ -42,7 +71,7 @@ pub(crate) async fn claim_notifications(
     .await
 }
 
-/// Notes that a finished task's agent was notified of this version of it.
+/// Notes that a task's agent was notified of this version of it.
 pub(crate) async fn notified(database: &dyn Database, task: &Task) -> Result<(), DatabaseError> {
     database
         .execute(

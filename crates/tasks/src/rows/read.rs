@@ -63,6 +63,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only tasks of this type.
     pub task_type: Option<String>,
+    /// Only tasks with this tag.
+    pub tag: Option<String>,
     /// Only tasks that come in the list after the one with this creation time and id.
     pub after: Option<(i64, String)>,
     /// The most tasks.
@@ -99,6 +101,11 @@ pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>,
                  SELECT m.project_id FROM project_members m JOIN projects p ON p.project_id = m.project_id
                   WHERE m.user_id = ?{n} AND p.deleted_at IS NULL)"
         );
+    }
+    if let Some(tag) = &filter.tag {
+        parameters.push(tag.as_str().into());
+        let n = parameters.len();
+        text += &format!(" AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?{n})");
     }
     if let Some((created_at, task_id)) = &filter.after {
         parameters.push((*created_at).into());

@@ -8,10 +8,10 @@ use crate::task::{Status, Task};
 pub(super) const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
      result_url, error_message, created_at, updated_at, completed_at, \
      retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
-     accepted_at, earlier_jobs, seq, waits, message, is_probe";
+     accepted_at, earlier_jobs, seq, waits, message, is_probe, tags, metadata, cancel_at, notify_of";
 
 /// The number of [`COLUMNS`].
-pub(super) const COLUMN_COUNT: usize = 25;
+pub(super) const COLUMN_COUNT: usize = 29;
 
 /// The condition of a task that is not finished.
 pub(super) const OPEN: &str = "status IN ('pending', 'processing')";
@@ -47,7 +47,16 @@ pub(super) fn task(mut row: Row) -> Result<Task, DatabaseError> {
         waits: row.integer(22)?,
         message: row.optional_text(23)?,
         is_probe: row.integer(24)? != 0,
+        tags: json(row.optional_text(25)?).unwrap_or_default(),
+        metadata: json(row.optional_text(26)?),
+        cancel_at: row.optional_integer(27)?,
+        notify_of: row.optional_text(28)?,
     })
+}
+
+/// Reads a column of JSON that this server has written.
+fn json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+    serde_json::from_str(&text?).ok()
 }
 
 /// Runs a statement that returns [`COLUMNS`].

@@ -20,12 +20,14 @@ pub(crate) async fn insert(
     new: Insert<'_>,
 ) -> Result<bool, DatabaseError> {
     let task = new.task;
+    let tags = (!task.tags.is_empty()).then(|| serde_json::json!(task.tags).to_string());
+    let metadata = task.metadata.as_ref().map(ToString::to_string);
     let rows = database
         .execute(
             "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, external_service, params,
                  created_at, updated_at, max_retries, node_id, callback_url, next_attempt_at,
-                 idempotency_key, request_digest, seq)
-             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?6, ?10, ?11,
+                 idempotency_key, request_digest, tags, metadata, cancel_at, notify_of, seq)
+             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?6, ?10, ?11, ?12, ?13, ?14, ?15,
                  (SELECT ifnull(max(seq), 0) + 1 FROM aigc_tasks WHERE project_id = ?2))
              ON CONFLICT (idempotency_key) DO NOTHING
              RETURNING 1",
@@ -41,6 +43,10 @@ pub(crate) async fn insert(
                 task.callback_url.as_deref().into(),
                 new.idempotency_key.into(),
                 new.request_digest.into(),
+                tags.into(),
+                metadata.into(),
+                task.cancel_at.into(),
+                task.notify_of.as_deref().into(),
             ],
         )
         .await?;

@@ -1,0 +1,30 @@
+"""The options of a submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+TaskEvent = Literal["started", "completed", "failed", "cancelled"]
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What a submission may say beside the task itself. None counts as left out."""
+
+    max_retries: int | None
+    """How many errors in a row are tried again before the service has accepted the task."""
+    node_id: str | None
+    """The node of the project's document that shows the result, too."""
+    callback_url: str | None
+    """The address that the server notifies; see `verify_notification`."""
+    events: Sequence[TaskEvent] | None
+    """Of what it notifies that address; by default of each end."""
+    cancel_after: int | None
+    """The seconds after which the task is cancelled if it has not ended by then."""
+    tags: Sequence[str] | None
+    """Words for the task, by which `list_tasks` finds it."""
+    metadata: Mapping[str, Any] | None
+    """Notes, up to 4 KiB, that come back with the task."""
+    idempotency_key: str | None
+    """Two submissions with the same key make one task. Without a key, only the attempts of one
+    call do."""

@@ -1,0 +1,176 @@
+"""Streams of events: watching a task, and waiting for many over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from conftest import DROP, PATIENCE, QUICK, Answer, Script, event, problem, row
+
+from loro_sync_client import AsyncSyncServerClient, SyncServerClient, Task, Unauthorized
+
+#: The path of the stream of a task.
+PATH = "/tasks/task_1/events"
+
+
+def watched(url: str, *, twin: bool) -> list[str]:
+    """Watches a task to its end with one of the two clients; returns its states."""
+
+    async def watch() -> list[str]:
+        async with AsyncSyncServerClient(url, retry=QUICK) as client:
+            return [task.status async for task in client.watch("task_1")]
+
+    if twin:
+        return asyncio.run(asyncio.wait_for(watch(), PATIENCE))
+    with SyncServerClient(url, retry=QUICK) as client:
+        return [task.status for task in client.watch("task_1")]
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_stream_that_breaks_off_is_resumed(scripted: Script, twin: bool) -> None:
+    began = event(1, status="pending") + b":\n\n" + event(2, status="processing")
+    busy = problem(503, "unavailable")
+    server = scripted(
+        Answer(200, began),
+        DROP,
+        busy,
+        Answer(200, b":\n\n"),
+        Answer(200, event(3, status="failed")),
+    )
+    assert watched(server.url, twin=twin) == ["pending", "processing", "failed"]
+    asked = [(request.path, request.headers.get("last-event-id")) for request in server.seen]
+    assert asked == [(PATH, None)] + [(PATH, "2")] * 4
+
+
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("status", [404, 501])
+def test_a_server_without_streams_is_polled(scripted: Script, status: int, twin: bool) -> None:
+    def tagged(tag: str, status: str) -> Answer:
+        return Answer(200, row(status), {"ETag": tag})
+
+    server = scripted(
+        problem(status, "no-streams"), tagged('"1"', "processing"), tagged('"2"', "completed")
+    )
+    assert watched(server.url, twin=twin) == ["processing", "completed"]
+    paths = [request.path for request in server.seen]
+    assert paths == [PATH, "/tasks/task_1", "/tasks/task_1?wait=25"]
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_an_end_that_was_heard_and_a_refusal_end_the_watch(scripted: Script, twin: bool) -> None:
+    assert watched(scripted(Answer(204)).url, twin=twin) == []
+    refused = scripted(problem(403, "forbidden"))
+    with pytest.raises(Unauthorized):
+        watched(refused.url, twin=twin)
+    assert len(refused.seen) == 1
+
+
+class Board:
+    """A server with tasks that end when they are told to, and one stream."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.streams = 0
+        self.polls = 0
+        board = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if self.path == "/projects/p/tasks/events":
+                    board.streams += 1
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/event-stream")
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    self.wfile.write(b"id: 0\n\n")
+                    self.wfile.flush()
+                    board.over.wait(PATIENCE)
+                    ends = [
+                        event(number + 1, task_id=f"task_{number}", status="completed")
+                        for number in range(500)
+                    ]
+                    # The client hangs up when it has heard enough.
+                    with contextlib.suppress(ConnectionError):
+                        self.wfile.write(b"".join(ends))
+                    self.close_connection = True
+                    return
+                board.polls += "wait=" in self.path
+                body = json.dumps(row("processing", task_id=self.path.rsplit("/", 1)[1])).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board()
+    yield board
+    board.over.set()
+    board.http.shutdown()
+    board.http.server_close()
+    board.thread.join()
+
+
+def test_five_hundred_wait_over_one_connection(board: Board) -> None:
+    async def run() -> list[Task]:
+        async with AsyncSyncServerClient(board.url, retry=QUICK) as client:
+            waits = [
+                asyncio.ensure_future(client.wait_for_task(f"task_{number}"))
+                for number in range(500)
+            ]
+
+            def heard() -> int:
+                stream = client._streams._streams.get("p")
+                return 0 if stream is None else len(stream._ears)
+
+            while heard() < 500 or client._reads is None or client._reads.locked():
+                await asyncio.sleep(0.01)
+            assert (board.streams, board.polls) == (1, 0)
+            board.over.set()
+            tasks = await asyncio.gather(*waits)
+            assert client._streams._streams == {}, "the last one closes the stream"
+            return list(tasks)
+
+    tasks = asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
+    assert {task.status for task in tasks} == {"completed"}
+    assert [task.task_id for task in tasks] == [f"task_{number}" for number in range(500)]
+    assert board.polls == 0
+
+
+def test_who_waits_polls_if_the_stream_is_over(scripted: Script) -> None:
+    server = scripted(
+        Answer(200, row("processing")),
+        problem(501, "no-streams"),
+        Answer(200, row("processing"), {"ETag": '"1"'}),
+        Answer(200, row("completed"), {"ETag": '"2"'}),
+    )
+
+    async def run() -> Task:
+        async with AsyncSyncServerClient(server.url, retry=QUICK) as client:
+            return await client.wait_for_task("task_1", PATIENCE)
+
+    assert asyncio.run(asyncio.wait_for(run(), PATIENCE)).status == "completed"
+    assert server.seen[1].path == "/projects/p/tasks/events"
+
+
+def test_options_are_sent_and_unknown_ones_are_not() -> None:
+    with SyncServerClient("http://127.0.0.1:1") as client:
+        with pytest.raises(TypeError, match="speed"):
+            client.submit("p", "demo", {}, speed=3)  # type: ignore[call-arg]
