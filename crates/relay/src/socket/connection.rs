@@ -332,7 +332,7 @@ impl Connection {
             number: self.frames,
             serial: self.shared.queue.next_serial(),
             frame: Frame::binary(payload),
-            outcome: None,
+            decision: None,
         };
         if self.shared.queue.submit(submission).is_err() {
             self.socket.close(Close::TRY_AGAIN_LATER);
