@@ -37,7 +37,12 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     message          TEXT,                 -- why the task waits, in words for its user
     shown_on         TEXT,                 -- the nodes that have shown this version, as a JSON array
     is_probe         INTEGER NOT NULL DEFAULT 0, -- 1 if the last claim was a try beyond the places that are known
-    repaired         INTEGER NOT NULL DEFAULT 0 -- 1 if a node was repaired since this version was projected
+    repaired         INTEGER NOT NULL DEFAULT 0, -- 1 if a node was repaired since this version was projected
+    tags             TEXT,                 -- the caller's words for the task, as a JSON array
+    metadata         TEXT,                 -- the caller's notes, as a JSON object
+    progress         REAL,                 -- how much of the job is done, from 0 to 1, if the service tells it
+    cancel_at        INTEGER,              -- the task is cancelled if it has not ended by then
+    notify_of        TEXT                  -- the events of which the agent is notified, with commas between; NULL: the ends
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

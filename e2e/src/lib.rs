@@ -2,7 +2,7 @@
 //! clients do.
 //!
 //! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its handle.
-//! - [`raw`], [`http`]: clients. [`people`]: callers with credentials.
+//! - [`raw`], [`http`], [`events`]: clients. [`people`]: callers with credentials.
 //! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts. [`sub_path`]: one in
 //!   front of a relay, below a path.
 //! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
@@ -21,6 +21,7 @@ pub mod better_auth;
 pub mod built;
 pub mod cable;
 pub mod document;
+pub mod events;
 pub mod faults;
 pub mod gemini;
 pub mod host;

@@ -110,7 +110,7 @@ def test_retries_end(scripted: Script, twin: bool) -> None:
     assert len(server.seen) == 4
 
 
-def test_nobody_listening_is_said_with_the_address() -> None:
+def test_an_address_without_a_server_is_in_the_words() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     url = f"http://user:s3cret@127.0.0.1:{port}"

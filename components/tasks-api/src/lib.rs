@@ -3,9 +3,11 @@
 //! It only wires. It stores a new task, answers, and then submits the task in the same instance.
 
 mod asset;
+mod events;
 mod list;
 mod marks;
 mod task;
+mod waiting;
 
 use auth::{Denied, Grant, Principal};
 use door::{Admitted, Reply, routes::Tasks};
@@ -22,6 +24,8 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Tasks::List => list::get(&request).await,
         Tasks::Post => task::post(&request).await,
         Tasks::Task { task } => task::get(&request, task).await,
+        Tasks::Events { task } => events::of_task(&request, task).await,
+        Tasks::ProjectEvents { project } => events::of_project(&request, project).await,
         Tasks::Cancel { task } => task::cancel(&request, task).await,
         Tasks::Retry { task } => task::retry(&request, task).await,
         Tasks::Marks => marks::post(&request).await,

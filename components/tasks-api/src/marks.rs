@@ -7,15 +7,23 @@ use wire::{MAX_MARKS, Marks, MarksRequest};
 
 use crate::{Answer, Request};
 
-/// Reads the mark of each task, all in one statement.
+/// Reads the mark of each task, and the last change of each project, each in one statement.
 pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;
-    let MarksRequest { tasks } =
+    let MarksRequest { tasks, projects } =
         wire::decode(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
-    if tasks.len() > MAX_MARKS {
-        return Err(Problem::bad_request(format!("At most {MAX_MARKS} tasks.")));
+    let projects = projects.unwrap_or_default();
+    if tasks.len() > MAX_MARKS || projects.len() > MAX_MARKS {
+        let words = format!("At most {MAX_MARKS} tasks, and as many projects.");
+        return Err(Problem::bad_request(words));
     }
-    let marks = rows::marks(request.ports().database, &tasks).await?;
-    let body = wire::encode(&Marks { marks });
+    let database = request.ports().database;
+    let marks = rows::marks(database, &tasks).await?;
+    let changes = rows::last_changes(database, &projects).await?;
+    let projects = changes.iter().map(i64::to_string).collect();
+    let body = wire::encode(&Marks {
+        marks,
+        projects: Some(projects),
+    });
     Ok(Reply::new(200).media_type(wire::CONTENT_TYPE).body(body))
 }

@@ -1,28 +1,25 @@
 //! `/tasks` and `/tasks/{task}`: posting, reading, cancelling and retrying a task.
 
-use std::time::Duration;
+use std::pin::Pin;
 
 use auth::{Principal, Role, secrets, webhooks::WebhookKey};
 use door::{Reply, Tag};
+use futures_util::future::{self, Either};
 use platform::Ports;
 use problem::Problem;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tasks::{Engine, Registry, Task, TaskError, TaskRequest, addressed_data, notification, rows};
+use tasks::{
+    Engine, Registry, Status, Task, TaskError, TaskRequest, addressed_data, notification, rows,
+};
 
-use crate::{Answer, Request, access};
+use crate::{
+    Answer, Request, access,
+    waiting::{self, OWN_WAIT},
+};
 
-/// The longest time that a caller may wait for a change, in seconds: less than proxies wait for an answer.
-const LONGEST_WAIT: u64 = 50;
-
-/// The longest time that this component waits, in seconds, because a wait takes an instance. A relay waits itself, and
-/// asks without `wait`.
-const OWN_WAIT: u64 = 5;
-
-/// The time between two looks at the row during a wait.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// Posts a task: it is stored before the answer is sent.
+/// Posts a task: it is stored before the answer is sent. If the caller would wait, the answer comes when the task has
+/// ended or the time is up.
 pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let key = request.head().header("idempotency-key");
@@ -31,6 +28,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
             "An Idempotency-Key has 1 to 255 visible ASCII characters.",
         ));
     }
+    let wait = waiting::until_end(request.head())?;
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;
     let wanted = TaskRequest::read(&body)?;
     let caller = request.principal()?;
@@ -50,23 +48,67 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
         project = task.project_id,
         "task posted"
     );
+    let told = posted(request, &task).await?;
+    let location = format!("/tasks/{}", task.task_id);
+    let reply = |told: &Value| Reply::json(201, told).header("location", location.clone());
+    // A repeated request must not restart a task that is under way.
+    let work: Work<'a> = if task.attempts == 0 {
+        Box::pin(take_up(ports, task.clone()))
+    } else {
+        Box::pin(future::ready(()))
+    };
+    let Some(wait) = wait else {
+        return Ok(reply(&told).then(work));
+    };
+    // The task is submitted while its caller waits.
+    let ended = std::pin::pin!(waiting::look(ports, &task.task_id, wait.seconds, |task| {
+        task.status.is_final()
+    }));
+    let (task, work) = match future::select(ended, work).await {
+        Either::Left((task, work)) => (task?, work),
+        Either::Right(((), ended)) => (ended.await?, Box::pin(future::ready(())) as Work<'a>),
+    };
+    let told = match task {
+        Some(task) => joined(told, whole(request, &task).await?),
+        None => told,
+    };
+    let reply = reply(&told).then(work);
+    Ok(if wait.is_preference {
+        reply.header("preference-applied", format!("wait={}", wait.seconds))
+    } else {
+        reply
+    })
+}
+
+/// Work that goes on after the answer.
+type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// What the caller who posted a task is told.
+async fn posted(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
+    let ports = request.ports();
+    let status_url = format!("{}/tasks/{}", request.base(), task.task_id);
     let mut told = json!({
         "task_id": task.task_id,
         "status": task.status,
         "created_at": task.created_at,
+        "cancel_url": format!("{status_url}/cancel"),
+        "events_url": format!("{status_url}/events"),
+        "status_url": status_url,
     });
     if task.callback_url.is_some() {
         let key = WebhookKey::obtain(ports.config, ports.key_value, ports.clock).await;
         let key = key.map_err(TaskError::from)?;
         told["callback_secret"] = json!(notification::secret(&key, &task.task_id));
     }
-    let reply = Reply::json(201, &told).header("location", format!("/tasks/{}", task.task_id));
-    // A repeated request must not restart a task that is under way.
-    Ok(if task.attempts == 0 {
-        reply.then(take_up(ports, task))
-    } else {
-        reply
-    })
+    Ok(told)
+}
+
+/// The fields of both objects; those of the second count.
+fn joined(mut told: Value, more: Value) -> Value {
+    if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
+        told.extend(more);
+    }
+    told
 }
 
 fn is_idempotency_key(key: &str) -> bool {
@@ -77,29 +119,18 @@ fn is_idempotency_key(key: &str) -> bool {
 pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let caller = request.principal()?;
-    let wait = match head.parameter("wait").map(str::parse::<u64>) {
-        None => 0,
-        Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
-        Some(_) => {
-            return Err(Problem::bad_request(format!(
-                "`wait` is a whole number of seconds up to {LONGEST_WAIT}."
-            )));
-        }
-    };
+    let wait = waiting::asked(head)?.unwrap_or(0);
     let mut task = find(ports, &caller, id, Role::Read).await?;
     let known = head.header("if-none-match").map(str::to_owned);
     let known = known.unwrap_or_else(|| tag(&task).to_string());
-    let own_wait = Duration::from_secs(wait.min(OWN_WAIT));
-    let looks = own_wait.as_millis() / LOOK_EVERY.as_millis();
-    for _ in 0..looks {
-        if task.status.is_final() || !tag(&task).is_in(&known) {
-            break;
-        }
-        ports.clock.sleep(LOOK_EVERY).await;
-        task = find(ports, &caller, id, Role::Read).await?;
+    let is_news = |task: &Task| task.status.is_final() || !tag(task).is_in(&known);
+    if !is_news(&task) {
+        let looked = waiting::look(ports, id, wait.min(OWN_WAIT), is_news).await?;
+        task = looked.ok_or_else(Problem::not_found)?;
     }
     if wait > 0 {
         request.check_again().await?;
+        access(ports, &request.principal()?, &task.project_id).await?;
     }
     let tag = tag(&task);
     let reply = if head.knows(&tag) {
@@ -122,12 +153,22 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 
 /// Describes a task with everything that its row holds for users.
 async fn whole(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
-    let (ports, base) = (request.ports(), request.base());
-    let mut whole = json!(task.clone().addressed(&base));
-    whole["params"] = json!(rows::params(ports.database, &task.task_id).await?);
-    let data = rows::result_data(ports.database, &task.task_id).await?;
-    whole["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
+    let mut whole = described(request, task).await?;
+    whole["params"] = json!(rows::params(request.ports().database, &task.task_id).await?);
     Ok(whole)
+}
+
+/// Describes a task without its parameters, which never change.
+pub(crate) async fn described(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
+    let (ports, base) = (request.ports(), request.base());
+    let mut described = json!(task.clone().addressed(&base));
+    let data = if task.status == Status::Completed {
+        rows::result_data(ports.database, &task.task_id).await?
+    } else {
+        None
+    };
+    described["result_data"] = json!(data.map(|data| addressed_data(data, &base)));
+    Ok(described)
 }
 
 /// Makes the entity tag of a task's present representation. The parameters never change, and the data of the result only
@@ -156,7 +197,12 @@ pub(crate) async fn retry<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
 }
 
 /// Finds a task of a project in which the caller has this role.
-async fn find(ports: Ports<'_>, caller: &Principal, id: &str, role: Role) -> Result<Task, Problem> {
+pub(crate) async fn find(
+    ports: Ports<'_>,
+    caller: &Principal,
+    id: &str,
+    role: Role,
+) -> Result<Task, Problem> {
     let task = rows::get(ports.database, id).await?;
     let task = task.ok_or_else(Problem::not_found)?;
     access(ports, caller, &task.project_id)

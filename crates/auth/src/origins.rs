@@ -79,7 +79,7 @@ impl Page {
                 ("access-control-allow-credentials", "true".into()),
                 (
                     "access-control-expose-headers",
-                    "ETag, Location, Retry-After, X-Loro-Rev".into(),
+                    "ETag, Location, Preference-Applied, Retry-After, X-Loro-Rev".into(),
                 ),
             ],
             _ => Vec::new(),
@@ -97,7 +97,8 @@ impl Page {
             ("access-control-allow-methods", methods.to_owned()),
             (
                 "access-control-allow-headers",
-                "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Range".into(),
+                "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range"
+                    .into(),
             ),
             ("access-control-max-age", "600".into()),
         ]);

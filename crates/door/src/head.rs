@@ -66,6 +66,11 @@ impl Head {
         self.method == "HEAD"
     }
 
+    /// Whether a relay has passed the request on, or asks on behalf of a client whose request it holds.
+    pub fn is_from_relay(&self) -> bool {
+        self.header(CLIENT).is_some()
+    }
+
     /// The first parameter of this name in the query, percent-decoded.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut pairs = self.query.iter();

@@ -80,6 +80,10 @@ routes! {
         Post = POST "/tasks", Write, Row;
         /// Reads a task, at once or when it changes
         Task { task } = GET "/tasks/{task}", Read, Row;
+        /// Streams a task's changes as server-sent events
+        Events { task } = GET "/tasks/{task}/events", Read, Row;
+        /// Streams the changes of a project's tasks as server-sent events
+        ProjectEvents { project } = GET "/projects/{project}/tasks/events", Read, Path;
         /// Cancels a task
         Cancel { task } = POST "/tasks/{task}/cancel", Write, Row;
         /// Retries a failed or cancelled task

@@ -8,11 +8,9 @@ use url::Url;
 
 use crate::manifest::Manifest;
 use crate::outbound_networking::blocked_networks::{Blocked, BlockedNetworks};
+use crate::redis::PORT;
 use crate::settings::Settings;
 use crate::variables::shared::{Given, Variables};
-
-/// The port of Redis, if its address has none.
-const REDIS_PORT: u16 = 6379;
 
 /// What is to run, read from the settings, the manifest and the environment.
 pub(crate) struct Plan {
@@ -34,6 +32,9 @@ impl Plan {
         let manifest = Manifest::read(&settings.manifest)?;
         let given = Given::collect(&settings.variables, std::env::vars(), &manifest.folder)
             .map_err(|error| anyhow!(error))?;
+        for name in given.unknown(&manifest.variables) {
+            tracing::warn!("{name} has no effect: the manifest has no such variable");
+        }
         let mut variables = Variables::resolve(&manifest.variables, &given)
             .map_err(|error| anyhow!("{}: {error}", settings.manifest.display()))?;
         check(&variables)?;
@@ -101,7 +102,7 @@ pub(crate) fn origin_of_redis(redis: &str) -> String {
     let Ok(url) = Url::parse(redis) else {
         return redis.to_owned();
     };
-    let port = url.port().unwrap_or(REDIS_PORT);
+    let port = url.port().unwrap_or(PORT);
     let host = url.host_str().unwrap_or_default();
     format!("{}://{host}:{port}", url.scheme())
 }

@@ -20,7 +20,7 @@ crate::settings! {
     /// up` makes one at each start
     pub INTERNAL_TOKEN = "internal_token", Secret;
     /// The app's address for the cron trigger. `cargo xtask up` sets it
-    pub APP_URL = "app_url", Value("http://127.0.0.1:3000"), Url;
+    pub APP_URL = "app_url", Value("http://127.0.0.1:3000"), Origin;
 }
 
 /// The app did not get a whole answer from itself.

@@ -81,6 +81,8 @@ kinds! {
     TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests";
     /// The server itself is at fault.
     INTERNAL = 500 "internal" "Internal error";
+    /// Only a relay can hold a stream of events, and there is none.
+    NO_STREAMS = 501 "no-streams" "No streams of events here";
     /// The relay cannot reach the app.
     APP_UNREACHABLE = 502 "app-unreachable" "The app does not answer";
     /// A service behind the server is unavailable.

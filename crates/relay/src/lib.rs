@@ -205,7 +205,12 @@ impl Relay {
                 draining.clone(),
                 connections.clone(),
             ),
-            desk: Desk::new(limits, proxy.clone(), waiters.clone(), draining.clone()),
+            desk: Arc::new(Desk::new(
+                limits,
+                proxy.clone(),
+                waiters.clone(),
+                draining.clone(),
+            )),
             proxy,
             arrivals,
             refusals: Arc::new(Semaphore::new(REFUSALS)),

@@ -26,7 +26,7 @@ platform::settings! {
     /// A bucket (S3, R2, MinIO) for large results. Without one, SQLite holds them
     S3_BUCKET = "s3_bucket", Unset;
     /// The bucket's address
-    S3_ENDPOINT = "s3_endpoint", Placeholder(NO_ENDPOINT), Url;
+    S3_ENDPOINT = "s3_endpoint", Placeholder(NO_ENDPOINT), Origin;
     /// The bucket's region
     S3_REGION = "s3_region", Value("auto");
     /// The access key of the bucket

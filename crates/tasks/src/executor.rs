@@ -147,9 +147,17 @@ pub enum Failure {
     /// The failure concerns this server and not the job: authentication, the account, a missing setting. It
     /// ends a task that no service has accepted yet.
     Access(String),
-    /// The service has no place for the job now, or is asked too often, and did not begin the job. The task waits
-    /// and is submitted again, which costs no retry.
+    /// The service has no place for the job now, and did not begin it. The task waits and is submitted again, which
+    /// costs no retry.
     NoPlace {
+        /// The reason, in words for the operator.
+        reason: String,
+        /// The time after which the service asks to be called again.
+        after: Option<Duration>,
+    },
+    /// The service is asked too often, or a quota is used up, and it did not begin the job. That says nothing of places.
+    /// The task waits and is submitted again, which costs no retry.
+    TooOften {
         /// The reason, in words for the operator.
         reason: String,
         /// The time after which the service asks to be called again.
@@ -178,6 +186,14 @@ impl Failure {
     /// Makes a failure of a service that has no place for the job now.
     pub fn no_place(reason: impl Into<String>, after: Option<Duration>) -> Self {
         Self::NoPlace {
+            reason: reason.into(),
+            after,
+        }
+    }
+
+    /// Makes a failure of a service that is asked too often.
+    pub fn too_often(reason: impl Into<String>, after: Option<Duration>) -> Self {
+        Self::TooOften {
             reason: reason.into(),
             after,
         }

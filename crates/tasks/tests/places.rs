@@ -1,4 +1,4 @@
-//! A crowd of tasks at an account of Kling that has fewer places than the setting says.
+//! A crowd of tasks at an account of Kling that has fewer places than the setting says, or that is asked too often.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,10 +21,18 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Twenty tasks with a picture each, of two projects in turn.
+    /// A crowd at an account that has three places.
     fn new() -> Self {
+        Self::refused(|_, running| {
+            (running == ACCOUNT).then_some((1303, "parallel task over resource pack limit"))
+        })
+    }
+
+    /// Twenty tasks with a picture each, of two projects in turn. Kling may refuse each call, by the number of calls before
+    /// it and of the jobs under way.
+    fn refused(refuse: impl Fn(usize, u32) -> Option<(i64, &'static str)> + 'static) -> Self {
         let running = Rc::new(Cell::new(0));
-        let at_kling = Rc::clone(&running);
+        let (at_kling, calls) = (Rc::clone(&running), Cell::new(0));
         let settings = [
             ("kling_api_key", "secret"),
             ("kling_base_url", "https://kling.example"),
@@ -34,18 +42,15 @@ impl Crowd {
         let kling = Service::answering("kling", &settings, move |asked| {
             let name = asked.body["external_task_id"].as_str();
             let data = |id: &str| json!({ "task_id": id, "task_status": "submitted" });
-            match name {
-                None => (200, json!({ "code": 0, "data": data("of a poll") })),
-                Some(_) if at_kling.get() == ACCOUNT => (
-                    429,
-                    json!({ "code": 1303, "message": "parallel task over resource pack limit" }),
-                ),
-                Some(name) => {
-                    assert_eq!(asked.body["image"], PIXEL);
-                    at_kling.set(at_kling.get() + 1);
-                    (200, json!({ "code": 0, "data": data(name) }))
-                }
+            let Some(name) = name else {
+                return (200, json!({ "code": 0, "data": data("of a poll") }));
+            };
+            if let Some((code, message)) = refuse(calls.replace(calls.get() + 1), at_kling.get()) {
+                return (429, json!({ "code": code, "message": message }));
             }
+            assert_eq!(asked.body["image"], PIXEL);
+            at_kling.set(at_kling.get() + 1);
+            (200, json!({ "code": 0, "data": data(name) }))
         });
         kling.world.clock.0.set(1_700_000_000);
         let mut crowd = Self {
@@ -171,4 +176,61 @@ fn places_that_are_bought_are_found_at_the_next_try_and_used_at_once() {
     crowd.tick_after(10);
     assert_eq!(crowd.running.get(), 3);
     assert_eq!(crowd.sent()[4..], crowd.ids([3, 4, 5, 6]));
+}
+
+/// "Kling said 1302 now and then, and every film waited for the pause of another."
+#[test]
+fn a_task_that_comes_too_fast_waits_alone() {
+    let crowd = Crowd::refused(|call, _| (call % 4 == 1).then_some((1302, "too fast")));
+    // A round claims as many as there are places: three of ten are refused, and their places go to the next.
+    crowd.tick_after(0);
+    assert_eq!((crowd.sent().len(), crowd.running.get()), (10, 7));
+    crowd.tick_after(1);
+    assert_eq!((crowd.sent().len(), crowd.running.get()), (13, 10));
+    let mut once = crowd.sent();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), 13, "none is sent twice within a second");
+    let waiting: Vec<usize> = (0..20)
+        .filter(|n| crowd.task(*n).status == Status::Pending)
+        .collect();
+    assert_eq!(waiting.len(), 10);
+    let refused = crowd.task(waiting[0]);
+    assert_eq!(refused.retry_count, 0);
+    let message = "waiting for a place at Kling";
+    assert_eq!(refused.message.as_deref(), Some(message));
+    // After 5 to 10 s it is the first of its project again.
+    let ended = (0..20).find(|n| crowd.task(*n).status == Status::Processing);
+    crowd.tick_after(9);
+    assert_eq!(crowd.sent().len(), 13, "all places are taken");
+    crowd.end(ended.unwrap());
+    crowd.tick_after(0);
+    let next = crowd.sent()[13].clone();
+    assert!(once.contains(&next), "{next} was not refused before");
+}
+
+/// "Kling said 1302 all day, and twenty films asked it every few seconds."
+#[test]
+fn a_service_that_is_always_asked_too_often_is_asked_less_and_less() {
+    let crowd = Crowd::refused(|call, _| (call < 20).then_some((1302, "too fast")));
+    let mut tries = Vec::new();
+    for second in 0..3600 {
+        let before = crowd.sent().len();
+        if crowd.running.get() > 0 {
+            break;
+        }
+        crowd.tick_after(1);
+        tries.extend((before..crowd.sent().len()).map(|_| second));
+    }
+    // Three at once, because the first two might concern those tasks alone.
+    assert_eq!(tries[..3], [0; 3], "{tries:?}");
+    let mut last = 0;
+    for (n, at) in tries[3..20].iter().enumerate() {
+        let longest = (10 << n.min(5)).min(300);
+        let pause = at - last;
+        assert!((longest / 2..=longest).contains(&pause), "{n} {tries:?}");
+        last = *at;
+    }
+    // One is taken, so the service is believed again, and all places are filled at once.
+    assert_eq!(crowd.running.get(), 10);
 }

@@ -59,7 +59,10 @@ pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, StateRequest, Waiting,
     WaitingAnswer, WaitingRequest, is_project_id,
 };
-pub use task::{MAX_MARKS, Marks, MarksRequest, TASK_CHANGES, TASK_MARK};
+pub use task::{
+    END_OF_EVENTS, LONGEST_WAIT, MAX_EVENTS, MAX_MARKS, MORE_EVENTS, Marks, MarksRequest,
+    TASK_CHANGES, TASK_EVENTS, TASK_MARK, preferred_wait,
+};
 
 #[cfg(test)]
 mod tests {

@@ -8,21 +8,78 @@ pub const TASK_CHANGES: &str = "task-events";
 /// The header of the app's answer to a relay that tells the mark of a task which is not finished. The relay removes it.
 pub const TASK_MARK: &str = "x-loro-internal-task-mark";
 
-/// The most tasks of one [`MarksRequest`].
+/// The header of the app's answer with events to a relay that holds the stream: the place in the stream after them, and
+/// `more` if the app has more to tell at once; or `end`. The relay asks on with that place as `Last-Event-ID`, and removes
+/// the header.
+pub const TASK_EVENTS: &str = "x-loro-internal-task-events";
+
+/// The value of [`TASK_EVENTS`] after the last event of a stream.
+pub const END_OF_EVENTS: &str = "end";
+
+/// The end of a value of [`TASK_EVENTS`] if the app has more to tell at once.
+pub const MORE_EVENTS: &str = " more";
+
+/// The most bytes of events in one answer, beyond the last of them.
+pub const MAX_EVENTS: usize = 256 * 1024;
+
+/// The longest time for which a request may wait for a task, in seconds: less than proxies wait for an answer.
+pub const LONGEST_WAIT: u64 = 50;
+
+/// The most tasks, and the most projects, of one [`MarksRequest`].
 pub const MAX_MARKS: usize = 500;
 
-/// Asks for the marks of tasks.
+/// Asks for the marks of tasks, and of all tasks of projects.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct MarksRequest {
     /// The ids of at most [`MAX_MARKS`] tasks.
     #[n(0)]
     pub tasks: Vec<String>,
+    /// The ids of at most [`MAX_MARKS`] projects.
+    #[n(1)]
+    pub projects: Option<Vec<String>>,
 }
 
-/// The marks of the tasks of a [`MarksRequest`], in its order.
+/// The marks of what a [`MarksRequest`] names, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct Marks {
     /// A word that changes with the task; `None` if there is no such task.
     #[n(0)]
     pub marks: Vec<Option<String>>,
+    /// A word that changes with any task of the project; `None` if the app does not know such words.
+    #[n(1)]
+    pub projects: Option<Vec<String>>,
+}
+
+/// The seconds for which a header `Prefer` (RFC 7240, section 4.3) asks to wait, as far as they are granted; `None` if
+/// it asks for none.
+pub fn preferred_wait(header: &str) -> Option<u64> {
+    let preferences = header.split(',').filter_map(|preference| {
+        // Parameters of a preference follow its value.
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then_some(value)
+    });
+    let seconds: u64 = preferences.into_iter().next()?.parse().ok()?;
+    (seconds > 0).then(|| seconds.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_asks_for_a_wait() {
+        for (header, seconds) in [
+            ("wait=30", Some(30)),
+            ("respond-async, Wait = \"10\"; a=b", Some(10)),
+            ("wait=3600", Some(50)),
+            ("wait=0", None),
+            ("wait", None),
+            ("wait=soon, wait=5", None),
+            ("return=minimal", None),
+            ("", None),
+        ] {
+            assert_eq!(preferred_wait(header), seconds, "{header}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 mod assets;
 mod cancelling;
 mod demo;
+mod events;
 mod gemini;
 mod kling;
 mod notifications;
@@ -14,4 +15,5 @@ mod posting;
 mod projecting;
 mod reading;
 mod retrying;
+mod waiting;
 mod webhooks;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
+use super::PORT;
 use super::shared::Connections;
 use crate::outbound_networking::allowed_hosts::AllowedHosts;
 use wit::fermyon::spin::redis;
@@ -85,7 +86,7 @@ impl redis::HostConnection for Calls {
         let url = url::Url::parse(&address).map_err(|_| redis::Error::InvalidAddress)?;
         let host = url.host_str().ok_or(redis::Error::InvalidAddress)?;
         // Spin knows no port of `rediss`, so there its address must have one.
-        let port = url.port().or(Some(6379));
+        let port = url.port().or(Some(PORT));
         if !grant.hosts.allows(url.scheme(), host, port) {
             tracing::warn!(
                 component = grant.component,

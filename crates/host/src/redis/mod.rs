@@ -5,3 +5,6 @@
 pub(crate) mod broker;
 pub(crate) mod guest;
 pub(crate) mod shared;
+
+/// The port of Redis, if its address has none.
+pub(crate) const PORT: u16 = 6379;

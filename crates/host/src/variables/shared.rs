@@ -43,6 +43,16 @@ impl Given {
         })
     }
 
+    /// The environment's variables, with their prefix, that give a value to a variable which is not declared: most likely
+    /// a name with a mistake in it.
+    pub(crate) fn unknown(&self, declared: &Declared) -> Vec<String> {
+        let names = self.environment.keys().chain(self.dotenv.keys());
+        names
+            .filter(|name| !declared.has(name))
+            .map(|name| format!("{PREFIX}{}", name.to_ascii_uppercase()))
+            .collect()
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         [&self.command_line, &self.environment, &self.dotenv]
             .into_iter()
@@ -170,6 +180,9 @@ mod tests {
         let unknown = Given::collect(&[("z".into(), "1".into())], [], folder.path()).unwrap();
         let error = Variables::resolve(&declared, &unknown).unwrap_err();
         assert!(error.contains('z'), "{error}");
+        write("SPIN_VARIABLE_D=1\nSPIN_VARIABLE_KLING_API_KYE=1\nPATH=1");
+        let mistyped = Given::collect(&[], [], folder.path()).unwrap();
+        assert_eq!(mistyped.unknown(&declared), ["SPIN_VARIABLE_KLING_API_KYE"]);
         assert!(
             !format!("{variables:?}").contains("command line"),
             "values are not for logs"

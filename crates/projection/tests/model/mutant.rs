@@ -62,11 +62,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[("next_attempt_at = ?5 + ?6", "next_attempt_at = ?5 + 0 * ?6")],
     ),
     Mutant(
-        "each task has a pause of its own, so that later ones overtake it",
+        "a task for which there was no place has a pause of its own, so that later ones overtake it",
         &[(
-            "lease_until = NULL, next_attempt_at = ?5\n",
-            "lease_until = NULL, next_attempt_at = ?5 + 60\n",
+            "lease_until = NULL, next_attempt_at = ?5 + ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+            "lease_until = NULL, next_attempt_at = ?5 + 60 + 0 * ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
         )],
+    ),
+    Mutant(
+        "a task that was asked about too often is submitted again at once",
+        &[(
+            "lease_until = NULL, next_attempt_at = ?5 + ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+            "lease_until = NULL, next_attempt_at = ?5 + 0 * ?6\n          WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing') AND external",
+        )],
+    ),
+    Mutant(
+        "a service that always says \"too often\" is asked by every task",
+        &[("doubts = doubts + 1,", "doubts = 1,")],
+    ),
+    Mutant(
+        "a service that says \"too often\" gets several at once",
+        &[("EXISTS (SELECT 1 FROM held WHERE NOT is_accepted)", "0")],
     ),
     Mutant(
         "every task tries for a place",
@@ -74,6 +89,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "OR (EXISTS (SELECT 1 FROM aigc_places",
             "OR (0 AND EXISTS (SELECT 1 FROM aigc_places",
         )],
+    ),
+    Mutant(
+        "a try for one more follows the other at once",
+        &[("service = ?3 AND (probe_at", "0 AND (probe_at")],
     ),
     Mutant(
         "the words of a service about when to ask are not heeded",

@@ -131,7 +131,7 @@ impl Service {
             return Err(Failure::access("401"));
         }
         if shared.mishap(10) {
-            return Err(self.no_place(job, is_poll));
+            return Err(self.too_often(job, is_poll));
         }
         if shared.mishap(10) {
             return Err(Failure::retry("500"));
@@ -142,20 +142,31 @@ impl Service {
         Ok(())
     }
 
-    /// Refuses a job. The watch knows when the service may be asked for a place again.
-    fn no_place(&self, job: &str, is_poll: bool) -> Failure {
-        let after = if self.shared.is_chaos.get() {
+    /// The seconds for which a refusal asks not to be called.
+    fn asks_for(&self) -> u64 {
+        if self.shared.is_chaos.get() {
             self.shared.below(2) * self.shared.below(400)
         } else {
             0
-        };
-        if is_poll {
-            self.rest(job, after.clamp(5, 300) * 1000);
-        } else {
-            self.change(job, |known| known.told = after as i64);
-            self.refused.set(self.refused.get() + 1);
         }
-        Failure::no_place("429", (after > 0).then(|| Duration::from_secs(after)))
+    }
+
+    /// Refuses a job for want of a place. The watch knows when the service may be asked for one again.
+    fn no_place(&self, job: &str) -> Failure {
+        let after = self.asks_for();
+        self.change(job, |known| known.told = after as i64);
+        self.refused.set(self.refused.get() + 1);
+        Failure::no_place("1303", (after > 0).then(|| Duration::from_secs(after)))
+    }
+
+    /// Answers that it is asked too often. The engine leaves this job alone for a while.
+    fn too_often(&self, job: &str, is_poll: bool) -> Failure {
+        let after = self.asks_for();
+        if !is_poll {
+            self.change(job, |known| known.told = after as i64);
+        }
+        self.rest(job, after.clamp(5, 300) * 1000);
+        Failure::too_often("429", (after > 0).then(|| Duration::from_secs(after)))
     }
 
     /// The engine must not ask about a job for some time.
@@ -284,7 +295,7 @@ impl Executor for Fake {
         if !is_known {
             if service.is_polled() && service.running() >= service.places() {
                 service.change(&job, |known| known.last = Some(Answer::Refused));
-                return Err(service.no_place(&job, false));
+                return Err(service.no_place(&job));
             }
             service.begin(&job);
         } else {

@@ -1,7 +1,10 @@
 //! What must be true of claims, whatever the statements of the engine say: the oldest task of a project comes first, and a
 //! service that has refused a task is asked no more often than the rule for that allows.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
 
 use platform::{
     Database, Row, Value,
@@ -11,6 +14,9 @@ use platform::{
 /// The shortest first pause after a refusal, and the longest pause, in seconds.
 const FIRST_PAUSE: i64 = 5;
 const LONGEST_PAUSE: i64 = 300;
+
+/// The number of times in a row that a service may say "too often" before it is left alone.
+const DOUBTS: u32 = 3;
 
 /// What is known of a service that has refused a task.
 #[derive(Debug, Default)]
@@ -23,12 +29,18 @@ struct Known {
     not_before: i64,
     /// The earliest time of any submission, because it asked for that.
     quiet_until: i64,
+    /// How often in a row it has said that it is asked too often.
+    doubts: u32,
     /// The task of the try that is under way, and the end of its claim.
     probe: Option<(String, i64)>,
 }
 
 #[derive(Default)]
-pub(crate) struct Watch(RefCell<HashMap<String, Known>>);
+pub(crate) struct Watch {
+    services: RefCell<HashMap<String, Known>>,
+    /// The tasks about which a service said "too often" after their last claim: others may overtake them.
+    held_up: RefCell<HashSet<String>>,
+}
 
 /// The tasks that hold a place at a service, but for one of them.
 fn others(database: &SqliteFile, service: &str, task: &str, now: i64) -> i64 {
@@ -47,6 +59,23 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// The time, the service and the task of a note about a refusal.
+fn noted(parameters: &[Value]) -> (i64, String, String) {
+    let Value::Integer(now) = parameters[0] else {
+        panic!("{parameters:?}");
+    };
+    (now, text(&parameters[2]), text(&parameters[3]))
+}
+
+/// The end of the claim that such a note is about, if it still holds.
+fn claim(database: &SqliteFile, parameters: &[Value]) -> Option<i64> {
+    let claim =
+        "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
+                    AND status IN ('pending', 'processing')";
+    let claim = block_on(database.execute(claim, parameters[3..6].to_vec())).unwrap();
+    claim.first().map(|row| row.integer(0).unwrap())
+}
+
 impl Watch {
     /// A task was claimed for a submission.
     pub(crate) fn claimed(&self, database: &SqliteFile, task: &str, now: i64) {
@@ -58,9 +87,15 @@ impl Watch {
         let mut rows = block_on(database.execute(sql, vec![task.into()])).unwrap();
         let row: &mut Row = &mut rows[0];
         let (service, lease_until) = (row.text(0).unwrap(), row.integer(1).unwrap());
-        let older = row.optional_text(2).unwrap();
-        assert_eq!(older, None, "{task} is submitted before older ones");
-        let mut known = self.0.borrow_mut();
+        let older = row.optional_text(2).unwrap().unwrap_or_default();
+        let mut held_up = self.held_up.borrow_mut();
+        held_up.remove(task);
+        let older: Vec<&str> = older
+            .split(',')
+            .filter(|older| !older.is_empty() && !held_up.contains(*older))
+            .collect();
+        assert_eq!(older, [""; 0], "{task} is submitted before older ones");
+        let mut known = self.services.borrow_mut();
         let Some(known) = known.get_mut(&service) else {
             return;
         };
@@ -68,6 +103,17 @@ impl Watch {
             now >= known.quiet_until,
             "{service} is asked although it said when to: {known:?}"
         );
+        if known.doubts >= DOUBTS {
+            let is_submitted = "SELECT 1 FROM aigc_tasks WHERE external_service = ?1 AND task_id <> ?2
+                    AND status IN ('pending', 'processing') AND external_task_id IS NULL AND lease_until > ?3";
+            let parameters = vec![service.as_str().into(), task.into(), now.into()];
+            let others = block_on(database.execute(is_submitted, parameters)).unwrap();
+            assert_eq!(
+                others.len(),
+                0,
+                "{service} says \"too often\", and gets two at once"
+            );
+        }
         let held = others(database, &service, task, now);
         if held < known.places {
             return;
@@ -87,20 +133,38 @@ impl Watch {
         known.probe = Some((task.to_owned(), lease_until));
     }
 
-    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
-    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
-        let Value::Integer(now) = parameters[0] else {
+    /// A service has said "too often", which is to be noted.
+    pub(crate) fn asked_too_often(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+        let (now, service, task) = noted(parameters);
+        if claim(database, parameters).is_none() {
+            return;
+        }
+        let Value::Integer(setting) = parameters[1] else {
             panic!("{parameters:?}");
         };
-        let (service, task) = (text(&parameters[2]), text(&parameters[3]));
-        let claim = "SELECT lease_until FROM aigc_tasks WHERE task_id = ?1 AND run = ?2 AND lease_until = ?3
-                        AND status IN ('pending', 'processing')";
-        let claim = block_on(database.execute(claim, parameters[3..6].to_vec())).unwrap();
-        let Some(claim) = claim.first().map(|row| row.integer(0).unwrap()) else {
+        let mut known = self.services.borrow_mut();
+        let known = known.entry(service).or_insert(Known {
+            places: setting,
+            ..Known::default()
+        });
+        known.doubts += 1;
+        let pause = match known.doubts.checked_sub(DOUBTS) {
+            Some(more) => (FIRST_PAUSE << more.min(10)).min(LONGEST_PAUSE / 2),
+            None => 0,
+        };
+        let quiet = pause.max(asked.min(LONGEST_PAUSE));
+        known.quiet_until = known.quiet_until.max(now + quiet);
+        self.held_up.borrow_mut().insert(task);
+    }
+
+    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
+    pub(crate) fn refused(&self, database: &SqliteFile, parameters: &[Value], asked: i64) {
+        let (now, service, task) = noted(parameters);
+        let Some(claim) = claim(database, parameters) else {
             return;
         };
         let places = others(database, &service, &task, now);
-        let mut known = self.0.borrow_mut();
+        let mut known = self.services.borrow_mut();
         let known = known.entry(service).or_default();
         let is_probe = known.probe == Some((task, claim));
         if is_probe {
@@ -113,9 +177,14 @@ impl Watch {
         known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
     }
 
-    /// A service has taken one more than it was known to take.
-    pub(crate) fn taken(&self, service: &str, now: i64) {
-        if let Some(known) = self.0.borrow_mut().get_mut(service) {
+    /// A service has taken a task, perhaps one more than it was known to take.
+    pub(crate) fn taken(&self, service: &str, is_probe: bool, now: i64) {
+        let mut known = self.services.borrow_mut();
+        let Some(known) = known.get_mut(service) else {
+            return;
+        };
+        known.doubts = 0;
+        if is_probe {
             known.places += 1;
             known.refusals = 0;
             known.not_before = now;

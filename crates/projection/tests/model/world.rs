@@ -166,17 +166,22 @@ impl World {
         let told = services
             .filter(|of| of.name == service)
             .map(|of| of.told(&job));
-        self.watch.refused(&self.database, parameters, told.sum());
+        let told = told.sum();
+        if sql.contains("doubts)") {
+            self.watch.asked_too_often(&self.database, parameters, told);
+        } else {
+            self.watch.refused(&self.database, parameters, told);
+        }
     }
 
     /// Notes what was claimed, and what is known of the services, and checks it.
     fn watch(&self, sql: &str, parameters: &[Value], rows: &[Row]) {
         let now = self.shared.unix_seconds();
-        if sql.contains("SET places = places + 1") {
-            let Some(Value::Text(service)) = parameters.first() else {
+        if sql.contains("SET doubts = 0, places = places + ?3") {
+            let [Value::Text(service), _, Value::Integer(is_probe)] = parameters else {
                 panic!("{parameters:?}");
             };
-            self.watch.taken(service, now);
+            self.watch.taken(service, *is_probe == 1, now);
         }
         if sql.contains("attempts = attempts + 1") {
             for row in rows {

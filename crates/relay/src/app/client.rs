@@ -230,15 +230,26 @@ impl App {
         Ok(verdicts)
     }
 
-    /// Reads the mark of each of these tasks, in their order; `None` stands for a task that is gone.
-    pub(crate) async fn marks(&self, tasks: Vec<String>) -> Result<Vec<Option<String>>, AppError> {
-        let asked = tasks.len();
-        let body = wire::encode(&wire::MarksRequest { tasks });
+    /// Reads the mark of each of these tasks and projects, in their order; `None` stands for a task that is gone. An app
+    /// of an earlier release tells none of projects.
+    pub(crate) async fn marks(
+        &self,
+        tasks: Vec<String>,
+        projects: Vec<String>,
+    ) -> Result<wire::Marks, AppError> {
+        let (of_tasks, of_projects) = (tasks.len(), projects.len());
+        let body = wire::encode(&wire::MarksRequest {
+            tasks,
+            projects: Some(projects),
+        });
         let answer = self
             .call(Method::POST, "/internal/tasks/marks", body, MAX_ANSWER)
             .await?;
-        let wire::Marks { marks } = wire::decode(&answer).map_err(garbage)?;
-        check_number(marks.len(), "marks", asked, "tasks")?;
+        let marks: wire::Marks = wire::decode(&answer).map_err(garbage)?;
+        check_number(marks.marks.len(), "marks", of_tasks, "tasks")?;
+        if let Some(told) = &marks.projects {
+            check_number(told.len(), "marks", of_projects, "projects")?;
+        }
         Ok(marks)
     }
 

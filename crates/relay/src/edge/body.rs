@@ -1,6 +1,6 @@
 //! The bodies of HTTP messages.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -31,4 +31,18 @@ pub(crate) fn shared(bytes: Bytes) -> Body {
         (length > 0).then(|| Ok(Frame::data(rest.split_to(length))))
     });
     StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync()
+}
+
+/// Reads a body that is passed on only whole; `None` if it breaks off, or has more bytes than `most`.
+pub(crate) async fn read_whole(mut body: Body, most: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame.ok()?.into_data() {
+            if whole.len() + piece.len() > most {
+                return None;
+            }
+            whole.extend_from_slice(&piece);
+        }
+    }
+    Some(whole.freeze())
 }

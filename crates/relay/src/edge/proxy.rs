@@ -59,6 +59,8 @@ pub(crate) struct Asked {
     pub(crate) response: Response<Incoming>,
     /// The mark of a task that is not finished.
     pub(crate) mark: Option<String>,
+    /// The place in a stream of events after those in the body ([`wire::TASK_EVENTS`]).
+    pub(crate) events: Option<String>,
 }
 
 impl Proxy {
@@ -219,11 +221,11 @@ impl Proxy {
         let request = Request::from_parts(self.outgoing(visitor.peer, head)?, body);
         let mut response = self.send(request).await?;
         let headers = response.headers_mut();
-        let told = [PRINCIPAL, wire::TASK_MARK, REFUSED_PAGE].map(|name| {
+        let told = [PRINCIPAL, wire::TASK_MARK, wire::TASK_EVENTS, REFUSED_PAGE].map(|name| {
             let value = headers.remove(name)?;
             value.to_str().map(str::to_owned).ok()
         });
-        let [principal, mark, refused] = told;
+        let [principal, mark, events, refused] = told;
         if let Some(principal) = principal {
             visitor.arrival.let_in();
             if let Some(credential) = credential {
@@ -236,7 +238,11 @@ impl Proxy {
         }
         remove_hop_by_hop(headers);
         *response.version_mut() = Version::HTTP_11;
-        Ok(Asked { response, mark })
+        Ok(Asked {
+            response,
+            mark,
+            events,
+        })
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {

@@ -15,7 +15,7 @@ use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::waiting::desk::Desk;
-use crate::waiting::wait::Wait;
+use crate::waiting::wait::{Wait, WaitForEnd, streamed};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -59,7 +59,7 @@ pub(crate) struct Server {
     pub(crate) internal: Internal,
     pub(crate) upgrades: Upgrades,
     pub(crate) proxy: Arc<Proxy>,
-    pub(crate) desk: Desk,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) arrivals: Arc<Arrivals>,
     /// One permit for each refused connection that is told so.
     pub(crate) refusals: Arc<Semaphore>,
@@ -183,6 +183,12 @@ impl Server {
         }
         if let Some(wait) = Wait::of(&request) {
             return self.desk.answer(visitor, request, wait).await;
+        }
+        if let Some(subject) = streamed(&request) {
+            return self.desk.stream(visitor, request, subject).await;
+        }
+        if let Some(wait) = WaitForEnd::of(&request) {
+            return self.desk.post(visitor, request, wait).await;
         }
         self.proxy.forward(visitor, request).await
     }

@@ -2,7 +2,7 @@
 
 use crate::app::client::App;
 use crate::app::pubsub::PubSub;
-use crate::waiting::waiters::Waiters;
+use crate::waiting::waiters::{Subject, Waiters};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -22,11 +22,18 @@ pub(crate) async fn run(app: Arc<App>, pubsub: Arc<PubSub>, waiters: Arc<Waiters
             continue;
         }
         compared = Instant::now();
-        for tasks in waiters.tasks().chunks(wire::MAX_MARKS) {
-            match app.marks(tasks.to_vec()).await {
-                Ok(marks) => {
-                    for (task, mark) in tasks.iter().zip(marks) {
-                        waiters.compare(task, mark.as_deref());
+        for some in waiters.subjects().chunks(wire::MAX_MARKS) {
+            let (tasks, projects) = split(some);
+            match app.marks(tasks.clone(), projects.clone()).await {
+                Ok(wire::Marks {
+                    marks,
+                    projects: told,
+                }) => {
+                    for (task, mark) in tasks.into_iter().zip(marks) {
+                        waiters.compare(&Subject::Task(task), mark.as_deref());
+                    }
+                    for (project, mark) in projects.into_iter().zip(told.unwrap_or_default()) {
+                        waiters.compare(&Subject::Project(project), Some(&mark));
                     }
                 }
                 Err(error) => {
@@ -36,4 +43,16 @@ pub(crate) async fn run(app: Arc<App>, pubsub: Arc<PubSub>, waiters: Arc<Waiters
             }
         }
     }
+}
+
+/// The ids of tasks, and those of projects.
+fn split(subjects: &[Subject]) -> (Vec<String>, Vec<String>) {
+    let (mut tasks, mut projects) = (Vec::new(), Vec::new());
+    for subject in subjects {
+        match subject {
+            Subject::Task(task) => tasks.push(task.clone()),
+            Subject::Project(project) => projects.push(project.clone()),
+        }
+    }
+    (tasks, projects)
 }

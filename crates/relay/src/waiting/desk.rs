@@ -9,7 +9,7 @@ use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::waiting::wait::{Wait, at_once};
-use crate::waiting::waiters::{Waiter, Waiters};
+use crate::waiting::waiters::{Subject, Waiter, Waiters};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -35,14 +35,14 @@ const SHARE: usize = 2;
 
 /// Answers requests that wait.
 pub(crate) struct Desk {
-    settings: Arc<Settings>,
-    metrics: Arc<Metrics>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) metrics: Arc<Metrics>,
     limits: Arc<Limits>,
-    proxy: Arc<Proxy>,
-    waiters: Arc<Waiters>,
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) waiters: Arc<Waiters>,
     places: Caps,
     asking: Arc<Semaphore>,
-    draining: CancellationToken,
+    pub(super) draining: CancellationToken,
 }
 
 /// The app's answer that a task has not changed.
@@ -82,18 +82,20 @@ impl Desk {
     ) -> Response<Body> {
         let answer = match self.place(visitor, &request) {
             Ok(_place) => self.hold(visitor, request, wait).await,
-            Err(problem) => {
-                self.metrics.turned_away_total.add(1);
-                Err(problem)
-            }
+            Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(|problem| response(&problem))
     }
 
-    fn place<B>(&self, visitor: &Visitor, request: &Request<B>) -> Result<Place, Problem> {
+    pub(super) fn place<B>(
+        &self,
+        visitor: &Visitor,
+        request: &Request<B>,
+    ) -> Result<Place, Problem> {
         let network = self.limits.network(visitor.peer, request.headers());
         let credential = self.limits.capped(request.headers(), request.uri());
-        self.places.try_take(network, credential)
+        let place = self.places.try_take(network, credential);
+        place.inspect_err(|_| self.metrics.turned_away_total.add(1))
     }
 
     async fn hold(
@@ -103,7 +105,7 @@ impl Desk {
         wait: Wait,
     ) -> Result<Response<Body>, Problem> {
         let deadline = Instant::now() + wait.time;
-        let waiter = self.waiters.enter(&wait.task);
+        let waiter = self.waiters.enter(Subject::Task(wait.task));
         let mut head = request.into_parts().0;
         head.uri = at_once(&head.uri)
             .parse()
@@ -140,7 +142,7 @@ impl Desk {
 
     /// Asks the app about the task, on behalf of the client, which knows this tag. A client that has waited for long is
     /// not turned away because the app is full for a moment.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         visitor: &Visitor,
         head: &Parts,
@@ -167,7 +169,7 @@ impl Desk {
         }
     }
 
-    async fn finish(
+    pub(super) async fn finish(
         &self,
         (asked, turn): (Asked, Option<OwnedSemaphorePermit>),
     ) -> Result<Response<Body>, Problem> {
@@ -191,7 +193,7 @@ fn unchanged(asked: &Asked, own: Option<&HeaderValue>, waiter: &Waiter) -> Optio
 }
 
 /// The mark of a task that is not finished. The waiter keeps it.
-fn mark<'a>(asked: &'a Asked, waiter: &Waiter) -> Option<&'a str> {
+pub(super) fn mark<'a>(asked: &'a Asked, waiter: &Waiter) -> Option<&'a str> {
     let mark = asked.mark.as_deref()?;
     waiter.saw(mark);
     Some(mark)

@@ -1,4 +1,5 @@
-//! Waiting for a task to change: `GET /tasks/{id}?wait=N`.
+//! Waiting for tasks: `GET /tasks/{id}?wait=N` until it changes, `POST /tasks?wait=N` until it ends, and
+//! [streams](events) of what changes.
 //!
 //! The relay holds such a request itself, so that it costs the app no instance. It asks the app once, without `wait`,
 //! which also checks whether the client may ask; then it waits until the task changes, and asks once more, for the
@@ -7,5 +8,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod desk;
+mod events;
+mod posting;
 pub(crate) mod wait;
 pub(crate) mod waiters;

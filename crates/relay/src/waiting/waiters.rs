@@ -1,4 +1,4 @@
-//! The requests that wait, by their tasks.
+//! The requests that wait, by what they wait for.
 
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
@@ -9,13 +9,22 @@ use tokio::sync::Notify;
 /// All requests that wait.
 pub(crate) struct Waiters {
     metrics: Arc<Metrics>,
-    tasks: Mutex<HashMap<String, Vec<Arc<Ear>>>>,
+    subjects: Mutex<HashMap<Subject, Vec<Arc<Ear>>>>,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// A change of the task with this id.
+    Task(String),
+    /// A change of any task of this project.
+    Project(String),
 }
 
 /// What a request that waits hears.
 #[derive(Default)]
 struct Ear {
-    /// The mark of the task when the app was last asked; `None` before the first answer.
+    /// The mark of the subject when the app was last asked; `None` before the first answer.
     mark: Mutex<Option<String>>,
     changed: Notify,
 }
@@ -23,7 +32,7 @@ struct Ear {
 /// A request that waits. Dropping it ends the wait.
 pub(crate) struct Waiter {
     waiters: Arc<Waiters>,
-    task: String,
+    subject: Subject,
     ear: Arc<Ear>,
 }
 
@@ -32,50 +41,55 @@ impl Waiters {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            tasks: Mutex::default(),
+            subjects: Mutex::default(),
         }
     }
 
-    /// A request begins to wait. From now on it hears of every change of the task, so the app is asked after this.
-    pub(crate) fn enter(self: &Arc<Self>, task: &str) -> Waiter {
+    /// A request begins to wait. From now on it hears of every change of its subject, so the app is asked after this.
+    pub(crate) fn enter(self: &Arc<Self>, subject: Subject) -> Waiter {
         let ear = Arc::new(Ear::default());
-        let mut tasks = self.tasks.lock();
-        tasks.entry(task.to_owned()).or_default().push(ear.clone());
+        let mut subjects = self.subjects.lock();
+        let ears = subjects.entry(subject.clone()).or_default();
+        ears.push(ear.clone());
         self.metrics.waiting.add(1);
         Waiter {
             waiters: self.clone(),
-            task: task.to_owned(),
+            subject,
             ear,
         }
     }
 
     /// The app has published a change of a task ([`wire::TASK_CHANGES`]).
     pub(crate) fn hear(&self, message: &[u8]) {
-        let change: Result<serde_json::Value, _> = serde_json::from_slice(message);
-        if let Ok(change) = change
-            && let Some(task) = change.get("task_id").and_then(serde_json::Value::as_str)
-        {
-            self.wake(task);
+        let Ok(change) = serde_json::from_slice::<serde_json::Value>(message) else {
+            return;
+        };
+        let text = |name| change.get(name).and_then(serde_json::Value::as_str);
+        if let Some(task) = text("task_id") {
+            self.wake(&Subject::Task(task.to_owned()));
+        }
+        if let Some(project) = text("project_id") {
+            self.wake(&Subject::Project(project.to_owned()));
         }
     }
 
-    /// A task may have changed.
-    fn wake(&self, task: &str) {
-        let tasks = self.tasks.lock();
-        for ear in tasks.get(task).into_iter().flatten() {
+    /// A subject may have changed.
+    fn wake(&self, subject: &Subject) {
+        let subjects = self.subjects.lock();
+        for ear in subjects.get(subject).into_iter().flatten() {
             ear.changed.notify_one();
         }
     }
 
-    /// The tasks that are waited for.
-    pub(crate) fn tasks(&self) -> Vec<String> {
-        self.tasks.lock().keys().cloned().collect()
+    /// What is waited for.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        self.subjects.lock().keys().cloned().collect()
     }
 
-    /// The app says that a task has this mark; `None` if it is gone. Who knows another one is woken.
-    pub(crate) fn compare(&self, task: &str, mark: Option<&str>) {
-        let tasks = self.tasks.lock();
-        for ear in tasks.get(task).into_iter().flatten() {
+    /// The app says that a subject has this mark; `None` if it is gone. Who knows another one is woken.
+    pub(crate) fn compare(&self, subject: &Subject, mark: Option<&str>) {
+        let subjects = self.subjects.lock();
+        for ear in subjects.get(subject).into_iter().flatten() {
             let known = ear.mark.lock();
             if known.is_some() && known.as_deref() != mark {
                 ear.changed.notify_one();
@@ -85,12 +99,12 @@ impl Waiters {
 }
 
 impl Waiter {
-    /// The app has told the task's mark.
+    /// The app has told the subject's mark.
     pub(crate) fn saw(&self, mark: &str) {
         *self.ear.mark.lock() = Some(mark.to_owned());
     }
 
-    /// Waits until the task may have changed since the last time.
+    /// Waits until the subject may have changed since the last time.
     pub(crate) async fn changed(&self) {
         self.ear.changed.notified().await;
     }
@@ -99,11 +113,11 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.waiters.metrics.waiting.sub(1);
-        let mut tasks = self.waiters.tasks.lock();
-        if let Some(ears) = tasks.get_mut(&self.task) {
+        let mut subjects = self.waiters.subjects.lock();
+        if let Some(ears) = subjects.get_mut(&self.subject) {
             ears.retain(|ear| !Arc::ptr_eq(ear, &self.ear));
             if ears.is_empty() {
-                tasks.remove(&self.task);
+                subjects.remove(&self.subject);
             }
         }
     }
@@ -115,28 +129,33 @@ mod tests {
     use futures_util::FutureExt;
 
     #[test]
-    fn a_waiter_hears_of_its_task_and_leaves_nothing_behind() {
+    fn a_waiter_hears_of_its_subject_and_leaves_nothing_behind() {
         let waiters = Arc::new(Waiters::new(Arc::default()));
-        let (first, second, other) = (waiters.enter("a"), waiters.enter("a"), waiters.enter("b"));
+        let task = |id: &str| Subject::Task(id.to_owned());
+        let (a, b) = (task("a"), task("b"));
+        let (first, second) = (waiters.enter(a.clone()), waiters.enter(a.clone()));
+        let other = waiters.enter(b.clone());
+        let all = waiters.enter(Subject::Project("p".into()));
         let hears = |waiter: &Waiter| waiter.changed().now_or_never().is_some();
         // A change between the question and the wait isn't lost.
-        waiters.hear(br#"{"task_id":"a","status":"failed"}"#);
+        waiters.hear(br#"{"task_id":"a","project_id":"p","status":"failed"}"#);
+        waiters.hear(br#"{"task_id":"p","project_id":"a"}"#);
         waiters.hear(b"nonsense");
-        assert!(hears(&first) && hears(&second) && !hears(&other));
-        assert!(!hears(&first));
+        assert!(hears(&first) && hears(&second) && hears(&all) && !hears(&other));
+        assert!(!hears(&first) && !hears(&all));
         // Each knows its own mark.
         first.saw("1");
         second.saw("2");
-        waiters.compare("a", Some("2"));
+        waiters.compare(&a, Some("2"));
         assert!(hears(&first) && !hears(&second));
-        waiters.compare("a", None);
+        waiters.compare(&a, None);
         assert!(hears(&second));
         // Before the first answer there is nothing to compare.
-        waiters.compare("b", Some("1"));
+        waiters.compare(&b, Some("1"));
         assert!(!hears(&other));
-        assert_eq!(waiters.metrics.waiting.get(), 3);
-        drop((first, second, other));
-        assert!(waiters.tasks().is_empty());
+        assert_eq!(waiters.metrics.waiting.get(), 4);
+        drop((first, second, other, all));
+        assert!(waiters.subjects().is_empty());
         assert_eq!(waiters.metrics.waiting.get(), 0);
     }
 }

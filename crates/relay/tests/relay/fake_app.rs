@@ -1,6 +1,7 @@
 //! A stand-in for the Spin app: the internal routes over a log in memory, and an echo for all public routes. A test can
 //! make it misbehave.
 
+use crate::events;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -410,9 +411,13 @@ async fn respond(
             let mark = |task: &Task| task.version.to_string();
             let marks = asked.tasks.iter().map(|id| log.tasks.get(id).map(mark));
             let marks = marks.collect();
-            Ok(Response::new(wire::encode(&wire::Marks { marks }).into()))
+            let projects = None;
+            Ok(Response::new(
+                wire::encode(&wire::Marks { marks, projects }).into(),
+            ))
         }
         ["tasks", id] => Ok(task(&log, id, &head)),
+        ["tasks", id, "events"] => Ok(events::answer(&log, id, &head)),
         ["big"] => Ok(Response::new(vec![b'x'; BIG].into())),
         ["static", name] => Ok(Response::builder()
             .header("cache-control", "public, max-age=31536000, immutable")

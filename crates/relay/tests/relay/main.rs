@@ -5,6 +5,7 @@
 
 mod caps;
 mod client;
+mod events;
 mod fake_app;
 mod faults;
 mod http;

@@ -81,9 +81,12 @@ impl Engine<'_> {
                 self.end(&task, external.as_deref(), end).await
             }
             // This does not concern the job. A poll finds out how the job is.
-            Err(Failure::Access(_) | Failure::NoPlace { .. } | Failure::Retry { .. }) => {
-                Err(TaskError::NotACallback)
-            }
+            Err(
+                Failure::Access(_)
+                | Failure::NoPlace { .. }
+                | Failure::TooOften { .. }
+                | Failure::Retry { .. },
+            ) => Err(TaskError::NotACallback),
         }
     }
 }

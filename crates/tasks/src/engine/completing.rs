@@ -36,7 +36,11 @@ impl Engine<'_> {
                     let end = End::Failed { error: &error };
                     return self.end(task, external_task_id, end).await;
                 }
-                Err(Failure::Retry { reason, .. } | Failure::NoPlace { reason, .. }) => {
+                Err(
+                    Failure::Retry { reason, .. }
+                    | Failure::NoPlace { reason, .. }
+                    | Failure::TooOften { reason, .. },
+                ) => {
                     return Err(AssetError::NotFetched(reason).into());
                 }
             };

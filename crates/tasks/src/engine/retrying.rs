@@ -6,16 +6,13 @@ use super::{Engine, submitting::waits_for_place};
 use crate::{
     error::TaskError,
     executor::{Executor, Failure},
-    rows::{self, End, FIRST_WAIT, LONGEST_WAIT, Refusal},
+    rows::{self, End, FIRST_PAUSE, FIRST_WAIT, LONGEST_WAIT, Refusal},
     task::Task,
 };
 
 /// For this many seconds after its acceptance a job is polled if every poll fails. Then the service has no result
 /// any more: Kling deletes results after 30 days, and others sooner.
 const RESULTS_KEPT: i64 = 30 * 24 * 3600;
-
-/// The longest pause before the second try for a place at a service, in seconds; the shortest is half of it.
-const FIRST_PAUSE: i64 = 10;
 
 /// The most tries in a row of one task for a place: about a day of the longest pauses.
 const MOST_WAITS: i64 = 400;
@@ -30,17 +27,26 @@ impl Engine<'_> {
     ) -> Result<(), TaskError> {
         let now = self.ports.clock.unix_seconds();
         let is_accepted = task.external_task_id.is_some();
-        if let Failure::NoPlace { after, .. } = &failure
-            && !is_accepted
-            && task.waits < MOST_WAITS
-        {
-            return self.put_back(executor, task, *after).await;
+        if !is_accepted && task.waits < MOST_WAITS {
+            match failure {
+                Failure::NoPlace { after, .. } => {
+                    self.pause(executor, task, after).await?;
+                    return self.put_back(executor, task, 0).await;
+                }
+                Failure::TooOften { after, .. } => {
+                    let (database, rule) = (self.ports.database, self.rule(executor));
+                    rows::asked_too_often(database, rule, task, asked(after), now).await?;
+                    let wait = wait(FIRST_PAUSE, task.waits, task, after);
+                    return self.put_back(executor, task, wait).await;
+                }
+                _ => {}
+            }
         }
         let is_retried = match &failure {
             Failure::Permanent(_) => false,
             // The job goes on, and is paid for, whatever keeps its result from arriving here.
             _ if is_accepted => now - task.accepted_at.unwrap_or(task.created_at) < RESULTS_KEPT,
-            Failure::Access(_) | Failure::NoPlace { .. } => false,
+            Failure::Access(_) | Failure::NoPlace { .. } | Failure::TooOften { .. } => false,
             Failure::Retry { .. } => task.retry_count < task.max_retries,
         };
         let times = task.retry_count;
@@ -49,7 +55,9 @@ impl Engine<'_> {
                 (reason, wait(FIRST_WAIT, times, task, None))
             }
             Failure::Retry { reason, after } => (reason, wait(FIRST_WAIT, times, task, after)),
-            Failure::NoPlace { reason, after } => (reason, wait(FIRST_PAUSE, times, task, after)),
+            Failure::NoPlace { reason, after } | Failure::TooOften { reason, after } => {
+                (reason, wait(FIRST_PAUSE, times, task, after))
+            }
         };
         if !is_retried {
             return self.end(task, None, End::Failed { error: &reason }).await;
@@ -58,16 +66,16 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Puts a claimed task back, because its service has no place for it. The pause is noted first, so that no other task
+    /// Notes that a service has no place for a claimed task. That comes before the task is put back, so that no other task
     /// takes its place for free.
-    async fn put_back(
+    async fn pause(
         &self,
         executor: &dyn Executor,
         task: &Task,
         after: Option<Duration>,
     ) -> Result<(), TaskError> {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
-        let (rule, message) = (self.rule(executor), waits_for_place(executor));
+        let rule = self.rule(executor);
         let before = if task.is_probe {
             rows::refusals(database, rule.service).await?
         } else {
@@ -78,7 +86,19 @@ impl Engine<'_> {
             quiet: asked(after),
         };
         rows::refused(database, rule, task, refusal, now).await?;
-        if let Some(task) = rows::put_back(database, task, &message, now).await? {
+        Ok(())
+    }
+
+    /// Puts a claimed task back, which is due again in `wait` seconds.
+    async fn put_back(
+        &self,
+        executor: &dyn Executor,
+        task: &Task,
+        wait: i64,
+    ) -> Result<(), TaskError> {
+        let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
+        let message = waits_for_place(executor);
+        if let Some(task) = rows::put_back(database, task, &message, now, wait).await? {
             self.publish(&task).await;
         }
         Ok(())

@@ -115,17 +115,18 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Notes that a submission was taken, if it was a try for one more place than was known, and returns whether it was.
-    /// The next try then follows at once, so that places which become free by themselves are soon found.
+    /// Notes that a submission was taken. Returns whether it was a try for one more place than was known: the next one then
+    /// follows at once, so that places which become free by themselves are soon found.
     async fn note_taken(&self, executor: &dyn Executor, task: &Task) -> bool {
-        if !task.is_probe || task.external_task_id.is_some() {
+        if task.external_task_id.is_some() {
             return false;
         }
         let (service, now) = (executor.service(), self.ports.clock.unix_seconds());
-        if let Err(error) = rows::has_taken(self.ports.database, service, now).await {
-            tracing::warn!(service, %error, "one more place not noted");
+        if let Err(error) = rows::has_taken(self.ports.database, service, task.is_probe, now).await
+        {
+            tracing::warn!(service, %error, "taken task not noted");
         }
-        true
+        task.is_probe
     }
 
     async fn submit(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
@@ -201,6 +202,15 @@ fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
         }
         Err(Failure::NoPlace { reason, .. }) => {
             tracing::info!(task_id, project, step, reason, "no place at the service")
+        }
+        Err(Failure::TooOften { reason, .. }) => {
+            tracing::info!(
+                task_id,
+                project,
+                step,
+                reason,
+                "the service is asked too often"
+            )
         }
         Err(Failure::Retry { .. }) => {
             tracing::warn!(task_id, project, step, "task to be tried again")

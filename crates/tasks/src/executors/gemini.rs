@@ -22,7 +22,7 @@ pub(super) struct Gemini;
 
 platform::settings! {
     /// The address of Gemini, which makes images
-    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Url;
+    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Origin;
     /// Gemini's API key
     GEMINI_API_KEY = "gemini_api_key", Secret;
     /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting
@@ -214,8 +214,8 @@ fn read_answer(answer: http::Response<Vec<u8>>) -> Result<Progress, Failure> {
     let reason = format!("Gemini: {words} (status {status})");
     let after = retry_after(&head.headers).or_else(|| retry_info(&error));
     Err(match status {
-        429 => Failure::no_place(reason, after),
-        503 if after.is_some() => Failure::no_place(reason, after),
+        429 => Failure::too_often(reason, after),
+        503 if after.is_some() => Failure::too_often(reason, after),
         408 | 500.. => Failure::Retry { reason, after },
         _ => Failure::Permanent(reason),
     })
@@ -439,11 +439,11 @@ mod tests {
             assert_eq!(matches!(error, Failure::Retry { .. }), again, "{status}");
         }
         let full = read_answer(answer(429, body)).unwrap_err();
-        assert!(matches!(full, Failure::NoPlace { .. }), "{full:?}");
+        assert!(matches!(full, Failure::TooOften { .. }), "{full:?}");
         let body = json!({ "error": { "message": "slow down", "details": [
             { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.2s" }
         ] } });
-        let Err(Failure::NoPlace { after, .. }) = read_answer(answer(429, body)) else {
+        let Err(Failure::TooOften { after, .. }) = read_answer(answer(429, body)) else {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(18)));

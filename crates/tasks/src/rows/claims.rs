@@ -7,7 +7,10 @@
 
 use platform::{Database, DatabaseError, Value};
 
-use super::row::{COLUMNS, OPEN, one, tasks};
+use super::{
+    places::DOUBTS,
+    row::{COLUMNS, OPEN, one, tasks},
+};
 use crate::task::Task;
 
 /// The shortest wait after an error, in seconds.
@@ -59,14 +62,18 @@ fn unaccepted() -> String {
     format!("external_service = ?3 AND {OPEN} AND external_task_id IS NULL")
 }
 
+/// The table of [`places_held`], and its columns.
+pub(super) const HELD: &str = "held (task_id, project_id, is_probe, is_accepted)";
+
 /// The tasks that hold a place at the service `?3`: those that the service has accepted, and those whose submission is
-/// claimed; their ids, their projects, and whether the claim is a try beyond the places that are known.
+/// claimed; their ids, their projects, whether the claim is a try beyond the places that are known, and whether the service
+/// has accepted the task. They are the rows of [`HELD`].
 pub(super) fn places_held() -> String {
     format!(
-        "SELECT task_id, project_id, 0 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
+        "SELECT task_id, project_id, 0, 1 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
           WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL
           UNION ALL
-         SELECT task_id, project_id, is_probe FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
+         SELECT task_id, project_id, is_probe, 0 FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
           WHERE {} AND next_attempt_at > ?1 AND next_attempt_at <= ?1 + ?2 + {LONGEST_WAIT}
             AND lease_until > ?1 AND lease_until <= ?1 + ?2",
         unaccepted()
@@ -92,13 +99,20 @@ fn is_beyond() -> &'static str {
     "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND places <= (SELECT count(*) FROM held))"
 }
 
-/// The condition that the service `?3` takes no further task now: it asked not to be called, or it has refused one beyond
-/// the places that are held, and either the pause goes on or a try for one more is under way. A time that is further
-/// ahead than any pause was set by a clock that has been set back since.
+/// A wait between half of this expression and all of it. Where in its half it lies depends on the other expression, which
+/// is not negative.
+pub(super) fn jittered(wait: &str, spread: &str) -> String {
+    format!("{wait} / 2 + {spread} % ({wait} / 2 + 1)")
+}
+
+/// The condition that the service `?3` takes no further task now: it is to be left alone; or it is doubted, and one is being
+/// submitted; or it has refused one beyond the places that are held, and either the pause goes on or a try for one more is
+/// under way. A time that is further ahead than any pause was set by a clock that has been set back since.
 fn refuses() -> String {
     let is_ahead = |time: &str| format!("({time} > ?1 AND {time} <= ?1 + {LONGEST_WAIT})");
     format!(
-        "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND {quiet})
+        "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND ({quiet}
+                    OR (doubts >= {DOUBTS} AND EXISTS (SELECT 1 FROM held WHERE NOT is_accepted))))
          OR ({is_beyond} AND (EXISTS (SELECT 1 FROM held WHERE held.is_probe)
                  OR EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND {pause})))",
         quiet = is_ahead("quiet_until"),
@@ -119,10 +133,10 @@ pub(crate) async fn claim_submission(
     now: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let wait = format!("min({LONGEST_WAIT}, {FIRST_WAIT} << min(retry_count + {SILENT}, 8))");
-    let jittered = format!("{wait} / 2 + (seq * 7919 + attempts * 104729) % ({wait} / 2 + 1)");
+    let jittered = jittered(&wait, "(seq * 7919 + attempts * 104729)");
     let sql = format!(
         "WITH RECURSIVE
-             held (task_id, project_id, is_probe) AS ({held}),
+             {HELD} AS ({held}),
              waiting (project_id) AS ({waiting}),
              next (task_id) AS (
                  SELECT first.task_id

@@ -4,6 +4,7 @@
 //! A document shows a `version` of a task: every statement that changes what the document shows counts
 //! the version up and sets `projected_status` to NULL, which means that the document does not show it yet.
 
+mod changes;
 mod claims;
 mod ending;
 mod large;
@@ -16,6 +17,7 @@ mod row;
 mod shown;
 mod store;
 
+pub use changes::{Changes, changes, last_changes};
 pub(crate) use claims::{
     FIRST_WAIT, LONGEST_WAIT, Rule, claim_poll, claim_polls, claim_submission, explain_wait,
     explain_waits, is_submission_due,
@@ -23,7 +25,7 @@ pub(crate) use claims::{
 pub(crate) use ending::{End, end_silent, finish, set_back};
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified};
-pub(crate) use places::{Refusal, has_taken, refusals, refused};
+pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
 pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
     HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,

@@ -4,6 +4,10 @@
 //! are claimed from then on without a pause, so that a place which becomes free is filled at once. One more is a try: there
 //! is one at a time, after a pause which grows while tries are refused, and at once after one that was taken.
 //!
+//! "Too often" says nothing of places: such a task has a pause of its own, and others go on. After [`DOUBTS`] such answers in
+//! a row, with no task taken between them, the service gets one task at a time, each after a pause that grows, until it takes
+//! one, because otherwise each of a thousand tasks would try for itself.
+//!
 //! A try costs what its task takes to send, which may be pictures of some megabytes that are read anew from the asset
 //! store. It needs no cheaper way, because however many tasks wait, there is one try for each pause and each end of a job,
 //! and not one for each task.
@@ -11,10 +15,16 @@
 use platform::{Database, DatabaseError};
 
 use super::{
-    claims::{LONGEST_WAIT, Rule, places_held},
+    claims::{HELD, LONGEST_WAIT, Rule, jittered, places_held},
     row::OPEN,
 };
 use crate::task::Task;
+
+/// The longest pause after a first refusal, in seconds; the shortest is half of it.
+pub(crate) const FIRST_PAUSE: i64 = 10;
+
+/// The number of times in a row that a service may say "too often" before it is left alone.
+pub(super) const DOUBTS: i64 = 3;
 
 /// A refusal of a service, and what follows from it.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +42,55 @@ pub(crate) async fn refusals(database: &dyn Database, service: &str) -> Result<i
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
+/// The condition that the claim of a task `?4` still holds.
+fn is_held() -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM aigc_tasks WHERE task_id = ?4 AND run = ?5 AND lease_until = ?6 AND {OPEN})"
+    )
+}
+
+/// The later end of the quiet that a service has asked for: a time that is further ahead than any pause was set by a clock
+/// that has been set back since.
+fn later_quiet() -> String {
+    format!(
+        "max(excluded.quiet_until, CASE WHEN quiet_until <= ?1 + 2 * {LONGEST_WAIT} THEN quiet_until ELSE 0 END)"
+    )
+}
+
+/// Notes that a service has said about a claimed task that it is asked too often, unless the claim no longer holds. `quiet`
+/// is the number of seconds for which the service asked not to be called.
+pub(crate) async fn asked_too_often(
+    database: &dyn Database,
+    rule: Rule<'_>,
+    claimed: &Task,
+    quiet: i64,
+    now: i64,
+) -> Result<(), DatabaseError> {
+    let pause = format!("min({LONGEST_WAIT}, {FIRST_PAUSE} << min(doubts + 1 - {DOUBTS}, 8))");
+    let sql = format!(
+        "INSERT INTO aigc_places (service, places, refusals, probe_at, quiet_until, doubts)
+         SELECT ?3, ?2, 0, ?1, ?1 + ?7, 1 WHERE {held}
+             ON CONFLICT (service) DO UPDATE SET
+                doubts = doubts + 1,
+                quiet_until = max({quiet}, CASE WHEN doubts + 1 >= {DOUBTS} THEN ?1 + {pause} ELSE 0 END)",
+        held = is_held(),
+        quiet = later_quiet(),
+        pause = jittered(&pause, "?8"),
+    );
+    let parameters = vec![
+        now.into(),
+        rule.places.into(),
+        rule.service.into(),
+        claimed.task_id.as_str().into(),
+        claimed.run.into(),
+        claimed.lease_until.into(),
+        quiet.into(),
+        claimed.seq.wrapping_mul(7919).rem_euclid(104_729).into(),
+    ];
+    database.execute(&sql, parameters).await?;
+    Ok(())
+}
+
 /// Notes that a service has refused a claimed task, unless the claim no longer holds. The tasks that were submitted
 /// together and are refused together count as one refusal; only tries for one more place follow each other.
 pub(crate) async fn refused(
@@ -42,17 +101,18 @@ pub(crate) async fn refused(
     now: i64,
 ) -> Result<(), DatabaseError> {
     let sql = format!(
-        "WITH held (task_id, project_id, is_probe) AS ({held})
+        "WITH {HELD} AS ({held})
          INSERT INTO aigc_places (service, places, refusals, probe_at, quiet_until)
          SELECT ?3, (SELECT count(*) FROM held WHERE task_id <> ?4), 1, ?1 + ?7, ?1 + ?8
-          WHERE EXISTS (SELECT 1 FROM aigc_tasks WHERE task_id = ?4 AND run = ?5 AND lease_until = ?6 AND {OPEN})
+          WHERE {is_held}
              ON CONFLICT (service) DO UPDATE SET
                 places = excluded.places,
                 refusals = CASE WHEN ?9 THEN refusals + 1 ELSE 1 END,
                 probe_at = excluded.probe_at,
-                quiet_until = max(excluded.quiet_until,
-                                  CASE WHEN quiet_until <= ?1 + 2 * {LONGEST_WAIT} THEN quiet_until ELSE 0 END)",
+                quiet_until = {quiet}",
         held = places_held(),
+        is_held = is_held(),
+        quiet = later_quiet(),
     );
     let parameters = vec![
         now.into(),
@@ -69,15 +129,19 @@ pub(crate) async fn refused(
     Ok(())
 }
 
-/// Notes that a service has taken a task beyond the places that were known: it has one more, and the next try may follow
-/// at once.
+/// Notes that a service has taken a task, so that it is no longer doubted. If the task was a try for one more place than
+/// was known, the service has that one, and the next try may follow at once.
 pub(crate) async fn has_taken(
     database: &dyn Database,
     service: &str,
+    is_probe: bool,
     now: i64,
 ) -> Result<(), DatabaseError> {
-    let sql = "UPDATE aigc_places SET places = places + 1, refusals = 0, probe_at = ?2 WHERE service = ?1";
-    let parameters = vec![service.into(), now.into()];
+    let sql = "UPDATE aigc_places SET doubts = 0, places = places + ?3,
+             refusals = CASE WHEN ?3 THEN 0 ELSE refusals END,
+             probe_at = CASE WHEN ?3 THEN ?2 ELSE probe_at END
+          WHERE service = ?1 AND (?3 OR doubts > 0)";
+    let parameters = vec![service.into(), now.into(), i64::from(is_probe).into()];
     database.execute(sql, parameters).await?;
     Ok(())
 }

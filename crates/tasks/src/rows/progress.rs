@@ -57,8 +57,9 @@ pub(crate) async fn put_off(
     Ok(())
 }
 
-/// Puts a claimed task back to `pending`, because its service has no place for it. It is due at once, so that it stays
-/// before those posted after it: the pause is the service's. The submission had no effect, so it counts neither as an error
+/// Puts a claimed task back to `pending`, because its service has no place for it or is asked too often. It is due again in
+/// `wait` seconds. If there was no place, that is at once, so that the task stays before those posted after it: the pause
+/// is the service's. The submission had no effect, so it counts neither as an error
 /// nor as an attempt. `None` if the claim no longer holds.
 ///
 /// Every other such try is no turn of its project: a service that frees a place a moment after it has said so refuses
@@ -68,16 +69,17 @@ pub(crate) async fn put_back(
     claimed: &Task,
     message: &str,
     now: i64,
+    wait: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET status = 'pending', waits = waits + 1, message = ?4, attempts = attempts - 1,
              turn = CASE WHEN waits % 2 = 0 THEN 0 ELSE turn END,
              version = version + 1, projected_status = NULL,
-             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5
+             updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
           WHERE {HELD} AND external_task_id IS NULL RETURNING {COLUMNS}"
     );
     let mut parameters = holder(claimed);
-    parameters.extend([message.into(), now.into()]);
+    parameters.extend([message.into(), now.into(), wait.into()]);
     one(database, &sql, parameters).await
 }
 

@@ -38,14 +38,15 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
         _ => format!("Kling sent an answer that cannot be understood (status {status})"),
     };
     let after = retry_after(answer.headers());
-    let no_place = || Failure::no_place(reason.clone(), after);
+    let too_often = || Failure::too_often(reason.clone(), after);
     let later = Failure::Retry {
         reason: reason.clone(),
         after,
     };
     Err(match code {
-        // Too fast; too many at once or the quota used up.
-        Some(1302 | 1303) => no_place(),
+        Some(1302) => too_often(),
+        // Too many at once, or the quota used up.
+        Some(1303) => Failure::no_place(reason, after),
         // A token that is too early or expired.
         Some(1003 | 1004) => later,
         // Authentication, the account, policies about callers.
@@ -55,8 +56,8 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
         // Errors within Kling.
         Some(5000..=5002) => later,
         _ => match status {
-            429 => no_place(),
-            503 if after.is_some() => no_place(),
+            429 => too_often(),
+            503 if after.is_some() => too_often(),
             408 | 425 | 500.. => later,
             // Without a known code, a proxy between us and Kling may have answered.
             400..=499 => Failure::Access(reason),
@@ -132,8 +133,10 @@ mod tests {
         TheMoment,
         /// There is no place now.
         ThePlaces,
+        /// Calls come too fast.
+        TheRate,
     }
-    use Concerns::{TheJob, TheMoment, ThePlaces, Us};
+    use Concerns::{TheJob, TheMoment, ThePlaces, TheRate, Us};
 
     fn concerns(failure: &Failure) -> Concerns {
         match failure {
@@ -141,6 +144,7 @@ mod tests {
             Failure::Access(_) => Us,
             Failure::Retry { .. } => TheMoment,
             Failure::NoPlace { .. } => ThePlaces,
+            Failure::TooOften { .. } => TheRate,
         }
     }
 
@@ -159,7 +163,7 @@ mod tests {
             (404, 1203, TheJob),
             (400, 1300, Us),
             (200, 1301, TheJob),
-            (429, 1302, ThePlaces),
+            (429, 1302, TheRate),
             (200, 1303, ThePlaces),
             (429, 1304, Us),
             (500, 5000, TheMoment),
@@ -173,13 +177,14 @@ mod tests {
             let (Failure::Permanent(reason)
             | Failure::Access(reason)
             | Failure::NoPlace { reason, .. }
+            | Failure::TooOften { reason, .. }
             | Failure::Retry { reason, .. }) = failure;
             assert!(reason.contains("words"), "{reason}");
         }
         for (status, body, expected) in [
             (500, "", TheMoment),
             (502, "<html>", TheMoment),
-            (429, "", ThePlaces),
+            (429, "", TheRate),
             (200, "", TheMoment),
             (200, "{\"code\":0}", TheMoment),
             (200, "nonsense", TheMoment),
@@ -209,7 +214,7 @@ mod tests {
             .header("retry-after", "7")
             .body(b"{\"code\":1302}".to_vec())
             .unwrap();
-        let Err(Failure::NoPlace { after, .. }) = read_answer(&answer) else {
+        let Err(Failure::TooOften { after, .. }) = read_answer(&answer) else {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));

@@ -32,7 +32,7 @@ const POLL: Limits = Limits {
 
 platform::settings! {
     /// The address of Kling, which makes videos. The other region is `https://api-beijing.klingai.com`
-    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com"), Url;
+    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com"), Origin;
     /// Kling's API key
     KLING_API_KEY = "kling_api_key", Secret;
     /// The first of the older pair of keys, which is used if there is no `kling_api_key`
