@@ -220,25 +220,33 @@ impl Room<'_> {
     }
 }
 
-/// The snapshot with which a state begins, if it begins with one, and the updates from which it comes about, in their
-/// order, each of at most about `stage` bytes if they are more together. `history` was made of `rows`.
+/// That from which a state comes about.
+struct Steps {
+    /// The snapshot with which it begins, if it begins with one.
+    base: Option<Vec<u8>>,
+    /// The updates that follow, in their order.
+    updates: Vec<Vec<u8>>,
+}
+
+/// Makes the steps to a state, with updates of at most about `stage` bytes if they are more together. `history` was made
+/// of `rows`.
 ///
 /// # Errors
 /// [`RoomError::StateUnavailable`] if it costs more than `most` to apply them apart; else if Loro cannot export.
-fn updates(
+fn steps(
     mut rows: Rows,
     history: &History,
     way: Way,
     most: Cost,
     stage: usize,
-) -> Result<(Option<Vec<u8>>, Vec<Vec<u8>>), RoomError> {
+) -> Result<Steps, RoomError> {
     let whole = rows.bytes();
     let begins = |row: &SnapshotRow| row.has_state && way != Way::Whole;
     let base = rows.snapshot.take().filter(begins).map(|row| row.blob);
     let bytes = whole - base.as_ref().map_or(0, Vec::len);
     if bytes <= stage && way == Way::OneByOne {
-        let log = rows.log.into_iter().map(|row| row.payload);
-        return Ok((base, log.collect()));
+        let updates = rows.log.into_iter().map(|row| row.payload).collect();
+        return Ok(Steps { base, updates });
     }
     drop(rows);
     let nothing = VersionVector::default();
@@ -247,14 +255,16 @@ fn updates(
         Way::Whole => &nothing,
     };
     if bytes <= stage {
-        return Ok((base, vec![history.since(known)?]));
+        let updates = vec![history.since(known)?];
+        return Ok(Steps { base, updates });
     }
     let newer = Newer::than(known, history.doc())?;
     let count = bytes / stage + 1;
     if newer.in_parts(count) > most {
         return Err(RoomError::StateUnavailable);
     }
-    Ok((base, stages::parts(history, &newer, count, stage)?))
+    let updates = stages::parts(history, &newer, count, stage)?;
+    Ok(Steps { base, updates })
 }
 
 impl Merged {
@@ -276,7 +286,7 @@ impl Merged {
         }
         let stage = bounds.memory.stage(rows.bytes(), || history.operations())?;
         let head = rows.head;
-        let (base, updates) = updates(rows, &history, way, bounds.cost, stage)?;
+        let Steps { base, updates } = steps(rows, &history, way, bounds.cost, stage)?;
         let version = history.version();
         let pending = history.into_pending();
         let mut stages = Stages::new(base, stage)?;
