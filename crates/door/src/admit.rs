@@ -109,7 +109,9 @@ impl<'a, R: Routes> Admitted<'a, R> {
     pub fn location(&self, path: &str) -> String {
         let base = self.base();
         let (_, place) = base.split_once("://").unwrap_or_default();
-        let below = place.find('/').map_or("", |at| place.get(at..).unwrap_or_default());
+        let below = place
+            .find('/')
+            .map_or("", |at| place.get(at..).unwrap_or_default());
         format!("{below}{path}")
     }
 

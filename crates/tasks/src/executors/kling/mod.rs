@@ -64,7 +64,11 @@ pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
         return Ok(());
     }
     let [access, secret] = pair;
-    let (there, missing) = if one { (access, secret) } else { (secret, access) };
+    let (there, missing) = if one {
+        (access, secret)
+    } else {
+        (secret, access)
+    };
     Err(format!("`{missing}` is missing, which goes with `{there}`"))
 }
 
