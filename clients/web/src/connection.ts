@@ -49,6 +49,8 @@ class RoomConnection implements Connection {
   #liveSince: number | undefined;
   /** The number of answers in a row that another program than the sync server may have given. */
   #strange = 0;
+  /** Why the server does not let this client in for now, in its words. */
+  #why: string | undefined;
 
   constructor(base: URL, doc: LoroDoc, options: Options) {
     this.#base = base;
@@ -148,6 +150,7 @@ class RoomConnection implements Connection {
       this.#strange = 0;
       socket.send(this.#exchange.version);
       this.#awaitState();
+      this.#why = undefined;
       this.#update({ state: "syncing", reason: undefined });
     };
     socket.onmessage = ({ data }: { data: string | ArrayBuffer }) => {
@@ -163,7 +166,7 @@ class RoomConnection implements Connection {
         return;
       }
       // A browser does not say why: a server that is down and one that refuses look alike.
-      this.#lost(code, "the server cannot be reached", "unreachable");
+      this.#lost(code, this.#why ?? "the server cannot be reached", "unreachable");
       void this.#askWhy();
     };
     this.#giveUpAfter(this.#options.syncTimeout, "the server did not answer");
@@ -268,7 +271,10 @@ class RoomConnection implements Connection {
     const found = await refusal(this.#base);
     // Meanwhile the server may have let this client in.
     if (!["offline", "connecting"].includes(this.#reporter.status.state)) return;
+    this.#why = found?.passing ? found.words : undefined;
+    if (this.#why !== undefined) this.#update({ reason: this.#why });
     this.#strange = found && !found.certain ? this.#strange + 1 : 0;
+    if (found?.passing) return;
     if (!found || (!found.certain && this.#strange < STRANGE_ANSWERS)) return;
     this.#strange = 0;
     if (found.curable) {

@@ -21,6 +21,8 @@ export interface Refusal {
   readonly curable: boolean;
   /** The reason in words for a user: the server's own, if it gave any. */
   readonly words: string;
+  /** Whether it may pass by itself: too many requests, or a server that is not ready. */
+  readonly passing: boolean;
   /** Whether the sync server itself said so. Another program in its place may do so for a moment only. */
   readonly certain: boolean;
 }
@@ -32,7 +34,7 @@ export interface Refusal {
 const ORIGIN = "origin";
 
 /**
- * Finds out why the server refuses this client; `undefined` if it does not, or another attempt may help. A browser does not
+ * Finds out why the server refuses this client; `undefined` if it does not, or says nothing. A browser does not
  * reveal the answer to an upgrade, but the server answers plain HTTP at the same address alike.
  *
  * @param address the room's address, with `ws:` or `wss:`
@@ -69,13 +71,13 @@ function read(status: number, told: string | undefined): Refusal | undefined {
   if (DENIED.has(status) || FINAL.has(status)) {
     const guess = `this address answers ${status}, so it may not be that of a sync server`;
     const words = told ?? TOO_LONG.get(status) ?? guess;
-    return { curable: DENIED.has(status), words, certain };
+    return { curable: DENIED.has(status), passing: false, words, certain };
   }
   if ((status >= 200 && status < 300) || status === 304) {
     const words = "the server answers, but opens no WebSocket here: a proxy before it may not pass upgrades on";
-    return { curable: false, words, certain: false };
+    return { curable: false, passing: false, words, certain: false };
   }
-  return undefined;
+  return told === undefined ? undefined : { curable: false, passing: true, words: told, certain };
 }
 
 /** Reads what the sync server says about the refusal; `undefined` if the answer is not one of its problems. */

@@ -17,7 +17,8 @@ export function resultUrl(src: unknown, server: string | URL): string | undefine
   if (!URL.canParse(server, page)) return undefined;
   const base = new URL(server, page);
   base.protocol = base.protocol.replace("ws", "http");
-  base.pathname = base.pathname.replace(/\/sync\/[^/]*$|\/[^/]*$/, "/");
+  // The path of a room, of a file, or of a folder, with a slash at its end or without.
+  base.pathname = base.pathname.replace(/\/sync\/[^/]*$|\/[^/]*\.[^/]*$|\/?$/, "/");
   base.search = base.hash = "";
   if (!URL.canParse(src, base)) return undefined;
   const url = new URL(src, base);

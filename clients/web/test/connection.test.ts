@@ -271,6 +271,22 @@ test("an answer of another program, or a temporary one, leads to another attempt
   }
 });
 
+test("a server that is not ready, or is asked too often, is tried again, and its words are shown", async () => {
+  const type = "urn:loro-sync:problem:unavailable";
+  for (const status of [429, 500, 503]) {
+    const server = await room();
+    server.refuses = { status, type, detail: `words about ${status}` };
+    const { connection, errors } = join(server, new LoroDoc(), { minDelay: 30 });
+    await until(connection, "offline", ({ state, reason }) => state === "offline" && reason === `words about ${status}`);
+    await eventually("three attempts", () => server.upgrades >= 3);
+    assert.equal(connection.status.reason, `words about ${status}`, "the words stay while it tries again");
+    assert.ok(errors.every(({ final }) => !final));
+    server.refuses = undefined;
+    await live(connection);
+    assert.equal(connection.status.reason, undefined);
+  }
+});
+
 test("an address that an HTTP server finds too long is wrong at once, in words, whichever server says so", async () => {
   for (const status of [414, 431]) {
     const server = await room();

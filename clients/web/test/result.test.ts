@@ -10,6 +10,9 @@ test("a result is found wherever the client reaches the server", () => {
     [`/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
     [`/assets/${id}.mp4`, below, `https://h.example/canvas/assets/${id}.mp4`],
     [`/assets/${id}`, "https://h.example/canvas/", `https://h.example/canvas/assets/${id}`],
+    [`/assets/${id}`, "https://h.example/canvas", `https://h.example/canvas/assets/${id}`],
+    [`/assets/${id}`, "https://h.example", `https://h.example/assets/${id}`],
+    [`/assets/${id}`, "https://h.example/canvas/index.html", `https://h.example/canvas/assets/${id}`],
     [`/assets/${id}`, "https://h.example/canvas/#project", `https://h.example/canvas/assets/${id}`],
     // What documents of earlier releases hold.
     [`http://0.0.0.0:8787/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],

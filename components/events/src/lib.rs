@@ -5,6 +5,7 @@
 
 use door::{Admitted, Message};
 use problem::Problem;
+use projection::Memory;
 use spin_sdk::redis_component;
 
 mod entry {
@@ -25,7 +26,9 @@ async fn project(admitted: Admitted<'_, Message>) -> Result<(), Problem> {
         return Ok(());
     };
     let ports = admitted.ports();
-    let projected = projection::project(ports.database, ports.clock, ports.pubsub, &project).await;
+    let (database, clock, pubsub) = (ports.database, ports.clock, ports.pubsub);
+    let memory = Memory::of_app(ports.config);
+    let projected = projection::project(database, clock, pubsub, memory, &project).await;
     projected.map_err(|error| {
         tracing::warn!(project, %error, "a document was not brought up to date");
         Problem::unavailable("The document cannot be written just now.")

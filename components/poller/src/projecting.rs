@@ -4,7 +4,7 @@ use door::Reply;
 use futures_util::{StreamExt, stream};
 use platform::Ports;
 use problem::Problem;
-use rooms::RoomError;
+use rooms::{Memory, RoomError};
 
 use crate::ask_ourselves;
 
@@ -63,5 +63,13 @@ pub(crate) async fn answer<'a>(ports: Ports<'a>, project: &str) -> Result<Reply<
 }
 
 async fn project_here(ports: Ports<'_>, project: &str) -> Result<(), RoomError> {
-    projection::project(ports.database, ports.clock, ports.pubsub, project).await
+    let Ports {
+        database,
+        clock,
+        pubsub,
+        config,
+        ..
+    } = ports;
+    let memory = Memory::of_app(config);
+    projection::project(database, clock, pubsub, memory, project).await
 }

@@ -88,7 +88,8 @@ pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
     }
     let project = find(ports, project_id).await?;
     let reply = fresh(201, &shown(&project, Role::Owner));
-    Ok(reply.header("location", format!("/projects/{project_id}")))
+    let location = request.location(&format!("/projects/{project_id}"));
+    Ok(reply.header("location", location))
 }
 
 /// Reads a project and its members.

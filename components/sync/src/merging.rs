@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use platform::{AskError, HttpError, Ports, http_client::Limits};
 use problem::Kind;
 use rooms::{
-    RoomError, panics,
+    Memory, RoomError, panics,
     supervise::{MergeError, Merger},
 };
 use wire::{EncodedState, Job};
@@ -68,6 +68,10 @@ impl Merger for SelfMerger<'_> {
             status => Err(failed(format!("status {status}"))),
         }
     }
+
+    fn memory(&self) -> Memory {
+        Memory::of_app(self.0.config)
+    }
 }
 
 impl SelfMerger<'_> {
@@ -103,7 +107,8 @@ pub(crate) async fn answer<'a>(request: &Request<'a>, project: &str) -> Answer<'
     // A job holds at most a client's version vector, which came in a body of at most this size.
     let body = request.body(wire::MAX_APPEND_BYTES).await?;
     let job: Job = decode(&body)?;
-    let state = rooms::supervise::work(ports.database, ports.clock, project, &job)
+    let memory = Memory::of_app(ports.config);
+    let state = rooms::supervise::work(ports.database, ports.clock, project, &job, memory)
         .await
         .map_err(problems::of_room)?;
     Ok(cbor(wire::encode(&state)))

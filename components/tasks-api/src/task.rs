@@ -49,7 +49,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
         "task posted"
     );
     let told = posted(request, &task).await?;
-    let location = format!("/tasks/{}", task.task_id);
+    let location = request.location(&format!("/tasks/{}", task.task_id));
     let reply = |told: &Value| Reply::json(201, told).header("location", location.clone());
     // A repeated request must not restart a task that is under way.
     let work: Work<'a> = if task.attempts == 0 {

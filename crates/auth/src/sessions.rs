@@ -36,19 +36,24 @@ pub async fn find(
 ) -> Result<Option<Session>, Denied> {
     let cache = Cache::of(ports, question);
     let now = ports.clock.unix_seconds();
-    let (known, is_asked) = cache.read(now).await;
+    let known = cache.known().await;
     if let Some(known) = &known
         && known.counts(now, max_age)
     {
         return Ok(Some(known.session()));
     }
-    let told = if is_asked { cache.wait().await } else { None };
+    let held_back = cache.held_back(now).await;
+    let is_asked = held_back.is_none() && !cache.takes(now).await;
+    let told = if is_asked {
+        cache.wait(now).await
+    } else {
+        None
+    };
     let answer = match told {
         Some(answer) => answer,
-        None => match cache.held_back(now).await {
+        None => match held_back {
             Some(wait) => Err(AskError::Limited(wait)),
             None => {
-                cache.begin(known.clone(), now).await;
                 let answer = ask(ports, question).await;
                 let answer = answer.map(|found| found.filter(|found| now < found.expires_at));
                 cache.end(known.clone(), &answer, now).await;
@@ -244,7 +249,8 @@ mod tests {
         ] {
             let is_answered = answer.is_some();
             let other = Cache::of(ports, QUESTION);
-            block_on(other.begin(None, 0));
+            block_on(other.end(None, &Ok(None), 0));
+            assert!(block_on(other.takes(0)));
             asked.set(0);
             let looks = Cell::new(0);
             let meanwhile = || {

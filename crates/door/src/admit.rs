@@ -105,6 +105,14 @@ impl<'a, R: Routes> Admitted<'a, R> {
         self.head.base(self.ports.config)
     }
 
+    /// The `Location` of something that was made: this path, below the one at which the caller reached the server.
+    pub fn location(&self, path: &str) -> String {
+        let base = self.base();
+        let (_, place) = base.split_once("://").unwrap_or_default();
+        let below = place.find('/').map_or("", |at| place.get(at..).unwrap_or_default());
+        format!("{below}{path}")
+    }
+
     /// The caller.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use platform::pubsub::{REDIS_ORIGIN, REDIS_URL};
 use platform::setting::Declaration;
+use quota::INSTANCE_MEMORY_MIB;
 use url::Url;
 
 use crate::manifest::Manifest;
@@ -40,6 +41,10 @@ impl Plan {
         let development = variables.get("environment") == "development";
         if development && variables.get("internal_token").is_empty() {
             variables.set("internal_token", format!("{:032x}", rand::random::<u128>()));
+        }
+        let memory = INSTANCE_MEMORY_MIB.name();
+        if variables.given(memory).is_none() {
+            variables.set(memory, (settings.limits.memory >> 20).to_string());
         }
         let from_config = match &settings.runtime_config {
             Some(path) => BlockedNetworks::from_runtime_config(path)

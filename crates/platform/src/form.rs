@@ -102,7 +102,7 @@ impl fmt::Display for Form {
             Self::Url => {
                 "an address that others can reach, such as https://canvas.example.com, without a user, a `?` or a `#`"
             }
-            Self::Origin => "like https://auth.example.com",
+            Self::Origin => "an address without a path, such as https://service.example.com",
             Self::Origins => {
                 "a list of origins such as https://canvas.example.com, separated by commas"
             }

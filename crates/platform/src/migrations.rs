@@ -47,6 +47,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(15, "0015_settle_assets"),
     migration!(16, "0016_keep_places"),
     migration!(17, "0017_doubt_places"),
+    migration!(18, "0018_ask_once"),
     migration!(19, "0019_count_changes"),
 ];
 

@@ -18,6 +18,7 @@ mod seen;
 use std::collections::HashSet;
 
 use platform::{Clock, Condition, Database, PubSub};
+pub use rooms::Memory;
 use rooms::{Merged, RoomError};
 use tasks::rows::{self, Projected, Unprojected};
 use wire::{Notice, Update};
@@ -47,7 +48,7 @@ pub async fn due(
     Ok(rows::unprojected_projects(database, rooms::head_sql, now, most).await?)
 }
 
-/// Brings a project's document up to date with its tasks, and notifies the relays.
+/// Brings a project's document up to date with its tasks, and notifies the relays. The instance has this memory.
 ///
 /// This merges the room, and so may trap: the caller must be ready to lose the instance.
 ///
@@ -57,6 +58,7 @@ pub async fn project(
     database: &dyn Database,
     clock: &dyn Clock,
     pubsub: &dyn PubSub,
+    memory: Memory,
     project_id: &str,
 ) -> Result<(), RoomError> {
     let mut most = AT_ONCE;
@@ -70,7 +72,7 @@ pub async fn project(
         }
         // Read before the document, so that a document which has lost operations has another peer.
         let peer = rooms::own_peer(database, project_id).await?;
-        let merged = rooms::merge(database, clock, project_id).await?;
+        let merged = rooms::merge(database, clock, project_id, memory).await?;
         let (mut update, shown) = change(&merged, peer, &tasks, &too_large)?;
         if let Some(bytes) = bytes_beyond_limit(update.as_deref()) {
             if let [_, _, ..] = &tasks[..] {

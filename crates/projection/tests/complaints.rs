@@ -69,7 +69,14 @@ impl Canvas {
         self.clock.0.set(self.clock.0.get() + 4);
         let (database, clock) = (&self.database, &self.clock);
         for project in block_on(projection::due(database, clock, 10)).unwrap() {
-            block_on(projection::project(database, clock, &self.pubsub, &project)).unwrap();
+            block_on(projection::project(
+                database,
+                clock,
+                &self.pubsub,
+                rooms::Memory::default(),
+                &project,
+            ))
+            .unwrap();
         }
     }
 
@@ -145,7 +152,13 @@ impl Canvas {
 
     /// The document as JSON.
     fn json(&self) -> Value {
-        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        let merged = block_on(rooms::merge(
+            &self.database,
+            &self.clock,
+            ROOM,
+            rooms::Memory::default(),
+        ))
+        .unwrap();
         serde_json::from_str(&merged.json()).unwrap()
     }
 

@@ -74,7 +74,14 @@ impl World {
 
     fn project(&self) {
         let (database, clock) = (&self.database, &self.clock);
-        block_on(projection::project(database, clock, &self.pubsub, ROOM)).unwrap();
+        block_on(projection::project(
+            database,
+            clock,
+            &self.pubsub,
+            rooms::Memory::default(),
+            ROOM,
+        ))
+        .unwrap();
     }
 
     /// Projects while another writer does this in between.
@@ -84,7 +91,14 @@ impl World {
             before_append: Cell::new(Some(meddle)),
         };
         let (clock, pubsub) = (&self.clock, &self.pubsub);
-        block_on(projection::project(&database, clock, pubsub, ROOM)).unwrap();
+        block_on(projection::project(
+            &database,
+            clock,
+            pubsub,
+            rooms::Memory::default(),
+            ROOM,
+        ))
+        .unwrap();
         assert!(
             database.before_append.take().is_none(),
             "no other writer came in between"
@@ -111,12 +125,24 @@ impl World {
     }
 
     fn compact(&self) {
-        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        let merged = block_on(rooms::merge(
+            &self.database,
+            &self.clock,
+            ROOM,
+            rooms::Memory::default(),
+        ))
+        .unwrap();
         block_on(rooms::compact(&self.database, &self.clock, ROOM, &merged)).unwrap();
     }
 
     fn shown(&self) -> serde_json::Value {
-        let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+        let merged = block_on(rooms::merge(
+            &self.database,
+            &self.clock,
+            ROOM,
+            rooms::Memory::default(),
+        ))
+        .unwrap();
         let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
         doc["tasks"]["t"].clone()
     }
@@ -232,7 +258,13 @@ fn many_projections_leave_few_peers_behind() {
         world.sql("UPDATE aigc_tasks SET status = 'failed', result_url = NULL, version = version + 1, projected_status = NULL");
         world.project();
     }
-    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let merged = block_on(rooms::merge(
+        &world.database,
+        &world.clock,
+        ROOM,
+        rooms::Memory::default(),
+    ))
+    .unwrap();
     let version = loro::VersionVector::decode(&merged.version()).unwrap();
     assert_eq!(version.len(), 1);
     assert_eq!(world.heard(), world.shown());
@@ -329,7 +361,13 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
     }
     assert!(world.due().is_empty(), "it is not tried for ever");
     assert!(large(&world) <= 1024 * 1024, "{}", large(&world));
-    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let merged = block_on(rooms::merge(
+        &world.database,
+        &world.clock,
+        ROOM,
+        rooms::Memory::default(),
+    ))
+    .unwrap();
     let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
     assert_eq!(doc["tasks"]["t"]["status"], "completed");
     assert_eq!(

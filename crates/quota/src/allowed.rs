@@ -11,25 +11,42 @@ platform::settings! {
     PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240"), Number(MOST_MIB);
     /// The most MiB that all projects of one owner may keep together
     OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400"), Number(MOST_MIB);
+    /// The MiB of memory that the host gives an instance. A document may have an eighth of it as it is stored, up to 32 MiB;
+    /// `loro-host` sets it by `--instance-memory`
+    pub INSTANCE_MEMORY_MIB = "instance_memory_mib", Value("256"), Number(MOST_MEMORY_MIB);
+}
+
+/// As much as 32 bits can address.
+const MOST_MEMORY_MIB: u32 = 4095;
+
+/// The MiB of memory that the host gives an instance.
+pub fn instance_memory_mib(config: &dyn Config) -> u32 {
+    number(config, SETTINGS, INSTANCE_MEMORY_MIB)
 }
 
 const MIB: u64 = 1024 * 1024;
 
-/// The most bytes of one document as it is stored, snapshot and log together: 32 MiB. A compaction of it fits an
-/// instance of 256 MiB, and one of half of it fits 128 MiB.
+/// The most bytes of one document as it is stored, snapshot and log together, if an instance has 256 MiB: 32 MiB. A host
+/// that gives less allows as much less, so that a compaction fits.
 pub const ROOM_BYTES: u64 = 32 * MIB;
+
+/// The most bytes of one document beside the memory of an instance.
+const PART_OF_MEMORY: u64 = 8;
 
 /// The most bytes of each kind of holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allowed {
     pub(crate) project: u64,
     pub(crate) owner: u64,
+    pub(crate) room: u64,
 }
 
 impl Allowed {
     /// Reads the settings.
     pub(crate) fn read(config: &dyn Config) -> Self {
+        let memory = MIB * u64::from(instance_memory_mib(config));
         Self {
+            room: ROOM_BYTES.min(memory / PART_OF_MEMORY),
             project: MIB * u64::from(number(config, SETTINGS, PROJECT_QUOTA_MIB)),
             owner: MIB * u64::from(number(config, SETTINGS, OWNER_QUOTA_MIB)),
         }

@@ -23,7 +23,7 @@ use crate::{
     usage::{Holder, Usage},
 };
 
-pub use allowed::ROOM_BYTES;
+pub use allowed::{INSTANCE_MEMORY_MIB, ROOM_BYTES, instance_memory_mib};
 
 /// The code of a document that has reached its largest size.
 pub const ROOM_FULL: &str = "room_full";
@@ -112,7 +112,7 @@ impl Counted {
             ROOM_FULL,
             "the document has reached its largest size",
             document,
-            ROOM_BYTES,
+            self.allowed.room,
         )
         .or_else(|| {
             let words = "the project has used up its quota";
@@ -127,7 +127,7 @@ impl Counted {
     fn report(&self) -> Report {
         let limits = [
             (self.of_project.total(), self.allowed.project),
-            (self.of_project.document, ROOM_BYTES),
+            (self.of_project.document, self.allowed.room),
             (self.of_owner.total(), self.allowed.owner),
         ];
         let is_near = |(used, allowed): &(u64, u64)| *used >= allowed / 100 * NEARLY;
@@ -176,6 +176,7 @@ pub async fn take(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), Quo
     let Allowed {
         project: of_project,
         owner: of_owner,
+        ..
     } = counted.allowed;
     for (words, used, allowed) in [
         ("This project", counted.of_project.total(), of_project),

@@ -201,9 +201,9 @@ pub async fn append_surely(
             false => supervise::refusal(database, clock, merger, update).await?,
         };
         *outcome = match refusal {
-            Some(Refusal { reason, code }) => Outcome::Refused {
-                reason,
-                code: Some(code),
+            Some(refusal) => match refusal.code == wire::WAITING_FULL {
+                true => waiting_already(database, update, refusal).await?,
+                false => refusal.into(),
             },
             None => append_unguarded(database, clock, origin, update.clone()).await?,
         };
@@ -212,6 +212,17 @@ pub async fn append_surely(
         }
     }
     Ok(outcomes)
+}
+
+/// The outcome of an update for which there is no room among those that wait. If it waits there already, its sender
+/// has sent it again, and it is stored as it was.
+async fn waiting_already(
+    database: &dyn Database,
+    update: &Update,
+    refusal: Refusal,
+) -> Result<Outcome, DatabaseError> {
+    let rev = waiting::stored(database, &update.project, &update.payload).await?;
+    Ok(rev.map_or_else(|| refusal.into(), |rev| stored((rev, true))))
 }
 
 async fn append_unguarded(
@@ -302,7 +313,7 @@ async fn insert(
             format!(
                 "{} AND i.chain NOT IN ({overlapping}) AND NOT ({waits} AND {})",
                 full::takes_sql(),
-                waiting::may_be_too_many_sql("i.project_id")
+                waiting::may_be_too_many_sql()
             )
         }
         // What the app itself writes is small and is always taken.

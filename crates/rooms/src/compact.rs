@@ -9,7 +9,7 @@ use crate::{
     lease, limits,
     merge::Merged,
     receipts,
-    rows::{LogRow, Rows},
+    rows::{self, LogRow, Rows},
 };
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
@@ -62,7 +62,7 @@ pub(crate) async fn fold(
     rows: &Rows,
     history: &History,
 ) -> Result<(), RoomError> {
-    if rows.head <= rows.compacted() {
+    if rows.is_compacted() {
         return Ok(());
     }
     // An update that was quarantined since the rows were read must not come back.
@@ -128,7 +128,7 @@ async fn shorten(
 
 /// Stores all updates after the room's snapshot as one blob, over a lower rev only. They stay in the log, too,
 /// until a snapshot holds them: an update may still turn out to have no state, and only while they are apart
-/// can a single one be blamed. `history` was made of `rows`.
+/// can a single one be blamed.
 ///
 /// # Errors
 /// If the database fails or Loro cannot export.
@@ -136,12 +136,12 @@ pub(crate) async fn pack(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
-    rows: &Rows,
-    history: &History,
 ) -> Result<(), RoomError> {
-    if rows.head <= rows.compacted() {
+    let rows = rows::all(database, project).await?;
+    if rows.is_compacted() {
         return Ok(());
     }
+    let history = History::of(&rows)?;
     // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
     database
         .execute(

@@ -9,7 +9,9 @@ use std::{
     ops::ControlFlow,
 };
 
-use loro::{ChangeMeta, ContainerID, ContainerType, Counter, ID, LoroDoc, PeerID, VersionVector};
+use loro::{
+    ChangeMeta, ContainerID, ContainerType, Counter, ID, IdSpan, LoroDoc, PeerID, VersionVector,
+};
 
 use crate::error::RoomError;
 
@@ -29,11 +31,11 @@ impl Cost {
     /// Linear in the bytes.
     pub(crate) const NONE: Self = Self(0);
 
-    /// The cost of runs of these lengths: half the square of each.
-    pub(crate) fn of_runs(lengths: impl IntoIterator<Item = u64>) -> Self {
+    /// The cost of runs of these lengths: half the square of each piece, which is at most the `longest`.
+    pub(crate) fn of_runs(lengths: impl IntoIterator<Item = u64>, longest: u64) -> Self {
         let squares = lengths
             .into_iter()
-            .map(|length| length.saturating_mul(length) / 2);
+            .map(|length| length.saturating_mul(length.min(longest)) / 2);
         Self(squares.fold(0, u64::saturating_add))
     }
 }
@@ -77,6 +79,32 @@ impl<'a> Newer<'a> {
         Ok(Self { doc, base, changes })
     }
 
+    /// Parts these operations into about `count` parts of as many operations each. Each builds upon nothing but those before
+    /// it.
+    pub(crate) fn parts(&self, count: usize) -> Vec<Vec<IdSpan>> {
+        let lengths = self.changes.iter();
+        let lengths = lengths.map(|change| end(change) - start(change, self.base));
+        let all: i64 = lengths.map(i64::from).sum();
+        let most = all / i64::try_from(count.max(1)).unwrap_or(i64::MAX) + 1;
+        let most = Counter::try_from(most).unwrap_or(Counter::MAX);
+        let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), most);
+        for change in &self.changes {
+            let (mut from, end) = (start(change, self.base), end(change));
+            while from < end {
+                let to = from.saturating_add(room).min(end);
+                part.push(IdSpan::new(change.id.peer, from, to));
+                room -= to - from;
+                from = to;
+                if room == 0 {
+                    parts.push(std::mem::take(&mut part));
+                    room = most;
+                }
+            }
+        }
+        parts.extend(Some(part).filter(|part| !part.is_empty()));
+        parts
+    }
+
     /// Counts, for each of the operations, those that came before it and that its author had not seen.
     pub(crate) fn pairs(&self) -> Cost {
         let mut before = total(self.base);
@@ -102,9 +130,22 @@ impl<'a> Newer<'a> {
         Cost(pairs)
     }
 
+    /// The cost of applying these operations in so many parts: each of them may look at all concurrent ones again.
+    pub(crate) fn in_parts(&self, count: usize) -> Cost {
+        let count = count as u64;
+        let all = total(&self.doc.oplog_vv()) - total(self.base);
+        let longest = u64::try_from(all).unwrap_or(0) / count.max(1) + 1;
+        Cost(self.pairs().0.saturating_mul(count)).max(self.runs_up_to(longest))
+    }
+
     /// The cost of the runs: each is what one peer does to one text or list, one operation after the other, without
     /// seeing what others do. Values of maps cost no square.
     pub(crate) fn runs(&self) -> Cost {
+        self.runs_up_to(u64::MAX)
+    }
+
+    /// As [`Newer::runs`], if each run is in pieces of at most this length.
+    fn runs_up_to(&self, longest: u64) -> Cost {
         let mut runs: HashMap<PeerID, Run> = HashMap::new();
         let mut ended = Vec::new();
         for change in &self.changes {
@@ -135,7 +176,7 @@ impl<'a> Newer<'a> {
             }
         }
         ended.extend(runs.into_values());
-        Cost::of_runs(ended.iter().map(Run::length))
+        Cost::of_runs(ended.iter().map(Run::length), longest)
     }
 
     /// The one text or list to which all of these operations belong; `None` if they belong to more, or to others.

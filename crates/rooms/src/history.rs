@@ -3,12 +3,17 @@
 //! A detached Loro document takes updates in linear time, whatever they do, because it computes no state.
 //! It can tell what another document lacks, and hold all updates as one.
 
+use std::ops::ControlFlow;
+
 use loro::{ExportMode, LoroDoc, VersionVector};
 
 use crate::{
     error::{RoomError, first_line},
     rows::{LogRow, Rows},
 };
+
+/// The changes whose operations are counted before they go back into their encoded form.
+const COUNTED_AT_ONCE: usize = 1000;
 
 /// All updates of a room, in a document without state.
 #[derive(Debug)]
@@ -33,11 +38,11 @@ pub(crate) struct Refused {
 }
 
 impl History {
-    /// Takes in these rows, up to the rev `until` of the log. An update that Loro refuses is left out.
+    /// Takes in all of these rows. An update that Loro refuses is left out.
     ///
     /// # Errors
     /// If Loro cannot read the snapshot or the blob.
-    pub(crate) fn until(rows: &Rows, until: u64) -> Result<Self, RoomError> {
+    pub(crate) fn of(rows: &Rows) -> Result<Self, RoomError> {
         let doc = LoroDoc::new();
         let has_state = rows.has_state();
         if !has_state {
@@ -59,7 +64,7 @@ impl History {
         }
         let mut waiting = Vec::new();
         let mut refused = Vec::new();
-        for row in rows.log.iter().filter(|row| row.rev <= until) {
+        for row in &rows.log {
             match doc.import(&row.payload) {
                 Ok(status) if status.pending.is_some() => waiting.push(row),
                 Ok(_) => {}
@@ -84,14 +89,6 @@ impl History {
         })
     }
 
-    /// Takes in all of these rows. An update that Loro refuses is left out.
-    ///
-    /// # Errors
-    /// If Loro cannot read the snapshot or the blob.
-    pub(crate) fn of(rows: &Rows) -> Result<Self, RoomError> {
-        Self::until(rows, u64::MAX)
-    }
-
     /// The document, which is detached.
     pub(crate) fn doc(&self) -> &LoroDoc {
         &self.doc
@@ -105,6 +102,31 @@ impl History {
     /// The version of everything that doesn't wait for other updates.
     pub(crate) fn version(&self) -> VersionVector {
         self.doc.oplog_vv()
+    }
+
+    /// Counts the operations. Letters that follow each other are one.
+    ///
+    /// # Errors
+    /// If Loro cannot read the history.
+    pub(crate) fn operations(&self) -> Result<u64, RoomError> {
+        let heads: Vec<_> = self.doc.oplog_frontiers().iter().collect();
+        let mut changes = Vec::new();
+        self.doc
+            .travel_change_ancestors(&heads, &mut |change| {
+                changes.push(change.id);
+                ControlFlow::Continue(())
+            })
+            .map_err(RoomError::of_loro)?;
+        let mut operations = 0;
+        // What was read stays unpacked, unless it goes back into its encoded form.
+        for some in changes.chunks(COUNTED_AT_ONCE) {
+            operations += self.doc.with_oplog(|oplog| {
+                let changes = some.iter().filter_map(|id| oplog.get_change_at(*id));
+                changes.map(|change| change.ops().len() as u64).sum::<u64>()
+            });
+            self.doc.compact_change_store();
+        }
+        Ok(operations)
     }
 
     /// What a document of this version lacks, as one update.
@@ -123,14 +145,6 @@ impl History {
     /// If Loro cannot export.
     pub(crate) fn since_snapshot(&self) -> Result<Vec<u8>, RoomError> {
         self.since(&self.stored)
-    }
-
-    /// What the state lacks that the room's snapshot has, as one update: the whole document, if it has none.
-    ///
-    /// # Errors
-    /// If Loro cannot export.
-    pub(crate) fn since_state(&self) -> Result<Vec<u8>, RoomError> {
-        self.since(&self.base)
     }
 
     /// The updates that wait for others; the document is dropped.

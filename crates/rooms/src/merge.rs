@@ -4,12 +4,14 @@ use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
-    cost::Cost,
+    cost::{Cost, Newer},
     depth,
     error::{RoomError, first_line},
     history::{History, Refused},
+    memory::Memory,
     quarantine::quarantine,
-    rows::{self, LogRow, Rows},
+    rows::{self, LogRow, Rows, SnapshotRow},
+    stages::{self, Stages},
     way::Way,
 };
 
@@ -24,37 +26,53 @@ pub struct Merged {
     pub(crate) pending: Vec<LogRow>,
 }
 
-/// Computes the state of a room, if that is cheap. An update that Loro refuses is quarantined on the way.
+/// Computes the state of a room, if that is cheap and fits an instance of this memory. An update that Loro refuses is quarantined on the way.
 ///
 /// This may trap, so it is called through a [`crate::supervise::Merger`], or in an instance that may be lost.
 ///
 /// # Errors
-/// [`RoomError::StateUnavailable`] if it is not cheap: a merge of its own computes the state later. Else if
-/// the database fails, or the stored snapshot cannot be read.
+/// [`RoomError::StateUnavailable`] if not: a merge of its own may compute the state later. Else if the database fails, or
+/// the stored snapshot cannot be read.
 pub async fn merge(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
+    memory: Memory,
 ) -> Result<Merged, RoomError> {
-    merge_within(database, clock, project, Cost::CHEAP).await
+    let cost = Cost::CHEAP;
+    merge_within(database, clock, project, Bounds { cost, memory }).await
 }
 
-/// As [`merge`], if the estimate is at most `most`.
+/// What computing a state may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) cost: Cost,
+    pub(crate) memory: Memory,
+}
+
+/// As [`merge`], within these bounds.
 pub(crate) async fn merge_within(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
-    most: Cost,
+    bounds: Bounds,
 ) -> Result<Merged, RoomError> {
-    let mut rows = rows::unmerged(database, project).await?;
+    let room = Room {
+        database,
+        project,
+        bounds,
+    };
     loop {
         // The log before each of these passes, and a second try proves that the log with it fails.
-        let refused = match Merged::until(&rows, u64::MAX, most)? {
+        let refused = match room.until(u64::MAX).await? {
             Ok(merged) => return Ok(merged),
-            Err(Fault::Updates(refused)) => refused_again(&rows, refused)?,
+            Err(Fault::Updates(refused)) => {
+                let rows = rows::unmerged(database, project).await?;
+                refused_again(&rows, refused)?
+            }
             Err(Fault::Together(reason)) => {
-                let update = blamed(&rows, reason, most)?;
-                let fails = fails(&rows, update.rev, most)?;
+                let update = room.blamed(reason).await?;
+                let fails = room.fails(update.rev).await?;
                 fails.then_some(update).into_iter().collect()
             }
         };
@@ -62,7 +80,7 @@ pub(crate) async fn merge_within(
             let words = "it failed once and not again";
             return Err(RoomError::Merge(words.to_owned()));
         }
-        move_aside(database, clock, project, &mut rows, &refused).await?;
+        move_aside(database, clock, project, &refused).await?;
     }
 }
 
@@ -79,7 +97,8 @@ pub(crate) async fn take_in(
     let mut history = History::of(&rows)?;
     if !history.refused.is_empty() {
         let refused = refused_again(&rows, history.refused)?;
-        move_aside(database, clock, project, &mut rows, &refused).await?;
+        move_aside(database, clock, project, &refused).await?;
+        rows = rows::unmerged(database, project).await?;
         history = History::of(&rows)?;
     }
     match history.refused.first() {
@@ -95,19 +114,16 @@ fn refused_again(rows: &Rows, mut refused: Vec<Refused>) -> Result<Vec<Refused>,
     Ok(refused)
 }
 
-/// Quarantines these updates, and takes them out of the rows.
+/// Quarantines these updates.
 async fn move_aside(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
-    rows: &mut Rows,
     refused: &[Refused],
 ) -> Result<(), RoomError> {
     for update in refused {
         quarantine(database, clock, project, update.rev, &update.reason).await?;
     }
-    rows.log
-        .retain(|row| refused.iter().all(|update| update.rev != row.rev));
     Ok(())
 }
 
@@ -120,10 +136,19 @@ pub(crate) async fn try_until(
     database: &dyn Database,
     project: &str,
     rev: u64,
+    memory: Memory,
 ) -> Result<(), RoomError> {
-    let rows = rows::unmerged(database, project).await?;
+    let cost = Cost::LONG;
+    let bounds = Bounds { cost, memory };
     // An update that Loro refuses with an error does not trap, so the trial passes.
-    let Ok(merged) = Merged::until(&rows, rev, Cost::LONG)? else {
+    let Ok(merged) = (Room {
+        database,
+        project,
+        bounds,
+    })
+    .until(rev)
+    .await?
+    else {
         return Ok(());
     };
     let reader = LoroDoc::new();
@@ -142,81 +167,146 @@ enum Fault {
     Together(String),
 }
 
-/// Finds the update at the end of the shortest log that has no state.
-///
-/// # Errors
-/// [`RoomError::Merge`] if the snapshot alone has none, so that no update is to blame.
-fn blamed(rows: &Rows, reason: String, most: Cost) -> Result<Refused, RoomError> {
-    let revs: Vec<u64> = rows.log.iter().map(|row| row.rev).collect();
-    if fails(rows, 0, most)? {
-        return Err(RoomError::Merge(reason));
-    }
-    let (mut fine, mut bad) = (0, revs.len());
-    while bad - fine > 1 {
-        let middle = fine + (bad - fine) / 2;
-        if fails(rows, revs[middle - 1], most)? {
-            bad = middle;
-        } else {
-            fine = middle;
-        }
-    }
-    let rev = revs.get(bad.wrapping_sub(1)).copied();
-    rev.map(|rev| Refused {
-        rev,
-        reason: reason.clone(),
-    })
-    .ok_or(RoomError::Merge(reason))
+/// A room whose state is computed within bounds. Its rows are read anew for each try, because they are
+/// given up while the state comes about: a large document fits an instance only once.
+struct Room<'a> {
+    database: &'a dyn Database,
+    project: &'a str,
+    bounds: Bounds,
 }
 
-/// Whether the log up to `rev` has no state.
-fn fails(rows: &Rows, rev: u64, most: Cost) -> Result<bool, RoomError> {
-    Ok(Merged::until(rows, rev, most)?.is_err())
+impl Room<'_> {
+    /// Computes the state of the log up to `rev`.
+    ///
+    /// # Errors
+    /// The outer error if the database fails, the snapshot cannot be read, or the state would exceed the bounds; the inner
+    /// one if an update is at fault.
+    async fn until(&self, rev: u64) -> Result<Result<Merged, Fault>, RoomError> {
+        let rows = rows::unmerged(self.database, self.project).await?;
+        Merged::until(rows, rev, self.bounds)
+    }
+
+    /// Whether the log up to `rev` has no state.
+    async fn fails(&self, rev: u64) -> Result<bool, RoomError> {
+        Ok(self.until(rev).await?.is_err())
+    }
+
+    /// Finds the update at the end of the shortest log that has no state.
+    ///
+    /// # Errors
+    /// [`RoomError::Merge`] if the snapshot alone has none, so that no update is to blame.
+    async fn blamed(&self, reason: String) -> Result<Refused, RoomError> {
+        let rows = rows::unmerged(self.database, self.project).await?;
+        let revs: Vec<u64> = rows.log.iter().map(|row| row.rev).collect();
+        drop(rows);
+        if self.fails(0).await? {
+            return Err(RoomError::Merge(reason));
+        }
+        let (mut fine, mut bad) = (0, revs.len());
+        while bad - fine > 1 {
+            let middle = fine + (bad - fine) / 2;
+            if self.fails(revs[middle - 1]).await? {
+                bad = middle;
+            } else {
+                fine = middle;
+            }
+        }
+        let rev = revs.get(bad.wrapping_sub(1)).copied();
+        rev.map(|rev| Refused {
+            rev,
+            reason: reason.clone(),
+        })
+        .ok_or(RoomError::Merge(reason))
+    }
+}
+
+/// That from which a state comes about.
+struct Steps {
+    /// The snapshot with which it begins, if it begins with one.
+    base: Option<Vec<u8>>,
+    /// The updates that follow, in their order.
+    updates: Vec<Vec<u8>>,
+}
+
+/// Makes the steps to a state, with updates of at most about `stage` bytes if they are more together. `history` was made
+/// of `rows`.
+///
+/// # Errors
+/// [`RoomError::StateUnavailable`] if it costs more than `most` to apply them apart; else if Loro cannot export.
+fn steps(
+    mut rows: Rows,
+    history: &History,
+    way: Way,
+    most: Cost,
+    stage: usize,
+) -> Result<Steps, RoomError> {
+    let whole = rows.bytes();
+    let begins = |row: &SnapshotRow| row.has_state && way != Way::Whole;
+    let base = rows.snapshot.take().filter(begins).map(|row| row.blob);
+    let bytes = whole - base.as_ref().map_or(0, Vec::len);
+    if bytes <= stage && way == Way::OneByOne {
+        let updates = rows.log.into_iter().map(|row| row.payload).collect();
+        return Ok(Steps { base, updates });
+    }
+    drop(rows);
+    let nothing = VersionVector::default();
+    let known = match way {
+        Way::OneByOne | Way::AsOne => history.base(),
+        Way::Whole => &nothing,
+    };
+    if bytes <= stage {
+        let updates = vec![history.since(known)?];
+        return Ok(Steps { base, updates });
+    }
+    let newer = Newer::than(known, history.doc())?;
+    let count = bytes / stage + 1;
+    if newer.in_parts(count) > most {
+        return Err(RoomError::StateUnavailable);
+    }
+    let updates = stages::parts(history, &newer, count, stage)?;
+    Ok(Steps { base, updates })
 }
 
 impl Merged {
-    /// Computes the state of the log up to `until`.
+    /// Computes the state of the log up to `until`. What is not needed any more is dropped on the way, because rows,
+    /// history and state of a large document do not fit an instance together.
     ///
     /// # Errors
-    /// The outer error if the snapshot cannot be read or the estimate exceeds `most`; the inner one if an
+    /// The outer error if the snapshot cannot be read or the state would exceed the bounds; the inner one if an
     /// update is at fault.
-    fn until(rows: &Rows, until: u64, most: Cost) -> Result<Result<Self, Fault>, RoomError> {
-        let history = History::until(rows, until)?;
+    fn until(mut rows: Rows, until: u64, bounds: Bounds) -> Result<Result<Self, Fault>, RoomError> {
+        rows.log.retain(|row| row.rev <= until);
+        let history = History::of(&rows)?;
         if !history.refused.is_empty() {
             return Ok(Err(Fault::Updates(history.refused)));
         }
-        let (way, cost) = Way::cheapest(rows, &history)?;
-        if cost > most {
+        let (way, cost) = Way::cheapest(&rows, &history)?;
+        if cost > bounds.cost {
             return Err(RoomError::StateUnavailable);
         }
-        let update = match way {
-            Way::OneByOne => None,
-            Way::AsOne => Some(history.since_state()?),
-            Way::Whole => Some(history.since(&VersionVector::default())?),
-        };
-        // The document without state goes before the one with state comes, because both may be large.
+        let stage = bounds.memory.stage(rows.bytes(), || history.operations())?;
+        let head = rows.head;
+        let Steps { base, updates } = steps(rows, &history, way, bounds.cost, stage)?;
+        let version = history.version();
         let pending = history.into_pending();
-        let doc = LoroDoc::new();
-        if let Some(snapshot) = rows.snapshot.as_ref()
-            && snapshot.has_state
-            && way != Way::Whole
-        {
-            doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
-        }
-        let applied = match update {
-            Some(update) => doc.import(&update).map(drop),
-            None => rows
-                .log
-                .iter()
-                .filter(|row| row.rev <= until)
-                .try_for_each(|row| doc.import(&row.payload).map(drop)),
-        }
-        .map_err(|error| first_line(&error.to_string()).to_owned());
-        if let Err(reason) = applied.and_then(|()| depth::check(&doc)) {
+        let mut stages = Stages::new(base, stage)?;
+        let applied = updates
+            .into_iter()
+            .try_for_each(|update| stages.apply(update));
+        let doc = stages.into_doc();
+        let checked = applied
+            .map_err(|error| first_line(&error.to_string()).to_owned())
+            .and_then(|()| depth::check(&doc));
+        if let Err(reason) = checked {
             return Ok(Err(Fault::Together(reason)));
+        }
+        if doc.oplog_vv() != version {
+            let words = "its state lacks a part of its history";
+            return Err(RoomError::Merge(words.to_owned()));
         }
         Ok(Ok(Self {
             doc,
-            rev: rows.head,
+            rev: head,
             pending,
         }))
     }
@@ -262,7 +352,9 @@ impl Merged {
     }
 
     /// The document as JSON text.
-    pub fn json(&self) -> String {
-        self.doc.get_deep_value().to_json()
+    pub fn json(self) -> String {
+        let value = self.doc.get_deep_value();
+        drop(self.doc);
+        value.to_json()
     }
 }

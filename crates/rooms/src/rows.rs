@@ -66,6 +66,11 @@ impl Rows {
         self.blob.as_ref().map_or(snapshot, |row| row.rev)
     }
 
+    /// Whether snapshot and blob hold everything that doesn't wait for other updates.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.head <= self.compacted()
+    }
+
     /// The number of updates that no snapshot and no blob holds yet, without those that wait for others.
     pub(crate) fn uncompacted(&self) -> usize {
         let compacted = self.compacted();
@@ -117,6 +122,23 @@ const ALL: &str = "
 /// The whole room, in the form in which it is read quickest: snapshot, blob, and the log after them.
 pub(crate) async fn all(database: &dyn Database, project: &str) -> Result<Rows, DatabaseError> {
     collect(database.execute(ALL, vec![project.into()]).await?)
+}
+
+/// Whether a merge of its own is due for a room, because its log was compacted without the state.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn lacks_state(
+    database: &dyn Database,
+    project: &str,
+) -> Result<bool, DatabaseError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM loro_snapshots WHERE project_id = ?1 AND has_state = 0)
+                   OR EXISTS (SELECT 1 FROM loro_blobs b WHERE b.project_id = ?1
+                                 AND b.rev > ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0))";
+    let rows = database.execute(sql, vec![project.into()]).await?;
+    Ok(rows
+        .first()
+        .is_some_and(|row| row.integer(0).is_ok_and(|lacks| lacks != 0)))
 }
 
 const UNMERGED: &str = "

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use loro::VersionVector;
 use platform::{Clock, Database};
 use thiserror::Error;
-use wire::{EncodedState, Job, State, Update};
+use wire::{EncodedState, Job, Outcome, State, Update};
 
 use crate::{
     compact::{compact as store, fold, pack},
@@ -22,12 +22,12 @@ use crate::{
     head::head,
     history::History,
     lease::{self, Lease, Work},
-    merge::{merge as merge_cheap, merge_within, take_in, try_until},
+    memory::Memory,
+    merge::{Bounds, merge as merge_cheap, merge_within, take_in, try_until},
     own_peer,
     pending::together,
     quarantine::quarantine,
     rows, waiting,
-    way::Way,
 };
 
 /// Runs a [`Job`] in a place of its own, such as a Wasm instance, so that a trap harms nothing else.
@@ -38,6 +38,11 @@ pub trait Merger {
     /// # Errors
     /// [`MergeError::Panicked`] only if the instance itself reported that; see the others.
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError>;
+
+    /// The memory of such a place.
+    fn memory(&self) -> Memory {
+        Memory::default()
+    }
 }
 
 /// A failed merge.
@@ -87,7 +92,9 @@ pub async fn run(
             Err(MergeError::Died(reason)) => return Err(RoomError::Merge(reason)),
             Err(MergeError::NoPlace(reason)) => {
                 tracing::warn!(project, reason, "merging without protection from traps");
-                return Ok(work(database, clock, project, job).await?.into());
+                return Ok(work(database, clock, project, job, merger.memory())
+                    .await?
+                    .into());
             }
             Err(MergeError::Panicked(reason)) => reason,
         };
@@ -166,6 +173,15 @@ impl Refusal {
     }
 }
 
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused {
+            reason: refusal.reason,
+            code: Some(refusal.code),
+        }
+    }
+}
+
 /// Compares an update with the document, and returns its refusal if one of its operations is there otherwise, or if it
 /// waits and too many do. A comparison that dies proves nothing.
 ///
@@ -183,7 +199,9 @@ pub(crate) async fn refusal(
     };
     let answer = match merger.run(project, &job).await {
         Ok(answer) => answer,
-        Err(MergeError::NoPlace(_)) => work(database, clock, project, &job).await?.into(),
+        Err(MergeError::NoPlace(_)) => work(database, clock, project, &job, merger.memory())
+            .await?
+            .into(),
         Err(MergeError::Busy) => return Err(RoomError::Busy),
         Err(MergeError::Failed(RoomError::Database(error))) => return Err(error.into()),
         Err(error) => {
@@ -298,22 +316,24 @@ async fn end(
 /// Does the work of a job in this instance. A [`Merger`] runs it in an instance of its own.
 ///
 /// # Errors
-/// If the database fails, Loro reports an error, or the job needs a state that is not cheap.
+/// If the database fails, Loro reports an error, or the job needs a state that is not cheap, or that does not fit an
+/// instance of this memory.
 pub async fn work(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
     job: &Job,
+    memory: Memory,
 ) -> Result<State, RoomError> {
     match job {
-        Job::Snapshot => snapshot(database, clock, project).await,
+        Job::Snapshot => snapshot(database, clock, project, memory).await,
         Job::Updates => updates_since(database, project, &VersionVector::default()).await,
         Job::UpdatesSince { version } => {
             let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
             updates_since(database, project, &version).await
         }
         Job::Json => {
-            let merged = merge_cheap(database, clock, project).await?;
+            let merged = merge_cheap(database, clock, project, memory).await?;
             Ok(State {
                 rev: merged.rev,
                 version: merged.version().into(),
@@ -322,23 +342,20 @@ pub async fn work(
             })
         }
         Job::Compact => {
-            let rows = rows::all(database, project).await?;
-            let history = History::of(&rows)?;
             // While there is a blob, a merge of its own is due, and only that one computes the state.
-            let is_to_merge = rows.blob.is_some() || !rows.has_state();
-            if is_to_merge || Way::cheapest(&rows, &history)?.1 > Cost::CHEAP {
-                pack(database, clock, project, &rows, &history).await?;
-            } else {
-                drop((rows, history));
-                let merged = merge_cheap(database, clock, project).await?;
-                store(database, clock, project, &merged).await?;
+            let merged = match rows::lacks_state(database, project).await? {
+                true => Err(RoomError::StateUnavailable),
+                false => merge_cheap(database, clock, project, memory).await,
+            };
+            match merged {
+                Ok(merged) => store(database, clock, project, &merged).await?,
+                Err(RoomError::StateUnavailable) => pack(database, clock, project).await?,
+                Err(error) => return Err(error),
             }
             Ok(State::default())
         }
         Job::Pack => {
-            let rows = rows::all(database, project).await?;
-            let history = History::of(&rows)?;
-            pack(database, clock, project, &rows, &history).await?;
+            pack(database, clock, project).await?;
             Ok(State::default())
         }
         Job::Fold => {
@@ -347,7 +364,9 @@ pub async fn work(
             Ok(State::default())
         }
         Job::Merge => {
-            let merged = merge_within(database, clock, project, Cost::LONG).await?;
+            let cost = Cost::LONG;
+            let bounds = Bounds { cost, memory };
+            let merged = merge_within(database, clock, project, bounds).await?;
             store(database, clock, project, &merged).await?;
             Ok(State::default())
         }
@@ -369,7 +388,7 @@ pub async fn work(
             })
         }
         Job::Until { rev } => {
-            try_until(database, project, *rev).await?;
+            try_until(database, project, *rev, memory).await?;
             Ok(State::default())
         }
     }
@@ -380,8 +399,9 @@ async fn snapshot(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
+    memory: Memory,
 ) -> Result<State, RoomError> {
-    match merge_cheap(database, clock, project).await {
+    match merge_cheap(database, clock, project, memory).await {
         Ok(merged) => {
             let pending = merged.pending.iter().map(|row| row.payload.clone());
             let pending = together(pending.collect());

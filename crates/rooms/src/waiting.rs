@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use loro::VersionVector;
-use platform::Database;
+use platform::{Database, DatabaseError};
 use wire::Waiting;
 
 use crate::{
@@ -16,13 +16,35 @@ use crate::{
     update::Outline,
 };
 
-/// Whether more updates may wait in a room than it keeps of such, as an SQL expression. `project` is one, too. This counts
-/// the whole log, because most of a log that is not compacted does not wait: [`refusal`] tells exactly.
-pub(crate) fn may_be_too_many_sql(project: &str) -> String {
+/// Whether more updates may wait in a room than it keeps of such once the incoming update `i` does, as an SQL condition.
+/// This counts the whole log, and all updates of the room that come in before it: [`refusal`] tells exactly.
+pub(crate) fn may_be_too_many_sql() -> String {
     format!(
-        "(SELECT count(*) >= {WAITING_UPDATES} OR ifnull(sum(length(u.payload)), 0) >= {WAITING_BYTES}
-            FROM loro_updates u WHERE u.project_id = {project})"
+        "(SELECT count(*) >= {WAITING_UPDATES} OR ifnull(sum(bytes), 0) >= {WAITING_BYTES} FROM (
+            SELECT length(u.payload) AS bytes FROM loro_updates u WHERE u.project_id = i.project_id
+            UNION ALL
+            SELECT length(j.payload) FROM incoming j WHERE j.project_id = i.project_id AND j.n < i.n))"
     )
+}
+
+/// The stored update of a room that waits and is the same as this one, by its rev; `None` if there is none.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn stored(
+    database: &dyn Database,
+    project: &str,
+    update: &[u8],
+) -> Result<Option<u64>, DatabaseError> {
+    let sql = "SELECT rev FROM loro_updates
+                WHERE project_id = ?1 AND digest = ?2 AND payload = ?3 ORDER BY rev LIMIT 1";
+    let parameters = vec![
+        project.into(),
+        peers::digest(update).into(),
+        update.to_vec().into(),
+    ];
+    let rows = database.execute(sql, parameters).await?;
+    rows.first().map(|row| row.unsigned(0)).transpose()
 }
 
 /// Why a room takes an update no more, if it waits and too many do. `history` was made of `rows`. If it does not wait though

@@ -37,7 +37,10 @@ impl Way {
             return Ok((Self::Whole, Cost::NONE));
         }
         // No update has more characters than bytes.
-        let each = Cost::of_runs(rows.log.iter().map(|row| row.payload.len() as u64));
+        let each = Cost::of_runs(
+            rows.log.iter().map(|row| row.payload.len() as u64),
+            u64::MAX,
+        );
         if each <= Cost::CHEAP {
             return Ok((Self::OneByOne, Cost::NONE));
         }

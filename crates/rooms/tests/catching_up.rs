@@ -10,6 +10,7 @@ use platform::{
     Database, DatabaseError, Row, Value,
     native::{SetClock, SqliteFile, block_on},
 };
+use rooms::Memory;
 use rooms::supervise::{MergeError, Merger};
 use wire::{ByteVec, EncodedState, Job, Outcome, State, Update};
 
@@ -57,7 +58,13 @@ impl Busy {
     }
 
     fn compact(&self) {
-        let merged = block_on(rooms::merge(&self.inner, &self.clock, ROOM)).unwrap();
+        let merged = block_on(rooms::merge(
+            &self.inner,
+            &self.clock,
+            ROOM,
+            Memory::default(),
+        ))
+        .unwrap();
         block_on(rooms::compact(&self.inner, &self.clock, ROOM, &merged)).unwrap();
     }
 

@@ -19,7 +19,7 @@ use platform::{
 };
 use proptest::prelude::*;
 use rooms::{
-    Merged, limits,
+    Memory, Merged, limits,
     supervise::{self, MergeError, Merger, Wait},
 };
 use wire::{EncodedState, Job, Outcome, State, Update};
@@ -102,12 +102,13 @@ impl Merger for Here<'_> {
             Some(Fault::NoPlace) => return Err(MergeError::Busy),
             Some(Fault::Death(statements)) => {
                 let database = Instance::new(self.database, statements, || false);
-                let _ = supervise::work(&database, self.clock, project, job).await;
+                let _ =
+                    supervise::work(&database, self.clock, project, job, Memory::default()).await;
                 return Err(MergeError::Died("no time or no memory".into()));
             }
             Some(Fault::Panic) | None => {}
         }
-        supervise::work(self.database, self.clock, project, job)
+        supervise::work(self.database, self.clock, project, job, Memory::default())
             .await
             .map(EncodedState::from)
             .map_err(MergeError::Failed)
@@ -537,7 +538,12 @@ impl World {
             }
             Step::Compact { killed } => {
                 self.mortal(killed, |world| {
-                    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM));
+                    let merged = block_on(rooms::merge(
+                        &world.database,
+                        &world.clock,
+                        ROOM,
+                        Memory::default(),
+                    ));
                     if let Ok(merged) = merged {
                         let compact = rooms::compact(&world.database, &world.clock, ROOM, &merged);
                         let _ = block_on(compact);
@@ -576,7 +582,13 @@ impl World {
                 killed,
             } => self.twice(&first, statements, &second, sending, killed),
             Step::CompactBegin => {
-                let merged = block_on(rooms::merge(&self.database, &self.clock, ROOM)).unwrap();
+                let merged = block_on(rooms::merge(
+                    &self.database,
+                    &self.clock,
+                    ROOM,
+                    Memory::default(),
+                ))
+                .unwrap();
                 self.unfinished = Some(merged);
             }
             Step::CompactEnd { killed } => {
@@ -604,11 +616,23 @@ impl World {
             let (database, clock) = (&world.database, &world.clock);
             let between = || {
                 let _ = block_on(rooms::append(database, clock, "test", sent.clone()));
-                let _ = block_on(supervise::work(database, clock, ROOM, second));
+                let _ = block_on(supervise::work(
+                    database,
+                    clock,
+                    ROOM,
+                    second,
+                    Memory::default(),
+                ));
                 true
             };
             let instance = Instance::new(database, statements, between);
-            let _ = block_on(supervise::work(&instance, clock, ROOM, first));
+            let _ = block_on(supervise::work(
+                &instance,
+                clock,
+                ROOM,
+                first,
+                Memory::default(),
+            ));
             instance.interrupt();
         });
         if !sent.is_empty() {
@@ -773,7 +797,13 @@ fn a_client_that_joins_gets_few_blobs_also_while_a_compaction_is_under_way() {
             let update = world.editors[0].take_unsent().unwrap();
             world.append(vec![update], None);
             if n == 50 && is_compacted_before {
-                let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+                let merged = block_on(rooms::merge(
+                    &world.database,
+                    &world.clock,
+                    ROOM,
+                    Memory::default(),
+                ))
+                .unwrap();
                 let (database, clock) = (&world.database, &world.clock);
                 block_on(rooms::compact(database, clock, ROOM, &merged)).unwrap();
             }
@@ -807,7 +837,13 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 
-    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let merged = block_on(rooms::merge(
+        &world.database,
+        &world.clock,
+        ROOM,
+        Memory::default(),
+    ))
+    .unwrap();
     block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
     // The log is gone; the snapshot holds all.
     assert_eq!((after(7).rev, after(7).blobs.len()), (10, 1));
@@ -826,7 +862,13 @@ fn the_sweep_finds_what_is_due_by_age_count_or_bytes() {
     world.clock.0.set(1000 + limits::COMPACT_SECONDS);
     assert_eq!(sweep(&world), [ROOM]);
 
-    let merged = block_on(rooms::merge(&world.database, &world.clock, ROOM)).unwrap();
+    let merged = block_on(rooms::merge(
+        &world.database,
+        &world.clock,
+        ROOM,
+        Memory::default(),
+    ))
+    .unwrap();
     block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
     assert!(sweep(&world).is_empty());
 

@@ -10,6 +10,7 @@ use platform::{
     native::{SetClock, SqliteFile, block_on},
 };
 use rooms::{
+    Memory,
     limits::{WAITING_BYTES, WAITING_UPDATES},
     supervise::{self, MergeError, Merger},
 };
@@ -26,7 +27,7 @@ struct World {
 #[async_trait::async_trait(?Send)]
 impl Merger for World {
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
-        supervise::work(&self.database, &self.clock, project, job)
+        supervise::work(&self.database, &self.clock, project, job, Memory::default())
             .await
             .map(EncodedState::from)
             .map_err(MergeError::Failed)
@@ -241,6 +242,10 @@ fn without_beginning(doc: &LoroDoc, count: usize, words: &str) -> (Vec<u8>, Vec<
     (first, (0..count).map(|_| typed(doc, words)).collect())
 }
 
+fn is_stored(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Stored { .. })
+}
+
 /// The room takes no further update that waits, in numbers or in bytes, and all that do not wait.
 #[test]
 fn updates_that_wait_are_bounded_and_others_are_not() {
@@ -251,8 +256,14 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
         let (first, waiting) = without_beginning(&doc, count, words);
         assert_eq!(world.append(&[&typed(&fine, "fits")]), [fits(1)]);
         for batch in waiting.chunks(100) {
-            world.append(&batch.iter().collect::<Vec<_>>());
+            let outcomes = world.append_surely(&batch.iter().collect::<Vec<_>>());
+            assert!(outcomes.iter().all(is_stored));
         }
+        // A resend takes no room: it is stored already.
+        let resent = [&waiting[0], &waiting[count - 1]];
+        assert_eq!(world.append(&resent), [SUSPECT, SUSPECT]);
+        let last = 1 + count as u64;
+        assert_eq!(world.append_surely(&resent), [waits(2), waits(last)]);
         let next = [typed(&doc, "next"), typed(&doc, "and so on")];
         assert_eq!(world.append(&[&next[0]]), [SUSPECT]);
         for outcome in world.append_surely(&[&next[0], &next[1]]) {
@@ -271,11 +282,7 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
         world.execute("DELETE FROM loro_peers");
         let fitting = ["a", "b", "c"].map(|words| typed(&fine, words));
         assert_eq!(world.append(&[&fitting[0]]), [SUSPECT]);
-        let stored = |outcomes: &[Outcome]| {
-            outcomes
-                .iter()
-                .all(|outcome| matches!(outcome, Outcome::Stored { .. }))
-        };
+        let stored = |outcomes: &[Outcome]| outcomes.iter().all(is_stored);
         assert!(stored(&world.append_surely(&[&fitting[0], &fitting[1]])));
         assert!(stored(&world.append(&[&fitting[2]])));
         // When the missing one comes, so may those that were refused.
@@ -284,6 +291,30 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
             block_on(rooms::waiting(&world.database, ROOM, &[2])).unwrap(),
             []
         );
+    }
+}
+
+/// A request doesn't exceed the bound by itself.
+#[test]
+fn of_one_request_only_so_many_updates_wait() {
+    let large = "x".repeat(WAITING_BYTES / 8);
+    for (words, most) in [("x", WAITING_UPDATES), (&*large, 8)] {
+        let world = World::new();
+        let (doc, other) = (writer(1), writer(2));
+        let (_, waiting) = without_beginning(&doc, most + 3, words);
+        let fitting = typed(&other, "fits");
+        let mut request: Vec<&Vec<u8>> = waiting.iter().collect();
+        request.push(&fitting);
+        let outcomes = world.append_surely(&request);
+        let (kept, beyond) = outcomes.split_at(most);
+        assert!(kept.iter().all(is_stored));
+        for outcome in &beyond[..3] {
+            let Outcome::Refused { code, .. } = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert_eq!(code.as_deref(), Some(wire::WAITING_FULL));
+        }
+        assert!(is_stored(&beyond[3]));
     }
 }
 

@@ -9,6 +9,7 @@ use platform::{
     Database,
     native::{SetClock, SqliteFile, block_on},
 };
+use rooms::Memory;
 use rooms::supervise::{self, MergeError, Merger};
 use wire::{EncodedState, Job, Outcome, State, Update};
 
@@ -105,6 +106,7 @@ impl Merger for Dies<'_> {
                 &self.world.clock,
                 project,
                 job,
+                Memory::default(),
             ))
         };
         match std::panic::catch_unwind(AssertUnwindSafe(work)) {

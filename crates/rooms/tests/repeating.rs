@@ -42,7 +42,13 @@ impl World {
     }
 
     fn compact(&self, project: &str) {
-        let merged = block_on(rooms::merge(&self.database, &self.clock, project)).unwrap();
+        let merged = block_on(rooms::merge(
+            &self.database,
+            &self.clock,
+            project,
+            rooms::Memory::default(),
+        ))
+        .unwrap();
         let compacted = rooms::compact(&self.database, &self.clock, project, &merged);
         block_on(compacted).unwrap();
     }

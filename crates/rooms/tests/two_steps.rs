@@ -10,7 +10,7 @@ use platform::{
     native::{SetClock, SqliteFile, block_on},
 };
 use rooms::{
-    RoomError, limits,
+    Memory, RoomError, limits,
     supervise::{self, MergeError, Merger, Wait},
 };
 use wire::{EncodedState, Job, Outcome, State, Update};
@@ -33,7 +33,7 @@ impl Merger for World {
         if let Some(fault) = self.faults.borrow_mut().pop() {
             return Err(fault);
         }
-        supervise::work(&self.database, &self.clock, project, job)
+        supervise::work(&self.database, &self.clock, project, job, Memory::default())
             .await
             .map(EncodedState::from)
             .map_err(MergeError::Failed)
@@ -614,7 +614,8 @@ fn all_updates_that_may_wait_come_as_one_and_make_no_read_compact() {
             payload: payload.clone().into(),
             serial: None,
         });
-        let stored = rooms::append(&world.database, &world.clock, "test", updates.collect());
+        let (database, clock) = (&world.database, &world.clock);
+        let stored = rooms::append_surely(database, clock, &world, "test", updates.collect());
         block_on(stored).unwrap();
     }
     world.compact().unwrap();

@@ -94,12 +94,14 @@ async fn every_setting_is_checked_before_it_is_ready() {
                 &["0", "many", &too_many]
             }
             Form::Boolean => &["yes"],
+            Form::JsonObject => &["[]", "{\"a\": 1}"],
         };
         for value in bad {
             refused(&[(setting.name(), value)], setting.name()).await;
         }
     }
     refused(&[("s3_bucket", "b")], "s3_endpoint").await;
+    refused(&[("kling_access_key", "a")], "kling_secret_key").await;
     let bucket = [("s3_bucket", "b"), ("s3_endpoint", "https://s3.example")];
     refused(&bucket, "s3_access_key").await;
 }

@@ -37,6 +37,12 @@ fn large(doc: &LoroDoc, inserts: usize) -> Vec<u8> {
     })
 }
 
+/// Gives instances less memory than the app is told, so that it begins what they cannot hold.
+fn with_little_memory(setup: Setup) -> Setup {
+    let setup = setup.option("--instance-memory", "24");
+    setup.variable("instance_memory_mib", "4095")
+}
+
 both_relays! {
     /// Two documents share a peer id but no history, so the update of one refers to text that the room never had.
     async fn an_update_that_loro_refuses_is_moved_aside(relay: Kind) {
@@ -96,7 +102,7 @@ both_relays! {
     /// can be joined, and with more memory it is all there.
     async fn an_update_that_needs_more_memory_is_not_blamed(relay: Kind) {
         let setup = Setup::new(relay);
-        let host = setup.clone().option("--instance-memory", "24").start().await;
+        let host = with_little_memory(setup.clone()).start().await;
         let http = host.http();
         let mut unread = None;
         for inserts in [100_000, 200_000, 400_000, 800_000] {
@@ -137,7 +143,7 @@ both_relays! {
 
     /// An update that kills the instance that appends it is refused to its sender. Updates of the same batch are stored.
     async fn an_update_that_traps_in_the_append_is_refused(relay: Kind) {
-        let host = Setup::new(relay).option("--instance-memory", "24").start().await;
+        let host = with_little_memory(Setup::new(relay)).start().await;
         let bad = Client::join_with_events(&host.address, "p").await;
         let good = Client::join_with_events(&host.address, "p").await;
         good.event("synced").await;

@@ -30,6 +30,9 @@ pub(crate) struct Host {
     pub(crate) calls_itself: bool,
     /// The default of the variable `environment`.
     pub(crate) environment: &'static str,
+    /// The memory that an instance is taken to have, in MiB: the default of the variable `instance_memory_mib`. It is less
+    /// than usual if the host gives less, or if it is not known.
+    pub(crate) instance_memory: &'static str,
     /// What does not work there, as a sentence.
     pub(crate) warning: Option<&'static str>,
 }
@@ -53,6 +56,7 @@ const LOCAL: Host = Host {
     has_sqlite: true,
     calls_itself: true,
     environment: "development",
+    instance_memory: "256",
     warning: None,
 };
 
@@ -62,6 +66,7 @@ const HTTP_ONLY: Host = Host {
     has_sqlite: true,
     calls_itself: true,
     environment: "production",
+    instance_memory: "256",
     warning: None,
 };
 
@@ -72,6 +77,7 @@ const SPINKUBE: Host = Host {
     has_sqlite: true,
     calls_itself: true,
     environment: "production",
+    instance_memory: "256",
     warning: Some(
         "SpinKube keeps no file of a pod, so the database must be a libSQL server by the runtime config, on which no test \
          has run this app yet; see deploy/spinkube/README.md.",
@@ -85,6 +91,7 @@ const FERMYON_CLOUD: Host = Host {
     has_sqlite: true,
     calls_itself: false,
     environment: "production",
+    instance_memory: "128",
     warning: Some(
         "Fermyon Cloud ends a request after 30 s, takes bodies up to 10 MB, does not keep the app from private networks, \
          and its quota carries a demonstration only; see deploy/fermyon-cloud/README.md.",
@@ -97,5 +104,6 @@ const AKAMAI: Host = Host {
     has_sqlite: false,
     calls_itself: true,
     environment: "production",
+    instance_memory: "128",
     warning: None,
 };

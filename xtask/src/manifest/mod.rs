@@ -76,8 +76,13 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     if !host.calls_itself {
         forbid_calls_of_itself(&mut manifest)?;
     }
-    let environment = table(table(&mut manifest, "variables")?, "environment")?;
-    environment.insert("default".into(), host.environment.into());
+    for (name, value) in [
+        ("environment", host.environment),
+        ("instance_memory_mib", host.instance_memory),
+    ] {
+        let variable = table(table(&mut manifest, "variables")?, name)?;
+        variable.insert("default".into(), value.into());
+    }
     keep_variables(&mut manifest)?;
     if manifest == original {
         return Ok(text.to_owned());

@@ -1,12 +1,13 @@
 //! The cache of sessions: a table of fixed size in the key-value store.
 //!
-//! The digest of the cookies chooses the place of a session, and a later session with the same place overwrites it. A place
-//! also tells that an instance is asking Better Auth just now, because a page sends several requests at once: the other
-//! instances wait for that answer. Two that come at the very same moment may both ask; nothing depends on it.
+//! The digest of the cookies chooses the place of a session, and a later session with the same place overwrites it.
+//!
+//! A page sends several requests at once, so an instance that has to ask Better Auth first takes the question, by a row of
+//! `auth_questions`. The others wait until that row is gone, and find the answer in the place.
 
 use std::time::Duration;
 
-use platform::Ports;
+use platform::{Ports, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -56,15 +57,14 @@ enum Ended {
 }
 
 /// A place of the table.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Place {
     /// The digest of the cookies.
     cookies: String,
     known: Option<Known>,
-    /// The time at which an instance began to ask, if it is asking still.
-    asking_since: Option<i64>,
-    /// How the last question ended.
-    ended: Option<Ended>,
+    /// How the last question ended, and when it was asked.
+    ended: Ended,
+    asked_at: i64,
 }
 
 /// A client that must not ask before a time.
@@ -93,23 +93,42 @@ impl<'a> Cache<'a> {
         }
     }
 
-    /// Reads what is known about the cookies: the session, and whether an instance is asking at the moment.
-    pub(super) async fn read(&self, now: i64) -> (Option<Known>, bool) {
-        let place = self.place().await.unwrap_or_default();
-        let asking = place.asking_since;
-        let is_asked = asking.is_some_and(|since| (0..PATIENCE).contains(&(now - since)));
-        (place.known, is_asked)
+    /// The session that is known of the cookies.
+    pub(super) async fn known(&self) -> Option<Known> {
+        self.place().await?.known
     }
 
-    /// Waits for the answer that another instance is getting; `None` if it does not come.
-    pub(super) async fn wait(&self) -> Option<Result<Option<Session>, AskError>> {
+    /// Takes the question about the cookies, unless another instance is asking it. If the database fails, it is asked by
+    /// everyone.
+    pub(super) async fn takes(&self, now: i64) -> bool {
+        let sql = "INSERT INTO auth_questions (place, cookies, asked_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (place) DO UPDATE SET cookies = excluded.cookies, asked_at = excluded.asked_at
+              WHERE cookies <> excluded.cookies OR asked_at NOT BETWEEN ?3 - ?4 + 1 AND ?3
+             RETURNING 1";
+        let mut parameters = self.question();
+        parameters.extend([now.into(), PATIENCE.into()]);
+        match self.ports.database.execute(sql, parameters).await {
+            Ok(rows) => !rows.is_empty(),
+            Err(error) => {
+                tracing::warn!(%error, "the question to Better Auth was not noted");
+                true
+            }
+        }
+    }
+
+    /// Waits for the answer that another instance is getting; `None` if it does not come. `since` is the time at which the
+    /// wait began.
+    pub(super) async fn wait(&self, since: i64) -> Option<Result<Option<Session>, AskError>> {
         for _ in 0..LOOKS {
             self.ports.clock.sleep(LOOK_EVERY).await;
-            let place = self.place().await?;
-            if place.asking_since.is_some() {
+            if self.is_asked().await {
                 continue;
             }
-            return Some(match place.ended? {
+            let place = self.place().await?;
+            if place.asked_at < since - PATIENCE {
+                return None;
+            }
+            return Some(match place.ended {
                 Ended::Answered => Ok(place.known.map(|known| known.session())),
                 Ended::Limited(wait) => Err(AskError::Limited(wait)),
                 Ended::Failed => {
@@ -121,12 +140,21 @@ impl<'a> Cache<'a> {
         None
     }
 
-    /// Notes that this instance is asking.
-    pub(super) async fn begin(&self, known: Option<Known>, now: i64) {
-        self.write(known, Some(now), None).await;
+    /// Whether an instance is asking about the cookies at the moment.
+    async fn is_asked(&self) -> bool {
+        let sql = "SELECT 1 FROM auth_questions
+              WHERE place = ?1 AND cookies = ?2 AND asked_at BETWEEN ?3 - ?4 + 1 AND ?3";
+        let mut parameters = self.question();
+        parameters.extend([self.ports.clock.unix_seconds().into(), PATIENCE.into()]);
+        let rows = self.ports.database.execute(sql, parameters).await;
+        rows.is_ok_and(|rows| !rows.is_empty())
     }
 
-    /// Notes how the question ended. An answer without a session ends the known one.
+    fn question(&self) -> Vec<Value> {
+        vec![self.key.as_str().into(), self.cookies.as_str().into()]
+    }
+
+    /// Notes how the question ended that was asked at `now`. An answer without a session ends the known one.
     pub(super) async fn end(
         &self,
         known: Option<Known>,
@@ -141,7 +169,17 @@ impl<'a> Cache<'a> {
             Err(AskError::Limited(wait)) => (known, Ended::Limited(*wait)),
             Err(AskError::Denied(_)) => (known, Ended::Failed),
         };
-        self.write(known, None, Some(ended)).await;
+        let place = Place {
+            cookies: self.cookies.clone(),
+            known,
+            ended,
+            asked_at: now,
+        };
+        self.set(&self.key, &place).await;
+        let sql = "DELETE FROM auth_questions WHERE place = ?1 AND cookies = ?2";
+        if let Err(error) = self.ports.database.execute(sql, self.question()).await {
+            tracing::warn!(%error, "the end of a question to Better Auth was not noted");
+        }
     }
 
     /// The seconds for which Better Auth must not be asked for this client.
@@ -168,16 +206,6 @@ impl<'a> Cache<'a> {
         let value = self.ports.key_value.get(&self.key).await.ok()??;
         let place: Place = serde_json::from_slice(&value).ok()?;
         secrets::same(&place.cookies, &self.cookies).then_some(place)
-    }
-
-    async fn write(&self, known: Option<Known>, asking_since: Option<i64>, ended: Option<Ended>) {
-        let place = Place {
-            cookies: self.cookies.clone(),
-            known,
-            asking_since,
-            ended,
-        };
-        self.set(&self.key, &place).await;
     }
 
     async fn set(&self, key: &str, value: &impl Serialize) {
@@ -229,24 +257,41 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_asks_is_waited_for_as_long_as_it_may_live() {
+    fn one_instance_takes_a_question_for_as_long_as_it_may_live() {
         let world = world(&[]);
         let cache = Cache::of(world.ports(), QUESTION);
-        let is_asked = |now| block_on(cache.read(now)).1;
-        assert!(!is_asked(1000));
-        block_on(cache.begin(None, 1000));
-        for (now, asked) in [(999, false), (1000, true), (1003, true), (1004, false)] {
-            assert_eq!(is_asked(now), asked, "{now}");
+        let takes = |cache: &Cache<'_>, now| block_on(cache.takes(now));
+        assert!(takes(&cache, 1000));
+        for now in [1000, 1003] {
+            assert!(!takes(&cache, now), "{now}");
         }
-        block_on(cache.end(None, &Ok(None), 1001));
-        assert!(!is_asked(1001));
+        // It may be asked again after its time, and if a clock was set back.
+        assert!(takes(&cache, 1004));
+        assert!(takes(&cache, 1003));
+        block_on(cache.end(None, &Ok(None), 1003));
+        assert!(takes(&cache, 1003));
         // Other cookies with the same place are not those that are asked about.
         let other = Cache {
             cookies: "another digest".into(),
             ..Cache::of(world.ports(), QUESTION)
         };
-        block_on(other.begin(None, 1000));
-        assert!(!is_asked(1000));
+        assert!(takes(&other, 1003));
+    }
+
+    #[test]
+    fn those_who_wait_get_the_answer_of_the_one_who_asks_and_no_older_one() {
+        let world = world(&[]);
+        let cache = Cache::of(world.ports(), QUESTION);
+        let session = Session {
+            user_id: "u".into(),
+            expires_at: 9000,
+        };
+        block_on(cache.end(None, &Ok(Some(session)), 1000));
+        let waited = |since| block_on(cache.wait(since)).map(|answer| answer.unwrap());
+        assert_eq!(waited(1000).unwrap().unwrap().user_id, "u");
+        assert!(waited(1005).is_none());
+        block_on(cache.end(None, &Ok(None), 1005));
+        assert!(waited(1005).unwrap().is_none());
     }
 
     #[test]

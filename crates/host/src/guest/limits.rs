@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,7 @@ impl ResourceLimiter for MemoryLimit {
             Shortage::Budget
         } else {
             self.held = held;
+            self.meter.held.store(held, Relaxed);
             return Ok(true);
         };
         self.meter.shortage.store(shortage as u8, Relaxed);
@@ -115,7 +116,7 @@ pub(crate) enum Shortage {
     Budget = 2,
 }
 
-/// Measures the processor time of an instance, which is the time in which its future is polled.
+/// Measures what an instance uses: its memory, and its processor time, which is the time in which its future is polled.
 #[derive(Debug)]
 pub(crate) struct Meter {
     epoch: Instant,
@@ -123,6 +124,8 @@ pub(crate) struct Meter {
     used: AtomicU64,
     /// When the present poll began, in nanoseconds after `epoch`.
     began: AtomicU64,
+    /// The bytes of its memory, which never shrinks.
+    held: AtomicUsize,
     /// A [`Shortage`], or 0.
     shortage: AtomicU8,
 }
@@ -133,6 +136,7 @@ impl Default for Meter {
             epoch: Instant::now(),
             used: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             shortage: AtomicU8::new(0),
         }
     }
@@ -141,6 +145,11 @@ impl Default for Meter {
 impl Meter {
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The memory that the instance has grown to, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
     }
 
     /// Why the guest was last not given memory, if it ever was not.

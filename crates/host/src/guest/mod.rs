@@ -130,6 +130,11 @@ impl Program {
         call: impl Future<Output = wasmtime::Result<T>>,
     ) -> wasmtime::Result<T> {
         let result = limits::within(&self.capacity.limits, Arc::clone(&meter), call).await;
+        tracing::debug!(
+            component = self.id,
+            mib = meter.held().div_ceil(1 << 20),
+            "instance ended"
+        );
         if let Err(error) = &result {
             let memory = match meter.shortage() {
                 Some(Shortage::Instance) => " (it had reached its memory limit)",

@@ -317,7 +317,7 @@ async fn submit(engine: &tasks::Engine<'_>, service: &str, answer: Rc<Cell<Optio
 }
 
 async fn project_now(world: &World, project: &str) {
-    projection::project(world, world, world, project)
+    projection::project(world, world, world, rooms::Memory::default(), project)
         .await
         .unwrap();
 }
@@ -338,7 +338,13 @@ fn count(world: &World) -> usize {
 /// Checks that a document shows the rows as they are.
 fn agree(world: &World, project: &str) {
     let clock = platform::native::SetClock::default();
-    let merged = block_on(rooms::merge(&*world.database, &clock, project)).unwrap();
+    let merged = block_on(rooms::merge(
+        &*world.database,
+        &clock,
+        project,
+        rooms::Memory::default(),
+    ))
+    .unwrap();
     let doc: Value = serde_json::from_str(&merged.json()).unwrap();
     let sql = format!(
         "SELECT task_id, node_id, status, result_url, error_message FROM aigc_tasks

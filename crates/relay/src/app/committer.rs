@@ -8,6 +8,7 @@
 //! [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on its way.
 
 use crate::app::backoff::Backoff;
+use crate::app::decision::Decision;
 use crate::app::delivery::{Decided, Delivery};
 use crate::app::error::AppError;
 use crate::app::lane::{Lanes, MainLane};
@@ -211,14 +212,14 @@ impl Writer {
     }
 }
 
-/// Parts a batch into the updates whose outcome is known and those about which the app must be asked.
+/// Parts a batch into the updates whose decision is known and those about which the app must be asked.
 fn part_known(batch: Vec<Submission>) -> (Decided, Vec<Submission>) {
     let (mut known, mut unknown) = (Decided::default(), Vec::new());
     for mut submission in batch {
-        match submission.known_outcome() {
-            Some(outcome) => {
+        match submission.known_decision() {
+            Some(decision) => {
                 known.0.push(submission);
-                known.1.push(outcome);
+                known.1.push(decision);
             }
             None => unknown.push(submission),
         }
@@ -233,16 +234,16 @@ fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<
     let (mut decided, mut undecided) = (Decided::default(), Vec::new());
     for (mut submission, outcome) in batch.into_iter().zip(outcomes) {
         let sender = submission.socket.id;
-        let is_suspect = outcome == wire::Outcome::Suspect;
-        if is_suspect {
-            senders.insert(sender);
-        }
-        if senders.contains(&sender) {
-            submission.outcome = (!is_suspect).then_some(outcome);
-            undecided.push(submission);
-        } else {
-            decided.0.push(submission);
-            decided.1.push(outcome);
+        match Decision::of(outcome) {
+            Some(decision) if !senders.contains(&sender) => {
+                decided.0.push(submission);
+                decided.1.push(decision);
+            }
+            decision => {
+                senders.insert(sender);
+                submission.decision = decision;
+                undecided.push(submission);
+            }
         }
     }
     (decided, undecided)

@@ -1,11 +1,12 @@
 //! The delivery of decided updates: rooms get those that were stored, and senders hear what became of theirs.
 
+use crate::app::decision::{Decision, Refusal};
 use crate::app::pubsub::PubSub;
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
 use crate::metrics::Metrics;
 use crate::room::rooms::Rooms;
-use crate::room::stored::{Refusal, Stored};
+use crate::room::stored::Stored;
 use crate::room::waiting;
 use crate::socket::raw;
 use crate::socket::socket::Socket;
@@ -13,8 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Updates, and one outcome for each.
-pub(crate) type Decided = (Vec<Submission>, Vec<wire::Outcome>);
+/// Updates, and one decision for each.
+pub(crate) type Decided = (Vec<Submission>, Vec<Decision>);
 
 /// The task that delivers.
 pub(crate) struct Delivery {
@@ -37,18 +38,18 @@ impl Delivery {
 
     /// Delivers until every sender of `decided` is dropped.
     pub(crate) async fn run(self, mut decided: mpsc::Receiver<Decided>) {
-        while let Some((batch, outcomes)) = decided.recv().await {
-            self.deliver(&batch, outcomes).await;
+        while let Some((batch, decisions)) = decided.recv().await {
+            self.deliver(&batch, decisions).await;
             self.queue.release(&batch);
         }
     }
 
-    async fn deliver(&self, batch: &[Submission], outcomes: Vec<wire::Outcome>) {
+    async fn deliver(&self, batch: &[Submission], decisions: Vec<Decision>) {
         let mut stored = ByProject::default();
         let mut senders: HashMap<u64, Sender> = HashMap::new();
         let mut refused = 0;
         let mut watched: HashSet<Arc<str>> = HashSet::new();
-        for (submission, outcome) in batch.iter().zip(outcomes) {
+        for (submission, decision) in batch.iter().zip(decisions) {
             let socket = &submission.socket;
             let sender = senders
                 .entry(socket.id)
@@ -58,23 +59,17 @@ impl Delivery {
             sender.updates += 1;
             sender.bytes += submission.size();
             sender.number = submission.number;
-            let waits = matches!(
-                &outcome,
-                wire::Outcome::Stored {
-                    waits: Some(true),
-                    ..
-                }
-            );
-            match Stored::appended(&submission.frame, socket.id, outcome) {
-                Ok(update) => {
-                    sender.rev = update.last();
+            match decision {
+                Decision::Stored { rev, waits } => {
+                    sender.rev = rev;
                     if waits && socket.wants_events {
-                        socket.waits.lock().add(submission.number, update.last());
+                        socket.waits.lock().add(submission.number, rev);
                         watched.insert(submission.project.clone());
                     }
+                    let update = Stored::appended(&submission.frame, socket.id, rev);
                     stored.add(&submission.project, update);
                 }
-                Err(Refusal { code, reason }) => {
+                Decision::Refused(Refusal { code, reason }) => {
                     refused += 1;
                     socket.refuse(&code, &reason, Some(submission.number));
                 }

@@ -3,6 +3,7 @@
 pub(crate) mod backoff;
 pub(crate) mod client;
 pub(crate) mod committer;
+pub(crate) mod decision;
 pub(crate) mod delivery;
 pub(crate) mod error;
 pub(crate) mod lane;

@@ -1,5 +1,6 @@
 //! An update on its way to the app.
 
+use crate::app::decision::{Decision, Refusal};
 use crate::socket::frame::Frame;
 use crate::socket::socket::Socket;
 use bytes::Bytes;
@@ -25,7 +26,7 @@ pub(crate) struct Submission {
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,
     /// What the app has decided, while an update before it is undecided.
-    pub(crate) outcome: Option<wire::Outcome>,
+    pub(crate) decision: Option<Decision>,
 }
 
 impl Submission {
@@ -44,19 +45,21 @@ impl Submission {
             serial,
             arrived: Instant::now(),
             frame,
-            outcome: None,
+            decision: None,
         }
     }
 
-    /// The outcome, if the app need not be asked: it has decided, or the update follows one that was refused because its
+    /// The decision, if the app need not be asked: it has decided, or the update follows one that was refused because its
     /// peer id is in use twice. It builds upon that, and might fit the other client's operations by accident.
-    pub(crate) fn known_outcome(&mut self) -> Option<wire::Outcome> {
-        let follows = || wire::Outcome::Refused {
-            reason: "it follows an update whose peer id is in use twice: join again".to_owned(),
-            code: Some(wire::DUPLICATE_PEER.to_owned()),
+    pub(crate) fn known_decision(&mut self) -> Option<Decision> {
+        let follows = || {
+            Decision::Refused(Refusal {
+                reason: "it follows an update whose peer id is in use twice: join again".to_owned(),
+                code: wire::DUPLICATE_PEER.to_owned(),
+            })
         };
-        let outcome = self.outcome.take();
-        outcome.or_else(|| self.socket.is_duplicate().then(follows))
+        let decision = self.decision.take();
+        decision.or_else(|| self.socket.is_duplicate().then(follows))
     }
 
     /// Whether it is too large for the main lane, where all other clients would wait for it.

@@ -8,6 +8,7 @@
 //! later.
 
 use crate::app::backoff::Backoff;
+use crate::app::decision::{Decision, Refusal};
 use crate::app::delivery::Decided;
 use crate::app::error::AppError;
 use crate::app::lane::{Lane, Lanes};
@@ -87,21 +88,21 @@ async fn decide(suspects: Arc<Suspects>, socket: u64, updates: usize) {
         let Some(mut suspect) = queue.next_aside(socket) else {
             break;
         };
-        let outcome = match suspect.known_outcome() {
-            Some(outcome) => Some(outcome),
-            None => trial.outcome(&suspect).await,
+        let decision = match suspect.known_decision() {
+            Some(decision) => Some(decision),
+            None => trial.decision(&suspect).await,
         };
-        let Some(outcome) = outcome else {
+        let Some(decision) = decision else {
             let mut given_up = queue.take_aside(socket);
             given_up.push_front(suspect);
             queue.give_up(given_up.make_contiguous());
             return;
         };
-        if outcome.is_duplicate_peer() {
+        if decision.is_duplicate_peer() {
             suspect.socket.set_duplicate();
         }
         // The delivery task ends only with the relay.
-        let _ = suspects.decided.send((vec![suspect], vec![outcome])).await;
+        let _ = suspects.decided.send((vec![suspect], vec![decision])).await;
     }
     queue.readmit(socket);
 }
@@ -114,8 +115,8 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// The outcome of an update; `None` if the app was away for too long to tell.
-    async fn outcome(&mut self, suspect: &Submission) -> Option<wire::Outcome> {
+    /// The decision about an update; `None` if the app was away for too long to tell.
+    async fn decision(&mut self, suspect: &Submission) -> Option<Decision> {
         let body = self.lane.encode(std::slice::from_ref(suspect));
         let witness = &self.suspects.witness;
         let _accusation = witness.accuse();
@@ -123,14 +124,14 @@ impl Trial<'_> {
         let mut backoff = Backoff::app();
         loop {
             let refusal = match self.append(body.clone()).await {
-                Ok(outcomes) if outcomes.contains(&wire::Outcome::Suspect) => {
+                Ok(outcomes) => {
+                    if let Some(decision) = outcomes.into_iter().next().and_then(Decision::of) {
+                        witness.stored();
+                        return Some(decision);
+                    }
                     // The app did not decide, so it is away. One that was asked about a single update always decides.
                     evidence = Evidence::default();
                     None
-                }
-                Ok(outcomes) => {
-                    witness.stored();
-                    return outcomes.into_iter().next();
                 }
                 Err(AppError::Refused(StatusCode::PAYLOAD_TOO_LARGE)) => {
                     Some("the update is larger than the app takes")
@@ -150,8 +151,7 @@ impl Trial<'_> {
             if let Some(reason) = refusal {
                 let project = &suspect.project;
                 tracing::warn!(%project, reason, "an update was refused");
-                let reason = reason.to_owned();
-                return Some(wire::Outcome::Refused { reason, code: None });
+                return Some(Decision::Refused(Refusal::of_invalid(reason)));
             }
             self.lane.count_retry();
             if !self.wait(&mut backoff, &mut evidence).await {

@@ -214,7 +214,7 @@ mod tests {
 
     fn update(rev: u64) -> Stored {
         let frame = Frame::binary(vec![0; 10].into());
-        Stored::appended(&frame, 0, wire::Outcome::Stored { rev, waits: None }).unwrap()
+        Stored::appended(&frame, 0, rev)
     }
 
     /// A log that keeps four updates and begins at rev 10.

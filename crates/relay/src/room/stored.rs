@@ -18,18 +18,6 @@ pub(crate) struct Stored {
     sender: u64,
 }
 
-/// Why the app did not store an update.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    /// A word for programs.
-    pub(crate) code: String,
-    /// Words for the sender.
-    pub(crate) reason: String,
-}
-
-/// The code of a refusal to which the app gives no other.
-const INVALID_UPDATE: &str = "invalid_update";
-
 impl Outbound for Stored {
     fn frames(&self) -> &[Frame] {
         &self.frames
@@ -37,31 +25,13 @@ impl Outbound for Stored {
 }
 
 impl Stored {
-    /// Takes an update that the socket `sender` sent and the app was asked to append.
-    ///
-    /// # Errors
-    /// If the app did not store it.
-    pub(crate) fn appended(
-        frame: &Frame,
-        sender: u64,
-        outcome: wire::Outcome,
-    ) -> Result<Self, Refusal> {
-        match outcome {
-            wire::Outcome::Stored { rev, .. } => Ok(Self {
-                first: rev,
-                last: rev,
-                frames: vec![frame.clone()],
-                sender,
-            }),
-            wire::Outcome::Refused { reason, code } => Err(Refusal {
-                code: code.unwrap_or_else(|| INVALID_UPDATE.to_owned()),
-                reason,
-            }),
-            // No app says so of an update that was sent alone.
-            wire::Outcome::Suspect => Err(Refusal {
-                code: INVALID_UPDATE.to_owned(),
-                reason: "the app did not decide about this update".to_owned(),
-            }),
+    /// Takes an update that the socket `sender` sent and the app answered to have stored at this rev.
+    pub(crate) fn appended(frame: &Frame, sender: u64, rev: u64) -> Self {
+        Self {
+            first: rev,
+            last: rev,
+            frames: vec![frame.clone()],
+            sender,
         }
     }
 

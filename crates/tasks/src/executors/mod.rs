@@ -19,6 +19,7 @@ pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTIN
 
 /// Checks what the forms of the services' settings do not; an error is in words for the operator.
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), String> {
+    kling::check_settings(config)?;
     gemini::check_settings(config).map_err(|error| error.to_string())
 }
 

@@ -56,6 +56,18 @@ const DEFAULT_MODEL: &str = "kling-v1";
 const IMAGES: &[&str] = &["image_path", "image_tail"];
 const ASPECT_RATIOS: &[&str] = &["16:9", "9:16", "1:1"];
 
+/// Checks that the older keys are a pair. An error is in words for the operator.
+pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
+    let pair = [KLING_ACCESS_KEY, KLING_SECRET_KEY];
+    let [one, other] = pair.map(|setting| config.get(setting).is_some());
+    if one == other || config.get(KLING_API_KEY).is_some() {
+        return Ok(());
+    }
+    let [access, secret] = pair;
+    let (there, missing) = if one { (access, secret) } else { (secret, access) };
+    Err(format!("`{missing}` is missing, which goes with `{there}`"))
+}
+
 #[async_trait(?Send)]
 impl Executor for Kling {
     fn service(&self) -> &'static str {
