@@ -49,8 +49,9 @@ impl Desk {
             return posted;
         };
         let (mut head, body) = posted.into_parts();
-        let task = head.headers.get(header::LOCATION);
-        let task = task.and_then(|path| path.to_str().ok()).map(str::to_owned);
+        let location = head.headers.get(header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok());
+        let task = location.and_then(task_at).map(str::to_owned);
         // The answer to a post is small, and whole.
         let Some(posted) = read_whole(body, MAX_TASK).await else {
             return response(&app_unreachable());
@@ -69,17 +70,16 @@ impl Desk {
         Response::from_parts(head, full(told.unwrap_or(posted)))
     }
 
-    /// Waits until the task at this path has ended, and reads it; `None` if it cannot be read.
+    /// Waits until this task has ended, and reads it; `None` if it cannot be read.
     async fn until_ended(
         &self,
         visitor: &Visitor,
         mut question: Parts,
-        path: &str,
+        task: &str,
         deadline: Instant,
     ) -> Option<Bytes> {
-        let task = path.strip_prefix("/tasks/")?;
         let waiter = self.waiters.enter(Subject::Task(task.to_owned()));
-        question.uri = with_path(&question.uri, path)?;
+        question.uri = with_path(&question.uri, &format!("/tasks/{task}"))?;
         loop {
             let (asked, turn) = self.ask(visitor, &question, None).await.ok()?;
             if asked.response.status() != StatusCode::OK {
@@ -122,6 +122,12 @@ fn question<B>(request: &Request<B>) -> Option<Parts> {
     Some(question.into_parts().0)
 }
 
+/// The id of the task at this location, which is below a path if a proxy serves the server there.
+fn task_at(location: &str) -> Option<&str> {
+    let (_, task) = location.rsplit_once("/tasks/")?;
+    Some(task)
+}
+
 /// The same target at another path.
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     match uri.query() {
@@ -162,6 +168,9 @@ mod tests {
         let question = question(&request.body(()).unwrap()).unwrap();
         assert_eq!(question.method, Method::GET);
         assert_eq!(question.headers.len(), 1);
+        for location in ["/tasks/x", "/canvas/tasks/x"] {
+            assert_eq!(task_at(location), Some("x"));
+        }
         let uri = with_path(&question.uri, "/tasks/x").unwrap();
         assert_eq!(uri, "/tasks/x?token=t");
     }
