@@ -7,6 +7,7 @@ mod events;
 mod list;
 mod marks;
 mod task;
+mod upload;
 mod waiting;
 
 use auth::{Denied, Grant, Principal};
@@ -29,6 +30,7 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Tasks::Cancel { task } => task::cancel(&request, task).await,
         Tasks::Retry { task } => task::retry(&request, task).await,
         Tasks::Marks => marks::post(&request).await,
+        Tasks::Upload { project } => upload::post(&request, project).await,
         Tasks::Asset { asset } => asset::get(&request, asset).await,
     }
 }

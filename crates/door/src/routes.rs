@@ -90,6 +90,8 @@ routes! {
         Retry { task } = POST "/tasks/{task}/retry", Write, Row;
         /// Reads the marks of tasks for which clients wait
         Marks = POST "/internal/tasks/marks", Relay, Nowhere;
+        /// Stores a picture or a film
+        Upload { project } = POST "/projects/{project}/assets", Write, Path;
         /// Reads a result that is kept here
         Asset { asset } = GET "/assets/{asset}", Read, Row;
     }

@@ -71,6 +71,8 @@ kinds! {
     TASK_NOT_RETRYABLE = 409 "task-not-retryable" "Nothing to try again";
     /// A body is larger than the address allows.
     PAYLOAD_TOO_LARGE = 413 "payload-too-large" "Too large";
+    /// The body is of no type that the address takes.
+    UNSUPPORTED_MEDIA_TYPE = 415 "unsupported-media-type" "Unknown media type";
     /// An asset has no such range of bytes.
     RANGE_NOT_SATISFIABLE = 416 "range-not-satisfiable" "No such range";
     /// Fields of a body are wrong; `errors` lists them.

@@ -45,7 +45,7 @@ pub struct AssetStore<'a> {
 /// An asset, with all of its bytes, a part of them, or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asset {
-    /// The project of the task that this is a result of.
+    /// The project that this belongs to.
     pub project_id: String,
     /// The media type, such as `image/png`; [`OCTET_STREAM`](crate::OCTET_STREAM) unless it is a picture, a video or a sound.
     pub media_type: String,
@@ -127,17 +127,17 @@ impl<'a> AssetStore<'a> {
         now: i64,
     ) -> Result<String, AssetError> {
         let id = Self::new_id() + media_type::ending(media_type);
-        let stored = self.store_as(&id, [project_id, task_id], media_type, bytes, now);
+        let stored = self.store_as(&id, (project_id, Some(task_id)), media_type, bytes, now);
         stored.await?;
         Ok(id)
     }
 
-    /// Stores an asset of a project and a task under a [new id](Self::new_id). Its row comes first, so that an object in a
+    /// Stores an asset of a project, and of a task if it is of one, under a [new id](Self::new_id). Its row comes first, so that an object in a
     /// bucket is always known here.
     pub(crate) async fn store_as(
         &self,
         id: &str,
-        [project_id, task_id]: [&str; 2],
+        (project_id, task_id): (&str, Option<&str>),
         media_type: &str,
         bytes: Vec<u8>,
         now: i64,
@@ -172,6 +172,13 @@ impl<'a> AssetStore<'a> {
             let request = http::Request::put(url.as_str()).header("content-type", media_type);
             self.call(request, bytes).await?;
         }
+        Ok(())
+    }
+
+    /// Keeps an asset that is of no task.
+    pub(crate) async fn keep(&self, id: &str) -> Result<(), AssetError> {
+        let sql = "UPDATE assets SET settle_at = NULL WHERE asset_id = ?1";
+        self.database.execute(sql, vec![id.into()]).await?;
         Ok(())
     }
 

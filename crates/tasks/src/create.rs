@@ -85,7 +85,13 @@ pub async fn create(
         let (project, now) = (&task.project_id, task.created_at);
         let Image { media_type, bytes } = image;
         assets
-            .store_as(&asset_id, [project, &task.task_id], &media_type, bytes, now)
+            .store_as(
+                &asset_id,
+                (project, Some(&task.task_id)),
+                &media_type,
+                bytes,
+                now,
+            )
             .await?;
         stored.push(asset_id);
     }

@@ -14,6 +14,7 @@ use url::Url;
 use crate::{
     address, asset_address,
     executor::{Failure, Outside},
+    media_type,
     public_url::public_url,
 };
 
@@ -96,7 +97,7 @@ pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     let bytes = BASE64
         .decode(encoded)
         .map_err(|_| format!("is not an image that can be read here; {WANTED}"))?;
-    let recognised = media_type_of(&bytes);
+    let recognised = media_type::of_picture(&bytes);
     match recognised.map(str::to_owned).or(declared) {
         Some(media_type) if media_type.starts_with("image/") => {
             Ok(ImageSource::Inline(Image { media_type, bytes }))
@@ -105,34 +106,6 @@ pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
             "is not a PNG, JPEG, WebP, GIF, BMP, HEIC or AVIF image; {WANTED}"
         )),
     }
-}
-
-/// The media type by the first bytes of an image.
-fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
-    Some(match bytes {
-        [0x89, b'P', b'N', b'G', ..] => "image/png",
-        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => "image/webp",
-        [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [b'B', b'M', ..] => "image/bmp",
-        [_, _, _, _, b'f', b't', b'y', b'p', b'h', b'e', b'i', ..] => "image/heic",
-        [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', ..] => "image/avif",
-        _ => return None,
-    })
 }
 
 /// The beginning of the path of results of this server.
@@ -262,7 +235,7 @@ async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
         });
     }
     let bytes = answer.into_body();
-    match media_type_of(&bytes) {
+    match media_type::of_picture(&bytes) {
         Some(media_type) => Ok(Image {
             media_type: media_type.to_owned(),
             bytes,

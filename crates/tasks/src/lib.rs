@@ -29,6 +29,7 @@ mod request;
 mod result_address;
 pub mod rows;
 mod task;
+mod upload;
 mod webhook;
 
 pub use asset_address::addressed_data;
@@ -44,6 +45,7 @@ pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
 pub use task::{Status, Task, shortened};
+pub use upload::{MAX_UPLOAD, Upload, UploadError, upload};
 
 /// A setting has the right form, but cannot be meant so.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,68 @@ pub(crate) fn ending(told: &str) -> &'static str {
     }
 }
 
+/// The media type of a picture or a film by its first bytes; `None` if it is neither.
+pub(crate) fn recognised(bytes: &[u8]) -> Option<&'static str> {
+    of_picture(bytes).or_else(|| of_film(bytes))
+}
+
+/// The media type by the first bytes of an image.
+pub(crate) fn of_picture(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => "image/webp",
+        [b'G', b'I', b'F', b'8', ..] => "image/gif",
+        [b'B', b'M', ..] => "image/bmp",
+        [_, _, _, _, b'f', b't', b'y', b'p', b'h', b'e', b'i', ..] => "image/heic",
+        [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', ..] => "image/avif",
+        _ => return None,
+    })
+}
+
+/// The media type by the first bytes of a film.
+fn of_film(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => "video/webm",
+        [
+            _,
+            _,
+            _,
+            _,
+            b'f',
+            b't',
+            b'y',
+            b'p',
+            b'q',
+            b't',
+            b' ',
+            b' ',
+            ..,
+        ] => "video/quicktime",
+        // The brands of other formats in the same box, as of sound alone, are left out.
+        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => {
+            let brands: [&[u8]; 6] = [b"iso", b"mp4", b"avc1", b"M4V", b"dash", b"MSNV"];
+            let is_film = brands.iter().any(|known| brand.starts_with(known));
+            return is_film.then_some("video/mp4");
+        }
+        _ => return None,
+    })
+}
+
 /// The longest subtype that is kept, in bytes.
 const MAX_SUBTYPE: usize = 100;
 
@@ -80,6 +142,32 @@ mod tests {
             &format!("image/{}", "x".repeat(101)),
         ] {
             assert_eq!(safe(told), OCTET_STREAM, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_or_a_film_is_known_by_its_first_bytes() {
+        for (first, found) in [
+            (&b"\x89PNG\r\n\x1a\n"[..], Some("image/png")),
+            (b"\xff\xd8\xff\xe0", Some("image/jpeg")),
+            (b"RIFF\x01\0\0\0WEBPVP8 ", Some("image/webp")),
+            (b"RIFF\x01\0\0\0WAVEfmt ", None),
+            (b"GIF89a", Some("image/gif")),
+            (b"BM\0\0", Some("image/bmp")),
+            (b"\0\0\0\x18ftypheic", Some("image/heic")),
+            (b"\0\0\0\x18ftypavif", Some("image/avif")),
+            (b"\0\0\0\x18ftypisom\0\0\x02\0", Some("video/mp4")),
+            (b"\0\0\0\x18ftypmp42", Some("video/mp4")),
+            (b"\0\0\0\x18ftypqt  ", Some("video/quicktime")),
+            (b"\0\0\0\x18ftypM4A ", None),
+            (b"\0\0\0\x18ftyp", None),
+            (b"\x1a\x45\xdf\xa3", Some("video/webm")),
+            (b"<svg xmlns=", None),
+            (b"<!doctype html>", None),
+            (b"%PDF-1.7", None),
+            (b"", None),
+        ] {
+            assert_eq!(recognised(first), found, "{first:?}");
         }
     }
 }

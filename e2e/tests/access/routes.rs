@@ -69,6 +69,7 @@ const TABLE: &[Line] = &[
     ("GET", "/projects/{project}/tasks/events", READ),
     ("POST", "/tasks/{task}/cancel", WRITE_ROW),
     ("POST", "/tasks/{task}/retry", WRITE_ROW),
+    ("POST", "/projects/{project}/assets", WRITE),
     ("GET", "/assets/{asset}", READ_ROW),
     ("POST", "/webhooks/{service}", SIGNED),
 ];
@@ -216,6 +217,7 @@ impl World {
             })
             .to_string()
             .into(),
+            ("POST", "/projects/{project}/assets") => b"GIF89a".to_vec(),
             ("POST", _) => b"{}".to_vec(),
             _ => Vec::new(),
         };

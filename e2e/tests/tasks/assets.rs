@@ -48,6 +48,31 @@ both_relays! {
     }
 }
 
+both_relays! {
+    async fn an_upload_is_served_and_what_is_no_picture_is_refused(relay: Kind) {
+        let world = World::start_with(relay, Plan::default(), |setup| setup).await;
+        let http = world.host.http();
+        world.prompted("demo", "a hill, which makes the project").await;
+        let picture = [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 100_000]].concat();
+        let answer = http.post("/projects/p/assets", picture.clone()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let upload = answer.json();
+        let path = upload["path"].as_str().unwrap();
+        assert_eq!(upload["media_type"], "image/png");
+        assert_eq!(upload["length"], picture.len());
+        assert_eq!(path, format!("/assets/{}", upload["id"].as_str().unwrap()));
+        assert!(upload["url"].as_str().unwrap().ends_with(path), "{upload}");
+        assert_eq!(answer.header("location"), path);
+        let shown = http.get(path).await;
+        assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, "image/png"));
+        assert_eq!(shown.body, picture);
+        http.post("/projects/p/assets", "<svg/>").await.assert_problem(415, "unsupported-media-type");
+        let film = [b"\0\0\0\x18ftypisom".as_slice(), &vec![0; 8 * 1024 * 1024]].concat();
+        http.post("/projects/p/assets", film).await.assert_problem(413, "payload-too-large");
+        world.host.stop().await;
+    }
+}
+
 /// "There was a log-in form at our own address": a browser must not believe the media type that a service claims
 /// for a result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
