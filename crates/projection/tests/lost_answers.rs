@@ -80,7 +80,8 @@ fn unnumbered(world: &World) -> Done {
 
 fn compact(world: &World) -> Done {
     let (database, clock) = (&world.database, &world.clock);
-    let merged = block_on(rooms::merge(database, clock, "p")).map_err(|e| e.to_string())?;
+    let merged = block_on(rooms::merge(database, clock, "p", rooms::Memory::default()))
+        .map_err(|e| e.to_string())?;
     words(block_on(rooms::compact(database, clock, "p", &merged)))
 }
 
