@@ -12,6 +12,10 @@ use problem::{Kind, Problem};
 /// How long a body may take to arrive: as long as the relay waits for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// The longest body that is read although it is refused, in bytes: the relay sends no longer one. A caller that still sends
+/// when the answer comes may see a broken connection instead.
+const DISCARDED: usize = wire::MAX_UPDATE_BYTES;
+
 /// The chunks of a body. An error means that the connection broke off.
 pub(crate) type Chunks<'a> = Pin<Box<dyn Stream<Item = Result<Vec<u8>, BrokenOff>> + 'a>>;
 
@@ -35,6 +39,10 @@ impl Body<'_> {
     pub(crate) async fn read(self, limit: usize, clock: &dyn Clock) -> Result<Vec<u8>, Problem> {
         let declared = self.declared.unwrap_or(0);
         if declared > limit {
+            if declared <= DISCARDED {
+                let discarding = std::pin::pin!(self.chunks.for_each(async |chunk| drop(chunk)));
+                select(discarding, clock.sleep(WITHIN)).await;
+            }
             return Err(Problem::too_large(limit));
         }
         let reading = std::pin::pin!(collect(self.chunks, declared, limit));

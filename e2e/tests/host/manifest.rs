@@ -14,16 +14,21 @@ fn triggers(manifest: &Table) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Whether a route of the manifest takes a path. `:name` is any segment, and `...` whatever follows.
+fn fits(route: &str, path: &str) -> bool {
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (Some("..."), _) | (None, None) => return true,
+            (Some(wanted), Some(there)) if wanted == there || wanted.starts_with(':') => {}
+            _ => return false,
+        }
+    }
+}
+
 /// The component that Spin gives a path to: that of an exact route, else of the longest prefix.
 fn component_of(triggers: &[(String, String)], path: &str) -> Option<String> {
-    let fits = |route: &str| match route.strip_suffix("/...") {
-        Some(prefix) => {
-            let rest = path.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
-        None => route == path,
-    };
-    let fitting = triggers.iter().filter(|(route, _)| fits(route));
+    let fitting = triggers.iter().filter(|(route, _)| fits(route, path));
     let best = fitting.max_by_key(|(route, _)| (!route.ends_with("/..."), route.len()));
     best.map(|(_, component)| component.clone())
 }
@@ -36,10 +41,7 @@ fn the_manifest_leads_every_route_to_its_component() {
         let path = spec.path.replace(['{', '}'], "");
         let component = component_of(&triggers, &path);
         assert_eq!(component.as_deref(), Some(spec.component), "{}", spec.path);
-        routed.extend(triggers.iter().filter(|(route, _)| {
-            let prefix = route.trim_end_matches("/...");
-            path.starts_with(prefix)
-        }));
+        routed.extend(triggers.iter().filter(|(route, _)| fits(route, &path)));
     }
     for trigger in &triggers {
         assert!(routed.contains(&trigger), "{trigger:?} leads to no route");

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 /// Tasks whose first submission failed are due at the same time, and many pollers find them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_number_of_pollers_submit_a_task_once() {
-    // Each is refused once, and three refusals in a row pause the service: at worst three of them begin after each pause.
-    const TASKS: usize = 8;
+    const TASKS: usize = 40;
     let fault = |call: &Call| (call.before == 0).then_some(Fault::TOO_FAST);
     let plan = Plan::default().fault(fault);
     let world = World::start(plan).await;

@@ -170,7 +170,7 @@ async fn each_wrong_field_of_a_task_is_named() {
         ),
         (
             image(json!({
-                "text": "t", "image_size": "2K", "aspect_ratio": "x",
+                "text": "t", "image_size": "9K", "aspect_ratio": "x",
                 "reference_image_urls": ["https://example.com/a.png", "http://127.0.0.1/a.png", "http://[::1]/"],
                 "base64_images": ["AAAA"],
             })),

@@ -28,7 +28,11 @@ both_relays! {
         let id = id(&posted);
         assert_eq!(answer.header("location"), format!("/tasks/{id}"));
         let created_at = posted["created_at"].as_i64().unwrap();
-        assert_eq!(posted, json!({"task_id": id, "status": "pending", "created_at": created_at}));
+        let address = |more: &str| format!("http://{}/tasks/{id}{more}", world.host.address);
+        assert_eq!(posted, json!({
+            "task_id": id, "status": "pending", "created_at": created_at, "status_url": address(""),
+            "cancel_url": address("/cancel"), "events_url": address("/events"),
+        }));
         assert!(id.starts_with(&format!("task_{created_at}_")), "{id}");
         nested_node(&owner, "nested", Some(&id)).await;
         nested_node(&owner, "by-node-id", None).await;

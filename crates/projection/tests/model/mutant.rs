@@ -77,7 +77,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "a service that always says \"too often\" is asked by every task",
-        &[("doubts = doubts + 1,", "doubts = 1,")],
+        &[("doubts = doubts + (", "doubts = 0 * (")],
     ),
     Mutant(
         "a service that says \"too often\" gets several at once",

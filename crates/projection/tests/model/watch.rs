@@ -149,11 +149,16 @@ impl Watch {
             places: setting,
             ..Known::default()
         });
-        known.doubts += 1;
-        let pause = match known.doubts.checked_sub(DOUBTS) {
-            Some(more) => (FIRST_PAUSE << more.min(10)).min(LONGEST_PAUSE / 2),
-            None => 0,
+        let Value::Integer(claimed_at) = parameters[8] else {
+            panic!("{parameters:?}");
         };
+        let mut pause = 0;
+        if known.doubts < DOUBTS || known.quiet_until <= claimed_at {
+            known.doubts += 1;
+            if let Some(more) = known.doubts.checked_sub(DOUBTS) {
+                pause = (FIRST_PAUSE << more.min(10)).min(LONGEST_PAUSE / 2);
+            }
+        }
         let quiet = pause.max(asked.min(LONGEST_PAUSE));
         known.quiet_until = known.quiet_until.max(now + quiet);
         self.held_up.borrow_mut().insert(task);

@@ -58,7 +58,8 @@ fn later_quiet() -> String {
 }
 
 /// Notes that a service has said about a claimed task that it is asked too often, unless the claim no longer holds. `quiet`
-/// is the number of seconds for which the service asked not to be called.
+/// is the number of seconds for which the service asked not to be called. Once the service is left alone, only the tasks
+/// that were submitted afterwards count, because those before it were all sent without knowing.
 pub(crate) async fn asked_too_often(
     database: &dyn Database,
     rule: Rule<'_>,
@@ -71,10 +72,11 @@ pub(crate) async fn asked_too_often(
         "INSERT INTO aigc_places (service, places, refusals, probe_at, quiet_until, doubts)
          SELECT ?3, ?2, 0, ?1, ?1 + ?7, 1 WHERE {held}
              ON CONFLICT (service) DO UPDATE SET
-                doubts = doubts + 1,
-                quiet_until = max({quiet}, CASE WHEN doubts + 1 >= {DOUBTS} THEN ?1 + {pause} ELSE 0 END)",
+                doubts = doubts + {counts},
+                quiet_until = max({quiet}, CASE WHEN {counts} AND doubts + 1 >= {DOUBTS} THEN ?1 + {pause} ELSE 0 END)",
         held = is_held(),
         quiet = later_quiet(),
+        counts = format!("(doubts < {DOUBTS} OR quiet_until <= ?9)"),
         pause = jittered(&pause, "?8"),
     );
     let parameters = vec![
@@ -86,6 +88,7 @@ pub(crate) async fn asked_too_often(
         claimed.lease_until.into(),
         quiet.into(),
         claimed.seq.wrapping_mul(7919).rem_euclid(104_729).into(),
+        (claimed.lease_until.unwrap_or(now) - rule.lease).into(),
     ];
     database.execute(&sql, parameters).await?;
     Ok(())
