@@ -50,7 +50,8 @@ both_relays! {
             "external_task_id": external, "external_service": "demo", "params": done["params"],
             "result_url": url, "result_data": "{\"prompt\":\"a <hill>\"}", "error_message": null, "message": null,
             "created_at": created_at, "updated_at": completed_at, "completed_at": completed_at,
-            "retry_count": 0, "max_retries": 3,
+            "retry_count": 0, "max_retries": 3, "tags": [], "metadata": null, "cancel_at": null,
+            "tries": [{ "at": created_at, "tried": "submission", "error": null }],
         }));
 
         for client in [&watcher, &owner] {
