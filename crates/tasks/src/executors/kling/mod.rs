@@ -52,6 +52,9 @@ const MOST_PLACES: u32 = 100_000;
 /// The most hours for a job that an operator may set: Kling keeps results for so long.
 const LONGEST_JOB: u32 = 30 * 24;
 
+/// How long Kling keeps results, in seconds.
+const RESULTS_KEPT: u64 = LONGEST_JOB as u64 * 3600;
+
 const IMAGES: &[&str] = &["image_path", "image_tail"];
 
 /// Checks that the table of models is one, and that the older keys are a pair. An error is in words for the operator.
@@ -113,6 +116,10 @@ impl Executor for Kling {
     fn longest_job(&self, config: &dyn Config) -> Duration {
         let hours = number(config, SETTINGS, KLING_LONGEST_JOB);
         Duration::from_secs(u64::from(hours) * 3600)
+    }
+
+    fn keeps_results(&self) -> Option<Duration> {
+        Some(Duration::from_secs(RESULTS_KEPT))
     }
 
     fn pictures(&self) -> &'static [&'static str] {
