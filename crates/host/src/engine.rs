@@ -42,7 +42,6 @@ pub(crate) fn start(
         .linear_memory_keep_resident(KEPT)
         .pagemap_scan(Enabled::Auto)
         .table_keep_resident(64 << 10)
-        .async_stack_keep_resident(32 << 10)
         .max_unused_warm_slots(instances.min(64));
     let mut config = Config::new();
     config

@@ -2,6 +2,7 @@
 
 use crate::app::error::AppError;
 use crate::app::line::{self, Opener};
+use crate::app::questions::Questions;
 use crate::app::standing::{Asked, Standing};
 use crate::app::states::States;
 use crate::app::upstream::{Dedicated, Upstream, read_body};
@@ -45,6 +46,8 @@ pub(crate) struct App {
     /// Apart from the states, because clients that have joined wait for these.
     update_reads: Semaphore,
     states: States,
+    /// The questions of clients that want to come in.
+    questions: Questions,
     metrics: Arc<Metrics>,
     opener: Opener,
     /// The line for what joins ask.
@@ -78,6 +81,7 @@ impl App {
             patience: settings.app_patience,
             update_reads: Semaphore::new(READS),
             states: States::new(READS, settings.max_states),
+            questions: Questions::default(),
             joins: Mutex::new(Standing::new(opener.clone(), metrics.clone())),
             opener,
             metrics,
@@ -214,6 +218,15 @@ impl App {
         let answer = self.call(Method::POST, &path, body, MAX_ANSWER).await?;
         let wire::WaitingAnswer { waiting } = wire::decode(&answer).map_err(garbage)?;
         Ok(waiting)
+    }
+
+    /// Asks whether a client may come in, when few others ask. `None` if there is no verdict.
+    pub(crate) async fn entry(
+        &self,
+        check: wire::AccessCheck,
+    ) -> Result<Option<wire::Verdict>, AppError> {
+        let question = self.access(vec![check]);
+        Ok(self.questions.ask(question).await?.into_iter().next())
     }
 
     /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.

@@ -11,6 +11,7 @@ pub(crate) mod lateness;
 pub(crate) mod line;
 pub(crate) mod outgoing;
 pub(crate) mod pubsub;
+mod questions;
 pub(crate) mod queue;
 pub(crate) mod standing;
 mod states;

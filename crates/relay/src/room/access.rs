@@ -92,8 +92,8 @@ pub(crate) async fn admit(
     let patience = PATIENCE.min(patience);
     let mut backoff = Backoff::app();
     let verdict = loop {
-        match app.access(vec![check.clone()]).await {
-            Ok(verdicts) => break verdicts.into_iter().next(),
+        match app.entry(check.clone()).await {
+            Ok(verdict) => break verdict,
             Err(error) if begun.elapsed() >= patience || !may_pass(&error) => {
                 tracing::warn!(%error, "a client's access could not be checked");
                 break None;

@@ -1,0 +1,76 @@
+//! The questions whether clients may come in, of which few are asked at once. A crowd that joins would otherwise start an
+//! instance of the app for each of its clients, and every edit would wait for a processor behind them.
+
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// The questions that may keep a processor busy at once.
+const AT_ONCE: usize = 16;
+
+/// A question that takes longer waits for another service, not for a processor. It gives its place to the next, so that
+/// a slow answer keeps no other client out.
+const BRIEF: Duration = Duration::from_millis(100);
+
+/// The places of questions that are asked at the moment. Those who wait get one in their order.
+pub(crate) struct Questions(Semaphore);
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
+
+impl Questions {
+    /// Asks when there is a place, and returns the answer.
+    pub(crate) async fn ask<T>(&self, question: impl Future<Output = T>) -> T {
+        // The semaphore is never closed.
+        let place = self.0.acquire().await;
+        tokio::pin!(question);
+        if let Ok(answer) = timeout(BRIEF, &mut question).await {
+            return answer;
+        }
+        drop(place);
+        question.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join_all;
+    use std::cell::Cell;
+    use tokio::time::{Instant, sleep};
+
+    /// Asks a thousand questions, each of which takes so long. Returns the most that were asked at once, and the time
+    /// until the last answer.
+    async fn ask(each: Duration) -> (usize, Duration) {
+        let questions = Questions::default();
+        let (now, most) = (Cell::new(0), Cell::new(0));
+        let begun = Instant::now();
+        let all = (0..1000).map(|_| {
+            questions.ask(async {
+                now.set(now.get() + 1);
+                most.set(most.get().max(now.get()));
+                sleep(each).await;
+                now.set(now.get() - 1);
+            })
+        });
+        join_all(all).await;
+        (most.get(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_crowd_few_ask_at_once() {
+        let (most, took) = ask(Duration::from_millis(5)).await;
+        assert_eq!(most, AT_ONCE);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_keeps_no_other_out() {
+        let (most, took) = ask(Duration::from_secs(60)).await;
+        assert!(most > AT_ONCE, "{most}");
+        assert!(took < Duration::from_secs(60 + 7), "{took:?}");
+    }
+}
