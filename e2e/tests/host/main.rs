@@ -6,5 +6,6 @@ mod backup;
 mod command_line;
 mod field;
 mod http;
+mod libsql;
 mod manifest;
 mod manifests;
