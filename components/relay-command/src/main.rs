@@ -14,6 +14,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli = CommandLine::parse();
     relay::start_logs(&["relay"]);
+    relay::warn_of_unknown_variables();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

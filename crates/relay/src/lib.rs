@@ -33,6 +33,7 @@ mod app;
 mod chores;
 mod cli;
 mod edge;
+mod environment;
 mod histograms;
 mod listen;
 mod metrics;
@@ -44,6 +45,7 @@ mod waiting;
 pub use cli::{CommandLine, start_logs};
 pub use edge::open_files::raise as raise_open_files;
 pub use edge::upgrade::UPGRADES;
+pub use environment::{WrongVariable, unknown_variables, warn_of_unknown_variables};
 pub use listen::listen_address;
 pub use settings::{SettingError, Settings};
 

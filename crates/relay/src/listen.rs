@@ -12,6 +12,12 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    if let Some((_, rest)) = text.split_once("://") {
+        let address = rest.split('/').next().unwrap_or_default();
+        return Err(format!(
+            "an address without a scheme or a path is wanted: write {address}"
+        ));
+    }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     let port: u16 = port
         .parse()
@@ -30,6 +36,14 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_writes_a_url_is_told_what_to_write() {
+        for url in ["http://127.0.0.1:8787", "https://127.0.0.1:8787/sync/demo"] {
+            let words = listen_address(url).unwrap_err();
+            assert!(words.ends_with("write 127.0.0.1:8787"), "{words}");
+        }
+    }
 
     #[test]
     fn an_address_is_written_in_many_ways() {

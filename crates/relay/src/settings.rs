@@ -68,8 +68,8 @@ pub struct Settings {
     /// The most of them of one user, or with one token.
     #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16", value_parser = count)]
     pub requests_per_user: usize,
-    /// The most requests that wait for a task to change (`GET /tasks/{id}?wait=`), half of which may come from one
-    /// address. A further one is answered with 503.
+    /// The most requests that wait for a task (`?wait=`) and streams of events (`/tasks/{id}/events`) together, half of
+    /// which may come from one address. A further one is answered with 503.
     #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000", value_parser = count)]
     pub max_waiters: usize,
 

@@ -35,6 +35,8 @@ struct Painter {
     /// When it wants to be asked about a new job.
     look_again: Cell<Option<Duration>>,
     polls: Cell<u32>,
+    /// How many submissions it has no place for.
+    refuses: Cell<u32>,
     says: RefCell<Option<(Option<String>, News)>>,
     /// The addresses for callbacks that it was given.
     addresses: RefCell<Vec<String>>,
@@ -47,6 +49,7 @@ impl Painter {
             job: RefCell::new(JOB.into()),
             look_again: Cell::default(),
             polls: Cell::default(),
+            refuses: Cell::default(),
             says: RefCell::default(),
             addresses: RefCell::default(),
         })
@@ -82,6 +85,10 @@ impl Executor for Known {
     async fn submit(&self, _: &Task, _: &Value, outside: &Outside<'_>) -> News {
         let mut addresses = self.0.addresses.borrow_mut();
         addresses.push(outside.callback_url.to_owned());
+        if let Some(left) = self.0.refuses.get().checked_sub(1) {
+            self.0.refuses.set(left);
+            return Err(Failure::no_place("no place", None));
+        }
         Ok(Progress::Running {
             external_task_id: self.0.job.borrow().clone(),
             look_again: self.0.look_again.get(),
@@ -164,9 +171,14 @@ impl World {
 
     /// A task that no service has seen yet.
     fn post(&self) -> Task {
+        self.post_telling(&["completed", "failed", "cancelled"])
+    }
+
+    /// The same, whose agent wants to hear of these events.
+    fn post_telling(&self, events: &[&str]) -> Task {
         let body = json!({
             "project_id": "p", "task_type": "painting", "params": {},
-            "callback_url": "https://agent.example/hook",
+            "callback_url": "https://agent.example/hook", "events": events,
         })
         .to_string();
         let Engine {
@@ -457,6 +469,25 @@ fn an_agent_that_does_not_answer_is_notified_ten_times_over_some_hours() {
         tick_after(1_000_000);
         assert_eq!(told(), times);
     }
+}
+
+#[test]
+fn an_agent_hears_once_that_its_task_has_started_however_often_there_is_no_place() {
+    let world = World::new();
+    world.painter.refuses.set(2);
+    let task = world.post_telling(&["started"]);
+    block_on(world.engine().take_up(&task));
+    assert_eq!(world.task(&task).status, Status::Pending);
+    for _ in 0..10 {
+        let clock = &world.native.clock.0;
+        clock.set(clock.get() + 300);
+        block_on(world.engine().tick());
+    }
+    assert_eq!(world.painter.addresses.borrow().len(), 3);
+    assert_eq!(world.task(&task).external_task_id.as_deref(), Some(JOB));
+    let told = world.agent.told.borrow();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["status"], "processing");
 }
 
 #[test]

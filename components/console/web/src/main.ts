@@ -8,7 +8,7 @@ import { showFaults } from "./faults.js";
 import { Generator } from "./generate.js";
 import { ACCOUNT, DRAG } from "./nodes.js";
 import { OpenDocument } from "./open.js";
-import { projectOf } from "./project.js";
+import { nameIn, projectOf } from "./project.js";
 import { Copy, offerCopy } from "./rejected.js";
 import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
@@ -28,7 +28,7 @@ function element<Type extends HTMLElement = HTMLElement>(id: string): Type {
 }
 
 const project = projectOf(location);
-element<HTMLInputElement>("project").value = project ?? "";
+element<HTMLInputElement>("project").value = nameIn(location);
 element<HTMLFormElement>("project-form").addEventListener("submit", (event) => {
   event.preventDefault();
   location.hash = element<HTMLInputElement>("project").value;

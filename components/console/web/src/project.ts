@@ -1,8 +1,22 @@
-/**
- * Returns the project that a page's address names: `/#name` or `?project=name`, else `demo`; `undefined` if the server
- * does not accept the name.
- */
-export function projectOf({ hash, search }: { readonly hash: string; readonly search: string }): string | undefined {
-  const named = hash.slice(1) || new URLSearchParams(search).get("project") || "demo";
-  return /^[A-Za-z0-9_-]{1,128}$/.test(named) ? named : undefined;
+/** The parts of a page's address that may name a project. */
+type Place = Readonly<Pick<Location, "hash" | "search">>;
+
+/** Returns the name in a page's address, `/#name` or `?project=name`, else `demo`; it may be one that no project can have. */
+export function nameIn({ hash, search }: Place): string {
+  return decoded(hash.slice(1)) || new URLSearchParams(search).get("project") || "demo";
+}
+
+/** Returns the project that a page's address names; `undefined` if the server does not accept the name. */
+export function projectOf(place: Place): string | undefined {
+  const name = nameIn(place);
+  return /^[A-Za-z0-9_-]{1,128}$/.test(name) ? name : undefined;
+}
+
+/** Browsers write some letters of a hash in percent encoding. */
+function decoded(hash: string): string {
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash;
+  }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { projectOf } from "../src/project.js";
+import { nameIn, projectOf } from "../src/project.js";
 
 test("the address names the project", () => {
   const cases: [string, string, string | undefined][] = [
@@ -15,4 +15,15 @@ test("the address names the project", () => {
     [`#${"x".repeat(129)}`, "", undefined],
   ];
   for (const [hash, search, project] of cases) assert.equal(projectOf({ hash, search }), project, hash + search);
+});
+
+test("a name that no project can have is shown as it was written", () => {
+  for (const [hash, name] of [
+    ["#no/way", "no/way"],
+    ["#a%20b", "a b"],
+    ["#100%", "100%"],
+    ["", "demo"],
+  ] as const) {
+    assert.equal(nameIn({ hash, search: "" }), name);
+  }
 });

@@ -22,7 +22,8 @@ pub(super) fn is_told(event: &str) -> String {
     )
 }
 
-/// Notes that the agent of a task is to hear of its start, if it wants to. Returns whether it does.
+/// Notes that the agent of a task is to hear of its start, if it wants to. Returns whether it does. A task whose service
+/// had no place for it starts again at no try, so its agent has heard already.
 pub(crate) async fn tell(
     database: &dyn Database,
     task: &Task,
@@ -31,7 +32,8 @@ pub(crate) async fn tell(
 ) -> Result<bool, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET notify_at = ?2, notify_attempts = 0
-          WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND {} RETURNING 1",
+          WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND waits = 0
+            AND {} RETURNING 1",
         is_told("?3")
     );
     let parameters = vec![
@@ -71,12 +73,18 @@ pub(crate) async fn claim_notifications(
     .await
 }
 
-/// Notes that a task's agent was notified of this version of it.
+/// Notes that a task's agent was notified of this version of it. If the task was put back, or taken up again, while the agent
+/// took the notification of its start, it has heard as well; only an end is told anew.
 pub(crate) async fn notified(database: &dyn Database, task: &Task) -> Result<(), DatabaseError> {
     database
         .execute(
-            "UPDATE aigc_tasks SET notify_at = NULL WHERE task_id = ?1 AND version = ?2",
-            vec![task.task_id.as_str().into(), task.version.into()],
+            "UPDATE aigc_tasks SET notify_at = NULL
+              WHERE task_id = ?1 AND (version = ?2 OR run = ?3 AND status IN ('pending', 'processing'))",
+            vec![
+                task.task_id.as_str().into(),
+                task.version.into(),
+                task.run.into(),
+            ],
         )
         .await?;
     Ok(())
