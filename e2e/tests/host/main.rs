@@ -8,3 +8,4 @@ mod field;
 mod http;
 mod manifest;
 mod manifests;
+mod triggers;
