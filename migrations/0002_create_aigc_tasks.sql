@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     metadata         TEXT,                 -- the caller's notes, as a JSON object
     progress         REAL,                 -- how much of the job is done, from 0 to 1, if the service tells it
     cancel_at        INTEGER,              -- the task is cancelled if it has not ended by then
+    result_expires_at INTEGER,             -- when the service deletes the result, if that is kept there alone
     notify_of        TEXT                  -- the events of which the agent is notified, with commas between; NULL: the ends
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::built::{built, compiled, root};
+use crate::elsewhere::Elsewhere;
 use crate::http::Http;
+use crate::libsql::Libsql;
 use crate::port::Port;
 use crate::process::Process;
 
@@ -46,10 +48,12 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     state: Arc<TempDir>,
     ports: Vec<Arc<Port>>,
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Setup {
-    /// Sets up a host on free ports with an empty state folder.
+    /// Sets up a host on free ports with an empty state folder, within a tokio runtime. It is this machine, or the host
+    /// that `TEST_HOST` names.
     pub fn new(relay: Kind) -> Self {
         let state = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(compiled(), state.path().join("cache")).unwrap();
@@ -61,14 +65,31 @@ impl Setup {
             app_listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            elsewhere: Elsewhere::of_environment(state.path()),
             state: Arc::new(state),
             ports: Vec::new(),
         }
     }
 
+    /// Makes it another host than this machine, such as `spinkube`.
+    pub fn elsewhere(mut self, name: &'static str) -> Self {
+        self.elsewhere = Some(Elsewhere::new(name, self.state.path()));
+        self
+    }
+
+    /// The libSQL server of another host.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn libsql(&self) -> &Libsql {
+        let elsewhere = self.elsewhere.as_ref();
+        elsewhere.and_then(Elsewhere::libsql).unwrap()
+    }
+
     /// Sets the manifest instead of the repository's.
     pub fn manifest(mut self, path: &Path) -> Self {
         self.manifest = path.to_owned();
+        self.elsewhere = None;
         self
     }
 
@@ -130,12 +151,17 @@ impl Setup {
     /// Starts the process, and does not wait until it serves.
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(built("target/release/loro-host"));
+        if let Some(elsewhere) = &self.elsewhere {
+            command.args(elsewhere.options(self.state.path()));
+            // Its app has no cron trigger.
+            command.env("RELAY_TICK", "true");
+        } else {
+            command.arg("--manifest").arg(&self.manifest);
+        }
         command
             .current_dir(self.state.path())
             .args(["--relay", self.relay.flag()])
             .args(["--listen", &self.listen, "--app-listen", &self.app_listen])
-            .arg("--manifest")
-            .arg(&self.manifest)
             .arg("--state-dir")
             .arg(self.state.path())
             .arg("--relay-wasm")

@@ -7,6 +7,7 @@
 //!   front of a relay, below a path.
 //! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
 //!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
+//! - [`elsewhere`]: other hosts than this machine. [`libsql`]: their database.
 //! - [`manifest`]: `spin.toml`, and the variables that each compiled component reads.
 //! - [`port`]: a port that stays reserved while its server is down. [`wait`]: waiting for a condition, with a limit.
 //!
@@ -21,12 +22,14 @@ pub mod better_auth;
 pub mod built;
 pub mod cable;
 pub mod document;
+pub mod elsewhere;
 pub mod events;
 pub mod faults;
 pub mod gemini;
 pub mod host;
 pub mod http;
 pub mod kling;
+pub mod libsql;
 pub mod manifest;
 pub mod people;
 pub mod port;

@@ -110,13 +110,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The memory that it uses now (its resident set), in MiB.
+    /// The memory that it uses now, in MiB. A page that is mapped several times, as the image of a component is by each
+    /// of its instances, counts once; in the resident set it counts each time.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).unwrap();
+        let line = maps.lines().find(|line| line.starts_with("Pss:")).unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib / 1024
     }

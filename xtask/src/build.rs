@@ -1,8 +1,9 @@
 //! Building the components, the page and the programs.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use anyhow::{Context, Result};
+use clap::Args;
 
 use crate::{
     machine,
@@ -21,11 +22,39 @@ pub(crate) const COMPONENTS: &[&str] = &[
     "console",
 ];
 
+/// The components that a host without SQLite runs. It has HTTP triggers alone.
+const ON_LIBSQL: &[&str] = &[
+    "sync",
+    "projects",
+    "tasks-api",
+    "webhooks",
+    "poller",
+    "console",
+];
+
+/// The target folder of the components that keep their tables on libSQL. It is another one, because the files have the
+/// same names, and so neither build makes the other one compile anything again.
+pub(crate) const LIBSQL_TARGET: &str = "target/hrana";
+
 /// The relay as a WASI command.
 pub(crate) const RELAY: &str = "relay-command";
 
 /// Wasm guests that only tests load.
 pub(crate) const GUESTS: &[&str] = &["host-guests"];
+
+/// The options of `cargo xtask build`.
+#[derive(Args)]
+pub(crate) struct Build {
+    /// Build the components that keep their tables on a libSQL server, for a host without SQLite
+    #[arg(long)]
+    hrana: bool,
+}
+
+impl Build {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.hrana { on_libsql() } else { all() }
+    }
+}
 
 /// Builds everything that `spin up` and `cargo xtask up` run.
 pub(crate) fn all() -> Result<()> {
@@ -42,13 +71,26 @@ pub(crate) fn components() -> Result<()> {
     wasm(COMPONENTS)
 }
 
+/// Builds the page, and the components that keep their tables on a libSQL server, for a host without SQLite.
+pub(crate) fn on_libsql() -> Result<()> {
+    machine::wasm_target()?;
+    page()?;
+    let mut build = for_wasm(ON_LIBSQL);
+    build.args(["--target-dir", LIBSQL_TARGET, "--features", "door/hrana"]);
+    run("building for Wasm, on libSQL", build)
+}
+
 /// Builds Wasm packages.
 pub(crate) fn wasm(packages: &[&str]) -> Result<()> {
+    run("building for Wasm", for_wasm(packages))
+}
+
+fn for_wasm(packages: &[&str]) -> Command {
     let mut build = cargo(&["build", "--target", "wasm32-wasip2", "--profile", "wasm"]);
     for package in packages {
         build.args(["--package", package]);
     }
-    run("building for Wasm", build)
+    build
 }
 
 /// Builds programs for this machine, and only what they need. `--bin` without `--package` resolves the features of the

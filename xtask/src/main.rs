@@ -40,7 +40,7 @@ enum Command {
     /// Build the app, then run it on this machine
     Up(up::Up),
     /// Build the components and the page, and start nothing
-    Build,
+    Build(build::Build),
     /// Print a manifest derived from spin.toml
     Manifest(manifest::Manifest),
     /// Copy the databases of a server, also while it runs
@@ -60,7 +60,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().command {
         Command::Up(up) => up.run(),
-        Command::Build => build::all(),
+        Command::Build(build) => build.run(),
         Command::Manifest(manifest) => manifest.run(),
         Command::Backup(backup) => backup.run(),
         Command::Restore(restore) => restore.run(),

@@ -30,6 +30,12 @@ pub(crate) fn test(url: &str) -> Result<()> {
     run("testing the Python client", tests)
 }
 
+/// The Python of the environment, in which the client is installed.
+pub(crate) fn installed() -> Result<PathBuf> {
+    install()?;
+    Ok(environment().join("bin/python"))
+}
+
 /// Makes the environment, and installs the client and its tests' packages, if the pyproject.toml has changed since the
 /// last installation.
 fn install() -> Result<()> {

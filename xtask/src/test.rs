@@ -30,18 +30,66 @@ pub(crate) struct Test {
     /// Run only the tests that take minutes; each prints what it measured
     #[arg(long)]
     long: bool,
+    /// Run the tests of editing, of access and of tasks on other hosts, as far as they can be had here: `http-only`,
+    /// `akamai` with a libSQL server in place of SQLite, and `spinkube` with one in its runtime config
+    #[arg(long, conflicts_with = "long")]
+    hosts: bool,
 }
+
+/// The hosts that `--hosts` stands for.
+const HOSTS: &[&str] = &["http-only", "akamai", "spinkube"];
+
+/// The binaries with the tests that run on other hosts.
+const ON_HOSTS: &[&str] = &["access", "rooms", "tasks"];
+
+/// Those tests, by the beginnings of their names: what clients see, kill -9 included. The others look into the local host,
+/// or want the cron trigger.
+const TESTS_ON_HOSTS: &[&str] = &[
+    "durability::",
+    "editing::",
+    "joining::",
+    "projects::",
+    "quotas::",
+    "saved::",
+    "assets::",
+    "cancelling::",
+    "posting::",
+    "reading::",
+    "webhooks::",
+];
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
         let mut parts = Parts::default();
-        let result = if self.filter.is_none() && !self.long {
+        let result = if self.hosts {
+            self.on_hosts(&mut parts)
+        } else if self.filter.is_none() && !self.long {
             whole(&mut parts)
         } else {
             self.some(&mut parts)
         };
         parts.print();
         result
+    }
+
+    /// Runs the same tests on each of the other hosts.
+    fn on_hosts(self, parts: &mut Parts) -> Result<()> {
+        build(parts)?;
+        parts.time("build, libSQL", build::on_libsql)?;
+        for host in HOSTS {
+            let mut tests = cargo(&["test", "--release", "--no-fail-fast"]);
+            for binary in ON_HOSTS {
+                tests.args(["--test", binary]);
+            }
+            tests.arg("--");
+            match &self.filter {
+                Some(filter) => tests.arg(filter),
+                None => tests.args(TESTS_ON_HOSTS),
+            };
+            tests.env("TEST_HOST", host);
+            parts.time(host, || run(&format!("running the tests on {host}"), tests))?;
+        }
+        Ok(())
     }
 
     /// Runs a part of the Rust tests.

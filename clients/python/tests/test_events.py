@@ -72,19 +72,39 @@ def test_an_end_that_was_heard_and_a_refusal_end_the_watch(scripted: Script, twi
 
 
 class Board:
-    """A server with tasks that end when they are told to, and one stream."""
+    """A server with tasks that end when they are told to, and perhaps a stream a project."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_streams: bool) -> None:
         self.over = threading.Event()
         self.streams = 0
         self.polls = 0
+        self.held = 0
+        self.open = 0
+        self.most_open = 0
+        self._lock = threading.Lock()
         board = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                with board._lock:
+                    board.open += 1
+                    board.most_open = max(board.most_open, board.open)
+
+            def finish(self) -> None:
+                super().finish()
+                with board._lock:
+                    board.open -= 1
+
             def do_GET(self) -> None:
-                if self.path == "/projects/p/tasks/events":
+                if self.path.endswith("/tasks/events"):
+                    if not has_streams:
+                        self.send_response(501)
+                        self.send_header("Content-Length", "0")
+                        self.end_headers()
+                        return
                     board.streams += 1
                     self.send_response(200)
                     self.send_header("Content-Type", "text/event-stream")
@@ -102,8 +122,16 @@ class Board:
                         self.wfile.write(b"".join(ends))
                     self.close_connection = True
                     return
-                board.polls += "wait=" in self.path
-                body = json.dumps(row("processing", task_id=self.path.rsplit("/", 1)[1])).encode()
+                path, _, query = self.path.partition("?")
+                board.polls += 1
+                if query.startswith("wait="):
+                    board.held += 1
+                    board.over.wait(PATIENCE)
+                status = "completed" if board.over.is_set() and not has_streams else "processing"
+                task_id = path.rsplit("/", 1)[1]
+                project = "p" if has_streams else f"p_{task_id}"
+                told = row(status, task_id=task_id, project_id=project)
+                body = json.dumps(told).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -119,8 +147,8 @@ class Board:
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
-    board = Board()
+def board(request: pytest.FixtureRequest) -> Iterator[Board]:
+    board = Board(request.param)
     yield board
     board.over.set()
     board.http.shutdown()
@@ -128,6 +156,7 @@ def board() -> Iterator[Board]:
     board.thread.join()
 
 
+@pytest.mark.parametrize("board", [True], indirect=True)
 def test_five_hundred_wait_over_one_connection(board: Board) -> None:
     async def run() -> list[Task]:
         async with AsyncSyncServerClient(board.url, retry=QUICK) as client:
@@ -140,9 +169,10 @@ def test_five_hundred_wait_over_one_connection(board: Board) -> None:
                 stream = client._streams._streams.get("p")
                 return 0 if stream is None else len(stream._ears)
 
-            while heard() < 500 or client._reads is None or client._reads.locked():
+            # Each has looked before the stream was there, and once more after that.
+            while heard() < 500 or board.polls < 1_000:
                 await asyncio.sleep(0.01)
-            assert (board.streams, board.polls) == (1, 0)
+            assert (board.streams, board.held) == (1, 0)
             board.over.set()
             tasks = await asyncio.gather(*waits)
             assert client._streams._streams == {}, "the last one closes the stream"
@@ -151,7 +181,33 @@ def test_five_hundred_wait_over_one_connection(board: Board) -> None:
     tasks = asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
     assert {task.status for task in tasks} == {"completed"}
     assert [task.task_id for task in tasks] == [f"task_{number}" for number in range(500)]
-    assert board.polls == 0
+    assert (board.polls, board.held) == (1_000, 0)
+    assert board.most_open <= 17, "one for the stream, and a few to look"
+
+
+@pytest.mark.parametrize("board", [False], indirect=True)
+def test_five_hundred_poll_over_a_few_connections(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Quicker turns, so that the test is short.
+    monkeypatch.setattr("loro_sync_client.calls._POLLS_A_SECOND", 500)
+
+    async def run() -> list[Task]:
+        async with AsyncSyncServerClient(board.url, retry=QUICK) as client:
+            waits = [
+                asyncio.ensure_future(client.wait_for_task(f"task_{number}"))
+                for number in range(500)
+            ]
+            while board.polls < 1_100:
+                await asyncio.sleep(0.01)
+            board.over.set()
+            return list(await asyncio.gather(*waits))
+
+    tasks = asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE))
+    assert [task.task_id for task in tasks] == [f"task_{number}" for number in range(500)]
+    assert {task.status for task in tasks} == {"completed"}
+    assert board.held <= 16
+    assert board.most_open <= 48, "for what is held, for streams, and for the other requests"
 
 
 def test_who_waits_polls_if_the_stream_is_over(scripted: Script) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from loro_sync_client import (
     MAX_IMAGE_BYTES,
+    Picture,
     encode_image,
     kling_video_params,
     nano_banana_params,
@@ -99,7 +100,7 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
 def test_kling_params(picture: Path) -> None:
     assert kling_video_params(picture, "it moves", image_tail="https://example.com/z.png") == {
         "prompt": "it moves",
-        "image_path": base64.b64encode(PNG).decode(),
+        "image_path": Picture(PNG),
         "image_tail": "https://example.com/z.png",
         "duration": 5,
         "cfg_scale": 0.5,
@@ -132,7 +133,7 @@ def test_nano_banana_params(picture: Path) -> None:
         "prompt": "a cat",
         "system_prompt": "draw well",
         "aspect_ratio": "4:3",
-        "base64_images": ["AAAA", base64.b64encode(PNG).decode()],
+        "base64_images": ["AAAA", Picture(PNG)],
         "reference_image_urls": ["https://example.com/1.png", "https://example.com/2.png"],
         "image_size": "2K",
     }

@@ -14,6 +14,7 @@ from loro_sync_client import (
     Conflict,
     InvalidTask,
     NotFound,
+    Picture,
     SyncServerClient,
     Task,
     TaskCancelled,
@@ -157,6 +158,18 @@ def test_bad_params_of_the_services_are_named(client: SyncServerClient, project:
     with pytest.raises(InvalidTask) as raised:
         submit_nano_banana_task(project, "a cat", image_size="9K", pro=True, client=client)
     assert fields(raised.value) == {"params.image_size"}
+
+
+def test_a_picture_is_uploaded(client: SyncServerClient, project: str) -> None:
+    picture = Picture(b"\x89PNG\r\n\x1a\n and so on")
+    # The first task makes the project; until then its picture goes in the request.
+    for _ in range(2):
+        task_id = submit_kling_video_task(project, picture, "it moves", client=client)
+        path = client.get_task_status(task_id).parsed_params["image_path"]
+        assert path.startswith("/assets/asset_")
+        kept = httpx.get(f"{client._connection.base_url}{path}", timeout=PATIENCE)
+        assert (kept.status_code, kept.content) == (200, picture.content)
+    assert client._run(client._calls.upload(project, picture)) is not None
 
 
 def test_an_unknown_task_is_not_found(client: SyncServerClient) -> None:

@@ -124,6 +124,16 @@ def test_a_task_has_all_its_columns() -> None:
     assert "a mill" not in repr(task), "params may hold whole images"
 
 
+def test_a_task_may_be_the_json_of_one(scripted: Script) -> None:
+    server = scripted(Answer(200, row("completed")))
+    with SyncServerClient(server.url, retry=QUICK) as client:
+        assert client.wait_for_task(row("pending"), timeout=PATIENCE).status == "completed"
+        for wrong in ({"id": "task_1"}, {"task_id": 7}, 7, None):
+            with pytest.raises(TypeError, match="a mapping with a task_id"):
+                client.wait_for_task(wrong)  # type: ignore[arg-type]
+    assert [request.path for request in server.seen] == ["/tasks/task_1700000000_abc"]
+
+
 def test_an_empty_id_is_refused(scripted: Script) -> None:
     with SyncServerClient(scripted().url) as client:
         with pytest.raises(ValueError, match="id is empty"):

@@ -22,4 +22,5 @@ export type { Options } from "./options.js";
 export { resultUrl } from "./result.js";
 export type { SocketConstructor, SocketLike } from "./socket.js";
 export type { State, Status, SyncError } from "./status.js";
+export { upload, UploadError, type Upload, type UploadOptions } from "./upload.js";
 export type { Operation } from "./waiting.js";

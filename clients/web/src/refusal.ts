@@ -1,4 +1,4 @@
-const PROBLEM = "urn:loro-sync:problem:";
+import { problemOf } from "./problem.js";
 
 /** The longest wait for the answer, in milliseconds. */
 const PATIENCE = 10_000;
@@ -86,7 +86,6 @@ async function words(answer: Response): Promise<string | undefined> {
     await answer.body?.cancel();
     return undefined;
   }
-  const problem = (await answer.json().catch(() => undefined)) as { type?: unknown; title?: unknown; detail?: unknown } | undefined;
-  if (typeof problem?.type !== "string" || !problem.type.startsWith(PROBLEM)) return undefined;
-  return String(problem.detail || problem.title || "the server does not let this client in");
+  const problem = await problemOf(answer);
+  return problem && (problem.words ?? "the server does not let this client in");
 }

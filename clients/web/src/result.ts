@@ -15,17 +15,23 @@ export function resultUrl(src: unknown, server: string | URL): string | undefine
   if (typeof src !== "string" || src === "") return undefined;
   const page = globalThis.document?.baseURI;
   if (!URL.canParse(server, page)) return undefined;
-  const base = new URL(server, page);
-  base.protocol = base.protocol.replace("ws", "http");
-  // The path of a room, of a file, or of a folder, with a slash at its end or without.
-  base.pathname = base.pathname.replace(/\/sync\/[^/]*$|\/[^/]*\.[^/]*$|\/?$/, "/");
-  base.search = base.hash = "";
+  const base = baseOf(new URL(server, page));
   if (!URL.canParse(src, base)) return undefined;
   const url = new URL(src, base);
   if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
   const [kept] = KEPT.exec(url.pathname) ?? [];
   const isHere = src.startsWith("/") && url.host === base.host;
   return kept && (isHere || isLocal(url.hostname)) ? new URL(kept.slice(1), base).href : url.href;
+}
+
+/** Returns the server's own address, with a slash at its end, by an address on it: that of a room, of a file, or of a folder. */
+export function baseOf(address: URL): URL {
+  const base = new URL(address);
+  base.protocol = base.protocol.replace("ws", "http");
+  // The path of a folder may have a slash at its end or none.
+  base.pathname = base.pathname.replace(/\/sync\/[^/]*$|\/[^/]*\.[^/]*$|\/?$/, "/");
+  base.search = base.hash = "";
+  return base;
 }
 
 /** Tells whether a name leads to this machine or a private network, and so to different servers on different machines. */

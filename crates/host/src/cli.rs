@@ -53,7 +53,8 @@ struct Cli {
     /// The relay's Wasm build, for `--relay wasm`.
     #[arg(long, default_value = "target/wasm32-wasip2/wasm/relay.wasm")]
     relay_wasm: PathBuf,
-    /// Spin's runtime configuration, of which only `[outbound_networking]` is read.
+    /// Spin's runtime configuration, of which `[outbound_networking]` and `[sqlite_database.NAME]` of type `libsql` are
+    /// read.
     #[arg(long)]
     runtime_config: Option<PathBuf>,
     /// Gives an application variable a value; may be repeated.

@@ -37,6 +37,7 @@ mod redis_trigger;
 mod relay;
 mod resources;
 mod running;
+mod runtime_config;
 mod settings;
 mod sqlite;
 mod state;

@@ -1,5 +1,7 @@
 //! The first step of the start: what is to run, without any side effect.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow, bail};
 use platform::pubsub::{REDIS_ORIGIN, REDIS_URL};
 use platform::setting::Declaration;
@@ -7,8 +9,9 @@ use quota::INSTANCE_MEMORY_MIB;
 use url::Url;
 
 use crate::manifest::Manifest;
-use crate::outbound_networking::blocked_networks::{Blocked, BlockedNetworks};
+use crate::outbound_networking::blocked_networks::Blocked;
 use crate::redis::PORT;
+use crate::runtime_config::{Libsql, RuntimeConfig};
 use crate::settings::Settings;
 use crate::triggers::Trigger;
 use crate::variables::shared::{Given, Variables};
@@ -25,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) redis: Option<String>,
     /// The networks that components may not reach.
     pub(crate) blocked: Blocked,
+    /// The databases that are on libSQL servers, by name.
+    pub(crate) libsql: BTreeMap<String, Libsql>,
 }
 
 impl Plan {
@@ -51,10 +56,11 @@ impl Plan {
         if variables.given(memory).is_none() {
             variables.set(memory, (settings.limits.memory >> 20).to_string());
         }
-        let from_config = match &settings.runtime_config {
-            Some(path) => BlockedNetworks::from_runtime_config(path)
-                .map_err(|error| anyhow!("{}: {error}", path.display()))?,
-            None => None,
+        let config = match &settings.runtime_config {
+            Some(path) => {
+                RuntimeConfig::read(path).map_err(|error| anyhow!("{}: {error}", path.display()))?
+            }
+            None => RuntimeConfig::default(),
         };
         let given_redis = variables.given(REDIS_URL.name());
         let given_redis = given_redis.filter(|url| !url.is_empty());
@@ -64,7 +70,8 @@ impl Plan {
         triggers.check(&settings, &variables, redis.as_deref())?;
         Ok(Self {
             redis,
-            blocked: Blocked::new(from_config, development),
+            blocked: Blocked::new(config.blocked, development),
+            libsql: config.databases,
             settings,
             manifest,
             variables,

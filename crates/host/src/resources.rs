@@ -86,7 +86,7 @@ impl Resources {
             broker,
             redis_url,
             variables,
-            databases: Databases::open(state, databases)?,
+            databases: Databases::open(state, databases, &plan.libsql)?,
             stores: Stores::open(state, stores)?,
         })
     }

@@ -54,7 +54,7 @@ impl Running {
         }
         let databases = resources
             .databases
-            .iter()
+            .files()
             .chain(resources.stores.database());
         let databases: Vec<_> = databases.cloned().collect();
         for database in &databases {

@@ -136,6 +136,7 @@ fn entry(task: &Task) -> impl Iterator<Item = (&'static str, Option<LoroValue>)>
         ("task_type", Some(task.task_type.as_str().into())),
         ("created_at", Some(task.created_at.into())),
         ("completed_at", task.completed_at.map(Into::into)),
+        ("result_expires_at", task.result_expires_at.map(Into::into)),
         ("node_id", task.node_id.as_deref().map(Into::into)),
     ];
     let shown = shown(task).map(|(key, value)| (key, Some(value)));

@@ -39,6 +39,11 @@ pub trait Executor {
         Duration::from_secs(24 * 3600)
     }
 
+    /// How long the service keeps a result after it was made; `None` if that is not known, or for good.
+    fn keeps_results(&self) -> Option<Duration> {
+        None
+    }
+
     /// The names of the parameters that hold a picture, or a list of pictures. The engine checks each, and takes an
     /// http(s) address, a `data:` URL or base64; a picture that comes with the parameters goes to the asset store, and
     /// the parameter holds its address.

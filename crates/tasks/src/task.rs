@@ -75,6 +75,8 @@ pub struct Task {
     pub external_service: Option<String>,
     /// The address of the result.
     pub result_url: Option<String>,
+    /// The time at which the service deletes the result, if that is kept there alone.
+    pub result_expires_at: Option<i64>,
     /// The last error, also while the task is tried again.
     pub error_message: Option<String>,
     /// Why the task waits, in words for its user, such as `waiting for a place at Kling`.
@@ -150,6 +152,7 @@ impl Task {
             external_task_id: None,
             external_service: None,
             result_url: None,
+            result_expires_at: None,
             error_message: None,
             message: None,
             created_at: now,

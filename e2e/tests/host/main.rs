@@ -6,6 +6,7 @@ mod backup;
 mod command_line;
 mod field;
 mod http;
+mod libsql;
 mod manifest;
 mod manifests;
 mod triggers;

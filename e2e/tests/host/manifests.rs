@@ -107,12 +107,3 @@ pub(crate) async fn the_redis_trigger_projects_a_task(host: &Host) {
     })
     .await;
 }
-
-#[test]
-fn for_akamai_the_command_says_why_there_is_none() {
-    let printed = print("akamai");
-    assert!(!printed.status.success());
-    assert_eq!(printed.stdout, b"");
-    let said = String::from_utf8(printed.stderr).unwrap();
-    assert!(said.contains("no SQLite"), "{said}");
-}

@@ -51,6 +51,7 @@ both_relays! {
             "result_url": url, "result_data": "{\"prompt\":\"a <hill>\"}", "error_message": null, "message": null,
             "created_at": created_at, "updated_at": completed_at, "completed_at": completed_at,
             "retry_count": 0, "max_retries": 3, "tags": [], "metadata": null, "cancel_at": null,
+            "result_expires_at": null,
             "tries": [{ "at": done["tries"][0]["at"], "tried": "submission", "error": null }],
         }));
 

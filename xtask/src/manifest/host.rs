@@ -24,7 +24,7 @@ pub(crate) struct Host {
     pub(crate) name: &'static str,
     /// The kinds of triggers that it has. It refuses an app with any other.
     pub(crate) triggers: &'static [&'static str],
-    /// Whether it has SQLite databases.
+    /// Whether it has SQLite databases. If it has none, the app keeps its tables on a libSQL server.
     pub(crate) has_sqlite: bool,
     /// Whether an app there may call itself (`http://self`) and its other components (`http://*.spin.internal`).
     pub(crate) calls_itself: bool,
@@ -79,8 +79,8 @@ const SPINKUBE: Host = Host {
     environment: "production",
     instance_memory: "256",
     warning: Some(
-        "SpinKube keeps no file of a pod, so the database must be a libSQL server by the runtime config, on which no test \
-         has run this app yet; see deploy/spinkube/README.md.",
+        "SpinKube keeps no file of a pod, so the database must be a libSQL server by the runtime config; see \
+         deploy/spinkube/README.md.",
     ),
 };
 
@@ -105,5 +105,9 @@ const AKAMAI: Host = Host {
     calls_itself: true,
     environment: "production",
     instance_memory: "128",
-    warning: None,
+    warning: Some(
+        "Akamai Functions has no SQLite: build with `cargo xtask build --hrana`, and set `database_url` to the https \
+         address of a libSQL server. It ends a request after 30 s, takes bodies up to 10 MiB, and does not keep the app \
+         from private networks; see deploy/akamai/README.md.",
+    ),
 };

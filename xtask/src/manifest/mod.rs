@@ -10,8 +10,18 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use toml::{Table, Value};
 
-use crate::steps::root;
+use crate::{build, steps::root};
 use host::{Host, HostName};
+
+/// The variable with the address of a libSQL server.
+const DATABASE_URL: &str = "database_url";
+
+/// The variables that the build for libSQL reads, and how they are declared. A host without SQLite wants an address in
+/// `allowed_outbound_hosts`, so until it is set it is one that can never exist (RFC 2606).
+const DATABASE_VARIABLES: [(&str, &str); 2] = [
+    (DATABASE_URL, "default = 'https://not-set.invalid'"),
+    ("database_token", "default = ''\nsecret = true"),
+];
 
 /// The options of `cargo xtask manifest`.
 #[derive(Args)]
@@ -63,18 +73,20 @@ pub(crate) fn derived(host: &str) -> Result<String> {
 /// Derives the manifest for a host from the text of `spin.toml`. If nothing changes, it is that text.
 ///
 /// # Errors
-/// If the app cannot work on that host.
+/// If the operator wants a trigger that the host does not have.
 fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     let host = name.rules();
     let has_cron = cron(host, wanted)? == Cron::V0_3;
     let original: Table = text.parse().context("spin.toml")?;
     let mut manifest = original.clone();
-    refuse_missing_database(&mut manifest, host)?;
     keep_triggers(&mut manifest, |kind| {
         host.triggers.contains(&kind) && (has_cron || kind != "cron")
     })?;
     if !host.calls_itself {
         forbid_calls_of_itself(&mut manifest)?;
+    }
+    if !host.has_sqlite {
+        put_tables_on_libsql(&mut manifest)?;
     }
     for (name, value) in [
         ("environment", host.environment),
@@ -110,14 +122,36 @@ fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
     }
 }
 
-fn refuse_missing_database(manifest: &mut Table, host: &Host) -> Result<()> {
-    let components = table(manifest, "component")?;
-    let has_database = |component: &Value| component.get("sqlite_databases").is_some();
-    if !host.has_sqlite && components.values().any(has_database) {
-        bail!(
-            "{} has no SQLite, and the app knows no other database yet, so there is no manifest that works there",
-            host.name
-        );
+/// Gives the components with databases the variables of a libSQL server instead, and all the build that asks it.
+fn put_tables_on_libsql(manifest: &mut Table) -> Result<()> {
+    for (id, component) in table(manifest, "component")?.iter_mut() {
+        let component = component.as_table_mut().context("no component")?;
+        let source = component.get("source").and_then(Value::as_str);
+        let source = source.with_context(|| format!("{id} has no source"))?;
+        let source = source.replacen("target", build::LIBSQL_TARGET, 1);
+        component.insert("source".into(), source.into());
+        if let Some(command) = component
+            .get_mut("build")
+            .and_then(|build| build.get_mut("command"))
+        {
+            *command = "cargo xtask build --hrana".into();
+        }
+        if component.remove("sqlite_databases").is_none() {
+            continue;
+        }
+        let hosts = component.entry("allowed_outbound_hosts");
+        let hosts = hosts.or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(hosts) = hosts {
+            hosts.push(format!("{{{{ {DATABASE_URL} }}}}").into());
+        }
+        for (name, _) in DATABASE_VARIABLES {
+            let value = format!("{{{{ {name} }}}}");
+            table(component, "variables")?.insert(name.into(), value.into());
+        }
+    }
+    let variables = table(manifest, "variables")?;
+    for (name, default) in DATABASE_VARIABLES {
+        variables.insert(name.into(), default.parse::<Table>()?.into());
     }
     Ok(())
 }

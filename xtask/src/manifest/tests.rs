@@ -127,21 +127,52 @@ fn fermyon_cloud_has_http_alone_and_no_call_of_itself() {
     assert_eq!(environment(&manifest), "production");
 }
 
+/// HTTP alone, and no SQLite: every component is of the build for libSQL, and those that had a database may call its
+/// server.
 #[test]
-fn akamai_gets_no_manifest_that_cannot_work() {
-    let refused = derive(SPIN_TOML, HostName::Akamai, None).unwrap_err();
-    assert!(refused.to_string().contains("no SQLite"), "{refused}");
-    // An app that needs no SQLite gets one.
-    let mut other: Table = SPIN_TOML.parse().unwrap();
-    for (_, component) in table(&mut other, "component").unwrap().iter_mut() {
-        component.as_table_mut().unwrap().remove("sqlite_databases");
-    }
-    let other = toml::to_string(&other).unwrap();
-    let text = derive(&other, HostName::Akamai, None).unwrap();
-    let manifest: Table = text.parse().unwrap();
+fn akamai_has_http_alone_and_libsql_instead_of_sqlite() {
+    let manifest = printed(HostName::Akamai);
     assert_whole(&manifest);
     assert_eq!(keys(&manifest, "trigger"), ["http"]);
+    assert_eq!(keys(&manifest, "component"), HTTP);
+    let original: Table = SPIN_TOML.parse().unwrap();
+    for id in HTTP {
+        let component = &manifest["component"][id];
+        assert_eq!(component.get("sqlite_databases"), None, "{id}");
+        let source = component["source"].as_str().unwrap();
+        assert!(
+            source.starts_with("target/hrana/wasm32-wasip2/"),
+            "{id}: {source}"
+        );
+        let had = original["component"][id].get("sqlite_databases").is_some();
+        let allowed = hosts(&manifest, id);
+        assert_eq!(
+            allowed.contains(&"{{ database_url }}".to_owned()),
+            had,
+            "{id}"
+        );
+        let variables = component["variables"].as_table().unwrap();
+        for name in ["database_url", "database_token"] {
+            assert_eq!(variables.contains_key(name), had, "{id}: {name}");
+        }
+    }
+    let token = &manifest["variables"]["database_token"];
+    assert_eq!(token["secret"].as_bool(), Some(true));
     assert_eq!(environment(&manifest), "production");
+    // The other hosts keep SQLite, and know no such variable.
+    for host in [
+        HostName::HttpOnly,
+        HostName::Spinkube,
+        HostName::FermyonCloud,
+    ] {
+        let manifest = printed(host);
+        assert!(
+            manifest["component"]["sync"]
+                .get("sqlite_databases")
+                .is_some()
+        );
+        assert!(!keys(&manifest, "variables").contains(&"database_url".to_owned()));
+    }
 }
 
 #[test]

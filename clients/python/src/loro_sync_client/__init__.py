@@ -15,7 +15,7 @@ from .errors import (
     Unauthorized,
     WaitTimeout,
 )
-from .images import MAX_IMAGE_BYTES, Image, encode_image
+from .images import MAX_IMAGE_BYTES, Image, Picture, encode_image, load_image
 from .notifications import verify_notification
 from .options import SubmitOptions, TaskEvent
 from .retry import RetryPolicy
@@ -37,6 +37,7 @@ __all__ = [
     "InvalidSignature",
     "InvalidTask",
     "NotFound",
+    "Picture",
     "RetryPolicy",
     "ServerUnavailable",
     "SubmitOptions",
@@ -54,6 +55,7 @@ __all__ = [
     "WaitTimeout",
     "encode_image",
     "kling_video_params",
+    "load_image",
     "nano_banana_params",
     "submit_kling_video_task",
     "submit_kling_video_task_async",

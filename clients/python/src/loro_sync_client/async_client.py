@@ -16,6 +16,7 @@ from .connection import Connection
 from .errors import WaitTimeout
 from .exchange import Exchange, Request, T
 from .following import EndOfStream, Following, NoStreams
+from .images import has_images, load_images
 from .options import SubmitOptions
 from .retry import TRANSIENT, RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
@@ -24,8 +25,8 @@ from .waiting import Ear, ProjectStreams
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# The most tasks that are read at once by those who wait.
-_READS = 16
+# The most requests at once that the server answers without holding them.
+_AT_ONCE = 16
 
 
 class AsyncSyncServerClient:
@@ -47,7 +48,7 @@ class AsyncSyncServerClient:
         self._calls = Calls(retry or RetryPolicy())
         self._timeout = timeout
         self._streams = ProjectStreams(self._read_project)
-        self._reads: asyncio.Semaphore | None = None
+        self._places: asyncio.Semaphore | None = None
         self._http = httpx.AsyncClient(
             base_url=self._connection.base_url, headers=self._connection.headers()
         )
@@ -77,7 +78,9 @@ class AsyncSyncServerClient:
         params: Mapping[str, Any],
         **options: Unpack[SubmitOptions],
     ) -> SubmittedTask:
-        """Submits a task; see `SyncServerClient.submit_task`."""
+        """Submits a task; see `SyncServerClient.submit_task`. A thread reads the files."""
+        if has_images(params):
+            params = await asyncio.to_thread(load_images, params)
         return await self._run(self._calls.submit(project_id, task_type, params, options))
 
     submit = submit_task
@@ -99,7 +102,7 @@ class AsyncSyncServerClient:
         hold one connection. If the server has no streams, each polls.
         """
         began = time.monotonic()
-        task = await self._read_task(task_id)
+        task = await self._run(self._calls.get(task_id))
         ear = None if task.is_finished else self._streams.join(task.project_id, task.task_id)
         if ear is not None:
             try:
@@ -124,19 +127,13 @@ class AsyncSyncServerClient:
             await ear.opened(left())
             # What happened before the stream was open is not told there.
             if not ear.is_deaf:
-                task = await self._read_task(task)
+                task = await self._run(self._calls.get(task))
             while not task.is_finished and not ear.is_deaf:
                 heard = await ear.heard(left())
                 task = heard if heard is not None else task
         except asyncio.TimeoutError:
             pass
         return task
-
-    async def _read_task(self, task_id: TaskRef) -> Task:
-        if self._reads is None:
-            self._reads = asyncio.Semaphore(_READS)
-        async with self._reads:
-            return await self._run(self._calls.get(task_id))
 
     async def watch(self, task_id: TaskRef) -> AsyncIterator[Task]:
         """Yields the task's states until it is finished; see `SyncServerClient.watch`."""
@@ -242,6 +239,14 @@ class AsyncSyncServerClient:
             return result
 
     async def _send(self, request: Request) -> httpx.Response:
+        if request.held:
+            return await self._send_now(request)
+        if self._places is None:
+            self._places = asyncio.Semaphore(_AT_ONCE)
+        async with self._places:
+            return await self._send_now(request)
+
+    async def _send_now(self, request: Request) -> httpx.Response:
         return await self._http.request(
             request.method,
             request.path,

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -16,6 +16,7 @@ import httpx
 from .connection import is_visible_ascii
 from .errors import Conflict, SyncServerError, WaitTimeout, error_of
 from .exchange import Exchange, Pause, Request, answer_to
+from .images import Picture, load_images
 from .options import SubmitOptions
 from .retry import RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, id_of
@@ -25,6 +26,13 @@ from .task import SubmittedTask, Task, TaskPage, TaskRef, id_of
 _LONGEST_POLL = 25
 # The least time between two polls without news, in seconds, in case a proxy does not hold them.
 _SHORTEST_POLL = 1.0
+# How many requests of one client the server may hold at once.
+_MOST_HELD = 16
+# How many polls a second all who wait with one client make, if they are more than that.
+_POLLS_A_SECOND = 50
+# The answers after which a picture is sent in the params: an older server, a project that its first
+# task makes, and what is too large for an upload or of a type that the task itself should judge.
+_NOT_UPLOADED = (404, 405, 413, 415)
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,27 @@ class Known:
     tag: str | None
 
 
+@dataclass
+class Polls:
+    """Those who poll with one client. The server holds the requests of a few; many ask in turn."""
+
+    count: int = 0
+
+    def longest(self) -> int:
+        """Returns the time for which the next request may be held, in seconds."""
+        return _LONGEST_POLL if self.count <= _MOST_HELD else 0
+
+    def pause(self) -> float:
+        """Returns the time between two polls of one task without news, in seconds."""
+        return max(_SHORTEST_POLL, self.count / _POLLS_A_SECOND if not self.longest() else 0.0)
+
+
 @dataclass(frozen=True)
 class Calls:
     """The calls, all with one retry policy."""
 
     policy: RetryPolicy
+    polls: Polls = field(default_factory=Polls)
 
     def submit(
         self,
@@ -48,7 +72,12 @@ class Calls:
         params: Mapping[str, Any],
         options: SubmitOptions,
     ) -> Exchange[SubmittedTask]:
-        """Submits a task. All attempts have the same idempotency key, so they make one task."""
+        """Submits a task. All attempts have the same idempotency key, so they make one task.
+
+        Pictures in `params` are uploaded, and their paths sent. An upload has another path each
+        time. So with a key of the caller's, the pictures themselves are sent, and a repetition is
+        the same request.
+        """
         unknown = options.keys() - SubmitOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
@@ -57,11 +86,13 @@ class Calls:
             idempotency_key = str(uuid4())
         elif not (1 <= len(idempotency_key) <= 255 and is_visible_ascii(idempotency_key)):
             raise ValueError("an idempotency key must have 1 to 255 visible ASCII characters")
+        is_repeatable = options.get("idempotency_key") is not None
+        placed = yield from self._placed(project_id, load_images(params), not is_repeatable)
         fields = {**options, "idempotency_key": None}
         body = {
             "project_id": project_id,
             "task_type": task_type,
-            "params": dict(params),
+            "params": placed,
             **{name: value for name, value in fields.items() if value is not None},
         }
         request = Request(
@@ -72,6 +103,39 @@ class Calls:
         )
         answer = yield from answer_to(request, self.policy)
         return SubmittedTask.from_json(_json(answer.response))
+
+    def _placed(self, project_id: str, params: Any, is_uploaded: bool) -> Exchange[Any]:
+        """Returns params with text in place of each picture: its path once uploaded, or base64."""
+        if isinstance(params, dict):
+            items = {}
+            for name, value in params.items():
+                items[name] = yield from self._placed(project_id, value, is_uploaded)
+            return items
+        if isinstance(params, list):
+            values = []
+            for value in params:
+                values.append((yield from self._placed(project_id, value, is_uploaded)))
+            return values
+        if not isinstance(params, Picture):
+            return params
+        path = (yield from self.upload(project_id, params)) if is_uploaded else None
+        return params.base64 if path is None else path
+
+    def upload(self, project_id: str, picture: Picture) -> Exchange[str | None]:
+        """Uploads a picture and returns its path; None if the server does not take it this way."""
+        request = Request(
+            "POST",
+            f"/projects/{quote(project_id, safe='')}/assets",
+            {"Content-Type": "application/octet-stream"},
+            picture.content,
+        )
+        response = (yield from answer_to(request, self.policy)).response
+        if response.status_code in _NOT_UPLOADED:
+            return None
+        path = _json(response).get("path")
+        if not isinstance(path, str):
+            raise SyncServerError("the server's answer names no upload")
+        return path
 
     def get(self, task_id: TaskRef) -> Exchange[Task]:
         """Returns the task's present state."""
@@ -131,22 +195,30 @@ class Calls:
         self, task_id: TaskRef, timeout: float | None, raise_for_failure: bool
     ) -> Exchange[Task]:
         """Polls the task, with requests that the server holds, until it is finished."""
+        self.polls.count += 1
+        try:
+            task = yield from self._polled_end(task_id, timeout)
+        finally:
+            self.polls.count -= 1
+        return task.raise_for_failure() if raise_for_failure else task
+
+    def _polled_end(self, task_id: TaskRef, timeout: float | None) -> Exchange[Task]:
         deadline = None if timeout is None else time.monotonic() + timeout
         known: Known | None = None
         while True:
             asked = time.monotonic()
             left = math.inf if deadline is None else max(0.0, deadline - asked)
             # The first request is not held, because the state is still unknown. Nor is the last.
-            held = 0 if known is None else int(min(left, _LONGEST_POLL))
+            held = 0 if known is None else int(min(left, self.polls.longest()))
             polled = yield from self._poll(task_id, held, known, deadline)
             task = polled.task
             if task.is_finished:
-                return task.raise_for_failure() if raise_for_failure else task
+                return task
             if timeout is not None and left == 0:
                 raise WaitTimeout(task, timeout)
             if polled == known:
                 spent = time.monotonic() - asked
-                yield Pause(max(0.0, min(_SHORTEST_POLL, left) - spent))
+                yield Pause(max(0.0, min(self.polls.pause(), left) - spent))
             known = polled
 
     def change(self, task_id: TaskRef, known: Known | None) -> Exchange[Known]:

@@ -76,7 +76,10 @@ class SyncServerClient:
     ) -> SubmittedTask:
         """Submits a task. The server has stored it when this returns, and carries it out later.
 
-        `SubmitOptions` says what the options are. `submit` is a shorter name of this.
+        An image in `params`, at any depth, may be a path (`pathlib.Path`), bytes or an image of
+        Pillow; it is uploaded first. With an `idempotency_key` it is sent in the request itself,
+        so that the repetition of a submission is the same request. `SubmitOptions` says what the
+        options are. `submit` is a shorter name of this.
 
         Raises `InvalidTask`, with the fields, if the type, the params or an option are not
         accepted, and `Conflict` if the idempotency key was used for another task.

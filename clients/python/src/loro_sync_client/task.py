@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Union
 
@@ -37,6 +38,8 @@ class Task:
     """The notes of the submission."""
     cancel_at: int | None = None
     """The time at which the task is cancelled if it has not ended by then."""
+    result_expires_at: int | None = None
+    """The time at which the service deletes the result, if only the service has it."""
     tries: list[dict[str, Any]] | None = field(default=None, repr=False)
     """The last tries, each with `at`, `tried` and `error`; None in a list and in a notification."""
     params: str | None = field(default=None, repr=False)
@@ -125,13 +128,21 @@ class SubmittedTask:
             raise SyncServerError("the server's answer is not a submitted task") from error
 
 
-TaskRef = Union[str, SubmittedTask, Task]
-"""A task's id, or what `submit_task` or another call has returned about the task."""
+TaskRef = Union[str, SubmittedTask, Task, Mapping[str, Any]]
+"""A task's id, what `submit_task` or another call has returned about the task, or the server's own
+JSON about it, such as a notification."""
 
 
 def id_of(task: TaskRef) -> str:
-    """Returns the task's id. Raises ValueError if it is empty."""
-    task_id = task if isinstance(task, str) else task.task_id
+    """Returns the task's id. Raises ValueError if it is empty, and TypeError if there is none."""
+    task_id = getattr(task, "task_id", task)
+    if isinstance(task, Mapping):
+        task_id = task.get("task_id")
+    if not isinstance(task_id, str):
+        raise TypeError(
+            "a task is its id, what submit_task returned, or a mapping with a task_id, not "
+            f"{type(task).__name__}"
+        )
     if not task_id:
         raise ValueError("the task's id is empty")
     return task_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .images import Image, encode_image, is_url
+from .images import Image, Picture, is_url, load_image
 
 #: The task type of `kling_video_params`.
 KLING_VIDEO = "kling_video"
@@ -28,15 +28,15 @@ def kling_video_params(
 ) -> dict[str, Any]:
     """Makes the params of a video, from an image or (`image_path=None`) from the prompt alone.
 
-    `image_path`, and `image_tail` for the last picture, are given to `encode_image`, and its errors
-    are raised. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1, `mode` std or pro. `aspect_ratio`
-    is for a video without an image.
+    `image_path`, and `image_tail` for the last picture, are given to `load_image`, and its errors
+    are raised; `submit_task` uploads them. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1,
+    `mode` std or pro. `aspect_ratio` is for a video without an image.
     """
     return _given(
         prompt=prompt,
         negative_prompt=negative_prompt,
-        image_path=None if image_path is None else encode_image(image_path),
-        image_tail=None if image_tail is None else encode_image(image_tail),
+        image_path=None if image_path is None else load_image(image_path),
+        image_tail=None if image_tail is None else load_image(image_tail),
         duration=duration,
         cfg_scale=cfg_scale,
         mode=mode,
@@ -56,14 +56,17 @@ def nano_banana_params(
 ) -> dict[str, Any]:
     """Makes the params of a picture, from a text and perhaps from other pictures.
 
-    Each of `image_paths` is given to `encode_image`, and its errors are raised. URLs among them are
-    added to `reference_image_urls`, all others to `base64_images`. `image_size` is 1K, 2K or 4K,
-    and only for the pro model.
+    Each of `image_paths` is given to `load_image`, and its errors are raised. URLs among them are
+    added to `reference_image_urls`, all others to `base64_images`; `submit_task` uploads those that
+    were files or bytes. `image_size` is 1K, 2K or 4K, and only for the pro model.
     """
-    in_base64 = list(base64_images or ())
+    in_base64: list[str | Picture] = list(base64_images or ())
     urls = list(reference_image_urls or ())
-    for image in map(encode_image, image_paths or ()):
-        (urls if is_url(image) else in_base64).append(image)
+    for image in map(load_image, image_paths or ()):
+        if isinstance(image, str) and is_url(image):
+            urls.append(image)
+        else:
+            in_base64.append(image)
     return _given(
         prompt=text,
         system_prompt=system_prompt or None,

@@ -1,7 +1,10 @@
+import { isSameKept, keptWords } from "./kept.js";
 import { type Media, mediaOf } from "./media.js";
 import { type BoardNode, createNode, deleteNode, dragNode, dropNode, moveNode, type Position, readNodes, renameNode } from "./nodes.js";
 import type { Holder, OpenDocument } from "./open.js";
 import type { GestureUndo } from "./undo.js";
+import { UploadCard } from "./upload-card.js";
+import type { Showing } from "./uploads.js";
 import { words } from "./words.js";
 
 /** The time between two updates of a dragged node's position, in milliseconds. */
@@ -50,10 +53,11 @@ export class Board {
     this.#undo = undo;
     this.#pan();
     elements.board.addEventListener("dblclick", (event) => {
-      if (event.target === elements.board || event.target === elements.plane) this.add(rounded(this.#place(event)));
+      if (event.target === elements.board || event.target === elements.plane) this.add(this.under(event));
     });
     open.each((doc) => {
       doc.getMap("nodes").subscribe(() => this.#show());
+      doc.getMap("tasks").subscribe(() => this.#show());
       this.#render();
     });
   }
@@ -83,7 +87,10 @@ export class Board {
   free(height = 60): Position {
     const { clientWidth, clientHeight } = this.#at.board;
     const { x, y, scale } = this.#view;
-    const taken = [...this.#cards.values()].map(({ node, element }) => ({ ...node.position, height: element.offsetHeight }));
+    const taken = [...this.#at.plane.children].map((card) => {
+      const { offsetLeft, offsetTop, offsetHeight } = card as HTMLElement;
+      return { x: offsetLeft, y: offsetTop, height: offsetHeight };
+    });
     for (let top = 24; top + height < clientHeight / scale; top += 84) {
       for (let left = 24; left + 200 < clientWidth / scale; left += 214) {
         const place = rounded({ x: left - x / scale, y: top - y / scale });
@@ -95,6 +102,20 @@ export class Board {
     }
     const turn = this.#cards.size % 12;
     return rounded({ x: 40 - x / scale + 18 * turn, y: 40 - y / scale + 18 * turn });
+  }
+
+  /** Shows a file that is on its way to the server; `letGo` is called if the user no longer wants it. */
+  upload(name: string, at: Position, letGo: () => void): Showing {
+    const card = new UploadCard(name, at, letGo);
+    this.#at.plane.append(card.element);
+    return card;
+  }
+
+  /** Returns the place on the plane of a node whose head is under the pointer. */
+  under({ clientX, clientY }: MouseEvent): Position {
+    const { left, top } = this.#at.board.getBoundingClientRect();
+    const { x, y, scale } = this.#view;
+    return rounded({ x: (clientX - left - x) / scale - 95, y: (clientY - top - y) / scale - 24 });
   }
 
   /** Renders the nodes in the next frame, which shows many changes together. A hidden page has no frames. */
@@ -164,13 +185,6 @@ export class Board {
     board.style.backgroundPosition = `${view.x}px ${view.y}px`;
     board.style.backgroundSize = `${24 * view.scale}px ${24 * view.scale}px`;
   }
-
-  /** Returns the place on the plane that is under the pointer. */
-  #place({ clientX, clientY }: MouseEvent): Position {
-    const { left, top } = this.#at.board.getBoundingClientRect();
-    const { x, y, scale } = this.#view;
-    return { x: (clientX - left - x) / scale - 95, y: (clientY - top - y) / scale - 24 };
-  }
 }
 
 /** What a card needs of the board. */
@@ -190,6 +204,7 @@ class Card {
   readonly #status = document.createElement("span");
   readonly #error = document.createElement("p");
   readonly #retry = document.createElement("button");
+  readonly #kept = document.createElement("p");
   /** Holds the picture, and its space while the picture is being made. */
   readonly #frame = document.createElement("div");
   #media: HTMLImageElement | HTMLVideoElement | undefined;
@@ -217,10 +232,12 @@ class Card {
     this.#retry.type = "button";
     this.#retry.textContent = "Try again";
     this.#frame.className = "node-frame";
+    this.#kept.className = "node-kept";
+    this.#kept.dataset["testid"] = "node-kept";
     const head = document.createElement("div");
     head.className = "node-head";
     head.append(this.#label, this.#remove);
-    this.element.append(head, this.#status, this.#error, this.#retry, this.#frame);
+    this.element.append(head, this.#status, this.#error, this.#retry, this.#frame, this.#kept);
     this.#listen(on);
     this.#retry.addEventListener("click", () => this.#tryAgain(on.retry));
     this.show(node);
@@ -254,6 +271,8 @@ class Card {
     this.#showError(stopped ? node.error : undefined);
     this.#retry.hidden = !stopped || (node.taskId === undefined && node.prompt === undefined);
     this.#showMedia(node);
+    this.#kept.hidden = node.kept === undefined;
+    this.#kept.textContent = node.kept === undefined ? "" : keptWords(node.kept);
   }
 
   #showError(error: string | undefined): void {
@@ -364,7 +383,8 @@ function isSame(a: BoardNode, b: BoardNode): boolean {
     a.src === b.src &&
     a.error === b.error &&
     a.taskId === b.taskId &&
-    a.prompt === b.prompt
+    a.prompt === b.prompt &&
+    isSameKept(a.kept, b.kept)
   );
 }
 

@@ -3,6 +3,7 @@ import init from "loro-crdt/web/loro_wasm.js";
 import wasm from "loro-crdt/web/loro_wasm_bg.wasm";
 import { connect, type Connection } from "loro-sync-client-web";
 import { Board, PICTURE_HEIGHT } from "./board.js";
+import { takeFiles } from "./dropping.js";
 import { showFaults } from "./faults.js";
 import { Generator } from "./generate.js";
 import { ACCOUNT, DRAG } from "./nodes.js";
@@ -12,6 +13,7 @@ import { Copy, offerCopy } from "./rejected.js";
 import { showStatus } from "./status.js";
 import { bindText } from "./text.js";
 import { GestureUndo } from "./undo.js";
+import { Uploads } from "./uploads.js";
 import { words } from "./words.js";
 
 declare global {
@@ -50,7 +52,8 @@ async function open(project: string): Promise<void> {
   await init({ module_or_path: wasm });
   const opened = new OpenDocument(new LoroDoc());
   const undo = new GestureUndo(opened.doc, [ACCOUNT, DRAG]);
-  const connection = connect(`sync/${project}`, opened.doc, {
+  const room = `sync/${project}`;
+  const connection = connect(room, opened.doc, {
     replaceDocument: (doc) => {
       undo.follow(doc);
       opened.replace(doc);
@@ -79,6 +82,12 @@ async function open(project: string): Promise<void> {
     (node) => generator.retry(node),
     undo,
   );
+  const uploads = new Uploads(opened, { room, show: (name, at, letGo) => board.upload(name, at, letGo) });
+  takeFiles(
+    { board: element("board"), error: element("error") },
+    (files, at) => uploads.add(files, at ? board.under(at) : board.free(PICTURE_HEIGHT)),
+    words,
+  );
   element("add-node").addEventListener("click", () => board.add());
   element("fit").addEventListener("click", () => board.fit());
   offerGeneration(generator, board);
@@ -91,7 +100,7 @@ async function open(project: string): Promise<void> {
   addEventListener("beforeunload", (event) => {
     const { state, saved } = connection.status;
     const isAtRisk = saved.unsaved > 0 || state === "rejected";
-    if (isAtRisk && !copy.isCurrent()) event.preventDefault();
+    if ((isAtRisk && !copy.isCurrent()) || uploads.areUnsettled) event.preventDefault();
   });
 }
 

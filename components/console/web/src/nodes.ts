@@ -1,5 +1,6 @@
 import { LoroMap, type LoroDoc, type Value } from "loro-crdt";
 import { newId } from "./id.js";
+import { type Kept, keptBy } from "./kept.js";
 
 /** The origin of commits that record the state of a task. They are not a user's edits, so undo skips them. */
 export const ACCOUNT = "task";
@@ -28,6 +29,8 @@ export interface BoardNode {
   readonly taskId: string | undefined;
   /** The prompt of that task. */
   readonly prompt: string | undefined;
+  /** What tells until when there is the content; `undefined` if it stays. */
+  readonly kept: Kept | undefined;
 }
 
 /**
@@ -36,25 +39,28 @@ export interface BoardNode {
  */
 export function readNodes(doc: LoroDoc): BoardNode[] {
   const nodes = doc.getMap("nodes").toJSON() as Record<string, unknown>;
+  const tasks = doc.getMap("tasks");
   return Object.entries(nodes)
-    .map(([id, value]) => readNode(id, value))
+    .map(([id, value]) => readNode(id, value, tasks))
     .filter((node) => node !== undefined)
     .sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-function readNode(id: string, value: unknown): BoardNode | undefined {
+function readNode(id: string, value: unknown, tasks: LoroMap): BoardNode | undefined {
   if (!isRecord(value)) return undefined;
   const position = isRecord(value["position"]) ? value["position"] : {};
   const data = isRecord(value["data"]) ? value["data"] : {};
+  const [src, taskId] = [string(data["src"]), string(data["taskId"])];
   return {
     id,
     position: { x: finite(position["x"]), y: finite(position["y"]) },
     label: string(data["label"]) ?? "",
     status: string(data["status"]),
-    src: string(data["src"]),
+    src,
     error: string(data["error"]),
-    taskId: string(data["taskId"]),
+    taskId,
     prompt: string(data["prompt"]),
+    kept: taskId === undefined || src === undefined ? undefined : keptBy(tasks.get(taskId), src),
   };
 }
 

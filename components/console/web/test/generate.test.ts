@@ -65,6 +65,7 @@ test("a prompt becomes a node, the node a task, and the task is known by the nod
     taskId: "task_1",
     src: undefined,
     error: undefined,
+    kept: undefined,
   });
   const [request] = asked;
   assert.match(request?.key ?? "", /^[!-~]{1,255}$/);

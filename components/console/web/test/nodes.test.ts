@@ -11,6 +11,7 @@ const PLAIN: Omit<BoardNode, "id" | "position" | "label"> = {
   error: undefined,
   taskId: undefined,
   prompt: undefined,
+  kept: undefined,
 };
 
 /** Two documents that have seen the same, and a way to make them so again. */

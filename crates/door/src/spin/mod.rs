@@ -1,6 +1,7 @@
 //! The front door on Spin: the triggers, and the adapters of the ports. All of it is private, so that a component reaches
 //! the world through an [`Admitted`] alone.
 
+mod database;
 mod http_client;
 mod incoming;
 mod log;

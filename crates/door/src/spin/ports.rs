@@ -6,64 +6,21 @@ use platform::{
     Opening, Ports, PubSub, PubSubError, Row, Setting, UnreadableSetting, Value,
     clock::SystemClock, config::ReadOnce, http_client::Limits, migrations, pubsub::REDIS_URL,
 };
-use spin_sdk::{key_value::Store, redis, sqlite, variables};
+use spin_sdk::{key_value::Store, redis, variables};
 
-use super::http_client::SpinHttpClient;
+use super::{
+    database::{self, SpinDatabase},
+    http_client::SpinHttpClient,
+};
 use crate::Routes;
 
-/// The database `default`.
-struct SpinDatabase(sqlite::Connection);
-
-impl SpinDatabase {
-    async fn open(schema: Schema) -> Result<Self, DatabaseError> {
-        let database = sqlite::Connection::open_default().map_err(database_failed)?;
-        let database = Self(database);
-        if schema == Schema::Checked {
-            migrations::apply(&database, &SystemClock).await?;
-        }
-        Ok(database)
+/// Opens the database, with its schema up to date if that is to be checked.
+async fn open(schema: Schema) -> Result<SpinDatabase, DatabaseError> {
+    let database = database::open(&SpinConfig)?;
+    if schema == Schema::Checked {
+        migrations::apply(&database, &SystemClock).await?;
     }
-}
-
-fn database_failed(error: sqlite::Error) -> DatabaseError {
-    DatabaseError::Failed(match error {
-        sqlite::Error::Io(words) => words,
-        other => other.to_string(),
-    })
-}
-
-#[async_trait(?Send)]
-impl Database for SpinDatabase {
-    async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
-        let parameters: Vec<sqlite::Value> = parameters
-            .into_iter()
-            .map(|value| match value {
-                Value::Integer(value) => sqlite::Value::Integer(value),
-                Value::Real(value) => sqlite::Value::Real(value),
-                Value::Text(value) => sqlite::Value::Text(value),
-                Value::Blob(value) => sqlite::Value::Blob(value),
-                Value::Null => sqlite::Value::Null,
-            })
-            .collect();
-        let result = self.0.execute(sql, &parameters).map_err(database_failed)?;
-        Ok(result
-            .rows
-            .into_iter()
-            .map(|row| {
-                Row(row
-                    .values
-                    .into_iter()
-                    .map(|value| match value {
-                        sqlite::Value::Integer(value) => Value::Integer(value),
-                        sqlite::Value::Real(value) => Value::Real(value),
-                        sqlite::Value::Text(value) => Value::Text(value),
-                        sqlite::Value::Blob(value) => Value::Blob(value),
-                        sqlite::Value::Null => Value::Null,
-                    })
-                    .collect())
-            })
-            .collect())
-    }
+    Ok(database)
 }
 
 /// The key-value store `default`. It is opened when it is used.
@@ -163,7 +120,7 @@ impl SpinPorts {
     /// Makes the ports. None is opened or read before it is used.
     pub(super) fn new(schema: Schema) -> Self {
         Self {
-            database: LazyDatabase::new(Box::new(move || Box::pin(SpinDatabase::open(schema)))),
+            database: LazyDatabase::new(Box::new(move || Box::pin(open(schema)))),
             pubsub: SpinPubSub::default(),
             config: ReadOnce::new(SpinConfig),
         }

@@ -3,6 +3,6 @@
 //! The manifest has nothing of its own for it: a component may call the hosts in its `allowed_outbound_hosts`.
 
 mod body;
-mod connector;
+pub(crate) mod connector;
 pub(crate) mod guest;
 pub(crate) mod shared;

@@ -2,7 +2,6 @@
 //! guests may not reach, by address or by name.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::IpNet;
 use platform::networks::{embedded_v4, is_public};
@@ -35,18 +34,8 @@ impl BlockedNetworks {
         }
     }
 
-    /// Reads a runtime configuration file; `None` if it says nothing about networks.
-    pub(crate) fn from_runtime_config(path: &Path) -> Result<Option<Self>, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
-        let mut table: toml::Table =
-            toml::from_str(&text).map_err(|e: toml::de::Error| e.message().replace('\n', " "))?;
-        let section = table.remove("outbound_networking");
-        for key in table.keys() {
-            tracing::warn!(file = %path.display(), "[{key}] is ignored: this host reads [outbound_networking] only");
-        }
-        let Some(section) = section else {
-            return Ok(None);
-        };
+    /// Reads the section of a runtime configuration.
+    pub(crate) fn parse(section: toml::Value) -> Result<Self, String> {
         let section: OutboundNetworking = section.try_into().map_err(|e: toml::de::Error| {
             format!("outbound_networking: {}", e.message().replace('\n', " "))
         })?;
@@ -62,7 +51,7 @@ impl BlockedNetworks {
                 .map_err(|_| format!("outbound_networking.block_networks: {text:?} is neither a network like 10.0.0.0/8 nor \"private\""))?;
             blocked.networks.push(network);
         }
-        Ok(Some(blocked))
+        Ok(blocked)
     }
 
     /// Whether `address` is in a blocked network.
@@ -125,15 +114,8 @@ mod tests {
 
     #[test]
     fn a_runtime_config_names_networks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("runtime.toml");
-        let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            BlockedNetworks::from_runtime_config(&path)
-        };
-        let some = read("[outbound_networking]\nblock_networks = [\"1.2.3.0/24\", \"private\"]")
-            .unwrap()
-            .unwrap();
+        let read = |text: &str| BlockedNetworks::parse(text.parse::<toml::Table>().unwrap().into());
+        let some = read("block_networks = [\"1.2.3.0/24\", \"private\"]").unwrap();
         assert!(
             some.blocks("1.2.3.4".parse().unwrap()) && some.blocks("10.0.0.1".parse().unwrap())
         );
@@ -142,16 +124,9 @@ mod tests {
         for ip in ["::ffff:1.2.3.4", "64:ff9b::102:304", "2002:102:304::1"] {
             assert!(some.blocks(ip.parse().unwrap()), "{ip}");
         }
-        let none = read("[outbound_networking]\nblock_networks = []")
-            .unwrap()
-            .unwrap();
+        let none = read("block_networks = []").unwrap();
         assert!(!none.blocks("127.0.0.1".parse().unwrap()));
-        assert!(read("[other]\nx = 1").unwrap().is_none());
-        for bad in [
-            "[outbound_networking]\nblock_networks = [\"all\"]",
-            "[outbound_networking]\nblok = []",
-            "x =",
-        ] {
+        for bad in ["block_networks = [\"all\"]", "blok = []"] {
             let error = read(bad).unwrap_err();
             assert!(!error.contains('\n'), "{error}");
         }

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use platform::hrana::Found;
+use platform::{Row, Value};
 use rusqlite::InterruptHandle;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
 use super::database::{self, Database};
+use super::libsql::Server;
+use super::shared::Source;
 use crate::budget::Claim;
 use wit::fermyon::spin::sqlite;
 
@@ -42,13 +46,15 @@ mod wit {
 const RESULT_BYTES: usize = 128 << 20;
 /// The steps in which the bytes of a result are counted in the budget of memory, so that small results cost nothing.
 const COUNTED: usize = 64 << 10;
+/// The error of a result that the budget of memory does not hold.
+const NO_MEMORY: &str = "no memory is left for the query result";
 /// Most connections that one instance may have open.
 const CONNECTIONS: usize = 256;
 
 /// What one component may open.
 pub(crate) struct Grant {
     /// The databases by name.
-    pub(crate) databases: BTreeMap<String, Arc<Database>>,
+    pub(crate) databases: BTreeMap<String, Source>,
 }
 
 /// The calls of one instance, and its open connections.
@@ -78,14 +84,24 @@ impl Calls {
     }
 }
 
-/// An open connection of a guest. It takes a pooled one at its first statement.
+/// An open connection of a guest.
 #[allow(unreachable_pub)] // The bindings re-export it.
-pub struct Connection {
+pub struct Connection(Opened);
+
+enum Opened {
+    /// To a file.
+    File(Lent),
+    /// To a libSQL server, which has no connections.
+    Server(Arc<Server>),
+}
+
+/// A connection to a file. It takes a pooled one at its first statement.
+struct Lent {
     database: Arc<Database>,
     pooled: Option<database::Connection>,
 }
 
-impl Drop for Connection {
+impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(pooled) = self.pooled.take() {
             self.database.give_back(pooled);
@@ -115,18 +131,19 @@ impl sqlite::HostConnection for Calls {
         &mut self,
         database: String,
     ) -> Result<Resource<sqlite::Connection>, sqlite::Error> {
-        let Some(database) = self.grant.databases.get(&database) else {
-            return Err(sqlite::Error::AccessDenied);
-        };
-        let connection = Connection {
-            database: Arc::clone(database),
-            pooled: None,
+        let connection = match self.grant.databases.get(&database) {
+            None => return Err(sqlite::Error::AccessDenied),
+            Some(Source::File(database)) => Opened::File(Lent {
+                database: Arc::clone(database),
+                pooled: None,
+            }),
+            Some(Source::Server(server)) => Opened::Server(Arc::clone(server)),
         };
         if self.open.iter_mut().count() >= CONNECTIONS {
             return Err(sqlite::Error::Io("too many connections are open".into()));
         }
         self.open
-            .push(connection)
+            .push(Connection(connection))
             .map_err(|e| sqlite::Error::Io(e.to_string()))
     }
 
@@ -136,10 +153,17 @@ impl sqlite::HostConnection for Calls {
         statement: String,
         parameters: Vec<sqlite::Value>,
     ) -> Result<sqlite::QueryResult, sqlite::Error> {
-        let open = self
+        let Connection(open) = self
             .open
             .get_mut(&connection)
             .map_err(|_| sqlite::Error::InvalidConnection)?;
+        let open = match open {
+            Opened::File(open) => open,
+            Opened::Server(server) => {
+                let server = Arc::clone(server);
+                return ask(server, statement, parameters, Arc::clone(&self.result)).await;
+            }
+        };
         let database = Arc::clone(&open.database);
         let pooled = match open.pooled.take() {
             Some(pooled) => pooled,
@@ -155,7 +179,7 @@ impl sqlite::HostConnection for Calls {
         };
         let work = Arc::clone(&database).spawn_blocking(move || {
             // Dropping it gives the connection back, even if the guest no longer waits for the answer.
-            let mut open = Connection {
+            let mut open = Lent {
                 database,
                 pooled: Some(pooled),
             };
@@ -171,12 +195,9 @@ impl sqlite::HostConnection for Calls {
         let (mut used, Some(result)) = answer.map_err(|e| sqlite::Error::Io(e.to_string()))? else {
             return Err(sqlite::Error::InvalidConnection);
         };
-        let pooled = used.pooled.take();
-        let open = self
-            .open
-            .get_mut(&connection)
-            .map_err(|_| sqlite::Error::InvalidConnection)?;
-        open.pooled = pooled;
+        if let Ok(Connection(Opened::File(open))) = self.open.get_mut(&connection) {
+            open.pooled = used.pooled.take();
+        }
         result.map_err(|e| sqlite::Error::Io(e.to_string()))
     }
 
@@ -186,6 +207,55 @@ impl sqlite::HostConnection for Calls {
         drop(open);
         Ok(())
     }
+}
+
+/// Asks a libSQL server.
+async fn ask(
+    server: Arc<Server>,
+    sql: String,
+    parameters: Vec<sqlite::Value>,
+    memory: Arc<Mutex<Claim>>,
+) -> Result<sqlite::QueryResult, sqlite::Error> {
+    memory.lock().release();
+    let parameters = parameters.into_iter().map(|value| match value {
+        sqlite::Value::Integer(value) => Value::Integer(value),
+        sqlite::Value::Real(value) => Value::Real(value),
+        sqlite::Value::Text(value) => Value::Text(value),
+        sqlite::Value::Blob(value) => Value::Blob(value),
+        sqlite::Value::Null => Value::Null,
+    });
+    let found = server.query(sql, parameters.collect()).await;
+    let Found { columns, rows } = found.map_err(|error| sqlite::Error::Io(error.to_string()))?;
+    let values = rows.iter().flat_map(|Row(values)| values);
+    let bytes: usize = values
+        .map(|value| {
+            size_of::<sqlite::Value>()
+                + match value {
+                    Value::Text(text) => text.len(),
+                    Value::Blob(bytes) => bytes.len(),
+                    _ => 0,
+                }
+        })
+        .sum();
+    if !memory.lock().reaches(bytes / COUNTED * COUNTED) {
+        return Err(sqlite::Error::Io(NO_MEMORY.into()));
+    }
+    let rows = rows.into_iter().map(|Row(values)| sqlite::RowResult {
+        values: values
+            .into_iter()
+            .map(|value| match value {
+                Value::Integer(value) => sqlite::Value::Integer(value),
+                Value::Real(value) => sqlite::Value::Real(value),
+                Value::Text(value) => sqlite::Value::Text(value),
+                Value::Blob(value) => sqlite::Value::Blob(value),
+                Value::Null => sqlite::Value::Null,
+            })
+            .collect(),
+    });
+    Ok(sqlite::QueryResult {
+        columns,
+        rows: rows.collect(),
+    })
 }
 
 /// A guest's value as SQLite takes it, without a copy.
@@ -240,9 +310,7 @@ fn query(
                 ));
             }
             if !memory.reaches(bytes / COUNTED * COUNTED) {
-                return Err(rusqlite::Error::ToSqlConversionFailure(
-                    "no memory is left for the query result".into(),
-                ));
+                return Err(rusqlite::Error::ToSqlConversionFailure(NO_MEMORY.into()));
             }
             rows.push(sqlite::RowResult { values });
         }

@@ -2,5 +2,6 @@
 
 pub(crate) mod database;
 pub(crate) mod guest;
+mod libsql;
 pub(crate) mod manifest;
 pub(crate) mod shared;

@@ -93,10 +93,19 @@ pub(super) fn encode(sql: &str, parameters: Vec<Value>) -> Result<Vec<u8>, Datab
     serde_json::to_vec(&pipeline).map_err(|error| DatabaseError::Failed(error.to_string()))
 }
 
+/// What a statement found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The names of its columns; one without a name is empty.
+    pub columns: Vec<String>,
+    /// Its rows.
+    pub rows: Vec<Row>,
+}
+
 /// What the server says of a statement.
 pub(super) enum Answered {
-    /// Its rows.
-    Rows(Vec<Row>),
+    /// What it found.
+    Found(Found),
     /// It failed, and nothing of it happened.
     Refused(Refused),
 }
@@ -132,8 +141,15 @@ struct Response<'a> {
 
 #[derive(Deserialize)]
 struct Rows<'a> {
+    #[serde(default)]
+    cols: Vec<Column>,
     #[serde(borrow)]
     rows: Vec<Vec<Cell<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -225,10 +241,34 @@ pub(super) fn decode(body: &[u8]) -> Result<Answered, String> {
         return Ok(Answered::Refused(refused));
     }
     let rows = outcome.response.and_then(|response| response.result);
-    let rows = rows.ok_or("the answer has no rows")?.rows;
+    let Rows { cols, rows } = rows.ok_or("the answer has no rows")?;
     let rows = rows.into_iter().map(|row| {
         let values = row.into_iter().map(Cell::into_value);
         values.collect::<Result<_, _>>().map(Row)
     });
-    rows.collect::<Result<_, _>>().map(Answered::Rows)
+    let columns = cols.into_iter();
+    Ok(Answered::Found(Found {
+        columns: columns
+            .map(|column| column.name.unwrap_or_default())
+            .collect(),
+        rows: rows.collect::<Result<_, _>>()?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_their_names() {
+        let answer = br#"{"results":[{"type":"ok","response":{"type":"execute","result":{
+            "cols":[{"name":"a","decltype":"TEXT"},{"name":null}],
+            "rows":[[{"type":"text","value":"x"},{"type":"integer","value":"7"}]]}}}]}"#;
+        let Ok(Answered::Found(found)) = decode(answer) else {
+            panic!("refused");
+        };
+        assert_eq!(found.columns, ["a", ""]);
+        let row = Row(vec![Value::Text("x".into()), Value::Integer(7)]);
+        assert_eq!(found.rows, [row]);
+    }
 }

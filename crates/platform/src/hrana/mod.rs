@@ -14,6 +14,7 @@ use crate::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use json::BASE64;
+pub use json::Found;
 use json::{Answered, Refused};
 
 /// The address of the database server. It is no setting of the build with SQLite, so it is in no table of settings;
@@ -96,7 +97,7 @@ impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
             .map_err(|error| DatabaseError::Failed(format!("`{DATABASE_URL}`: {error}")))
     }
 
-    async fn attempt(&self, body: &[u8]) -> Result<Vec<Row>, Failure> {
+    async fn attempt(&self, body: &[u8]) -> Result<Found, Failure> {
         let request = self.request(body.to_vec()).map_err(Failure::Never)?;
         let limits = Limits {
             timeout: TIMEOUT,
@@ -106,7 +107,7 @@ impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
         let status = answer.status();
         if status.is_success() {
             return match json::decode(answer.body()) {
-                Ok(Answered::Rows(rows)) => Ok(rows),
+                Ok(Answered::Found(found)) => Ok(found),
                 Ok(Answered::Refused(refused)) => Err(refused_statement(refused)),
                 Err(error) => Err(Failure::Unknown(DatabaseError::Unexpected(error))),
             };
@@ -120,6 +121,30 @@ impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
             400..=499 => Failure::Never(DatabaseError::Failed(words)),
             _ => Failure::Unknown(DatabaseError::NoAnswer(words)),
         })
+    }
+
+    /// Runs one statement as [`Database::execute`] does, and returns the names of its columns, too.
+    ///
+    /// # Errors
+    /// As [`Database::execute`].
+    pub async fn query(&self, sql: &str, parameters: Vec<Value>) -> Result<Found, DatabaseError> {
+        let body = json::encode(sql, parameters)?;
+        let mut pause = PAUSE;
+        let mut attempts = 1;
+        loop {
+            let error = match self.attempt(&body).await {
+                Ok(found) => return Ok(found),
+                Err(Failure::Never(error)) => return Err(error),
+                Err(Failure::Unknown(error)) if !only_reads(sql) => return Err(error),
+                Err(Failure::NotYet(error) | Failure::Unknown(error)) => error,
+            };
+            if attempts == ATTEMPTS {
+                return Err(error);
+            }
+            attempts += 1;
+            self.clock.sleep(pause).await;
+            pause *= 4;
+        }
     }
 }
 
@@ -156,23 +181,7 @@ fn only_reads(sql: &str) -> bool {
 #[async_trait(?Send)]
 impl<H: HttpClient, C: Clock> Database for HranaDatabase<H, C> {
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError> {
-        let body = json::encode(sql, parameters)?;
-        let mut pause = PAUSE;
-        let mut attempts = 1;
-        loop {
-            let error = match self.attempt(&body).await {
-                Ok(rows) => return Ok(rows),
-                Err(Failure::Never(error)) => return Err(error),
-                Err(Failure::Unknown(error)) if !only_reads(sql) => return Err(error),
-                Err(Failure::NotYet(error) | Failure::Unknown(error)) => error,
-            };
-            if attempts == ATTEMPTS {
-                return Err(error);
-            }
-            attempts += 1;
-            self.clock.sleep(pause).await;
-            pause *= 4;
-        }
+        self.query(sql, parameters).await.map(|found| found.rows)
     }
 }
 

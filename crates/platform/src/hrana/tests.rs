@@ -65,7 +65,7 @@ fn an_answer_is_read_in_each_way_of_writing_it() {
             r#"{{"baton":null,"results":[{{"type":"ok","response":{{"type":"execute","result":{{"cols":[],"rows":[[{cell}]]}}}}}}]}}"#
         );
         match json::decode(text.as_bytes()) {
-            Ok(Answered::Rows(mut rows)) => Ok(rows.remove(0).0.remove(0)),
+            Ok(Answered::Found(mut found)) => Ok(found.rows.remove(0).0.remove(0)),
             Ok(Answered::Refused(refused)) => Err(refused.message),
             Err(words) => Err(words),
         }

@@ -165,9 +165,17 @@ impl Connection {
     }
 
     async fn serve(&mut self) {
+        let shared = self.shared.clone();
         let mut timer = pin!(sleep(Duration::ZERO));
         loop {
-            match self.step() {
+            let step = if self.socket.progress().large {
+                // The semaphore is never closed.
+                let _turn = shared.large_writes.acquire().await;
+                self.step()
+            } else {
+                self.step()
+            };
+            match step {
                 Step::Gone => return,
                 Step::Again => {
                     tokio::task::yield_now().await;
@@ -223,7 +231,7 @@ impl Connection {
             Phase::Failed { .. } => self.discard(),
             _ => self.receive(),
         };
-        match (step, self.socket.flush()) {
+        match (step, self.socket.flush_some()) {
             (Step::Wait, true) => Step::Again,
             (Step::Wait, false) => self.check_time(),
             (step, _) => step,

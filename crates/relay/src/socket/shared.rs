@@ -6,7 +6,12 @@ use crate::room::rooms::Rooms;
 use crate::settings::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// How many sockets with much to write do so at once. The others wait in line, so that the task of an edit does not wait
+/// behind a thousand that write states.
+const LARGE_WRITES: usize = 4;
 
 /// The parts of the relay that all connections share.
 pub(crate) struct Shared {
@@ -15,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) queue: Arc<CommitQueue>,
     pub(crate) draining: CancellationToken,
+    /// A socket that has much to write takes one for each write.
+    pub(crate) large_writes: Semaphore,
     /// The id of the newest socket.
     sockets: AtomicU64,
 }
@@ -32,6 +39,7 @@ impl Shared {
             rooms,
             queue,
             draining,
+            large_writes: Semaphore::new(LARGE_WRITES),
             sockets: AtomicU64::new(0),
         }
     }

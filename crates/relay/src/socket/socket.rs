@@ -166,21 +166,36 @@ impl Socket {
         }
     }
 
+    /// Writes what is queued, if that is little. Any task may call this; the socket's own task writes what is left.
+    pub(crate) fn flush(&self) {
+        self.flush_little(self.queue.lock());
+    }
+
     /// Writes from the queue as much as the kernel takes without waiting, but no more than others can wait for. Returns
-    /// whether there is more that it may take. Any task may call this; the socket's own task writes the rest.
-    pub(crate) fn flush(&self) -> bool {
+    /// whether there is more that it may take. Only the socket's own task calls this.
+    pub(crate) fn flush_some(&self) -> bool {
         self.write(self.queue.lock())
     }
 
-    /// Writes the answer to the upgrade, and with it what is queued. From now on the socket writes what it is given.
+    /// Lets the answer to the upgrade out, and with it what is queued. From now on the socket writes what it is given.
     pub(crate) fn open(&self) {
         let mut queue = self.queue.lock();
         queue.held = false;
-        self.write(queue);
+        self.flush_little(queue);
+    }
+
+    fn flush_little(&self, queue: MutexGuard<'_, Queue>) {
+        if queue.is_large() {
+            if queue.may_write() {
+                self.changed.notify_one();
+            }
+        } else {
+            self.write(queue);
+        }
     }
 
     fn write(&self, mut queue: MutexGuard<'_, Queue>) -> bool {
-        if queue.blocked || queue.held || queue.pieces.is_empty() {
+        if !queue.may_write() || queue.pieces.is_empty() {
             return false;
         }
         queue.write();
@@ -208,6 +223,7 @@ impl Socket {
         Progress {
             blocked: queue.blocked,
             empty: queue.pieces.is_empty(),
+            large: queue.is_large() && queue.may_write(),
             broken: queue.stream.is_none(),
             close: queue.close,
             written: queue.written,
@@ -283,6 +299,8 @@ pub(crate) struct Progress {
     pub(crate) blocked: bool,
     /// Nothing is queued.
     pub(crate) empty: bool,
+    /// More is queued than goes out in one turn, and may go out.
+    pub(crate) large: bool,
     /// Nothing can be written any more.
     pub(crate) broken: bool,
     /// Why the socket must be closed.
@@ -292,6 +310,15 @@ pub(crate) struct Progress {
 }
 
 impl Queue {
+    fn is_large(&self) -> bool {
+        self.bytes > BYTES_PER_TURN
+    }
+
+    /// Whether the kernel may take more, and the answer to the upgrade need not wait.
+    fn may_write(&self) -> bool {
+        !self.blocked && !self.held
+    }
+
     fn push(&mut self, frame: &Frame) {
         if self.stream.is_none() {
             return;
@@ -421,4 +448,60 @@ fn write_front(stream: &OwnedWriteHalf, pieces: &VecDeque<Piece>) -> io::Result<
         }
     }
     stream.try_write(&together)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+    use wire::AccessCheck;
+
+    struct State(Frame);
+
+    impl State {
+        fn new(bytes: usize) -> Self {
+            Self(Frame::binary(vec![7; bytes].into()))
+        }
+    }
+
+    impl Outbound for State {
+        fn frames(&self) -> &[Frame] {
+            std::slice::from_ref(&self.0)
+        }
+    }
+
+    /// A socket, its reading half and its client.
+    async fn socket() -> (Socket, tokio::net::tcp::OwnedReadHalf, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (read, write) = listener.accept().await.unwrap().0.into_split();
+        let pass = Pass::new(AccessCheck::default(), true, None, 1);
+        let socket = Socket::new(1, false, pass, write, usize::MAX, Bytes::new());
+        (socket, read, client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_little_goes_out_at_once() {
+        let (socket, _read, _client) = socket().await;
+        socket.push([&State::new(BYTES_PER_TURN / 2)]);
+        assert!(!socket.progress().large);
+        socket.flush();
+        assert!(socket.progress().empty);
+    }
+
+    #[tokio::test]
+    async fn only_its_own_task_writes_what_is_much_and_a_turn_is_bounded() {
+        let (socket, _read, _client) = socket().await;
+        socket.push_state([&State::new(3 * BYTES_PER_TURN)]);
+        for other in [Socket::flush, Socket::open] {
+            other(&socket);
+            assert_eq!(socket.progress().written, 0);
+            // It wakes the socket's own task.
+            socket.changed.notified().await;
+        }
+        assert!(socket.progress().large);
+        assert!(socket.flush_some(), "there is more");
+        let written = usize::try_from(socket.progress().written).unwrap();
+        assert!((1..=2 * BYTES_PER_TURN).contains(&written), "{written}");
+    }
 }

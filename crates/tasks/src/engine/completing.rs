@@ -29,6 +29,7 @@ impl Engine<'_> {
         product: Product,
     ) -> Result<(), TaskError> {
         let mut urls = Vec::with_capacity(product.media.len());
+        let source = product.media.first().and_then(source_url);
         for media in product.media.into_iter().take(MAX_MEDIA) {
             let media = match self.shortened_address(media).await {
                 Ok(media) => media,
@@ -55,12 +56,31 @@ impl Engine<'_> {
         if data.to_string().len() > MAX_DATA_BYTES {
             data = json!({});
         }
-        if let (Some(data), true) = (data.as_object_mut(), urls.len() > 1) {
-            data.insert("urls".into(), json!(urls));
+        if let Some(data) = data.as_object_mut() {
+            if urls.len() > 1 {
+                data.insert("urls".into(), json!(urls));
+            }
+            if let Some(source) = source {
+                data.insert("source_url".into(), json!(source));
+            }
         }
         let data = data.to_string();
-        let end = End::Completed { url, data: &data };
+        let end = End::Completed {
+            url,
+            data: &data,
+            expires_at: self.expiry(task, url),
+        };
         self.end(task, external_task_id, end).await
+    }
+
+    /// The time at which the service of a task deletes a result that it has told now. `None` if the result is kept here.
+    fn expiry(&self, task: &Task, url: &str) -> Option<i64> {
+        if asset_address::id_in(url).is_some() && url.starts_with('/') {
+            return None;
+        }
+        let kept = self.executor(task)?.keeps_results()?;
+        let seconds = i64::try_from(kept.as_secs()).ok()?;
+        Some(self.ports.clock.unix_seconds().saturating_add(seconds))
     }
 
     /// Fetches a result whose address is too long for a row. Any other result is returned as it is.
@@ -119,5 +139,16 @@ impl Engine<'_> {
         if ended.callback_url.is_some() {
             self.notify(Some(&ended.task_id)).await;
         }
+    }
+}
+
+/// The address of a result at its service, if a row can hold it.
+fn source_url(media: &Media) -> Option<String> {
+    let Media::Url(url) = media else {
+        return None;
+    };
+    match result_address::read(url.clone()) {
+        Ok(ResultAddress::Result(Media::Url(url))) => Some(url),
+        _ => None,
     }
 }

@@ -30,8 +30,10 @@ pub struct Registry(Vec<Rc<dyn Executor>>);
 impl Registry {
     /// The services of this release; `demo` only in development.
     pub fn standard(config: &dyn Config) -> Self {
-        let mut executors: Vec<Rc<dyn Executor>> =
-            vec![Rc::new(kling::Kling), Rc::new(gemini::Gemini::new(config))];
+        let mut executors: Vec<Rc<dyn Executor>> = vec![
+            Rc::new(kling::Kling::new(config)),
+            Rc::new(gemini::Gemini::new(config)),
+        ];
         if config.is_development() {
             executors.push(Rc::new(demo::Demo));
         }

@@ -11,8 +11,15 @@ use crate::task::{Task, shortened};
 
 /// The way in which a task ends.
 pub(crate) enum End<'a> {
-    Completed { url: &'a str, data: &'a str },
-    Failed { error: &'a str },
+    Completed {
+        url: &'a str,
+        data: &'a str,
+        /// The time at which the service deletes the result, if that is kept there alone.
+        expires_at: Option<i64>,
+    },
+    Failed {
+        error: &'a str,
+    },
     Cancelled,
 }
 
@@ -24,13 +31,17 @@ pub(crate) async fn finish(
     end: End<'_>,
     now: i64,
 ) -> Result<Option<Task>, DatabaseError> {
-    let (status, url, data, error) = match end {
-        End::Completed { url, data } => ("completed", Some(url), Some(data), None),
-        End::Failed { error } => ("failed", None, None, Some(shortened(error))),
-        End::Cancelled => ("cancelled", None, None, None),
+    let (status, url, data, expires_at, error) = match end {
+        End::Completed {
+            url,
+            data,
+            expires_at,
+        } => ("completed", Some(url), Some(data), expires_at, None),
+        End::Failed { error } => ("failed", None, None, None, Some(shortened(error))),
+        End::Cancelled => ("cancelled", None, None, None, None),
     };
     let sql = format!(
-        "UPDATE aigc_tasks SET status = ?3, result_url = ?4, result_data = ?5, error_message = ?6,
+        "UPDATE aigc_tasks SET status = ?3, result_url = ?4, result_data = ?5, error_message = ?6, result_expires_at = ?9,
              updated_at = ?7, completed_at = ?7, version = version + 1, projected_status = NULL,
              external_task_id = ifnull(external_task_id, ?8),
              lease_until = NULL, next_attempt_at = NULL, message = NULL,
@@ -50,6 +61,7 @@ pub(crate) async fn finish(
             error.into(),
             now.into(),
             external_task_id.into(),
+            expires_at.into(),
         ],
     )
     .await
@@ -121,7 +133,7 @@ pub(crate) async fn set_back(
                  WHEN instr(char(10) || earlier_jobs || char(10), char(10) || {job} || char(10)) > 0 THEN earlier_jobs
                  ELSE substr(ifnull(earlier_jobs || char(10), '') || {job}, -{MAX_EARLIER}) END,
              external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
-             completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
+             result_expires_at = NULL, completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = ?2, notify_at = NULL, waits = 0, message = NULL,
              cancel_at = NULL,
              seq = (SELECT max(seq) + 1 FROM aigc_tasks other WHERE other.project_id = aigc_tasks.project_id)

@@ -8,10 +8,11 @@ use crate::task::{Status, Task};
 pub(super) const COLUMNS: &str = "task_id, project_id, task_type, status, external_task_id, external_service, \
      result_url, error_message, created_at, updated_at, completed_at, \
      retry_count, max_retries, node_id, callback_url, version, run, attempts, lease_until, \
-     accepted_at, earlier_jobs, seq, waits, message, is_probe, tags, metadata, cancel_at, notify_of";
+     accepted_at, earlier_jobs, seq, waits, message, is_probe, tags, metadata, cancel_at, notify_of, \
+     result_expires_at";
 
 /// The number of [`COLUMNS`].
-pub(super) const COLUMN_COUNT: usize = 29;
+pub(super) const COLUMN_COUNT: usize = 30;
 
 /// The condition of a task that is not finished.
 pub(super) const OPEN: &str = "status IN ('pending', 'processing')";
@@ -51,6 +52,7 @@ pub(super) fn task(mut row: Row) -> Result<Task, DatabaseError> {
         metadata: json(row.optional_text(26)?),
         cancel_at: row.optional_integer(27)?,
         notify_of: row.optional_text(28)?,
+        result_expires_at: row.optional_integer(29)?,
     })
 }
 

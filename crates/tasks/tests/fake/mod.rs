@@ -12,7 +12,7 @@ use platform::{
     native::{MapConfig, World, block_on},
 };
 use serde_json::{Map, Value};
-use tasks::{AssetStore, Executor, Fields, Outside, Registry};
+use tasks::{AssetStore, Executor, FieldError, Fields, Outside, Registry};
 
 /// A picture of one pixel.
 pub(crate) const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -139,10 +139,20 @@ pub(crate) fn wrong_fields_with(
     task_type: &str,
     params: &Value,
 ) -> Vec<String> {
+    let errors = errors_with(settings, task_type, params);
+    errors.into_iter().map(|one| one.field).collect()
+}
+
+/// What a service with these settings says of parameters that it refuses.
+pub(crate) fn errors_with(
+    settings: &[(&str, &str)],
+    task_type: &str,
+    params: &Value,
+) -> Vec<FieldError> {
     let values: Map<String, Value> = params.as_object().unwrap().clone();
     let registry = Registry::standard(&MapConfig::from_pairs(settings));
     let executor = registry.for_type(task_type).unwrap();
     let mut read = Fields::new(&values, "params.");
     executor.check(task_type, &mut read);
-    read.finish().into_iter().map(|one| one.field).collect()
+    read.finish()
 }

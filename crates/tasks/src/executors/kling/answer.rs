@@ -19,6 +19,19 @@ pub(super) fn date(answer: &http::Response<Vec<u8>>) -> Option<i64> {
     Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp())
 }
 
+/// Kling's name of a job, in the words of either generation.
+pub(super) fn id(data: &Value) -> &str {
+    let id = data["task_id"].as_str().or_else(|| data["id"].as_str());
+    id.unwrap_or_default()
+}
+
+/// The status of a job, in the words of either generation.
+pub(super) fn status(data: &Value) -> &str {
+    let status = data["task_status"].as_str();
+    let status = status.or_else(|| data["status"].as_str());
+    status.unwrap_or_default()
+}
+
 /// Reads the `data` of an answer, or its error. A code counts more than the HTTP status, because errors come
 /// with 200 as well.
 pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Failure> {
@@ -26,8 +39,9 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
     let envelope: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let message = envelope["message"].as_str().unwrap_or_default();
     let code = envelope["code"].as_i64();
-    if code == Some(0) && (200..300).contains(&status) && envelope["data"].is_object() {
-        return Ok(envelope["data"].clone());
+    let data = &envelope["data"];
+    if code == Some(0) && (200..300).contains(&status) && (data.is_object() || data.is_array()) {
+        return Ok(data.clone());
     }
     let reason = match code {
         Some(code) if code != 0 => {
@@ -66,54 +80,86 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
     })
 }
 
-/// Reads a `data` object.
+/// Reads what Kling says of a job, in the words of either generation.
 pub(super) fn progress(data: &Value) -> Result<Progress, Failure> {
-    let external_task_id = data["task_id"].as_str().unwrap_or_default();
-    match data["task_status"].as_str() {
-        Some("succeed") => {
-            let videos = data["task_result"]["videos"].as_array();
-            let media: Vec<Media> = videos
-                .into_iter()
-                .flatten()
-                .filter_map(|video| Some(Media::Url(video["url"].as_str()?.to_owned())))
-                .collect();
-            if media.is_empty() {
-                return Err(Failure::permanent(
-                    "Kling: the job succeeded without a video",
-                ));
-            }
-            Ok(Progress::Done(Product {
-                media,
-                data: json!({ "videos": videos }),
-            }))
-        }
-        Some("failed") => {
-            let reason = data["task_status_msg"].as_str().unwrap_or_default();
-            Err(Failure::Permanent(format!(
-                "Kling: the job failed: {reason}"
+    let external_task_id = id(data);
+    match status(data) {
+        "succeed" | "succeeded" => done(data),
+        "failed" => {
+            let message = data["task_status_msg"].as_str();
+            let reason = message.or_else(|| data["message"].as_str());
+            let reason = reason.filter(|reason| !reason.is_empty());
+            Err(Failure::permanent(format!(
+                "Kling: {}",
+                reason.unwrap_or("the job failed without a reason")
             )))
         }
-        Some("submitted" | "processing") if !external_task_id.is_empty() => Ok(Progress::Running {
+        "submitted" | "processing" if !external_task_id.is_empty() => Ok(Progress::Running {
             external_task_id: external_task_id.to_owned(),
             look_again: None,
         }),
-        _ => Err(Failure::retry(
-            "Kling sent an answer that cannot be understood",
-        )),
+        _ => Err(nonsense()),
     }
+}
+
+/// Reads the result of a job.
+fn done(data: &Value) -> Result<Progress, Failure> {
+    let (first, second) = (&data["task_result"]["videos"], &data["outputs"]);
+    let is_shown = |output: &&Value| output["type"].is_null() || output["type"] == "video";
+    let videos: Vec<Value> = [first, second]
+        .into_iter()
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter(is_shown)
+        .cloned()
+        .collect();
+    let media: Vec<Media> = videos
+        .iter()
+        .filter_map(|video| Some(Media::Url(video["url"].as_str()?.to_owned())))
+        .collect();
+    if media.is_empty() {
+        let reason = "Kling: the job succeeded without a video";
+        return Err(Failure::permanent(reason));
+    }
+    let mut about = json!({ "videos": videos });
+    if let Some(cost) = cost(data) {
+        about["cost"] = cost;
+    }
+    let data = about;
+    Ok(Progress::Done(Product { media, data }))
+}
+
+/// What Kling charged for a job: a list of sums, each with what it was taken from, in the words of the second generation:
+/// `unit` of a resource pack, or `cash`.
+fn cost(data: &Value) -> Option<Value> {
+    if let Some(billing) = data["billing"].as_array() {
+        return Some(json!(billing)).filter(|_| !billing.is_empty());
+    }
+    let of_first = [
+        ("unit", "final_unit_deduction"),
+        ("cash", "final_balance_deduction"),
+    ];
+    let sums: Vec<Value> = of_first
+        .into_iter()
+        .filter(|(_, name)| data[name].is_string() || data[name].is_number())
+        .map(|(kind, name)| json!({ "charge_type": kind, "amount": data[name] }))
+        .collect();
+    Some(json!(sums)).filter(|_| !sums.is_empty())
 }
 
 /// Takes over a job that an earlier attempt began. Its name is noted first, and a poll follows at once.
 pub(super) fn adopted(data: &Value) -> Result<Progress, Failure> {
-    match data["task_id"].as_str() {
-        Some(id) if !id.is_empty() => Ok(Progress::Running {
+    match id(data) {
+        "" => Err(nonsense()),
+        id => Ok(Progress::Running {
             external_task_id: id.to_owned(),
             look_again: Some(Duration::ZERO),
         }),
-        _ => Err(Failure::retry(
-            "Kling sent an answer that cannot be understood",
-        )),
     }
+}
+
+fn nonsense() -> Failure {
+    Failure::retry("Kling sent an answer that cannot be understood")
 }
 
 #[cfg(test)]

@@ -9,6 +9,15 @@ use sha2::Sha256;
 use super::{KLING_ACCESS_KEY, KLING_API_KEY, KLING_SECRET_KEY};
 use crate::executor::{Failure, setting};
 
+/// The API key. The second generation takes nothing else.
+pub(super) fn key(config: &dyn Config) -> Result<String, Failure> {
+    setting(config, KLING_API_KEY)?.ok_or_else(|| {
+        Failure::access(
+            "the server has no `kling_api_key`, without which Kling takes no model of its second generation",
+        )
+    })
+}
+
 /// The bearer token: the API key, or else a token signed with the pair of keys.
 pub(super) fn bearer(config: &dyn Config, now: i64) -> Result<String, Failure> {
     if let Some(key) = setting(config, KLING_API_KEY)? {

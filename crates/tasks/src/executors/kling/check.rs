@@ -1,0 +1,179 @@
+//! The check of a new task's parameters: what Kling would refuse for its form is refused here, with what to send instead.
+
+use problem::Fields;
+
+use super::{
+    IMAGES,
+    models::{Family, Generation, Models, Sound},
+    request::{DEFAULT_MODEL, DEFAULT_SCALE, resolution},
+};
+use crate::task::MAX_TEXT;
+
+/// The most characters of a word such as a mode.
+const MOST_CHOICE: usize = 32;
+
+/// The longest name of a model, in characters.
+const MOST_MODEL: usize = 100;
+
+/// The most seconds of a video by a model that is not known.
+const MOST_SECONDS: f64 = 3600.0;
+
+/// Checks the parameters of a new task.
+pub(super) fn check(models: &Models, params: &mut Fields<'_>) {
+    let model = params.text("model", MOST_MODEL).unwrap_or(DEFAULT_MODEL);
+    if !is_model(model) {
+        let words =
+            "must begin with a letter or a digit, and have letters, digits, `.`, `_` and `-` alone";
+        params.wrong("model", words);
+    }
+    let family = models.family(model);
+    if let Some(instead) = &family.instead {
+        params.wrong("model", format!("cannot be used here; send `{instead}`"));
+    }
+    let has_image = params.value("image_path").is_some_and(|v| v != "");
+    for name in IMAGES {
+        params.text(name, MAX_TEXT);
+    }
+    if has_image {
+        params.text("prompt", MAX_TEXT);
+    } else {
+        params.required_text("prompt", MAX_TEXT);
+        one_of(params, "aspect_ratio", family.ratios.as_deref());
+    }
+    check_tail(params, &family, model, has_image);
+    if params.text("negative_prompt", MAX_TEXT).is_some() && family.negative_prompt == Some(false) {
+        let words = format!("is nothing that `{model}` takes; say it in `prompt`");
+        params.wrong("negative_prompt", words);
+    }
+    one_of(params, "mode", family.modes.as_deref());
+    check_scale(params, &family, model);
+    check_duration(params, &family, model);
+    check_sound(params, &family, model);
+    if models.generation(model) == Generation::Second {
+        check_second(params, &family);
+    }
+}
+
+/// Whether a name can stand in the path of an address as it is.
+fn is_model(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|one| one.is_ascii_alphanumeric() || ".-_".contains(one))
+}
+
+fn one_of(params: &mut Fields<'_>, name: &str, choices: Option<&[String]>) {
+    match choices {
+        None => drop(params.text(name, MOST_CHOICE)),
+        Some(choices) => {
+            let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
+            params.one_of(name, &choices);
+        }
+    }
+}
+
+fn check_tail(params: &mut Fields<'_>, family: &Family, model: &str, has_image: bool) {
+    let has_tail = params
+        .value("image_tail")
+        .is_some_and(|tail| tail.as_str().is_some_and(|tail| !tail.is_empty()));
+    if !has_tail {
+        return;
+    }
+    if family.image_tail == Some(false) {
+        let words = format!(
+            "is nothing that `{model}` takes: it takes the first picture alone, `image_path`"
+        );
+        params.wrong("image_tail", words);
+    } else if !has_image {
+        let words = "needs `image_path` too, the picture that the video begins with";
+        params.wrong("image_tail", words);
+    }
+}
+
+fn check_scale(params: &mut Fields<'_>, family: &Family, model: &str) {
+    // Clients that always send the number that Kling takes anyway ask for nothing.
+    if let Some(scale) = params.number("cfg_scale", 0.0, 1.0)
+        && family.cfg_scale == Some(false)
+        && scale != DEFAULT_SCALE
+    {
+        let words = format!("is nothing that `{model}` takes; leave it out");
+        params.wrong("cfg_scale", words);
+    }
+}
+
+fn check_duration(params: &mut Fields<'_>, family: &Family, model: &str) {
+    let Some(duration) = params.number("duration", 1.0, MOST_SECONDS) else {
+        return;
+    };
+    let Some(durations) = &family.durations else {
+        return;
+    };
+    if durations.iter().all(|one| f64::from(*one) != duration) {
+        let words = format!("must be {}, with `{model}`", seconds(durations));
+        params.wrong("duration", words);
+    }
+}
+
+/// The durations in words: `5 or 10`, or `a whole number from 3 to 15`.
+fn seconds(durations: &[u32]) -> String {
+    let follows = |pair: &[u32]| pair[0] + 1 == pair[1];
+    match durations {
+        [first, .., last] if durations.len() > 2 && durations.windows(2).all(follows) => {
+            format!("a whole number from {first} to {last}")
+        }
+        _ => {
+            let all: Vec<String> = durations.iter().map(u32::to_string).collect();
+            all.join(" or ")
+        }
+    }
+}
+
+fn check_sound(params: &mut Fields<'_>, family: &Family, model: &str) {
+    let wanted = match params.value("sound") {
+        None => return,
+        Some(value) => match value.as_bool() {
+            Some(wanted) => wanted,
+            None => match params.one_of("sound", &["on", "off"]) {
+                Some(word) => word == "on",
+                None => return,
+            },
+        },
+    };
+    let wrong = match family.sound {
+        Some(Sound::Never) if wanted => format!("is nothing that `{model}` makes; send off"),
+        Some(Sound::Pro) if wanted && params.value("mode").is_none_or(|mode| mode != "pro") => {
+            format!("is made by `{model}` in mode pro alone; send `mode` pro, or off")
+        }
+        Some(Sound::Always) if !wanted => {
+            format!("is part of every video of `{model}`; leave it out")
+        }
+        _ => return,
+    };
+    params.wrong("sound", wrong);
+}
+
+/// Checks what only the second generation has.
+fn check_second(params: &mut Fields<'_>, family: &Family) {
+    let resolutions: Option<Vec<String>> = family.modes.as_ref().map(|modes| {
+        let of_modes = modes.iter().map(|mode| resolution(mode).to_owned());
+        of_modes.collect()
+    });
+    one_of(params, "resolution", resolutions.as_deref());
+    for name in ["settings", "options"] {
+        if params.value(name).is_some_and(|value| !value.is_object()) {
+            params.wrong(
+                name,
+                "must be an object, whose fields Kling gets as they are",
+            );
+        }
+    }
+    if params
+        .value("contents")
+        .is_some_and(|value| !value.is_array())
+    {
+        params.wrong(
+            "contents",
+            "must be a list, whose entries Kling gets as they are",
+        );
+    }
+}

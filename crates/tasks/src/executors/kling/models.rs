@@ -1,0 +1,216 @@
+//! What is known of Kling's models, by the beginnings of their names. Models come and go every few months, so an operator
+//! can say more by a setting, and of a model that is not known nothing is refused.
+
+use std::collections::BTreeMap;
+
+use platform::Config;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::KLING_MODELS;
+
+/// One of the two forms of Kling's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub(super) enum Generation {
+    /// The model is in the body, and each job is asked about alone.
+    First,
+    /// The model is in the path, and one question may be about many jobs.
+    Second,
+}
+
+impl TryFrom<u8> for Generation {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        match number {
+            1 => Ok(Self::First),
+            2 => Ok(Self::Second),
+            _ => Err("there are generations 1 and 2"),
+        }
+    }
+}
+
+/// Whether a model makes sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Sound {
+    /// It has none.
+    Never,
+    /// It has sound in mode `pro` alone.
+    Pro,
+    /// A task may ask for it.
+    Optional,
+    /// It cannot be without.
+    Always,
+}
+
+/// What the models take whose names begin alike. What is not said is not checked.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Family {
+    /// The form of the API. Without one, a model that is called by a number alone, such as `kling-4.0`, is of the second.
+    generation: Option<Generation>,
+    /// The seconds that a video may have.
+    pub(super) durations: Option<Vec<u32>>,
+    /// Whether they make sound.
+    pub(super) sound: Option<Sound>,
+    /// The values of `mode`.
+    pub(super) modes: Option<Vec<String>>,
+    /// The values of `aspect_ratio`.
+    pub(super) ratios: Option<Vec<String>>,
+    /// Whether they take `cfg_scale`.
+    pub(super) cfg_scale: Option<bool>,
+    /// Whether they take `negative_prompt`.
+    pub(super) negative_prompt: Option<bool>,
+    /// Whether they take `image_tail`.
+    pub(super) image_tail: Option<bool>,
+    /// The model to send in place of these, because this server cannot use them.
+    pub(super) instead: Option<String>,
+}
+
+/// The setting is not a table of families.
+#[derive(Debug, Error)]
+#[error(
+    "`{KLING_MODELS}` is not like {{\"kling-4\": {{\"generation\": 2, \"durations\": [5, 10], \"sound\": \"optional\", \"modes\": [\"std\", \"pro\"]}}}}"
+)]
+pub(crate) struct NoTable;
+
+/// The families by the beginnings of their models' names.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Models(BTreeMap<String, Family>);
+
+impl Models {
+    /// The families of this release, and those of the setting, which come before them.
+    pub(super) fn read(config: &dyn Config) -> Result<Self, NoTable> {
+        let mut families = Self::known().0;
+        if let Some(text) = config.get(KLING_MODELS) {
+            let more: BTreeMap<String, Family> =
+                serde_json::from_str(&text).map_err(|_| NoTable)?;
+            families.extend(more);
+        }
+        Ok(Self(families))
+    }
+
+    /// The families of this release.
+    pub(super) fn known() -> Self {
+        let list = |all: &[&str]| Some(all.iter().map(|one| (*one).to_owned()).collect());
+        let family = |durations: Vec<u32>, sound, modes: &[&str]| Family {
+            durations: Some(durations),
+            sound: Some(sound),
+            modes: list(modes),
+            ratios: list(&["16:9", "9:16", "1:1"]),
+            ..Family::default()
+        };
+        let (short, long) = (vec![5, 10], (3..=15).collect::<Vec<u32>>());
+        let (two, with_4k) = (["std", "pro"], ["std", "pro", "4k"]);
+        let without_scale = |family: Family| Family {
+            cfg_scale: Some(false),
+            ..family
+        };
+        // The second generation has no place for one in its bodies.
+        let of_second = |family: Family| Family {
+            negative_prompt: Some(false),
+            ..without_scale(family)
+        };
+        let old = family(short.clone(), Sound::Never, &two);
+        let turbo_2_5 = without_scale(old.clone());
+        let of_2_6 = without_scale(family(short, Sound::Pro, &two));
+        let of_3 = family(long.clone(), Sound::Optional, &with_4k);
+        let turbo = Family {
+            image_tail: Some(false),
+            ..of_second(family(long, Sound::Always, &two))
+        };
+        let o1 = Family {
+            durations: Some((3..=10).collect()),
+            ..Family::default()
+        };
+        let instead = |model: &str| Family {
+            instead: Some(model.to_owned()),
+            ..Family::default()
+        };
+        let families = [
+            ("kling-v1", old.clone()),
+            ("kling-v2", old),
+            ("kling-v2-5-turbo", turbo_2_5.clone()),
+            ("kling-v2-6", of_2_6.clone()),
+            ("kling-v3", without_scale(of_3.clone())),
+            ("kling-v3-omni", instead("kling-v3")),
+            ("kling-video-o1", without_scale(o1)),
+            ("kling-2.5-turbo", of_second(turbo_2_5)),
+            ("kling-2.6", of_second(of_2_6)),
+            ("kling-3.0", of_second(of_3)),
+            ("kling-3.0-turbo", turbo),
+            ("kling-3.0-omni", instead("kling-3.0")),
+        ];
+        Self(families.map(|(name, of)| (name.to_owned(), of)).into())
+    }
+
+    /// What a model takes: the family with the longest beginning of its name.
+    pub(super) fn family(&self, model: &str) -> Family {
+        let fitting = self.0.iter().filter(|(name, _)| model.starts_with(*name));
+        let longest = fitting.max_by_key(|(name, _)| name.len());
+        longest.map_or_else(Family::default, |(_, family)| family.clone())
+    }
+
+    /// The form of the API that a model has.
+    pub(super) fn generation(&self, model: &str) -> Generation {
+        let by_number = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
+        let by_name = match model.strip_prefix("kling-") {
+            Some(rest) if by_number(rest) => Generation::Second,
+            _ => Generation::First,
+        };
+        self.family(model).generation.unwrap_or(by_name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::native::MapConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_beginning_of_a_name_counts_and_the_setting_comes_first() {
+        let known = Models::known();
+        assert_eq!(known.family("veo-7"), Family::default());
+        assert_eq!(
+            known.family("kling-v2-6-fast").sound,
+            Some(Sound::Pro),
+            "not that of kling-v2"
+        );
+        assert_eq!(known.family("kling-v2-master").sound, Some(Sound::Never));
+        let of = |text: &str| Models::read(&MapConfig::from_pairs(&[("kling_models", text)]));
+        let table = of(r#"{"kling-4": {"durations": [30]}, "kling-v2-6": {"generation": 2}}"#);
+        let table = table.unwrap();
+        assert_eq!(table.family("kling-4.1").durations, Some(vec![30]));
+        assert_eq!(table.family("kling-v2-6").durations, None);
+        assert_eq!(table.generation("kling-v2-6"), Generation::Second);
+        for wrong in [
+            "[]",
+            r#"{"kling-4": {"duration": [30]}}"#,
+            r#"{"kling-4": {"generation": 3}}"#,
+            r#"{"kling-4": {"sound": "loud"}}"#,
+        ] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(of("").unwrap(), known);
+    }
+
+    #[test]
+    fn a_model_that_is_called_by_a_number_is_of_the_second_generation() {
+        let known = Models::known();
+        for (model, generation) in [
+            ("kling-v1", Generation::First),
+            ("kling-v3", Generation::First),
+            ("kling-video-o1", Generation::First),
+            ("my-own", Generation::First),
+            ("kling-", Generation::First),
+            ("kling-2.6", Generation::Second),
+            ("kling-3.0-turbo", Generation::Second),
+            ("kling-9.0", Generation::Second),
+        ] {
+            assert_eq!(known.generation(model), generation, "{model}");
+        }
+    }
+}
