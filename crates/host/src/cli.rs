@@ -15,6 +15,7 @@ use crate::guest::limits::Limits;
 use crate::relay::RelayKind;
 use crate::running::Running;
 use crate::settings::Settings;
+use crate::triggers::Trigger;
 
 /// Runs a spin.toml on this machine, with the WebSocket relay in front of it.
 #[derive(Debug, Parser)]
@@ -36,6 +37,16 @@ struct Cli {
     /// A Redis server, e.g. redis://127.0.0.1:6379; without it, a broker runs in this process.
     #[arg(long)]
     redis: Option<String>,
+    /// The triggers that run in this process, separated by commas. Other processes on the same state folder run the
+    /// others, as with `spin up`; they need the same Redis server and `internal_token`. The relay runs beside `http`. A
+    /// Redis trigger without `http` ends if it loses Redis, so that a supervisor starts it again.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "http,redis,cron"
+    )]
+    triggers: Vec<Trigger>,
     /// How the relay runs.
     #[arg(long, value_enum, default_value_t = RelayKind::Native)]
     relay: RelayKind,
@@ -95,6 +106,7 @@ impl From<Cli> for Settings {
             relay_wasm: cli.relay_wasm,
             runtime_config: cli.runtime_config,
             variables: cli.variables,
+            triggers: cli.triggers.into_iter().collect(),
             limits: Limits {
                 memory: cli.instance_memory as usize * 1024 * 1024,
                 cpu: Duration::from_secs(cli.instance_cpu.into()),
@@ -188,7 +200,10 @@ async fn run(settings: Settings) -> Result<()> {
 
 fn announce(host: &Running) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "ready http://{}", reachable(host.address()))?;
+    match host.address() {
+        Some(address) => writeln!(out, "ready http://{}", reachable(address))?,
+        None => writeln!(out, "ready")?,
+    }
     for (word, value) in host.lines() {
         writeln!(out, "  {word:<7} {value}")?;
     }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Each trigger and each capability is a folder with the same three files: `manifest`, what the manifest says of it;
-//! `shared`, what the whole app has of it; `guest`, the calls that a guest makes, or is called with.
+//! `shared`, what the whole app has of it; `guest`, the calls that a guest makes, or is called with. A process may run some
+//! of the triggers alone, beside others on the same state folder ([`Triggers`]).
 
 mod addresses;
 mod budget;
@@ -40,6 +41,7 @@ mod runtime_config;
 mod settings;
 mod sqlite;
 mod state;
+mod triggers;
 mod variables;
 
 pub use guest::limits::Limits;
@@ -48,6 +50,7 @@ pub use plan::declarations;
 pub use relay::{Relay, RelayKind, RelaySettings};
 pub use running::Running;
 pub use settings::Settings;
+pub use triggers::{Trigger, Triggers};
 
 /// Starts everything that the settings name; when this returns, requests are served. It must be called within a
 /// multi-threaded tokio runtime.

@@ -13,6 +13,7 @@ use crate::outbound_networking::blocked_networks::Blocked;
 use crate::redis::PORT;
 use crate::runtime_config::{Libsql, RuntimeConfig};
 use crate::settings::Settings;
+use crate::triggers::Trigger;
 use crate::variables::shared::{Given, Variables};
 
 /// What is to run, read from the settings, the manifest and the environment.
@@ -34,7 +35,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Reads everything that the operator wrote.
     pub(crate) fn read(settings: Settings) -> Result<Self> {
-        let manifest = Manifest::read(&settings.manifest)?;
+        let mut manifest = Manifest::read(&settings.manifest)?;
+        settings.triggers.restrict(&mut manifest);
         let given = Given::collect(&settings.variables, std::env::vars(), &manifest.folder)
             .map_err(|error| anyhow!(error))?;
         for name in given.unknown(&manifest.variables) {
@@ -44,7 +46,10 @@ impl Plan {
             .map_err(|error| anyhow!("{}: {error}", settings.manifest.display()))?;
         check(&variables)?;
         let development = variables.get("environment") == "development";
-        if development && variables.get("internal_token").is_empty() {
+        if development
+            && variables.get("internal_token").is_empty()
+            && settings.triggers.has(Trigger::Http)
+        {
             variables.set("internal_token", format!("{:032x}", rand::random::<u128>()));
         }
         let memory = INSTANCE_MEMORY_MIB.name();
@@ -61,6 +66,8 @@ impl Plan {
         let given_redis = given_redis.filter(|url| !url.is_empty());
         let redis = settings.redis.as_deref().or(given_redis).map(str::to_owned);
         check_redis(&variables, redis.as_deref())?;
+        let triggers = &settings.triggers;
+        triggers.check(&settings, &variables, redis.as_deref())?;
         Ok(Self {
             redis,
             blocked: Blocked::new(config.blocked, development),

@@ -10,14 +10,16 @@ use crate::addresses::{Public, listen, reachable};
 use crate::key_value::shared::Stores;
 use crate::plan::{Plan, origin_of_redis};
 use crate::redis::broker::Broker;
+use crate::relay::RelayKind;
 use crate::sqlite::shared::Databases;
+use crate::triggers::Trigger;
 use crate::variables::shared::Variables;
 use crate::{redis, state};
 
 /// What is open before a component runs.
 pub(crate) struct Resources {
-    /// The socket of the application.
-    pub(crate) app: TcpListener,
+    /// The socket of the application; `None` if another process serves it.
+    pub(crate) app: Option<TcpListener>,
     /// Its address.
     pub(crate) app_address: SocketAddr,
     /// The socket of the relay.
@@ -37,10 +39,19 @@ impl Resources {
     /// taken is the likeliest mistake.
     pub(crate) async fn open(plan: &Plan) -> Result<Self> {
         let settings = &plan.settings;
-        let app = listen(settings.app_listen).await?;
-        let app_address = app.local_addr()?;
-        let public = Public::open(settings.relay, settings.listen).await?;
-        let public_address = public.address()?.unwrap_or(app_address);
+        let (app, app_address, public) = if settings.triggers.has(Trigger::Http) {
+            let app = listen(settings.app_listen).await?;
+            let address = app.local_addr()?;
+            let public = Public::open(settings.relay, settings.listen).await?;
+            (Some(app), address, public)
+        } else {
+            (None, settings.app_listen, Public::None)
+        };
+        let public_address = match (&public, settings.relay) {
+            (Public::None, RelayKind::None) => app_address,
+            (Public::None, _) => settings.listen,
+            _ => public.address()?.unwrap_or(app_address),
+        };
         let state = &settings.state_dir;
         state::open(state).with_context(|| format!("state folder {}", state.display()))?;
 

@@ -17,9 +17,11 @@ use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::programs::{Programs, Shared};
 use crate::redis::shared::{Connections, without_password};
+use crate::redis_trigger::shared::AtLoss;
 use crate::relay::{Relay, RelaySettings};
 use crate::resources::Resources;
 use crate::sqlite::database::Database;
+use crate::triggers::Trigger;
 use crate::variables::shared::Variables;
 use crate::{cron_trigger, engine, http_trigger, programs, redis_trigger};
 
@@ -28,7 +30,7 @@ const FINISH: Duration = Duration::from_secs(30);
 
 /// A running application, with its relay.
 pub struct Running {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     app_address: SocketAddr,
     lines: Vec<(&'static str, String)>,
     relay: Option<Relay>,
@@ -91,8 +93,11 @@ impl Running {
         } = resources;
         let mut serving = Parts::new();
         let stopped = serving.stopped();
-        serving.spawn("the HTTP server", Arc::clone(&app).serve(listener, stopped));
-        start_triggers(&plan.manifest, &variables, &programs, &mut serving)?;
+        let serves = listener.is_some();
+        if let Some(listener) = listener {
+            serving.spawn("the HTTP server", Arc::clone(&app).serve(listener, stopped));
+        }
+        start_triggers(&plan, &variables, &programs, &mut serving)?;
         let relay = match start_relay(&plan, public, app_address, redis_url, &variables).await {
             Ok(relay) => relay,
             Err(error) => {
@@ -102,7 +107,7 @@ impl Running {
             }
         };
         Ok(Self {
-            address: relay.as_ref().map_or(app_address, Relay::address),
+            address: serves.then(|| relay.as_ref().map_or(app_address, Relay::address)),
             app_address,
             lines,
             relay,
@@ -114,8 +119,8 @@ impl Running {
         })
     }
 
-    /// The public address.
-    pub fn address(&self) -> SocketAddr {
+    /// The public address; `None` if the HTTP trigger does not run in this process.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -180,11 +185,12 @@ fn app(manifest: &Manifest, programs: &Programs, tokens: InternalTokens) -> Resu
 }
 
 fn start_triggers(
-    manifest: &Manifest,
+    plan: &Plan,
     variables: &Variables,
     programs: &Programs,
     serving: &mut Parts,
 ) -> Result<()> {
+    let manifest = &plan.manifest;
     let mut channels = redis_trigger::shared::Channels::new();
     for trigger in &manifest.redis {
         let program = Arc::clone(&programs[&trigger.component]);
@@ -198,7 +204,12 @@ fn start_triggers(
     {
         let address = variables.text(address);
         let stopped = serving.stopped();
-        let trigger = redis_trigger::shared::run(address, channels, stopped);
+        let at_loss = if plan.settings.triggers.has(Trigger::Http) {
+            AtLoss::ConnectAgain
+        } else {
+            AtLoss::End
+        };
+        let trigger = redis_trigger::shared::run(address, channels, at_loss, stopped);
         serving.spawn("the Redis trigger", trigger);
     }
     for trigger in &manifest.cron {
@@ -252,14 +263,19 @@ fn lines(plan: &Plan, resources: &Resources) -> Vec<(&'static str, String)> {
         _ if plan.development => "development: every caller is user dev".to_owned(),
         _ => "production: no auth origin, the application refuses to serve".to_owned(),
     };
-    vec![
-        (
-            "app",
-            format!("http://{}", reachable(resources.app_address)),
-        ),
-        ("state", plan.settings.state_dir.display().to_string()),
-        ("auth", auth),
-        ("broker", broker),
-        ("relay", plan.settings.relay.to_string()),
-    ]
+    let state = plan.settings.state_dir.display().to_string();
+    let triggers = &plan.settings.triggers;
+    let mut lines = Vec::new();
+    if !triggers.are_all() {
+        lines.push(("runs", triggers.to_string()));
+    }
+    if triggers.has(Trigger::Http) {
+        let app = format!("http://{}", reachable(resources.app_address));
+        lines.push(("app", app));
+    }
+    lines.extend([("state", state), ("auth", auth), ("broker", broker)]);
+    if triggers.has(Trigger::Http) {
+        lines.push(("relay", plan.settings.relay.to_string()));
+    }
+    lines
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::guest::limits::Limits;
 use crate::relay::RelayKind;
+use crate::triggers::Triggers;
 
 /// What to run and where.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub runtime_config: Option<PathBuf>,
     /// Values of application variables.
     pub variables: Vec<(String, String)>,
+    /// The triggers that run in this process.
+    pub triggers: Triggers,
     /// What instances may use.
     pub limits: Limits,
 }

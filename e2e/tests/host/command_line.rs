@@ -146,6 +146,16 @@ async fn a_missing_component_is_reported() {
     .await;
 }
 
+/// Without the HTTP trigger beside it, a trigger must be told of what the processes share.
+#[tokio::test]
+async fn a_trigger_that_could_not_find_the_others_is_reported() {
+    let alone = |trigger| Setup::new(Kind::Native).option("--triggers", trigger);
+    fails(alone("redis"), &["--redis"]).await;
+    fails(alone("cron"), &["app_url", "--app-listen"]).await;
+    let addressed = alone("cron").in_place();
+    fails(addressed, &["internal_token"]).await;
+}
+
 #[tokio::test]
 async fn a_missing_relay_is_reported() {
     let setup = Setup::new(Kind::Wasm).relay_wasm(Path::new("no-relay.wasm"));

@@ -9,3 +9,4 @@ mod http;
 mod libsql;
 mod manifest;
 mod manifests;
+mod triggers;

@@ -1,12 +1,12 @@
 //! What the app shares: one subscription for all Redis triggers.
 //!
-//! It has exact channels, and takes one message after the other. A lost connection is replaced with backoff; messages
-//! that were published meanwhile are lost, as with Redis.
+//! It has exact channels, and takes one message after the other. A lost connection is replaced with backoff, or ends the
+//! trigger ([`AtLoss`]); messages that were published meanwhile are lost, as with Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -20,10 +20,23 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// What the trigger does when it has lost its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtLoss {
+    /// It connects again, because the process has more to do.
+    ConnectAgain,
+    /// It ends, as Spin's does, and with it the process, which a supervisor starts again.
+    End,
+}
+
 /// Serves the channels of the server at `address` until `stop` turns true.
+///
+/// # Errors
+/// If the server is lost, and the trigger ends with it.
 pub(crate) async fn run(
     address: String,
     channels: Channels,
+    at_loss: AtLoss,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let mut wait = FIRST_WAIT;
@@ -35,6 +48,9 @@ pub(crate) async fn run(
         let reason = served
             .err()
             .map_or_else(|| "closed".to_owned(), |error| error.to_string());
+        if at_loss == AtLoss::End {
+            bail!("it lost its server: {reason}");
+        }
         tracing::warn!("the Redis trigger lost its server, next try in {wait:?}: {reason}");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use loro_host::{Limits, RelayKind, Running, Settings};
+use loro_host::{Limits, RelayKind, Running, Settings, Triggers};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -100,7 +100,7 @@ impl TestHost {
 
     /// The public address.
     pub(crate) fn public(&self) -> SocketAddr {
-        self.host.as_ref().unwrap().address()
+        self.host.as_ref().unwrap().address().unwrap()
     }
 
     /// Stops it and returns its folder.
@@ -160,6 +160,7 @@ pub(crate) fn settings(
         relay_wasm: PathBuf::new(),
         runtime_config: None,
         variables: Vec::new(),
+        triggers: Triggers::default(),
         limits: Limits {
             instances: 32,
             ..Limits::default()

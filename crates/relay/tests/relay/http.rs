@@ -434,3 +434,22 @@ async fn metrics_are_the_operators() {
     );
     relay.stop().await;
 }
+
+/// Scrapers may come as often as they like, also all at once.
+#[tokio::test]
+async fn the_app_is_asked_for_its_numbers_at_most_once_a_minute() {
+    let relay = Relay::start(|_| {}).await;
+    let scrape = || {
+        let sent = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        request(relay.address, sent)
+    };
+    let crowd = futures_util::future::join_all((0..20).map(|_| scrape())).await;
+    assert!(crowd.iter().all(|text| text.starts_with("HTTP/1.1 200")));
+    for _ in 0..20 {
+        scrape().await;
+    }
+    let seen = relay.app.log().seen.clone();
+    let asked = seen.iter().filter(|seen| *seen == "GET /internal/metrics");
+    assert_eq!(asked.count(), 1);
+    relay.stop().await;
+}
