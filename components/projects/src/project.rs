@@ -172,7 +172,7 @@ pub(crate) async fn delete<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     if !projects::delete(ports.database, ports.clock, id).await? {
         return Err(Denied::NoSuchProject.into());
     }
-    tracing::info!(project = id, "project deleted");
+    tracing::info!(project = id, "a project was deleted");
     Ok(Reply::empty(204).then(Change::Deleted.tell(ports, id.to_owned())))
 }
 

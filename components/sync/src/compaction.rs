@@ -100,7 +100,7 @@ pub(crate) async fn compact_due(ports: Ports<'_>, projects: Vec<String>) {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = compacted {
-            tracing::warn!(project, %error, "room not compacted");
+            tracing::warn!(project, %error, "a room was not compacted");
         }
         count(ports, project).await;
     }
@@ -132,7 +132,7 @@ pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     for project in rooms::sweep(ports.database, ports.clock, SWEEP_ROOMS).await? {
         if let Err(error) = compact(ports, &project).await {
-            tracing::warn!(project, %error, "room not compacted");
+            tracing::warn!(project, %error, "a room was not compacted");
         }
         count(ports, &project).await;
     }
@@ -150,7 +150,7 @@ async fn merge_one(ports: Ports<'_>) {
         let merger = SelfMerger(ports);
         let merged = supervise::merge(ports.database, ports.clock, &merger, &project).await;
         if let Err(error) = merged {
-            tracing::warn!(project, %error, "room not merged");
+            tracing::warn!(project, %error, "a room was not merged");
         }
     }
 }

@@ -24,7 +24,7 @@ async fn reason(ports: Ports<'_>) -> Option<String> {
             tracing::error!(
                 setting = error.name,
                 reason = error.reason,
-                "setting not read"
+                "a setting could not be read"
             );
             return Some("a setting cannot be read".to_owned());
         }
@@ -33,7 +33,7 @@ async fn reason(ports: Ports<'_>) -> Option<String> {
     match rooms::head(ports.database, "").await {
         Ok(_) => None,
         Err(error) => {
-            tracing::error!(%error, "database failed");
+            tracing::error!(%error, "the database failed");
             Some("the database does not answer".to_owned())
         }
     }

@@ -46,7 +46,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     tracing::info!(
         task_id = task.task_id,
         project = task.project_id,
-        "task posted"
+        "a task was posted"
     );
     let told = posted(request, &task).await?;
     let location = request.location(&format!("/tasks/{}", task.task_id));

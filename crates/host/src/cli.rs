@@ -60,25 +60,26 @@ struct Cli {
     /// Gives an application variable a value; may be repeated.
     #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = pair)]
     variables: Vec<(String, String)>,
-    /// Most memory of one instance, in MiB.
+    /// The most memory of one instance, in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4095))]
     instance_memory: u32,
-    /// Most memory of all instances together, in MiB; by default half of what this process may use. Users' requests
+    /// The most memory of all instances together, in MiB; by default half of what this process may use. Users' requests
     /// have three quarters of it. An instance that would start beyond it is refused with 503, and one that would grow
     /// beyond it fails alone.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..))]
     memory: Option<u32>,
-    /// Most processor time of one instance, in seconds.
+    /// The most processor time of one instance, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     instance_cpu: u32,
-    /// Most time of one instance from start to end, in seconds.
+    /// The most time of one instance from start to end, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     instance_time: u32,
-    /// Most instances at one time that answer users; a further request is answered with 503. The relay and the app
+    /// The most instances at one time that answer users; a further request is answered with 503. The relay and the app
     /// itself have places beside them.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
-    /// Lets calls of every kind share the users' places, as on a real Spin. It is there to compare.
+    /// Lets calls of every kind share the users' places, as on a real Spin. It is there for the tests, so `--help` and
+    /// docs/settings.md leave it out.
     #[arg(long, hide = true)]
     no_lanes: bool,
 }

@@ -96,7 +96,10 @@ pub(crate) fn compile(engine: &Engine, path: &Path) -> Result<Component, String>
         .to_string_lossy()
         .into_owned();
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{} is missing; build it first", path.display()),
+        std::io::ErrorKind::NotFound => format!(
+            "{} is missing: `cargo xtask build` builds it",
+            path.display()
+        ),
         _ => format!("{}: {error}", path.display()),
     })?;
     let (done, wait) = channel::<()>();

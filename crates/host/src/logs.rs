@@ -17,7 +17,7 @@ pub fn start() {
     relay::start_logs(&["loro_host", "relay", "guest"]);
 }
 
-/// Longest line of a guest that is kept together, in bytes.
+/// The longest line of a guest that is kept together, in bytes.
 const LINE: usize = 8192;
 
 /// A guest's stdout or stderr. Each line becomes a log line with the component's name.

@@ -27,7 +27,7 @@ pub trait Config {
     /// Reads a setting that protects no access; `None` if it is not set, empty, or cannot be read.
     fn get(&self, setting: Setting) -> Option<String> {
         self.read(setting).unwrap_or_else(|error| {
-            tracing::warn!(%setting, reason = error.reason, "setting not read");
+            tracing::warn!(%setting, reason = error.reason, "a setting could not be read");
             None
         })
     }
@@ -53,7 +53,7 @@ impl From<UnreadableSetting> for Problem {
         tracing::error!(
             setting = error.name,
             reason = error.reason,
-            "setting not read"
+            "a setting could not be read"
         );
         Self::unavailable("A setting of the server cannot be read.")
     }

@@ -186,7 +186,7 @@ pub enum DatabaseError {
 
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
-        tracing::error!(%error, "database failed");
+        tracing::error!(%error, "the database failed");
         Self::unavailable("The database does not answer as it should.")
     }
 }

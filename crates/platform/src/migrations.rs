@@ -94,7 +94,10 @@ pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), Dat
                 ],
             )
             .await?;
-        tracing::info!(migration = migration.name, "schema migration applied");
+        tracing::info!(
+            migration = migration.name,
+            "a migration of the schema was applied"
+        );
     }
     Ok(())
 }

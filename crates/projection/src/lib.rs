@@ -113,7 +113,7 @@ pub async fn project(
     }
     tracing::warn!(
         project = project_id,
-        "projection not finished; the sweep continues it"
+        "a projection was not finished; the sweep continues it"
     );
     Ok(())
 }
@@ -189,6 +189,6 @@ async fn notify_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload:
     let channel = wire::room_channel(project_id);
     // A relay finds by the revs that it lost a notice.
     if let Err(error) = pubsub.publish(&channel, wire::encode(&notice)).await {
-        tracing::warn!(project = project_id, %error, "relays not notified");
+        tracing::warn!(project = project_id, %error, "the relays were not notified");
     }
 }

@@ -96,7 +96,7 @@ fn written<'a>(nodes: &LoroMap, id: &'a str, node: &ValueOrContainer) -> (LoroMa
 /// from before the end was written by one who had not; if nothing stands there, a user may have deleted it.
 ///
 /// An editor who moves a plain node writes it whole (`is_whole`), with the picture that it had before the task. If that
-/// editor had not seen the version, what stands there was written before it as far as anyone can tell.
+/// editor had not seen the version, what stands there was written before it as far as can be told.
 fn deed(
     of: &Unprojected,
     node: &str,

@@ -122,9 +122,10 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let (relay, inbox) = Relay::new(settings)?;
     let listener = Listener::new(listener).map_err(Error::Listener)?;
+    let server = relay.server();
     let mut parts = relay.start(inbox);
     let served = tokio::select! {
-        () = relay.server.accept(listener) => Ok(()),
+        () = server.accept(listener) => Ok(()),
         () = shutdown => Ok(()),
         () = relay.stop.cancelled() => Ok(()),
         _ = parts.join_next() => Err(Error::PartFailed),
@@ -145,7 +146,8 @@ struct Relay {
     queue: Arc<CommitQueue>,
     doubt: Arc<Doubt>,
     waiters: Arc<Waiters>,
-    server: Arc<Server>,
+    /// The way to the app, of requests that the relay passes on.
+    upstream: Arc<Upstream>,
     /// Cancelled by an operator who wants the relay to drain.
     stop: CancellationToken,
     /// Cancelled when it drains.
@@ -160,7 +162,6 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let origin: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
-        let connections = TaskTracker::new();
         let doubt = Arc::new(Doubt::default());
 
         let upstream = Arc::new(Upstream::new(&settings.app)?);
@@ -177,53 +178,7 @@ impl Relay {
             draining.clone(),
         ));
 
-        let shared = Shared::new(rooms.clone(), queue.clone(), draining.clone());
-        let limits = Arc::new(Limits::new(&settings));
-        let arrivals = Arc::new(Arrivals::new(&settings, open_files::connections(&settings)));
         let waiters = Arc::new(Waiters::new(metrics.clone()));
-        let pages = Arc::new(RefusedPages::default());
-        let proxy = Proxy::new(
-            upstream.clone(),
-            limits.clone(),
-            rooms.clone(),
-            pages.clone(),
-        );
-        let proxy = Arc::new(proxy);
-        let health = Arc::new(Health::new(upstream));
-        let server = Server {
-            settings: settings.clone(),
-            metrics: metrics.clone(),
-            limits: limits.clone(),
-            ready: Ready::new(health.clone(), &metrics, &draining, &settings),
-            health,
-            internal: Internal::new(
-                &settings.internal_token,
-                metrics.clone(),
-                AppMetrics::new(app.clone(), metrics.clone()),
-                doubt.clone(),
-                stop.clone(),
-            ),
-            upgrades: Upgrades::new(
-                app.clone(),
-                limits.clone(),
-                arrivals.clone(),
-                pages,
-                Arc::new(shared),
-                draining.clone(),
-                connections.clone(),
-            ),
-            desk: Arc::new(Desk::new(
-                limits,
-                proxy.clone(),
-                waiters.clone(),
-                draining.clone(),
-            )),
-            proxy,
-            arrivals,
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
-            draining: draining.clone(),
-            tasks: connections.clone(),
-        };
         let relay = Self {
             settings,
             metrics,
@@ -233,12 +188,62 @@ impl Relay {
             queue,
             doubt,
             waiters,
-            server: Arc::new(server),
+            upstream,
             stop,
             draining,
-            connections,
+            connections: TaskTracker::new(),
         };
         Ok((relay, inbox))
+    }
+
+    /// Puts the server together, which takes the clients' requests.
+    fn server(&self) -> Arc<Server> {
+        let (settings, metrics, draining) = (&self.settings, &self.metrics, &self.draining);
+        let limits = Arc::new(Limits::new(settings));
+        let arrivals = Arc::new(Arrivals::new(settings, open_files::connections(settings)));
+        let pages = Arc::new(RefusedPages::default());
+        let proxy = Arc::new(Proxy::new(
+            self.upstream.clone(),
+            limits.clone(),
+            self.rooms.clone(),
+            pages.clone(),
+        ));
+        let shared = Shared::new(self.rooms.clone(), self.queue.clone(), draining.clone());
+        let health = Arc::new(Health::new(self.upstream.clone()));
+        Arc::new(Server {
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+            ready: Ready::new(health.clone(), metrics, draining, settings),
+            health,
+            internal: Internal::new(
+                &settings.internal_token,
+                metrics.clone(),
+                AppMetrics::new(self.app.clone(), metrics.clone()),
+                self.doubt.clone(),
+                self.stop.clone(),
+            ),
+            upgrades: Upgrades::new(
+                self.app.clone(),
+                limits.clone(),
+                arrivals.clone(),
+                pages,
+                Arc::new(shared),
+                draining.clone(),
+                self.connections.clone(),
+            ),
+            desk: Arc::new(Desk::new(
+                limits,
+                proxy.clone(),
+                self.waiters.clone(),
+                draining.clone(),
+            )),
+            proxy,
+            arrivals,
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            draining: draining.clone(),
+            tasks: self.connections.clone(),
+        })
     }
 
     /// Starts the tasks that run for as long as the relay. If one ends, the relay has failed; dropping the set ends
@@ -288,7 +293,7 @@ impl Relay {
         // The closing handshakes end by themselves. The second more is for plain requests.
         let patience = self.settings.close_timeout + Duration::from_secs(1);
         if timeout(patience, self.connections.wait()).await.is_err() {
-            tracing::warn!("connections were dropped");
+            tracing::warn!("connections that did not close in time were dropped");
         }
     }
 }

@@ -45,7 +45,7 @@ pub async fn compact(
         )
         .await?;
     shorten(database, clock, project, merged.rev, &merged.pending).await?;
-    tracing::debug!(project, rev = merged.rev, "room compacted");
+    tracing::debug!(project, rev = merged.rev, "a room was compacted");
     Ok(())
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn fold(
         return Ok(());
     }
     shorten(database, clock, project, rows.head, &history.pending).await?;
-    tracing::warn!(project, rev = rows.head, "room stays without its state");
+    tracing::warn!(project, rev = rows.head, "a room stays without its state");
     Ok(())
 }
 
@@ -161,7 +161,11 @@ pub(crate) async fn pack(
             ],
         )
         .await?;
-    tracing::debug!(project, rev = rows.head, "room compacted without its state");
+    tracing::debug!(
+        project,
+        rev = rows.head,
+        "a room was compacted without its state"
+    );
     Ok(())
 }
 

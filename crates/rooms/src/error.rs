@@ -20,7 +20,7 @@ pub enum RoomError {
     #[error("the state of the document is still being computed")]
     StateUnavailable,
     /// There is no place for another merge just now. Nothing was done.
-    #[error("no place to merge in just now")]
+    #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge failed and no single update is to blame.
     #[error("the room's updates cannot be merged at the moment: {0}")]

@@ -44,7 +44,7 @@ pub(crate) async fn quarantine(
             vec![project.into(), rev.into()],
         )
         .await?;
-    tracing::warn!(project, rev, reason, "update quarantined");
+    tracing::warn!(project, rev, reason, "an update was moved to quarantine");
     Ok(())
 }
 

@@ -55,13 +55,13 @@ pub enum MergeError {
     #[error("the merge died: {0}")]
     Died(String),
     /// There is no place for another instance just now. Nothing was done.
-    #[error("no place to merge in just now")]
+    #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge ended with an error.
     #[error(transparent)]
     Failed(RoomError),
     /// There is never such a place: the host does not let the app call itself.
-    #[error("no instance to merge in: {0}")]
+    #[error("an instance for the merge could not start: {0}")]
     NoPlace(String),
 }
 
@@ -91,14 +91,18 @@ pub async fn run(
             Err(MergeError::Busy) => return Err(RoomError::Busy),
             Err(MergeError::Died(reason)) => return Err(RoomError::Merge(reason)),
             Err(MergeError::NoPlace(reason)) => {
-                tracing::warn!(project, reason, "merging without protection from traps");
+                tracing::warn!(
+                    project,
+                    reason,
+                    "no instance of its own: the merge runs here, unprotected from traps"
+                );
                 return Ok(work(database, clock, project, job, merger.memory())
                     .await?
                     .into());
             }
             Err(MergeError::Panicked(reason)) => reason,
         };
-        tracing::warn!(project, reason, "merge panicked");
+        tracing::warn!(project, reason, "a merge panicked");
         match culprit(database, merger, project).await? {
             Some(rev) => quarantine(database, clock, project, rev, &reason).await?,
             None => return Err(RoomError::Merge(reason)),
@@ -258,7 +262,7 @@ pub async fn compact(
     };
     let compacted = match run(database, clock, merger, project, &Job::Compact).await {
         Err(error) if !matches!(error, RoomError::Database(_) | RoomError::Busy) => {
-            tracing::warn!(project, %error, "room compacted without its state");
+            tracing::warn!(project, %error, "a room was compacted without its state");
             run(database, clock, merger, project, &Job::Pack).await
         }
         compacted => compacted,

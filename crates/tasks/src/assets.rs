@@ -336,7 +336,7 @@ impl From<AssetError> for Problem {
         match error {
             AssetError::Database(error) => error.into(),
             error @ (AssetError::Bucket(_) | AssetError::NotFetched(_)) => {
-                tracing::error!(%error, "asset store failed");
+                tracing::error!(%error, "the asset store failed");
                 Self::unavailable("The asset store does not answer as it should.")
             }
         }

@@ -63,7 +63,7 @@ impl From<TaskError> for Problem {
             TaskError::Key(KeyError::Unreadable(error)) => error.into(),
             TaskError::Key(KeyError::NotSet) => Self::not_configured("`webhook_key` is not set"),
             TaskError::Key(error) => {
-                tracing::error!(%error, "key-value store failed");
+                tracing::error!(%error, "the key-value store failed");
                 Self::unavailable("The key-value store does not answer as it should.")
             }
         }

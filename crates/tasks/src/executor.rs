@@ -229,7 +229,7 @@ pub(crate) fn setting(config: &dyn Config, setting: Setting) -> Result<Option<St
         tracing::error!(
             setting = error.name,
             reason = error.reason,
-            "setting not read"
+            "a setting could not be read"
         );
         Failure::retry("a setting of the server cannot be read")
     })

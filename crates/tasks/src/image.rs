@@ -221,7 +221,7 @@ async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
             // One sentence for every cause, because the cause would tell a user about hosts in networks that only this
             // server can reach.
             error => {
-                tracing::warn!(host = url.host_str(), %error, "image not fetched");
+                tracing::warn!(host = url.host_str(), %error, "a picture was not fetched");
                 Failure::retry(format!("{url} cannot be fetched"))
             }
         })?;

@@ -44,7 +44,10 @@ impl AssetStore<'_> {
         for mut row in self.database.execute(&leftovers, parameters()).await? {
             let id = row.text(0)?;
             self.discard(&id).await?;
-            tracing::info!(asset_id = id, "asset deleted, because no task refers to it");
+            tracing::info!(
+                asset_id = id,
+                "an asset was deleted, because no task refers to it"
+            );
         }
         Ok(())
     }

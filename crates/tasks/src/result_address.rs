@@ -81,7 +81,7 @@ pub(crate) async fn fetch(url: &Url, http: &dyn HttpClient) -> Result<Media, Fai
                 FETCH.max_bytes
             ))),
             error => {
-                tracing::warn!(host = url.host_str(), %error, "result not fetched");
+                tracing::warn!(host = url.host_str(), %error, "a result was not fetched");
                 cannot()
             }
         })?;

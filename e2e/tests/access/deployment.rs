@@ -115,7 +115,8 @@ async fn an_unreadable_setting_stops_everything_and_is_in_the_log() {
             assert_eq!(heads.status, 503, "{unreadable}");
         }
         let log = host.process.log();
-        let named = |line: &str| line.contains("setting not read") && line.contains(unreadable);
+        let named =
+            |line: &str| line.contains("a setting could not be read") && line.contains(unreadable);
         assert!(log.lines().any(named), "{unreadable}: {log}");
         host.stop().await;
     }

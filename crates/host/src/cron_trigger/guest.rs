@@ -56,7 +56,7 @@ impl Handler {
             Err(busy) => {
                 tracing::warn!(
                     component = program.id,
-                    "a cron event is passed over: {busy}"
+                    "the cron trigger left out an event: {busy}"
                 );
                 return;
             }

@@ -19,11 +19,11 @@ pub struct Limits {
     pub memory: usize,
     /// Bytes that all instances may hold together. An instance that would exceed them is refused.
     pub total_memory: usize,
-    /// Processor time of one instance.
+    /// The processor time of one instance.
     pub cpu: Duration,
-    /// Processor time of an instance that merges a document; at least `cpu`.
+    /// The processor time of an instance that merges a document; at least `cpu`.
     pub merge_cpu: Duration,
-    /// Time from start to end of one instance, waiting included.
+    /// The time from start to end of one instance, waiting included.
     pub wall: Duration,
     /// Instances at one time that answer users; what the app does of its own accord has places beside them.
     pub instances: u32,
@@ -49,7 +49,7 @@ impl Default for Limits {
     }
 }
 
-/// Most entries of a guest's table of functions, of which compiled Rust has some thousands.
+/// The most entries of a guest's table of functions, of which compiled Rust has some thousands.
 const TABLE_ELEMENTS: usize = 100_000;
 
 /// Holds an instance to its memory.
@@ -167,7 +167,7 @@ impl Meter {
         self.began.store(self.now(), Relaxed);
     }
 
-    /// Time used so far, the present poll included.
+    /// The time used so far, the present poll included.
     fn used(&self) -> Duration {
         let present = self.now().saturating_sub(self.began.load(Relaxed));
         Duration::from_nanos(self.used.load(Relaxed) + present)

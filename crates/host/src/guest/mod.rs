@@ -133,7 +133,7 @@ impl Program {
         tracing::debug!(
             component = self.id,
             mib = meter.held().div_ceil(1 << 20),
-            "instance ended"
+            "an instance ended"
         );
         if let Err(error) = &result {
             let memory = match meter.shortage() {
@@ -141,7 +141,7 @@ impl Program {
                 Some(Shortage::Budget) => " (the memory for all instances was used up)",
                 None => "",
             };
-            tracing::error!(component = self.id, "instance failed{memory}: {error:#}");
+            tracing::error!(component = self.id, "an instance failed{memory}: {error:#}");
         }
         result
     }

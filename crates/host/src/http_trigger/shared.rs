@@ -68,7 +68,7 @@ impl App {
             match accepted {
                 Ok((stream, client)) => self.connection(stream, client, &graceful),
                 Err(error) => {
-                    tracing::warn!("could not accept a connection: {error}");
+                    tracing::warn!("a connection could not be accepted: {error}");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -108,7 +108,7 @@ impl App {
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%client, "connection ended: {error}");
+                tracing::debug!(%client, "a connection ended: {error}");
             }
         });
     }

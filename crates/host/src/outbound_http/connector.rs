@@ -45,7 +45,7 @@ pub(crate) enum ConnectFailure {
 
 impl From<&ConnectFailure> for Error {
     fn from(failure: &ConnectFailure) -> Self {
-        tracing::debug!("outbound connection failed: {failure}");
+        tracing::debug!("a component could not connect: {failure}");
         match failure {
             ConnectFailure::Name(error) => Error::DnsError {
                 rcode: Some(error.to_string()),

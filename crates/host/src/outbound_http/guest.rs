@@ -192,7 +192,7 @@ async fn through(
             }
             source = error.source();
         }
-        tracing::debug!("outbound request failed: {error}");
+        tracing::debug!("a component's request failed: {error}");
         if error.is_connect() {
             Error::ConnectionRefused
         } else {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use platform::networks::{embedded_v4, is_public};
 use serde::Deserialize;
 
-/// Blocked networks. Which addresses are private, the app and this host know from one list, in `platform`.
+/// The blocked networks. Which addresses are private, the app and this host know from one list, in `platform`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockedNetworks {
     networks: Vec<IpNet>,

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 /// Most bytes that wait for one connection before it is cut off.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Longest argument of a command.
+/// The longest argument of a command.
 const ARGUMENT_BYTES: usize = 64 << 20;
 /// Most arguments of a command.
 const ARGUMENTS: usize = 4096;

@@ -57,7 +57,10 @@ impl Handler {
         let mut store = match program.store(Lane::Redis).await {
             Ok(store) => store,
             Err(busy) => {
-                tracing::warn!(component = program.id, "a message is lost: {busy}");
+                tracing::warn!(
+                    component = program.id,
+                    "the Redis trigger lost a message: {busy}"
+                );
                 return;
             }
         };

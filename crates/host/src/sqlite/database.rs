@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a writer waits for its turn.
 const BUSY: Duration = Duration::from_secs(5);
-/// Idle connections that are kept, each of which may hold 8 MiB of pages.
+/// The number of idle connections that are kept, each of which may hold 8 MiB of pages.
 const IDLE: usize = 32;
 /// How long a connection is kept that no guest needs. What a storm has opened is closed after it.
 const KEPT: Duration = Duration::from_secs(10);

@@ -113,7 +113,7 @@ pub(super) enum Answered {
 /// Why a statement failed.
 #[derive(Deserialize)]
 pub(super) struct Refused {
-    /// In the database's words.
+    /// The error in the database's words.
     pub(super) message: String,
     /// Such as `SQLITE_BUSY`.
     #[serde(default)]

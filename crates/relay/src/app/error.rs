@@ -23,7 +23,7 @@ pub(crate) enum AppError {
     #[error("too many states are on their way to clients")]
     Crowded,
     /// The body of the answer is not what the route promises.
-    #[error("the app's answer makes no sense: {0}")]
+    #[error("the app's answer cannot be read: {0}")]
     Garbage(String),
 }
 

@@ -192,7 +192,9 @@ impl Subscriber {
                     self.hear_peers(&room, relay, count);
                 }
             }
-            Err(error) => tracing::debug!(%channel, %error, "a notice makes no sense"),
+            Err(error) => {
+                tracing::debug!(%channel, %error, "a notice of another relay or of the app cannot be read")
+            }
         }
     }
 

@@ -35,7 +35,7 @@ const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
 
 /// Makes the target of a request a path and a query, and moves a token of the query into a header.
 pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
-    let bad_target = || Problem::bad_request("The target of the request makes no sense.");
+    let bad_target = || Problem::bad_request("The request's path or query cannot be read.");
     // A target in absolute form names its own host (RFC 9112, section 3.2.2).
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_target())?;
@@ -50,7 +50,7 @@ pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
         target = without_token(&target);
         if !head.headers.contains_key(header::AUTHORIZATION) {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Problem::bad_request("The token makes no sense."))?;
+                .map_err(|_| Problem::bad_request("The token has characters that no token has."))?;
             value.set_sensitive(true);
             head.headers.insert(header::AUTHORIZATION, value);
         }

@@ -33,7 +33,7 @@ pub(crate) fn upgrade_required() -> Problem {
 pub(crate) fn too_many_connections() -> Problem {
     Problem::new(
         Kind::TOO_MANY_CONNECTIONS,
-        "This relay holds as many connections as it may.",
+        "This relay holds as many connections as it may: connect again later.",
     )
     .with_header(RETRY_AFTER, "5")
 }
@@ -52,7 +52,7 @@ pub(crate) fn too_many_requests(wait: Duration) -> Problem {
 pub(crate) fn too_busy() -> Problem {
     Problem::new(
         Kind::TOO_BUSY,
-        "As many requests are under way as may be, or of this address or user: wait and try again.",
+        "Too many requests are under way, in all or from this address or user: wait and try again.",
     )
     .with_header(RETRY_AFTER, "2")
 }

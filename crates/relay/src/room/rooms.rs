@@ -295,7 +295,7 @@ impl Rooms {
         }
     }
 
-    /// After this time without a word a relay is taken for gone.
+    /// The time without a word after which a relay is taken for gone.
     fn peers_expiry(&self) -> Duration {
         self.settings.peers_interval * 3
     }

@@ -93,7 +93,7 @@ impl Asked {
                 (self.revs, self.known) = (due, known);
             }
             Err(error) => {
-                tracing::debug!(project = %room.project, %error, "it is not known what waits");
+                tracing::debug!(project = %room.project, %error, "the relay could not learn which updates wait");
             }
         }
     }

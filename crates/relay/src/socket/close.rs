@@ -12,10 +12,13 @@ pub(crate) struct Close {
 impl Close {
     pub(crate) const NORMAL: Self = Self::new(1000, "");
     pub(crate) const DRAIN: Self = Self::new(1001, "the server is going down: connect again");
+    pub(crate) const NO_FRAME: Self = Self::new(1002, "this is not a WebSocket frame");
+    pub(crate) const NOT_TEXT: Self = Self::new(1007, "text must be UTF-8");
     pub(crate) const BAD_VERSION: Self = Self::new(1008, "version is not a Loro version vector");
     pub(crate) const LARGE_VERSION: Self = Self::new(1008, "a version vector is at most 1 MiB");
     pub(crate) const NO_VERSION: Self =
         Self::new(1008, "the first frame, with the version, did not come");
+    pub(crate) const LARGE_MESSAGE: Self = Self::new(1009, "a message is at most 16 MiB");
     pub(crate) const INTERNAL: Self = Self::new(1011, "the server failed: join again");
     pub(crate) const TRY_AGAIN_LATER: Self = Self::new(
         1013,

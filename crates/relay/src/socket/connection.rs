@@ -25,7 +25,6 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
@@ -370,22 +369,20 @@ impl Connection {
         self.phase = Phase::Closing {
             until: Instant::now() + self.shared.settings.close_timeout,
         };
-        self.send_close(close.into(), close.reason);
+        self.send_close(close);
     }
 
-    fn send_close(&mut self, code: CloseCode, reason: &'static str) {
+    fn send_close(&mut self, close: Close) {
         let mut pipe = Pipe::new(&self.stream, &self.socket);
-        let frame = CloseFrame {
-            code,
-            reason: reason.into(),
-        };
+        let (code, reason) = (close.into(), close.reason.into());
+        let frame = CloseFrame { code, reason };
         // Queueing cannot fail, and a context that is closed already has sent its close frame.
         let _ = self.context.close(&mut pipe, Some(frame));
     }
 
     /// Ends the protocol after a handshake or a breach.
     fn end(&mut self, error: Error) -> Step {
-        let (code, reason) = match error {
+        let close = match error {
             Error::ConnectionClosed | Error::AlreadyClosed => {
                 // The reply to the client's close may still be queued; nothing may follow it.
                 self.socket.close(Close::NORMAL);
@@ -395,20 +392,15 @@ impl Connection {
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
                 return Step::Gone;
             }
-            Error::Capacity(_) if self.joins.is_some() => {
-                (CloseCode::Policy, Close::LARGE_VERSION.reason)
-            }
-            Error::Capacity(_) => (CloseCode::Size, "a message is at most 16 MiB"),
-            Error::Utf8(_) => (CloseCode::Invalid, "text must be UTF-8"),
-            _ => (CloseCode::Protocol, "this is not a WebSocket frame"),
+            Error::Capacity(_) if self.joins.is_some() => Close::LARGE_VERSION,
+            Error::Capacity(_) => Close::LARGE_MESSAGE,
+            Error::Utf8(_) => Close::NOT_TEXT,
+            _ => Close::NO_FRAME,
         };
         if matches!(self.phase, Phase::Open) {
-            self.send_close(code, reason);
+            self.send_close(close);
             // Nothing is queued behind the close frame.
-            self.socket.close(Close {
-                code: code.into(),
-                reason,
-            });
+            self.socket.close(close);
         }
         self.fail();
         Step::Again

@@ -27,7 +27,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// For connections that join `rooms` and submit to `queue`, until `draining`.
+    /// The parts for connections that join `rooms` and submit to `queue`, until `draining`.
     pub(crate) fn new(
         rooms: Arc<Rooms>,
         queue: Arc<CommitQueue>,

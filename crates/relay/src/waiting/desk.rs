@@ -109,7 +109,7 @@ impl Desk {
         let mut head = request.into_parts().0;
         head.uri = at_once(&head.uri)
             .parse()
-            .map_err(|_| Problem::bad_request("The target of the request makes no sense."))?;
+            .map_err(|_| Problem::bad_request("The request's path or query cannot be read."))?;
         let own = head.headers.get(header::IF_NONE_MATCH).cloned();
         let first = self.ask(visitor, &head, own.as_ref()).await?;
         let Some(unchanged) = unchanged(&first.0, own.as_ref(), &waiter) else {

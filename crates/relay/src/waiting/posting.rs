@@ -38,7 +38,7 @@ impl Desk {
         match at_once(request.uri()).parse() {
             Ok(uri) => *request.uri_mut() = uri,
             Err(_) => {
-                let words = "The target of the request makes no sense.";
+                let words = "The request's path or query cannot be read.";
                 return response(&Problem::bad_request(words));
             }
         }

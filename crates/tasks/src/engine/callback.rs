@@ -72,7 +72,7 @@ impl Engine<'_> {
         if external.as_ref().is_some_and(is_too_long) {
             return Err(TaskError::NotACallback);
         }
-        tracing::info!(task_id = task.task_id, service, "callback taken");
+        tracing::info!(task_id = task.task_id, service, "a callback was taken");
         match news {
             Ok(Progress::Running { .. }) => Ok(()),
             Ok(Progress::Done(product)) => self.complete(&task, external.as_deref(), product).await,

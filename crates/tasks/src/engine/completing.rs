@@ -122,7 +122,7 @@ impl Engine<'_> {
                 task_id = ended.task_id,
                 project = ended.project_id,
                 status = ended.status.as_str(),
-                "task ended"
+                "a task ended"
             );
             self.ended(&ended).await;
         }

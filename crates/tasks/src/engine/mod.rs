@@ -87,7 +87,7 @@ impl Engine<'_> {
         });
         let leftovers = async {
             if let Err(error) = self.assets.drop_leftovers(begun).await {
-                tracing::warn!(%error, "assets that no task refers to not deleted");
+                tracing::warn!(%error, "assets to which no task refers could not be deleted");
             }
         };
         join!(
@@ -109,7 +109,7 @@ impl Engine<'_> {
                     future::join_all(ended).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "late tasks not cancelled");
+                    tracing::error!(%error, "tasks whose time is up could not be cancelled");
                     return;
                 }
             }

@@ -25,7 +25,7 @@ impl Engine<'_> {
                     rows::claim_polls(self.ports.database, service, now, lease(executor), room)
                         .await;
                 let due = claimed.unwrap_or_else(|error| {
-                    tracing::error!(service, %error, "due polls not claimed");
+                    tracing::error!(service, %error, "the due polls could not be claimed");
                     Vec::new()
                 });
                 is_empty = due.len() < room;

@@ -21,7 +21,7 @@ impl Engine<'_> {
             .publish(wire::TASK_CHANGES, event(task))
             .await
         {
-            tracing::warn!(task_id = task.task_id, %error, "change not published");
+            tracing::warn!(task_id = task.task_id, %error, "the change of a task was not published");
         }
     }
 
@@ -36,7 +36,7 @@ impl Engine<'_> {
             Ok(true) => self.notify(Some(&task.task_id)).await,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(task_id = task.task_id, %error, "notification not noted");
+                tracing::warn!(task_id = task.task_id, %error, "a notification was not noted as due");
             }
         }
     }
@@ -53,7 +53,7 @@ impl Engine<'_> {
         let due = match rows::claim_notifications(database, task_id, now, NOTIFICATIONS).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::error!(%error, "due notifications not claimed");
+                tracing::error!(%error, "the due notifications could not be claimed");
                 return;
             }
         };
@@ -62,11 +62,11 @@ impl Engine<'_> {
                 match notification::send(http, &self.key, &task, now, config).await {
                     Ok(()) => {
                         if let Err(error) = rows::notified(database, &task).await {
-                            tracing::warn!(task_id = task.task_id, %error, "notification not noted");
+                            tracing::warn!(task_id = task.task_id, %error, "the end of a notification was not noted");
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(task_id = task.task_id, %error, "agent not notified");
+                        tracing::warn!(task_id = task.task_id, %error, "an agent was not notified");
                     }
                 }
             })

@@ -57,7 +57,9 @@ impl Engine<'_> {
         match self.claim_submission(executor).await {
             Ok(Some(claimed)) => self.work(executor, claimed, true).await,
             Ok(None) => self.explain_wait(executor, task).await,
-            Err(error) => tracing::error!(task_id = task.task_id, %error, "task not claimed"),
+            Err(error) => {
+                tracing::error!(task_id = task.task_id, %error, "a task could not be claimed")
+            }
         }
     }
 
@@ -82,7 +84,7 @@ impl Engine<'_> {
                 Ok(Some(task)) => self.work(executor, task, false).await,
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::error!(service = executor.service(), %error, "due submission not claimed");
+                    tracing::error!(service = executor.service(), %error, "a due submission could not be claimed");
                     break;
                 }
             }
@@ -109,7 +111,7 @@ impl Engine<'_> {
                 self.submit_elsewhere(executor).await;
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(service, %error, "place not filled"),
+            Err(error) => tracing::warn!(service, %error, "a free place could not be filled"),
         }
     }
 
@@ -122,12 +124,14 @@ impl Engine<'_> {
                     tracing::warn!(
                         task_id = task.task_id,
                         project = task.project_id,
-                        "task ended, because every try ended in silence"
+                        "a task ended, because every try ended in silence"
                     );
                     self.ended(task).await;
                 }
             }
-            Err(error) => tracing::error!(service, %error, "silent tasks not ended"),
+            Err(error) => {
+                tracing::error!(service, %error, "tasks whose tries ended in silence could not be ended")
+            }
         }
     }
 
@@ -136,7 +140,7 @@ impl Engine<'_> {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
         let message = waits_for_place(executor);
         if let Err(error) = rows::explain_wait(database, &task.task_id, now, &message).await {
-            tracing::warn!(task_id = task.task_id, %error, "wait not explained");
+            tracing::warn!(task_id = task.task_id, %error, "a task was not told why it waits");
         }
     }
 
@@ -146,7 +150,7 @@ impl Engine<'_> {
         let (now, message) = (self.ports.clock.unix_seconds(), waits_for_place(executor));
         if let Err(error) = rows::explain_waits(database, service, now, PASSED_OVER, &message).await
         {
-            tracing::warn!(service, %error, "waits not explained");
+            tracing::warn!(service, %error, "waiting tasks were not told why they wait");
         }
     }
 
@@ -159,12 +163,12 @@ impl Engine<'_> {
             Ok(202) => Asked::Claimed,
             Ok(204) => Asked::NoMore,
             Ok(status) => {
-                tracing::warn!(service, status, "submission not begun");
+                tracing::warn!(service, status, "a submission was not begun");
                 Asked::NoMore
             }
             Err(error) if error.is_not_sent() => Asked::Impossible,
             Err(error) => {
-                tracing::warn!(service, %error, "submission not begun");
+                tracing::warn!(service, %error, "a submission was not begun");
                 Asked::NoMore
             }
         }

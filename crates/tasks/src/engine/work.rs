@@ -46,7 +46,7 @@ impl Engine<'_> {
                 Ok(None) => return,
                 // The poller finds the task.
                 Err(error) => {
-                    tracing::warn!(task_id = task.task_id, %error, "task not claimed");
+                    tracing::warn!(task_id = task.task_id, %error, "a task could not be claimed");
                     return;
                 }
             }
@@ -90,7 +90,7 @@ impl Engine<'_> {
         };
         if let Err(error) = noted {
             // The claim runs out, and another instance takes the task up again.
-            tracing::error!(task_id = task.task_id, %error, "task's progress not noted");
+            tracing::error!(task_id = task.task_id, %error, "the progress of a task was not noted");
         }
         next
     }
@@ -129,7 +129,7 @@ impl Engine<'_> {
         let (service, now) = (executor.service(), self.ports.clock.unix_seconds());
         if let Err(error) = rows::has_taken(self.ports.database, service, task.is_probe, now).await
         {
-            tracing::warn!(service, %error, "taken task not noted");
+            tracing::warn!(service, %error, "it was not noted that the service took a task");
         }
         task.is_probe
     }
@@ -161,7 +161,7 @@ impl Engine<'_> {
                 .and_then(|text| serde_json::from_str(&text).ok())
                 .unwrap_or_default()),
             Err(error) => {
-                tracing::error!(task_id = task.task_id, %error, "parameters not read");
+                tracing::error!(task_id = task.task_id, %error, "the parameters of a task could not be read");
                 Err(Failure::retry(
                     "the parameters cannot be read at the moment",
                 ))
@@ -199,9 +199,11 @@ impl Engine<'_> {
 fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
     let (task_id, project) = (&task.task_id, &task.project_id);
     match news {
-        Ok(Progress::Running { .. }) => tracing::debug!(task_id, project, step, "task running"),
-        Ok(Progress::Done(_)) => tracing::debug!(task_id, project, step, "task done"),
-        Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, step, "task failed"),
+        Ok(Progress::Running { .. }) => {
+            tracing::debug!(task_id, project, step, "a task is running")
+        }
+        Ok(Progress::Done(_)) => tracing::debug!(task_id, project, step, "a task is done"),
+        Err(Failure::Permanent(_)) => tracing::warn!(task_id, project, step, "a task failed"),
         Err(Failure::Access(_)) => {
             tracing::error!(task_id, project, step, "the service denies access")
         }
@@ -218,7 +220,7 @@ fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
             )
         }
         Err(Failure::Retry { .. }) => {
-            tracing::warn!(task_id, project, step, "task to be tried again")
+            tracing::warn!(task_id, project, step, "a task will be tried again")
         }
     }
 }

@@ -15,7 +15,9 @@ pub(crate) fn host() -> String {
 }
 
 fn options(command: &Command) -> String {
-    let rows = command.get_arguments().filter_map(|arg| {
+    // What `--help` hides is there for tests alone.
+    let public = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let rows = public.filter_map(|arg| {
         let name = arg.get_long()?;
         Some([format!("`--{name}`"), default(arg), about(arg)])
     });

@@ -61,7 +61,7 @@ impl Gemini {
     /// Reads the settings that tell which models there are.
     pub(super) fn new(config: &dyn Config) -> Self {
         let models = Models::read(config).unwrap_or_else(|error| {
-            tracing::error!(%error, "setting not read");
+            tracing::error!(%error, "a setting could not be read");
             Models::known()
         });
         let name = |setting| config.get(setting).unwrap_or_default();

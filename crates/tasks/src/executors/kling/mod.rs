@@ -78,7 +78,7 @@ impl Kling {
     /// Reads the setting that tells which models there are.
     pub(super) fn new(config: &dyn Config) -> Self {
         let models = Models::read(config).unwrap_or_else(|error| {
-            tracing::error!(%error, "setting not read");
+            tracing::error!(%error, "a setting could not be read");
             Models::known()
         });
         Self { models }
