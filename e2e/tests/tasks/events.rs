@@ -22,6 +22,12 @@ both_relays! {
         let (id, path) = (id(&posted), format!("/tasks/{}/events", id(&posted)));
         assert_eq!(posted["events_url"], format!("http://{}{path}", world.host.address));
         world.accepted(&id).await;
+        // HEAD asks about the stream, and opens none.
+        for path in [path.as_str(), PROJECT] {
+            let head = world.host.http().send(Method::HEAD, path, &[], Default::default()).await;
+            assert_eq!((head.status.as_u16(), head.header("content-type")), (200, "text/event-stream"));
+        }
+        assert_eq!(world.host.http().metric("relay_waiting", TOKEN).await, 0);
         let mut events = Events::open(&world.host.address, &path, &[], None).await.unwrap();
         let first = events.heard().await;
         assert_eq!(first.name, "processing");

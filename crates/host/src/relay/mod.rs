@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, FromArgMatches};
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
@@ -75,14 +74,12 @@ enum Stop {
 impl Relay {
     /// Starts the native relay on `listener`.
     pub(crate) fn start_native(listener: TcpListener, settings: &RelaySettings) -> Result<Self> {
-        let matches = ::relay::Settings::augment_args(clap::Command::new("relay"))
-            .try_get_matches_from(["relay"])
-            .context("a RELAY_ variable of the environment is wrong")?;
+        ::relay::warn_of_unknown_variables();
         let settings = ::relay::Settings {
             app: settings.app.clone(),
             redis: Some(settings.redis.clone()),
             internal_token: settings.internal_token.clone(),
-            ..::relay::Settings::from_arg_matches(&matches)?
+            ..::relay::Settings::from_environment()?
         };
         ::relay::check(&settings)?;
         let address = listener.local_addr()?;
