@@ -85,7 +85,7 @@ async fn pages_of_a_list_are_stable_while_tasks_arrive() {
         let tasks = list["tasks"].as_array().unwrap();
         assert!(tasks.len() <= 5);
         for task in tasks {
-            assert_eq!(task.as_object().unwrap().len(), 17, "{task}");
+            assert_eq!(task.as_object().unwrap().len(), 18, "{task}");
             assert!(
                 task["params"].is_null() && task["result_data"].is_null(),
                 "{task}"
