@@ -179,9 +179,12 @@ impl Executor for Kling {
         if id.is_empty() || status.is_empty() {
             return None;
         }
-        Some(Callback {
+        let news = progress(data);
+        // A status that Kling does not have says nothing of the job.
+        let is_news = matches!(news, Ok(_) | Err(Failure::Permanent(_)));
+        is_news.then(|| Callback {
             about: Some(id.to_owned()),
-            news: progress(data),
+            news,
         })
     }
 }
@@ -216,6 +219,7 @@ mod tests {
             json!(null),
             json!({}),
             json!({ "task_status": 3, "task_id": "x" }),
+            json!({ "id": "x", "status": "perhaps" }),
         ] {
             assert_eq!(kling().process_webhook(&nonsense), None);
         }
