@@ -11,7 +11,7 @@ use e2e::document::{keys, shown};
 use e2e::gemini::Gemini;
 use e2e::host::{Host, Kind};
 use e2e::http::Http;
-use e2e::kling::{Call, Course, Fault, Kling, Plan};
+use e2e::kling::{API_KEY, Call, Course, Fault, Kling, Plan};
 use e2e::raw::Client;
 use e2e::tasks::setup;
 use e2e::wait::until_within;
@@ -59,10 +59,10 @@ fn project(n: usize) -> String {
 }
 
 /// Posts a task until it is accepted, with an idempotency key, so that it is created once.
-async fn posted(http: &Http, n: usize) -> (String, String) {
+async fn posted(http: &Http, model: &str, n: usize) -> (String, String) {
     let body = json!({
         "project_id": project(n), "task_type": "kling_video",
-        "params": { "prompt": format!("video {n}") }, "max_retries": 10,
+        "params": { "prompt": format!("video {n}"), "model": model }, "max_retries": 10,
     });
     let body = body.to_string();
     let key = format!("burst-{n}");
@@ -88,10 +88,10 @@ async fn posted(http: &Http, n: usize) -> (String, String) {
 }
 
 /// Posts all tasks, and counts the accepted ones.
-async fn post_all(http: &Http, count: &AtomicUsize) -> BTreeMap<String, String> {
+async fn post_all(http: &Http, model: &str, count: &AtomicUsize) -> BTreeMap<String, String> {
     stream::iter(0..TASKS)
         .map(async |n| {
-            let posted = posted(http, n).await;
+            let posted = posted(http, model, n).await;
             count.fetch_add(1, Ordering::Relaxed);
             posted
         })
@@ -208,21 +208,51 @@ async fn all_end_once(host: &Host, kling: &Kling, posted: &BTreeMap<String, Stri
     assert!(nameless.is_empty(), "{message}: {}", nameless[0]);
 }
 
+/// The model of each generation.
+const FIRST: &str = "kling-v1";
+const SECOND: &str = "kling-3.0";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: cargo xtask test --long"]
 async fn a_thousand_tasks_end_once_each_with_its_own_result() {
+    burst(FIRST).await;
+}
+
+/// The same in the API that takes one question for many jobs: it is asked a tenth as often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: cargo xtask test --long"]
+async fn a_thousand_tasks_of_the_second_generation_take_few_questions() {
+    let questions = burst(SECOND).await;
+    assert!(questions < TASKS, "{questions} questions");
+}
+
+/// Has a thousand tasks of a model done, and returns how many questions about them Kling was asked.
+async fn burst(model: &str) -> usize {
     let (kling, gemini) = (Kling::start(plan()).await, Gemini::start().await);
     let host = setup(Kind::Native, &kling, &gemini)
         .variable("kling_places", PLACES)
+        .variable("kling_api_key", API_KEY)
         .start()
         .await;
     let watcher = Client::join(&host.address, &project(0)).await;
     let start = Instant::now();
-    let posted = post_all(&host.http(), &AtomicUsize::new(0)).await;
+    let posted = post_all(&host.http(), model, &AtomicUsize::new(0)).await;
     println!("{TASKS} tasks posted in {:?}", start.elapsed());
     all_end_once(&host, &kling, &posted).await;
-    let calls = kling.calls().len();
-    println!("{calls} calls, {} callbacks", kling.called_back().len());
+    let calls = kling.calls();
+    let about: Vec<usize> = calls
+        .iter()
+        .filter(|call| !call.is_submission)
+        .map(|call| call.jobs)
+        .collect();
+    let questions = about.len();
+    println!(
+        "{model}: {} calls, {} callbacks, {questions} questions about {} jobs, {} at most in one",
+        calls.len(),
+        kling.called_back().len(),
+        about.iter().sum::<usize>(),
+        about.iter().max().unwrap_or(&0),
+    );
     for (id, status) in kling.called_back() {
         assert_eq!(status, 200, "the callback of {id}");
     }
@@ -234,6 +264,7 @@ async fn a_thousand_tasks_end_once_each_with_its_own_result() {
         })
         .await;
     host.stop().await;
+    questions
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,7 +296,7 @@ async fn a_thousand_tasks_end_once_each_though_the_server_is_killed_five_times()
         }
         host
     };
-    let (posted, host) = tokio::join!(post_all(&http, &count), kills);
+    let (posted, host) = tokio::join!(post_all(&http, FIRST, &count), kills);
     all_end_once(&host, &kling, &posted).await;
     host.stop().await;
 }

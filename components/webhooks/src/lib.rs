@@ -1,11 +1,11 @@
 //! The component `webhooks`: takes the reports of services about their jobs.
 //!
 //! It only wires. The signature in the address that a service was given identifies the service. It is checked before
-//! the body is read.
+//! the body is read; the signature that some services put on the body itself is checked then.
 
 use door::{Admitted, Reply, routes::Webhooks};
 use problem::Problem;
-use tasks::Engine;
+use tasks::{Arrived, Engine};
 
 /// The largest callback, in bytes.
 const MAX_CALLBACK: usize = 16 * 1024 * 1024;
@@ -19,6 +19,10 @@ async fn route(request: Admitted<'_, Webhooks>) -> Result<Reply<'_>, Problem> {
     let job = parameter("job");
     engine.authenticate(service, job, parameter("signature"))?;
     let body = request.body(MAX_CALLBACK).await?;
-    engine.call_back(service, job, &body).await?;
+    let callback = Arrived {
+        header: &|name| request.head().header(name),
+        body: &body,
+    };
+    engine.hear(service, job, callback).await?;
     Ok(Reply::new(200))
 }

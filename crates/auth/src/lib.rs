@@ -20,6 +20,7 @@ pub mod projects;
 mod role;
 pub mod secrets;
 pub mod sessions;
+pub mod standard_webhooks;
 pub mod tokens;
 pub mod webhooks;
 #[cfg(all(test, not(target_arch = "wasm32")))]

@@ -1,6 +1,6 @@
 //! Signatures of callbacks and notifications.
 //!
-//! Services do not sign their callbacks, so the address that a service gets is signed instead: with an HMAC-SHA256 of
+//! Not every service signs its callbacks, so the address that a service gets is signed instead: with an HMAC-SHA256 of
 //! the service and the job. The key is the setting `webhook_key`; in development the app makes one at first use and
 //! keeps it in the key-value store.
 //!
@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
-use hmac::{Hmac, Mac};
 use platform::{Clock, Config, KeyValue, KeyValueError, UnreadableSetting};
-use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
+
+use crate::standard_webhooks;
 
 platform::settings! {
     /// The key that signs callback addresses and notifications. In development the app makes one at first use, and keeps it
@@ -113,7 +113,7 @@ impl WebhookKey {
         timestamp: i64,
         body: &[u8],
     ) -> Vec<[u8; 32]> {
-        let message = [format!("{id}.{timestamp}.").as_bytes(), body].concat();
+        let message = standard_webhooks::message(id, &timestamp.to_string(), body);
         self.keys()
             .map(|key| Key(key.notification_secret(task_id).to_vec()).code_of(&message))
             .collect()
@@ -164,14 +164,7 @@ impl Key {
     }
 
     fn code_of(&self, message: &[u8]) -> [u8; 32] {
-        // HMAC takes a key of any length.
-        match Hmac::<Sha256>::new_from_slice(&self.0) {
-            Ok(mut mac) => {
-                mac.update(message);
-                mac.finalize().into_bytes().into()
-            }
-            Err(_) => rand::random(),
-        }
+        standard_webhooks::code(&self.0, message)
     }
 }
 

@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
-    address,
+    address, asset_address,
     assets::{AssetError, AssetStore},
     executors::Registry,
     image::Image,
     options::{self, Options},
-    params::{Params, Picture},
+    params::{Params, Picture, wrong_type},
+    public_url::public_url,
     request::TaskRequest,
     rows,
     task::{MAX_TEXT, Task},
@@ -73,13 +74,14 @@ pub async fn create(
     if let Some(earlier) = earlier(database, idempotency_key, &digest).await? {
         return Ok(earlier);
     }
+    let assets = AssetStore::open(database, ports.http, ports.config)?;
+    check_kept(&assets, registry, &task, &text, ports.config).await?;
     let pictures = params
         .pictures
         .iter()
         .map(|picture| picture.image.bytes.len());
     let bytes = text.len() + pictures.sum::<usize>();
     quota::take(ports, &task.project_id, bytes as u64).await?;
-    let assets = AssetStore::open(database, ports.http, ports.config)?;
     let mut stored = Vec::with_capacity(params.pictures.len());
     for Picture { asset_id, image } in params.pictures {
         let (project, now) = (&task.project_id, task.created_at);
@@ -110,6 +112,44 @@ pub async fn create(
     }
     let earlier = earlier(database, idempotency_key, &digest).await?;
     earlier.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
+}
+
+/// Refuses pictures that are kept here, by the type that their assets have.
+async fn check_kept(
+    assets: &AssetStore<'_>,
+    registry: &Registry,
+    task: &Task,
+    params: &str,
+    config: &dyn Config,
+) -> Result<(), CreateError> {
+    let Some(executor) = registry.for_type(&task.task_type) else {
+        return Ok(());
+    };
+    let Some(types) = executor.picture_types() else {
+        return Ok(());
+    };
+    let params: Value = serde_json::from_str(params).unwrap_or_default();
+    let public_url = public_url(config);
+    let mut errors = Vec::new();
+    for name in executor.pictures() {
+        let text = params[name].as_str().unwrap_or_default();
+        let Some(id) = asset_address::own(text, &public_url) else {
+            continue;
+        };
+        // A new picture is none yet, and of what is missing or another project's the submission tells.
+        if let Some(asset) = assets.describe(&id).await?
+            && asset.project_id == task.project_id
+            && !types.contains(&asset.media_type.as_str())
+        {
+            let reason = wrong_type(&asset.media_type, types);
+            errors.push(FieldError::new(format!("params.{name}"), reason));
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(CreateError::Invalid(errors))
+    }
 }
 
 /// The task that was posted under this key before.

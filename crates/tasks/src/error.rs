@@ -22,9 +22,12 @@ pub enum TaskError {
     /// The body that a service sent is not a callback.
     #[error("not a callback")]
     NotACallback,
-    /// The signature of a callback's address is wrong or missing.
-    #[error("the signature of the address is wrong")]
+    /// The signature of a callback's address, or of the callback itself, is wrong or missing.
+    #[error("the signature is wrong")]
     BadSignature,
+    /// Whether a callback is the service's cannot be told now.
+    #[error("the callback cannot be checked: {0}")]
+    NotChecked(String),
     /// The database failed. Doing it again is harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -55,8 +58,13 @@ impl From<TaskError> for Problem {
             }
             TaskError::BadSignature => Self::new(
                 Kind::BAD_SIGNATURE,
-                "A callback must come to the address that the service was given, with its signature.",
+                "A callback must come to the address that the service was given, with its signature; and if the service \
+                 has a secret here, be signed with it within the last five minutes.",
             ),
+            TaskError::NotChecked(reason) => {
+                tracing::error!(reason, "callback not checked");
+                Self::unavailable("The signature of the callback cannot be checked just now.")
+            }
             TaskError::Database(error) => error.into(),
             TaskError::Asset(error) => error.into(),
             TaskError::Unreadable(error) => error.into(),

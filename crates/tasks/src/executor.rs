@@ -51,6 +51,13 @@ pub trait Executor {
         &[]
     }
 
+    /// The media types of pictures that the service takes; `None` if it takes whatever this server does. A picture that
+    /// came with the parameters or is kept here is refused if its type is another; one at an address elsewhere is not
+    /// looked at.
+    fn picture_types(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// Checks the parameters of a new task and notes in `params` what is wrong with them. Parameters that
     /// pass here must not be refused later for their form.
     fn check(&self, task_type: &str, params: &mut Fields<'_>);
@@ -78,6 +85,38 @@ pub trait Executor {
         params: &Value,
         outside: &Outside<'_>,
     ) -> Result<Progress, Failure>;
+
+    /// The most jobs that one question may be about; 1 if each is asked about alone.
+    fn most_together(&self) -> usize {
+        1
+    }
+
+    /// Whether a task with these parameters may share a question with others.
+    fn is_polled_together(&self, _params: &Value) -> bool {
+        false
+    }
+
+    /// Asks the service about several tasks that it has accepted, [`most_together`](Self::most_together) at most, in one
+    /// question. Returns what the service says of each, in their order, and `None` if it says nothing of one. The engine
+    /// asks about such a task alone, and about all of them if this question fails for good. Takes at most
+    /// [`POLL_PATIENCE`].
+    async fn poll_together(
+        &self,
+        tasks: &[Task],
+        _outside: &Outside<'_>,
+    ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
+        Ok(vec![None; tasks.len()])
+    }
+
+    /// Whether the service signs its callbacks with something that this server has.
+    fn signs_callbacks(&self, _config: &dyn Config) -> bool {
+        false
+    }
+
+    /// Tells whether a callback is the service's, by its own signature. The signature of the address is checked already.
+    async fn authenticity(&self, _callback: &Arrived<'_>, _outside: &Outside<'_>) -> Authenticity {
+        Authenticity::NotSigned
+    }
 
     /// Reads a callback in the service's own form. `None` if the body is not a callback.
     fn process_webhook(&self, body: &Value) -> Option<Callback>;
@@ -220,6 +259,28 @@ pub struct Callback {
     pub about: Option<String>,
     /// The news of the task.
     pub news: Result<Progress, Failure>,
+}
+
+/// A callback as it arrived.
+#[derive(Clone, Copy)]
+pub struct Arrived<'a> {
+    /// Finds a header by its name in lower case.
+    pub header: &'a dyn Fn(&str) -> Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Whether a callback is its service's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authenticity {
+    /// The service signs nothing but the address that it was given.
+    NotSigned,
+    /// The service has signed it.
+    Right,
+    /// It should be signed and is not, or otherwise, or at another time.
+    Wrong,
+    /// That cannot be told now, because of this.
+    Unclear(String),
 }
 
 /// Reads a setting of a service. If the setting cannot be read, that is no permanent failure, because it may

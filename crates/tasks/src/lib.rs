@@ -39,7 +39,10 @@ pub use delete::delete;
 pub use engine::Engine;
 pub use error::TaskError;
 pub use event::project_of_event;
-pub use executor::{Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product, Progress};
+pub use executor::{
+    Arrived, Authenticity, Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product,
+    Progress,
+};
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};

@@ -33,7 +33,13 @@ pub(crate) struct Picture {
 
 impl Params {
     /// The value that stands for a picture, which came as this text in the field `params.{name}`.
-    fn picture<E: Error>(&mut self, name: &str, text: &str, budget: &Budget) -> Result<Value, E> {
+    fn picture<E: Error>(
+        &mut self,
+        name: &str,
+        text: &str,
+        seed: ParamsSeed<'_>,
+    ) -> Result<Value, E> {
+        let ParamsSeed { budget, types, .. } = seed;
         // An empty field counts as missing, but an empty entry of a list is no picture.
         let source = if text.is_empty() && !name.ends_with(']') {
             Ok(ImageSource::Address(String::new()))
@@ -42,18 +48,19 @@ impl Params {
         };
         let address = match source {
             Ok(ImageSource::Address(address)) => address,
+            Ok(ImageSource::Inline(image))
+                if types.is_some_and(|types| !types.contains(&image.media_type.as_str())) =>
+            {
+                let reason = wrong_type(&image.media_type, types.unwrap_or_default());
+                return self.refused(name, reason, budget);
+            }
             Ok(ImageSource::Inline(image)) => {
                 let asset_id = AssetStore::new_id();
                 let address = image::address_of(&asset_id);
                 self.pictures.push(Picture { asset_id, image });
                 address
             }
-            Err(reason) => {
-                self.errors
-                    .push(FieldError::new(format!("params.{name}"), reason));
-                // Not empty, because then the picture would count as missing.
-                "?".to_owned()
-            }
+            Err(reason) => return self.refused(name, reason, budget),
         };
         // More than the address takes, so that a list of a million empty strings comes to its end.
         budget.take(address.len() + 64)?;
@@ -61,11 +68,41 @@ impl Params {
     }
 }
 
+impl Params {
+    /// Notes what is wrong with a picture.
+    fn refused<E: Error>(
+        &mut self,
+        name: &str,
+        reason: String,
+        budget: &Budget,
+    ) -> Result<Value, E> {
+        self.errors
+            .push(FieldError::new(format!("params.{name}"), reason));
+        budget.take(64)?;
+        // Not empty, because then the picture would count as missing.
+        Ok(Value::String("?".to_owned()))
+    }
+}
+
+/// What is wrong with a picture of this type, in words for the user.
+pub(crate) fn wrong_type(media_type: &str, types: &[&str]) -> String {
+    let types: Vec<&str> = types
+        .iter()
+        .map(|one| one.strip_prefix("image/").unwrap_or(one))
+        .collect();
+    format!(
+        "is {media_type}, which the service does not take; send {}",
+        types.join(" or ")
+    )
+}
+
 /// Reads parameters: `None` for null. The fields with these names hold a picture or a list of pictures.
 #[derive(Clone, Copy)]
 pub(crate) struct ParamsSeed<'b> {
     pub(crate) budget: &'b Budget,
     pub(crate) pictures: &'b [&'b str],
+    /// The media types that pictures may have; `None` for all.
+    pub(crate) types: Option<&'b [&'b str]>,
 }
 
 impl<'de> DeserializeSeed<'de> for ParamsSeed<'_> {
@@ -95,7 +132,7 @@ impl<'de> Visitor<'de> for ParamsSeed<'_> {
                 entries.next_value_seed(Pictures {
                     name: &key,
                     params: &mut params,
-                    budget: self.budget,
+                    seed: self,
                 })?
             } else {
                 entries.next_value_seed(Bounded(self.budget))?
@@ -110,7 +147,7 @@ impl<'de> Visitor<'de> for ParamsSeed<'_> {
 struct Pictures<'p> {
     name: &'p str,
     params: &'p mut Params,
-    budget: &'p Budget,
+    seed: ParamsSeed<'p>,
 }
 
 impl<'de> DeserializeSeed<'de> for Pictures<'_> {
@@ -129,18 +166,18 @@ impl<'de> Visitor<'de> for Pictures<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
-        self.params.picture(self.name, text, self.budget)
+        self.params.picture(self.name, text, self.seed)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        self.budget.take(2)?;
+        self.seed.budget.take(2)?;
         let mut list = Vec::new();
         loop {
             let name = format!("{}[{}]", self.name, list.len());
             let item = Pictures {
                 name: &name,
                 params: &mut *self.params,
-                budget: self.budget,
+                seed: self.seed,
             };
             match items.next_element_seed(item)? {
                 Some(item) => list.push(item),
@@ -152,27 +189,27 @@ impl<'de> Visitor<'de> for Pictures<'_> {
     // Whatever else stands there is no picture, and the check of the fields says so.
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Bounded(self.budget).visit_unit()
+        Bounded(self.seed.budget).visit_unit()
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Bounded(self.budget).visit_bool(value)
+        Bounded(self.seed.budget).visit_bool(value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Bounded(self.budget).visit_i64(value)
+        Bounded(self.seed.budget).visit_i64(value)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Bounded(self.budget).visit_u64(value)
+        Bounded(self.seed.budget).visit_u64(value)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Bounded(self.budget).visit_f64(value)
+        Bounded(self.seed.budget).visit_f64(value)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        self.budget.take(2)?;
+        self.seed.budget.take(2)?;
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Value::Object(Map::new()))
     }

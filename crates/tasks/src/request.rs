@@ -72,6 +72,7 @@ impl<'a> TaskRequest<'a> {
         let seed = OnlyParams(ParamsSeed {
             budget: &budget,
             pictures,
+            types: executor.and_then(|executor| executor.picture_types()),
         });
         whole(self.body, seed).map_err(|_| {
             if budget.is_spent() {

@@ -127,3 +127,66 @@ fn only_an_object_is_a_request() {
     let read = TaskRequest::read(body.as_bytes());
     assert!(matches!(read, Err(CreateError::Invalid(_))));
 }
+
+/// "Our film failed two minutes later, because the picture was a WebP."
+#[test]
+fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
+    let world = world();
+    let ports = world.ports();
+    let post = |params: Value| {
+        let mut all = json!({ "prompt": "it moves" });
+        all.as_object_mut()
+            .unwrap()
+            .extend(params.as_object().unwrap().clone());
+        let body = json!({ "project_id": "p", "task_type": "kling_video", "params": all });
+        let body = body.to_string();
+        let request = TaskRequest::read(body.as_bytes())?;
+        let registry = Registry::standard(ports.config);
+        block_on(tasks::create(ports, &registry, &request, None))
+    };
+    let store = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
+    let kept = |media_type: &str, project: &str| {
+        let stored = store.store(project, "t", media_type, b"x".to_vec(), 7);
+        format!("/assets/{}", block_on(stored).unwrap())
+    };
+    let webp = "data:image/webp;base64,UklGRgAAAABXRUJQ";
+    let (webp_kept, png_kept) = (kept("image/webp", "p"), kept("image/png", "p"));
+    let before = assets(&world);
+    for (params, fields) in [
+        (json!({ "image_path": webp }), vec!["params.image_path"]),
+        (
+            json!({ "image_path": webp_kept, "image_tail": webp }),
+            vec!["params.image_tail"],
+        ),
+        (
+            json!({ "image_path": webp_kept, "image_tail": png_kept }),
+            vec!["params.image_path"],
+        ),
+        (
+            json!({ "image_path": format!("http://here{webp_kept}") }),
+            vec!["params.image_path"],
+        ),
+        (
+            json!({ "image_path": "R0lGODlh" }),
+            vec!["params.image_path"],
+        ),
+    ] {
+        let Err(CreateError::Invalid(errors)) = post(params.clone()) else {
+            panic!("{params} is taken");
+        };
+        let told: Vec<&str> = errors.iter().map(|one| one.field.as_str()).collect();
+        assert_eq!(told, fields, "{params}");
+        let words = &errors[0].message;
+        assert!(words.contains("send png or jpeg"), "{words}");
+    }
+    assert_eq!(assets(&world), before, "nothing was stored");
+    for params in [
+        json!({ "image_path": PIXEL, "image_tail": "/9j/4AAQ" }),
+        json!({ "image_path": png_kept }),
+        // What lies elsewhere is not looked at, and of what is another project's the submission tells.
+        json!({ "image_path": "https://example.com/a.webp" }),
+        json!({ "image_path": kept("image/webp", "another") }),
+    ] {
+        assert!(post(params.clone()).is_ok(), "{params}");
+    }
+}

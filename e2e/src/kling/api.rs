@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::job::Job;
+use super::body::{check_first, check_second};
+use super::job::{self, Job};
 use super::plan::{Call, Fault};
 use super::token::{self, Rejected};
 use super::{API_KEY, Inner, call_back, work};
@@ -18,6 +19,9 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
     let arrived = Instant::now();
     if request.header("authorization") == format!("Bearer {API_KEY}") {
         inner.kept.lock().unwrap().with_api_key += 1;
+    } else if !request.path.starts_with("/v1/") {
+        inner.kept.lock().unwrap().rejected += 1;
+        return envelope(401, 1002, "this API takes the API key alone", Value::Null);
     } else {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let mut kept = inner.kept.lock().unwrap();
@@ -37,19 +41,11 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
             }
         }
     }
-    let segments: Vec<&str> = request.path.split('/').skip(1).collect();
-    let (endpoint, asked) = match segments[..] {
-        ["v1", "videos", endpoint @ ("image2video" | "text2video")] => (endpoint, None),
-        [
-            "v1",
-            "videos",
-            endpoint @ ("image2video" | "text2video"),
-            name,
-        ] => (endpoint, Some(name)),
-        _ => return envelope(404, 1203, "no such path", Value::Null),
+    let Some(asked) = Asked::read(&request) else {
+        return envelope(404, 1203, "no such path", Value::Null);
     };
     let body = request.json();
-    let call = note_call(&inner, asked, &body);
+    let call = note_call(&inner, &asked, &body);
     let fault = (inner.plan.fault)(&call);
     if fault.is_some() {
         let mut kept = inner.kept.lock().unwrap();
@@ -65,9 +61,12 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
         Some(Fault::DropAfter) | None => {}
     }
     let reply = match asked {
-        Some(name) => find(&inner, endpoint, name),
-        None if request.method == Method::POST => accept(&inner, endpoint, body, arrived).await,
-        None => envelope(405, 1200, "POST a job", Value::Null),
+        Asked::One { endpoint, name } => find(&inner, endpoint, name),
+        Asked::Many(names) => find_all(&inner, &names),
+        Asked::Submission { endpoint, model } if request.method == Method::POST => {
+            accept(&inner, (endpoint, model), body, arrived).await
+        }
+        Asked::Submission { .. } => envelope(405, 1200, "POST a job", Value::Null),
     };
     if fault == Some(Fault::DropAfter) {
         Reply::Drop
@@ -76,14 +75,63 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
     }
 }
 
-fn note_call(inner: &Inner, asked: Option<&str>, body: &Value) -> Call {
+/// What a request asks.
+enum Asked<'r> {
+    /// A job is submitted, in the second generation with its model in the path.
+    Submission {
+        endpoint: &'r str,
+        model: Option<&'r str>,
+    },
+    /// The first generation is asked about a job.
+    One { endpoint: &'r str, name: &'r str },
+    /// The second generation is asked about jobs.
+    Many(Vec<&'r str>),
+}
+
+impl<'r> Asked<'r> {
+    fn read(request: &'r Request) -> Option<Self> {
+        let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+        Some(match segments[..] {
+            ["v1", "videos", endpoint @ ("image2video" | "text2video")] => Self::Submission {
+                endpoint,
+                model: None,
+            },
+            [
+                "v1",
+                "videos",
+                endpoint @ ("image2video" | "text2video"),
+                name,
+            ] => Self::One { endpoint, name },
+            [endpoint @ ("image-to-video" | "text-to-video"), model] => Self::Submission {
+                endpoint,
+                model: Some(model),
+            },
+            ["tasks"] => {
+                let (_, query) = request.target.split_once('?')?;
+                let (kind, names) = query.split_once('=')?;
+                matches!(kind, "task_ids" | "external_task_ids").then_some(())?;
+                Self::Many(names.split(',').collect())
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn note_call(inner: &Inner, asked: &Asked<'_>, body: &Value) -> Call {
     let mut kept = inner.kept.lock().unwrap();
-    let name = asked.or(body["external_task_id"].as_str()).unwrap_or("");
+    let submitted = job::name(body);
+    // A question about many jobs counts as one about the first.
+    let (name, jobs) = match asked {
+        Asked::Submission { .. } => (submitted, 1),
+        Asked::One { name, .. } => (*name, 1),
+        Asked::Many(names) => (names[0], names.len()),
+    };
+    let is_submission = matches!(asked, Asked::Submission { .. });
     let known = kept.by_name.get(name).map(|n| &kept.jobs[*n]);
-    let prompt = match (asked, known) {
-        (None, _) => body["prompt"].as_str().unwrap_or(""),
-        (Some(_), Some(job)) => job.prompt(),
-        (Some(_), None) => "",
+    let prompt = match known {
+        _ if is_submission => job::prompt(body),
+        Some(job) => job.prompt(),
+        None => "",
     };
     // A job has two names; calls by either are counted together.
     let ours = known.map_or(name, |job| &job.external_task_id).to_owned();
@@ -91,7 +139,8 @@ fn note_call(inner: &Inner, asked: Option<&str>, body: &Value) -> Call {
         number: kept.calls.len(),
         name: ours.clone(),
         prompt: prompt.to_owned(),
-        is_submission: asked.is_none(),
+        is_submission,
+        jobs,
         before: 0,
         wrong: kept.wrong.get(&ours).copied().unwrap_or(0),
     };
@@ -102,6 +151,18 @@ fn note_call(inner: &Inner, asked: Option<&str>, body: &Value) -> Call {
     call
 }
 
+/// The answer about jobs of the second generation. Those that are not known are left out.
+fn find_all(inner: &Inner, names: &[&str]) -> Reply {
+    let kept = inner.kept.lock().unwrap();
+    let known = names.iter().filter_map(|name| kept.by_name.get(*name));
+    let jobs = known.map(|n| &kept.jobs[*n]);
+    let data: Vec<Value> = jobs
+        .filter(|job| job.model.is_some())
+        .map(Job::data)
+        .collect();
+    envelope(200, 0, "SUCCEED", json!(data))
+}
+
 fn find(inner: &Inner, endpoint: &str, name: &str) -> Reply {
     let kept = inner.kept.lock().unwrap();
     match kept.by_name.get(name).map(|n| &kept.jobs[*n]) {
@@ -110,11 +171,20 @@ fn find(inner: &Inner, endpoint: &str, name: &str) -> Reply {
     }
 }
 
-async fn accept(inner: &Arc<Inner>, endpoint: &str, body: Value, arrived: Instant) -> Reply {
-    if let Err(words) = check_body(endpoint, &body) {
+async fn accept(
+    inner: &Arc<Inner>,
+    (endpoint, model): (&str, Option<&str>),
+    body: Value,
+    arrived: Instant,
+) -> Reply {
+    let checked = match model {
+        None => check_first(endpoint, &body),
+        Some(_) => check_second(endpoint, &body),
+    };
+    if let Err(words) = checked {
         return envelope(400, 1201, words, Value::Null);
     }
-    let name = body["external_task_id"].as_str().unwrap_or("").to_owned();
+    let name = job::name(&body).to_owned();
     let job = {
         let mut kept = inner.kept.lock().unwrap();
         if kept.by_name.contains_key(&name) {
@@ -130,11 +200,12 @@ async fn accept(inner: &Arc<Inner>, endpoint: &str, body: Value, arrived: Instan
             );
         }
         let n = kept.jobs.len();
-        let prompt = body["prompt"].as_str().unwrap_or("").to_owned();
+        let prompt = job::prompt(&body).to_owned();
         let job = Job {
             task_id: format!("kling-{n}-{}", rand::random::<u32>()),
             external_task_id: name.clone(),
             endpoint: endpoint.to_owned(),
+            model: model.map(str::to_owned),
             body,
             arrived,
             course: (inner.plan.course)(n, &prompt),
@@ -146,7 +217,12 @@ async fn accept(inner: &Arc<Inner>, endpoint: &str, body: Value, arrived: Instan
         job
     };
     let mut data = job.data();
-    data["task_status"] = json!("submitted");
+    let status = if model.is_some() {
+        "status"
+    } else {
+        "task_status"
+    };
+    data[status] = json!("submitted");
     if job.course.is_early {
         sleep(job.course.duration).await;
         call_back(inner, &job).await;
@@ -160,29 +236,4 @@ async fn accept(inner: &Arc<Inner>, endpoint: &str, body: Value, arrived: Instan
 fn envelope(status: u16, code: i64, message: &str, data: Value) -> Reply {
     let body = json!({ "code": code, "message": message, "request_id": "r", "data": data });
     Reply::json(status, &body)
-}
-
-fn check_body(endpoint: &str, body: &Value) -> Result<(), &'static str> {
-    let text = |name: &str| body[name].as_str().filter(|text| !text.is_empty());
-    text("model_name").ok_or("model_name")?;
-    text("callback_url").ok_or("callback_url")?;
-    text("external_task_id").ok_or("external_task_id")?;
-    if !body["duration"].is_null() && !matches!(text("duration"), Some("5" | "10")) {
-        return Err("duration");
-    }
-    if !body["mode"].is_null() && !matches!(text("mode"), Some("std" | "pro")) {
-        return Err("mode");
-    }
-    if !body["cfg_scale"].is_null()
-        && !body["cfg_scale"]
-            .as_f64()
-            .is_some_and(|n| (0.0..=1.0).contains(&n))
-    {
-        return Err("cfg_scale");
-    }
-    match (endpoint, text("image")) {
-        ("image2video", Some(image)) if !image.starts_with("data:") => Ok(()),
-        ("text2video", None) if text("prompt").is_some() => Ok(()),
-        _ => Err("image"),
-    }
 }

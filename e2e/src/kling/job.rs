@@ -13,8 +13,10 @@ pub struct Job {
     pub task_id: String,
     /// Our name of the job, from its submission.
     pub external_task_id: String,
-    /// `image2video` or `text2video`.
+    /// `image2video` or `text2video`; in the second generation `image-to-video` or `text-to-video`.
     pub endpoint: String,
+    /// The model in the path, which the second generation has.
+    pub model: Option<String>,
     /// The body of its submission.
     pub body: Value,
     /// When the submission arrived.
@@ -32,12 +34,14 @@ impl Job {
 
     /// The address for its callbacks.
     pub fn callback_url(&self) -> &str {
-        self.body["callback_url"].as_str().unwrap_or("")
+        let first = self.body["callback_url"].as_str();
+        let second = self.body["options"]["callback_url"].as_str();
+        first.or(second).unwrap_or("")
     }
 
     /// Its prompt, or nothing.
     pub fn prompt(&self) -> &str {
-        self.body["prompt"].as_str().unwrap_or("")
+        prompt(&self.body)
     }
 
     /// Whether it has not ended yet.
@@ -45,8 +49,32 @@ impl Job {
         !self.finished && self.arrived.elapsed() < self.course.duration
     }
 
-    /// What Kling reports about it now.
+    /// What Kling reports about it now, in the words of its generation.
     pub fn data(&self) -> Value {
+        let first = self.data_of_first();
+        if self.model.is_none() {
+            return first;
+        }
+        let status = first["task_status"].as_str().unwrap_or("");
+        let mut data = json!({
+            "id": self.task_id,
+            "status": if status == "succeed" { "succeeded" } else { status },
+            "message": first["task_status_msg"],
+            "external_id": self.external_task_id,
+            "create_time": first["created_at"],
+            "update_time": first["updated_at"],
+            "outputs": [],
+        });
+        if status == "succeed" {
+            let url = self.result_url();
+            data["outputs"] =
+                json!([{ "type": "video", "id": self.task_id, "url": url, "duration": "5" }]);
+            data["billing"] = json!([{ "charge_type": "unit", "amount": "2" }]);
+        }
+        data
+    }
+
+    fn data_of_first(&self) -> Value {
         let age = self.arrived.elapsed();
         let status = if self.is_running() {
             if age < self.course.duration / 4 {
@@ -78,4 +106,19 @@ impl Job {
         }
         data
     }
+}
+
+/// Our name of a job, in a body of either generation.
+pub(super) fn name(body: &Value) -> &str {
+    let first = body["external_task_id"].as_str();
+    let second = body["options"]["external_task_id"].as_str();
+    first.or(second).unwrap_or("")
+}
+
+/// The prompt in a body of either generation.
+pub(super) fn prompt(body: &Value) -> &str {
+    let contents = body["contents"].as_array().into_iter().flatten();
+    let mut prompts = contents.filter(|one| one["type"] == "prompt");
+    let second = || prompts.next().and_then(|one| one["text"].as_str());
+    body["prompt"].as_str().or_else(second).unwrap_or("")
 }

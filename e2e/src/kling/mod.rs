@@ -1,14 +1,17 @@
 //! A test double of Kling: it checks its tokens, keeps jobs, calls back, and fails as its plan says.
 
 mod api;
+mod body;
 mod job;
 mod plan;
 mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Uri};
 use tokio::task::JoinSet;
@@ -19,6 +22,7 @@ pub use self::plan::{Call, Course, CoursePlan, Fault, FaultPlan, Plan, UNTIL_TOL
 pub use self::token::{ACCESS_KEY, SECRET_KEY};
 use crate::http::Http;
 use crate::server::Server;
+use crate::sign;
 
 /// The API key, which is sent instead of a token.
 pub const API_KEY: &str = "kling-api-key-for-tests";
@@ -151,13 +155,33 @@ impl Drop for Kling {
 
 /// Posts JSON to an address, and returns the status of the answer; 0 if there is none.
 pub async fn notify(url: &str, body: impl Into<Bytes>) -> u16 {
+    notify_with(url, &[], body).await
+}
+
+/// Posts JSON that is signed with this secret as of so many seconds ago, as Standard Webhooks demands.
+pub async fn notify_signed(url: &str, secret: &str, age: i64, body: &str) -> u16 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let at = (since.as_secs() as i64 - age).to_string();
+    let message = format!("msg_1.{at}.{body}");
+    let code = sign::code(secret.as_bytes(), message.as_bytes());
+    let signature = format!("v1,{}", STANDARD.encode(code));
+    let headers = [
+        ("webhook-id", "msg_1"),
+        ("webhook-timestamp", at.as_str()),
+        ("webhook-signature", signature.as_str()),
+    ];
+    notify_with(url, &headers, body.to_owned()).await
+}
+
+async fn notify_with(url: &str, more: &[(&str, &str)], body: impl Into<Bytes>) -> u16 {
     let Ok(uri) = url.parse::<Uri>() else {
         return 0;
     };
     let (Some(authority), Some(path)) = (uri.authority(), uri.path_and_query()) else {
         return 0;
     };
-    let headers = [("content-type", "application/json")];
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend_from_slice(more);
     let http = Http::new(authority.as_str());
     let sent = http.try_send(Method::POST, path.as_str(), &headers, body.into());
     match tokio::time::timeout(Duration::from_secs(10), sent).await {
@@ -167,7 +191,11 @@ pub async fn notify(url: &str, body: impl Into<Bytes>) -> u16 {
 }
 
 async fn call_back(inner: &Inner, job: &Job) -> u16 {
-    let status = notify(job.callback_url(), job.data().to_string()).await;
+    let (url, body) = (job.callback_url(), job.data().to_string());
+    let status = match inner.plan.secret {
+        Some(secret) => notify_signed(url, secret, 0, &body).await,
+        None => notify(url, body).await,
+    };
     let mut kept = inner.kept.lock().unwrap();
     kept.called_back
         .push((job.external_task_id.clone(), status));

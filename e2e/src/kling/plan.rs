@@ -16,6 +16,8 @@ pub struct Call {
     pub prompt: String,
     /// Whether the call submits a job.
     pub is_submission: bool,
+    /// The number of jobs that the call is about.
+    pub jobs: usize,
     /// The number of calls about the same job before this one.
     pub before: usize,
     /// How many of those failed.
@@ -94,6 +96,8 @@ pub struct Plan {
     pub course: CoursePlan,
     /// The most jobs at once that the account may have.
     pub places: usize,
+    /// What Kling signs its callbacks with, without `whsec_` and not in base64.
+    pub secret: Option<&'static str>,
 }
 
 impl Default for Plan {
@@ -102,6 +106,7 @@ impl Default for Plan {
             fault: Box::new(|_| None),
             course: Box::new(|_, _| Course::default()),
             places: usize::MAX,
+            secret: None,
         }
     }
 }

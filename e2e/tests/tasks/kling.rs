@@ -1,5 +1,7 @@
 //! Kling: how its jobs end, and what its errors mean.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use e2e::document::until_shown;
 use e2e::gemini::PIXEL;
 use e2e::host::Kind;
@@ -217,5 +219,89 @@ async fn keys_and_models_of_today_work_and_a_model_that_is_gone_names_its_settin
     ] {
         assert!(error.contains(word), "{error}");
     }
+    world.host.stop().await;
+}
+
+/// "Our new models are of the second API": a video from words, one from a picture, one that fails, and one that only a poll
+/// finds; and Kling signs its callbacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_generation_makes_videos_with_signed_callbacks_and_one_question_for_many() {
+    const SECRET: &str = "what Kling signs with";
+    let course = |_, prompt: &str| match prompt {
+        "called" | "of an image" => Course::default(),
+        "failing" => Course {
+            failure: Some("the GPU is on fire"),
+            ..Course::default()
+        },
+        _ => Course::silent(),
+    };
+    let mut plan = Plan::default().course(course);
+    plan.secret = Some(SECRET);
+    let world = World::start_with(Kind::Native, plan, |setup| {
+        let secret = format!("whsec_{}", STANDARD.encode(SECRET));
+        setup
+            .variable("kling_api_key", API_KEY)
+            .variable("kling_webhook_secret", &secret)
+    })
+    .await;
+    let image = format!("data:image/png;base64,{PIXEL}");
+    let mut ids = Vec::new();
+    for params in [
+        json!({ "prompt": "called", "mode": "4k", "sound": "on", "duration": 15, "aspect_ratio": "1:1" }),
+        json!({ "prompt": "of an image", "image_path": image, "image_tail": image }),
+        json!({ "prompt": "failing" }),
+        json!({ "prompt": "polled 1" }),
+        json!({ "prompt": "polled 2" }),
+    ] {
+        let mut params = params;
+        params["model"] = json!("kling-3.0");
+        ids.push(id(&world.posted("kling_video", params).await));
+    }
+    for id in &ids {
+        let done = world.finished(id).await;
+        let job = world.kling.job(id).unwrap();
+        assert_eq!(job.model.as_deref(), Some("kling-3.0"));
+        assert_eq!(done["external_task_id"], job.task_id, "{done}");
+        if job.prompt() == "failing" {
+            let (status, error) = outcome(&done);
+            assert_eq!((status, error), ("failed", "Kling: the GPU is on fire"));
+        } else {
+            assert_eq!(done["result_url"], job.result_url(), "{done}");
+            assert_eq!(done["result_data"]["cost"][0]["amount"], "2", "{done}");
+        }
+        // A callback that is late, repeated, or not signed changes nothing.
+        assert_eq!(world.kling.call_back(id).await, 200);
+        let body = job.data().to_string();
+        assert_eq!(kling::notify(job.callback_url(), body).await, 401);
+        assert_eq!(world.task(id).await, done);
+    }
+    assert!(
+        world
+            .kling
+            .called_back()
+            .iter()
+            .all(|(_, status)| *status == 200)
+    );
+    // A refused callback leaves the end to a poll.
+    let late = id(&world
+        .posted(
+            "kling_video",
+            json!({ "prompt": "polled 3", "model": "kling-3.0" }),
+        )
+        .await);
+    world.accepted(&late).await;
+    let job = world.kling.finish(&late);
+    let body = job.data().to_string();
+    let url = job.callback_url();
+    assert_eq!(kling::notify_signed(url, SECRET, 360, &body).await, 401);
+    assert_eq!(world.finished(&late).await["status"], "completed");
+    assert_eq!(kling::notify_signed(url, SECRET, 290, &body).await, 200);
+    // The test of Kling's console comes to the bare address.
+    let (bare, _) = url.split_once('?').unwrap();
+    let test = json!({ "id": "1", "status": "submitted", "outputs": [] }).to_string();
+    assert_eq!(kling::notify_signed(bare, SECRET, 0, &test).await, 200);
+    assert_eq!(kling::notify(bare, test).await, 401);
+    assert_eq!(world.kling.repeated(), [""; 0]);
+    assert_eq!(world.kling.rejected(), 0);
     world.host.stop().await;
 }

@@ -313,6 +313,45 @@ impl Executor for Fake {
         service.about(&job)
     }
 
+    fn most_together(&self) -> usize {
+        if self.0.shared.is_together { 3 } else { 1 }
+    }
+
+    fn is_polled_together(&self, params: &Value) -> bool {
+        assert_eq!(params["prompt"], "x");
+        self.0.is_polled()
+    }
+
+    /// One question about several jobs. The answer may have nothing about some of them.
+    async fn poll_together(
+        &self,
+        tasks: &[Task],
+        outside: &Outside<'_>,
+    ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
+        let service = &self.0;
+        assert!((1..=3).contains(&tasks.len()), "{} jobs", tasks.len());
+        for task in tasks {
+            let job = task.job();
+            service.asked(&job);
+            assert_eq!(task.external_task_id, Some(format!("their-{job}")));
+        }
+        let begun = service.shared.now.get();
+        service.mishap(&tasks[0].job(), true, outside).await?;
+        if service.shared.mishap(3) {
+            return Err(Failure::permanent("one of the jobs is not known"));
+        }
+        let took = service.shared.now.get() - begun;
+        let news = tasks.iter().map(|task| {
+            let job = task.job();
+            if service.shared.mishap(5) {
+                return None;
+            }
+            service.rest(&job, 8000_u64.saturating_sub(took));
+            Some(service.about(&job))
+        });
+        Ok(news.collect())
+    }
+
     async fn poll(
         &self,
         task: &Task,

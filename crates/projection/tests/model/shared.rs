@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) is_calm: Cell<bool>,
     /// Whether anything may go wrong.
     pub(crate) is_chaos: Cell<bool>,
+    /// Whether the service of films is asked about several jobs in one question.
+    pub(crate) is_together: bool,
     /// The process that runs.
     pub(crate) process: Cell<u64>,
     /// The processes that have died, or were held up.
@@ -75,6 +77,7 @@ impl Shared {
             places: Cell::new(5),
             is_calm: Cell::default(),
             is_chaos: Cell::new(true),
+            is_together: seed % 2 == 1,
             process: Cell::new(0),
             dead: RefCell::default(),
         }

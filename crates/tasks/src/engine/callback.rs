@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Engine;
 use crate::{
     error::TaskError,
-    executor::{Callback, Failure, MAX_NAME_BYTES, Progress},
+    executor::{Arrived, Authenticity, Callback, Failure, MAX_NAME_BYTES, Progress},
     public_url::public_url,
     rows::{self, End},
     task::Task,
@@ -21,14 +21,17 @@ impl Engine<'_> {
         format!("{origin}/webhooks/{service}?job={job}&signature={signature}")
     }
 
-    /// Checks the signature of a callback address.
+    /// Checks the signature of a callback address. An address without a job, such as an operator enters in the console of
+    /// a service, passes if the service signs its callbacks: then [`hear`](Self::hear) checks that.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service, [`TaskError::BadSignature`] if the signature is not
     /// that of the service and the job.
     pub fn authenticate(&self, service: &str, job: &str, signature: &str) -> Result<(), TaskError> {
-        if self.registry.service(service).is_none() {
-            return Err(TaskError::NotFound);
+        let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
+        let is_bare = job.is_empty() && signature.is_empty();
+        if is_bare && executor.signs_callbacks(self.ports.config) {
+            return Ok(());
         }
         if self.key.verifies(service, job, signature) {
             Ok(())
@@ -37,8 +40,38 @@ impl Engine<'_> {
         }
     }
 
-    /// Takes a callback about the job whose address it came to; the caller has
-    /// [authenticated](Self::authenticate) it. A late or repeated callback changes nothing.
+    /// Takes a callback that has arrived at an [authenticated](Self::authenticate) address, if the service has signed it or
+    /// signs none. Without a job in its address it is a test of the service's console, and changes nothing.
+    ///
+    /// # Errors
+    /// [`TaskError::BadSignature`] if the service's own signature is wrong, missing or old,
+    /// [`TaskError::NotChecked`] if that cannot be told, and those of [`call_back`](Self::call_back).
+    pub async fn hear(
+        &self,
+        service: &str,
+        job: &str,
+        callback: Arrived<'_>,
+    ) -> Result<(), TaskError> {
+        let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
+        match executor.authenticity(&callback, &self.outside("")).await {
+            Authenticity::Right => {}
+            Authenticity::NotSigned if !job.is_empty() => {}
+            Authenticity::NotSigned | Authenticity::Wrong => {
+                tracing::warn!(service, job, "callback without the service's signature");
+                return Err(TaskError::BadSignature);
+            }
+            Authenticity::Unclear(reason) => return Err(TaskError::NotChecked(reason)),
+        }
+        if job.is_empty() {
+            tracing::info!(service, "test of a callback taken");
+            return Ok(());
+        }
+        self.call_back(service, job, callback.body).await
+    }
+
+    /// Takes a callback about the job whose address it came to, from a caller that has checked where it comes from: for
+    /// what arrives over the network that is [`hear`](Self::hear), because [`authenticate`](Self::authenticate) does not
+    /// see the service's own signature. A late or repeated callback changes nothing.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service or task, [`TaskError::NotACallback`] if the body is
@@ -55,6 +88,10 @@ impl Engine<'_> {
             .ok_or(TaskError::NotFound)?;
         if task.external_service.as_deref() != Some(service) {
             return Err(TaskError::NotFound);
+        }
+        // A test of the service's console is about no job of ours.
+        if matches!(news, Ok(Progress::Running { .. })) {
+            return Ok(());
         }
         // A job of an earlier run that this run has taken over is called by its service's name.
         let is_adopted = about.is_some() && about == task.external_task_id;

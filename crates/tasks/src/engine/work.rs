@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{future, join};
+use futures_util::{StreamExt, future, join, stream};
 use serde_json::Value;
 
 use super::{Engine, lease::lease};
@@ -15,6 +15,9 @@ use crate::{
 
 /// An instance that has submitted a task stays to poll if the poll is due this soon.
 const STAY: Duration = Duration::from_secs(10);
+
+/// How many of the answers to one question are noted at once.
+const NOTES_AT_ONCE: usize = 8;
 
 impl Engine<'_> {
     /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
@@ -51,6 +54,33 @@ impl Engine<'_> {
                 }
             }
         }
+    }
+
+    /// Polls claimed tasks of which the service may be asked in one question, and each of those alone about which that
+    /// question tells nothing.
+    pub(super) async fn work_together(&self, executor: &dyn Executor, tasks: Vec<Task>) {
+        let outside = self.outside("");
+        let question = executor.poll_together(&tasks, &outside);
+        let answer = self.within(POLL_PATIENCE, question).await;
+        let news = match answer {
+            Ok(news) => news,
+            // What ends one job may be about any of them.
+            Err(Failure::Permanent(_)) => vec![None; tasks.len()],
+            Err(failure) => vec![Some(Err(failure)); tasks.len()],
+        };
+        // An executor that answers about too few of them has said nothing of the rest.
+        let news = news.into_iter().chain(std::iter::repeat(None));
+        stream::iter(tasks.into_iter().zip(news))
+            .for_each_concurrent(NOTES_AT_ONCE, |(task, news)| async move {
+                match news {
+                    Some(news) => {
+                        log_news(&task, "polled", &news);
+                        self.note(executor, &task, news).await;
+                    }
+                    None => self.work(executor, task, false).await,
+                }
+            })
+            .await;
     }
 
     /// Notes the news of a claimed task. Returns the time after which the service asks to be polled, if it names one.
@@ -169,11 +199,11 @@ impl Engine<'_> {
         }
     }
 
-    async fn within(
+    async fn within<T>(
         &self,
         patience: Duration,
-        work: impl Future<Output = Result<Progress, Failure>>,
-    ) -> Result<Progress, Failure> {
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let too_long = self.ports.clock.sleep(patience);
         match future::select(std::pin::pin!(work), too_long).await {
             future::Either::Left((news, _)) => news,
@@ -184,7 +214,7 @@ impl Engine<'_> {
         }
     }
 
-    fn outside<'b>(&'b self, callback_url: &'b str) -> Outside<'b> {
+    pub(super) fn outside<'b>(&'b self, callback_url: &'b str) -> Outside<'b> {
         Outside {
             http: self.ports.http,
             config: self.ports.config,

@@ -1,7 +1,11 @@
-//! The columns that may be large. Each has one reader, for one task; every other statement leaves them out, so that a
-//! task with megabytes in it holds up no other.
+//! The columns that may be large. Each has one reader for one task; every other statement leaves them out, or what is large
+//! of them, so that a task with megabytes in it holds up no other.
 
-use platform::{Database, DatabaseError};
+use std::collections::HashMap;
+
+use platform::{Database, DatabaseError, Value};
+
+use crate::task::Task;
 
 /// Reads a task's parameters, as JSON text; `None` if there is no such task. Those of earlier releases may have megabytes
 /// of pictures in them.
@@ -13,6 +17,29 @@ pub async fn params(
     task_id: &str,
 ) -> Result<Option<String>, DatabaseError> {
     column(database, "params", task_id).await
+}
+
+/// Reads the parameters of several tasks, as JSON text by task. A task that is gone is left out, and so is one of an
+/// earlier release with more than `most_bytes`.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn params_of(
+    database: &dyn Database,
+    tasks: &[Task],
+    most_bytes: u64,
+) -> Result<HashMap<String, String>, DatabaseError> {
+    let places: Vec<String> = (0..tasks.len()).map(|n| format!("?{}", n + 2)).collect();
+    let sql = format!(
+        "SELECT task_id, params FROM aigc_tasks WHERE task_id IN ({}) AND length(params) <= ?1",
+        places.join(",")
+    );
+    let mut parameters: Vec<Value> = vec![most_bytes.into()];
+    parameters.extend(tasks.iter().map(|task| Value::from(task.task_id.as_str())));
+    let rows = database.execute(&sql, parameters).await?;
+    rows.into_iter()
+        .map(|mut row| Ok((row.text(0)?, row.text(1)?)))
+        .collect()
 }
 
 /// Reads the data of a task's result, as JSON text; `None` if it has none.

@@ -7,19 +7,20 @@ mod models;
 mod request;
 mod token;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
+use auth::standard_webhooks::{Secret, Signed};
 use platform::{Config, setting::number};
 use problem::Fields;
 use serde_json::Value;
 
 use crate::{
-    executor::{Callback, Executor, Failure, Outside, Progress},
+    executor::{Arrived, Authenticity, Callback, Executor, Failure, Outside, Progress},
     task::Task,
 };
 use answer::{adopted, id, progress, status};
-use call::Way;
+use call::{Way, call, jobs};
 use models::{Generation, Models};
 use request::model;
 
@@ -44,6 +45,9 @@ platform::settings! {
     KLING_LONGEST_JOB = "kling_longest_job", Value("24"), Number(LONGEST_JOB);
     /// What models take that this release does not know, or knows otherwise, by the beginnings of their names, such as `{"kling-4": {"generation": 2, "durations": [5, 10], "sound": "optional", "modes": ["std", "pro"]}}`
     KLING_MODELS = "kling_models", Unset, JsonObject;
+    /// The secret with which Kling signs its callbacks, as its console shows it (`whsec_…`). With it a callback without that
+    /// signature is 401; without it the signature in the callback's address alone is required
+    KLING_WEBHOOK_SECRET = "kling_webhook_secret", Secret;
 }
 
 /// The most places that an operator may set.
@@ -51,6 +55,13 @@ const MOST_PLACES: u32 = 100_000;
 
 /// The most hours for a job that an operator may set: Kling keeps results for so long.
 const LONGEST_JOB: u32 = 30 * 24;
+
+/// The most jobs of the second generation that one question is about, so that its address has less than 4 KiB.
+const MOST_TOGETHER: usize = 100;
+
+/// What an operator hears of a secret that is not one.
+const NO_SECRET: &str =
+    "`kling_webhook_secret` is not `whsec_` and base64, as Kling's console shows it";
 
 /// How long Kling keeps results, in seconds.
 const RESULTS_KEPT: u64 = LONGEST_JOB as u64 * 3600;
@@ -60,6 +71,10 @@ const IMAGES: &[&str] = &["image_path", "image_tail"];
 /// Checks that the table of models is one, and that the older keys are a pair. An error is in words for the operator.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
     Models::read(config).map_err(|error| error.to_string())?;
+    let secret = config.get(KLING_WEBHOOK_SECRET);
+    if secret.is_some_and(|text| Secret::read(&text).is_none()) {
+        return Err(NO_SECRET.to_owned());
+    }
     let pair = [KLING_ACCESS_KEY, KLING_SECRET_KEY];
     let [one, other] = pair.map(|setting| config.get(setting).is_some());
     if one == other || config.get(KLING_API_KEY).is_some() {
@@ -126,6 +141,10 @@ impl Executor for Kling {
         IMAGES
     }
 
+    fn picture_types(&self) -> Option<&'static [&'static str]> {
+        Some(&["image/png", "image/jpeg"])
+    }
+
     fn check(&self, _task_type: &str, params: &mut Fields<'_>) {
         check::check(&self.models, params);
     }
@@ -167,6 +186,57 @@ impl Executor for Kling {
     ) -> Result<Progress, Failure> {
         let name = task.external_task_id.as_deref().unwrap_or_default();
         progress(&self.way(params, outside).look_up(task, name).await?)
+    }
+
+    fn most_together(&self) -> usize {
+        MOST_TOGETHER
+    }
+
+    fn is_polled_together(&self, params: &Value) -> bool {
+        self.models.generation(model(params)) == Generation::Second
+    }
+
+    async fn poll_together(
+        &self,
+        tasks: &[Task],
+        outside: &Outside<'_>,
+    ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
+        let name = |task: &Task| task.external_task_id.clone().unwrap_or_default();
+        let names: Vec<String> = tasks.iter().map(name).collect();
+        let path = format!("/tasks?task_ids={}", names.join(","));
+        let data = call(outside, Generation::Second, &path, None).await?;
+        let found: HashMap<&str, &Value> = jobs(&data).iter().map(|job| (id(job), job)).collect();
+        let news = names.iter().map(|name| {
+            let job = found.get(name.as_str())?;
+            Some(progress(job))
+        });
+        Ok(news.collect())
+    }
+
+    fn signs_callbacks(&self, config: &dyn Config) -> bool {
+        !matches!(config.read(KLING_WEBHOOK_SECRET), Ok(None))
+    }
+
+    async fn authenticity(&self, callback: &Arrived<'_>, outside: &Outside<'_>) -> Authenticity {
+        let secret = match outside.config.read(KLING_WEBHOOK_SECRET) {
+            Ok(Some(text)) => Secret::read(&text),
+            Ok(None) => return Authenticity::NotSigned,
+            Err(error) => return Authenticity::Unclear(error.to_string()),
+        };
+        let Some(secret) = secret else {
+            return Authenticity::Unclear(NO_SECRET.to_owned());
+        };
+        let header = |name| (callback.header)(name).unwrap_or_default();
+        let signed = Signed {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signatures: header("webhook-signature"),
+        };
+        if secret.verifies(signed, callback.body, outside.clock.unix_seconds()) {
+            Authenticity::Right
+        } else {
+            Authenticity::Wrong
+        }
     }
 
     fn process_webhook(&self, body: &Value) -> Option<Callback> {

@@ -1,0 +1,213 @@
+//! One question to Kling about all its running jobs: how many calls a round of the poller costs, and what becomes of jobs
+//! about which the answer says nothing.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use std::{cell::RefCell, rc::Rc};
+
+use fake::{Asked, Service};
+use platform::native::block_on;
+use serde_json::{Value, json};
+use tasks::{Engine, Status, TaskRequest, rows};
+
+/// The most jobs that one question is about.
+const MOST: usize = 100;
+
+/// How Kling answers a question about these jobs, by their names there.
+type Answer = dyn Fn(&[&str]) -> (u16, Value);
+
+struct World {
+    kling: Service,
+    answer: Rc<RefCell<Box<Answer>>>,
+    tasks: Vec<String>,
+}
+
+fn job(name: &str, status: &str) -> Value {
+    let outputs = json!([{ "type": "video", "url": format!("https://cdn.example/{name}.mp4") }]);
+    json!({ "id": name, "status": status, "message": "", "outputs": outputs })
+}
+
+fn all(names: &[&str], status: &str) -> (u16, Value) {
+    let jobs: Vec<Value> = names.iter().map(|name| job(name, status)).collect();
+    (200, json!({ "code": 0, "data": jobs }))
+}
+
+impl World {
+    /// So many tasks of the second generation that Kling has accepted, and so many of the first.
+    fn new(second: usize, first: usize) -> Self {
+        let answer: Rc<RefCell<Box<Answer>>> =
+            Rc::new(RefCell::new(Box::new(|names| all(names, "processing"))));
+        let at_kling = Rc::clone(&answer);
+        let settings = [
+            ("kling_api_key", "secret"),
+            ("kling_base_url", "https://kling.example"),
+            ("kling_places", "2000"),
+            ("public_url", "http://here"),
+        ];
+        let kling = Service::answering("kling", &settings, move |asked| serve(asked, &at_kling));
+        kling.world.clock.0.set(1_700_000_000);
+        let mut world = Self {
+            kling,
+            answer,
+            tasks: Vec::new(),
+        };
+        for n in 0..second + first {
+            let model = if n < second { "kling-3.0" } else { "kling-v3" };
+            let id = world.post(model);
+            world.tasks.push(id);
+        }
+        // A round begins submissions for 9 s at most, of the clock that stands still here.
+        world.tick_after(0);
+        assert_eq!(world.calls("POST").len(), second + first);
+        world
+    }
+
+    fn engine(&self) -> Engine<'_> {
+        block_on(Engine::open(self.kling.ports())).unwrap()
+    }
+
+    fn post(&self, model: &str) -> String {
+        let params = json!({ "prompt": "a hill", "model": model });
+        let body = json!({ "project_id": "p", "task_type": "kling_video", "params": params });
+        let body = body.to_string();
+        let request = TaskRequest::read(body.as_bytes()).unwrap();
+        let engine = self.engine();
+        let created = tasks::create(engine.ports, &engine.registry, &request, None);
+        block_on(created).unwrap().task_id
+    }
+
+    fn tick_after(&self, seconds: i64) {
+        let clock = &self.kling.world.clock.0;
+        clock.set(clock.get() + seconds);
+        block_on(self.engine().tick());
+    }
+
+    fn calls(&self, method: &str) -> Vec<String> {
+        let calls = self.kling.calls();
+        let of_method = calls.into_iter().filter(|call| call.starts_with(method));
+        of_method.collect()
+    }
+
+    /// The calls that one more round makes.
+    fn round(&self) -> Vec<String> {
+        let before = self.calls("GET").len();
+        self.tick_after(10);
+        self.calls("GET").split_off(before)
+    }
+
+    fn task(&self, n: usize) -> tasks::Task {
+        let database = self.kling.ports().database;
+        block_on(rows::get(database, &self.tasks[n]))
+            .unwrap()
+            .unwrap()
+    }
+}
+
+fn serve(asked: &Asked, answer: &Rc<RefCell<Box<Answer>>>) -> (u16, Value) {
+    let of_first = |name: &str| {
+        let data = json!({ "task_id": name, "task_status": "processing" });
+        (200, json!({ "code": 0, "data": data }))
+    };
+    if asked.call.starts_with("POST") {
+        let name = asked.body["external_task_id"].as_str();
+        return match name {
+            Some(name) => of_first(&format!("their-{name}")),
+            None => {
+                let name = asked.body["options"]["external_task_id"].as_str().unwrap();
+                (
+                    200,
+                    json!({ "code": 0, "data": job(&format!("their-{name}"), "submitted") }),
+                )
+            }
+        };
+    }
+    match asked.call.split_once("?task_ids=") {
+        Some((_, names)) => {
+            let names: Vec<&str> = names.split(',').collect();
+            assert!((1..=MOST).contains(&names.len()), "{} jobs", names.len());
+            assert!(asked.call.len() < 4096 + 64, "{}", asked.call.len());
+            (answer.borrow())(&names)
+        }
+        None => of_first(asked.call.rsplit('/').next().unwrap()),
+    }
+}
+
+#[test]
+fn a_round_of_the_poller_costs_a_call_for_a_hundred_jobs() {
+    for (second, first, questions) in [(1, 0, 1), (40, 0, 1), (100, 0, 1), (101, 2, 2), (250, 3, 3)]
+    {
+        let world = World::new(second, first);
+        for _ in 0..2 {
+            let calls = world.round();
+            let shared = calls.iter().filter(|call| call.contains("?task_ids="));
+            let names: usize = shared.clone().map(|call| call.split(',').count()).sum();
+            assert_eq!((shared.count(), names), (questions, second));
+            assert_eq!(calls.len(), questions + first, "each of the first alone");
+        }
+        *world.answer.borrow_mut() = Box::new(|names| all(names, "succeeded"));
+        world.round();
+        for n in 0..second {
+            let task = world.task(n);
+            let url = format!("https://cdn.example/their-{}.mp4", task.task_id);
+            assert_eq!(task.status, Status::Completed);
+            assert_eq!(task.result_url, Some(url));
+        }
+        // Only those of the first generation are left.
+        assert_eq!(world.round().len(), first);
+    }
+}
+
+/// One job that Kling does not know must not end the others, nor hide them.
+#[test]
+fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
+    let lost = |names: &[&str], lost: &str| -> Vec<String> {
+        let others = names.iter().filter(|name| **name != lost);
+        others.map(|name| (*name).to_owned()).collect()
+    };
+    // Kling may leave an unknown job out, or refuse the question for it.
+    for is_refused in [false, true] {
+        let world = World::new(5, 0);
+        let gone = format!("their-{}", world.tasks[2]);
+        *world.answer.borrow_mut() = Box::new(move |names| {
+            if is_refused && names.contains(&gone.as_str()) {
+                return (404, json!({ "code": 1203, "message": "no such task" }));
+            }
+            let known = lost(names, &gone);
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            all(&known, "succeeded")
+        });
+        let calls = world.round();
+        let alone = if is_refused { 5 } else { 1 };
+        assert_eq!(calls.len(), 1 + alone, "{calls:?}");
+        for n in 0..5 {
+            let expected = if n == 2 {
+                Status::Failed
+            } else {
+                Status::Completed
+            };
+            assert_eq!(world.task(n).status, expected, "{n}");
+        }
+    }
+}
+
+/// A question that fails for the moment is one error of each task, and is asked again.
+#[test]
+fn a_question_that_fails_for_the_moment_ends_no_task() {
+    let world = World::new(7, 0);
+    for (status, code) in [(401, 1002), (429, 1302), (500, 5000)] {
+        *world.answer.borrow_mut() =
+            Box::new(move |_| (status, json!({ "code": code, "message": "not now" })));
+        assert_eq!(world.round().len(), 1, "{code}");
+        for n in 0..7 {
+            let task = world.task(n);
+            assert_eq!(task.status, Status::Processing, "{code}");
+            assert!(task.error_message.unwrap().contains("not now"));
+        }
+        // The longest wait is over, so that all are due again.
+        *world.answer.borrow_mut() = Box::new(|names| all(names, "processing"));
+        world.tick_after(300);
+        assert_eq!(world.task(0).retry_count, 0);
+    }
+}
