@@ -85,11 +85,14 @@ impl Task {
 pub fn addressed_data(data: String, base: &str) -> String {
     if data.contains(ASSETS)
         && let Ok(mut data) = serde_json::from_str::<Value>(&data)
-        && let Some(urls) = data.get_mut("urls").and_then(Value::as_array_mut)
+        && data.get("urls").is_some_and(Value::is_array)
     {
-        for url in urls {
-            if let Some(address) = url.as_str().and_then(|address| whole(address, base)) {
-                *url = json!(address);
+        for name in ["urls", "images"] {
+            let urls = data.get_mut(name).and_then(Value::as_array_mut);
+            for url in urls.into_iter().flatten() {
+                if let Some(address) = url.as_str().and_then(|address| whole(address, base)) {
+                    *url = json!(address);
+                }
             }
         }
         return data.to_string();
@@ -158,7 +161,7 @@ mod tests {
             };
             assert_eq!(task.addressed(base).result_url.as_deref(), shown);
         }
-        let data = |urls: [&str; 2]| json!({ "seed": 7, "urls": urls }).to_string();
+        let data = |urls: [&str; 2]| json!({ "seed": 7, "urls": urls, "images": urls }).to_string();
         let addressed = addressed_data(data([&kept, far]), base);
         assert_eq!(addressed, data([&whole, far]));
         // What has no such addresses stays as it is, to the letter.

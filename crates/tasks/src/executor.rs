@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use platform::{Clock, Config, HttpClient, Setting};
+use platform::{Clock, Config, HttpClient, KeyValue, Setting};
 use serde_json::Value;
 
 use problem::Fields;
@@ -19,8 +19,14 @@ pub trait Executor {
     /// The service's name: in `external_service`, and in the address of its callbacks.
     fn service(&self) -> &'static str;
 
-    /// The types of tasks that the service does.
+    /// The types of tasks that the service does, as users are told them.
     fn task_types(&self) -> &'static [&'static str];
+
+    /// Whether the service does tasks of this type. A service with more types than it can list tells them by their
+    /// beginning.
+    fn does(&self, task_type: &str) -> bool {
+        self.task_types().contains(&task_type)
+    }
 
     /// The service's name in words for users, such as `Kling`.
     fn title(&self) -> &'static str {
@@ -86,6 +92,10 @@ pub trait Executor {
         outside: &Outside<'_>,
     ) -> Result<Progress, Failure>;
 
+    /// Tells the service that the result of a job, which it has accepted, is not wanted any more. The task is cancelled
+    /// already, whatever the service answers. Takes at most [`POLL_PATIENCE`].
+    async fn cancel(&self, _task: &Task, _outside: &Outside<'_>) {}
+
     /// The most jobs that one question may be about; 1 if each is asked about alone.
     fn most_together(&self) -> usize {
         1
@@ -137,6 +147,8 @@ pub struct Outside<'a> {
     pub config: &'a dyn Config,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// What a service may be asked for once and not each time, such as its public keys.
+    pub key_value: &'a dyn KeyValue,
     /// Results of earlier tasks, which may be the input of others.
     pub assets: &'a AssetStore<'a>,
     /// The address at which the service may call back about this task.

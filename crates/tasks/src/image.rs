@@ -251,7 +251,7 @@ mod tests {
     use http::{Request, Response};
     use platform::{
         HttpError,
-        native::{AnswerWith, MapConfig, SetClock, SqliteFile, block_on},
+        native::{AnswerWith, MapConfig, MemoryKeyValue, SetClock, SqliteFile, block_on},
     };
 
     use super::*;
@@ -341,6 +341,7 @@ mod tests {
             http: &client,
             config: &config,
             clock: &clock,
+            key_value: &MemoryKeyValue::default(),
             assets: &assets,
             callback_url: "",
         };
@@ -424,6 +425,7 @@ mod tests {
                 http: &client,
                 config: &config,
                 clock: &clock,
+                key_value: &MemoryKeyValue::default(),
                 assets: &assets,
                 callback_url: "",
             };

@@ -4,10 +4,11 @@
 
 mod fake;
 
+use auth::webhooks::WebhookKey;
 use fake::{Asked, PIXEL, Service, wrong_fields_with};
-use platform::native::MapConfig;
+use platform::native::{MapConfig, block_on};
 use serde_json::{Value, json};
-use tasks::{Failure, Media, Progress, Registry, Task};
+use tasks::{AssetStore, Engine, Failure, Media, Progress, Registry, Task, TaskRequest, rows};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("gemini_api_key", "secret"),
@@ -108,6 +109,49 @@ fn a_submission_says_what_gemini_needs_and_no_more() {
             body,
         };
         assert_eq!(asked, [expected]);
+    }
+}
+
+/// The first picture is often a draft.
+#[test]
+fn every_final_image_is_an_asset_and_the_first_is_the_result() {
+    let part = |is_thought: bool| {
+        let inline = json!({ "mimeType": "image/png", "data": PIXEL });
+        json!({ "inlineData": inline, "thought": is_thought })
+    };
+    for finals in [1, 3] {
+        let mut parts = vec![part(true)];
+        parts.extend((0..finals).map(|_| part(false)));
+        let drawn =
+            json!({ "candidates": [{ "finishReason": "STOP", "content": { "parts": parts } }] });
+        let gemini = Service::new("gemini", &SETTINGS, [(200, drawn)]);
+        let ports = gemini.ports();
+        let engine = Engine {
+            ports,
+            assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
+            registry: Registry::standard(ports.config),
+            key: WebhookKey::new("key"),
+        };
+        let posted =
+            r#"{"project_id": "p", "task_type": "nano_banana", "params": {"prompt": "a"}}"#;
+        let posted = TaskRequest::read(posted.as_bytes()).unwrap();
+        let task = block_on(tasks::create(ports, &engine.registry, &posted, None)).unwrap();
+        block_on(engine.take_up(&task));
+        let ended = block_on(rows::get(ports.database, &task.task_id));
+        let url = ended.unwrap().unwrap().result_url.unwrap();
+        let data = block_on(rows::result_data(ports.database, &task.task_id));
+        let data: Value = serde_json::from_str(&data.unwrap().unwrap()).unwrap();
+        if finals == 1 {
+            assert_eq!(data, json!({ "text": "" }));
+            continue;
+        }
+        let images = data["images"].as_array().unwrap();
+        assert_eq!((images.len(), &images[0]), (finals, &json!(url)));
+        for image in images {
+            let id = image.as_str().unwrap().strip_prefix("/assets/").unwrap();
+            let id = id.split('.').next().unwrap();
+            assert!(block_on(engine.assets.describe(id)).unwrap().is_some());
+        }
     }
 }
 

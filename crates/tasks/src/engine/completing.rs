@@ -1,6 +1,8 @@
 //! A result, and the end of a task.
 
-use futures_util::join;
+use std::pin::pin;
+
+use futures_util::{future, join};
 use serde_json::json;
 
 use super::Engine;
@@ -8,10 +10,10 @@ use crate::{
     asset_address,
     assets::AssetError,
     error::TaskError,
-    executor::{Failure, Media, Product},
+    executor::{Failure, Media, POLL_PATIENCE, Product},
     result_address::{self, ResultAddress},
     rows::{self, End},
-    task::Task,
+    task::{Status, Task},
 };
 
 /// The most pictures or videos of one result.
@@ -29,6 +31,7 @@ impl Engine<'_> {
         product: Product,
     ) -> Result<(), TaskError> {
         let mut urls = Vec::with_capacity(product.media.len());
+        let are_images = product.media.iter().all(is_image);
         let source = product.media.first().and_then(source_url);
         for media in product.media.into_iter().take(MAX_MEDIA) {
             let media = match self.shortened_address(media).await {
@@ -58,6 +61,9 @@ impl Engine<'_> {
         }
         if let Some(data) = data.as_object_mut() {
             if urls.len() > 1 {
+                if are_images {
+                    data.insert("images".into(), json!(urls));
+                }
                 data.insert("urls".into(), json!(urls));
             }
             if let Some(source) = source {
@@ -129,9 +135,25 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Does what follows from the end of a task: publishes it, notifies its agent, and lets the next one have its place.
+    /// Does what follows from the end of a task: publishes it, notifies its agent, lets the next one have its place, and
+    /// tells the service of a cancelled one.
     pub async fn ended(&self, task: &Task) {
-        join!(self.announce(task), self.fill_place(task));
+        join!(
+            self.announce(task),
+            self.fill_place(task),
+            self.tell_cancelled(task)
+        );
+    }
+
+    async fn tell_cancelled(&self, ended: &Task) {
+        if ended.status != Status::Cancelled || ended.external_task_id.is_none() {
+            return;
+        }
+        if let Some(executor) = self.executor(ended) {
+            let (outside, too_long) = (self.outside(""), self.ports.clock.sleep(POLL_PATIENCE));
+            let told = executor.cancel(ended, &outside);
+            future::select(pin!(told), too_long).await;
+        }
     }
 
     async fn announce(&self, ended: &Task) {
@@ -140,6 +162,11 @@ impl Engine<'_> {
             self.notify(Some(&ended.task_id)).await;
         }
     }
+}
+
+/// Whether this is a picture that came with the service's answer.
+fn is_image(media: &Media) -> bool {
+    matches!(media, Media::Inline { media_type, .. } if media_type.starts_with("image/"))
 }
 
 /// The address of a result at its service, if a row can hold it.

@@ -219,6 +219,7 @@ impl Engine<'_> {
             http: self.ports.http,
             config: self.ports.config,
             clock: self.ports.clock,
+            key_value: self.ports.key_value,
             assets: &self.assets,
             callback_url,
         }

@@ -1,10 +1,11 @@
 //! The services of this release.
 //!
-//! A service is one file here, with an [`Executor`] and its settings, and its names in [`Registry::standard`] and
+//! A service is one file or folder here, with an [`Executor`] and its settings, and its names in [`Registry::standard`] and
 //! [`SETTINGS`].
 //! `docs/adding-a-service.md` shows it with a complete example.
 
 mod demo;
+mod fal;
 mod gemini;
 mod kling;
 
@@ -15,7 +16,7 @@ use platform::{Config, setting::Declaration};
 use crate::executor::Executor;
 
 /// The settings of the services.
-pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS];
+pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS, fal::SETTINGS];
 
 /// Checks what the forms of the services' settings do not; an error is in words for the operator.
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), String> {
@@ -33,6 +34,7 @@ impl Registry {
         let mut executors: Vec<Rc<dyn Executor>> = vec![
             Rc::new(kling::Kling::new(config)),
             Rc::new(gemini::Gemini::new(config)),
+            Rc::new(fal::Fal),
         ];
         if config.is_development() {
             executors.push(Rc::new(demo::Demo));
@@ -52,8 +54,7 @@ impl Registry {
 
     /// The service that does tasks of this type.
     pub fn for_type(&self, task_type: &str) -> Option<&dyn Executor> {
-        self.iter()
-            .find(|executor| executor.task_types().contains(&task_type))
+        self.iter().find(|executor| executor.does(task_type))
     }
 
     /// All services.

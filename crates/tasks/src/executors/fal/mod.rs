@@ -1,0 +1,237 @@
+//! fal: pictures, films and sounds of the many models that it hosts. Each is a task type, `fal:` and the model's name. Jobs
+//! wait in fal's queue; fal is polled, and calls back.
+
+mod answer;
+mod model;
+mod signature;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use platform::{Setting, http_client::Limits};
+use problem::Fields;
+use serde_json::{Map, Value};
+use url::form_urlencoded::byte_serialize;
+
+use crate::{
+    executor::{Arrived, Authenticity, Callback, Executor, Failure, Outside, Progress, setting},
+    image,
+    task::{MAX_TEXT, Task},
+};
+use model::Model;
+
+/// The service fal.
+pub(super) struct Fal;
+
+platform::settings! {
+    /// The address of fal's queue. fal makes pictures and films by the models that it hosts
+    FAL_BASE_URL = "fal_base_url", Value("https://queue.fal.run"), Origin;
+    /// The address at which fal tells the keys that sign its callbacks
+    FAL_REST_URL = "fal_rest_url", Value("https://rest.fal.ai"), Origin;
+    /// fal's API key
+    FAL_KEY = "fal_key", Secret;
+}
+
+const CALL: Limits = Limits {
+    timeout: Duration::from_secs(10),
+    max_bytes: 1024 * 1024,
+};
+/// A poll takes two calls if the job has ended. Some models answer with the picture itself.
+const POLL: Limits = Limits {
+    timeout: Duration::from_millis(3500),
+    max_bytes: 16 * 1024 * 1024,
+};
+
+/// The names under which models take a picture, or a list of pictures.
+const IMAGES: &[&str] = &[
+    "image_url",
+    "image_urls",
+    "mask_url",
+    "mask_image_url",
+    "start_image_url",
+    "first_frame_url",
+    "last_frame_url",
+    "end_image_url",
+    "tail_image_url",
+    "reference_image_url",
+    "reference_image_urls",
+    "control_image_url",
+];
+const MOST_IMAGES: usize = 16;
+
+#[async_trait(?Send)]
+impl Executor for Fal {
+    fn service(&self) -> &'static str {
+        "fal"
+    }
+
+    fn task_types(&self) -> &'static [&'static str] {
+        &["fal:{model}"]
+    }
+
+    fn does(&self, task_type: &str) -> bool {
+        Model::of(task_type).is_some()
+    }
+
+    fn pictures(&self) -> &'static [&'static str] {
+        IMAGES
+    }
+
+    /// Each model takes something else, so what it takes is left to fal.
+    fn check(&self, _task_type: &str, params: &mut Fields<'_>) {
+        for name in IMAGES {
+            if name.ends_with("urls") {
+                params.texts(name, MOST_IMAGES);
+            } else {
+                params.text(name, MAX_TEXT);
+            }
+        }
+    }
+
+    /// Pictures may take 10 s, a look for an earlier job 7, and the call 10.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    async fn submit(
+        &self,
+        task: &Task,
+        params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        let model = model_of(task)?;
+        // The job of an earlier run is paid for. Unless it failed, its result serves this run too. fal knows jobs by its own
+        // names alone, so a submission whose answer was lost cannot be found.
+        let theirs = |name: &&str| Task::id_of_job(name) != task.task_id;
+        if let Some(name) = task.earlier_jobs().into_iter().find(theirs) {
+            match look(&model, name, outside).await {
+                Ok(_) => return Ok(answer::adopted(name)),
+                Err(Failure::Permanent(_)) => {}
+                // There may be such a job, so this is no reason to pay for another.
+                Err(Failure::Access(reason)) => return Err(Failure::retry(reason)),
+                Err(later) => return Err(later),
+            }
+        }
+        let body = request_body(task, params, outside).await?;
+        let callback: String = byte_serialize(outside.callback_url.as_bytes()).collect();
+        let path = format!("{}?fal_webhook={callback}", model.path());
+        let request =
+            http::Request::post(url(outside, &path)?).header("content-type", "application/json");
+        let answer = send(request, body.to_string().into_bytes(), CALL, outside).await?;
+        answer::accepted(&answer, &model)
+    }
+
+    async fn poll(
+        &self,
+        task: &Task,
+        _params: &Value,
+        outside: &Outside<'_>,
+    ) -> Result<Progress, Failure> {
+        let name = task.external_task_id.as_deref().unwrap_or_default();
+        look(&model_of(task)?, name, outside).await
+    }
+
+    async fn cancel(&self, task: &Task, outside: &Outside<'_>) {
+        let name = task.external_task_id.as_deref().unwrap_or_default();
+        let told = async {
+            let path = format!("{}/cancel", model_of(task)?.job(name)?);
+            let request = http::Request::put(url(outside, &path)?);
+            send(request, Vec::new(), POLL, outside).await
+        };
+        let task_id = &task.task_id;
+        match told.await.map(|answer| answer.status().as_u16()) {
+            // 400: it has ended already.
+            Ok(202 | 400) => tracing::info!(task_id, "job cancelled at fal"),
+            Ok(status) => tracing::warn!(task_id, status, "job not cancelled at fal"),
+            Err(_) => tracing::warn!(task_id, "job not cancelled at fal"),
+        }
+    }
+
+    /// fal signs every callback. It has no console that calls an address without a job, so such a one is refused before
+    /// anything is asked of fal: `signs_callbacks` stays as it is.
+    async fn authenticity(&self, callback: &Arrived<'_>, outside: &Outside<'_>) -> Authenticity {
+        signature::authenticity(callback, outside).await
+    }
+
+    fn process_webhook(&self, body: &Value) -> Option<Callback> {
+        answer::callback(body)
+    }
+}
+
+fn model_of(task: &Task) -> Result<Model<'_>, Failure> {
+    let model = Model::of(&task.task_type);
+    model.ok_or_else(|| Failure::permanent("the task's type names no model of fal"))
+}
+
+/// Asks how a job is, and for its result if it has ended.
+async fn look(model: &Model<'_>, name: &str, outside: &Outside<'_>) -> Result<Progress, Failure> {
+    let job = model.job(name)?;
+    let request = http::Request::get(url(outside, &format!("{job}/status"))?);
+    let status = send(request, Vec::new(), POLL, outside).await?;
+    if let Some(running) = answer::status(&status, name)? {
+        return Ok(running);
+    }
+    let request = http::Request::get(url(outside, &job)?);
+    answer::result(&send(request, Vec::new(), POLL, outside).await?)
+}
+
+/// The input of the model: the parameters as they came, with pictures that fal can reach or has in the request itself.
+async fn request_body(
+    task: &Task,
+    params: &Value,
+    outside: &Outside<'_>,
+) -> Result<Value, Failure> {
+    let mut body: Map<String, Value> = params.as_object().cloned().unwrap_or_default();
+    for name in IMAGES {
+        match body.get_mut(*name) {
+            Some(Value::String(text)) if text.is_empty() => drop(body.remove(*name)),
+            Some(Value::String(text)) => *text = picture(text, task, outside).await?,
+            Some(Value::Array(list)) => {
+                for text in list {
+                    let given = text.as_str().unwrap_or_default();
+                    *text = picture(given, task, outside).await?.into();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Value::Object(body))
+}
+
+async fn picture(text: &str, task: &Task, outside: &Outside<'_>) -> Result<String, Failure> {
+    let given = image::read(text).map_err(Failure::Permanent)?;
+    if let Some(url) = image::public_address(&given, outside)? {
+        return Ok(url);
+    }
+    let image = image::obtain(given, &task.project_id, outside).await?;
+    Ok(format!(
+        "data:{};base64,{}",
+        image.media_type,
+        image.base64()
+    ))
+}
+
+fn needed(outside: &Outside<'_>, wanted: Setting) -> Result<String, Failure> {
+    setting(outside.config, wanted)?
+        .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
+}
+
+fn url(outside: &Outside<'_>, path: &str) -> Result<String, Failure> {
+    let base = needed(outside, FAL_BASE_URL)?;
+    Ok(format!("{}{path}", base.trim_end_matches('/')))
+}
+
+async fn send(
+    request: http::request::Builder,
+    body: Vec<u8>,
+    limits: Limits,
+    outside: &Outside<'_>,
+) -> Result<http::Response<Vec<u8>>, Failure> {
+    let key = needed(outside, FAL_KEY)?;
+    let request = request
+        .header("authorization", format!("Key {key}"))
+        .body(body)
+        .map_err(|_| Failure::access("`fal_base_url` is not a URL, or fal's key cannot be sent"))?;
+    let answer = outside.http.send(request, limits).await;
+    answer.map_err(|error| Failure::retry(format!("fal: {error}")))
+}
