@@ -142,7 +142,9 @@ pub async fn snapshot(
     project: &str,
 ) -> Result<EncodedState, RoomError> {
     let rows = rows::all(database, project).await?;
-    if rows.log.is_empty() && rows.blob.is_none() {
+    // What waits for others is in no whole document.
+    let is_stored_whole = rows.snapshot.is_none() || rows.blob.is_none();
+    if is_stored_whole && rows.uncompacted() == 0 {
         return Ok(as_stored(rows)?.into());
     }
     let is_packed = rows.blob.is_some();

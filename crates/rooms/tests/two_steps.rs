@@ -326,6 +326,31 @@ fn a_relay_catches_up_beside_a_blob() {
     assert_eq!(version_of(&after(0)), version_of(&world.state(None)));
 }
 
+/// Reading a blob takes many times its memory, so what is stored as one is handed out as it is.
+#[test]
+fn a_whole_document_that_is_stored_as_one_is_not_read() {
+    let world = World::new();
+    let whole = |jobs| {
+        world.jobs.borrow_mut().clear();
+        let state = world.whole();
+        assert_eq!(world.jobs.borrow().len(), jobs);
+        version_of(&state)
+    };
+    let mut updates = costly();
+    world.append(updates.clone());
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (8, 1));
+    assert_eq!(whole(0), version_of_all(&updates));
+    // What came since is in no stored whole.
+    updates.push(word("then"));
+    world.append([updates.last().unwrap().clone()]);
+    assert_eq!(whole(1), version_of_all(&updates));
+    world.compact().unwrap();
+    assert_eq!(whole(0), version_of_all(&updates));
+    world.merge().unwrap();
+    assert_eq!(whole(0), version_of_all(&updates));
+}
+
 #[test]
 fn what_waits_for_others_stays_beside_a_blob() {
     let world = World::new();
