@@ -126,7 +126,7 @@ fn mistakes_at_the_start_are_one_clear_line() {
         (
             &missing,
             &[],
-            &["nowhere/missing.wasm", "missing", "build it"],
+            &["nowhere/missing.wasm", "missing", "builds it"],
         ),
         (&not_wasm, &[], &["spin.toml"]),
         (&unknown, &[], &["spin.toml", "chanel", "line"]),
