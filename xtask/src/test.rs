@@ -158,7 +158,7 @@ fn models_on_libsql() -> Result<()> {
     tests.arg("every_mistake_is_found");
     tests
         .env("TEST_DATABASE", "hrana")
-        .env("PROPTEST_CASES", "16");
+        .env("PROPTEST_CASES", "10");
     run("running the models on libSQL", tests)
 }
 
