@@ -4,48 +4,10 @@
 
 mod fake;
 
-use fake::{Asked, PIXEL, Service, wrong_fields};
+use fake::kling::{BASE, KEY, goes_on, job, kling, submit, task};
+use fake::{Asked, PIXEL, wrong_fields};
 use serde_json::{Value, json};
 use tasks::{Failure, Media, Progress, Task};
-
-const KEY: (&str, &str) = ("kling_api_key", "secret");
-const BASE: (&str, &str) = ("kling_base_url", "https://kling.example/");
-const NOW: i64 = 1_700_000_000;
-
-/// The answer about a job.
-fn job(id: &str, status: &str) -> (u16, Value) {
-    let data = json!({ "task_id": id, "task_status": status });
-    (200, json!({ "code": 0, "data": data }))
-}
-
-fn kling(settings: &[(&str, &str)], answers: impl IntoIterator<Item = (u16, Value)>) -> Service {
-    let kling = Service::new("kling", settings, answers);
-    kling.world.clock.0.set(NOW);
-    kling
-}
-
-fn submit(kling: &Service, task: &Task, params: Value) -> Result<Progress, Failure> {
-    kling.with(async |executor, outside| executor.submit(task, &params, outside).await)
-}
-
-fn task() -> Task {
-    Task {
-        task_id: "task_1_a".into(),
-        project_id: "p".into(),
-        ..Task::new(NOW)
-    }
-}
-
-/// A job that goes on, and whether it is asked about at once.
-fn goes_on(answer: Result<Progress, Failure>) -> (String, bool) {
-    match answer.unwrap() {
-        Progress::Running {
-            external_task_id,
-            look_again,
-        } => (external_task_id, look_again.is_some()),
-        Progress::Done(product) => panic!("{product:?}"),
-    }
-}
 
 /// What the facts about each model rule out, and what a user is told to send instead.
 #[test]

@@ -6,6 +6,7 @@
 
 mod demo;
 mod fal;
+mod families;
 mod gemini;
 mod kling;
 

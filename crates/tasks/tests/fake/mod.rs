@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test uses a part of it.
 
+pub(crate) mod kling;
+
 use std::{cell::RefCell, collections::VecDeque};
 
 use async_trait::async_trait;

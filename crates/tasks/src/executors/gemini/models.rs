@@ -1,13 +1,12 @@
 //! What is known of Gemini's models, by the beginnings of their names. Models come and go every few months, so an operator
 //! can say more by a setting, and of a model that is not known nothing is refused.
 
-use std::collections::BTreeMap;
-
 use platform::Config;
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::GEMINI_MODELS;
+use crate::executors::families::Families;
 
 /// What the models take whose names begin alike. What is not said is not checked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -37,18 +36,13 @@ pub(crate) struct NoTable;
 
 /// The families by the beginnings of their models' names.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Models(BTreeMap<String, Family>);
+pub(super) struct Models(Families<Family>);
 
 impl Models {
     /// The families of this release, and those of the setting, which come before them.
     pub(super) fn read(config: &dyn Config) -> Result<Self, NoTable> {
-        let mut families = Self::known().0;
-        if let Some(text) = config.get(GEMINI_MODELS) {
-            let more: BTreeMap<String, Family> =
-                serde_json::from_str(&text).map_err(|_| NoTable)?;
-            families.extend(more);
-        }
-        Ok(Self(families))
+        let families = Self::known().0.overridden_by(config, GEMINI_MODELS);
+        families.map(Self).map_err(|_| NoTable)
     }
 
     /// The families of this release.
@@ -72,14 +66,12 @@ impl Models {
             ("gemini-3.1-flash-lite-image", family(&["1K"], None, None)),
             ("gemini-2.5-flash-image", family(&[], common, None)),
         ];
-        Self(families.map(|(name, of)| (name.to_owned(), of)).into())
+        Self(families.into())
     }
 
     /// What a model takes: the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> Family {
-        let fitting = self.0.iter().filter(|(name, _)| model.starts_with(*name));
-        let longest = fitting.max_by_key(|(name, _)| name.len());
-        longest.map_or_else(Family::default, |(_, family)| family.clone())
+        self.0.family(model)
     }
 }
 

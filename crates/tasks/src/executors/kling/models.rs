@@ -1,13 +1,12 @@
 //! What is known of Kling's models, by the beginnings of their names. Models come and go every few months, so an operator
 //! can say more by a setting, and of a model that is not known nothing is refused.
 
-use std::collections::BTreeMap;
-
 use platform::Config;
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::KLING_MODELS;
+use crate::executors::families::Families;
 
 /// One of the two forms of Kling's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -78,18 +77,13 @@ pub(crate) struct NoTable;
 
 /// The families by the beginnings of their models' names.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Models(BTreeMap<String, Family>);
+pub(super) struct Models(Families<Family>);
 
 impl Models {
     /// The families of this release, and those of the setting, which come before them.
     pub(super) fn read(config: &dyn Config) -> Result<Self, NoTable> {
-        let mut families = Self::known().0;
-        if let Some(text) = config.get(KLING_MODELS) {
-            let more: BTreeMap<String, Family> =
-                serde_json::from_str(&text).map_err(|_| NoTable)?;
-            families.extend(more);
-        }
-        Ok(Self(families))
+        let families = Self::known().0.overridden_by(config, KLING_MODELS);
+        families.map(Self).map_err(|_| NoTable)
     }
 
     /// The families of this release.
@@ -143,14 +137,12 @@ impl Models {
             ("kling-3.0-turbo", turbo),
             ("kling-3.0-omni", instead("kling-3.0")),
         ];
-        Self(families.map(|(name, of)| (name.to_owned(), of)).into())
+        Self(families.into())
     }
 
     /// What a model takes: the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> Family {
-        let fitting = self.0.iter().filter(|(name, _)| model.starts_with(*name));
-        let longest = fitting.max_by_key(|(name, _)| name.len());
-        longest.map_or_else(Family::default, |(_, family)| family.clone())
+        self.0.family(model)
     }
 
     /// The form of the API that a model has.
