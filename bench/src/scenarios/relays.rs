@@ -73,7 +73,7 @@ async fn measure(bench: &Bench, relay: Relay) -> Result<Times> {
 }
 
 /// Appends one update after the other, and returns the median time until it is saved.
-async fn append(server: &Server, appends: usize) -> Result<f64> {
+pub(super) async fn append(server: &Server, appends: usize) -> Result<f64> {
     let options = JoinOptions {
         events: true,
         ..JoinOptions::default()

@@ -1,6 +1,6 @@
 //! Editing: clients edit one document together.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -76,6 +76,22 @@ both_relays! {
             let heard = client.heard();
             assert!(heard.iter().all(|heard| matches!(heard, Heard::Blob(_))), "{heard:?}");
         }
+    }
+
+    /// What is sent in pieces to the app, or to the client, waits 40 ms for an acknowledgement if no TCP_NODELAY can be
+    /// set, as on WASI, and then every edit takes that long. On a busy machine one of 20 is quicker than that.
+    async fn an_edit_waits_for_no_acknowledgement(relay: Kind) {
+        let host = Host::start(relay).await;
+        let one = Client::join_with_events(&host.address, "p").await;
+        let mut quickest = Duration::MAX;
+        for n in 1..=20 {
+            let start = Instant::now();
+            one.typed("a").await;
+            one.saved(n).await;
+            quickest = quickest.min(start.elapsed());
+        }
+        assert!(quickest < Duration::from_millis(40), "{quickest:?}");
+        host.stop().await;
     }
 
     /// With `version=`, the server sends only the updates that this version lacks.

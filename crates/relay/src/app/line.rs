@@ -1,14 +1,14 @@
 //! A line: one request to the app that carries many, one after the other.
 
 use crate::app::error::AppError;
-use crate::app::upstream::{Upstream, UpstreamError};
+use crate::app::upstream::{Upstream, UpstreamError, handshake};
 use crate::settings::Settings;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -89,8 +89,8 @@ impl Opener {
             .connect()
             .await
             .map_err(UpstreamError::Connect)?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(UpstreamError::Http)?;
+        let opened_connection = handshake(stream).await;
+        let (mut sender, connection) = opened_connection.map_err(UpstreamError::Http)?;
         let mut connection = Driver(Some(Box::pin(connection)));
         let (requests, body) = mpsc::channel(1);
         let mut request = Request::builder()

@@ -141,7 +141,7 @@ impl Upstream {
 
 /// Begins HTTP/1.1 on a connection. On WASI head and body are copied together, because without TCP_NODELAY a second write
 /// waits for the acknowledgement of the first.
-async fn handshake<B>(
+pub(crate) async fn handshake<B>(
     stream: TcpStream,
 ) -> hyper::Result<(SendRequest<B>, Connection<TokioIo<TcpStream>, B>)>
 where
