@@ -22,6 +22,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/bin/sqlite3", "sqlite3"),
 ];
 
+/// The tests that run at once for each core. Most wait for servers and time limits, and compute little.
+const TESTS_PER_CORE: usize = 3;
+
 /// The options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
@@ -77,7 +80,7 @@ impl Test {
         build(parts)?;
         parts.time("build, libSQL", build::on_libsql)?;
         for host in HOSTS {
-            let mut tests = cargo(&["test", "--release", "--no-fail-fast"]);
+            let mut tests = tests(&["--no-fail-fast"]);
             for binary in ON_HOSTS {
                 tests.args(["--test", binary]);
             }
@@ -95,7 +98,7 @@ impl Test {
     /// Runs a part of the Rust tests.
     fn some(self, parts: &mut Parts) -> Result<()> {
         build(parts)?;
-        let mut tests = cargo(&["test", "--release"]);
+        let mut tests = tests(&[]);
         tests.args(self.filter);
         if self.long {
             tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
@@ -114,8 +117,7 @@ fn whole(parts: &mut Parts) -> Result<()> {
     parts.time("clippy", clippy)?;
     parts.time("clippy, Wasm", clippy_wasm)?;
     parts.time("tests", || {
-        let tests = cargo(&["test", "--release", "--no-fail-fast"]);
-        run("running the tests", tests)
+        run("running the tests", tests(&["--no-fail-fast"]))
     })?;
     parts.time("models, libSQL", models_on_libsql)?;
     parts.time("npm tests", || {
@@ -148,9 +150,19 @@ fn build(parts: &mut Parts) -> Result<()> {
     parts.time("build, native", build::everything)
 }
 
+/// The command that runs the Rust tests.
+fn tests(arguments: &[&str]) -> Command {
+    let mut tests = cargo(&["test", "--release"]);
+    tests.args(arguments);
+    // Where the number of cores is not told, there is one.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tests.env("RUST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
+    tests
+}
+
 /// Runs the tests of the models, and those of `auth`, on a libSQL server that fails. They are built by now.
 fn models_on_libsql() -> Result<()> {
-    let mut tests = cargo(&["test", "--release", "--no-fail-fast"]);
+    let mut tests = tests(&["--no-fail-fast"]);
     tests.args([
         "--lib", "--test", "model", "--test", "engine", "--", "--skip",
     ]);
