@@ -50,7 +50,7 @@ fn retry_info(error: &Value) -> Option<Duration> {
 }
 
 /// The images of a successful answer, or the reason for which there are none. Drafts, which Gemini makes while it
-/// thinks, do not count, unless it stopped without another image.
+/// thinks, are never the result.
 pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress, Failure> {
     if let Some(reason) = body["promptFeedback"]["blockReason"].as_str() {
         let why = refusal(reason).unwrap_or("it does not say more");
@@ -66,7 +66,7 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
         _ => Vec::new(),
     };
     let mut media = Vec::new();
-    let mut draft = None;
+    let mut has_drafts = false;
     let mut words = String::new();
     for mut part in parts {
         let is_thought = part["thought"] == true;
@@ -76,19 +76,11 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
         if !part["inlineData"].is_object() {
             continue;
         }
-        let inline = part["inlineData"].take();
         if is_thought {
-            draft = Some(inline);
+            has_drafts = true;
         } else {
-            media.extend(image_of(inline)?);
+            media.extend(image_of(part["inlineData"].take())?);
         }
-    }
-    let has_stopped = matches!(candidate["finishReason"].as_str(), Some("STOP") | None);
-    if media.is_empty()
-        && has_stopped
-        && let Some(draft) = draft
-    {
-        media.extend(image_of(draft)?);
     }
     if !media.is_empty() {
         let data = json!({ "text": words });
@@ -98,6 +90,7 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
     let more = candidate["finishMessage"].as_str().unwrap_or(&words);
     let more: String = more.chars().take(400).collect();
     match reason {
+        Some("STOP") | None if has_drafts => Err(without_image("drafts alone", &more, before)),
         Some("STOP") | None if words.is_empty() => {
             Err(Failure::retry("Gemini sent an answer without an image"))
         }
@@ -231,10 +224,11 @@ mod tests {
         let empty = read(json!([image("", false)]), "STOP");
         assert!(matches!(empty, Err(Failure::Retry { .. })), "{empty:?}");
         let drafts = json!([image("AAAA", true), image("AAAB", true)]);
-        let Ok(Progress::Done(product)) = read(drafts.clone(), "STOP") else {
-            panic!("not done");
-        };
-        assert_eq!(product.media, [inline(&[0, 0, 1])]);
+        let alone = read(drafts.clone(), "STOP");
+        assert!(
+            matches!(&alone, Err(Failure::Retry { reason, .. }) if reason.contains("drafts alone")),
+            "{alone:?}"
+        );
         assert!(matches!(
             read(drafts, "IMAGE_SAFETY"),
             Err(Failure::Permanent(_))
