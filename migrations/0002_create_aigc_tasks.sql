@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     progress         REAL,                 -- how much of the job is done, from 0 to 1, if the service tells it
     cancel_at        INTEGER,              -- the task is cancelled if it has not ended by then
     result_expires_at INTEGER,             -- when the service deletes the result, if that is kept there alone
+    has_product      INTEGER NOT NULL DEFAULT 0, -- 1 if the service has done its job and the result is being copied
     notify_of        TEXT                  -- the events of which the agent is notified, with commas between; NULL: the ends
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);

@@ -5,7 +5,8 @@
 //! - [`raw`], [`http`], [`events`]: clients. [`people`]: callers with credentials.
 //! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts. [`sub_path`]: one in
 //!   front of a relay, below a path.
-//! - [`kling`], [`gemini`], [`agent`]: test doubles of the services and of an agent that is notified, on [`server`].
+//! - [`kling`], [`gemini`], [`bucket`], [`agent`]: test doubles of the services, of a bucket and of an agent that is notified,
+//!   on [`server`].
 //!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
 //! - [`elsewhere`]: other hosts than this machine. [`libsql`]: their database.
 //! - [`manifest`]: `spin.toml`, and the variables that each compiled component reads.
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod better_auth;
+pub mod bucket;
 pub mod built;
 pub mod cable;
 pub mod document;

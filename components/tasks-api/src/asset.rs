@@ -6,6 +6,9 @@ use tasks::{AssetStore, OCTET_STREAM, range};
 
 use crate::{Answer, Request, access};
 
+/// How long a browser may keep the way to a bucket: shorter than the address is valid.
+const REDIRECT_KEPT: &str = "private, max-age=3000";
+
 /// Reads an asset, or a part of it (RFC 9110, section 14).
 pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
@@ -38,6 +41,12 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     if head.is_head() {
         let length = asset.length.to_string();
         return Ok(full(Reply::empty(200)).header("content-length", length));
+    }
+    if let Some(address) = store.signed_address(id, &asset)? {
+        return Ok(Reply::empty(307)
+            .header("location", address)
+            .header("cache-control", REDIRECT_KEPT)
+            .header("referrer-policy", "no-referrer"));
     }
     // If `If-Range` names another version, the client wants the whole asset.
     let same = head.header("if-range").is_none_or(|given| tag.is(given));

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 /// Sends HTTP requests with whole bodies.
+///
+/// An answer is read [whole](HttpClient::send), or [piece by piece](HttpClient::open) if it may be larger than memory.
 #[async_trait(?Send)]
 pub trait HttpClient {
     /// Sends a request and reads the whole answer, whatever its status. Redirects are not followed.
@@ -19,6 +21,40 @@ pub trait HttpClient {
         request: http::Request<Vec<u8>>,
         limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError>;
+
+    /// Sends a request and returns the answer, whatever its status, with a body that is still to be read. Here
+    /// [`Limits::timeout`] is the time until the head of the answer, and between two pieces of the body.
+    ///
+    /// # Errors
+    /// If there is no answer within the limits; see [`HttpError`].
+    async fn open<'s>(
+        &'s self,
+        request: http::Request<Vec<u8>>,
+        limits: Limits,
+    ) -> Result<http::Response<Box<dyn Pieces + 's>>, HttpError> {
+        let answer = self.send(request, limits).await?;
+        Ok(answer.map(|body| Box::new(Whole(Some(body))) as Box<dyn Pieces>))
+    }
+}
+
+/// A body that is read piece by piece.
+#[async_trait(?Send)]
+pub trait Pieces {
+    /// Reads the next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// If the body breaks off, or exceeds its limits.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError>;
+}
+
+/// A body of one piece.
+struct Whole(Option<Vec<u8>>);
+
+#[async_trait(?Send)]
+impl Pieces for Whole {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        Ok(self.0.take())
+    }
 }
 
 /// The limits of an answer.

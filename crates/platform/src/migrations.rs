@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_ask_once"),
     migration!(19, "0019_count_changes"),
     migration!(21, "0021_keep_results"),
+    migration!(22, "0022_find_products"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

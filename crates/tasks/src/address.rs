@@ -88,6 +88,13 @@ fn is_public_name(name: &str) -> bool {
         && !name.ends_with(".home.arpa")
 }
 
+/// Whether no server of the Internet has this name, because it is reserved for examples and tests (RFC 6761).
+pub(crate) fn is_reserved(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    let last = host.rsplit('.').next().unwrap_or_default();
+    matches!(last, "example" | "invalid" | "test")
+}
+
 fn is_this_machine(host: &Host<&str>) -> bool {
     match host {
         Host::Ipv4(address) => address.is_loopback(),

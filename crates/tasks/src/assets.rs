@@ -9,14 +9,14 @@ use std::{ops::Range, time::Duration};
 use auth::secrets;
 use platform::{
     Config, Database, DatabaseError, HttpClient, HttpError, Problem, Setting, UnreadableSetting,
-    Value, http_client::Limits,
+    Value, http_client::Limits, setting::number,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::{asset_address, leftovers, media_type};
+use crate::{asset_address, leftovers, media_type, media_type::OCTET_STREAM};
 
 /// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
@@ -33,13 +33,17 @@ platform::settings! {
     S3_ACCESS_KEY = "s3_access_key", Secret;
     /// The secret key of the bucket
     S3_SECRET_KEY = "s3_secret_key", Secret;
+    /// The most MiB of a result that is copied from its service to the bucket. A larger one stays at the service
+    MAX_ASSET_MIB = "max_asset_mib", Value("2048"), Number(MOST_MIB);
 }
 
 /// The store of assets.
 pub struct AssetStore<'a> {
     pub(crate) database: &'a dyn Database,
     http: &'a dyn HttpClient,
-    bucket: Option<(Bucket, Credentials)>,
+    pub(crate) bucket: Option<(Bucket, Credentials)>,
+    /// The most bytes of a result or an upload in a bucket.
+    pub(crate) most: u64,
 }
 
 /// An asset, with all of its bytes, a part of them, or none.
@@ -53,6 +57,8 @@ pub struct Asset {
     pub length: u64,
     /// The SHA-256 of the content, in hexadecimal.
     pub digest: String,
+    /// Whether its bytes are in a bucket.
+    pub is_in_bucket: bool,
     /// The bytes that the caller asked for.
     pub bytes: Vec<u8>,
 }
@@ -79,7 +85,10 @@ pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
     bucket(config).map(drop)
 }
 
-/// The largest asset, in bytes.
+/// The most MiB that an operator may set: as many as 10,000 parts have, which is all that S3 takes.
+const MOST_MIB: u32 = 48 * 1024;
+
+/// The most bytes that are read from a bucket at once.
 const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
 
 const CALL: Limits = Limits {
@@ -88,7 +97,13 @@ const CALL: Limits = Limits {
 };
 
 /// The time for which a signed request to the bucket is valid.
-const SIGNED_FOR: Duration = Duration::from_secs(300);
+pub(crate) const SIGNED_FOR: Duration = Duration::from_secs(300);
+
+/// The time for which the signed address of an asset is valid. A film is read in parts while it is shown.
+const ADDRESS_SIGNED_FOR: Duration = Duration::from_secs(3600);
+
+/// The largest asset of a bucket that an instance reads, in bytes.
+const READ_HERE: u64 = 8 * 1024 * 1024;
 
 impl<'a> AssetStore<'a> {
     /// Opens the store that the settings name: a bucket if `s3_bucket` is set.
@@ -104,7 +119,14 @@ impl<'a> AssetStore<'a> {
             database,
             http,
             bucket: bucket(config)?,
+            most: u64::from(number(config, SETTINGS, MAX_ASSET_MIB)) * 1024 * 1024,
         })
+    }
+
+    /// The bucket, and the keys to it.
+    pub(crate) fn bucket(&self) -> Result<(&Bucket, &Credentials), AssetError> {
+        let bucket = self.bucket.as_ref().map(|(bucket, keys)| (bucket, keys));
+        bucket.ok_or_else(|| AssetError::Bucket("`s3_bucket` is not set".into()))
     }
 
     /// Makes an id that no asset has.
@@ -199,7 +221,7 @@ impl<'a> AssetStore<'a> {
     /// # Errors
     /// If the database fails.
     pub async fn describe(&self, id: &str) -> Result<Option<Asset>, AssetError> {
-        let sql = "SELECT media_type, length, digest, project_id FROM assets WHERE asset_id = ?1";
+        let sql = "SELECT media_type, length, digest, project_id, bytes IS NULL FROM assets WHERE asset_id = ?1";
         let rows = self.database.execute(sql, vec![id.into()]).await?;
         let Some(mut row) = rows.into_iter().next() else {
             return Ok(None);
@@ -210,6 +232,7 @@ impl<'a> AssetStore<'a> {
             media_type: media_type::safe(&row.text(0)?),
             digest: row.text(2)?,
             project_id: row.text(3)?,
+            is_in_bucket: row.integer(4)? != 0,
             bytes: Vec::new(),
         }))
     }
@@ -239,7 +262,7 @@ impl<'a> AssetStore<'a> {
                 let last = range.end.saturating_sub(1);
                 let request = http::Request::get(url.as_str())
                     .header("range", format!("bytes={}-{last}", range.start));
-                let bytes = self.call(request, Vec::new()).await?;
+                let bytes = self.call(request, Vec::new()).await?.into_body();
                 if bytes.len() as u64 != length {
                     return Err(AssetError::Bucket("the bucket sent another range".into()));
                 }
@@ -252,6 +275,26 @@ impl<'a> AssetStore<'a> {
             }
         };
         Ok(Some(asset))
+    }
+
+    /// The address at which the bucket gives a large asset to those who have the address, for an hour; `None` if the asset
+    /// is [read](Self::read) here.
+    ///
+    /// # Errors
+    /// If the asset is in a bucket that is not set.
+    pub fn signed_address(&self, id: &str, asset: &Asset) -> Result<Option<String>, AssetError> {
+        if !asset.is_in_bucket || asset.length <= READ_HERE {
+            return Ok(None);
+        }
+        let (bucket, credentials) = self.bucket()?;
+        let mut get = bucket.get_object(Some(credentials), id);
+        let query = get.query_mut();
+        query.insert("response-content-type", asset.media_type.as_str());
+        // A picture that is opened on its own must not run scripts, and the bucket has no policy against that.
+        if [OCTET_STREAM, "image/svg+xml"].contains(&asset.media_type.as_str()) {
+            query.insert("response-content-disposition", "attachment");
+        }
+        Ok(Some(get.sign(ADDRESS_SIGNED_FOR).into()))
     }
 
     /// Deletes every asset of a project.
@@ -281,21 +324,35 @@ impl<'a> AssetStore<'a> {
         Ok(())
     }
 
-    async fn call(
+    pub(crate) async fn call(
         &self,
         request: http::request::Builder,
         body: Vec<u8>,
-    ) -> Result<Vec<u8>, AssetError> {
+    ) -> Result<http::Response<Vec<u8>>, AssetError> {
+        let answer = self.exchange(request, body).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(AssetError::Bucket(format!(
+            "the bucket answered {}",
+            answer.status()
+        )))
+    }
+
+    /// Sends a request to the bucket. An answer may have any status.
+    pub(crate) async fn exchange(
+        &self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Vec<u8>>, AssetError> {
         let request = request
             .body(body)
             .map_err(|error| AssetError::Bucket(error.to_string()))?;
-        // All three methods are idempotent, so a fault is retried once.
+        // All methods are idempotent enough, so a fault is retried once.
         for attempt in 0..2 {
             match self.http.send(request.clone(), CALL).await {
-                Ok(answer) if answer.status().is_success() => return Ok(answer.into_body()),
-                Ok(answer) if attempt == 1 || answer.status().is_client_error() => {
-                    let words = format!("{} answered {}", request.method(), answer.status());
-                    return Err(AssetError::Bucket(words));
+                Ok(answer) if attempt == 1 || !answer.status().is_server_error() => {
+                    return Ok(answer);
                 }
                 Err(error @ HttpError::TooLarge) => {
                     return Err(AssetError::Bucket(error.to_string()));

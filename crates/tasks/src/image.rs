@@ -194,15 +194,21 @@ async fn kept(
     project_id: &str,
     outside: &Outside<'_>,
 ) -> Result<Image, Failure> {
-    let asset = outside.assets.read(id, None).await;
-    let asset = asset.map_err(|error| Failure::retry(format!("{url}: {error}")))?;
-    match asset.filter(|asset| asset.project_id == project_id) {
-        Some(asset) => Ok(Image {
-            media_type: asset.media_type,
-            bytes: asset.bytes,
-        }),
-        None => Err(Failure::Permanent(format!("{url} does not exist"))),
+    let missing = || Failure::Permanent(format!("{url} does not exist"));
+    let failed = |error| Failure::retry(format!("{url}: {error}"));
+    let found = outside.assets.describe(id).await.map_err(failed)?;
+    let found = found.filter(|asset| asset.project_id == project_id);
+    // A film in a bucket may be larger than memory.
+    if found.ok_or_else(missing)?.length > MAX_IMAGE_BYTES as u64 {
+        let words = format!("{url} has more than {MAX_IMAGE_BYTES} bytes");
+        return Err(Failure::Permanent(words));
     }
+    let asset = outside.assets.read(id, None).await.map_err(failed)?;
+    let asset = asset.ok_or_else(missing)?;
+    Ok(Image {
+        media_type: asset.media_type,
+        bytes: asset.bytes,
+    })
 }
 
 async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
@@ -250,7 +256,7 @@ mod tests {
 
     use http::{Request, Response};
     use platform::{
-        HttpError,
+        Database, HttpError,
         native::{AnswerWith, MapConfig, MemoryKeyValue, SetClock, SqliteFile, block_on},
     };
 
@@ -305,7 +311,8 @@ mod tests {
     }
 
     /// The images that a task of project `a` names, in order, and the addresses that were called for them.
-    /// `{own}` in them stands for an asset of project `a`, `{other}` for one of project `b`.
+    /// `{own}` in them stands for an asset of project `a`, `{large}` for one that is too large, and `{other}` for one of
+    /// project `b`.
     struct Obtained {
         images: Vec<Result<Image, Failure>>,
         for_services: Vec<Result<Option<String>, Failure>>,
@@ -336,7 +343,11 @@ mod tests {
             let stored = assets.store(project, "t", "image/png", project.as_bytes().to_vec(), 7);
             block_on(stored).unwrap()
         };
-        let (own, other) = (store("a"), store("b"));
+        let (own, large, other) = (store("a"), store("a"), store("b"));
+        let sql = "UPDATE assets SET length = ?2 WHERE asset_id = ?1";
+        let length = MAX_IMAGE_BYTES as u64 + 1;
+        let parameters = vec![large.as_str().into(), length.into()];
+        block_on(database.execute(sql, parameters)).unwrap();
         let outside = Outside {
             http: &client,
             config: &config,
@@ -348,6 +359,7 @@ mod tests {
         let given: Vec<ImageSource> = given
             .iter()
             .map(|text| text.replace("{own}", &own).replace("{other}", &other))
+            .map(|text| text.replace("{large}", &large))
             .map(|text| read(&text).unwrap())
             .collect();
         let for_services = given
@@ -377,13 +389,15 @@ mod tests {
             "http://127.0.0.1:8787/base/assets/{other}",
             "http://127.0.0.1:8787/base/assets/asset_nnnnnnnnnnnnnnnnnnnnnnnnnn",
             "/assets/{other}",
+            "/assets/{large}",
         ]);
         for image in &obtained.images[..6] {
             assert_eq!(image.as_ref().unwrap().bytes, b"a");
         }
-        for image in &obtained.images[6..] {
+        for (n, image) in obtained.images.iter().enumerate().skip(6) {
+            let end = if n == 9 { "bytes" } else { "does not exist" };
             assert!(
-                matches!(image, Err(Failure::Permanent(words)) if words.ends_with("does not exist")),
+                matches!(image, Err(Failure::Permanent(words)) if words.ends_with(end)),
                 "{image:?}"
             );
         }

@@ -17,6 +17,9 @@ use crate::server::{Reply, Request};
 /// Answers a request.
 pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
     let arrived = Instant::now();
+    if let Some(film) = request.path.strip_prefix("/films/") {
+        return serve_film(&inner, film);
+    }
     if request.header("authorization") == format!("Bearer {API_KEY}") {
         inner.kept.lock().unwrap().with_api_key += 1;
     } else if !request.path.starts_with("/v1/") {
@@ -45,6 +48,7 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
         return envelope(404, 1203, "no such path", Value::Null);
     };
     let body = request.json();
+    let origin = format!("http://{}", request.header("host"));
     let call = note_call(&inner, &asked, &body);
     let fault = (inner.plan.fault)(&call);
     if fault.is_some() {
@@ -64,7 +68,7 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
         Asked::One { endpoint, name } => find(&inner, endpoint, name),
         Asked::Many(names) => find_all(&inner, &names),
         Asked::Submission { endpoint, model } if request.method == Method::POST => {
-            accept(&inner, (endpoint, model), body, arrived).await
+            accept(&inner, (endpoint, model), body, (arrived, origin)).await
         }
         Asked::Submission { .. } => envelope(405, 1200, "POST a job", Value::Null),
     };
@@ -72,6 +76,17 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
         Reply::Drop
     } else {
         reply
+    }
+}
+
+/// Serves the film of a job, to which no token is needed.
+fn serve_film(inner: &Inner, film: &str) -> Reply {
+    let kept = inner.kept.lock().unwrap();
+    let name = film.strip_suffix(".mp4").unwrap_or_default();
+    let job = kept.by_name.get(name).map(|n| &kept.jobs[*n]);
+    match job.and_then(|job| job.course.film.clone()) {
+        Some(film) => Reply::bytes(200, "video/mp4", film),
+        None => Reply::bytes(404, "text/plain", "no such film"),
     }
 }
 
@@ -175,7 +190,7 @@ async fn accept(
     inner: &Arc<Inner>,
     (endpoint, model): (&str, Option<&str>),
     body: Value,
-    arrived: Instant,
+    (arrived, origin): (Instant, String),
 ) -> Reply {
     let checked = match model {
         None => check_first(endpoint, &body),
@@ -208,6 +223,7 @@ async fn accept(
             model: model.map(str::to_owned),
             body,
             arrived,
+            origin,
             course: (inner.plan.course)(n, &prompt),
             finished: false,
         };

@@ -21,6 +21,8 @@ pub struct Job {
     pub body: Value,
     /// When the submission arrived.
     pub arrived: Instant,
+    /// The origin to which it was submitted.
+    pub(super) origin: String,
     pub(super) course: Course,
     /// Whether the test ended it before its duration was over.
     pub(super) finished: bool,
@@ -29,7 +31,11 @@ pub struct Job {
 impl Job {
     /// The address of its result.
     pub fn result_url(&self) -> String {
-        format!("https://cdn.kling.test/{}.mp4", self.task_id)
+        let origin = match self.course.film {
+            Some(_) => &self.origin,
+            None => "https://cdn.kling.test",
+        };
+        format!("{origin}/films/{}.mp4", self.task_id)
     }
 
     /// The address for its callbacks.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// The duration of a job that only [`Kling::finish`](super::Kling::finish) ends.
 pub const UNTIL_TOLD: Duration = Duration::from_secs(3600);
 
@@ -59,6 +61,8 @@ pub struct Course {
     pub failure: Option<&'static str>,
     /// Whether it ends, and calls back, before its submission is answered.
     pub is_early: bool,
+    /// The bytes of its film, which Kling then serves itself. Otherwise the address of the film leads nowhere.
+    pub film: Option<Bytes>,
 }
 
 impl Default for Course {
@@ -68,6 +72,7 @@ impl Default for Course {
             callbacks: 1,
             failure: None,
             is_early: false,
+            film: None,
         }
     }
 }

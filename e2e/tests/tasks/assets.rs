@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use e2e::both_relays;
-use e2e::kling::Plan;
+use e2e::kling::{Course, Plan};
 use e2e::tasks::World;
 use http::Method;
+use serde_json::Value;
 
 both_relays! {
     async fn an_asset_is_served_whole_in_ranges_and_by_its_tag(relay: Kind) {
@@ -71,6 +72,43 @@ both_relays! {
         http.post("/projects/p/assets", film).await.assert_problem(413, "payload-too-large");
         world.host.stop().await;
     }
+}
+
+/// The end of one job comes by a callback, and that of another by a poll.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_film_is_copied_before_its_task_completes_and_a_larger_one_stays_with_its_end_date() {
+    let film = |length: usize| {
+        let head = b"\0\0\0\x18ftypisom".as_slice();
+        Bytes::from([head, &vec![9; length - head.len()]].concat())
+    };
+    let (small, large) = (film(7 << 20), film(9 << 20));
+    let films = [small.clone(), large];
+    let course = move |_, prompt: &str| Course {
+        film: Some(films[usize::from(prompt == "large")].clone()),
+        callbacks: usize::from(prompt != "polled"),
+        ..Course::default()
+    };
+    let world = World::start(Plan::default().course(course)).await;
+    let polled = world.video("polled").await;
+    let (called, large) = (world.video("called").await, world.video("large").await);
+    for id in [called, polled] {
+        let done = world.finished(&id).await;
+        assert_eq!(done["status"], "completed", "{done}");
+        let source = world.kling.job(&id).unwrap().result_url();
+        let data: Value = serde_json::from_str(done["result_data"].as_str().unwrap()).unwrap();
+        assert_eq!(data["source_url"], source, "{done}");
+        assert!(done["result_expires_at"].is_null(), "{done}");
+        let shown = world.host.http().get(&world.asset_path(&done)).await;
+        assert_eq!(shown.status, 200);
+        assert_eq!(shown.header("content-type"), "video/mp4");
+        assert!(shown.body == small, "{} bytes", shown.body.len());
+    }
+    let done = world.finished(&large).await;
+    let source = world.kling.job(&large).unwrap().result_url();
+    assert_eq!(done["result_url"], source, "{done}");
+    let (ended, expires) = (&done["completed_at"], &done["result_expires_at"]);
+    assert!(expires.as_i64() > ended.as_i64(), "{done}");
+    world.host.stop().await;
 }
 
 /// "There was a log-in form at our own address": a browser must not believe the media type that a service claims

@@ -75,7 +75,7 @@ async fn a_retry_pays_for_a_second_film_only_if_the_first_one_failed() {
         },
         callbacks: 0,
         failure: (prompt == "failing" && number == 0).then_some("the GPU is on fire"),
-        is_early: false,
+        ..Course::default()
     };
     let plan = Plan::default().course(course);
     let world = World::start(plan).await;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod assets;
+mod bucket;
 mod cancelling;
 mod crowd;
 mod demo;

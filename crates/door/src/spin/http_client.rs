@@ -1,8 +1,14 @@
 //! Outbound HTTP.
 
+use std::{pin::Pin, time::Duration};
+
 use async_trait::async_trait;
-use futures_util::{StreamExt, future};
-use platform::{Clock, HttpClient, HttpError, clock::SystemClock, http_client::Limits};
+use futures_util::{Stream, StreamExt, future};
+use platform::{
+    Clock, HttpClient, HttpError,
+    clock::SystemClock,
+    http_client::{Limits, Pieces},
+};
 use spin_sdk::http::{ErrorCode, IncomingResponse, Request, SendError};
 
 /// Outbound HTTP to the addresses that `allowed_outbound_hosts` lists.
@@ -16,15 +22,61 @@ impl HttpClient for SpinHttpClient {
         request: http::Request<Vec<u8>>,
         limits: Limits,
     ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        let answer = Box::pin(exchange(request, limits.max_bytes));
-        // Dropping the exchange hangs up.
-        match future::select(answer, SystemClock.sleep(limits.timeout)).await {
-            future::Either::Left((answer, _)) => answer,
-            future::Either::Right(_) => {
-                let words = format!("no answer within {} s", limits.timeout.as_secs());
-                Err(HttpError::NoAnswer(words))
-            }
+        within(limits.timeout, exchange(request, limits.max_bytes)).await
+    }
+
+    async fn open<'s>(
+        &'s self,
+        request: http::Request<Vec<u8>>,
+        limits: Limits,
+    ) -> Result<http::Response<Box<dyn Pieces + 's>>, HttpError> {
+        let answer = within(limits.timeout, begin(request)).await?;
+        Ok(answer.map(|stream| {
+            Box::new(Body {
+                stream,
+                left: limits.max_bytes,
+                timeout: limits.timeout,
+            }) as Box<dyn Pieces>
+        }))
+    }
+}
+
+/// Waits for an answer, but no longer than this. Dropping the exchange hangs up.
+async fn within<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, HttpError>>,
+) -> Result<T, HttpError> {
+    match future::select(Box::pin(answer), SystemClock.sleep(timeout)).await {
+        future::Either::Left((answer, _)) => answer,
+        future::Either::Right(_) => {
+            let words = format!("no answer within {} s", timeout.as_secs());
+            Err(HttpError::NoAnswer(words))
         }
+    }
+}
+
+/// The body of an answer on its way.
+type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, HttpError>>>>;
+
+/// A body of which so many bytes may still come.
+struct Body {
+    stream: Chunks,
+    left: usize,
+    timeout: Duration,
+}
+
+#[async_trait(?Send)]
+impl Pieces for Body {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        let next = async { self.stream.next().await.transpose() };
+        let piece = within(self.timeout, next).await?;
+        if let Some(piece) = &piece {
+            self.left = self
+                .left
+                .checked_sub(piece.len())
+                .ok_or(HttpError::TooLarge)?;
+        }
+        Ok(piece)
     }
 }
 
@@ -32,6 +84,20 @@ async fn exchange(
     request: http::Request<Vec<u8>>,
     max_bytes: usize,
 ) -> Result<http::Response<Vec<u8>>, HttpError> {
+    let (head, mut chunks) = begin(request).await?.into_parts();
+    let mut body = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        if body.len() + chunk.len() > max_bytes {
+            return Err(HttpError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(http::Response::from_parts(head, body))
+}
+
+/// Sends a request and reads the head of its answer.
+async fn begin(request: http::Request<Vec<u8>>) -> Result<http::Response<Chunks>, HttpError> {
     let (parts, body) = request.into_parts();
     let mut outgoing = Request::builder();
     outgoing
@@ -58,17 +124,14 @@ async fn exchange(
     for (name, value) in response.headers().entries() {
         answer = answer.header(name, value);
     }
-    let mut body = Vec::new();
-    let mut chunks = std::pin::pin!(response.take_body_stream());
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| HttpError::NoAnswer(error.to_string()))?;
-        if body.len() + chunk.len() > max_bytes {
-            return Err(HttpError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let chunks = response.take_body_stream();
+    let chunks = chunks.map(move |chunk| {
+        // The host may want the response to live as long as its body.
+        let _ = &response;
+        chunk.map_err(|error| HttpError::NoAnswer(error.to_string()))
+    });
     answer
-        .body(body)
+        .body(Box::pin(chunks) as Chunks)
         .map_err(|error| HttpError::NoAnswer(error.to_string()))
 }
 

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use futures_util::{future, join};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Engine;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     error::TaskError,
     executor::{Failure, Media, POLL_PATIENCE, Product},
     result_address::{self, ResultAddress},
-    rows::{self, End},
+    rows::{self, End, Medium},
     task::{Status, Task},
 };
 
@@ -23,7 +23,7 @@ const MAX_MEDIA: usize = 16;
 const MAX_DATA_BYTES: usize = 64 * 1024;
 
 impl Engine<'_> {
-    /// Stores a product and completes its task.
+    /// Stores a product and completes its task, or leaves that to the instance that [copies](Self::keep_results) its results.
     pub(super) async fn complete(
         &self,
         task: &Task,
@@ -50,43 +50,74 @@ impl Engine<'_> {
             };
             urls.push(self.url_of(task, media).await?);
         }
-        let Some(url) = urls.first() else {
+        if urls.is_empty() {
             let error = "the service answered without a result";
             let end = End::Failed { error };
             return self.end(task, external_task_id, end).await;
-        };
+        }
         let mut data = product.data;
         if data.to_string().len() > MAX_DATA_BYTES {
             data = json!({});
         }
         if let Some(data) = data.as_object_mut() {
-            if urls.len() > 1 {
-                if are_images {
-                    data.insert("images".into(), json!(urls));
-                }
-                data.insert("urls".into(), json!(urls));
+            if are_images && urls.len() > 1 {
+                data.insert("images".into(), json!(urls));
             }
             if let Some(source) = source {
                 data.insert("source_url".into(), json!(source));
             }
         }
-        let data = data.to_string();
+        let media = urls.into_iter().map(|url| Medium {
+            is_settled: !self.is_to_keep(&url),
+            url,
+        });
+        let told = rows::Product {
+            media: media.collect(),
+            data: data.to_string(),
+            tries: 0,
+            asset_id: None,
+            told_at: self.ports.clock.unix_seconds(),
+        };
+        if told.media.iter().all(|medium| medium.is_settled) {
+            return self.end_with(task, external_task_id, &told).await;
+        }
+        rows::store_product(self.ports.database, task, external_task_id, &told).await?;
+        // The job has ended, and the copy takes no place.
+        self.fill_place(task).await;
+        Ok(())
+    }
+
+    /// Completes a task with results that have their addresses for good.
+    pub(super) async fn end_with(
+        &self,
+        task: &Task,
+        external_task_id: Option<&str>,
+        product: &rows::Product,
+    ) -> Result<(), TaskError> {
+        let urls: Vec<&str> = product.media.iter().map(|one| one.url.as_str()).collect();
+        let Some(url) = urls.first() else {
+            return Ok(());
+        };
+        let mut data: Value = serde_json::from_str(&product.data).unwrap_or_default();
+        if let (Some(data), true) = (data.as_object_mut(), urls.len() > 1) {
+            data.insert("urls".into(), json!(urls));
+        }
         let end = End::Completed {
             url,
-            data: &data,
-            expires_at: self.expiry(task, url),
+            data: &data.to_string(),
+            expires_at: self.expiry(task, url, product.told_at),
         };
         self.end(task, external_task_id, end).await
     }
 
-    /// The time at which the service of a task deletes a result that it has told now. `None` if the result is kept here.
-    fn expiry(&self, task: &Task, url: &str) -> Option<i64> {
-        if asset_address::id_in(url).is_some() && url.starts_with('/') {
+    /// The time at which the service of a task deletes a result that it told at this time. `None` if it is kept here.
+    fn expiry(&self, task: &Task, url: &str, told_at: i64) -> Option<i64> {
+        if url.starts_with('/') {
             return None;
         }
         let kept = self.executor(task)?.keeps_results()?;
         let seconds = i64::try_from(kept.as_secs()).ok()?;
-        Some(self.ports.clock.unix_seconds().saturating_add(seconds))
+        Some(told_at.saturating_add(seconds))
     }
 
     /// Fetches a result whose address is too long for a row. Any other result is returned as it is.

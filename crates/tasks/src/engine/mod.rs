@@ -12,12 +12,14 @@
 //! | `work` | the next step of one claimed task |
 //! | `retrying` | an error, or no place: the task is tried again, or ends |
 //! | `completing` | a result, and the end of a task |
+//! | `keeping` | copies of results that services delete |
 //! | `callback` | callbacks of services |
 //! | `publishing` | events and notifications |
 //! | `lease` | the length of a claim, and the rule for claims |
 
 mod callback;
 mod completing;
+mod keeping;
 mod lease;
 mod polling;
 mod publishing;
@@ -86,16 +88,21 @@ impl Engine<'_> {
             )
         });
         let leftovers = async {
-            if let Err(error) = self.assets.drop_leftovers(begun).await {
+            let left = self.assets.drop_leftovers(begun).await;
+            if let Err(error) = left.and(self.assets.drop_uploads(begun).await) {
                 tracing::warn!(%error, "assets to which no task refers could not be deleted");
             }
         };
         join!(
             future::join_all(services),
+            // One copy at a time, because each holds a part of a result.
+            self.keep_due(begun),
             self.cancel_late(begun),
             self.notify(None),
             leftovers
         );
+        // What the polls have found.
+        self.keep_due(begun).await;
     }
 
     /// Cancels the tasks that were to have ended by now.

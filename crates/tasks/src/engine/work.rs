@@ -23,6 +23,8 @@ impl Engine<'_> {
     /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
     /// or if `stay` is set and the result comes soon.
     pub(super) async fn work(&self, executor: &dyn Executor, mut task: Task, mut stay: bool) {
+        // Otherwise others are at work in this instance, and the round copies what they find.
+        let in_own = stay;
         loop {
             let is_submission = task.external_task_id.is_none();
             let news = if is_submission {
@@ -36,7 +38,11 @@ impl Engine<'_> {
             } else {
                 self.poll(executor, &task).await
             };
+            let is_done = matches!(news, Ok(Progress::Done(_)));
             let look_again = self.note(executor, &task, news).await;
+            if is_done && in_own {
+                self.keep_results(&task.job()).await;
+            }
             let is_soon = |wait: &Duration| wait.is_zero() || (stay && *wait <= STAY);
             let Some(wait) = look_again.filter(|wait| is_submission && is_soon(wait)) else {
                 return;

@@ -53,7 +53,7 @@ pub(super) const ANSWER_LOST: &str = "the answer was lost; the service may have 
 
 /// The condition of a task that is to be worked on now, with the parameters of [`FREE`]. A time that is
 /// further ahead than any wait was set by a clock that has been set back since, so it counts as past.
-fn due() -> String {
+pub(super) fn due() -> String {
     format!("(next_attempt_at <= ?1 OR next_attempt_at > ?1 + ?2 + {LONGEST_WAIT}) AND {FREE}")
 }
 
@@ -65,13 +65,13 @@ fn unaccepted() -> String {
 /// The table of [`places_held`], and its columns.
 pub(super) const HELD: &str = "held (task_id, project_id, is_probe, is_accepted)";
 
-/// The tasks that hold a place at the service `?3`: those that the service has accepted, and those whose submission is
-/// claimed; their ids, their projects, whether the claim is a try beyond the places that are known, and whether the service
+/// The tasks that hold a place at the service `?3`: those that the service has accepted, until it has told their results, and
+/// those whose submission is claimed; their ids, their projects, whether the claim is a try beyond the places that are known, and whether the service
 /// has accepted the task. They are the rows of [`HELD`].
 pub(super) fn places_held() -> String {
     format!(
         "SELECT task_id, project_id, 0, 1 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
-          WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL
+          WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND has_product = 0
           UNION ALL
          SELECT task_id, project_id, is_probe, 0 FROM aigc_tasks INDEXED BY aigc_tasks_to_submit
           WHERE {} AND next_attempt_at > ?1 AND next_attempt_at <= ?1 + ?2 + {LONGEST_WAIT}
@@ -212,7 +212,7 @@ pub(crate) async fn claim_poll(
     lease: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
-        "{} WHERE task_id = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND {FREE} RETURNING {COLUMNS}",
+        "{} WHERE task_id = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND has_product = 0 AND {FREE} RETURNING {COLUMNS}",
         claim_for_poll()
     );
     let parameters = vec![now.into(), lease.into(), task_id.into()];
@@ -231,7 +231,7 @@ pub(crate) async fn claim_polls(
     let sql = format!(
         "{} WHERE task_id IN (
              SELECT task_id FROM aigc_tasks
-              WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND {}
+              WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NOT NULL AND has_product = 0 AND {}
               ORDER BY next_attempt_at LIMIT ?4)
          RETURNING {COLUMNS}",
         claim_for_poll(),

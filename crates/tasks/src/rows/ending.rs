@@ -133,7 +133,7 @@ pub(crate) async fn set_back(
                  WHEN instr(char(10) || earlier_jobs || char(10), char(10) || {job} || char(10)) > 0 THEN earlier_jobs
                  ELSE substr(ifnull(earlier_jobs || char(10), '') || {job}, -{MAX_EARLIER}) END,
              external_task_id = NULL, accepted_at = NULL, result_url = NULL, result_data = NULL, error_message = NULL,
-             result_expires_at = NULL, completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
+             result_expires_at = NULL, has_product = 0, completed_at = NULL, updated_at = ?2, version = version + 1, projected_status = NULL,
              lease_until = NULL, next_attempt_at = ?2, notify_at = NULL, waits = 0, message = NULL,
              cancel_at = NULL,
              seq = (SELECT max(seq) + 1 FROM aigc_tasks other WHERE other.project_id = aigc_tasks.project_id)

@@ -11,6 +11,7 @@ mod gauges;
 mod large;
 mod notifications;
 mod places;
+mod products;
 mod progress;
 mod projected;
 mod read;
@@ -30,6 +31,10 @@ pub(crate) use large::params_of;
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified, tell};
 pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
+pub(crate) use products::{
+    Medium, Product, claim_product, note_product, product, put_off_product, renew_claim,
+    store_product,
+};
 pub(crate) use progress::{accept, forgive, put_back, put_off};
 pub use projected::{
     HeadSql, Projected, Unprojected, mark_projected, unchanged, unprojected, unprojected_projects,

@@ -9,10 +9,10 @@ use super::{
 use crate::task::{Task, shortened};
 
 /// The condition of a claim that still holds: `?1` to `?3` are [`holder`].
-const HELD: &str =
+pub(super) const HELD: &str =
     "task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing')";
 
-fn holder(claimed: &Task) -> Vec<Value> {
+pub(super) fn holder(claimed: &Task) -> Vec<Value> {
     vec![
         claimed.task_id.as_str().into(),
         claimed.run.into(),

@@ -1,0 +1,260 @@
+//! Copies of results: to the database, and in parts to a bucket.
+
+#![allow(clippy::unwrap_used)]
+
+mod shop;
+
+use serde_json::json;
+use shop::{MIB, Shop};
+use tasks::Status;
+
+const FILM: &str = "https://cdn.example.com/film.mp4";
+
+#[test]
+fn without_a_bucket_a_result_of_eight_mib_is_kept_and_a_larger_one_has_an_end() {
+    for (length, is_kept) in [(8 * MIB, true), (8 * MIB + 1, false), (60 * MIB, false)] {
+        for tells_length in [true, false] {
+            let shop = Shop::without_bucket();
+            shop.source(FILM, length);
+            shop.tells_length.set(tells_length);
+            let task = shop.posted();
+            shop.call_back(&task, FILM);
+            shop.keep(&task);
+            let (now, data) = shop.read(&task);
+            assert_eq!(now.status, Status::Completed, "{length}");
+            assert_eq!(data, json!({ "source_url": FILM }));
+            let url = now.result_url.unwrap();
+            assert_eq!(url.starts_with("/assets/"), is_kept, "{length}: {url}");
+            assert_eq!(now.result_expires_at.is_none(), is_kept, "{length}");
+            assert_eq!(shop.count("SELECT 1 FROM aigc_products"), 0);
+            if is_kept {
+                assert!(url.ends_with(".mp4"), "{url}");
+                assert!(shop.asset(&url) == shop.bytes(FILM));
+            } else {
+                assert_eq!(url, FILM);
+            }
+        }
+    }
+}
+
+#[test]
+fn with_a_bucket_a_result_of_sixty_mib_goes_there_in_parts() {
+    for length in [1, 5 * MIB, 5 * MIB + 1, 10 * MIB, 60 * MIB] {
+        let shop = Shop::with_bucket();
+        shop.source(FILM, length);
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        assert_eq!(shop.read(&task).0.status, Status::Processing);
+        shop.keep(&task);
+        let (now, data) = shop.read(&task);
+        assert_eq!(now.status, Status::Completed, "{length}");
+        let url = now.result_url.unwrap();
+        assert!(url.starts_with("/assets/"), "{length}: {url}");
+        assert_eq!(now.result_expires_at, None);
+        assert_eq!(data, json!({ "source_url": FILM }));
+        assert!(shop.object(&url) == shop.bytes(FILM), "{length}");
+        assert!(shop.largest_body.get() <= 5 * MIB);
+        let address = shop.signed_address(&url);
+        assert_eq!(address.is_some(), length > 8 * MIB, "{length}");
+        if let Some(address) = address {
+            let signed = [
+                "X-Amz-Expires=3600",
+                "response-content-type=video%2Fmp4",
+                "X-Amz-Signature=",
+            ];
+            assert!(
+                signed.iter().all(|part| address.contains(part)),
+                "{address}"
+            );
+        }
+        // What may run scripts is only saved.
+        shop.count("UPDATE assets SET media_type = 'image/svg+xml'");
+        let saved = shop.signed_address(&url);
+        assert!(saved.is_none_or(|address| address.contains("content-disposition=attachment")));
+        assert_eq!(shop.count("SELECT 1 FROM asset_uploads"), 0);
+        assert_eq!(shop.uploads.borrow().len(), 0);
+        let stored = shop.count(&format!("SELECT 1 FROM assets WHERE length = {length}"));
+        assert_eq!(stored, 1);
+    }
+}
+
+#[test]
+fn a_copy_goes_on_in_another_instance_when_its_time_is_up() {
+    for has_ranges in [true, false] {
+        let shop = Shop::with_bucket();
+        shop.source(FILM, 60 * MIB);
+        shop.has_ranges.set(has_ranges);
+        // A piece has one MiB, so an instance copies 18 at most.
+        shop.seconds_a_piece.set(1);
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        let mut rounds = 0;
+        while shop.read(&task).0.status == Status::Processing {
+            shop.keep(&task);
+            shop.wait(130);
+            rounds += 1;
+            assert!(rounds < 100, "the copy does not end");
+        }
+        let (now, _) = shop.read(&task);
+        let url = now.result_url.unwrap();
+        if has_ranges {
+            assert!(rounds > 3, "{rounds}");
+            assert!(shop.object(&url) == shop.bytes(FILM));
+            let sent: usize = shop.parts_sent.get();
+            assert_eq!(sent, 12, "no part is sent twice");
+        } else {
+            // What was copied comes again each time, so it never gets further.
+            assert_eq!(url, FILM);
+            assert!(now.result_expires_at.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_fails_is_tried_again_and_finally_leaves_the_service_s_address() {
+    for (failures, is_kept) in [(7, true), (8, false)] {
+        let shop = Shop::with_bucket();
+        shop.source(FILM, 7 * MIB);
+        shop.broken_bucket.set(failures);
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        let mut waits = Vec::new();
+        for _ in 0..failures {
+            shop.keep(&task);
+            let (now, _) = shop.read(&task);
+            if now.status != Status::Processing {
+                break;
+            }
+            let words = now.message.unwrap();
+            assert!(words.contains("could not be copied"), "{words}");
+            // Before its time nothing is tried.
+            let tried = shop.broken_bucket.get();
+            shop.keep(&task);
+            assert_eq!(shop.broken_bucket.get(), tried);
+            waits.push(shop.wait_until_due(&task));
+        }
+        shop.keep(&task);
+        let (now, _) = shop.read(&task);
+        assert_eq!(now.status, Status::Completed, "{failures}");
+        assert_eq!(now.result_expires_at.is_none(), is_kept, "{failures}");
+        assert_eq!(now.message, None);
+        assert!(
+            waits.is_sorted() && waits[0] < waits[waits.len() - 1],
+            "{waits:?}"
+        );
+    }
+}
+
+#[test]
+fn an_instance_that_dies_at_any_statement_leaves_one_result_and_nothing_in_the_bucket() {
+    for statements in 1..30 {
+        for last_happens in [false, true] {
+            let shop = Shop::with_bucket();
+            shop.source(FILM, 12 * MIB);
+            let task = shop.posted();
+            shop.call_back(&task, FILM);
+            shop.database.kill_after(statements, last_happens);
+            shop.keep(&task);
+            shop.database.revive();
+            let what = format!("killed at {statements}, {last_happens}");
+            let mut rounds = 0;
+            while shop.read(&task).0.status == Status::Processing {
+                shop.wait(61);
+                shop.keep(&task);
+                rounds += 1;
+                assert!(rounds < 10, "{what}");
+            }
+            let url = shop.read(&task).0.result_url.unwrap();
+            assert!(shop.object(&url) == shop.bytes(FILM), "{what}");
+            // What was begun in vain goes.
+            shop.wait(2 * 24 * 3600);
+            shop.tick();
+            assert_eq!(shop.objects.borrow().len(), 1, "{what}");
+            let parts: usize = shop
+                .uploads
+                .borrow()
+                .values()
+                .map(|parts| parts.len())
+                .sum();
+            assert_eq!(parts, 0, "{what}");
+            assert_eq!(shop.count("SELECT 1 FROM asset_uploads"), 0, "{what}");
+            assert_eq!(shop.count("SELECT 1 FROM aigc_products"), 0, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_in_which_eight_instances_die_is_given_up_and_each_part_counts_anew() {
+    // An instance dies before its first part, or after one.
+    for (statements, is_kept) in [(5, false), (10, true)] {
+        let shop = Shop::with_bucket();
+        shop.source(FILM, 60 * MIB);
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        let mut rounds = 0;
+        while shop.read(&task).0.status == Status::Processing {
+            if is_kept || rounds < 8 {
+                shop.database.kill_after(statements, false);
+            }
+            shop.keep(&task);
+            shop.database.revive();
+            shop.wait(61);
+            rounds += 1;
+            assert!(rounds < 20, "the copy does not end");
+        }
+        assert_eq!(rounds > 9, is_kept, "{rounds}");
+        let now = shop.read(&task).0;
+        assert_eq!(now.status, Status::Completed);
+        assert_eq!(now.result_expires_at.is_none(), is_kept);
+        let url = now.result_url.unwrap();
+        assert_eq!(url == FILM, !is_kept, "{url}");
+        assert_eq!(shop.parts_sent.get() > 0, is_kept);
+    }
+}
+
+#[test]
+fn a_result_that_is_being_copied_takes_no_place_at_its_service() {
+    let shop = Shop::with_bucket();
+    shop.source(FILM, 7 * MIB);
+    let (first, second) = (shop.posted(), shop.posted());
+    assert_eq!(shop.read(&second).0.external_task_id, None);
+    shop.broken_bucket.set(1);
+    shop.call_back(&first, FILM);
+    shop.tick();
+    assert_eq!(shop.read(&first).0.status, Status::Processing);
+    assert!(shop.read(&second).0.external_task_id.is_some());
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_its_result_is_copied_leaves_nothing() {
+    let shop = Shop::with_bucket();
+    shop.source(FILM, 60 * MIB);
+    shop.seconds_a_piece.set(1);
+    let task = shop.posted();
+    shop.call_back(&task, FILM);
+    shop.keep(&task);
+    shop.cancel(&task);
+    assert_eq!(shop.read(&task).0.status, Status::Cancelled);
+    assert_eq!(shop.uploads.borrow().len(), 1);
+    shop.wait(3601);
+    shop.tick();
+    assert_eq!(shop.uploads.borrow().len(), 0);
+    assert_eq!(shop.objects.borrow().len(), 0);
+    assert_eq!(shop.count("SELECT 1 FROM aigc_products"), 0);
+}
+
+#[test]
+fn an_address_of_a_private_network_is_never_fetched() {
+    for url in [
+        "http://10.0.0.1/a.mp4",
+        "https://cdn.test/a.mp4",
+        "http://self/a",
+    ] {
+        let shop = Shop::with_bucket();
+        let task = shop.posted();
+        shop.call_back(&task, url);
+        let (now, _) = shop.read(&task);
+        assert_eq!(now.status, Status::Completed);
+        assert_eq!(now.result_url.as_deref(), Some(url));
+    }
+}

@@ -1,0 +1,102 @@
+//! Results in a bucket: a film is copied there in parts, in little memory, and through the death of the host.
+
+use bytes::Bytes;
+use e2e::agent::Agent;
+use e2e::bucket::Bucket;
+use e2e::host::Kind;
+use e2e::http::Http;
+use e2e::kling::{Course, Plan};
+use e2e::tasks::{World, created, id};
+use e2e::wait::until;
+use http::Method;
+use serde_json::json;
+
+/// The bytes of the film, which are more than an instance may have.
+const FILM: usize = 60 << 20;
+
+/// The MiB that an instance may have.
+const INSTANCE: &str = "48";
+
+/// The part in the middle of which the host is killed.
+const KILLED_AT: usize = 5;
+
+/// The service calls back once, so the instance that dies is the only one that has heard it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_in_the_middle() {
+    let (bucket, agent) = (Bucket::start().await, Agent::start(0).await);
+    let film: Vec<u8> = (0..FILM).map(|n| (n / 1000) as u8).collect();
+    let film = Bytes::from([b"\0\0\0\x18ftypisom".as_slice(), &film[12..]].concat());
+    let served = film.clone();
+    let plan = Plan::default().course(move |_, _| Course {
+        film: Some(served.clone()),
+        ..Course::default()
+    });
+    bucket.hang_at(Some(KILLED_AT));
+    let world = World::start_with(Kind::Native, plan, |setup| {
+        bucket.of(setup).option("--instance-memory", INSTANCE)
+    })
+    .await;
+    let task = json!({
+        "project_id": "p",
+        "task_type": "kling_video",
+        "params": { "prompt": "a storm" },
+        "callback_url": agent.url(),
+    });
+    let id = id(&created(&world.host.http(), &task).await);
+    until("a part is on its way", async || bucket.hung() > 0).await;
+    let now = world.task(&id).await;
+    assert_eq!(now["status"], "processing", "{now}");
+    assert!(now["result_url"].is_null(), "{now}");
+
+    let World {
+        host,
+        kling,
+        gemini,
+    } = world;
+    let setup = host.setup();
+    host.kill().await;
+    bucket.hang_at(None);
+    let host = setup.start().await;
+    let world = World {
+        host,
+        kling,
+        gemini,
+    };
+    // The claim of the killed instance has run out.
+    let changed = world.host.execute(
+        "UPDATE aigc_tasks SET lease_until = 1, next_attempt_at = 1 WHERE has_product = 1",
+    );
+    assert_eq!(changed, 1);
+    world.poll().await;
+    let done = world.finished(&id).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert!(done["result_expires_at"].is_null(), "{done}");
+    // No part came twice, and nothing is left over.
+    assert_eq!(bucket.parts(), (1..=12).collect::<Vec<_>>());
+    assert_eq!((bucket.objects().len(), bucket.uploads()), (1, 0));
+    assert!(bucket.objects()[0] == film);
+
+    let path = world.asset_path(&done);
+    let http = world.host.http();
+    let head = http.send(Method::HEAD, &path, &[], Bytes::new()).await;
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-length"), FILM.to_string());
+    let answer = http.get(&path).await;
+    assert_eq!(answer.status, 307, "{answer:?}");
+    assert_eq!(answer.header("cache-control"), "private, max-age=3000");
+    let address = answer.header("location");
+    let signed = address.strip_prefix(&format!("http://{}", bucket.address()));
+    let shown = Http::new(bucket.address()).get(signed.unwrap()).await;
+    assert_eq!(
+        (shown.status.as_u16(), shown.header("content-type")),
+        (200, "video/mp4")
+    );
+    assert!(shown.body == film);
+    until("the agent has heard of it", async || {
+        !agent.notifications().is_empty()
+    })
+    .await;
+    world.poll().await;
+    world.host.stop().await;
+    assert_eq!(agent.notifications().len(), 1);
+}
