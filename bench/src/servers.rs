@@ -220,6 +220,38 @@ impl Places {
         self.start("plain-sqlite", command)
     }
 
+    /// Starts a libSQL server of the database in this state folder. Each of its answers takes this many milliseconds.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub(crate) fn start_libsql(&self, state: &Path, round_trip: u64) -> Result<Server> {
+        let mut command = self.peer(&["libsql"]);
+        command
+            .arg(state.join("libsql.db"))
+            .arg(round_trip.to_string());
+        self.start("libsql", command)
+    }
+
+    /// Starts our whole server, whose app has its tables on a libSQL server.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub(crate) fn start_ours_on(&self, state: &Path, libsql: &Server) -> Result<Server> {
+        let config = state.join("runtime-config.toml");
+        let lines = format!(
+            "[sqlite_database.default]\ntype = \"libsql\"\nurl = \"http://{}\"\ntoken = \"{}\"\n",
+            libsql.address,
+            e2e::libsql::TOKEN
+        );
+        std::fs::write(&config, lines)?;
+        let mut command = self.host(state);
+        command
+            .args(["--listen", "127.0.0.1:0", "--relay", self.relay.name()])
+            .arg("--runtime-config")
+            .arg(config);
+        self.start("ours", command)
+    }
+
     fn peer(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("bench"));
         command.arg("peer").args(arguments);

@@ -5,8 +5,10 @@ mod official;
 mod plain;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
+use e2e::libsql::Libsql;
 use tokio::net::TcpListener;
 
 /// A server to compare with.
@@ -24,6 +26,13 @@ pub(crate) enum Peer {
         /// The path of the database.
         path: PathBuf,
     },
+    /// A libSQL server, each of whose answers takes a while.
+    Libsql {
+        /// The path of the database.
+        path: PathBuf,
+        /// The time of an answer before the statement is carried out, in milliseconds.
+        round_trip: u64,
+    },
 }
 
 /// Serves as a peer until the process is killed. Prints its address on stdout, as our own server
@@ -32,12 +41,18 @@ pub(crate) enum Peer {
 /// # Errors
 /// If no port is free, or the server fails.
 pub(crate) async fn serve(peer: Peer) -> Result<()> {
+    if let Peer::Libsql { path, round_trip } = peer {
+        let server = Libsql::start(&path, Duration::from_millis(round_trip));
+        println!("ready {}", server.url());
+        return std::future::pending().await;
+    }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("ready http://{}", listener.local_addr()?);
     match peer {
         Peer::Official => official::serve(listener).await,
         Peer::PlainFile { path } => plain::serve(listener, plain::Source::File(path)).await,
         Peer::PlainSqlite { path } => plain::serve(listener, plain::Source::Sqlite(path)).await,
+        Peer::Libsql { .. } => Ok(()),
     }
 }
 

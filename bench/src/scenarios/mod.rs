@@ -4,6 +4,7 @@ mod append_cost;
 mod fanout;
 mod idle;
 mod join;
+mod libsql;
 mod lines;
 mod merge;
 mod relays;
@@ -30,6 +31,7 @@ pub(crate) const NAMES: &[&str] = &[
     "append-cost",
     "relays",
     "lines",
+    "libsql",
     "merge",
 ];
 
@@ -116,6 +118,7 @@ pub(crate) async fn run(bench: &Bench, name: &str) -> Result<Vec<Row>> {
         "idle" => idle::run(bench).await,
         "restart" => restart::run(bench).await,
         "lines" => lines::run(bench).await,
+        "libsql" => libsql::run(bench).await,
         "append-cost" => append_cost::run(bench).await,
         "relays" => relays::run(bench).await,
         "merge" => merge::run(bench).await,

@@ -21,6 +21,7 @@ use super::{Bench, Pair, Side};
 use crate::client_raw::{self, Event};
 use crate::connection::{JoinOptions, Socket};
 use crate::load::{fingerprint, join_patiently};
+use crate::servers::Server;
 use crate::stats::median;
 use crate::table::Row;
 use crate::updates;
@@ -30,7 +31,7 @@ const WRITERS: usize = 10;
 
 /// The event that lets a writer send its next update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Acknowledged {
+pub(super) enum Acknowledged {
     /// Another client has received the update.
     Seen,
     /// The server reports that the update is on disk. Only ours does.
@@ -71,7 +72,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     } else {
         (5, 4000, 2)
     };
-    let updates = updates::apart(WRITERS, each, 1)?;
+    let updates = series(each)?;
     let mut rows = Vec::new();
     for window in [1, 16] {
         let mut seen = Pair::<Vec<f64>>::default();
@@ -113,6 +114,14 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The updates of each writer.
+///
+/// # Errors
+/// If Loro cannot make them.
+pub(super) fn series(each: usize) -> Result<Vec<Vec<Bytes>>> {
+    updates::apart(WRITERS, each, 1)
+}
+
 async fn once(
     bench: &Bench,
     side: Side,
@@ -122,6 +131,23 @@ async fn once(
     length: Duration,
 ) -> Result<f64> {
     let server = side.start(bench, ROOM)?;
+    let rate = rate(&server, side, updates, window, kind, length).await?;
+    server.kill()?;
+    Ok(rate)
+}
+
+/// Measures the updates of ten writers that a server, which knows no rooms yet, acknowledges in a second.
+///
+/// # Errors
+/// If a client cannot join.
+pub(super) async fn rate(
+    server: &Server,
+    side: Side,
+    updates: &[Vec<Bytes>],
+    window: usize,
+    kind: Acknowledged,
+    length: Duration,
+) -> Result<f64> {
     let options = JoinOptions {
         events: kind == Acknowledged::Saved,
         ..JoinOptions::default()
@@ -183,7 +209,6 @@ async fn once(
     }
     tokio::time::sleep_until(progress.end).await;
     tasks.shutdown().await;
-    server.kill()?;
     Ok(progress.rate())
 }
 

@@ -5,10 +5,13 @@
 //!
 //! `GET /internal/metrics` tells the app's numbers for operators.
 //!
+//! It also exports and imports projects as archives, because no other component links both documents and assets.
+//!
 //! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
 //! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
 //! submitted now. `POST /internal/projections/{project}` brings one document up to date.
 
+mod archives;
 mod projecting;
 mod purging;
 
@@ -47,6 +50,11 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
             })
         }
         Poller::Project { project } => projecting::answer(ports, project).await,
+        Poller::Export { project } => archives::export(&request, project).await,
+        Poller::Import { project } => archives::import(&request, project).await,
+        Poller::Archives => archives::list(&request).await,
+        Poller::Archive { project } => archives::back_up(&request, project).await,
+        Poller::Restore { project } => archives::restore(&request, project).await,
     }
 }
 

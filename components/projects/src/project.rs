@@ -2,7 +2,7 @@
 
 use auth::{
     Denied, Principal, Role,
-    projects::{self, NewProject, Project, Scope, Transfer},
+    projects::{self, MAX_NAME, NewProject, Project, Scope, Transfer},
     secrets, tokens,
 };
 use door::Reply;
@@ -17,12 +17,6 @@ use crate::{
 
 /// The most projects in one answer.
 const LIMIT: u64 = 200;
-
-/// The longest name of a project or a token, in characters.
-pub(crate) const MAX_NAME: usize = 200;
-
-/// The longest id of a user, in bytes.
-const MAX_USER: usize = 255;
 
 /// Lists the caller's projects by their ids, page by page.
 pub(crate) async fn list<'a>(request: &Request<'a>) -> Answer<'a> {
@@ -51,15 +45,9 @@ pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let body = request.fields().await?;
     let principal = request.principal()?;
-    if matches!(principal, Principal::Token { .. }) {
-        let words = "A token is for one project and cannot make another.";
-        return Err(Problem::new(Kind::USERS_ONLY, words));
-    }
+    let caller = principal.as_owner()?;
     let mut fields = Fields::new(&body, "");
-    let owner_id = match &principal {
-        Principal::User { id, .. } => Some(id.as_str()),
-        _ => user(&mut fields, "owner_id"),
-    };
+    let owner_id = caller.or_else(|| user(&mut fields, "owner_id"));
     if owner_id.is_none() && body.get("owner_id").is_none_or(Value::is_null) {
         fields.wrong(
             "owner_id",
@@ -83,8 +71,7 @@ pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
         owner_id: owner_id.unwrap_or_default(),
     };
     if !projects::create(ports.database, ports.clock, new).await? {
-        let words = "A project has, or had, this id. Ids are not used twice.";
-        return Err(Problem::new(Kind::PROJECT_EXISTS, words));
+        return Err(projects::id_is_taken());
     }
     let project = find(ports, project_id).await?;
     let reply = fresh(201, &shown(&project, Role::Owner));
@@ -198,7 +185,7 @@ fn user<'b>(fields: &mut Fields<'b>, field: &str) -> Option<&'b str> {
 
 /// Checks that a text can be a user's id; else reports the field.
 pub(crate) fn user_id(fields: &mut Fields<'_>, field: &str, id: &str) -> bool {
-    let fits = (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control);
+    let fits = projects::is_user_id(id);
     if !fits {
         fields.wrong(field, "must be the id of a user, of 1 to 255 bytes");
     }

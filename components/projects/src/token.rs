@@ -1,7 +1,8 @@
 //! `/projects/{project}/tokens`: the bearer tokens of agents.
 
 use auth::{
-    Role, projects,
+    Role,
+    projects::{self, MAX_NAME},
     tokens::{self, NewToken},
 };
 use door::Reply;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     change::Change,
-    project::{MAX_NAME, fresh, role},
+    project::{fresh, role},
     request::{Answer, Request},
 };
 

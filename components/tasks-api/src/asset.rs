@@ -1,20 +1,53 @@
 //! `GET /assets/{asset}`: results that this server stores.
 
+use auth::Principal;
 use door::{Reply, Tag};
+use platform::Ports;
 use problem::{Kind, Problem};
-use tasks::{AssetStore, OCTET_STREAM, range};
+use tasks::{Asset, AssetStore, OCTET_STREAM, range};
 
 use crate::{Answer, Request, access};
 
 /// How long a browser may keep the way to a bucket: shorter than the address is valid.
 const REDIRECT_KEPT: &str = "private, max-age=3000";
 
+/// Finds the asset with this id, or else its copy in an imported project, to which the caller has access.
+async fn find(
+    ports: Ports<'_>,
+    store: &AssetStore<'_>,
+    caller: &Principal,
+    id: &str,
+) -> Result<(String, Asset), Problem> {
+    let refused = match store.describe(id).await? {
+        Some(asset) => match access(ports, caller, &asset.project_id).await {
+            Ok(_) => return Ok((id.to_owned(), asset)),
+            Err(problem) => problem,
+        },
+        None => Problem::not_found(),
+    };
+    if refused.kind() != Kind::NOT_FOUND {
+        return Err(refused);
+    }
+    let (user, project) = match caller {
+        Principal::User { id, .. } => (Some(id.as_str()), None),
+        Principal::Token { project_id, .. } => (None, Some(project_id.as_str())),
+        Principal::Server => (None, None),
+    };
+    let copy = store.copy_for(id, user, project).await?.ok_or(refused)?;
+    let asset = store
+        .describe(&copy)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    access(ports, caller, &asset.project_id).await?;
+    Ok((copy, asset))
+}
+
 /// Reads an asset, or a part of it (RFC 9110, section 14).
 pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let store = AssetStore::open(ports.database, ports.http, ports.config)?;
-    let asset = store.describe(id).await?.ok_or_else(Problem::not_found)?;
-    access(ports, &request.principal()?, &asset.project_id).await?;
+    let (id, asset) = find(ports, &store, &request.principal()?, id).await?;
+    let id = id.as_str();
     let tag = Tag::new(&asset.digest);
     let described = |reply: Reply<'a>| {
         reply

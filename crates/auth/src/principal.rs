@@ -1,5 +1,7 @@
 //! The callers of requests.
 
+use problem::{Kind, Problem};
+
 use crate::role::Role;
 
 /// The user of every caller in a development without sessions.
@@ -46,6 +48,21 @@ impl Principal {
             id: name.strip_prefix("user:")?.to_owned(),
             expires_at: None,
         })
+    }
+
+    /// The user who will own a project that this caller makes; `None` for the trusted backend, which names the owner.
+    ///
+    /// # Errors
+    /// 403 for a token, because it is for one project.
+    pub fn as_owner(&self) -> Result<Option<&str>, Problem> {
+        match self {
+            Self::User { id, .. } => Ok(Some(id)),
+            Self::Server => Ok(None),
+            Self::Token { .. } => {
+                let words = "A token is for one project and cannot make another.";
+                Err(Problem::new(Kind::USERS_ONLY, words))
+            }
+        }
     }
 
     /// When the session or the token ends, in Unix seconds; `None` if it has no end.

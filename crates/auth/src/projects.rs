@@ -2,6 +2,7 @@
 //! in the same statement, or in the next one if the change is in another table.
 
 use platform::{Clock, Database, DatabaseError, Row, Value};
+use problem::{Kind, Problem};
 use serde::Serialize;
 
 use crate::role::Role;
@@ -49,6 +50,23 @@ pub(crate) struct Standing {
     pub(crate) role: Option<Role>,
     pub(crate) access_rev: u64,
     pub(crate) is_deleted: bool,
+}
+
+/// The longest name of a project, in characters.
+pub const MAX_NAME: usize = 200;
+
+/// The longest id of a user, in bytes.
+const MAX_USER: usize = 255;
+
+/// Whether a text can be a user's id.
+pub fn is_user_id(id: &str) -> bool {
+    (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control)
+}
+
+/// The answer to a caller whose project id is taken.
+pub fn id_is_taken() -> Problem {
+    let words = "A project has, or had, this id. Ids are not used twice.";
+    Problem::new(Kind::PROJECT_EXISTS, words)
 }
 
 const COLUMNS: &str = "p.project_id, p.name, p.owner_id, p.created_at, p.updated_at";

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures_util::Sink;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use problem::{MEDIA_TYPE, Problem};
 use serde::Serialize;
 
@@ -28,6 +28,26 @@ pub(crate) type Outlet = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp>>>;
 /// The client has hung up.
 #[derive(Debug)]
 pub(crate) struct HungUp;
+
+/// A body that is made part by part.
+struct Parts<S>(S);
+
+impl<S: Stream<Item = Vec<u8>>> Streaming for Parts<S> {
+    fn send<'s>(self: Box<Self>, mut outlet: Outlet) -> Afterwards<'s>
+    where
+        Self: 's,
+    {
+        Box::pin(async move {
+            let mut parts = std::pin::pin!(self.0);
+            while let Some(part) = parts.next().await {
+                if outlet.send(part).await.is_err() {
+                    tracing::debug!("the client hung up before the whole answer was sent");
+                    break;
+                }
+            }
+        })
+    }
+}
 
 /// The status, the headers and the whole body of an answer, and the work that follows it.
 pub struct Reply<'a> {
@@ -112,7 +132,13 @@ impl<'a> Reply<'a> {
     #[must_use]
     pub(crate) fn without_body(mut self) -> Self {
         self.body = None;
+        self.streaming = None;
         self
+    }
+
+    /// Makes an answer whose body is made part by part while it is sent, so that only one part is in memory.
+    pub fn parts(status: u16, parts: impl Stream<Item = Vec<u8>> + 'a) -> Self {
+        Self::streaming(status, Parts(parts))
     }
 
     /// Makes an answer whose body is sent while it is made.

@@ -328,7 +328,7 @@ mod tests {
             (Projects::NEEDS, ([true, false, false], true, true)),
             (Tasks::NEEDS, ([true, false, true], true, true)),
             (Webhooks::NEEDS, ([false, false, false], true, true)),
-            (Poller::NEEDS, ([false, false, true], false, true)),
+            (Poller::NEEDS, ([true, false, true], true, true)),
             (Console::NEEDS, ([false, false, false], true, false)),
         ] {
             assert_eq!(needs(component), expected);

@@ -102,7 +102,7 @@ routes! {
         CallBack { service } = POST "/webhooks/{service}", Signature, Nowhere;
     }
 
-    /// The work that is due.
+    /// The work that is due, and projects as archives.
     Poller = "poller" {
         /// Does everything that is due
         Poll = POST "/internal/poll", Relay, Nowhere;
@@ -112,6 +112,16 @@ routes! {
         Submit { service } = POST "/internal/submissions/{service}", Relay, Nowhere;
         /// Brings one document up to date with its tasks
         Project { project } = POST "/internal/projections/{project}", Relay, Nowhere;
+        /// Reads a project as one archive: its document, its tasks and its assets
+        Export { project } = GET "/projects/{project}/export", Own, Path;
+        /// Makes a project of an archive
+        Import { project } = PUT "/projects/{project}/import", Principal, Nowhere;
+        /// Lists all projects, for a backup
+        Archives = GET "/internal/archives", Relay, Nowhere;
+        /// Reads a project as one archive that names its owner and its members
+        Archive { project } = GET "/internal/archives/{project}", Relay, Nowhere;
+        /// Makes a project of such an archive, with its owner and its members
+        Restore { project } = PUT "/internal/archives/{project}", Relay, Nowhere;
     }
 
     /// The page.

@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(19, "0019_count_changes"),
     migration!(21, "0021_keep_results"),
     migration!(22, "0022_find_products"),
+    migration!(23, "0023_copy_assets"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -154,7 +154,7 @@ impl History {
 }
 
 /// Whether every change of `update` is part of the version `reached`.
-fn is_within(update: &[u8], reached: &VersionVector) -> bool {
+pub(crate) fn is_within(update: &[u8], reached: &VersionVector) -> bool {
     // An update that cannot be read is kept.
     LoroDoc::decode_import_blob_meta(update, false)
         .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))

@@ -40,6 +40,11 @@ pub(crate) fn id_in(path: &str) -> Option<&str> {
     is_id.then_some(id)
 }
 
+/// Whether a text has the form of an asset's id.
+pub fn is_asset_id(id: &str) -> bool {
+    id_in(&path(id)) == Some(id)
+}
+
 /// The id of the asset that an address leads to, if it is certainly one of this server: a path, an address below the
 /// server's own, or one of this machine or a private network, whose names change. Rows of earlier releases hold such addresses.
 pub(crate) fn own(address: &str, public_url: &str) -> Option<String> {

@@ -38,6 +38,7 @@ platform::settings! {
 }
 
 /// The store of assets.
+#[derive(Clone)]
 pub struct AssetStore<'a> {
     pub(crate) database: &'a dyn Database,
     http: &'a dyn HttpClient,
@@ -166,7 +167,7 @@ impl<'a> AssetStore<'a> {
     ) -> Result<(), AssetError> {
         let media_type = &media_type::safe(media_type);
         let length = bytes.len() as u64;
-        let digest = secrets::hex(&Sha256::digest(&bytes));
+        let digest = digest(&bytes);
         let (inline, elsewhere) = match &self.bucket {
             None => (Value::Blob(bytes), None),
             Some(bucket) => (Value::Null, Some((bucket, bytes))),
@@ -321,6 +322,7 @@ impl<'a> AssetStore<'a> {
         }
         let sql = "DELETE FROM assets WHERE project_id = ?1 AND bytes IS NOT NULL";
         self.database.execute(sql, vec![project_id.into()]).await?;
+        self.forget_copies(project_id).await?;
         Ok(())
     }
 
@@ -363,6 +365,11 @@ impl<'a> AssetStore<'a> {
         }
         Err(AssetError::Bucket("no answer".into()))
     }
+}
+
+/// The SHA-256 of an asset's bytes, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    secrets::hex(&Sha256::digest(bytes))
 }
 
 fn bucket(config: &dyn Config) -> Result<Option<(Bucket, Credentials)>, AssetError> {

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::{
     address, asset_address,
+    assets::AssetError,
     executor::{Failure, Outside},
     media_type,
     public_url::public_url,
@@ -195,7 +196,10 @@ async fn kept(
     outside: &Outside<'_>,
 ) -> Result<Image, Failure> {
     let missing = || Failure::Permanent(format!("{url} does not exist"));
-    let failed = |error| Failure::retry(format!("{url}: {error}"));
+    let failed = |error: AssetError| Failure::retry(format!("{url}: {error}"));
+    let copy = outside.assets.copy_for(id, None, Some(project_id)).await;
+    let copy = copy.map_err(|error| failed(error.into()))?;
+    let id = copy.as_deref().unwrap_or(id);
     let found = outside.assets.describe(id).await.map_err(failed)?;
     let found = found.filter(|asset| asset.project_id == project_id);
     // A film in a bucket may be larger than memory.

@@ -10,6 +10,7 @@ mod address;
 mod asset_address;
 mod assets;
 mod bounded;
+mod copies;
 mod create;
 mod delete;
 mod engine;
@@ -34,8 +35,8 @@ mod task;
 mod upload;
 mod webhook;
 
-pub use asset_address::addressed_data;
-pub use assets::{Asset, AssetError, AssetStore};
+pub use asset_address::{addressed_data, is_asset_id};
+pub use assets::{Asset, AssetError, AssetStore, digest};
 pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::Engine;
@@ -49,7 +50,7 @@ pub use executors::Registry;
 pub use media_type::OCTET_STREAM;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
-pub use task::{Status, Task, shortened};
+pub use task::{Status, Task, new_id as new_task_id, shortened};
 pub use upload::{MAX_UPLOAD, Upload, UploadError, upload};
 
 /// A setting has the right form, but cannot be meant so.

@@ -252,7 +252,7 @@ pub fn shortened(text: &str) -> &str {
 }
 
 /// Makes a new id for a task.
-fn new_id(now: i64) -> String {
+pub fn new_id(now: i64) -> String {
     format!("task_{now}_{}", secrets::word(12))
 }
 

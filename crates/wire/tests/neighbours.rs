@@ -58,6 +58,32 @@ mod before {
     }
 
     #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct AccessRequest {
+        #[n(0)]
+        pub(crate) checks: Vec<AccessCheck>,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
+    pub(crate) struct AccessCheck {
+        #[n(0)]
+        pub(crate) project: String,
+        #[n(1)]
+        pub(crate) cookie: Option<String>,
+        #[n(2)]
+        pub(crate) authorization: Option<String>,
+        #[n(3)]
+        pub(crate) token: Option<String>,
+        #[n(4)]
+        pub(crate) origin: Option<String>,
+        #[n(5)]
+        pub(crate) host: Option<String>,
+        #[n(6)]
+        pub(crate) again: bool,
+        #[n(7)]
+        pub(crate) principal: Option<String>,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode, CborLen)]
     pub(crate) struct Heads {
         #[n(0)]
         pub(crate) revs: Vec<u64>,
@@ -84,6 +110,11 @@ const STATE: &str = "83 07 41 00 81 42 0809";
 const HEADS: &str = "82 82 03 04 82 01 02";
 const NOTICE: &str = "82 00 84 62 7231 07 08 82 41 09 40";
 const ACCESS: &str = "81 81 88 61 70 63 613d62 f6 f6 f6 f6 f5 f6";
+const ACCESS_OF_ALL: &str = "81 81 88 61 70 61 63 61 61 61 74 61 6f 61 68 f5 61 75";
+const DENIED: &str = "81 82 82 01 84 19 0193 62 6e6f 82 61 61 61 62 f5 82 01 82 19 0191 61 78";
+const HEADS_REQUEST: &str = "81 82 61 70 61 71";
+const PEERS: &str = "82 01 82 62 7231 03";
+const ACCESS_CHANGED: &str = "82 02 81 04";
 const GRANTED: &str = "81 81 82 00 84 66 757365723a61 f5 f6 03";
 
 #[test]
@@ -222,6 +253,67 @@ fn the_release_before_understands_this_one() {
     };
     let read: before::Heads = decode(&encode(&heads)).unwrap();
     assert_eq!(encode(&read), bytes(HEADS));
+}
+
+/// The messages whose form is the one of the release before, and the access check, which has got a field.
+#[test]
+fn access_heads_and_notices_are_understood_both_ways() {
+    let check = wire::AccessCheck {
+        project: "p".into(),
+        cookie: Some("c".into()),
+        authorization: Some("a".into()),
+        token: Some("t".into()),
+        origin: Some("o".into()),
+        host: Some("h".into()),
+        again: true,
+        principal: Some("u".into()),
+        client: None,
+    };
+    let mut request = wire::AccessRequest {
+        checks: vec![check],
+    };
+    let read: wire::AccessRequest = decode(&bytes(ACCESS_OF_ALL)).unwrap();
+    assert_eq!(read, request);
+    request.checks[0].client = Some("127.0.0.1".into());
+    let read: before::AccessRequest = decode(&encode(&request)).unwrap();
+    assert_eq!(encode(&read), bytes(ACCESS_OF_ALL));
+
+    let denied = |status, problem: &str, header, write| wire::Verdict::Denied {
+        status,
+        problem: problem.into(),
+        header,
+        write,
+    };
+    let header = Some(vec!["a".into(), "b".into()]);
+    let verdicts = vec![
+        denied(403, "no", header, Some(true)),
+        denied(401, "x", None, None),
+    ];
+    let projects = vec!["p".into(), "q".into()];
+    let (answer, heads) = (
+        wire::AccessResponse { verdicts },
+        wire::HeadsRequest { projects },
+    );
+    assert_eq!(
+        decode::<wire::AccessResponse>(&bytes(DENIED)).unwrap(),
+        answer
+    );
+    assert_eq!(encode(&answer), bytes(DENIED));
+    assert_eq!(
+        decode::<wire::HeadsRequest>(&bytes(HEADS_REQUEST)).unwrap(),
+        heads
+    );
+    assert_eq!(encode(&heads), bytes(HEADS_REQUEST));
+
+    let peers = wire::Notice::Peers {
+        relay: "r1".into(),
+        count: 3,
+    };
+    let access = wire::Notice::Access { access_rev: 4 };
+    for (notice, known) in [(peers, PEERS), (access, ACCESS_CHANGED)] {
+        assert_eq!(decode::<wire::Notice>(&bytes(known)).unwrap(), notice);
+        assert_eq!(encode(&notice), bytes(known));
+    }
 }
 
 /// What only a later release knows is an error in words, and never another message.

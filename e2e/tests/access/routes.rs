@@ -70,6 +70,8 @@ const TABLE: &[Line] = &[
     ("POST", "/tasks/{task}/cancel", WRITE_ROW),
     ("POST", "/tasks/{task}/retry", WRITE_ROW),
     ("POST", "/projects/{project}/assets", WRITE),
+    ("GET", "/projects/{project}/export", OWN),
+    ("PUT", "/projects/{project}/import", NEW_PROJECT),
     ("GET", "/assets/{asset}", READ_ROW),
     ("POST", "/webhooks/{service}", SIGNED),
 ];
@@ -88,6 +90,9 @@ const RELAY: &[(&str, &str, u16)] = &[
     ("POST", "/internal/line", 404),
     ("POST", "/internal/access", 404),
     ("GET", "/internal/rooms/p/state", 404),
+    ("GET", "/internal/archives", 404),
+    ("GET", "/internal/archives/p", 404),
+    ("PUT", "/internal/archives/p", 404),
 ];
 
 /// A project with a caller of each kind.
@@ -210,6 +215,13 @@ impl World {
             ("POST", "/sync/{project}") => e2e::raw::change(&loro::LoroDoc::new(), |doc| {
                 doc.get_text("text").insert(0, "hello").unwrap();
             }),
+            // A caller that may make a project hears that its id is taken.
+            ("PUT", "/projects/{project}/import") => {
+                let from = format!("/projects/{}/export", scene.project);
+                let archive = scene.callers[5].get(&self.http(), &from).await;
+                assert_eq!(archive.status, 200, "{archive:?}");
+                archive.body.to_vec()
+            }
             ("PUT", _) => json!({ "role": "write" }).to_string().into(),
             ("PATCH", _) => json!({ "name": "another name" }).to_string().into(),
             ("POST", "/tasks") => json!({
@@ -278,6 +290,9 @@ async fn every_caller_gets_the_listed_status() {
         ("POST", "/internal/poll"),
         ("GET", "/internal/metrics"),
         ("GET", "/internal/rooms/p/state"),
+        ("GET", "/internal/archives"),
+        ("GET", "/internal/archives/p"),
+        ("PUT", "/internal/archives/p"),
     ] {
         let app = world.host.app_http();
         for who in [Caller::anonymous(), Caller::with_token(AGENT_TOKEN)] {

@@ -21,6 +21,35 @@ fn xtask(command: &str, folder: &Path, state: &Path) {
     assert!(done.status.success(), "{done:?}");
 }
 
+/// Fills a project with a text and a task that has ended, and returns the path of its result.
+pub(crate) async fn fill(host: &Host, project: &str) -> String {
+    let document = LoroDoc::new();
+    document.get_text("text").insert(0, project).unwrap();
+    let update = document.export(ExportMode::all_updates()).unwrap();
+    let stored = host.http().post(&format!("/sync/{project}"), update).await;
+    assert_eq!(stored.status, 200, "{}", stored.text());
+    let params = json!({ "prompt": project, "complete": "at_once" });
+    let body = json!({ "project_id": project, "task_type": "demo", "params": params });
+    let id = id(&created(&host.http(), &body).await);
+    let mut url = String::new();
+    until("the document shows the result", async || {
+        let task = task(&host.http(), &id).await;
+        url = task["result_url"].as_str().unwrap_or_default().to_owned();
+        let document = document_of(host, project).await;
+        !url.is_empty() && document["tasks"][&id]["status"] == "completed"
+    })
+    .await;
+    let (_, path) = url.split_once(&host.address).unwrap();
+    path.to_owned()
+}
+
+/// The document of a project as JSON.
+pub(crate) async fn document_of(host: &Host, project: &str) -> Value {
+    let accept = [("accept", "application/json")];
+    let path = format!("/sync/{project}");
+    host.http().get_with(&path, &accept).await.json()
+}
+
 /// What a server tells of a project: its document, its tasks, and the bytes of its result. Addresses are left out.
 async fn told(host: &Host, project: &str, asset: &str) -> (Value, String, Vec<u8>) {
     let http = host.http();
@@ -40,28 +69,7 @@ async fn a_backup_of_a_running_server_has_every_document_and_task() {
     let host = Host::start(Kind::Native).await;
     let mut assets = Vec::new();
     for project in ["a", "b", "c"] {
-        let document = LoroDoc::new();
-        document.get_text("text").insert(0, project).unwrap();
-        let update = document.export(ExportMode::all_updates()).unwrap();
-        let stored = host.http().post(&format!("/sync/{project}"), update).await;
-        assert_eq!(stored.status, 200, "{}", stored.text());
-        let params = json!({ "prompt": project, "complete": "at_once" });
-        let body = json!({ "project_id": project, "task_type": "demo", "params": params });
-        let id = id(&created(&host.http(), &body).await);
-        let mut url = String::new();
-        until("the document shows the result", async || {
-            url = task(&host.http(), &id).await["result_url"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            let accept = [("accept", "application/json")];
-            let path = format!("/sync/{project}");
-            let document = host.http().get_with(&path, &accept).await.json();
-            !url.is_empty() && document["tasks"][&id]["status"] == "completed"
-        })
-        .await;
-        let (_, path) = url.split_once(&host.address).unwrap();
-        assets.push((project, path.to_owned()));
+        assets.push((project, fill(&host, project).await));
     }
 
     let folder = tempfile::tempdir().unwrap();

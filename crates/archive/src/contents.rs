@@ -1,0 +1,396 @@
+//! The contents of an archive, checked before anything is stored.
+
+use std::collections::HashSet;
+
+use auth::{Role, projects};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tasks::Status;
+use thiserror::Error;
+use url::Url;
+
+use crate::{
+    FORMAT,
+    tar::{self, TarError},
+};
+
+/// The longest address of a result, in bytes.
+const MAX_ADDRESS: usize = 8192;
+
+/// The most members of a project in an archive.
+const MAX_MEMBERS: usize = 10_000;
+
+/// The end of the year 9999, in Unix seconds.
+const LATEST: i64 = 253_402_300_799;
+
+/// The reason why an archive is refused; in words for its sender.
+#[derive(Debug, Error, PartialEq)]
+pub enum ArchiveError {
+    /// It is no tar archive that is whole.
+    #[error("The archive cannot be read: {0}.")]
+    Tar(String),
+    /// It is not of a project, or of a newer release.
+    #[error("The archive has no project.json of a format that this server reads.")]
+    Format,
+    /// It names no owner, because it is none of a backup.
+    #[error("The archive names no owner: import it as a project of a user.")]
+    NoOwner,
+    /// A file in it is unknown or damaged.
+    #[error("The archive's file {name:?} {reason}.")]
+    File {
+        /// The path in the archive.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The document cannot be read.
+    #[error("The archive's document cannot be read: {0}")]
+    Document(String),
+}
+
+impl From<TarError> for ArchiveError {
+    fn from(error: TarError) -> Self {
+        Self::Tar(error.to_string())
+    }
+}
+
+/// `project.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProjectFile {
+    pub(crate) format: u32,
+    pub(crate) name: String,
+    /// The user who owns the project. Only the archives of a backup name users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) members: Vec<MemberIn>,
+}
+
+/// A member of a project.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MemberIn {
+    pub(crate) user_id: String,
+    pub(crate) role: String,
+}
+
+/// `assets/{id}.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AssetFile {
+    pub(crate) media_type: String,
+    /// The SHA-256 of the bytes, in hexadecimal.
+    pub(crate) digest: String,
+    pub(crate) task_id: Option<String>,
+}
+
+/// `tasks/{id}.json`: what users see of a task, and what a retry needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TaskFile {
+    pub(crate) task_id: String,
+    pub(crate) task_type: String,
+    pub(crate) status: String,
+    pub(crate) external_service: Option<String>,
+    /// JSON, as the columns that follow.
+    pub(crate) params: String,
+    pub(crate) result_url: Option<String>,
+    pub(crate) result_data: Option<String>,
+    pub(crate) error_message: Option<String>,
+    pub(crate) created_at: i64,
+    pub(crate) updated_at: i64,
+    pub(crate) completed_at: Option<i64>,
+    pub(crate) retry_count: i64,
+    pub(crate) max_retries: i64,
+    pub(crate) node_id: Option<String>,
+    pub(crate) tags: Option<String>,
+    pub(crate) metadata: Option<String>,
+}
+
+impl TaskFile {
+    /// The bytes of what may be large in it.
+    pub(crate) fn size(&self) -> usize {
+        self.params.len() + self.result_data.as_ref().map_or(0, String::len)
+    }
+}
+
+/// An asset in an archive.
+#[derive(Debug)]
+pub(crate) struct AssetIn<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) told: AssetFile,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Everything in an archive.
+#[derive(Debug)]
+pub(crate) struct Contents<'a> {
+    pub(crate) project: ProjectFile,
+    pub(crate) blobs: Vec<&'a [u8]>,
+    pub(crate) assets: Vec<AssetIn<'a>>,
+    pub(crate) tasks: Vec<TaskFile>,
+}
+
+impl<'a> Contents<'a> {
+    /// Reads and checks a whole archive. The paths in it only tell files apart: nothing is written to a file.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`].
+    pub(crate) fn read(archive: &'a [u8]) -> Result<Self, ArchiveError> {
+        let entries = tar::read(archive)?;
+        let mut project = None;
+        let mut told: Option<(&str, AssetFile)> = None;
+        let (mut blobs, mut assets, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ids = HashSet::new();
+        for entry in entries {
+            let wrong = |reason| ArchiveError::File {
+                name: entry.name.chars().take(120).collect(),
+                reason,
+            };
+            let unreadable = |_| wrong("is not the JSON that it should be");
+            match entry.name.split_once('/') {
+                None if entry.name == "project.json" && project.is_none() => {
+                    let file: ProjectFile =
+                        serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                    check_users(&file).map_err(wrong)?;
+                    project = Some(file);
+                }
+                Some(("document", _)) => blobs.push((entry.name, entry.bytes)),
+                Some(("assets", file)) => match (file.strip_suffix(".json"), told.take()) {
+                    (Some(id), None) => {
+                        let about = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                        told = Some((id, about));
+                    }
+                    (None, Some((id, about))) if id == file => {
+                        assets.push(asset(id, about, entry.bytes).map_err(wrong)?);
+                        if !ids.insert(id.to_owned()) {
+                            return Err(wrong(TWICE));
+                        }
+                    }
+                    _ => return Err(wrong("does not follow on the JSON file about it")),
+                },
+                Some(("tasks", _)) => {
+                    let task: TaskFile = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                    check(&task).map_err(wrong)?;
+                    if !ids.insert(task.task_id.clone()) {
+                        return Err(wrong(TWICE));
+                    }
+                    tasks.push(task);
+                }
+                _ => return Err(wrong("is no part of a project")),
+            }
+        }
+        if let Some((id, _)) = told {
+            return Err(ArchiveError::File {
+                name: id.chars().take(120).collect(),
+                reason: "has no bytes",
+            });
+        }
+        let project = project.filter(|project| (1..=FORMAT).contains(&project.format));
+        let project = project.ok_or(ArchiveError::Format)?;
+        blobs.sort_by_key(|(name, _)| *name);
+        Ok(Self {
+            project,
+            blobs: blobs.into_iter().map(|(_, bytes)| bytes).collect(),
+            assets,
+            tasks,
+        })
+    }
+}
+
+/// An asset, if it is what its JSON file tells.
+fn asset<'a>(id: &'a str, told: AssetFile, bytes: &'a [u8]) -> Result<AssetIn<'a>, &'static str> {
+    if !tasks::is_asset_id(id) {
+        return Err("has a name that no asset has");
+    }
+    if told.digest != tasks::digest(bytes) {
+        return Err("is damaged: its digest is another");
+    }
+    Ok(AssetIn { id, told, bytes })
+}
+
+/// What is wrong with a second task or asset of the same id.
+const TWICE: &str = "has an id that another file has, too";
+
+/// Checks the users that an archive of a backup names.
+fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
+    let owner = project.owner_id.as_deref();
+    let is_member = |member: &MemberIn| {
+        projects::is_user_id(&member.user_id) && Role::parse(&member.role).is_some()
+    };
+    match owner.is_none_or(projects::is_user_id)
+        && project.members.len() <= MAX_MEMBERS
+        && project.members.iter().all(is_member)
+    {
+        true => Ok(()),
+        false => Err("has an owner or a member that no project has"),
+    }
+}
+
+/// Checks what a task's row could not have held.
+fn check(task: &TaskFile) -> Result<(), &'static str> {
+    let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
+    let is_json = |text: &Option<String>| {
+        let text = text.as_deref();
+        text.is_none_or(|text| serde_json::from_str::<Value>(text).is_ok())
+    };
+    let is_word = |text: &str, longest: usize| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        (1..=longest).contains(&text.len()) && text.bytes().all(fits)
+    };
+    let is_text =
+        |text: &str| (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control);
+    if !is_word(&task.task_id, 80) || !is_text(&task.task_type) {
+        return Err("has an id or a type that no task has");
+    }
+    if !task.external_service.as_deref().is_none_or(is_text) {
+        return Err("has a service that no task has");
+    }
+    let times = [
+        Some(task.created_at),
+        Some(task.updated_at),
+        task.completed_at,
+    ];
+    if !times
+        .into_iter()
+        .flatten()
+        .all(|time| (0..=LATEST).contains(&time))
+    {
+        return Err("has a time that no task has");
+    }
+    if Status::parse(&task.status).is_none() {
+        return Err("has an unknown status");
+    }
+    if !is_object(&task.params)
+        || ![&task.result_data, &task.tags, &task.metadata]
+            .into_iter()
+            .all(is_json)
+    {
+        return Err("has a field that is not the JSON that it should be");
+    }
+    if !task.result_url.as_deref().is_none_or(is_address) {
+        return Err("has a result at an address that no result has");
+    }
+    Ok(())
+}
+
+/// Whether a result may be at this address: it is of the web, or the path of an asset.
+fn is_address(address: &str) -> bool {
+    if address.len() > MAX_ADDRESS {
+        return false;
+    }
+    match address.strip_prefix("/assets/") {
+        Some(id) => tasks::is_asset_id(id),
+        None => Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::tar::archive;
+
+    type File<'a> = (&'a str, String);
+
+    /// The words with which an archive of these files, behind a `project.json`, is refused; empty if it is taken.
+    fn refusal(files: &[File<'_>]) -> String {
+        let project = json!({ "format": FORMAT, "name": "a" }).to_string();
+        let mut all = vec![("project.json", project.as_bytes())];
+        all.extend(files.iter().map(|(name, text)| (*name, text.as_bytes())));
+        let archive = archive(&all);
+        let read = Contents::read(&archive);
+        read.err().map_or(String::new(), |error| error.to_string())
+    }
+
+    fn task(change: impl FnOnce(&mut Value)) -> String {
+        let mut task = json!({
+            "task_id": "task_1", "task_type": "demo", "status": "failed", "params": "{}",
+            "created_at": 1, "updated_at": 1, "retry_count": 0, "max_retries": 3,
+        });
+        change(&mut task);
+        task.to_string()
+    }
+
+    fn about(text: &str) -> String {
+        let digest = tasks::digest(text.as_bytes());
+        json!({ "media_type": "image/png", "digest": digest }).to_string()
+    }
+
+    #[test]
+    fn a_hostile_archive_is_refused_in_words() {
+        let id = format!("asset_{}", "a1".repeat(13));
+        let (path, json_path) = (format!("assets/{id}"), format!("assets/{id}.json"));
+        let (bytes, none) = (|| "bytes".to_owned(), String::new);
+        let good = |at: &'static str| (at, task(|_| {}));
+        let wrong = |field: &str, value: Value| ("tasks/1", task(|task| task[field] = value));
+        let asset = || {
+            [
+                (json_path.as_str(), about("bytes")),
+                (path.as_str(), bytes()),
+            ]
+        };
+        let cases: Vec<(Vec<File<'_>>, &str)> = vec![
+            (vec![good("tasks/1")], ""),
+            (asset().into(), ""),
+            // A path leads nowhere.
+            (vec![("../../etc/passwd", none())], "no part of a project"),
+            (vec![("/etc/passwd", none())], "no part of a project"),
+            (vec![("tasks", none())], "no part of a project"),
+            (
+                vec![
+                    ("assets/../x.json", about("x")),
+                    ("assets/../x", "x".into()),
+                ],
+                "has a name that no asset has",
+            ),
+            (vec![(&*path, bytes())], "does not follow"),
+            (vec![(&*json_path, about("bytes"))], "has no bytes"),
+            (
+                vec![(&*json_path, about("bytes")), (&*path, "others".into())],
+                "its digest is another",
+            ),
+            ([asset(), asset()].concat(), "that another file has, too"),
+            (
+                vec![good("tasks/1"), good("tasks/2")],
+                "that another file has, too",
+            ),
+            (
+                vec![("project.json", "{}".into())],
+                "is no part of a project",
+            ),
+            (vec![("tasks/1", "[".repeat(5000))], "not the JSON"),
+            (vec![wrong("task_id", json!("../1"))], "an id or a type"),
+            (vec![wrong("task_type", json!("a\nb"))], "an id or a type"),
+            (vec![wrong("external_service", json!(""))], "a service"),
+            (vec![wrong("status", json!("lost"))], "unknown status"),
+            (vec![wrong("created_at", json!(i64::MAX))], "a time"),
+            (vec![wrong("completed_at", json!(-1))], "a time"),
+            (vec![wrong("params", json!("[]"))], "not the JSON"),
+            (vec![wrong("metadata", json!("{"))], "not the JSON"),
+            (vec![wrong("result_url", json!("file:///x"))], "an address"),
+            (vec![wrong("result_url", json!("/tasks/1"))], "an address"),
+        ];
+        for (files, words) in cases {
+            let refused = refusal(&files);
+            assert!(refused.contains(words), "{files:?}: {refused}");
+            assert_eq!(refused.is_empty(), words.is_empty(), "{files:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn only_users_that_may_be_are_named() {
+        let taken = |project: Value| {
+            let archive = archive(&[("project.json", project.to_string().as_bytes())]);
+            Contents::read(&archive).is_ok()
+        };
+        let member = |id: &str, role: &str| json!([{ "user_id": id, "role": role }]);
+        let of = |owner: Value, members: Value| json!({ "format": 1, "name": "a", "owner_id": owner, "members": members });
+        assert!(taken(of(json!(null), json!([]))));
+        assert!(taken(of(json!("ada"), member("bob", "write"))));
+        assert!(!taken(of(json!(""), json!([]))));
+        assert!(!taken(of(json!("a\n"), json!([]))));
+        assert!(!taken(of(json!("ada"), member("bob", "owner"))));
+        assert!(!taken(of(json!("ada"), member("", "read"))));
+        assert!(!taken(json!({ "format": 2, "name": "a" })));
+        assert!(!taken(json!({ "format": 0, "name": "a" })));
+    }
+}

@@ -1,0 +1,243 @@
+//! Making an archive of a project.
+
+use auth::projects::{self, Project};
+use futures_util::{StreamExt, stream, stream::LocalBoxStream};
+use platform::{DatabaseError, Ports, Row};
+use problem::Problem;
+use rooms::RoomError;
+use serde_json::json;
+use tasks::{AssetError, AssetStore};
+use thiserror::Error;
+
+use crate::{
+    FORMAT,
+    batches::batches,
+    contents::{AssetFile, MemberIn, ProjectFile, TaskFile},
+    tar,
+};
+
+/// The bytes of an asset that are in memory at one time.
+const PIECE: u64 = 1024 * 1024;
+
+/// An archive could not be made.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The document could not be read.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// An asset could not be read.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+}
+
+impl From<ExportError> for Problem {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Database(error) => error.into(),
+            ExportError::Asset(error) => error.into(),
+            ExportError::Room(error) => {
+                tracing::error!(%error, "a document was not exported");
+                Self::unavailable("The document cannot be read just now.")
+            }
+        }
+    }
+}
+
+/// A part of an archive that is made when it is its turn.
+enum Part {
+    Ready(Vec<u8>),
+    /// A file of the document.
+    Blob(usize, Vec<u8>),
+    /// Bytes of an asset.
+    Asset(String, std::ops::Range<u64>),
+    Tasks(Vec<String>),
+}
+
+/// Makes an archive of a project, for its owner. The parts of the stream are the archive's bytes; if one cannot be read, the stream
+/// ends without the archive's end, so that its reader knows.
+///
+/// # Errors
+/// If the database fails.
+pub async fn export<'a>(
+    ports: Ports<'a>,
+    project: &Project,
+) -> Result<LocalBoxStream<'a, Vec<u8>>, ExportError> {
+    let file = ProjectFile {
+        format: FORMAT,
+        name: project.name.clone(),
+        owner_id: None,
+        members: Vec::new(),
+    };
+    archive(ports, &project.project_id, &file).await
+}
+
+/// Makes an archive of a project as [`export`] does, for a backup: it names the owner and the members, too.
+///
+/// # Errors
+/// If the database fails.
+pub async fn back_up<'a>(
+    ports: Ports<'a>,
+    project: &Project,
+) -> Result<LocalBoxStream<'a, Vec<u8>>, ExportError> {
+    let members = projects::members(ports.database, &project.project_id).await?;
+    let member = |member: projects::Member| MemberIn {
+        user_id: member.user_id,
+        role: member.role.as_str().to_owned(),
+    };
+    let file = ProjectFile {
+        format: FORMAT,
+        name: project.name.clone(),
+        owner_id: Some(project.owner_id.clone()),
+        members: members.into_iter().map(member).collect(),
+    };
+    archive(ports, &project.project_id, &file).await
+}
+
+async fn archive<'a>(
+    ports: Ports<'a>,
+    project_id: &str,
+    project: &ProjectFile,
+) -> Result<LocalBoxStream<'a, Vec<u8>>, ExportError> {
+    let store = AssetStore::open(ports.database, ports.http, ports.config)?;
+    let room = rooms::updates_after(ports.database, project_id, 0).await?;
+    let mut parts = vec![Part::Ready(file(
+        "project.json",
+        &json!(project).to_string().into_bytes(),
+    ))];
+    // The payload of a quarantined update is empty.
+    let blobs = room.blobs.into_iter().filter(|blob| !blob.is_empty());
+    for (at, blob) in blobs.enumerate() {
+        parts.push(Part::Blob(at + 1, blob.to_vec()));
+    }
+    assets(ports, project_id, &mut parts).await?;
+    tasks_of(ports, project_id, &mut parts).await?;
+    parts.push(Part::Ready(tar::END.to_vec()));
+    let project = project_id.to_owned();
+    let made = stream::iter(parts).then(move |part| {
+        let (store, project) = (store.clone(), project.clone());
+        async move {
+            let made = make(ports, &store, part).await;
+            made.inspect_err(|error| tracing::error!(project, %error, "an export broke off"))
+                .ok()
+        }
+    });
+    Ok(made
+        .scan((), |(), part| std::future::ready(part))
+        .boxed_local())
+}
+
+async fn make(
+    ports: Ports<'_>,
+    store: &AssetStore<'_>,
+    part: Part,
+) -> Result<Vec<u8>, ExportError> {
+    match part {
+        Part::Ready(bytes) => Ok(bytes),
+        Part::Blob(at, blob) => Ok(file(&format!("document/{at:06}.loro"), &blob)),
+        Part::Asset(id, range) => {
+            let asset = store.read(&id, Some(range)).await?;
+            let gone = || AssetError::NotFetched(format!("{id} is gone"));
+            Ok(asset.ok_or_else(gone)?.bytes)
+        }
+        Part::Tasks(ids) => {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM aigc_tasks WHERE task_id IN (SELECT value FROM json_each(?1)) ORDER BY seq, task_id"
+            );
+            let rows = ports
+                .database
+                .execute(&sql, vec![json!(ids).to_string().into()])
+                .await?;
+            let mut bytes = Vec::new();
+            for row in rows {
+                let task = task(row)?;
+                let name = format!("tasks/{}.json", task.task_id);
+                bytes.extend(file(&name, json!(task).to_string().as_bytes()));
+            }
+            Ok(bytes)
+        }
+    }
+}
+
+async fn assets(
+    ports: Ports<'_>,
+    project_id: &str,
+    parts: &mut Vec<Part>,
+) -> Result<(), DatabaseError> {
+    let sql = "SELECT asset_id, media_type, digest, length, task_id FROM assets WHERE project_id = ?1 ORDER BY asset_id";
+    for mut row in ports.database.execute(sql, vec![project_id.into()]).await? {
+        let (id, length) = (row.text(0)?, row.unsigned(3)?);
+        let told = AssetFile {
+            media_type: row.text(1)?,
+            digest: row.text(2)?,
+            task_id: row.optional_text(4)?,
+        };
+        let mut head = file(
+            &format!("assets/{id}.json"),
+            json!(told).to_string().as_bytes(),
+        );
+        let Some(header) = tar::header(&format!("assets/{id}"), length) else {
+            continue;
+        };
+        head.extend(header);
+        parts.push(Part::Ready(head));
+        for start in (0..length).step_by(PIECE as usize) {
+            parts.push(Part::Asset(id.clone(), start..(start + PIECE).min(length)));
+        }
+        parts.push(Part::Ready(tar::padding(length)));
+    }
+    Ok(())
+}
+
+async fn tasks_of(
+    ports: Ports<'_>,
+    project_id: &str,
+    parts: &mut Vec<Part>,
+) -> Result<(), DatabaseError> {
+    let sql = "SELECT task_id, length(params) + ifnull(length(result_data), 0)
+                 FROM aigc_tasks WHERE project_id = ?1 ORDER BY seq, task_id";
+    let rows = ports.database.execute(sql, vec![project_id.into()]).await?;
+    let read = |mut row: Row| Ok((row.text(0)?, row.unsigned(1)? as usize));
+    let tasks: Result<Vec<(String, usize)>, DatabaseError> = rows.into_iter().map(read).collect();
+    let ids = |batch: &[(String, usize)]| batch.iter().map(|(id, _)| id.clone()).collect();
+    let tasks = tasks?;
+    let batches = batches(&tasks, |(_, size)| *size).into_iter();
+    parts.extend(batches.map(|batch| Part::Tasks(ids(batch))));
+    Ok(())
+}
+
+/// The columns of a task in an archive, in the order in which [`task`] reads them.
+pub(crate) const COLUMNS: &str = "task_id, task_type, status, external_service, params, result_url, result_data, error_message, \
+     created_at, updated_at, completed_at, retry_count, max_retries, node_id, tags, metadata";
+
+fn task(mut row: Row) -> Result<TaskFile, DatabaseError> {
+    Ok(TaskFile {
+        task_id: row.text(0)?,
+        task_type: row.text(1)?,
+        status: row.text(2)?,
+        external_service: row.optional_text(3)?,
+        params: row.text(4)?,
+        result_url: row.optional_text(5)?,
+        result_data: row.optional_text(6)?,
+        error_message: row.optional_text(7)?,
+        created_at: row.integer(8)?,
+        updated_at: row.integer(9)?,
+        completed_at: row.optional_integer(10)?,
+        retry_count: row.integer(11)?,
+        max_retries: row.integer(12)?,
+        node_id: row.optional_text(13)?,
+        tags: row.optional_text(14)?,
+        metadata: row.optional_text(15)?,
+    })
+}
+
+/// A whole file with a name that fits.
+fn file(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let length = bytes.len() as u64;
+    let mut file = tar::header(name, length).unwrap_or_default();
+    file.extend_from_slice(bytes);
+    file.extend(tar::padding(length));
+    file
+}

@@ -1,0 +1,331 @@
+//! Making a project of an archive.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use auth::{
+    Role,
+    projects::{self, MAX_NAME, NewProject},
+};
+use platform::{DatabaseError, Ports};
+use problem::Problem;
+use quota::QuotaError;
+use rooms::{
+    RoomError,
+    supervise::{self, MergeError, Merger},
+};
+use serde_json::{Value as Json, json};
+use tasks::{AssetError, AssetStore, Status};
+use thiserror::Error;
+use wire::{EncodedState, Job, Outcome, Update};
+
+use crate::{
+    batches::batches,
+    contents::{ArchiveError, Contents, TaskFile},
+    export::COLUMNS,
+};
+
+/// The name under which an import writes into the room.
+const ORIGIN: &str = "import";
+
+/// What a task's owner is told if it was under way when the project was exported.
+const UNDER_WAY: &str = "The task was under way when its project was exported.";
+
+/// The most tries of a task.
+const MOST_TRIES: i64 = 100;
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The number of tasks.
+    pub tasks: usize,
+    /// The number of assets.
+    pub assets: usize,
+}
+
+/// The reason why no project was made.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// The archive is refused.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A project has, or had, this id.
+    #[error("the project id is taken")]
+    Taken,
+    /// The quota of the owner does not allow the archive.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    /// The document was not taken: it is too large, or one of its values is refused.
+    #[error("{reason}")]
+    NotTaken {
+        /// The reason as a word for programs; empty if an update is not valid.
+        code: String,
+        /// The reason, in words for the caller.
+        reason: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The document could not be stored.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// An asset could not be stored.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Archive(error) => Self::bad_request(error.to_string()),
+            ImportError::Taken => projects::id_is_taken(),
+            ImportError::Quota(error) => error.into(),
+            ImportError::NotTaken { code, reason } => {
+                quota::problem(&code, &reason).unwrap_or_else(|| Self::bad_request(reason))
+            }
+            ImportError::Database(error) => error.into(),
+            ImportError::Asset(error) => error.into(),
+            ImportError::Room(error) => {
+                tracing::error!(%error, "a document was not imported");
+                Self::unavailable("The document cannot be stored just now.")
+            }
+        }
+    }
+}
+
+/// Makes a project of an archive, for this owner. The archive is read and checked whole before anything is stored. If
+/// storing fails, the new project is deleted again, and its id is used up.
+///
+/// # Errors
+/// See [`ImportError`].
+pub async fn import(
+    ports: Ports<'_>,
+    project_id: &str,
+    owner_id: &str,
+    archive: &[u8],
+) -> Result<Imported, ImportError> {
+    let contents = Contents::read(archive)?;
+    make(ports, project_id, owner_id, &contents, archive.len()).await
+}
+
+/// Makes a project of an archive of a backup as [`import`] does, with the owner and the members that the archive names.
+///
+/// # Errors
+/// See [`ImportError`].
+pub async fn restore(
+    ports: Ports<'_>,
+    project_id: &str,
+    archive: &[u8],
+) -> Result<Imported, ImportError> {
+    let contents = Contents::read(archive)?;
+    let owner = contents.project.owner_id.as_deref();
+    let owner = owner.ok_or(ArchiveError::NoOwner)?;
+    let imported = make(ports, project_id, owner, &contents, archive.len()).await?;
+    for member in &contents.project.members {
+        let role = Role::parse(&member.role).ok_or(ArchiveError::Format)?;
+        let (database, clock) = (ports.database, ports.clock);
+        projects::set_member(database, clock, project_id, &member.user_id, role).await?;
+    }
+    Ok(imported)
+}
+
+async fn make(
+    ports: Ports<'_>,
+    project_id: &str,
+    owner_id: &str,
+    contents: &Contents<'_>,
+    bytes: usize,
+) -> Result<Imported, ImportError> {
+    let blobs = contents.blobs.iter().map(|blob| blob.to_vec()).collect();
+    let updates = rooms::joined(blobs).map_err(ArchiveError::Document)?;
+    let name: String = contents.project.name.chars().take(MAX_NAME).collect();
+    let new = NewProject {
+        project_id,
+        name: &name,
+        owner_id,
+    };
+    if !projects::create(ports.database, ports.clock, new).await? {
+        return Err(ImportError::Taken);
+    }
+    let stored = store(ports, project_id, contents, updates, bytes as u64).await;
+    if stored.is_err() {
+        // What was stored is purged with the project.
+        projects::delete(ports.database, ports.clock, project_id).await?;
+    }
+    stored
+}
+
+async fn store(
+    ports: Ports<'_>,
+    project_id: &str,
+    contents: &Contents<'_>,
+    updates: Vec<Vec<u8>>,
+    bytes: u64,
+) -> Result<Imported, ImportError> {
+    quota::take(ports, project_id, bytes).await?;
+    store_document(ports, project_id, updates).await?;
+    let renamed = store_assets(ports, project_id, contents).await?;
+    let mut first = 1;
+    for tasks in batches(&contents.tasks, TaskFile::size) {
+        store_tasks(ports, project_id, first, tasks, &renamed).await?;
+        first += tasks.len() as i64;
+    }
+    Ok(Imported {
+        tasks: contents.tasks.len(),
+        assets: contents.assets.len(),
+    })
+}
+
+async fn store_document(
+    ports: Ports<'_>,
+    project_id: &str,
+    updates: Vec<Vec<u8>>,
+) -> Result<(), ImportError> {
+    for payload in updates {
+        let update = Update {
+            project: project_id.to_owned(),
+            payload: payload.into(),
+            serial: None,
+        };
+        let (database, clock, here) = (ports.database, ports.clock, Here(ports));
+        let stored = rooms::append_surely(database, clock, &here, ORIGIN, vec![update]);
+        let outcomes = stored.await?;
+        match outcomes.into_iter().next() {
+            Some(Outcome::Stored { .. }) => {}
+            Some(Outcome::Refused { reason, code }) => {
+                let code = code.unwrap_or_default();
+                return Err(ImportError::NotTaken { code, reason });
+            }
+            _ => return Err(RoomError::Busy.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Compares updates that overlap in the instance of the import, because no other caller knows the room yet.
+struct Here<'a>(Ports<'a>);
+
+#[async_trait(?Send)]
+impl Merger for Here<'_> {
+    async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+        let (database, clock) = (self.0.database, self.0.clock);
+        let state = supervise::work(database, clock, project, job, self.memory()).await;
+        state.map(EncodedState::from).map_err(MergeError::Failed)
+    }
+}
+
+/// The new ids of assets whose ids were taken.
+type Renamed<'a> = HashMap<&'a str, String>;
+
+async fn store_assets<'a>(
+    ports: Ports<'_>,
+    project_id: &str,
+    contents: &Contents<'a>,
+) -> Result<Renamed<'a>, ImportError> {
+    let store = AssetStore::open(ports.database, ports.http, ports.config)?;
+    let mut renamed = Renamed::new();
+    for asset in &contents.assets {
+        let told = &asset.told;
+        let of = (project_id, told.task_id.as_deref());
+        let now = ports.clock.unix_seconds();
+        let bytes = asset.bytes.to_vec();
+        let id = store.adopt(asset.id, of, &told.media_type, bytes, now);
+        let id = id.await?;
+        if id != asset.id {
+            renamed.insert(asset.id, id);
+        }
+    }
+    Ok(renamed)
+}
+
+/// Stores tasks under their ids, or under new ones if other tasks have those. The first gets this number in the order of
+/// posting.
+async fn store_tasks(
+    ports: Ports<'_>,
+    project_id: &str,
+    first: i64,
+    tasks: &[TaskFile],
+    renamed: &Renamed<'_>,
+) -> Result<(), DatabaseError> {
+    let now = ports.clock.unix_seconds();
+    let mut rows: Vec<Json> = (first..)
+        .zip(tasks)
+        .map(|(seq, task)| row(task, seq, now, renamed))
+        .collect();
+    for is_own in [true, false] {
+        if !is_own {
+            for row in &mut rows {
+                row["task_id"] = json!(tasks::new_task_id(now));
+                // The document knows nothing of the new id.
+                row["projected_status"] = row["status"].clone();
+            }
+        }
+        let stored = insert(ports, project_id, &rows).await?;
+        rows.retain(|row| !stored.contains(row["task_id"].as_str().unwrap_or_default()));
+        if rows.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(DatabaseError::Unexpected("a new id is taken".into()))
+}
+
+/// The columns of a task as JSON. One that was under way is cancelled.
+fn row(task: &TaskFile, seq: i64, now: i64, renamed: &Renamed<'_>) -> Json {
+    let mut task = task.clone();
+    task.params = with_own_assets(&task.params, renamed);
+    for text in [&mut task.result_url, &mut task.result_data] {
+        *text = text.as_deref().map(|text| with_own_assets(text, renamed));
+    }
+    task.retry_count = task.retry_count.clamp(0, MOST_TRIES);
+    task.max_retries = task.max_retries.clamp(0, MOST_TRIES);
+    let ended = Status::parse(&task.status).is_some_and(Status::is_final);
+    if !ended {
+        task.status = Status::Cancelled.as_str().to_owned();
+        task.error_message = Some(UNDER_WAY.to_owned());
+        task.completed_at = Some(now);
+    }
+    let mut row = json!(task);
+    row["seq"] = json!(seq);
+    // The document shows an ended task already.
+    row["projected_status"] = json!(ended.then_some(task.status));
+    row
+}
+
+/// Stores the rows whose ids are free, and returns these ids.
+async fn insert(
+    ports: Ports<'_>,
+    project_id: &str,
+    rows: &[Json],
+) -> Result<HashSet<String>, DatabaseError> {
+    let columns = format!("{COLUMNS}, seq, projected_status");
+    let values: Vec<String> = columns
+        .split(", ")
+        .map(|column| format!("json_extract(r.value, '$.{column}')"))
+        .collect();
+    let sql = format!(
+        "INSERT INTO aigc_tasks (project_id, {columns})
+         SELECT ?1, {} FROM json_each(?2) r WHERE true
+             ON CONFLICT (task_id) DO NOTHING RETURNING task_id",
+        values.join(", ")
+    );
+    let parameters = vec![project_id.into(), json!(rows).to_string().into()];
+    let stored = ports.database.execute(&sql, parameters).await?;
+    stored.into_iter().map(|mut row| row.text(0)).collect()
+}
+
+/// A text of a task in which each asset of a taken id has its new one.
+fn with_own_assets(text: &str, renamed: &Renamed<'_>) -> String {
+    let mut own = String::with_capacity(text.len());
+    let is_of_id = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '.';
+    let mut rest = text;
+    while let Some(start) = rest.find(is_of_id) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|char| !is_of_id(char)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        own.push_str(before);
+        own.push_str(renamed.get(word).map_or(word, String::as_str));
+        rest = after;
+    }
+    own.push_str(rest);
+    own
+}

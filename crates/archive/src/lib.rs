@@ -1,0 +1,32 @@
+//! A project as one archive: its document, its tasks and its assets.
+//!
+//! [`export`] makes a tar archive, part by part, so that it holds the document and a piece of one asset at most in
+//! memory. [`import`] takes a whole archive and makes a new project of it.
+//!
+//! ```text
+//! project.json               the format and the name
+//! document/000001.loro …     the document, as Loro blobs in their order
+//! assets/{id}.json, assets/{id}
+//! tasks/{id}.json            in the order of posting
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod batches;
+mod contents;
+mod export;
+mod import;
+mod tar;
+
+pub use contents::ArchiveError;
+pub use export::{ExportError, back_up, export};
+pub use import::{ImportError, Imported, import, restore};
+
+/// The largest archive that is imported, in bytes: the relay sends no longer body.
+pub const MAX_BYTES: usize = wire::MAX_UPDATE_BYTES;
+
+/// The media type of an archive.
+pub const MEDIA_TYPE: &str = "application/x-tar";
+
+/// The format that is written, and the newest that is read.
+const FORMAT: u32 = 1;

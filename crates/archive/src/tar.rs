@@ -1,0 +1,200 @@
+//! As much of the tar format (ustar, POSIX.1-1988) as an archive of a project needs: regular files with short names.
+
+use thiserror::Error;
+
+/// The size of a header, and of what file contents are padded to.
+const BLOCK: usize = 512;
+/// The most entries of an archive that is read.
+const MAX_ENTRIES: usize = 200_000;
+/// The end of an archive.
+pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+/// A regular file in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    /// The path in the archive.
+    pub(crate) name: &'a str,
+    /// The contents.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// The reason why bytes are no archive that can be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum TarError {
+    /// The archive ends early.
+    #[error("it is cut off")]
+    CutOff,
+    /// A header is damaged, or it is none.
+    #[error("a header is damaged")]
+    Damaged,
+    /// An entry is a link, a device or another thing that is no file.
+    #[error("it has an entry that is no regular file")]
+    NotAFile,
+    /// There are too many entries.
+    #[error("it has more than {MAX_ENTRIES} entries")]
+    TooMany,
+}
+
+/// The header of a file of this length; `None` if the name is too long.
+pub(crate) fn header(name: &str, length: u64) -> Option<Vec<u8>> {
+    let mut header = vec![0; BLOCK];
+    if name.len() > 100 || length >= 1 << 33 {
+        return None;
+    }
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, b"0000600\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    put(124, format!("{length:011o}\0").as_bytes());
+    put(136, b"00000000000\0");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum = checksum(&header);
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    Some(header)
+}
+
+/// The bytes that follow the contents of a file of this length.
+pub(crate) fn padding(length: u64) -> Vec<u8> {
+    let over = usize::try_from(length % BLOCK as u64).unwrap_or(0);
+    vec![0; (BLOCK - over) % BLOCK]
+}
+
+/// Reads all files of a whole archive. Folders, and the notes that some programs add, are passed over.
+///
+/// # Errors
+/// If it is not whole, or is no archive of regular files alone.
+pub(crate) fn read(archive: &[u8]) -> Result<Vec<Entry<'_>>, TarError> {
+    let mut entries = Vec::new();
+    let mut rest = archive;
+    for _ in 0..MAX_ENTRIES {
+        let (header, after) = rest.split_at_checked(BLOCK).ok_or(TarError::CutOff)?;
+        if header.iter().all(|byte| *byte == 0) {
+            let end = after.get(..BLOCK).ok_or(TarError::CutOff)?;
+            return match end.iter().all(|byte| *byte == 0) {
+                true => Ok(entries),
+                false => Err(TarError::Damaged),
+            };
+        }
+        if octal(&header[148..156]) != Some(checksum(header)) {
+            return Err(TarError::Damaged);
+        }
+        let length = octal(&header[124..136]).ok_or(TarError::Damaged)?;
+        let length = usize::try_from(length).map_err(|_| TarError::CutOff)?;
+        let bytes = after.get(..length).ok_or(TarError::CutOff)?;
+        let padded = length.checked_next_multiple_of(BLOCK);
+        rest = padded
+            .and_then(|padded| after.get(padded..))
+            .ok_or(TarError::CutOff)?;
+        match header[156] {
+            b'0' | 0 => {
+                let name = text(&header[..100]).ok_or(TarError::Damaged)?;
+                let name = name.strip_prefix("./").unwrap_or(name);
+                entries.push(Entry { name, bytes });
+            }
+            // A folder, or notes on the next file or on all.
+            b'5' | b'x' | b'g' => {}
+            _ => return Err(TarError::NotAFile),
+        }
+    }
+    Err(TarError::TooMany)
+}
+
+/// The sum of a header's bytes, with spaces in the place of the sum itself.
+fn checksum(header: &[u8]) -> u64 {
+    let spaces = 8 * u64::from(b' ');
+    let (before, after) = (&header[..148], &header[156..]);
+    let bytes = before.iter().chain(after);
+    bytes.map(|byte| u64::from(*byte)).sum::<u64>() + spaces
+}
+
+/// Reads an octal number, which ends with a space or a zero byte.
+fn octal(field: &[u8]) -> Option<u64> {
+    let text = text(field)?.trim();
+    match text.is_empty() {
+        true => None,
+        false => u64::from_str_radix(text, 8).ok(),
+    }
+}
+
+/// The text of a field, up to its first zero byte.
+fn text(field: &[u8]) -> Option<&str> {
+    let end = field.iter().position(|byte| *byte == 0);
+    std::str::from_utf8(&field[..end.unwrap_or(field.len())]).ok()
+}
+
+/// An archive of these files, for tests.
+#[cfg(test)]
+pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, bytes) in files {
+        archive.extend(header(name, bytes.len() as u64).unwrap());
+        archive.extend_from_slice(bytes);
+        archive.extend(padding(bytes.len() as u64));
+    }
+    archive.extend(END);
+    archive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let long = [7; 513];
+        let files: [(&str, &[u8]); 3] = [("a", b""), ("b/c.json", &[1; 512]), ("d", &long)];
+        let archive = archive(&files);
+        assert_eq!(archive.len() % BLOCK, 0);
+        let read: Vec<_> = read(&archive).unwrap();
+        let read: Vec<_> = read.iter().map(|entry| (entry.name, entry.bytes)).collect();
+        assert_eq!(read, files);
+        assert!(header(&"x".repeat(101), 0).is_none());
+    }
+
+    #[test]
+    fn the_program_tar_reads_it_and_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        std::fs::write(&path, archive(&[("x/y", b"hello"), ("z", &[9; 700])])).unwrap();
+        let tar = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("tar");
+            let done = command.current_dir(folder.path()).args(arguments).output();
+            let done = done.unwrap();
+            assert!(done.status.success(), "{done:?}");
+        };
+        tar(&["-xf", "a.tar"]);
+        assert_eq!(std::fs::read(folder.path().join("x/y")).unwrap(), b"hello");
+        tar(&["-cf", "b.tar", "./x", "z"]);
+        let again = std::fs::read(folder.path().join("b.tar")).unwrap();
+        let entries = read(&again).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["x/y", "z"]);
+    }
+
+    #[test]
+    fn a_cut_or_changed_archive_is_refused() {
+        let whole = archive(&[("a", b"hello"), ("b", &[1; 600])]);
+        for length in (0..whole.len()).step_by(37) {
+            assert_eq!(read(&whole[..length]), Err(TarError::CutOff), "{length}");
+        }
+        // The last byte of the sum stands behind its end.
+        for at in (0..BLOCK).filter(|at| *at != 155) {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x11;
+            assert!(read(&changed).is_err(), "byte {at}");
+        }
+        let mut link = whole.clone();
+        link[156] = b'2';
+        let sum = checksum(&link[..BLOCK]);
+        link[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert_eq!(read(&link), Err(TarError::NotAFile));
+        // A size that is larger than any archive.
+        let mut large = whole;
+        large[124..136].copy_from_slice(b"77777777777\0");
+        let sum = checksum(&large[..BLOCK]);
+        large[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert_eq!(read(&large), Err(TarError::CutOff));
+    }
+}

@@ -1,0 +1,73 @@
+//! Assets of a project that was imported beside the one that it was exported from.
+//!
+//! The document names them by ids that are taken. So the copies have other ids, and who has access to the imported project
+//! alone gets the copy under the id that the document has.
+
+use platform::DatabaseError;
+
+use crate::{
+    assets::{AssetError, AssetStore},
+    media_type,
+};
+
+impl AssetStore<'_> {
+    /// Stores an asset of an imported project and of this task, under its id if that is free, and else under a new one.
+    /// Returns the id.
+    ///
+    /// # Errors
+    /// If the database or the bucket fails. What may have been stored is deleted with the project.
+    pub async fn adopt(
+        &self,
+        id: &str,
+        (project_id, task_id): (&str, Option<&str>),
+        media_type: &str,
+        bytes: Vec<u8>,
+        now: i64,
+    ) -> Result<String, AssetError> {
+        let is_free = self.describe(id).await?.is_none();
+        let own = match is_free {
+            true => id.to_owned(),
+            false => Self::new_id() + media_type::ending(media_type),
+        };
+        let of = (project_id, task_id);
+        self.store_as(&own, of, media_type, bytes, now).await?;
+        self.keep(&own).await?;
+        if !is_free {
+            let sql = "INSERT INTO asset_copies (asset_id, project_id, copy_id) VALUES (?1, ?2, ?3)
+                       ON CONFLICT DO NOTHING";
+            let parameters = vec![id.into(), project_id.into(), own.as_str().into()];
+            self.database.execute(sql, parameters).await?;
+        }
+        Ok(own)
+    }
+
+    /// Finds the copy of an asset in a project of this user, in this project, or, if neither is given, in any.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn copy_for(
+        &self,
+        id: &str,
+        user_id: Option<&str>,
+        project_id: Option<&str>,
+    ) -> Result<Option<String>, DatabaseError> {
+        let sql = "SELECT c.copy_id FROM asset_copies c JOIN projects p ON p.project_id = c.project_id
+                    WHERE c.asset_id = ?1 AND p.deleted_at IS NULL AND (?3 IS NULL OR c.project_id = ?3)
+                      AND (?2 IS NULL OR p.owner_id = ?2 OR EXISTS (SELECT 1 FROM project_members m
+                           WHERE m.project_id = c.project_id AND m.user_id = ?2))
+                    LIMIT 1";
+        let parameters = vec![id.into(), user_id.into(), project_id.into()];
+        let rows = self.database.execute(sql, parameters).await?;
+        rows.into_iter()
+            .next()
+            .map(|mut row| row.text(0))
+            .transpose()
+    }
+
+    /// Forgets which copies a project has.
+    pub(crate) async fn forget_copies(&self, project_id: &str) -> Result<(), DatabaseError> {
+        let sql = "DELETE FROM asset_copies WHERE project_id = ?1";
+        self.database.execute(sql, vec![project_id.into()]).await?;
+        Ok(())
+    }
+}
