@@ -107,7 +107,7 @@ impl BetterAuth {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Lets it answer `get-session` only after so many seconds from now on.
+    /// Lets it answer `get-session` only after this number of seconds from now on.
     pub async fn slow(&self, seconds: f64) {
         let body = json!({ "mode": "slow", "seconds": seconds }).to_string();
         let answer = Http::new(&self.address).post("/control/fault", body).await;

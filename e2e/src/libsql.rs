@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::server::{Reply, Request, Server};
 
-/// The token that it wants.
+/// The token that the server requires.
 pub const TOKEN: &str = "a-database-token-for-tests";
 
 /// What its thread does with the server of `platform`, which stays on it.

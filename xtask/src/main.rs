@@ -1,7 +1,8 @@
 //! The commands of this repository.
 //!
-//! `cargo xtask up` builds the app and runs it, `cargo xtask test` runs every test, `cargo xtask bench` measures against
-//! the peers, `cargo xtask mutants` looks for code that no test covers, and `cargo xtask generate` writes derived files. Each first installs what it needs.
+//! `cargo xtask up` builds the app and runs it, `cargo xtask test` runs every test, `cargo xtask bench` measures
+//! against the peers, `cargo xtask mutants` looks for code that no test covers, and `cargo xtask generate` writes
+//! derived files. Each first installs what it needs.
 
 mod backup;
 mod bench;

@@ -275,7 +275,7 @@ fn writes(code: &str) -> bool {
     })
 }
 
-/// So that none is forgotten: what does it do if its answer is lost and it is repeated?
+/// The table tells what each statement does if its answer is lost and it is repeated. No file must be forgotten there.
 #[test]
 fn every_file_that_writes_is_in_the_table_of_lost_answers() {
     let page = Page::read(root().join("docs/libsql.md"));

@@ -9,7 +9,7 @@ use anyhow::Result;
 pub(crate) struct Parts(Vec<(&'static str, Duration)>);
 
 impl Parts {
-    /// Runs a part and keeps its time, also if it fails.
+    /// Runs a part and keeps its time, even if it fails.
     pub(crate) fn time(
         &mut self,
         name: &'static str,

@@ -45,8 +45,8 @@ const HOSTS: &[&str] = &["http-only", "akamai", "spinkube"];
 /// The binaries with the tests that run on other hosts.
 const ON_HOSTS: &[&str] = &["access", "rooms", "tasks"];
 
-/// Those tests, by the beginnings of their names: what clients see, kill -9 included. The others look into the local host,
-/// or want the cron trigger.
+/// Those tests, by the beginnings of their names: what clients see, kill -9 included. The others look into the local
+/// host, or need the cron trigger.
 const TESTS_ON_HOSTS: &[&str] = &[
     "durability::",
     "editing::",
@@ -154,7 +154,7 @@ fn build(parts: &mut Parts) -> Result<()> {
 fn tests(arguments: &[&str]) -> Command {
     let mut tests = cargo(&["test", "--release"]);
     tests.args(arguments);
-    // Where the number of cores is not told, there is one.
+    // If the number of cores is not known, one is assumed.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tests.env("RUST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
     tests

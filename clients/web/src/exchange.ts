@@ -36,7 +36,7 @@ export interface Line {
   readonly isOver: boolean;
 }
 
-/** What a document and the server tell each other: who has what, and what is saved. It outlives each single socket. */
+/** What a document and the server tell each other: which operations each has, and what is saved. It outlives each socket. */
 export class Exchange {
   readonly #line: Line;
   readonly #replace: Settings["replaceDocument"];
@@ -58,8 +58,8 @@ export class Exchange {
   /** Whether the first state is: on its way, complete but not imported, or imported. */
   #state: "partial" | "complete" | "imported" = "partial";
   /**
-   * Whether the server has operations of which it has yet to tell that they are this document's. Its state is not imported
-   * before that, because another client's operations under the same ids would spoil the document.
+   * Whether the server has operations that may be this document's or another client's. Its state is not imported before
+   * the server has told, because another client's operations under the same ids would spoil the document.
    */
   #isInDoubt = false;
   /** Whether the server has told that operations of this document have ids that another client has used. */

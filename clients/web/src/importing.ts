@@ -14,7 +14,7 @@ export function mayTakeLong(blobs: readonly Uint8Array[]): boolean {
   return blobs.reduce((sum, { length }) => sum + length, 0) > LARGE;
 }
 
-/** Resolves after the browser has shown what the page looks like now; elsewhere soon. */
+/** Resolves after the browser has shown what the page looks like now; on other platforms, soon. */
 export function shown(): Promise<void> {
   return new Promise((resolve) => {
     if (globalThis.document?.visibilityState !== "visible") {

@@ -6,7 +6,7 @@ const PATIENCE = 10_000;
 /** The statuses with which another attempt meets the same refusal: the address, or what is sent to it, is wrong. */
 const FINAL = new Set([400, 404, 413, 414, 422, 426, 431]);
 
-/** Those of them that an HTTP server answers by itself, because it reads no further; in words of ours. */
+/** The statuses among these that an HTTP server answers by itself, because it reads no further, each with words of ours. */
 const TOO_LONG = new Map([
   [414, "the address of the room is too long for the server"],
   [431, "the address of the room, or the cookies sent to it, are too long for the server"],
@@ -29,7 +29,8 @@ export interface Refusal {
 
 /**
  * The parameter that names the page's origin. A browser sends it with an upgrade, but not with a plain request to what it
- * takes for the page's own server. That is another to the server if a proxy changes the name on the way.
+ * takes for the page's own server. If a proxy changes the name on the way, the sync server takes the page for one of another
+ * server.
  */
 const ORIGIN = "origin";
 

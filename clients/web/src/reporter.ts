@@ -2,7 +2,7 @@ import type { Events } from "./handle.js";
 import { Listeners } from "./listeners.js";
 import type { Status, SyncError } from "./status.js";
 
-/** The status of a connection, and those who listen to it. */
+/** The status of a connection, and its listeners. */
 export class Reporter {
   readonly #listeners = new Listeners<Events>();
   #status: Status = {

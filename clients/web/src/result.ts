@@ -2,10 +2,11 @@
 const KEPT = /\/assets\/asset_[a-z0-9]+(\.[a-z0-9]+)?$/;
 
 /**
- * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address, as the
- * `null` of a task without a result. In a document, a result that the server keeps has a path alone (`/assets/asset_…`), because each client may reach the server by
- * another name, or below a path of a proxy. Documents of earlier releases have the whole address that the server then had;
- * if it leads to this machine or a private network, whose names change, it is taken for the path.
+ * Returns the address of a task's result as this client reaches it; `undefined` if `src` is not an http(s) address, such
+ * as the `null` of a task without a result. In a document, a result that the server keeps has a path alone
+ * (`/assets/asset_…`), because each client may reach the server by another name, or below a path of a proxy. Documents of
+ * earlier releases have the whole address that the server then had. If it leads to this machine or a private network, whose
+ * names change, only its path counts.
  *
  * @param src the value of `data.src` in a node, or of `src` in the map `tasks`
  * @param server an address of the server, e.g. that of the room: `wss://example.org/canvas/sync/my-project`. In browsers it
@@ -24,7 +25,7 @@ export function resultUrl(src: unknown, server: string | URL): string | undefine
   return kept && (isHere || isLocal(url.hostname)) ? new URL(kept.slice(1), base).href : url.href;
 }
 
-/** Returns the server's own address, with a slash at its end, by an address on it: that of a room, of a file, or of a folder. */
+/** Returns the server's own address, with a slash at its end, from an address on it: that of a room, of a file, or of a folder. */
 export function baseOf(address: URL): URL {
   const base = new URL(address);
   base.protocol = base.protocol.replace("ws", "http");

@@ -11,7 +11,7 @@ import type { Operation } from "./waiting.js";
  *   more is sent or received. To try again, `close()` and connect again.
  * - `denied`: the server does not let this client in (`status.reason`): not signed in, or no access. No attempt is made before
  *   `reconnect()`. Edits are kept in the document.
- * - `closed`: ended, by `close()` or because nothing is to be had at this address (`status.reason`).
+ * - `closed`: ended, by `close()` or because there is no room at this address (`status.reason`).
  */
 export type State = "connecting" | "syncing" | "live" | "offline" | "rejected" | "denied" | "closed";
 
@@ -35,8 +35,8 @@ export interface Status {
     readonly waitsFor: readonly Operation[];
   };
   /**
-   * Whether an import has been announced that may take seconds, in which the page does not respond. A browser shows what a
-   * listener writes into the page at this before the import begins.
+   * Whether an import has been announced that may take seconds, in which the page does not respond. What a
+   * listener writes into the page when this becomes true, a browser shows before the import begins.
    */
   readonly importing: boolean;
   /** The number of sockets in the room, including this one; `undefined` while it is not known. */

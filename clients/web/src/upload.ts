@@ -44,8 +44,8 @@ export class UploadError extends Error {
  * each client loads the whole document.
  *
  * @param address the room's address, as for `connect`; a token in it is sent as a header
- * @throws UploadError if the server refuses it (415: neither picture nor film, 413: too large, 507: no room), or cannot be
- *   reached; TypeError if the address is not that of a room
+ * @throws UploadError if the server refuses it (415: neither picture nor film, 413: too large, 507: the quota is used up),
+ *   or cannot be reached; TypeError if the address is not that of a room
  */
 export async function upload(address: string | URL, content: Blob | Uint8Array<ArrayBuffer>, options: UploadOptions = {}): Promise<Upload> {
   const room = socketUrl(address);

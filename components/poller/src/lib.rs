@@ -1,7 +1,8 @@
 //! The component `poller`: does everything that is due.
 //!
 //! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
-//! to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any number of polls may run at once.
+//! to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any number of
+//! polls may run at once.
 //!
 //! `GET /internal/metrics` tells the app's numbers for operators.
 //!
@@ -35,7 +36,8 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
     let ports = request.ports();
     match request.route() {
         Poller::Poll => {
-            // Asked first, so that the caller hears of a database that fails, and polls come no faster than it answers.
+            // The database is asked first, so that the caller hears of it if it fails, and polls come no faster than it
+            // answers.
             migrations::apply(ports.database, ports.clock).await?;
             Ok(Reply::new(202).then(poll(ports)))
         }
@@ -85,7 +87,7 @@ async fn poll(ports: Ports<'_>) {
     );
 }
 
-/// Counts again the bytes of those who take no more.
+/// Counts again the bytes of the projects and owners that are full.
 async fn recount(ports: Ports<'_>) {
     if let Err(error) = quota::recount(ports).await {
         tracing::warn!(%error, "the bytes of full projects were not counted");

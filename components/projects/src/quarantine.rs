@@ -83,7 +83,7 @@ pub(crate) async fn delete<'a>(request: &Request<'a>, project: &str, rev: &str) 
     }
 }
 
-/// The rev in a path; what is none names nothing.
+/// Reads the rev in a path. A text that is no rev names no update.
 fn parsed(rev: &str) -> Result<u64, Problem> {
     rev.parse().map_err(|_| Problem::not_found())
 }

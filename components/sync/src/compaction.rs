@@ -1,6 +1,6 @@
 //! The compaction of rooms: after appends that made a log long, when the relay asks, and when the poller sweeps.
 //!
-//! All of them ask by [`compact`], which sees to it that one compaction of a room runs at a time.
+//! All of them call [`compact`], which makes sure that one compaction of a room runs at a time.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A room's log is checked, and its bytes are counted, when its rev passes a multiple of this, or more often if its
-/// updates are large: after about so many bytes. It is twice the length that makes a log due, so that one compaction
+/// updates are large: after about [`LOOK_BYTES`]. It is twice the length that makes a log due, so that one compaction
 /// finishes before the next check.
 const LOOK_EVERY: u64 = 256;
 const LOOK_BYTES: u64 = 256 * 1024;
@@ -127,7 +127,7 @@ pub(crate) async fn compact_now<'a>(request: &Request<'a>, project: &str) -> Ans
 }
 
 /// `POST /internal/sweep`: compacts the rooms that are due, and goes on, after the answer, with the merge of one room
-/// whose log was compacted without its state. One a sweep, so that merges never pile up.
+/// whose log was compacted without its state. It merges one room for each sweep, so that merges never pile up.
 pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     for project in rooms::sweep(ports.database, ports.clock, SWEEP_ROOMS).await? {

@@ -13,8 +13,8 @@ use crate::{
     request::{Answer, Request},
 };
 
-/// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself notifies the
-/// others.
+/// `POST /internal/append`: stores updates of any number of rooms in one statement. The relay itself notifies the other
+/// relays.
 pub(crate) async fn append<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let body = request.body(wire::MAX_APPEND_BYTES).await?;
@@ -83,7 +83,7 @@ async fn state_for<'a>(request: &Request<'a>, project: &str, version: Option<&[u
     Ok(cbor(state.await.map_err(problems::of_room)?.into_body()))
 }
 
-/// `POST /internal/rooms/{project}/waiting`: tells which of these updates wait for operations that the room has not got.
+/// `POST /internal/rooms/{project}/waiting`: tells which of these updates wait for operations that the room lacks.
 pub(crate) async fn waiting<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
     let WaitingRequest { revs } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;

@@ -63,7 +63,7 @@ impl Merger for SelfMerger<'_> {
             503 if is_of_kind(answer.body(), Kind::STATE_UNAVAILABLE) => {
                 Err(MergeError::Failed(RoomError::StateUnavailable))
             }
-            // The instance began; without this problem the host had no place for it.
+            // An instance that began answers with this problem. Any other 503 is of a host that had no place for one.
             503 if !is_of_kind(answer.body(), Kind::UNAVAILABLE) => Err(MergeError::Busy),
             status => Err(failed(format!("status {status}"))),
         }

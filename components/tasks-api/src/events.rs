@@ -3,8 +3,8 @@
 //! A relay holds the stream. This component only answers what is new since the event that the request names in
 //! `Last-Event-ID`, and tells the relay the place from which it is to ask on ([`wire::TASK_EVENTS`]).
 //!
-//! Of a task, the id of an event is its mark. Of a project, it is the number of a change; a stream begins with the tasks
-//! that are not finished.
+//! In the stream of a task, the id of an event is the task's mark. In that of a project, it is the number of a change;
+//! a stream begins with the tasks that are not finished.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ use crate::{Answer, Request, task};
 /// The most events of one answer.
 const PAGE: u64 = 100;
 
-/// What is new of one task.
+/// Answers what is new of one task.
 pub(crate) async fn of_task<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let task = task::find(ports, &request.principal()?, id, Role::Read).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn of_task<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     Ok(reply(events, next.to_owned()))
 }
 
-/// What is new of the tasks of a project.
+/// Answers what is new of the tasks of a project.
 pub(crate) async fn of_project<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     held(request)?;
     let database = request.ports().database;

@@ -1,6 +1,6 @@
 //! The component `tasks`: generation tasks over HTTP, and the results that this server stores.
 //!
-//! It only wires. It stores a new task, answers, and then submits the task in the same instance.
+//! It only wires. It stores a new task, answers, and then has the task submitted in another instance.
 
 mod asset;
 mod events;

@@ -103,7 +103,7 @@ async fn posted(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
     Ok(told)
 }
 
-/// The fields of both objects; those of the second count.
+/// Joins the fields of both objects. If both have a field, that of the second counts.
 fn joined(mut told: Value, more: Value) -> Value {
     if let (Value::Object(told), Value::Object(more)) = (&mut told, more) {
         told.extend(more);
@@ -212,7 +212,7 @@ pub(crate) async fn find(
     Ok(task)
 }
 
-/// Has a task submitted that is new or was set back, in an instance of its own.
+/// Has a task that is new or was set back submitted, in an instance of its own.
 async fn take_up(ports: Ports<'_>, task: Task) {
     match Engine::open(ports).await {
         Ok(engine) => engine.take_up(&task).await,

@@ -25,7 +25,7 @@ pub(crate) struct WaitForEnd {
 /// The seconds in the parameter `wait`; `None` if there is none.
 ///
 /// # Errors
-/// 400 if they are more than can be waited.
+/// 400 if they are more than [`LONGEST_WAIT`].
 pub(crate) fn asked(head: &Head) -> Result<Option<u64>, Problem> {
     match head.parameter("wait").map(str::parse::<u64>) {
         None => Ok(None),
@@ -39,7 +39,7 @@ pub(crate) fn asked(head: &Head) -> Result<Option<u64>, Problem> {
 /// The wait that a request for a new task asks for, in `?wait=` or in a header `Prefer` (RFC 7240).
 ///
 /// # Errors
-/// 400 if the parameter asks for more than can be waited.
+/// 400 if the parameter asks for more than [`LONGEST_WAIT`].
 pub(crate) fn until_end(head: &Head) -> Result<Option<WaitForEnd>, Problem> {
     let (wait, is_preference) = match asked(head)? {
         Some(wait) => (Some(wait), false),
@@ -51,7 +51,7 @@ pub(crate) fn until_end(head: &Head) -> Result<Option<WaitForEnd>, Problem> {
     }))
 }
 
-/// Looks at a task until `is_news`, or for so many seconds. `None` if the task is gone.
+/// Looks at a task until `is_news`, or for this number of seconds. `None` if the task is gone.
 pub(crate) async fn look(
     ports: Ports<'_>,
     id: &str,

@@ -1,4 +1,5 @@
-//! What lets a page in that was refused for its origin, or for the name under which it reached the server.
+//! The setting that would let a refused page in: its origin, or the name under which it reached the server, is not
+//! allowed.
 
 use platform::{Config, Form};
 
@@ -20,7 +21,7 @@ pub struct Advice {
 }
 
 impl Advice {
-    /// Advises to allow this address, beside those that are allowed; `None` if the setting does not take it.
+    /// Advises to allow this address, besides those that are allowed; `None` if the setting does not take it.
     pub fn to_allow(address: String, config: &dyn Config) -> Option<Self> {
         if address.is_empty() || !Form::Origin.fits(&address) {
             return None;

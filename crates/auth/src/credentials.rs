@@ -77,7 +77,7 @@ impl Credentials {
     ///
     /// # Errors
     /// If the credentials are missing or not valid, or cannot be checked. A token that is not valid is refused, even if
-    /// the cookies are.
+    /// the cookies are valid.
     pub async fn principal(&self, ports: Ports<'_>, max_age: i64) -> Result<Principal, Denied> {
         if let Some(bearer) = &self.bearer {
             let trusted = ports.config.read(AGENT_TOKEN)?;

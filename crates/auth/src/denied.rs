@@ -32,12 +32,12 @@ pub enum Denied {
     /// Only the owner may do this.
     #[error("only the owner may do this")]
     OwnerOnly,
-    /// A page of another site sent the request, with the cookies of a user who may not know. Says what lets it in, if it
-    /// has an origin.
+    /// A page of another site sent the request, with the cookies of a user who may not know of it. The advice says what
+    /// lets the page in, if it has an origin.
     #[error("a page of another site sent the request")]
     CrossSite(Option<Advice>),
-    /// The caller reached the server under a name that may have been pointed at it by a stranger. Says what lets the
-    /// name in, if it can be read.
+    /// The caller reached the server under a name that may have been pointed at it by a stranger. The advice says what
+    /// lets the name in, if the name can be read.
     #[error("the server was reached under a name that it does not know")]
     ForeignHost(Option<Advice>),
     /// The given id cannot name a project.
@@ -113,7 +113,7 @@ impl From<Denied> for Problem {
 const NO_ORIGIN: &str =
     "The page that sent this request is not of an allowed origin (`allowed_origins`).";
 
-/// Why names are refused that the server does not know.
+/// Why names that the server does not know are refused.
 const FOREIGN_HOST: &str = "Without sessions, any page could reach this server by pointing a name of its own at it, so \
                             names that it does not know are refused.";
 

@@ -1,4 +1,4 @@
-//! Which pages may use the credentials of their visitors.
+//! The pages that may use the credentials of their visitors.
 //!
 //! A browser sends cookies with the requests of every page, and names the page's origin. The server's own origin is
 //! allowed, and those in `allowed_origins`.
@@ -15,7 +15,8 @@ platform::settings! {
     pub(crate) ALLOWED_ORIGINS = "allowed_origins", Unset, Origins;
 }
 
-/// Finds a setting of these that cannot be meant so. It would keep every page out.
+/// Finds one of the settings `public_url` and `allowed_origins` that has the wrong form. Such a setting would keep
+/// every page out.
 ///
 /// # Errors
 /// If one cannot be read.
@@ -112,7 +113,8 @@ impl Page {
         self.foreign_host(config).is_some()
     }
 
-    /// The address of the foreign name, as a setting would name it; empty if the name cannot be read.
+    /// The address of the foreign name, as a setting would name it; empty if the name cannot be read, and `None` if no
+    /// name is foreign.
     pub fn foreign_host(&self, config: &dyn Config) -> Option<String> {
         let mut names = [&self.host, &self.reached].into_iter().flatten();
         let name = names.find(|host| is_foreign(config, host))?;

@@ -24,8 +24,9 @@ pub const KNOWN_FOR_SOCKETS: i64 = 10;
 /// The same while Better Auth answers 429, in seconds.
 const KNOWN_FOR_LIMITED: i64 = 60;
 
-/// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds, and for up
-/// to a minute while Better Auth answers 429. Then it is not asked again for this client before the time that it named.
+/// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds, and for
+/// up to a minute while Better Auth answers 429. After such an answer it is not asked again for this client before the
+/// time that it named.
 ///
 /// # Errors
 /// [`Denied::Unavailable`] if Better Auth does not answer within 3 s, or answers with anything but a session or `null`.

@@ -1,5 +1,5 @@
 //! Signatures in the form of [Standard Webhooks](https://www.standardwebhooks.com): an HMAC-SHA256 of
-//! `{id}.{timestamp}.{body}`, in base64 after `v1,`. Several signatures have spaces between.
+//! `{id}.{timestamp}.{body}`, in base64 after `v1,`. Several signatures are separated by spaces.
 
 use base64::{
     Engine,
@@ -38,8 +38,8 @@ impl Secret {
         (!key.is_empty()).then_some(Self(key))
     }
 
-    /// Whether one of the signatures is of this message, and the message of these five minutes. It takes the same time
-    /// whatever is wrong with the signatures.
+    /// Whether one of the signatures is of this message, and the time of the message is within five minutes of `now`.
+    /// It takes the same time whatever is wrong with the signatures.
     pub fn verifies(&self, signed: Signed<'_>, body: &[u8], now: i64) -> bool {
         let Ok(timestamp) = signed.timestamp.parse::<i64>() else {
             return false;
@@ -93,7 +93,7 @@ mod tests {
         secret.verifies(signed, body.as_bytes(), now)
     }
 
-    /// The example is of a real sender.
+    /// The example comes from a real sender.
     #[test]
     fn the_example_of_a_sender_verifies_and_nothing_else_does() {
         assert!(verifies(RIGHT, BODY, AT));

@@ -34,7 +34,7 @@ pub struct WebhookKey {
 
 struct Key(Vec<u8>);
 
-/// The key cannot be had.
+/// The reason why there is no key.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// A deployment must set one.
@@ -104,8 +104,8 @@ impl WebhookKey {
     }
 
     /// Signs a notification to an agent according to Standard Webhooks: `{id}.{timestamp}.{body}`. There is one
-    /// signature for each key, because the agent has the task's secret of the key that was current when it posted the
-    /// task.
+    /// signature for each key, because the agent got the secret that was made from the key of that time, when it posted
+    /// the task.
     pub fn sign_notification(
         &self,
         task_id: &str,
@@ -142,8 +142,8 @@ async fn current(
     }
     let key = rand::random::<[u8; 32]>().to_vec();
     store.set(STORED, key.clone()).await?;
-    // Other instances may make a key at the same time, and the store cannot put a value only if there is none. All take
-    // the last one: a moment later it is there.
+    // Other instances may make a key at the same time, and the store cannot put a value only if there is none. All of
+    // them use the key that was stored last, which they can read a moment later.
     clock.sleep(Duration::from_millis(50)).await;
     Ok(store.get(STORED).await?.unwrap_or(key))
 }

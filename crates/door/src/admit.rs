@@ -24,7 +24,7 @@ use crate::{
 /// The largest body of a request with JSON fields that are not a task's, in bytes.
 const MAX_FIELDS: usize = 64 * 1024;
 
-/// A request that was let in. It is the only way to the ports: a handler that has none reaches no database.
+/// A request that was let in. It is the only way to the ports: a handler without one reaches no database.
 ///
 /// ```compile_fail,E0451
 /// // Only the front door makes one.

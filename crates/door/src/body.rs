@@ -12,8 +12,8 @@ use problem::{Kind, Problem};
 /// How long a body may take to arrive: as long as the relay waits for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// The longest body that is read although it is refused, in bytes: the relay sends no longer one. A caller that still sends
-/// when the answer comes may see a broken connection instead.
+/// The longest body that is read although it is refused, in bytes: the relay sends no longer one. It is read because a
+/// caller that is still sending when the answer comes may see a broken connection instead of the answer.
 const DISCARDED: usize = wire::MAX_UPDATE_BYTES;
 
 /// The chunks of a body. An error means that the connection broke off.

@@ -10,8 +10,8 @@ use crate::Tag;
 /// The header by which the relay tells the address of the client.
 const CLIENT: &str = "x-loro-internal-client";
 
-/// The parameter in which a page names its origin. Its browser sends none with a plain request to what it takes for the
-/// page's own server, although it does with an upgrade, so without this the page could not learn why that is refused.
+/// The parameter in which a page names its origin, so that it can ask why its upgrade was refused. A browser sends the
+/// header `Origin` with an upgrade, but not with a plain request to a server that it takes for the page's own.
 const ORIGIN: &str = "origin";
 
 /// The method, address and headers of a request.
@@ -132,10 +132,11 @@ impl Head {
 
     /// The address by which the caller reached the server, without a slash at its end.
     ///
-    /// It is `public_url` if the caller used that name, because only the setting knows the path and the scheme of a proxy.
-    /// It is so, too, if the caller named no place, or a local one although `public_url` is none: then a proxy may have
-    /// changed the name. By any other name it is what the headers say, below the path of `public_url` if
-    /// the caller came to the same port or through a trusted proxy.
+    /// It is `public_url` if the caller used that name, because only the setting knows the path and the scheme of a
+    /// proxy. It is also `public_url` if the caller named no place, or a local place although `public_url` is not
+    /// local, because a proxy may have changed the name. For any other name it is the address in the headers, below the
+    /// path that a proxy reports, or else below that of `public_url` if the caller came to the same port or through a
+    /// trusted proxy.
     pub(crate) fn base(&self, config: &dyn Config) -> String {
         let public = config.get(PUBLIC_URL).unwrap_or_default();
         let public = public.trim_end_matches('/');
@@ -167,8 +168,8 @@ impl Head {
         format!("{origin}{}", if is_path { prefix } else { "" })
     }
 
-    /// The name, and port, under which the caller reached the server. Behind a relay only its word counts, because the
-    /// rest may be the app's own address.
+    /// The name, and port, under which the caller reached the server. Behind a relay only the name that the relay
+    /// reports counts, because the others may be the app's own address.
     fn reached(&self) -> Option<&str> {
         let forwarded = self.header("x-forwarded-host");
         if self.header(CLIENT).is_some() {

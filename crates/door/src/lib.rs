@@ -5,8 +5,8 @@
 //! may do this. An `Admitted` is the only way to the ports. The handler is an exhaustive `match` over the component's
 //! routes and returns a [`Reply`], with the work that follows it, or a [`problem::Problem`].
 //!
-//! A message of the Redis trigger passes [`hear`] in the same way, and what a relay asks about a WebSocket is judged by
-//! [`judge`].
+//! A message of the Redis trigger passes [`hear`] in the same way, and [`judge`] answers a relay that asks about a
+//! WebSocket.
 
 #![forbid(unsafe_code)]
 // The triggers, which use all of this, are built for Wasm only.

@@ -25,7 +25,7 @@ use crate::{
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// The work after answers that may be under way. Beyond it the line ends, so that the work gets its time.
+/// The number of answers whose later work is under way at which a line ends, so that the work gets its time.
 const AFTERWARDS: usize = 4;
 
 /// The answer to a request of a line, on its way.
@@ -117,7 +117,7 @@ impl<'a, R: Routes> Line<'a, R> {
             let chunk = if self.afterwards.is_empty() {
                 self.chunks.next().await
             } else {
-                // The work comes first, because a busy relay would never let it.
+                // The work comes first, because a busy relay would never leave time for it.
                 match select(self.afterwards.next(), self.chunks.next()).await {
                     Either::Left(_) => continue,
                     Either::Right((chunk, _)) => chunk,
@@ -161,7 +161,7 @@ impl<'a, R: Routes> Line<'a, R> {
         Ok(answer.is_last)
     }
 
-    /// Whether the line has reached a bound, in an instance that has taken so many bytes of memory.
+    /// Whether the line has reached a bound, in an instance that has taken `memory` bytes.
     fn is_full(&self, memory: usize) -> bool {
         self.requests >= wire::LINE_REQUESTS
             || self.read >= wire::LINE_BYTES
@@ -177,7 +177,7 @@ fn memory() -> usize {
     core::arch::wasm32::memory_size::<0>() * 64 * 1024
 }
 
-/// Tests do not measure memory.
+/// Returns 0, because tests do not measure memory.
 #[cfg(not(target_arch = "wasm32"))]
 fn memory() -> usize {
     0

@@ -6,7 +6,7 @@ use crate::route::{Routes, Spec};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub Vec<u8>);
 
-/// A message has no route, so it needs nothing of what routes do.
+/// A message has no route, so it needs nothing that routes need.
 impl Routes for Message {
     const SPECS: &'static [Spec] = &[];
 

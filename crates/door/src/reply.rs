@@ -22,7 +22,8 @@ pub(crate) trait Streaming {
         Self: 's;
 }
 
-/// The way of the chunks of an answer's body. A chunk was handed to the client's connection when it is sent.
+/// The outlet for the chunks of an answer's body. When a send has ended, its chunk was handed to the client's
+/// connection.
 pub(crate) type Outlet = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp>>>;
 
 /// The client has hung up.
@@ -52,7 +53,7 @@ impl<S: Stream<Item = Vec<u8>>> Streaming for Parts<S> {
 /// The status, the headers and the whole body of an answer, and the work that follows it.
 pub struct Reply<'a> {
     pub(crate) status: u16,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// `None` for an answer that has no body by its nature, and so declares no length.
     pub(crate) body: Option<Vec<u8>>,

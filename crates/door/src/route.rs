@@ -85,8 +85,8 @@ pub trait Routes: Sized {
     /// The declarations of all of them.
     const SPECS: &'static [Spec];
 
-    /// What they need of the door. The door does each of these things only behind its constant here, so that a component
-    /// links, and reads the settings of, nothing else.
+    /// What the routes need of the door. The door does each of these things only if its constant here is true, so that
+    /// a component links no code, and reads no settings, that its routes do not need.
     const NEEDS: Needs = Needs::of(Self::SPECS);
 
     /// The route of one of [`Routes::SPECS`] with the parts of the path that stand in braces.

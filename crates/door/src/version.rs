@@ -4,7 +4,8 @@ use problem::Problem;
 
 use crate::Head;
 
-/// Refuses a relay whose messages this app may misunderstand. With 503 it keeps what it has taken, and tries again.
+/// Refuses a relay whose messages this app may misunderstand. After a 503 the relay keeps the updates that it has
+/// taken, and tries again.
 ///
 /// # Errors
 /// 503 that names both versions.

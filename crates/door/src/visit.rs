@@ -90,7 +90,7 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     let reply = Reply::empty(204).header("allow", methods);
     let reply = allowed.into_iter().fold(reply, add);
     Ok(match page.refused_origin(ports.config) {
-        // The browser sends no request that would be refused in words.
+        // The browser does not send the request whose answer would say why, so this answer tells the relay's log.
         Some(advice) => {
             let denied = Problem::from(Denied::CrossSite(Some(advice)));
             let words = denied.header().map(|(_, words)| words.to_owned());

@@ -13,7 +13,7 @@ pub trait Database {
     /// Runs one statement with its parameters (`?1`, `?2` …) and returns its rows.
     ///
     /// # Errors
-    /// If the statement failed, or if it is not known whether it did.
+    /// If the statement failed, or if it is not known whether it happened.
     async fn execute(&self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>, DatabaseError>;
 }
 

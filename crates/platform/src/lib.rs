@@ -1,8 +1,8 @@
 //! Ports to the outside world, and their adapters.
 //!
 //! The libraries with the logic (`rooms`, `tasks`, `auth`) use only these traits, so they depend on no Spin, no HTTP
-//! framework and no clock. The front door (`door`) holds the adapters for Spin, so that
-//! nothing in a component reaches a database beside it; the adapters in [`native`] serve tests.
+//! framework and no clock. The front door (`door`) holds the adapters for Spin, so that a component reaches a database
+//! through it alone; the adapters in [`native`] serve tests.
 
 #![forbid(unsafe_code)]
 

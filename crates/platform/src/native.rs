@@ -60,8 +60,8 @@ impl SqliteFile {
         Ok(Self(connection))
     }
 
-    /// Plans each statement whatever its parameters are. Otherwise one that could use a partial index is prepared again
-    /// whenever they change, as on Spin.
+    /// Plans each statement without regard to its parameters. Otherwise SQLite prepares a statement that could use a
+    /// partial index again whenever its parameters change, as on Spin.
     ///
     /// # Errors
     /// If SQLite refuses.

@@ -19,7 +19,7 @@ impl Setting {
     /// The text before a setting's name in compiled code. A `;` follows the name.
     pub const MARK: &'static str = "setting:";
 
-    /// Makes a setting of its marked name, as [`settings!`](crate::settings!) does. The whole text stays in the
+    /// Makes a setting from its marked name, as [`settings!`](crate::settings!) does. The whole text stays in the
     /// compiled code of each component that reads the setting, so that its settings can be found there.
     pub const fn marked(text: &'static str) -> Self {
         let (_, name) = text.split_at(Self::MARK.len());

@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// A string that names a person or a thing: 1 to `longest` characters in one line, without blanks around.
+    /// A string that names a person or a thing: 1 to `longest` characters in one line, not counting blanks around them.
     pub fn name(&mut self, name: &str, longest: usize) -> Option<&'a str> {
         let Value::String(text) = self.value(name)? else {
             self.wrong(name, "must be a string");

@@ -21,9 +21,10 @@ use crate::seen::had_seen;
 /// load it.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// Writes these tasks into the map `tasks`, as the peer that writes all projections. Each version of a task is written into
-/// its entry once, and what a user writes or deletes there afterwards stands, also the deletion of the whole entry. An entry
-/// that an editor has set back who had not seen the version is repaired: returns the ids of those tasks.
+/// Writes these tasks into the map `tasks`, as the peer that writes all projections. Each version of a task is written
+/// into its entry once, and what a user writes or deletes there afterwards stands, also the deletion of the whole
+/// entry. If an editor who had not seen the version has set an entry back, the entry is repaired. Returns the ids of
+/// the tasks whose entries were repaired.
 pub(crate) fn write_entries(
     doc: &LoroDoc,
     peer: PeerID,
@@ -103,8 +104,9 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
     ]
 }
 
-/// Whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`). Only tasks that have ended are looked
-/// at again, so this may be what stood there before their end.
+/// Whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`). Only
+/// tasks that have ended are looked at again, so this may be what stood there before their end. `None` if it shows an
+/// end.
 pub(crate) fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
     let text = |key: &str| match data.and_then(|data| field(data, key)) {
         None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),

@@ -5,9 +5,9 @@
 //! reads the rows first and the document then, and is appended only if at that moment the rows are
 //! still as they were read, and no other projection of the room came in between. Otherwise it reads again.
 //!
-//! The sweep finds the projections that an event did not bring about ([`due`]). It also looks again at
-//! the documents of tasks that ended lately, because a client may add a node after its task's end, or write it whole
-//! before it has heard of that.
+//! The sweep finds the projections that an event did not bring about ([`due`]). It also looks again at the documents of
+//! tasks that ended lately, because a client may add a node after its task's end, or write it whole before it has heard
+//! of the end.
 
 #![forbid(unsafe_code)]
 
@@ -31,8 +31,7 @@ const ORIGIN: &str = "tasks";
 /// The most tasks in one projection.
 const AT_ONCE: usize = 200;
 
-/// The most tries of one call: another projection may come before, and a projection that is too large is
-/// done in parts.
+/// The most tries of one call: another projection may come first, and a projection that is too large is done in parts.
 const TRIES: u32 = 24;
 
 /// Finds up to `most` projects with tasks that their documents may not show.
@@ -48,7 +47,8 @@ pub async fn due(
     Ok(rows::unprojected_projects(database, rooms::head_sql, now, most).await?)
 }
 
-/// Brings a project's document up to date with its tasks, and notifies the relays. The instance has this memory.
+/// Brings a project's document up to date with its tasks, and notifies the relays. `memory` is the memory of the
+/// instance.
 ///
 /// This merges the room, and so may trap: the caller must be ready to lose the instance.
 ///

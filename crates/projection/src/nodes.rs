@@ -2,8 +2,8 @@
 //!
 //! A node whose `data.taskId` names a task shows that one; any other node shows the task that was posted for it last,
 //! whichever ends first. Each version of a task is written into a node once. What a user writes or deletes there
-//! afterwards stands, except for what an editor writes that had not seen the version yet: if the value from before it
-//! stands there again, the node is repaired, once for each version.
+//! afterwards stands, unless that editor had not seen the version yet: if the value from before the version stands
+//! there again, the node is repaired, once for each version.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,8 +26,8 @@ enum Deed {
     Leave,
 }
 
-/// Writes these tasks into their nodes, as the peer that writes all projections. Leaves out tasks whose id is in `except`, and plain values that are too large
-/// for a projection. Returns what the rows are to note of each task.
+/// Writes these tasks into their nodes, as the peer that writes all projections. Leaves out the tasks whose ids are in
+/// `except`, and plain values that are too large for a projection. Returns what the rows are to note of each task.
 pub(crate) fn write<'a>(
     doc: &LoroDoc,
     peer: PeerID,
@@ -92,8 +92,9 @@ fn written<'a>(nodes: &LoroMap, id: &'a str, node: &ValueOrContainer) -> (LoroMa
     }
 }
 
-/// Decides what to do with a node. What an editor wrote who had seen this version stands. If that cannot be told, a status
-/// from before the end was written by one who had not; if nothing stands there, a user may have deleted it.
+/// Decides what to do with a node. If its last editor had seen this version, what they wrote stands. If that cannot be
+/// told, a status from before the end counts as written by an editor who had not seen it; if nothing stands there, a
+/// user may have deleted it.
 ///
 /// An editor who moves a plain node writes it whole (`is_whole`), with the picture that it had before the task. If that
 /// editor had not seen the version, what stands there was written before it as far as can be told.

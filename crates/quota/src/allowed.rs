@@ -26,11 +26,11 @@ pub fn instance_memory_mib(config: &dyn Config) -> u32 {
 
 const MIB: u64 = 1024 * 1024;
 
-/// The most bytes of one document as it is stored, snapshot and log together, if an instance has 256 MiB: 32 MiB. A host
-/// that gives less allows as much less, so that a compaction fits.
+/// The most bytes of one document as it is stored, snapshot and log together, if an instance has 256 MiB: 32 MiB. If it
+/// has less, the limit is lower in proportion, so that a compaction fits.
 pub const ROOM_BYTES: u64 = 32 * MIB;
 
-/// The most bytes of one document beside the memory of an instance.
+/// The part of an instance's memory that one document may have: an eighth.
 const PART_OF_MEMORY: u64 = 8;
 
 /// The most bytes of each kind of holder.

@@ -8,7 +8,7 @@ use crate::usage::Holder;
 /// limit by a tenth.
 const SMALL: u64 = 4096;
 
-/// Why, and for how large updates, a holder takes no more.
+/// The reason why a holder takes no more, and the size up to which it still takes updates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Full {
     /// `room_full` or `quota`.

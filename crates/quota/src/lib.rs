@@ -1,10 +1,10 @@
 //! Quotas: how many bytes a project, and all projects of one owner, may keep, and how large a document may be.
 //!
-//! Nothing that was saved is ever refused or deleted for a quota; only what comes new is refused. An append must not
-//! become dearer, so it counts nothing: a document is counted when its log is looked at for compaction, an owner
-//! and the assets and tasks of a project at most once a minute. A count that finds a holder full notes that in the
-//! table `quota_full`, which is empty as a rule and in which every append looks (`rooms::append`). So a holder may
-//! exceed its quota by what comes between two counts.
+//! A quota never deletes anything that was saved; it only refuses new bytes. An append must not cost more because of
+//! quotas, so it counts nothing: a document is counted when its log is looked at for compaction, an owner and the
+//! assets and tasks of a project at most once a minute. A count that finds a holder full notes that in the table
+//! `quota_full`, which is usually empty, and in which every append looks (`rooms::append`). So a holder may exceed its
+//! quota by the bytes that come between two counts.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ const NEARLY: u64 = 80;
 /// The most full holders that one round counts again. A later round goes on.
 const RECOUNTS: u64 = 32;
 
-/// How often a full holder is counted again, in seconds.
+/// The time after which a full holder is counted again, in seconds.
 const RECOUNT_AFTER: i64 = 60;
 
 /// The declarations of the settings.
@@ -167,7 +167,7 @@ pub async fn report(ports: Ports<'_>, project: &str) -> Result<Report, DatabaseE
     Ok(look(ports, project, false).await?.report())
 }
 
-/// Takes so many bytes for a task and what comes with it.
+/// Takes this number of bytes for a task and what comes with it.
 ///
 /// # Errors
 /// If the project's quota, or its owner's, does not allow them, or the database fails.
@@ -200,8 +200,8 @@ pub async fn take(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), Quo
     Ok(usage::add(ports.database, [&project, &owner], bytes).await?)
 }
 
-/// Counts full holders again, because something may have been deleted or a quota been raised. It does nothing if none
-/// is full.
+/// Counts full holders again, because something may have been deleted or a quota may have been raised. It does nothing
+/// if none is full.
 ///
 /// # Errors
 /// If the database fails. A later call goes on.
@@ -236,7 +236,7 @@ pub async fn forget(database: &dyn Database, project: &str) -> Result<(), Databa
     Ok(())
 }
 
-/// Looks up the last counts, and counts again what is older than a minute; with `now`, the project in any case.
+/// Looks up the last counts, and counts again what is older than a minute; with `at_once`, the project in any case.
 async fn look(ports: Ports<'_>, project: &str, at_once: bool) -> Result<Counted, DatabaseError> {
     let Ports {
         database,
@@ -272,7 +272,7 @@ async fn look(ports: Ports<'_>, project: &str, at_once: bool) -> Result<Counted,
         of_owner,
         allowed: Allowed::read(config),
     };
-    // Also if both counts are old, because the settings may be new.
+    // This happens even if neither was counted again, because the settings may have changed.
     full::note(database, &holder, counted.full_project().as_ref(), now).await?;
     if let Some(owner) = &counted.owner {
         full::note(database, owner, counted.full_owner().as_ref(), now).await?;

@@ -105,7 +105,7 @@ pub(crate) async fn count_project(
     counted(database, &sql, parameters).await
 }
 
-/// Counts the bytes of an owner: what was last counted of each of the projects.
+/// Counts the bytes of an owner: the sum of the last counts of the owner's projects.
 pub(crate) async fn count_owner(
     database: &dyn Database,
     owner: &str,

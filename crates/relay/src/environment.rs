@@ -1,4 +1,4 @@
-//! The variables of the environment that set the relay, as a host reads them that embeds it.
+//! The variables of the environment that set the relay, as a host that embeds it reads them.
 
 use std::error::Error;
 

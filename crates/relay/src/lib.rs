@@ -114,7 +114,7 @@ pub fn check(settings: &Settings) -> Result<(), Error> {
 /// [`Settings::drain_timeout`]), and closes every WebSocket with 1001.
 ///
 /// # Errors
-/// At once if a setting makes no sense. Later only if a part of the relay failed that it needs.
+/// At once if a setting makes no sense. Later only if a part that the relay needs has failed.
 pub async fn serve(
     listener: TcpListener,
     settings: Settings,

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Reads `127.0.0.1:8787`, `[::1]:8787`, `localhost:8787`, `:8787` or `8787`. Without a host it is this machine alone,
-/// because a server that is not told so must not be there for the whole network; that is `0.0.0.0:8787`. Another name
-/// is looked up.
+/// because a server must not be open to the whole network unless it is told so, as by `0.0.0.0:8787`. Another name is
+/// looked up.
 ///
 /// # Errors
 /// What is wrong with the text, in words for the operator.

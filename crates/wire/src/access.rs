@@ -8,7 +8,7 @@ pub const MAX_ACCESS_CHECKS: usize = 64;
 /// Asks whether sockets may be in their rooms.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AccessRequest {
-    /// At most [`MAX_ACCESS_CHECKS`].
+    /// The checks, at most [`MAX_ACCESS_CHECKS`].
     #[n(0)]
     pub checks: Vec<AccessCheck>,
 }

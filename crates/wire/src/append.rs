@@ -16,27 +16,28 @@ pub const MAX_APPEND_UPDATES: usize = 1024;
 /// for its envelope or for many small updates.
 pub const MAX_APPEND_BYTES: usize = MAX_UPDATE_BYTES + 1024 * 1024;
 
-/// For how long the app knows an update by its serial number: 10 minutes.
+/// The time for which the app knows an update by its serial number: 10 minutes.
 pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
 
 /// The code of an update that was refused because other operations under the same ids are in the room.
 pub const DUPLICATE_PEER: &str = "duplicate_peer";
 
-/// The code of an update that was refused because it waits for others, and as many as a room keeps of such wait already.
+/// The code of an update that was refused because it waits for others, and the room already keeps as many such updates
+/// as it may.
 pub const WAITING_FULL: &str = "waiting_full";
 
 /// The updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendRequest {
-    /// The id of the relay that asks. It is kept with each row. The relay itself tells the others, see
+    /// The id of the relay that asks. It is kept with each row. The relay itself tells the other relays, see
     /// [`Notice::Updates`](crate::Notice::Updates).
     #[n(0)]
     pub origin: String,
     /// The updates. Those of one room are stored in this order.
     #[n(1)]
     pub updates: Vec<Update>,
-    /// Whether the relay sends each update again, alone, that this request leaves undecided ([`Outcome::Suspect`]), so
-    /// that no other update waits for it. Otherwise all are decided.
+    /// Whether the relay sends each update that this request leaves undecided ([`Outcome::Suspect`]) again, alone, so
+    /// that no other update waits for it. If it does not, the app decides all of them.
     #[n(2)]
     pub defers: Option<bool>,
 }
@@ -50,9 +51,9 @@ pub struct Update {
     /// The Loro blob, as the client sent it.
     #[n(1)]
     pub payload: ByteVec,
-    /// Its number among all updates of its origin, which gives a number to one update only. The app stores
-    /// such an update once, however often it is appended in [`REPEATED_WITHIN`] and whatever else is in
-    /// those requests: each time the outcome is the first one. An update without a number is stored again.
+    /// Its number among all updates of its origin, which gives no number twice. The app stores such an update once,
+    /// however often it is appended within [`REPEATED_WITHIN`] and whatever else is in those requests: each answer has
+    /// the first outcome. An update without a number is stored again.
     #[n(2)]
     pub serial: Option<u64>,
 }
@@ -74,8 +75,8 @@ pub enum Outcome {
         /// Its place in the room's log.
         #[n(0)]
         rev: u64,
-        /// Whether it may wait for operations that the room has not got: [`WaitingRequest`](crate::WaitingRequest)
-        /// tells.
+        /// Whether it may wait for operations that the room lacks. A [`WaitingRequest`](crate::WaitingRequest) tells
+        /// whether it does.
         #[n(1)]
         waits: Option<bool>,
     },
@@ -89,9 +90,9 @@ pub enum Outcome {
         #[n(1)]
         code: Option<String>,
     },
-    /// The update was not stored, because operations with the same ids are in the room: it is a resend, or its peer id
-    /// is in use twice. Or it may wait, and the room may have too many that do. To decide that takes longer. Only an
-    /// answer to a relay that defers has it.
+    /// The update was not stored, and its outcome is open. Either operations with the same ids are in the room, so it
+    /// is a resend or its peer id is in use twice; or it may wait for others, and the room may have too many updates
+    /// that wait. To decide that takes longer. Only an answer to a relay that defers has this outcome.
     #[n(2)]
     Suspect,
 }

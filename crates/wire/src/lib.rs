@@ -21,22 +21,22 @@
 //!
 //! `POST /internal/line` carries many of the requests that a relay sends often, one after the other, as
 //! [`LineRequest`]s in its body and [`LineAnswer`]s in its answer: `GET /health`, and all of the table above
-//! up to `/internal/access`.
+//! up to `/internal/access`, except `…/waiting`.
 //!
-//! These the app sends to itself, so that each runs in an instance of its own:
+//! The app sends these to itself, so that each runs in an instance of its own:
 //!
 //! | Route | Body | Answer |
 //! |---|---|---|
 //! | `POST /internal/rooms/{project}/work?run={id}` | [`Job`] | [`State`] |
 //! | `POST /internal/merge/{project}?run={id}` | [`Job`] that may take minutes | [`State`] |
-//! | `POST /internal/submissions/{service}` | | 200, or 204 if no submission was due; empty |
+//! | `POST /internal/submissions/{service}` | | 202, or 204 if no submission was due; empty |
 //! | `POST /internal/projections/{project}` | | 200, empty |
 //!
-//! A relay tells the version of its messages with each request ([`VERSION_HEADER`]). The app answers 503 to one that it
-//! does not know, so such a relay keeps what it has taken, and tries again.
+//! A relay tells the version of its messages with each request ([`VERSION_HEADER`]). The app answers 503 to a version
+//! that it does not know, so that relay keeps the updates that it has taken, and tries again.
 //!
-//! All of them require `Authorization: Bearer {internal_token}` if a token is configured. A failure
-//! answers `application/problem+json`.
+//! All internal routes require `Authorization: Bearer {internal_token}` if a token is configured. A failure answers
+//! `application/problem+json`.
 
 #![forbid(unsafe_code)]
 

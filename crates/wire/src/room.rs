@@ -116,7 +116,7 @@ pub enum Job {
     /// Store the snapshot and shorten the log; if the state is not cheap, store one update for the log.
     #[n(3)]
     Compact,
-    /// Try whether the log up to this rev panics, and answer an empty state if it does not.
+    /// Try whether Loro panics on the log up to this rev, and answer an empty state if it does not.
     #[n(4)]
     Until {
         /// The last rev to apply.
@@ -132,9 +132,9 @@ pub enum Job {
     /// Compute the state, cheap or not, store the snapshot, and shorten the log.
     #[n(7)]
     Merge,
-    /// Compare an update with the document. The answer has two blobs, the words of the refusal and its code, if an
-    /// operation of the update differs from that with the same id in the document, or if the update waits for others and too
-    /// many do; none if not, or if that cannot be told.
+    /// Compare an update with the document. If an operation of the update differs from the one with the same id in the
+    /// document, or if the update waits for others and too many do, the answer has two blobs: the words of the refusal
+    /// and its code. If not, or if the app cannot tell, it has none.
     #[n(8)]
     Compare {
         /// The update.
@@ -175,7 +175,7 @@ pub struct Heads {
     pub quarantined: Option<Vec<u64>>,
 }
 
-/// Asks which of these updates still wait for operations that the room has not got.
+/// Asks which of these updates still wait for operations that the room lacks.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct WaitingRequest {
     /// The revs of the updates.
@@ -186,7 +186,7 @@ pub struct WaitingRequest {
 /// The answer to a [`WaitingRequest`]: those of its updates that wait.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct WaitingAnswer {
-    /// In the order of their revs.
+    /// The updates, in the order of their revs.
     #[n(0)]
     pub waiting: Vec<Waiting>,
 }

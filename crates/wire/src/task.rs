@@ -8,18 +8,18 @@ pub const TASK_CHANGES: &str = "task-events";
 /// The header of the app's answer to a relay that tells the mark of a task which is not finished. The relay removes it.
 pub const TASK_MARK: &str = "x-loro-internal-task-mark";
 
-/// The header of the app's answer with events to a relay that holds the stream: the place in the stream after them, and
-/// `more` if the app has more to tell at once; or `end`. The relay asks on with that place as `Last-Event-ID`, and removes
-/// the header.
+/// The header of an answer with events, for a relay that holds the stream. Its value is the place in the stream after
+/// these events, followed by `more` if the app has more events at once; or it is `end`. The relay asks again with that
+/// place as `Last-Event-ID`, and removes the header.
 pub const TASK_EVENTS: &str = "x-loro-internal-task-events";
 
 /// The value of [`TASK_EVENTS`] after the last event of a stream.
 pub const END_OF_EVENTS: &str = "end";
 
-/// The end of a value of [`TASK_EVENTS`] if the app has more to tell at once.
+/// The suffix of a value of [`TASK_EVENTS`] if the app has more events at once.
 pub const MORE_EVENTS: &str = " more";
 
-/// The most bytes of events in one answer, beyond the last of them.
+/// The most bytes of events in one answer, not counting the last event.
 pub const MAX_EVENTS: usize = 256 * 1024;
 
 /// The longest time for which a request may wait for a task, in seconds: less than proxies wait for an answer.
@@ -50,8 +50,8 @@ pub struct Marks {
     pub projects: Option<Vec<String>>,
 }
 
-/// The seconds for which a header `Prefer` (RFC 7240, section 4.3) asks to wait, as far as they are granted; `None` if
-/// it asks for none.
+/// The seconds for which a header `Prefer` (RFC 7240, section 4.3) asks to wait, but at most [`LONGEST_WAIT`]; `None`
+/// if it does not ask.
 pub fn preferred_wait(header: &str) -> Option<u64> {
     let preferences = header.split(',').filter_map(|preference| {
         // Parameters of a preference follow its value.

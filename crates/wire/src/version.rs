@@ -1,7 +1,7 @@
 //! The version of the messages, which a relay tells with each request.
 
-/// The version of the messages of this release. It grows only if a side of the release before would misunderstand one:
-/// new optional fields and new routes don't need that.
+/// The version of the messages of this release. It grows only if a relay or an app of the previous release would
+/// misunderstand a message. New optional fields and new routes do not make it grow.
 pub const VERSION: u32 = 1;
 
 /// The header in which a relay tells the version of its messages. A relay that tells none speaks version 1.
@@ -16,7 +16,7 @@ pub struct UnknownVersion {
 
 impl std::fmt::Display for UnknownVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // What is told may be anything, so only its beginning is shown.
+        // The header may hold anything, so only its beginning is shown.
         let told: String = self.told.chars().take(16).collect();
         write!(
             f,

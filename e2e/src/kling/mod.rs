@@ -158,7 +158,7 @@ pub async fn notify(url: &str, body: impl Into<Bytes>) -> u16 {
     notify_with(url, &[], body).await
 }
 
-/// Posts JSON that is signed with this secret as of so many seconds ago, as Standard Webhooks demands.
+/// Posts JSON that is signed with this secret as of `age` seconds ago, as Standard Webhooks demands.
 pub async fn notify_signed(url: &str, secret: &str, age: i64, body: &str) -> u16 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let at = (since.as_secs() as i64 - age).to_string();

@@ -101,7 +101,7 @@ pub struct Plan {
     pub course: CoursePlan,
     /// The most jobs at once that the account may have.
     pub places: usize,
-    /// What Kling signs its callbacks with, without `whsec_` and not in base64.
+    /// The secret that Kling signs its callbacks with, without `whsec_` and not in base64.
     pub secret: Option<&'static str>,
 }
 
@@ -125,7 +125,7 @@ impl Plan {
         })
     }
 
-    /// Makes an account that may have so many jobs at once.
+    /// Makes an account that may have this many jobs at once.
     #[must_use]
     pub fn places(mut self, places: usize) -> Self {
         self.places = places;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::manifest::derived;
 
-/// What operators bring themselves: the label of its pods, and its service.
+/// The service that operators bring themselves: this is the label of its pods, and the name of its Service.
 const BETTER_AUTH: &str = "better-auth";
 
 /// Every object of the folder.
@@ -214,7 +214,7 @@ fn each_secret_is_made_in_the_steps() {
         };
         assert!(steps.contains(&made), "{made}");
     }
-    // The operator wants this very name of the file.
+    // The Spin operator expects exactly this name of the file.
     assert!(
         steps.contains(
             "secret generic loro-sync-runtime -n loro-sync --from-file=runtime-config.toml"

@@ -16,8 +16,8 @@ use host::{Host, HostName};
 /// The variable with the address of a libSQL server.
 const DATABASE_URL: &str = "database_url";
 
-/// The variables that the build for libSQL reads, and how they are declared. A host without SQLite wants an address in
-/// `allowed_outbound_hosts`, so until it is set it is one that can never exist (RFC 2606).
+/// The variables that the build for libSQL reads, and how they are declared. A host without SQLite requires an address
+/// in `allowed_outbound_hosts`, so until it is set it is one that can never exist (RFC 2606).
 const DATABASE_VARIABLES: [(&str, &str); 2] = [
     (DATABASE_URL, "default = 'https://not-set.invalid'"),
     ("database_token", "default = ''\nsecret = true"),
@@ -34,7 +34,7 @@ pub(crate) struct Manifest {
     cron: Option<Cron>,
 }
 
-/// Who asks the app every ten seconds to do what is due.
+/// The part that asks the app every ten seconds to do what is due.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Cron {
     /// The cron trigger of the plugin 0.3
@@ -107,7 +107,7 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     ))
 }
 
-/// Decides who ticks.
+/// Decides which part ticks.
 ///
 /// # Errors
 /// If the operator wants a cron trigger that the host does not have.
@@ -122,7 +122,8 @@ fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
     }
 }
 
-/// Gives the components with databases the variables of a libSQL server instead, and all the build that asks it.
+/// Takes every component from the build for libSQL, and gives those with databases the variables of a libSQL server
+/// instead.
 fn put_tables_on_libsql(manifest: &mut Table) -> Result<()> {
     for (id, component) in table(manifest, "component")?.iter_mut() {
         let component = component.as_table_mut().context("no component")?;

@@ -98,8 +98,8 @@ class AsyncSyncServerClient:
     ) -> Task:
         """Waits until the task is finished; see `SyncServerClient.wait_for_task`.
 
-        All who wait for tasks of one project share one stream of events, so any number of them
-        hold one connection. If the server has no streams, each polls.
+        All calls that wait for tasks of one project share one stream of events, so any number of
+        them hold one connection. If the server has no streams, each call polls.
         """
         began = time.monotonic()
         task = await self._run(self._calls.get(task_id))

@@ -28,7 +28,7 @@ _LONGEST_POLL = 25
 _SHORTEST_POLL = 1.0
 # How many requests of one client the server may hold at once.
 _MOST_HELD = 16
-# How many polls a second all who wait with one client make, if they are more than that.
+# The most polls a second of all calls that wait with one client, if more of them wait than are held.
 _POLLS_A_SECOND = 50
 # The answers after which a picture is sent in the params: an older server, a project that its first
 # task makes, and what is too large for an upload or of a type that the task itself should judge.
@@ -45,7 +45,7 @@ class Known:
 
 @dataclass
 class Polls:
-    """Those who poll with one client. The server holds the requests of a few; many ask in turn."""
+    """The calls that poll with one client. The server holds the requests of a few; many take turns."""
 
     count: int = 0
 

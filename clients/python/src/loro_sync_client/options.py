@@ -18,7 +18,7 @@ class SubmitOptions(TypedDict, total=False):
     callback_url: str | None
     """The address that the server notifies; see `verify_notification`."""
     events: Sequence[TaskEvent] | None
-    """Of what it notifies that address; by default of each end."""
+    """The events of which the server notifies that address; by default each end."""
     cancel_after: int | None
     """The seconds after which the task is cancelled if it has not ended by then."""
     tags: Sequence[str] | None

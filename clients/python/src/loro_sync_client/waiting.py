@@ -1,4 +1,4 @@
-"""Waiting for many tasks over one stream of events a project."""
+"""Waiting for many tasks over one stream of events for each project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Ear:
     async def heard(self, timeout: float | None) -> Task | None:
         """Waits for news, and returns the task if they tell of it.
 
-        Raises TimeoutError of asyncio after so many seconds.
+        Raises TimeoutError of asyncio after `timeout` seconds.
         """
         await asyncio.wait_for(self._news.wait(), timeout)
         self._news.clear()

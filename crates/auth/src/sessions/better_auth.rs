@@ -59,10 +59,10 @@ const USUAL_WAIT: i64 = 10;
 /// The longest wait after an answer of 429, in seconds.
 const LONGEST_WAIT: i64 = 60;
 
-/// Better Auth did not tell.
+/// The reason why Better Auth gave no answer.
 #[derive(Debug)]
 pub(super) enum AskError {
-    /// It is asked too often by this client, and must not be asked again for so many seconds.
+    /// It was asked too often for this client, and must not be asked again for this number of seconds.
     Limited(i64),
     /// It failed, or a setting is missing.
     Denied(Denied),
@@ -179,7 +179,7 @@ mod tests {
         native::{MapConfig, World, block_on},
     };
 
-    /// A Better Auth whose answer has so many bytes: a session, and blanks after it.
+    /// A Better Auth whose answer has this number of bytes: a session, and blanks after it.
     struct Wordy(usize);
 
     #[async_trait(?Send)]

@@ -2,8 +2,8 @@
 //!
 //! The digest of the cookies chooses the place of a session, and a later session with the same place overwrites it.
 //!
-//! A page sends several requests at once, so an instance that has to ask Better Auth first takes the question, by a row of
-//! `auth_questions`. The others wait until that row is gone, and find the answer in the place.
+//! A page sends several requests at once, so an instance that has to ask Better Auth first takes the question: it adds
+//! a row to `auth_questions`. The others wait until that row is gone, and find the answer in the place.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Known {
 enum Ended {
     /// There is a session, or none.
     Answered,
-    /// Better Auth wants no question for so many seconds.
+    /// Better Auth must not be asked again for this number of seconds.
     Limited(i64),
     /// Better Auth failed.
     Failed,
@@ -93,13 +93,13 @@ impl<'a> Cache<'a> {
         }
     }
 
-    /// The session that is known of the cookies.
+    /// The session that the cache holds for the cookies.
     pub(super) async fn known(&self) -> Option<Known> {
         self.place().await?.known
     }
 
-    /// Takes the question about the cookies, unless another instance is asking it. If the database fails, it is asked by
-    /// everyone.
+    /// Takes the question about the cookies, unless another instance is asking it. If the database fails, every
+    /// instance asks.
     pub(super) async fn takes(&self, now: i64) -> bool {
         let sql = "INSERT INTO auth_questions (place, cookies, asked_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (place) DO UPDATE SET cookies = excluded.cookies, asked_at = excluded.asked_at
@@ -154,7 +154,7 @@ impl<'a> Cache<'a> {
         vec![self.key.as_str().into(), self.cookies.as_str().into()]
     }
 
-    /// Notes how the question ended that was asked at `now`. An answer without a session ends the known one.
+    /// Notes how the question that was asked at `now` ended. An answer without a session ends the known one.
     pub(super) async fn end(
         &self,
         known: Option<Known>,

@@ -42,7 +42,7 @@ macro_rules! http_component {
 }
 
 /// Serves a request of the HTTP trigger: lets it in, has `handler` answer it, sends the answer, and then does the work
-/// that follows. Every answer gets those of `headers` that it does not have, also if the handler was never called.
+/// that follows. Every answer gets those of `headers` that it does not have, even if the handler was never called.
 pub async fn serve<R: Routes>(
     request: IncomingRequest,
     out: ResponseOutparam,

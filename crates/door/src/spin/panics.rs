@@ -2,13 +2,13 @@
 
 use spin_sdk::sqlite::{Connection, Value};
 
-/// Has this instance, if its code panics, run one SQL statement before it ends. The texts are the statement's first
-/// parameters; then come the panic's message, of at most `longest` bytes, and the time in Unix seconds. A statement that
-/// fails is left out. An instance that has no time or no memory left ends without it.
+/// Makes this instance run one SQL statement before it ends, if its code panics. The texts are the statement's first
+/// parameters; then come the panic's message, of at most `longest` bytes, and the time in Unix seconds. An error of the
+/// statement is ignored, and an instance that has no time or no memory left ends without it.
 pub fn report_panics(statement: &'static str, texts: [String; 2], longest: usize) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // Written first: it cannot be known what else still works.
+        // The statement comes first, because it cannot be known what else still works.
         let message = panic
             .payload_as_str()
             .unwrap_or("a panic without a message");

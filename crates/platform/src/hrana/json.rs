@@ -1,5 +1,5 @@
-//! What Hrana 3 says in JSON, as much of it as one statement a request needs. Integers are strings there, and bytes are
-//! Base64, which a server may send with or without padding.
+//! The JSON of Hrana 3, as much of it as one statement for each request needs. Integers are strings there, and bytes
+//! are Base64, which a server may send with or without padding.
 
 use std::{borrow::Cow, fmt};
 
@@ -115,7 +115,7 @@ pub(super) enum Answered {
 pub(super) struct Refused {
     /// The error in the database's words.
     pub(super) message: String,
-    /// Such as `SQLITE_BUSY`.
+    /// The code of the error, such as `SQLITE_BUSY`.
     #[serde(default)]
     pub(super) code: String,
 }
@@ -229,10 +229,10 @@ impl Cell<'_> {
     }
 }
 
-/// Reads the answer to [`encode`]d request.
+/// Reads the answer to a request of [`encode`].
 ///
 /// # Errors
-/// If it is no such answer.
+/// If the body is no such answer.
 pub(super) fn decode(body: &[u8]) -> Result<Answered, String> {
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let outcome = answer.results.into_iter().next();

@@ -20,14 +20,14 @@ use json::{Answered, Refused};
 /// The address of the database server. It is no setting of the build with SQLite, so it is in no table of settings;
 /// `cargo xtask manifest` writes its variable.
 pub const DATABASE_URL: Setting = Setting::marked("setting:database_url;");
-/// The token that the database server wants.
+/// The token that the database server requires.
 pub const DATABASE_TOKEN: Setting = Setting::marked("setting:database_token;");
 
 /// The time that one request may take. Three of them are less than the 30 s of a handler.
 const TIMEOUT: Duration = Duration::from_secs(9);
 /// The most bytes of an answer, which holds blobs as Base64.
 const ANSWER_BYTES: usize = 48 << 20;
-/// How often a statement is sent at most.
+/// The most times that a statement is sent.
 const ATTEMPTS: u32 = 3;
 /// The pause before a statement is sent again. Each further one is four times as long.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A database server that speaks Hrana 3 over HTTP.
 ///
 /// A statement is sent again if it certainly did not happen, or if it only reads. Every other lost answer is an error,
-/// and the caller's statement must bear to be repeated; `docs/libsql.md` says for each what that does.
+/// and the caller's statement must be safe to repeat; `docs/libsql.md` says for each what that does.
 #[derive(Debug)]
 pub struct HranaDatabase<H, C> {
     http: H,
@@ -44,7 +44,7 @@ pub struct HranaDatabase<H, C> {
     authorization: Option<http::HeaderValue>,
 }
 
-/// How a request failed, as far as it decides on another one.
+/// How a request failed, which decides whether it is sent again.
 enum Failure {
     /// The statement did not happen, and may succeed later.
     NotYet(DatabaseError),
@@ -58,7 +58,8 @@ impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
     /// Makes the adapter. Nothing is sent before the first statement. `libsql://` is understood as `https://`.
     ///
     /// # Errors
-    /// If the address is empty or none of HTTP, or if the token cannot be sent in a header. The words hold neither.
+    /// If the address is empty or has another scheme, or if the token cannot be sent in a header. The words hold
+    /// neither.
     pub fn new(http: H, clock: C, url: &str, token: Option<&str>) -> Result<Self, DatabaseError> {
         let wrong = |words: String| DatabaseError::Failed(words);
         let url = url.trim().trim_end_matches('/');

@@ -47,7 +47,7 @@ struct Faults {
     until_lost: Option<u32>,
     /// The state of the generator; without a seed, nothing fails by itself.
     seed: Option<u64>,
-    /// How many requests in a row have failed by the seed. The adapter bears two.
+    /// How many requests in a row have failed by the seed. The adapter tolerates two.
     in_a_row: u32,
 }
 
@@ -156,25 +156,25 @@ impl HranaServer {
         })
     }
 
-    /// Makes it want this token.
+    /// Makes it require this token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
     }
 
-    /// Makes requests fail, by this seed, in the ways that the adapter bears by itself: those that write only if nothing
-    /// of them happened, and at most two in a row.
+    /// Makes requests fail, by this seed, in the ways that the adapter tolerates by itself: those that write only if
+    /// nothing of them happened, and at most two in a row.
     pub fn fail_by(&mut self, seed: u64) {
         self.faults.seed = Some(seed | 1);
     }
 
-    /// Makes the next requests fail so, one each.
+    /// Makes the next requests fail in these ways, one each.
     pub fn fail_next(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.next.extend(faults);
     }
 
-    /// Makes it lose the answer of one statement that writes, after so many others that write.
+    /// Makes it lose the answer of one statement that writes, after this number of others that write.
     pub fn lose_write_after(&mut self, others: u32) {
         self.faults.until_lost = Some(others);
     }
@@ -322,7 +322,7 @@ impl HttpClient for HranaClient {
 
 /// A database behind a [`HranaServer`].
 pub struct HranaWorld {
-    /// The adapter. Its clock makes it wait for nothing.
+    /// The adapter. With its clock, it never waits.
     pub database: HranaDatabase<HranaClient, SetClock>,
     /// The server.
     pub server: Rc<RefCell<HranaServer>>,

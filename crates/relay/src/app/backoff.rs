@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Doubles from a first wait to a longest one. A random part, half at most, is taken off each, so that many tasks that
-/// wait for the same thing do not come back at once.
+/// Doubles from a first wait to a longest one. A random part, half at most, is taken off each wait, so that many tasks
+/// that wait for the same thing do not try again at the same moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     next: Duration,

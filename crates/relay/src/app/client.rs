@@ -30,11 +30,12 @@ const MAX_VERSION_IN_URL: usize = 1024;
 /// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
-/// How many states, and how many pieces of logs, are read at once, over all rooms. One room has a part of the first.
+/// How many states, and how many pieces of logs, are read at once, over all rooms. One room has a part of the reads of
+/// states.
 const READS: usize = 16;
 
-/// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits for
-/// another's long.
+/// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits long for
+/// another.
 const TURN: Duration = Duration::from_millis(25);
 
 /// The client of the app.
@@ -43,7 +44,8 @@ pub(crate) struct App {
     authorization: Option<HeaderValue>,
     timeout: Duration,
     patience: Duration,
-    /// Apart from the states, because clients that have joined wait for these.
+    /// The turns of reads of updates. They are apart from those of states, because clients that have joined wait for
+    /// them.
     update_reads: Semaphore,
     states: States,
     /// The questions of clients that want to come in.
@@ -207,7 +209,7 @@ impl App {
         Ok(heads)
     }
 
-    /// Asks which of these updates of a room wait for operations that the room has not got.
+    /// Asks which of these updates of a room wait for operations that the room lacks.
     pub(crate) async fn waiting(
         &self,
         project: &str,
@@ -244,8 +246,8 @@ impl App {
         Ok(verdicts)
     }
 
-    /// Reads the mark of each of these tasks and projects, in their order; `None` stands for a task that is gone. An app
-    /// of an earlier release tells none of projects.
+    /// Reads the mark of each of these tasks and projects, in their order; `None` stands for a task that is gone. An
+    /// app of an earlier release tells no marks of projects.
     pub(crate) async fn marks(
         &self,
         tasks: Vec<String>,

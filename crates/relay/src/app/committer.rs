@@ -1,11 +1,12 @@
 //! Group commit: while one append is with the app, the updates that arrive for any room wait, and make up the next one.
 //!
 //! The main lane has one append in flight, so updates are stored in the order in which they arrived, and those of each
-//! socket in its order. An append whose outcome is not known is repeated, because the app knows each update by its serial
-//! number and stores it once. If a batch fails, or takes long, while an empty append passes, it is set aside, and with
-//! it what its senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and the main
-//! lane goes on with all other sockets. So it does with a large update, and with one that the app leaves undecided. The
-//! [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on its way.
+//! socket in its order. An append whose outcome is not known is repeated, because the app knows each update by its
+//! serial number and stores it once. If a batch fails, or takes long, while an empty append passes, it is set aside,
+//! and with it what its senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and
+//! the main lane goes on with all other sockets. A large update, and one that the app leaves undecided, are set aside
+//! in the same way. The [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on
+//! its way.
 
 use crate::app::backoff::Backoff;
 use crate::app::decision::Decision;
@@ -28,8 +29,8 @@ use tokio::time::{Instant, sleep};
 /// Decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
 
-/// How long the main lane waits for an answer before it asks whether it is the batch that takes so long. If the app is
-/// slow altogether, the lane waits for as long as any request.
+/// How long the main lane waits for an answer before it asks whether the batch is the reason for the delay. If the app
+/// is slow altogether, the lane waits for as long as any request.
 const LATE: Duration = Duration::from_secs(3);
 
 /// How often the app may have no room for a batch, though it has room for an empty append, before the batch is set
@@ -249,7 +250,7 @@ fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<
     (decided, undecided)
 }
 
-/// Whether the app says that it has no room at the moment, which is seldom about what it was asked.
+/// Whether the app says that it has no room at the moment, which is seldom the fault of the request.
 fn is_full(error: &AppError) -> bool {
     matches!(
         error,

@@ -7,7 +7,7 @@ pub(crate) enum Decision {
     Stored {
         /// Its place in the room's log.
         rev: u64,
-        /// Whether it may wait for operations that the room has not got.
+        /// Whether it may wait for operations that the room lacks.
         waits: bool,
     },
     /// It was refused, and nothing of it was kept.
@@ -24,7 +24,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The code of a refusal to which the app gives no other.
+    /// The code of a refusal that the app gives no other code.
     const INVALID_UPDATE: &str = "invalid_update";
 
     /// The refusal of an update that the app cannot take.

@@ -24,7 +24,7 @@ use wire::{ByteSlice, LineAnswer, LineReader, LineRequest};
 /// comes.
 const PROOF: Duration = Duration::from_secs(1);
 
-/// How long before the app ends a line no request is sent on it any more, so that none crosses the end.
+/// The time before the app ends a line in which no more requests are sent on it, so that none is under way at the end.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The largest answer on a line, in bytes: the largest state of a room.
@@ -192,7 +192,7 @@ impl Line {
         }
     }
 
-    /// Whether it has carried nothing but the proof that it works.
+    /// Whether the line has carried nothing but the proof that it works.
     pub(crate) fn is_unused(&self) -> bool {
         self.asked == 0
     }
@@ -261,7 +261,7 @@ impl Driver {
         tokio::pin!(future);
         loop {
             let Some(connection) = self.0.as_mut() else {
-                // Either what it waits for has arrived, or it learns now that it will not.
+                // Either the answer has arrived, or the future learns now that it will not.
                 return future.await;
             };
             tokio::select! {

@@ -1,7 +1,8 @@
 //! The relay's side of Redis: what it tells other relays, and to which rooms it listens.
 //!
-//! A relay publishes what it had stored, but only while another relay has the room too: most rooms live on one relay,
-//! and then Redis hears nothing of their updates. The app publishes the updates that came to it without a relay.
+//! A relay publishes the updates that it has had stored, but only while another relay has the room too: most rooms live
+//! on one relay, and then Redis hears nothing of their updates. The app publishes the updates that came to it without a
+//! relay.
 //!
 //! A room's channel is subscribed to while the room has sockets here. Nothing depends on the arrival of a message,
 //! because revs show what is missing, and heads are compared. The [`subscriber`](crate::app::subscriber) holds the
@@ -130,7 +131,7 @@ impl PubSub {
         }
     }
 
-    /// Tells other relays what this one had stored. The revs have no gap and are in order.
+    /// Tells other relays which updates this one has had stored. The revs have no gap and are in order.
     pub(crate) fn publish_updates(&self, project: &Arc<str>, updates: &[Stored]) {
         let (Some(first), Some(last)) = (updates.first(), updates.last()) else {
             return;

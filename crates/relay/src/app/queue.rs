@@ -1,4 +1,4 @@
-//! The updates that wait to be stored, and those that were set aside because the app failed on them.
+//! The updates that wait to be stored, and those that were set aside to be decided alone.
 
 use crate::app::submission::Submission;
 use crate::app::unanswered::Unanswered;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// The most bytes of the updates in one request: four of the largest that are no large ones.
+/// The most bytes of the updates in one request: four of the largest that the main lane takes.
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// The queue is full.

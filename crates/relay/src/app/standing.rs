@@ -1,4 +1,4 @@
-//! The standing line: it is there while requests flow, and the next is open before it ends.
+//! The standing line: a line is open while requests flow, and the next one is opened before it ends.
 
 use crate::app::backoff::Backoff;
 use crate::app::error::AppError;

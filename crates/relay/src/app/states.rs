@@ -1,6 +1,6 @@
 //! The memory of states on their way to clients that join. One limit holds over all sockets, so that a crowd that joins
 //! cannot fill the memory; and each room has a share, so that clients that read one room's states slowly keep no other
-//! room's clients out. Those who wait get theirs in their order.
+//! room's clients out. Reads that wait get their memory in their order.
 
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -203,7 +203,7 @@ impl Subscriber {
         let is_new = room.peers.lock().heard(relay, count);
         // A relay that is new here has not heard of this one either.
         if is_new && let Some(head) = room.head() {
-            // What was stored between its reading of the state and its first word was not published.
+            // What was stored after it read the state and before it told its count was not published.
             self.pubsub.publish_head(&room.project, head);
         }
         self.rooms.tell_peers(&room.project, is_new);

@@ -1,11 +1,11 @@
 //! The updates that are decided alone: those of a batch on which the app failed although it answers, large ones, and
 //! those that the app compares with the document, so that no other client waits for them.
 //!
-//! Each is sent in a request of its own. It is refused only if the app says so about this very update, or on proof: alone in its request
-//! it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those tries, each time another
-//! number of them, so that no pattern of failures looks like its fault. If other updates fail as well and none is
-//! stored, that is no proof either. Anything else means that the app is away, and the sender is told to try again
-//! later.
+//! Each is sent in a request of its own. It is refused only if the app says so about this very update, or on proof:
+//! alone in its request it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those
+//! tries. Their number differs from try to try, so that no regular failures of the app look like the fault of the
+//! update. If other updates fail as well and none is stored, that is no proof either. Anything else means that the app
+//! is away, and the sender is told to try again later.
 
 use crate::app::backoff::Backoff;
 use crate::app::decision::{Decision, Refusal};
@@ -218,12 +218,12 @@ impl Evidence {
 pub(crate) struct Witness {
     /// The number of updates on trial.
     accused: AtomicUsize,
-    /// When the last update was stored.
+    /// When the app last answered an append of updates.
     stored: Mutex<Option<Instant>>,
 }
 
 impl Witness {
-    /// An update was stored.
+    /// The app has answered an append of updates: as a rule it has stored them.
     pub(crate) fn stored(&self) {
         *self.stored.lock() = Some(Instant::now());
     }

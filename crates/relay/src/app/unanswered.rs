@@ -1,6 +1,6 @@
 //! The updates whose append has no answer in good time. They may be stored all the same, and then a room that fetches
-//! what it lacks gets them before the answer comes. Here it finds who sent them, because no socket gets its own updates
-//! back.
+//! what it lacks gets them before the answer comes. Here the room finds which socket sent them, because no socket gets
+//! its own updates back.
 
 use crate::app::submission::Submission;
 use crate::socket::frame::Frame;

@@ -231,7 +231,7 @@ impl Dedicated {
                     if let Err(error) = closed {
                         tracing::debug!(%error, "connection to the app");
                     }
-                    // The exchange learns that it waits in vain only when the connection is dropped.
+                    // Only when the connection is dropped does the exchange learn that no answer will come.
                     *connection = None;
                 }
             }

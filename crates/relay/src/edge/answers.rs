@@ -2,8 +2,8 @@
 //! bounded memory for as long as the client takes.
 //!
 //! Most answers are small and whole at once; they go out with their head in one write. Of a larger one, a few MiB may
-//! wait for its client, while all those that wait together are within one bound. Beyond that a small window is left to
-//! each, so that an answer whose client reads is never held up by clients that do not.
+//! wait for its client, while all those that wait together are within one bound. Beyond that each has a small window,
+//! so that an answer whose client reads is never held up by clients that do not.
 
 use crate::app::upstream::UpstreamError;
 use crate::edge::body::{Body, full};

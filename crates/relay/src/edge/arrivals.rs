@@ -1,4 +1,4 @@
-//! The places of connections: who comes new, and who was let in.
+//! The places of connections: those that are new, and those that were let in.
 //!
 //! A connection is new until the app has told who its client is: with the answer to a request, or to an upgrade. New
 //! connections of one address are bounded, and so are all new ones together, so that a reserve is left for those that
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// The number of connections for plain requests, beyond those of WebSockets and of requests that wait.
 const PLAIN_CONNECTIONS: usize = 1024;
 
-/// One in so many connections may be new.
+/// One in this many connections may be new.
 const NEW_SHARE: usize = 4;
 
 /// How many connections may wait for a place at once.
@@ -135,7 +135,7 @@ struct New {
 }
 
 impl Arrival {
-    /// The app has told who the client is: the connection is new no longer.
+    /// The app has told who the client is, so the connection is no longer new.
     pub(crate) fn let_in(&self) {
         self.new.lock().take();
     }
@@ -170,7 +170,7 @@ mod tests {
         assert!(arrive(&arrivals, 1).await.is_none());
         assert!(begun.elapsed() >= arrivals.patience);
         assert!(arrive(&arrivals, 2).await.is_some());
-        // Who was let in counts no more.
+        // A connection that was let in does not count any more.
         first.let_in();
         assert!(arrive(&arrivals, 1).await.is_some());
     }

@@ -93,7 +93,7 @@ mod tests {
         }
         let wait = buckets.take("a", start).unwrap_err();
         assert_eq!(wait, Duration::from_millis(500));
-        // Another has a bucket of its own.
+        // Another key has a bucket of its own.
         assert_eq!(buckets.take("b", start), Ok(()));
         assert!(
             buckets

@@ -1,5 +1,5 @@
-//! The files of the page, kept by the relay: a file that the app gives to everyone is asked for once, and then answered
-//! from here, however many clients take it, and however slowly.
+//! The files of the page, kept by the relay: a file that the app gives to every client is asked for once, and then
+//! answered from here, however many clients take it, and however slowly.
 //!
 //! While one request asks for a file, others that want it wait for it, so that a crowd which comes before the file is
 //! kept costs the app one instance, and not one for each.
@@ -40,7 +40,7 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How long a request waits for another that asks for the same file. Then it asks for itself.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The headers of a file that an answer of 304 has too (RFC 9110, section 15.4.5), beside those of security.
+/// The headers of a file that an answer of 304 does not have, because they describe a body (RFC 9110, section 15.4.5).
 const NOT_IN_304: [HeaderName; 3] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -50,7 +50,7 @@ const NOT_IN_304: [HeaderName; 3] = [
 /// The files that are kept.
 pub(crate) struct Files {
     kept: Mutex<Kept>,
-    /// Those who ask the app, one for each file.
+    /// The requests that ask the app, one for each file.
     asking: Shares<Key>,
     patience: Duration,
 }
@@ -422,7 +422,7 @@ mod tests {
         let Turn::Ask(Some(first)) = files.turn(&key).await else {
             panic!("the first one asks");
         };
-        // One that waits in vain asks for itself.
+        // A request that has waited in vain asks for itself.
         assert!(matches!(files.turn(&key).await, Turn::Ask(None)));
         files.patience = TURN_PATIENCE;
         let keep = async {

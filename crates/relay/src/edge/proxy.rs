@@ -112,7 +112,8 @@ impl Proxy {
             .then(|| request.uri().path().strip_prefix("/sync/"))
             .flatten()
             .map(str::to_owned);
-        // Refused here, because a client may not hear an app that answers before it has read the whole body.
+        // The relay refuses it here, because a client may miss the answer of an app that answers before it has read the
+        // whole body.
         if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
             return Err(too_large());
         }
@@ -122,7 +123,7 @@ impl Proxy {
             self.metrics.files_total.add(1);
             return Ok(file.answer(&head));
         }
-        // Before the place is taken, because a client may be slow.
+        // The body is read before the place is taken, because a client may be slow.
         let network = self.limits.network(visitor.peer, &head.headers);
         let upload = self.uploads.read(network, body).await?;
         let turn = match &key {

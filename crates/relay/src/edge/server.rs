@@ -35,8 +35,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The number of refused connections whose requests are waited for at once, so that each can be told. Of more, only those
-/// are told whose requests are there already.
+/// The number of refused connections whose requests are waited for at once, so that each can be told. Beyond this
+/// number, a connection is told only if its request is there already.
 pub(crate) const REFUSALS: usize = 64;
 
 /// The most header fields of a request.

@@ -25,7 +25,7 @@ impl<K: Eq + Hash + Clone> Shares<K> {
         }
     }
 
-    /// Takes a place of a key, and waits until one is free. Those who wait get theirs in their order.
+    /// Takes a place of a key, and waits until one is free. Callers that wait get theirs in their order.
     pub(crate) async fn take(&self, key: K) -> Share<K> {
         let semaphore = self.semaphore(&key);
         // It exists before the wait, because a caller may stop waiting.

@@ -26,7 +26,7 @@ impl Upgrading {
 /// A stream that fails if its client takes no byte for too long, and that keeps the answer to an upgrade.
 pub(crate) struct Stream {
     tcp: TcpStream,
-    /// How long the client may take no byte while some are to be written.
+    /// How long the client may take no byte while there are bytes to write.
     patience: Duration,
     /// Runs while the kernel takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,

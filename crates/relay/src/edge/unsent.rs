@@ -1,8 +1,8 @@
 //! The bytes that the kernel keeps for a client before it sends them.
 //!
-//! Without a bound it takes some MiB for each client, also for one that reads nothing: a thousand downloads would be
-//! copied into it at once, and hold up all others for as long as that takes. The bound concerns only what isn't on its
-//! way yet, so a fast client far away is as fast as without.
+//! Without a bound the kernel takes some MiB for each client, even for one that reads nothing: a thousand downloads
+//! would be copied into it at once, and hold up all others for as long as that takes. The bound concerns only what
+//! isn't on its way yet, so a fast client far away is as fast as without.
 
 use tokio::net::TcpStream;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 #[cfg(target_os = "linux")]
 const OF_HTTP: u32 = 128 * 1024;
 
-/// Bounds them, as far as the system can.
+/// Bounds these bytes, as far as the system can.
 #[cfg(target_os = "linux")]
 pub(crate) fn bound(stream: &TcpStream) {
     set(stream, OF_HTTP);

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Collects what an upgrade brings to be judged by.
+/// Collects what the app judges an upgrade by.
 pub(crate) fn check(
     project: &str,
     headers: &HeaderMap,

@@ -212,7 +212,7 @@ mod tests {
     use futures_util::future::join_all;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// An app that answers with so many bytes, and counts its reads.
+    /// An app that answers with `bytes` bytes, and counts its reads.
     struct Reader {
         bytes: usize,
         reads: AtomicUsize,
@@ -273,7 +273,7 @@ mod tests {
             reader.reads()
         );
         assert!(crowd.inner.lock().waiting.is_empty());
-        // One that comes a moment later needs no read.
+        // A client that comes a moment later needs no read.
         let before = reader.reads();
         join(&crowd, &reader, &[counters(&[(7, 49_990), (5, 2)])]).await;
         assert_eq!(reader.reads(), before);

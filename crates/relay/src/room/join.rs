@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a join waits for Redis to confirm the room's subscription.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// If the app fails on a state this often, and over this time, the sockets that want it are closed. A burst of errors
-/// is shorter.
+/// If the app fails on a state this often, and over this time, the sockets that wait for it are closed. A burst of
+/// errors is shorter.
 const FAILURES: u32 = 3;
 const FAILING: Duration = Duration::from_secs(5);
 
@@ -108,7 +108,7 @@ async fn follow(
     }
 }
 
-/// Asks until there is an answer, the app was away for too long, or the socket wants none any more.
+/// Asks until there is an answer, the app was away for too long, or the socket needs none any more.
 async fn persist<T, F>(
     rooms: &Rooms,
     socket: &Socket,

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use wire::{AccessCheck, Verdict};
 
-/// The shortest time between two checks of one socket. Without it a room that was told of a later change than there was
-/// would be checked without pause.
+/// The shortest time between two checks of one socket. Without it, a room that was told an `access_rev` which the
+/// project has not reached would be checked without pause.
 pub(crate) const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long to wait after the app could not find out.

@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(peers.count(2, expiry), 7);
         assert!(!peers.heard("c".into(), 0));
         assert_eq!(peers.count(2, expiry), 6);
-        // A relay that was silent for too long is gone, and stays so.
+        // A relay that was silent for too long is forgotten, and stays forgotten.
         assert_eq!(peers.count(2, Duration::ZERO), 2);
         assert_eq!(peers.count(2, expiry), 2);
     }

@@ -1,4 +1,4 @@
-//! The reads of one room's state. All clients that join at about the same time share one.
+//! The reads of one room's state. All clients that join with one version at about the same time share one.
 
 use crate::app::error::AppError;
 use crate::room::stored::Snapshot;

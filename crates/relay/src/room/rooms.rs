@@ -102,7 +102,8 @@ impl Rooms {
         room
     }
 
-    /// A socket leaves its room. If it was the last, the room ceases to exist, and the app is asked to compact it.
+    /// A socket leaves its room. If it was the last, the room ceases to exist; if anything was stored meanwhile, the
+    /// app is asked to compact it.
     pub(crate) fn leave(self: &Arc<Self>, room: &Arc<Room>, id: u64) {
         let left = {
             let mut rooms = self.rooms.lock();
@@ -244,8 +245,8 @@ impl Rooms {
 
 /// The number of sockets in a room, over all relays.
 impl Rooms {
-    /// The sockets of a room must hear how many they are, and with `publish` other relays too. The chore that counts
-    /// peers does it.
+    /// The sockets of a room must hear how many there are, and with `publish` other relays must hear it too. The chore
+    /// that counts peers does it.
     pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
         *self.changed.lock().entry(project.clone()).or_default() |= publish;
         self.has_changed.notify_one();
@@ -269,7 +270,7 @@ impl Rooms {
                 .is_none_or(|room| room.peers.lock().has_others(self.peers_expiry()))
     }
 
-    /// Tells the sockets of a room that want to know how many they are, if they have not heard this number yet.
+    /// Tells the sockets of a room that asked for events how many there are, if they have not heard this number yet.
     pub(crate) fn announce_peers(&self, room: &Room) {
         let count = room.peers.lock().count(room.size(), self.peers_expiry());
         let event = raw::peers(count);
@@ -281,7 +282,7 @@ impl Rooms {
         }
     }
 
-    /// Tells the sockets of a room, and those that have joined since, how many of its updates are in quarantine.
+    /// Tells how many updates of a room are in quarantine, to each of its sockets that was told of fewer.
     pub(crate) fn announce_quarantined(&self, room: &Room, updates: u64) {
         if updates == 0 {
             return;
@@ -295,7 +296,7 @@ impl Rooms {
         }
     }
 
-    /// The time without a word after which a relay is taken for gone.
+    /// The time without a word after which a relay counts as gone.
     fn peers_expiry(&self) -> Duration {
         self.settings.peers_interval * 3
     }

@@ -25,7 +25,7 @@ impl Outbound for Stored {
 }
 
 impl Stored {
-    /// Takes an update that the socket `sender` sent and the app answered to have stored at this rev.
+    /// Takes an update that the socket `sender` sent and that the app says it has stored at this rev.
     pub(crate) fn appended(frame: &Frame, sender: u64, rev: u64) -> Self {
         Self {
             first: rev,
@@ -106,7 +106,7 @@ impl Stored {
         self.last
     }
 
-    /// Whether a socket that has everything up to `rev` lacks this. Its own updates it has.
+    /// Whether a socket that has everything up to `rev` lacks this. A socket has its own updates.
     pub(crate) fn is_news_to(&self, socket: u64, rev: u64) -> bool {
         self.last > rev && self.sender != socket
     }

@@ -1,4 +1,4 @@
-//! Tells clients which of their stored updates wait for operations that the server has not got.
+//! Tells clients which of their stored updates wait for operations that the server lacks.
 //!
 //! While a room has such updates, a task asks the app about all of them at once: 5 s after one was stored, and again when
 //! the room has changed, ever more rarely. The app's first word, with the append, is only that an update may wait.
@@ -17,7 +17,7 @@ const MOST: usize = 1000;
 /// How often the pause between two questions doubles.
 const DOUBLINGS: u32 = 3;
 
-/// Sees to it that the waiting updates of a room are asked about.
+/// Makes sure that a task asks about the waiting updates of a room.
 pub(crate) fn watch(rooms: &Arc<Rooms>, project: &str) {
     let Some(room) = rooms.get(project) else {
         return;

@@ -57,7 +57,7 @@ pub(crate) struct Connection {
     next_ping: Instant,
     /// When the answer to the upgrade goes out at the latest; `None` after that.
     opens_at: Option<Instant>,
-    /// The room that the client joins when its version has come, and until when that may take.
+    /// The room that the client joins when its version has come, and the time until which it may come.
     joins: Option<(Arc<Room>, Instant)>,
     /// A large payload, kept during the next read so that tungstenite takes a new buffer.
     kept: Option<Bytes>,
@@ -89,7 +89,7 @@ enum Step {
 }
 
 impl Connection {
-    /// A connection whose opening handshake is done, but for the last byte.
+    /// A connection whose opening handshake is done, except that the answer to it is yet to be written.
     pub(crate) fn new(
         shared: Arc<Shared>,
         project: Arc<str>,

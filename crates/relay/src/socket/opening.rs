@@ -1,4 +1,5 @@
-//! What precedes the updates of a WebSocket: the rest of its handshake, and the client's version if that comes in a frame.
+//! The beginning of a WebSocket, before its updates: the rest of its handshake, and the client's version if that comes
+//! in a frame.
 
 use crate::room::reads::Version;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ pub(crate) const MAX_VERSION: usize = 1024 * 1024;
 /// as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's algorithm).
 const HELD: Duration = Duration::from_millis(40);
 
-/// What there is of a WebSocket before its first frame.
+/// The parts of a WebSocket before its first frame.
 pub(crate) struct Opening {
     /// The answer to the upgrade, which is yet to be written.
     pub(crate) answer: Vec<u8>,

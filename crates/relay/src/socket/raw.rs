@@ -125,11 +125,11 @@ pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }
 
-/// Tells which of the connection's updates, each by the number of its frame, are stored but wait for an operation that the
-/// server has not got.
+/// Tells which of the connection's updates, each by the number of its frame, are stored but wait for an operation that
+/// the server lacks.
 pub(crate) fn pending(updates: &[(u64, wire::Waiting)]) -> Event {
     let updates = updates.iter().map(|(frame, waiting)| {
-        // A number of JavaScript does not hold every peer id.
+        // The peer id is text, because a number of JavaScript does not hold every one.
         let missing = json!({"peer": waiting.peer.to_string(), "counter": waiting.counter});
         json!({"frame": frame, "waits_for": missing})
     });

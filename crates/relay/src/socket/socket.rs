@@ -25,7 +25,7 @@ const BYTES_PER_TURN: usize = 64 * 1024;
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
 
-/// No count of peers: the client does not have its state yet.
+/// The client was told no number of sockets yet, because it does not have its state.
 const NOT_YET: u64 = u64::MAX;
 
 /// One WebSocket, as all tasks but its own see it.
@@ -50,7 +50,7 @@ pub(crate) struct Socket {
     pending_updates: AtomicUsize,
     /// Their bytes.
     pending_bytes: AtomicUsize,
-    /// The number of peers that the client knows, or [`NOT_YET`].
+    /// The number of sockets in the room that the client was last told, or [`NOT_YET`].
     peers: AtomicU64,
     /// The number of quarantined updates that the client was told of.
     quarantined: AtomicU64,

@@ -1,12 +1,12 @@
-//! The updates of one connection that are stored, but may wait for operations that the server has not got.
+//! The updates of one connection that are stored, but may wait for operations that the server lacks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::Waiting;
 
-/// The most updates of one connection of which it is known. Of more, the newest one stands for those before it: while
-/// one waits, so does what its sender wrote later.
+/// The most updates of one connection that are kept here. Beyond this number, the newest one stands for those before
+/// it, because while one waits, so does what its sender wrote later.
 const MOST: usize = 256;
 
 /// The waiting updates of a connection, and what its client was told of them.

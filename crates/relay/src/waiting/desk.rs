@@ -20,14 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many requests that wait may ask the app at once. One task's end may wake them all, and more of them at once would
-/// take from those who edit what the app can do.
+/// How many requests that wait may ask the app at once. One task's end may wake them all, and more of them at once
+/// would keep the app from the edits of other clients.
 const ASKING: usize = 8;
 
 /// The time after which a request asks again if the app has no place for it. It doubles with each try.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a request tries so. After that the client gets the app's answer.
+/// How long a request tries again in this way. After that the client gets the app's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The part of all places that may be of one address, or of one user.

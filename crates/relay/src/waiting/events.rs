@@ -31,7 +31,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The header that keeps nginx from collecting a stream before it passes it on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The most bytes of one answer of the app. One event is larger than the rest together only if its task is.
+/// The most bytes of one answer of the app. The last event may exceed [`wire::MAX_EVENTS`] by the size of its task.
 const MAX_ANSWER: usize = wire::MAX_EVENTS + 1024 * 1024;
 
 /// How often a silent stream sends a comment, so that no proxy takes it for dead.
@@ -192,7 +192,7 @@ impl Held {
         }
     }
 
-    /// Asks what is new. While the app is away, the stream stays, for as long as access may go unchecked.
+    /// Asks what is new. While the app is away, the stream stays open for as long as access may go unchecked.
     async fn ask_in_time(&self, place: &HeaderValue) -> Option<(Bytes, Next)> {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;

@@ -77,7 +77,8 @@ impl WaitForEnd {
     }
 }
 
-/// The time in the parameter `wait`; `None` if there is none, and within it `None` if the time is one that is not held.
+/// The time in the parameter `wait`; `None` if there is none, and `Some(None)` if the relay does not hold a request for
+/// that time.
 fn asked_time(uri: &Uri) -> Option<Option<Duration>> {
     let seconds = pairs(uri).find_map(|pair| pair.strip_prefix("wait="))?;
     let seconds = seconds.parse().ok();

@@ -89,7 +89,7 @@ impl Waiters {
         self.subjects.lock().keys().cloned().collect()
     }
 
-    /// The app says that a subject has this mark; `None` if it is gone. Who knows another one is woken.
+    /// The app says that a subject has this mark; `None` if it is gone. Every waiter that knows another mark is woken.
     pub(crate) fn compare(&self, subject: &Subject, mark: Option<&str>) {
         let subjects = self.subjects.lock();
         for ear in subjects.get(subject).into_iter().flatten() {
