@@ -7,9 +7,11 @@ use crate::{
     error::RoomError,
     history::History,
     lease, limits,
+    memory::Memory,
     merge::Merged,
+    pending::joined,
     receipts,
-    rows::{self, LogRow, Rows},
+    rows::{self, BlobRow, LogRow, Rows},
 };
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
@@ -136,12 +138,23 @@ pub(crate) async fn pack(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
+    memory: Memory,
 ) -> Result<(), RoomError> {
-    let rows = rows::all(database, project).await?;
+    let mut rows = rows::all(database, project).await?;
     if rows.is_compacted() {
         return Ok(());
     }
+    let head = rows.head;
     let history = History::of(&rows)?;
+    let version = history.version();
+    let waiting = revs(&history.pending);
+    let blob = match memory.exports(rows.bytes()) {
+        true => history.since_snapshot()?,
+        false => match in_one(&mut rows, history) {
+            Some(blob) => blob,
+            None => History::of(&rows)?.since_snapshot()?,
+        },
+    };
     // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
     database
         .execute(
@@ -153,20 +166,44 @@ pub(crate) async fn pack(
              WHERE excluded.rev > loro_blobs.rev",
             vec![
                 project.into(),
-                rows.head.into(),
-                history.since_snapshot()?.into(),
-                history.version().encode().into(),
-                revs(&history.pending).into(),
+                head.into(),
+                blob.into(),
+                version.encode().into(),
+                waiting.into(),
                 clock.unix_seconds().into(),
             ],
         )
         .await?;
     tracing::debug!(
         project,
-        rev = rows.head,
+        rev = head,
         "a room was compacted without its state"
     );
     Ok(())
+}
+
+/// Joins blob and log without reading their operations, which takes many times their memory. The result is larger than what
+/// Loro makes of them, because it holds each update as it was sent. `None` if they cannot be joined, or do not do together
+/// what they do apart.
+fn in_one(rows: &mut Rows, history: History) -> Option<Vec<u8>> {
+    let version = history.version();
+    let log = rows.log.iter().filter(|row| !history.leaves_out(row.rev));
+    let packed = rows.blob.iter().map(|row| &row.blob[..]);
+    let parts: Vec<&[u8]> = packed.chain(log.map(|row| &row.payload[..])).collect();
+    let blob = joined(&parts)?;
+    drop(history);
+    let mut whole = Rows {
+        snapshot: rows.snapshot.take(),
+        blob: Some(BlobRow {
+            blob,
+            ..BlobRow::default()
+        }),
+        ..Rows::default()
+    };
+    let history = History::of(&whole);
+    rows.snapshot = whole.snapshot.take();
+    let is_same = history.is_ok_and(|history| history.version() == version);
+    whole.blob.map(|row| row.blob).filter(|_| is_same)
 }
 
 /// The revs of these rows as a JSON array: one parameter, however many they are.

@@ -3,14 +3,18 @@
 //! A detached Loro document takes updates in linear time, whatever they do, because it computes no state.
 //! It can tell what another document lacks, and hold all updates as one.
 
-use std::ops::ControlFlow;
+use std::{collections::HashMap, ops::ControlFlow};
 
-use loro::{ExportMode, LoroDoc, VersionVector};
+use loro::{ExportMode, ID, ImportStatus, LoroDoc, LoroResult, VersionVector};
 
 use crate::{
     error::{RoomError, first_line},
+    pending::parted,
     rows::{LogRow, Rows},
 };
+
+/// The bytes that are taken in before they go back into their encoded form, which takes far less memory.
+const TAKEN_IN_AT_ONCE: usize = 128 * 1024;
 
 /// The changes whose operations are counted before they go back into their encoded form.
 const COUNTED_AT_ONCE: usize = 1000;
@@ -23,6 +27,7 @@ pub(crate) struct History {
     stored: VersionVector,
     /// The version whose state the room's snapshot has: the same, or nothing.
     base: VersionVector,
+    counts: Counts,
     /// Updates that wait for others that never came. They are part of the room's state, but Loro
     /// leaves them out of every export.
     pub(crate) pending: Vec<LogRow>,
@@ -48,9 +53,14 @@ impl History {
         if !has_state {
             doc.detach();
         }
-        if let Some(snapshot) = &rows.snapshot {
+        let mut counts = Counts::default();
+        match &rows.snapshot {
             // Its state is only kept as bytes here.
-            doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
+            Some(snapshot) if has_state => {
+                doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
+            }
+            Some(snapshot) => counts.import_parted(&doc, &snapshot.blob)?,
+            None => {}
         }
         let stored = doc.oplog_vv();
         let base = if has_state {
@@ -60,12 +70,12 @@ impl History {
         };
         doc.detach();
         if let Some(blob) = &rows.blob {
-            doc.import(&blob.blob).map_err(RoomError::of_loro)?;
+            counts.import_parted(&doc, &blob.blob)?;
         }
         let mut waiting = Vec::new();
         let mut refused = Vec::new();
         for row in &rows.log {
-            match doc.import(&row.payload) {
+            match counts.import(&doc, &row.payload) {
                 Ok(status) if status.pending.is_some() => waiting.push(row),
                 Ok(_) => {}
                 Err(error) => refused.push(Refused {
@@ -84,6 +94,7 @@ impl History {
             doc,
             stored,
             base,
+            counts,
             pending,
             refused,
         })
@@ -109,6 +120,9 @@ impl History {
     /// # Errors
     /// If Loro cannot read the history.
     pub(crate) fn operations(&self) -> Result<u64, RoomError> {
+        if self.base.is_empty() {
+            return Ok(self.counts.operations());
+        }
         let heads: Vec<_> = self.doc.oplog_frontiers().iter().collect();
         let mut changes = Vec::new();
         self.doc
@@ -147,9 +161,84 @@ impl History {
         self.since(&self.stored)
     }
 
+    /// Whether Loro writes out all that the state lacks, and no more.
+    ///
+    /// # Errors
+    /// If Loro cannot export.
+    pub(crate) fn reads_back(&self) -> Result<bool, RoomError> {
+        let written = LoroDoc::decode_import_blob_meta(&self.since(&self.base)?, false);
+        let mut reached = self.base.clone();
+        reached.extend_to_include_vv(written.map_err(RoomError::of_loro)?.partial_end_vv.iter());
+        Ok(reached == self.version())
+    }
+
+    /// Whether the update of this rev is not part of it, because it waits for others or Loro refuses it.
+    pub(crate) fn leaves_out(&self, rev: u64) -> bool {
+        self.pending.iter().any(|row| row.rev == rev)
+            || self.refused.iter().any(|update| update.rev == rev)
+    }
+
     /// The updates that wait for others; the document is dropped.
     pub(crate) fn into_pending(self) -> Vec<LogRow> {
         self.pending
+    }
+}
+
+/// The operations that were taken in. They are counted while they are unpacked, because to unpack all of a large history
+/// takes more memory than there may be.
+#[derive(Debug, Default)]
+struct Counts {
+    /// By the first id of each change, which later updates may go on with.
+    of_changes: HashMap<ID, usize>,
+    /// The bytes that are unpacked.
+    unpacked: usize,
+}
+
+impl Counts {
+    /// Imports an update, and counts its operations.
+    ///
+    /// # Errors
+    /// If Loro refuses it.
+    fn import(&mut self, doc: &LoroDoc, update: &[u8]) -> LoroResult<ImportStatus> {
+        self.unpacked += update.len();
+        if self.unpacked > TAKEN_IN_AT_ONCE {
+            doc.compact_change_store();
+            self.unpacked = update.len();
+        }
+        let status = doc.import(update)?;
+        for (peer, (start, end)) in status.success.iter() {
+            let mut counter = *start;
+            while counter < *end
+                && let Some(change) = doc.get_change(ID::new(*peer, counter))
+            {
+                let count = doc.with_oplog(|oplog| {
+                    let change = oplog.get_change_at(change.id);
+                    change.map_or(0, |change| change.ops().len())
+                });
+                self.of_changes.insert(change.id, count);
+                counter = i32::try_from(change.len)
+                    .map_or(*end, |length| {
+                        change.id.counter.saturating_add(length.max(1))
+                    })
+                    .max(counter + 1);
+            }
+        }
+        Ok(status)
+    }
+
+    /// Imports many updates that were made one. They are all in the room already, so that no part of them is to be refused.
+    ///
+    /// # Errors
+    /// If Loro refuses a part of it.
+    fn import_parted(&mut self, doc: &LoroDoc, update: &[u8]) -> Result<(), RoomError> {
+        for part in parted(update, TAKEN_IN_AT_ONCE) {
+            self.import(doc, &part).map_err(RoomError::of_loro)?;
+        }
+        Ok(())
+    }
+
+    fn operations(&self) -> u64 {
+        self.of_changes.values().map(|count| *count as u64).sum()
     }
 }
 

@@ -49,6 +49,12 @@ impl Memory {
         Self(u64::from(mib) * MIB)
     }
 
+    /// Whether Loro may read so many stored bytes and make one update of them. Like a state, what it reads takes many times
+    /// the stored form.
+    pub(crate) fn exports(self, stored: usize) -> bool {
+        ITSELF + APPLIED.saturating_mul(stored as u64) <= self.0
+    }
+
     /// The bytes of updates that may be applied at a time to a room of so many stored bytes, if its state fits the memory.
     /// `operations` counts those of its history, and is asked only if the room is large.
     ///
@@ -100,6 +106,15 @@ mod tests {
         for (memory, fits, is_too_large) in [(256, 11, 12), (128, 5, 6)] {
             assert!(canvas(memory, fits).is_some());
             assert_eq!(canvas(memory, is_too_large), None);
+        }
+    }
+
+    #[test]
+    fn a_twentieth_of_the_memory_is_exported() {
+        for (mib, most) in [(256, 5), (128, 2)] {
+            let memory = Memory::of_mib(mib);
+            assert!(memory.exports((most * MIB) as usize));
+            assert!(!memory.exports(((most + 1) * MIB) as usize));
         }
     }
 

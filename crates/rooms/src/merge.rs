@@ -15,12 +15,16 @@ use crate::{
     way::Way,
 };
 
+/// The reason if Loro takes in an update, because its bytes are damaged, and writes out less or more than that.
+const NOT_READ_BACK: &str = "its operations cannot be read back";
+
 /// A room's document with its state.
 #[derive(Debug)]
 pub struct Merged {
     doc: LoroDoc,
     /// The rev up to which it is complete.
     pub rev: u64,
+    way: Way,
     /// Updates that wait for others that never came. They are part of the room's state, but Loro
     /// leaves them out of every export.
     pub(crate) pending: Vec<LogRow>,
@@ -140,23 +144,22 @@ pub(crate) async fn try_until(
 ) -> Result<(), RoomError> {
     let cost = Cost::LONG;
     let bounds = Bounds { cost, memory };
-    // An update that Loro refuses with an error does not trap, so the trial passes.
-    let Ok(merged) = (Room {
+    let room = Room {
         database,
         project,
         bounds,
-    })
-    .until(rev)
-    .await?
-    else {
-        return Ok(());
     };
-    let reader = LoroDoc::new();
-    reader
-        .import(&merged.snapshot()?)
-        .map_err(RoomError::of_loro)?;
-    drop(reader.get_deep_value().to_json());
-    Ok(())
+    // An update that Loro refuses with an error does not trap, so the trial passes.
+    room.fails_looking(rev, |merged| {
+        let reader = LoroDoc::new();
+        reader
+            .import(&merged.snapshot()?)
+            .map_err(RoomError::of_loro)?;
+        drop(reader.get_deep_value().to_json());
+        Ok(())
+    })
+    .await
+    .map(drop)
 }
 
 /// Why a log has no state.
@@ -183,12 +186,50 @@ impl Room<'_> {
     /// one if an update is at fault.
     async fn until(&self, rev: u64) -> Result<Result<Merged, Fault>, RoomError> {
         let rows = rows::unmerged(self.database, self.project).await?;
-        Merged::until(rows, rev, self.bounds)
+        Merged::until(rows, rev, self.bounds, None)
+    }
+
+    /// As [`Room::until`], by a way, or by the cheapest; `None` if a way that is not the cheapest would exceed the bounds.
+    async fn until_by(
+        &self,
+        rev: u64,
+        way: Option<Way>,
+    ) -> Result<Option<Result<Merged, Fault>>, RoomError> {
+        let rows = rows::unmerged(self.database, self.project).await?;
+        match Merged::until(rows, rev, self.bounds, way) {
+            Err(RoomError::StateUnavailable) if way.is_some() => Ok(None),
+            merged => merged.map(Some),
+        }
     }
 
     /// Whether the log up to `rev` has no state.
     async fn fails(&self, rev: u64) -> Result<bool, RoomError> {
-        Ok(self.until(rev).await?.is_err())
+        self.fails_looking(rev, |_| Ok(())).await
+    }
+
+    /// Whether the log up to `rev` has no state by one of the ways; looks at each state. Which way is the cheapest depends on
+    /// the updates that follow, and a damaged update may pass by one way and fail by another: then it is to blame, and none
+    /// that follows.
+    async fn fails_looking(
+        &self,
+        rev: u64,
+        look: impl Fn(Merged) -> Result<(), RoomError>,
+    ) -> Result<bool, RoomError> {
+        let mut cheapest = None;
+        for way in std::iter::once(None).chain(Way::ALL.map(Some)) {
+            if way.is_some() && way == cheapest {
+                continue;
+            }
+            match self.until_by(rev, way).await? {
+                Some(Ok(merged)) => {
+                    cheapest = cheapest.or(Some(merged.way));
+                    look(merged)?;
+                }
+                Some(Err(_)) => return Ok(true),
+                None => {}
+            }
+        }
+        Ok(false)
     }
 
     /// Finds the update at the end of the shortest log that has no state.
@@ -268,23 +309,50 @@ fn steps(
 }
 
 impl Merged {
-    /// Computes the state of the log up to `until`. What is not needed any more is dropped on the way, because rows,
-    /// history and state of a large document do not fit an instance together.
+    /// Computes the state of the log up to `until`, by this way, or else by the cheapest. What is not needed any more is
+    /// dropped meanwhile, because rows, history and state of a large document do not fit an instance together.
     ///
     /// # Errors
     /// The outer error if the snapshot cannot be read or the state would exceed the bounds; the inner one if an
     /// update is at fault.
-    fn until(mut rows: Rows, until: u64, bounds: Bounds) -> Result<Result<Self, Fault>, RoomError> {
+    fn until(
+        mut rows: Rows,
+        until: u64,
+        bounds: Bounds,
+        way: Option<Way>,
+    ) -> Result<Result<Self, Fault>, RoomError> {
         rows.log.retain(|row| row.rev <= until);
         let history = History::of(&rows)?;
         if !history.refused.is_empty() {
             return Ok(Err(Fault::Updates(history.refused)));
         }
-        let (way, cost) = Way::cheapest(&rows, &history)?;
-        if cost > bounds.cost {
+        match Self::of(rows, history, bounds, way) {
+            // The snapshot was read, so an update is at fault, or a trial of the snapshot alone fails, too.
+            Err(RoomError::Loro(reason)) => {
+                Ok(Err(Fault::Together(first_line(&reason).to_owned())))
+            }
+            merged => merged,
+        }
+    }
+
+    /// Computes the state of a history that was made of these rows.
+    fn of(
+        rows: Rows,
+        history: History,
+        bounds: Bounds,
+        way: Option<Way>,
+    ) -> Result<Result<Self, Fault>, RoomError> {
+        let stage = bounds.memory.stage(rows.bytes(), || history.operations())?;
+        let (way, cost) = match way {
+            Some(way) => (way, way.cost(&rows, &history)?),
+            None => Way::cheapest(&rows, &history).map(|(way, cost)| (way, Some(cost)))?,
+        };
+        if cost.is_none_or(|cost| cost > bounds.cost) {
             return Err(RoomError::StateUnavailable);
         }
-        let stage = bounds.memory.stage(rows.bytes(), || history.operations())?;
+        if way == Way::OneByOne && !history.reads_back()? {
+            return Ok(Err(Fault::Together(NOT_READ_BACK.to_owned())));
+        }
         let head = rows.head;
         let Steps { base, updates } = steps(rows, &history, way, bounds.cost, stage)?;
         let version = history.version();
@@ -296,17 +364,18 @@ impl Merged {
         let doc = stages.into_doc();
         let checked = applied
             .map_err(|error| first_line(&error.to_string()).to_owned())
-            .and_then(|()| depth::check(&doc));
+            .and_then(|()| depth::check(&doc))
+            .and_then(|()| match doc.oplog_vv() == version {
+                true => Ok(()),
+                false => Err(NOT_READ_BACK.to_owned()),
+            });
         if let Err(reason) = checked {
             return Ok(Err(Fault::Together(reason)));
-        }
-        if doc.oplog_vv() != version {
-            let words = "its state lacks a part of its history";
-            return Err(RoomError::Merge(words.to_owned()));
         }
         Ok(Ok(Self {
             doc,
             rev: head,
+            way,
             pending,
         }))
     }

@@ -3,6 +3,8 @@
 //! Loro takes them in and leaves them out of every export. So each stays in the log, as a row of its own, until what it
 //! waits for comes: then it can still be blamed alone. A reader gets all of them as one update.
 
+use std::borrow::Cow;
+
 use loro::{EncodedBlobMode, LoroDoc};
 use xxhash_rust::xxh32::xxh32;
 
@@ -28,25 +30,76 @@ pub(crate) fn together(updates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     }
 }
 
-fn joined(updates: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let encoding = updates.first()?.get(CHECKED_FROM..BLOCKS_FROM)?;
-    let length = updates.iter().map(Vec::len).sum();
-    let mut joined = Vec::with_capacity(length);
-    joined.extend_from_slice(NAME);
-    joined.extend_from_slice(&[0; CHECKSUM]);
-    joined.extend_from_slice(encoding);
-    for update in updates {
+/// Joins updates into one, in their order; `None` if one of them has another encoding.
+pub(crate) fn joined(updates: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
+    let encoding = updates.first()?.as_ref().get(CHECKED_FROM..BLOCKS_FROM)?;
+    let mut blocks = Vec::with_capacity(updates.len());
+    for update in updates.iter().map(AsRef::as_ref) {
         if update.get(CHECKED_FROM..BLOCKS_FROM)? != encoding {
             return None;
         }
-        joined.extend_from_slice(update.get(BLOCKS_FROM..)?);
+        blocks.push(update.get(BLOCKS_FROM..)?);
     }
-    let checksum = xxh32(joined.get(CHECKED_FROM..)?, SEED);
-    joined
-        .get_mut(CHECKED_FROM - 4..CHECKED_FROM)?
-        .copy_from_slice(&checksum.to_le_bytes());
+    let joined = framed(encoding, blocks.into_iter())?;
     let meta = LoroDoc::decode_import_blob_meta(&joined, true).ok()?;
     (meta.mode == EncodedBlobMode::Updates).then_some(joined)
+}
+
+/// Makes an update of blocks.
+fn framed<'a>(encoding: &[u8], blocks: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Vec<u8>> {
+    let length: usize = blocks.clone().map(<[u8]>::len).sum();
+    let mut update = Vec::with_capacity(BLOCKS_FROM + length);
+    update.extend_from_slice(NAME);
+    update.extend_from_slice(&[0; CHECKSUM]);
+    update.extend_from_slice(encoding);
+    blocks.for_each(|blocks| update.extend_from_slice(blocks));
+    let checksum = xxh32(update.get(CHECKED_FROM..)?, SEED);
+    update
+        .get_mut(CHECKED_FROM - 4..CHECKED_FROM)?
+        .copy_from_slice(&checksum.to_le_bytes());
+    Some(update)
+}
+
+/// Parts an update into updates of about `most` bytes, none smaller than one block of changes, so that Loro need not
+/// unpack all of it at once. What cannot be parted comes back as it was.
+pub(crate) fn parted(update: &[u8], most: usize) -> Vec<Cow<'_, [u8]>> {
+    let parts = (update.len() > most).then(|| parts(update, most)).flatten();
+    match parts {
+        Some(parts) => parts.into_iter().map(Cow::Owned).collect(),
+        None => vec![Cow::Borrowed(update)],
+    }
+}
+
+fn parts(update: &[u8], most: usize) -> Option<Vec<Vec<u8>>> {
+    let meta = LoroDoc::decode_import_blob_meta(update, true).ok()?;
+    if meta.mode != EncodedBlobMode::Updates {
+        return None;
+    }
+    let encoding = update.get(CHECKED_FROM..BLOCKS_FROM)?;
+    let mut blocks = update.get(BLOCKS_FROM..)?;
+    let mut parts = Vec::new();
+    while !blocks.is_empty() {
+        let mut end = 0;
+        while end < blocks.len() && (end == 0 || end < most) {
+            end += block_length(blocks.get(end..)?)?;
+        }
+        let (part, rest) = blocks.split_at_checked(end)?;
+        parts.push(framed(encoding, std::iter::once(part))?);
+        blocks = rest;
+    }
+    Some(parts)
+}
+
+/// The bytes of the block at the beginning, with those of its length, which has seven bits in each byte.
+fn block_length(blocks: &[u8]) -> Option<usize> {
+    let mut length = 0_usize;
+    for (at, byte) in blocks.iter().take(5).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return length.checked_add(at + 1);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -113,6 +166,46 @@ mod tests {
         reader.import(&blobs[0]).unwrap();
         reader.import(&first).unwrap();
         assert_eq!(reader.get_deep_value(), whole.get_deep_value());
+    }
+
+    #[test]
+    fn parts_do_together_as_the_whole_does() {
+        let (first, updates, whole) = waiting(300);
+        let mut all = vec![first];
+        all.extend(updates);
+        // As one client sends them, in other orders than theirs, and as Loro makes one of them.
+        let sent = joined(&all).unwrap();
+        all.reverse();
+        let turned = joined(&all).unwrap();
+        let made = whole.export(ExportMode::all_updates()).unwrap();
+        for (update, least) in [(sent, 301), (turned, 301), (made, 1)] {
+            let mut counts = Vec::new();
+            for most in [1, 100, 1000, update.len()] {
+                let parts = parted(&update, most);
+                assert!(parts.len() <= update.len() / most + 1, "{most}");
+                counts.push(parts.len());
+                let reader = LoroDoc::new();
+                for part in &parts {
+                    reader.import(part).unwrap();
+                }
+                assert_eq!(reader.oplog_vv(), whole.oplog_vv());
+                assert_eq!(reader.get_deep_value(), whole.get_deep_value());
+                assert_eq!(joined(&parts).unwrap(), update);
+            }
+            assert!(counts[0] >= least);
+            assert_eq!(counts[3], 1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_parted_stays_whole() {
+        let (_, updates, whole) = waiting(2);
+        let snapshot = whole.export(ExportMode::Snapshot).unwrap();
+        let mut cut = updates[0].clone();
+        cut.pop();
+        for update in [snapshot, cut, b"nonsense".to_vec(), Vec::new()] {
+            assert_eq!(parted(&update, 1), [&update[..]]);
+        }
     }
 
     #[test]

@@ -353,13 +353,13 @@ pub async fn work(
             };
             match merged {
                 Ok(merged) => store(database, clock, project, &merged).await?,
-                Err(RoomError::StateUnavailable) => pack(database, clock, project).await?,
+                Err(RoomError::StateUnavailable) => pack(database, clock, project, memory).await?,
                 Err(error) => return Err(error),
             }
             Ok(State::default())
         }
         Job::Pack => {
-            pack(database, clock, project).await?;
+            pack(database, clock, project, memory).await?;
             Ok(State::default())
         }
         Job::Fold => {

@@ -23,6 +23,29 @@ pub(crate) enum Way {
 }
 
 impl Way {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::OneByOne, Self::AsOne, Self::Whole];
+
+    /// Estimates what this way costs; `None` if nothing bounds that, or if another way is the same. `history` was made of `rows`.
+    ///
+    /// # Errors
+    /// If Loro cannot read the history.
+    pub(crate) fn cost(self, rows: &Rows, history: &History) -> Result<Option<Cost>, RoomError> {
+        let nothing = VersionVector::default();
+        let base = match self {
+            Self::OneByOne | Self::AsOne => history.base(),
+            Self::Whole => &nothing,
+        };
+        let newer = Newer::than(base, history.doc())?;
+        let pairs = newer.pairs();
+        Ok(match self {
+            Self::OneByOne if pairs > Cost::NONE => None,
+            Self::OneByOne => Some(one_by_one(rows).min(newer.runs())),
+            Self::Whole if history.base().is_empty() => None,
+            Self::AsOne | Self::Whole => Some(pairs.max(newer.runs())),
+        })
+    }
+
     /// Chooses the cheapest way, and estimates what it costs. `history` was made of `rows`.
     ///
     /// # Errors
@@ -36,11 +59,7 @@ impl Way {
         if !rows.has_state() {
             return Ok((Self::Whole, Cost::NONE));
         }
-        // No update has more characters than bytes.
-        let each = Cost::of_runs(
-            rows.log.iter().map(|row| row.payload.len() as u64),
-            u64::MAX,
-        );
+        let each = one_by_one(rows);
         if each <= Cost::CHEAP {
             return Ok((Self::OneByOne, Cost::NONE));
         }
@@ -50,4 +69,10 @@ impl Way {
         }
         Ok((Self::OneByOne, each.min(newer.runs())))
     }
+}
+
+/// The cost of the log's updates one by one, if nothing is concurrent. No update has more characters than bytes.
+fn one_by_one(rows: &Rows) -> Cost {
+    let lengths = rows.log.iter().map(|row| row.payload.len() as u64);
+    Cost::of_runs(lengths, u64::MAX)
 }

@@ -351,6 +351,57 @@ fn a_whole_document_that_is_stored_as_one_is_not_read() {
     assert_eq!(whole(0), version_of_all(&updates));
 }
 
+/// To read the operations of a log takes many times its memory, so a large one is packed without.
+#[test]
+fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
+    let world = World::new();
+    let pack = || {
+        let (database, clock) = (&world.database, &world.clock);
+        let memory = Memory::of_mib(6);
+        block_on(supervise::work(database, clock, ROOM, &Job::Pack, memory)).unwrap();
+    };
+    let check = |updates: &[Vec<u8>], revs: &[u64]| {
+        let state = world.state(None);
+        assert_eq!(state.revs.as_deref(), Some(revs));
+        assert_eq!(version_of(&state), version_of_all(updates));
+    };
+    let mut updates = costly();
+    // One comes before what it builds upon, and one builds upon what never comes.
+    updates.swap(0, 1);
+    let doc = LoroDoc::new();
+    doc.get_map("words").insert("lost", 1).unwrap();
+    doc.commit();
+    let waiting = after(&doc, 77, |doc| {
+        doc.get_map("words").insert("late", 2).unwrap()
+    });
+    world.append(updates.clone());
+    world.append([waiting]);
+    pack();
+    assert_eq!((world.log(), world.blobs()), (9, 1));
+    check(&updates, &[9, 9]);
+    updates.push(word("then"));
+    world.append([updates.last().unwrap().clone()]);
+    pack();
+    check(&updates, &[10, 9]);
+    // One that came as a snapshot is not joined.
+    let doc = LoroDoc::new();
+    doc.get_map("words").insert("whole", 1).unwrap();
+    doc.commit();
+    updates.push(doc.export(ExportMode::Snapshot).unwrap());
+    world.append([updates.last().unwrap().clone()]);
+    pack();
+    check(&updates, &[11, 9]);
+    // A snapshot beneath stays as it is.
+    world.merge().unwrap();
+    updates.push(word("more"));
+    world.append([updates.last().unwrap().clone()]);
+    pack();
+    check(&updates, &[11, 12, 9]);
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (1, 0));
+    assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
+}
+
 #[test]
 fn what_waits_for_others_stays_beside_a_blob() {
     let world = World::new();
