@@ -22,7 +22,7 @@ pub struct Elsewhere {
 }
 
 /// The names that `TEST_HOST` may have.
-const NAMES: [&str; 3] = ["http-only", "akamai", "spinkube"];
+const NAMES: [&str; 4] = ["http-only", "fermyon-cloud", "akamai", "spinkube"];
 
 impl Elsewhere {
     /// The host that `TEST_HOST` names, for a set-up with this state folder; `None` if it names none.
@@ -40,7 +40,7 @@ impl Elsewhere {
 
     /// A host for a set-up with this state folder. The file of a database on a libSQL server is where SQLite's would be.
     pub fn new(name: &'static str, state: &Path) -> Self {
-        let libsql = (name != "http-only").then(|| {
+        let libsql = matches!(name, "akamai" | "spinkube").then(|| {
             let file = state.join("sqlite_db.db");
             Arc::new(Libsql::start(&file, Duration::ZERO))
         });
@@ -64,19 +64,46 @@ impl Elsewhere {
     pub fn options(&self, state: &Path) -> Vec<String> {
         let manifest = state.join("spin.toml").display().to_string();
         let mut options = vec!["--manifest".to_owned(), manifest];
-        let Some(libsql) = &self.libsql else {
-            return options;
-        };
-        if self.name == "spinkube" {
-            let config = state.join("runtime-config.toml").display().to_string();
-            options.extend(["--runtime-config".to_owned(), config]);
-        } else {
-            let url = format!("database_url={}", libsql.url());
-            let token = format!("database_token={TOKEN}");
-            options.extend(["--variable".to_owned(), url]);
-            options.extend(["--variable".to_owned(), token]);
+        let mut option = |name: &str, value: String| options.extend([name.to_owned(), value]);
+        match (self.name, &self.libsql) {
+            ("spinkube", _) => {
+                let config = state.join("runtime-config.toml");
+                option("--runtime-config", config.display().to_string());
+            }
+            ("akamai", Some(libsql)) => {
+                option("--limits", "akamai".into());
+                option("--variable", format!("database_url={}", libsql.url()));
+                option("--variable", format!("database_token={TOKEN}"));
+            }
+            _ => option("--limits", "fermyon-cloud".into()),
         }
         options
+    }
+
+    /// The settings of a relay before that host.
+    pub fn relay(&self) -> &'static [(&'static str, &'static str)] {
+        match self.name {
+            "akamai" => &[
+                ("RELAY_TICK", "true"),
+                ("RELAY_MAX_BODY", "7MiB"),
+                ("RELAY_LINE_BYTES", "2MiB"),
+            ],
+            "spinkube" => &[("RELAY_TICK", "true")],
+            _ => &[
+                ("RELAY_TICK", "true"),
+                ("RELAY_MAX_BODY", "9MiB"),
+                ("RELAY_LINE_BYTES", "512KiB"),
+            ],
+        }
+    }
+}
+
+/// The most MiB of a body on the host that `TEST_HOST` names, if it limits them. A document is not larger either.
+pub fn max_body_mib() -> Option<usize> {
+    match std::env::var("TEST_HOST").as_deref() {
+        Ok("http-only" | "fermyon-cloud") => Some(9),
+        Ok("akamai") => Some(7),
+        _ => None,
     }
 }
 
@@ -88,7 +115,18 @@ fn manifest(name: &str) -> String {
         .unwrap();
     assert!(printed.status.success(), "{printed:?}");
     let mut manifest: Table = String::from_utf8(printed.stdout).unwrap().parse().unwrap();
-    manifest["variables"]["environment"]["default"] = "development".into();
+    let variables = &mut manifest["variables"];
+    variables["environment"]["default"] = "development".into();
+    if name == "http-only" {
+        // It runs within the limits of Fermyon Cloud.
+        for (name, limit) in [
+            ("max_body_mib", "9"),
+            ("max_handler_seconds", "30"),
+            ("session_places", "500"),
+        ] {
+            variables[name]["default"] = limit.into();
+        }
+    }
     for (_, component) in manifest["component"].as_table_mut().unwrap() {
         let source = root().join(component["source"].as_str().unwrap());
         component["source"] = source.to_str().unwrap().into();

@@ -153,8 +153,7 @@ impl Setup {
         let mut command = Command::new(built("target/release/loro-host"));
         if let Some(elsewhere) = &self.elsewhere {
             command.args(elsewhere.options(self.state.path()));
-            // Its app has no cron trigger.
-            command.env("RELAY_TICK", "true");
+            command.envs(elsewhere.relay().iter().copied());
         } else {
             command.arg("--manifest").arg(&self.manifest);
         }

@@ -33,8 +33,9 @@ pub(crate) struct Test {
     /// Run only the tests that take minutes; each prints what it measured
     #[arg(long)]
     long: bool,
-    /// Run the tests of editing, of access and of tasks on other hosts, as far as they can be had here: `http-only`,
-    /// `akamai` with a libSQL server in place of SQLite, and `spinkube` with one in its runtime config
+    /// Run the tests of editing, of access and of tasks on other hosts, as far as they can be had here: `http-only` within
+    /// the limits of Fermyon Cloud, `akamai` within its own and with a libSQL server in place of SQLite, and `spinkube` with
+    /// one in its runtime config
     #[arg(long, conflicts_with = "long")]
     hosts: bool,
 }

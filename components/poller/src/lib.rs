@@ -1,8 +1,8 @@
 //! The component `poller`: does everything that is due.
 //!
-//! `POST /internal/poll` answers 202 and then works: it submits and polls tasks, notifies agents, brings documents up
-//! to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any number of
-//! polls may run at once.
+//! `POST /internal/poll` answers 202 with a [`Polled`], and then works: it submits and polls tasks, notifies agents, brings
+//! documents up to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any
+//! number of polls may run at once.
 //!
 //! `GET /internal/metrics` tells the app's numbers for operators.
 //!
@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
-use platform::{AskError, Gauge, Ports, http_client::Limits, migrations};
+use platform::{AskError, Gauge, Ports, config::unprotected, http_client::Limits, migrations};
 use problem::Problem;
 use tasks::Engine;
+use wire::Polled;
 
 /// How long a request to ourselves may take.
 const OURSELVES: Limits = Limits {
@@ -39,7 +40,12 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
             // The database is asked first, so that the caller hears of it if it fails, and polls come no faster than it
             // answers.
             migrations::apply(ports.database, ports.clock).await?;
-            Ok(Reply::new(202).then(poll(ports)))
+            let told = wire::encode(&Polled {
+                has_open_tasks: tasks::rows::has_open(ports.database).await?,
+                unprotected: Some(unprotected(ports.config)),
+            });
+            let reply = Reply::new(202).media_type(wire::CONTENT_TYPE).body(told);
+            Ok(reply.then(poll(ports)))
         }
         Poller::Metrics => numbers(ports).await,
         Poller::Submit { service } => {

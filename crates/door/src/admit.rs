@@ -8,13 +8,13 @@ use std::{
 use auth::{
     Advice, Credentials, Denied, Grant, Principal, Role, internal, origins::Page, sessions,
 };
-use platform::Ports;
+use platform::{Ports, config::max_body};
 use problem::Problem;
 use serde_json::{Map, Value};
 
 use crate::{
     Head, Mark, Message, Names, Need, Routes,
-    body::{Body, Chunks},
+    body::{Body, Chunks, on_host},
     readiness,
     route::{self, Found},
     version,
@@ -23,6 +23,9 @@ use crate::{
 
 /// The largest body of a request with JSON fields that are not a task's, in bytes.
 const MAX_FIELDS: usize = 64 * 1024;
+
+/// The bytes of a body that every host takes: the least that the setting `max_body_mib` can allow.
+const FITS_EVERYWHERE: usize = 1024 * 1024;
 
 /// A request that was let in. It is the only way to the ports: a handler without one reaches no database.
 ///
@@ -131,11 +134,16 @@ impl<'a, R: Routes> Admitted<'a, R> {
     /// access meanwhile.
     ///
     /// # Errors
-    /// 413 if it has more than `limit` bytes, 408 and 400 if it does not arrive whole, and what [`Self::check_again`]
-    /// refuses.
+    /// 413 if it has more than `limit` bytes, or more than the host takes, 408 and 400 if it does not arrive whole, and
+    /// what [`Self::check_again`] refuses.
     pub async fn body(&self, limit: usize) -> Result<Vec<u8>, Problem> {
         let body = self.body.take();
         let body = body.ok_or_else(|| Problem::bad_request("The body was read already."))?;
+        // A small body fits every host, and need not cost the reading of a setting.
+        let limit = match body.declared {
+            Some(declared) if declared <= FITS_EVERYWHERE => limit,
+            _ => on_host(limit, max_body(self.ports.config)),
+        };
         let bytes = body.read(limit, self.ports.clock).await?;
         self.check_again().await?;
         Ok(bytes)

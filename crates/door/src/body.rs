@@ -30,6 +30,13 @@ pub(crate) struct Body<'a> {
     pub(crate) chunks: Chunks<'a>,
 }
 
+/// The most bytes of a body that may have `limit` bytes, on a host that takes `most`. An envelope that a relay puts around
+/// an update comes on top, because `most` is what an update may have.
+pub(crate) fn on_host(limit: usize, most: usize) -> usize {
+    let envelope = limit.saturating_sub(wire::MAX_UPDATE_BYTES);
+    limit.min(most.saturating_add(envelope))
+}
+
 impl Body<'_> {
     /// Reads the body.
     ///
@@ -103,6 +110,24 @@ mod tests {
         assert_eq!(read(None, vec![Ok(b"abcde".to_vec())]), Err(413));
         assert_eq!(read(Some(3), vec![ab()]), Err(400));
         assert_eq!(read(None, vec![ab(), Err(BrokenOff)]), Err(400));
+    }
+
+    #[test]
+    fn a_host_limits_updates_and_not_their_envelopes() {
+        const MIB: usize = 1 << 20;
+        for (limit, most, expected) in [
+            (64 << 10, 9 * MIB, 64 << 10),
+            (wire::MAX_UPDATE_BYTES, 9 * MIB, 9 * MIB),
+            (wire::MAX_APPEND_BYTES, 9 * MIB, 10 * MIB),
+            (wire::MAX_UPDATE_BYTES, 32 * MIB, wire::MAX_UPDATE_BYTES),
+            (wire::MAX_APPEND_BYTES, 32 * MIB, wire::MAX_APPEND_BYTES),
+        ] {
+            assert_eq!(
+                on_host(limit, most),
+                expected,
+                "{limit} on a host of {most}"
+            );
+        }
     }
 
     #[test]

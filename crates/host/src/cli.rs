@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::addresses::reachable;
 use crate::guest::limits::Limits;
+use crate::other_host::OtherHost;
 use crate::relay::RelayKind;
 use crate::running::Running;
 use crate::settings::Settings;
@@ -78,6 +79,10 @@ struct Cli {
     /// itself have places beside them.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
+    /// Keeps the limits of another host, too: its time of a request, sizes of bodies, memory and key-value store; private
+    /// networks are not blocked, and requests to other hosts are counted if that host counts them.
+    #[arg(long, value_enum, value_name = "HOST")]
+    limits: Option<OtherHost>,
     /// Lets calls of every kind share the users' places, as on a real Spin. It is there for the tests, so `--help` and
     /// docs/settings.md leave it out.
     #[arg(long, hide = true)]
@@ -97,6 +102,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
 impl From<Cli> for Settings {
     fn from(cli: Cli) -> Self {
         let default = Limits::default();
+        let limits = Limits {
+            memory: cli.instance_memory as usize * 1024 * 1024,
+            cpu: Duration::from_secs(cli.instance_cpu.into()),
+            wall: Duration::from_secs(cli.instance_time.into()),
+            instances: cli.instances,
+            total_memory: cli
+                .memory
+                .map_or(default.total_memory, |mib| mib as usize * 1024 * 1024),
+            lanes: !cli.no_lanes,
+            ..default
+        };
         Self {
             manifest: cli.manifest,
             listen: cli.listen,
@@ -108,16 +124,9 @@ impl From<Cli> for Settings {
             runtime_config: cli.runtime_config,
             variables: cli.variables,
             triggers: cli.triggers.into_iter().collect(),
-            limits: Limits {
-                memory: cli.instance_memory as usize * 1024 * 1024,
-                cpu: Duration::from_secs(cli.instance_cpu.into()),
-                wall: Duration::from_secs(cli.instance_time.into()),
-                instances: cli.instances,
-                total_memory: cli
-                    .memory
-                    .map_or(default.total_memory, |mib| mib as usize * 1024 * 1024),
-                lanes: !cli.no_lanes,
-                ..default
+            limits: match cli.limits {
+                Some(host) => limits.with_those_of(host),
+                None => limits,
             },
         }
     }

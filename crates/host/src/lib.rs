@@ -27,6 +27,7 @@ mod logs;
 mod machine;
 mod manifest;
 mod names;
+mod other_host;
 mod outbound_http;
 mod outbound_networking;
 mod parts;
@@ -46,6 +47,7 @@ mod variables;
 
 pub use guest::limits::Limits;
 pub use logs::start as start_logs;
+pub use other_host::OtherHost;
 pub use plan::declarations;
 pub use relay::{Relay, RelayKind, RelaySettings};
 pub use running::Running;

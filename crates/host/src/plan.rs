@@ -70,7 +70,11 @@ impl Plan {
         triggers.check(&settings, &variables, redis.as_deref())?;
         Ok(Self {
             redis,
-            blocked: Blocked::new(config.blocked, development),
+            blocked: match settings.limits.of_host {
+                // It has no such blocking.
+                Some(_) => Blocked::default(),
+                None => Blocked::new(config.blocked, development),
+            },
             libsql: config.databases,
             settings,
             manifest,

@@ -73,8 +73,13 @@ impl Shared<'_> {
             .map_err(|error| format!("allowed_outbound_hosts: {error}"))?;
         let hosts = Arc::new(hosts);
         let own = component.variables.iter();
+        let keys = self.capacity.limits.of_host.and_then(|host| host.keys);
         Ok(Grants {
-            key_value: Arc::new(self.resources.stores.grant(&component.key_value_stores)),
+            key_value: Arc::new(
+                self.resources
+                    .stores
+                    .grant(&component.key_value_stores, keys),
+            ),
             outbound_http: Arc::new(outbound_http::guest::Grant {
                 component: id.to_owned(),
                 hosts: Arc::clone(&hosts),

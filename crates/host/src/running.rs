@@ -64,7 +64,14 @@ impl Running {
 
         let capacity = Arc::new(Capacity::new(plan.settings.limits)?);
         let app_address = resources.app_address;
-        let destinations = Destinations::new(plan.blocked.clone(), app_address);
+        let destinations = Destinations::new(
+            plan.blocked.clone(),
+            app_address,
+            plan.settings
+                .limits
+                .of_host
+                .and_then(|host| host.outbound_an_hour),
+        );
         let redis = Connections::new(
             plan.blocked.by_wildcard.clone(),
             resources.redis_url.clone(),
@@ -80,7 +87,8 @@ impl Running {
         supporting.watch("the clock of running guests", async { drop(clock.await) });
         let programs = programs::load(&plan, &engine, &shared).await?;
         let tokens = InternalTokens::of(&resources.variables);
-        let app = Arc::new(app(&plan.manifest, &programs, tokens)?);
+        let app = app(&plan.manifest, &programs, tokens)?;
+        let app = Arc::new(app.within(plan.settings.limits.of_host));
         let weak = Arc::downgrade(&app);
         shared.destinations.set_application(weak);
 

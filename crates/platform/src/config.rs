@@ -1,11 +1,11 @@
 //! Settings.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use problem::Problem;
 use thiserror::Error;
 
-use crate::Setting;
+use crate::{Setting, setting::number};
 
 crate::settings! {
     /// `development`, or any other word for a deployment, which refuses to serve until its settings protect it: 503 that
@@ -14,6 +14,50 @@ crate::settings! {
     /// The relay's address for users and services, with the path if a proxy serves the relay below one: for callbacks,
     /// notifications and the addresses of results. `cargo xtask up` sets it
     pub PUBLIC_URL = "public_url", Value("http://127.0.0.1:8787"), Url;
+    /// The most MiB of a body that the host takes, so that what is larger is refused in words: an upload, an update, and a
+    /// document, which has to be read and stored whole. Give each relay the same as `--max-body`. `cargo xtask manifest`
+    /// sets it for hosts that have such a limit
+    MAX_BODY_MIB = "max_body_mib", Value("32"), Number(MOST_BODY_MIB);
+    /// The seconds after which the host ends a request. A submission to a service is given up 3 s before, and counts as a try.
+    /// `cargo xtask manifest` sets it for hosts that have such a limit
+    MAX_HANDLER_SECONDS = "max_handler_seconds", Value("300"), Number(86_400);
+    /// Whether the host keeps the app from private networks: `blocked`, or `open`, and then a relay that ticks says at its
+    /// start what that leaves unprotected. Set it to `open` if Spin's runtime config blocks none. `cargo xtask manifest` sets
+    /// it for hosts that block none
+    PRIVATE_NETWORKS = "private_networks", Value("blocked");
+}
+
+/// The most MiB that a setting may allow a body: what an instance can hold.
+const MOST_BODY_MIB: u32 = 1024;
+
+/// The time that a request needs beside a call of a service.
+const BESIDE: Duration = Duration::from_secs(3);
+
+/// What is not protected because the host does not block private networks.
+const OPEN_NETWORKS: &str = "The host does not keep the app from private networks (`private_networks`). The app itself \
+     refuses literal addresses of them, and names that can only lead there; any other name that a user gives for a picture \
+     or a notification may lead to a private address that the host reaches.";
+
+/// Tells operators what the app and its host do not protect.
+pub fn unprotected(config: &dyn Config) -> Vec<String> {
+    let networks = config.get(PRIVATE_NETWORKS);
+    if networks.is_none_or(|networks| networks.trim() == "blocked") {
+        return Vec::new();
+    }
+    vec![OPEN_NETWORKS.into()]
+}
+
+/// The most bytes of a body that the host takes.
+pub fn max_body(config: &dyn Config) -> usize {
+    usize::try_from(number(config, SETTINGS, MAX_BODY_MIB)).unwrap_or(usize::MAX) << 20
+}
+
+/// The time that the call of a service may take, in whole seconds, so that the host does not end the request first.
+pub fn max_call(config: &dyn Config) -> Duration {
+    let handler = number(config, SETTINGS, MAX_HANDLER_SECONDS);
+    Duration::from_secs(handler.into())
+        .saturating_sub(BESIDE)
+        .max(Duration::from_secs(1))
 }
 
 /// Reads settings. On Spin they are the application's variables.
@@ -121,6 +165,31 @@ mod tests {
                     reason: "away".into(),
                 }),
             }
+        }
+    }
+
+    #[test]
+    fn a_host_limits_bodies_and_calls() {
+        use crate::native::MapConfig;
+        let none = MapConfig::from_pairs(&[]);
+        assert_eq!(max_body(&none), 32 << 20);
+        assert_eq!(max_call(&none), Duration::from_secs(297));
+        let set = [("max_body_mib", "7"), ("max_handler_seconds", "30")];
+        let set = MapConfig::from_pairs(&set);
+        assert_eq!(
+            (max_body(&set), max_call(&set)),
+            (7 << 20, Duration::from_secs(27))
+        );
+        let least = MapConfig::from_pairs(&[("max_handler_seconds", "1")]);
+        assert_eq!(max_call(&least), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_host_without_blocking_of_private_networks_is_told() {
+        use crate::native::MapConfig;
+        for (networks, told) in [("open", 1), ("no", 1), ("blocked", 0), ("", 0)] {
+            let config = MapConfig::from_pairs(&[("private_networks", networks)]);
+            assert_eq!(unprotected(&config).len(), told, "{networks:?}");
         }
     }
 

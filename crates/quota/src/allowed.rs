@@ -1,6 +1,6 @@
 //! The bytes that may be kept.
 
-use platform::{Config, setting::number};
+use platform::{Config, config::max_body, setting::number};
 
 /// The most MiB that a setting may allow: nearly a PiB, more than a disk has.
 const MOST_MIB: u32 = 1_000_000_000;
@@ -46,9 +46,33 @@ impl Allowed {
     pub(crate) fn read(config: &dyn Config) -> Self {
         let memory = MIB * u64::from(instance_memory_mib(config));
         Self {
-            room: ROOM_BYTES.min(memory / PART_OF_MEMORY),
+            room: ROOM_BYTES
+                .min(memory / PART_OF_MEMORY)
+                // It is read, and stored, as one body.
+                .min(max_body(config) as u64),
             project: MIB * u64::from(number(config, SETTINGS, PROJECT_QUOTA_MIB)),
             owner: MIB * u64::from(number(config, SETTINGS, OWNER_QUOTA_MIB)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform::native::MapConfig;
+
+    #[test]
+    fn a_document_fits_the_memory_and_the_bodies_of_the_host() {
+        for (memory, body, mib) in [
+            ("256", "32", 32),
+            ("512", "1024", 32),
+            ("128", "32", 16),
+            ("128", "9", 9),
+            ("64", "9", 8),
+        ] {
+            let given = [("instance_memory_mib", memory), ("max_body_mib", body)];
+            let allowed = Allowed::read(&MapConfig::from_pairs(&given));
+            assert_eq!(allowed.room, mib * MIB, "{memory} {body}");
         }
     }
 }

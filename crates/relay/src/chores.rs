@@ -1,11 +1,13 @@
 //! The work that a relay does at intervals. Every function here goes on for as long as the relay runs.
 
 use crate::app::client::App;
+use crate::metrics::Metrics;
 use crate::room::room::Room;
 use crate::room::rooms::Rooms;
+use crate::thrift::{Seen, Thrift};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 /// How many rooms one comparison of heads asks about.
 const HEADS_PER_REQUEST: usize = 1000;
@@ -91,10 +93,68 @@ pub(crate) async fn sweep(app: Arc<App>, interval: Duration) {
 /// Asks the app to do everything that is due.
 pub(crate) async fn tick(app: Arc<App>) {
     let mut ticks = every(TICK);
+    let mut poller = Poller::new(app);
     loop {
         ticks.tick().await;
-        if let Err(error) = app.poll().await {
-            tracing::warn!(%error, "the poller could not be asked");
+        poller.poll().await;
+    }
+}
+
+/// The app's poller, as a relay that ticks asks it.
+struct Poller {
+    app: Arc<App>,
+    /// What the app said that it does not protect, of which the log speaks once.
+    unprotected: Vec<String>,
+    /// Whether a task was open when the app was asked last.
+    has_open_tasks: bool,
+}
+
+impl Poller {
+    fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            unprotected: Vec::new(),
+            has_open_tasks: false,
+        }
+    }
+
+    /// Asks once.
+    async fn poll(&mut self) {
+        let polled = match self.app.poll().await {
+            Ok(polled) => polled,
+            Err(error) => {
+                tracing::warn!(%error, "the poller could not be asked");
+                return;
+            }
+        };
+        self.has_open_tasks = polled.has_open_tasks;
+        let unprotected = polled.unprotected.unwrap_or_default();
+        if unprotected != self.unprotected {
+            for what in &unprotected {
+                tracing::warn!("{what}");
+            }
+            self.unprotected = unprotected;
+        }
+    }
+}
+
+/// Asks the app to do everything that is due, while there is a reason, and so that all requests of this relay stay below
+/// so many a month.
+pub(crate) async fn tick_thriftily(app: Arc<App>, metrics: Arc<Metrics>, most: u64) {
+    let mut looks = every(TICK);
+    let mut thrift = Thrift::new(most, Instant::now());
+    let mut poller = Poller::new(app.clone());
+    let mut proxied = 0;
+    loop {
+        looks.tick().await;
+        let passed = metrics.proxied_total.get();
+        let seen = Seen {
+            sent: app.requests(),
+            reason: poller.has_open_tasks || passed != proxied || metrics.connections.get() > 0,
+        };
+        proxied = passed;
+        if thrift.ticks(Instant::now(), seen) {
+            poller.poll().await;
         }
     }
 }

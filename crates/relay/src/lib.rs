@@ -40,6 +40,7 @@ mod metrics;
 mod room;
 mod settings;
 mod socket;
+mod thrift;
 mod waiting;
 
 pub use cli::{CommandLine, start_logs};
@@ -263,14 +264,26 @@ impl Relay {
         parts.spawn(recheck.run());
         parts.spawn(chores::compare_heads(rooms.clone()));
         parts.spawn(chores::count_peers(rooms.clone()));
-        parts.spawn(chores::sweep(app.clone(), self.settings.sweep_interval));
         parts.spawn(compare::run(
             app.clone(),
             rooms.pubsub.clone(),
             self.waiters.clone(),
         ));
-        if self.settings.tick {
-            parts.spawn(chores::tick(app.clone()));
+        match self.settings.requests_a_month {
+            None => {
+                parts.spawn(chores::sweep(app.clone(), self.settings.sweep_interval));
+                if self.settings.tick {
+                    parts.spawn(chores::tick(app.clone()));
+                }
+            }
+            // A tick has rooms compacted, too.
+            Some(most) => {
+                parts.spawn(chores::tick_thriftily(
+                    app.clone(),
+                    self.metrics.clone(),
+                    most,
+                ));
+            }
         }
         if let Some(inbox) = inbox {
             parts.spawn(Subscriber::run(rooms.clone(), self.waiters.clone(), inbox));

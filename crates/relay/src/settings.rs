@@ -37,6 +37,12 @@ pub struct Settings {
     #[arg(long, env = "RELAY_TICK")]
     pub tick: bool,
 
+    /// Ask the app rarely, because its host counts requests: this many a month. The tick, which `--tick` need not name then,
+    /// comes while a client is connected or asks, or a task is not finished, and no faster than the rest of the month
+    /// allows; otherwise each hour. Heads are compared each minute. A restart of the relay begins a month.
+    #[arg(long, env = "RELAY_REQUESTS_A_MONTH", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests_a_month: Option<u64>,
+
     /// The most WebSockets at once. A further one is answered with 503. The relay holds 1024 more connections for plain
     /// requests, and those of `--max-waiters`. It raises its limit of open files, and logs at its start how many
     /// connections it can hold.
@@ -119,6 +125,11 @@ pub struct Settings {
     /// is closed with 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
     pub max_socket_queue: usize,
+
+    /// The most bytes of a body, of a message of a WebSocket, and so of an update; 16 MiB at most. If the app's host takes
+    /// less, set it to the app's `max_body_mib`.
+    #[arg(long, env = "RELAY_MAX_BODY", default_value = "16MiB", value_parser = body)]
+    pub max_body: usize,
 
     /// The most bytes of updates that wait to be stored, over all WebSockets. While the app is away, a WebSocket that
     /// sends more is closed with 1013.
@@ -220,12 +231,12 @@ pub enum SettingError {
 impl Settings {
     /// How often heads are compared.
     pub(crate) fn heads_interval(&self) -> Duration {
-        self.heads_interval
-            .unwrap_or(Duration::from_secs(if self.redis.is_some() {
-                3
-            } else {
-                1
-            }))
+        let usual = match (self.requests_a_month, &self.redis) {
+            (Some(_), _) => 60,
+            (None, Some(_)) => 3,
+            (None, None) => 1,
+        };
+        self.heads_interval.unwrap_or(Duration::from_secs(usual))
     }
 }
 
@@ -251,6 +262,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn count(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "not a whole number from 1".to_owned())
+}
+
+/// Reads the size of a body.
+fn body(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("must be more than 0".into()),
+        body if body <= wire::MAX_UPDATE_BYTES => Ok(body),
+        _ => Err("must be 16MiB at most, because the app takes no more".into()),
+    }
 }
 
 /// Reads `4096`, `16KiB` or `4MiB`.
@@ -292,6 +312,11 @@ mod tests {
         assert_eq!(settings.max_partial, 256 << 20);
         assert_eq!(settings.gap_wait, Duration::from_millis(50));
         assert_eq!(settings.heads_interval(), Duration::from_secs(1));
+        let thrifty = Settings {
+            requests_a_month: Some(100_000),
+            ..settings
+        };
+        assert_eq!(thrifty.heads_interval(), Duration::from_secs(60));
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! | `POST /internal/tasks/marks` | [`MarksRequest`] | [`Marks`] |
 //! | `POST /internal/rooms/{project}/compact` | | 202, empty |
 //! | `POST /internal/sweep` | | 202, empty |
-//! | `POST /internal/poll` | | 202, empty |
+//! | `POST /internal/poll` | | 202, [`Polled`] |
 //! | `GET /internal/metrics` | | the app's numbers, in the text format of Prometheus |
 //!
 //! `POST /internal/line` carries many of the requests that a relay sends often, one after the other, as
@@ -45,6 +45,7 @@ mod append;
 mod codec;
 mod line;
 mod notice;
+mod poll;
 mod room;
 mod task;
 mod version;
@@ -60,6 +61,7 @@ pub use line::{
     TooLong, encode_framed,
 };
 pub use notice::{MAX_NOTICE_BYTES, Notice, room_channel};
+pub use poll::Polled;
 pub use room::{
     EncodedState, Heads, HeadsRequest, Job, MAX_PROJECT_ID, State, StateOf, StateRequest, Waiting,
     WaitingAnswer, WaitingRequest, is_project_id,

@@ -8,6 +8,7 @@ mod command_line;
 mod field;
 mod http;
 mod libsql;
+mod limits;
 mod manifest;
 mod manifests;
 mod triggers;

@@ -1,5 +1,6 @@
 //! Quotas: a full project refuses what comes new, in words to its sender, and goes on with everything else.
 
+use e2e::elsewhere::max_body_mib;
 use e2e::host::{Host, Kind, Setup};
 use e2e::raw::{Client, change};
 use e2e::wait::until;
@@ -99,6 +100,7 @@ async fn a_project_beyond_its_quota() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_of_the_largest_size() {
     let host = Host::start(Kind::Native).await;
+    let largest = max_body_mib().map_or(rooms::limits::ROOM_BYTES, |mib| (mib as u64) << 20);
     let one = Client::join_with_events(&host.address, "p").await;
     one.typed("a").await;
     // What is in quarantine counts, and costs this test no merge.
@@ -108,7 +110,7 @@ async fn a_room_of_the_largest_size() {
              VALUES ('p', {bytes}, zeroblob({bytes}), '', 0, 0, '')"
         ))
     };
-    quarantine(rooms::limits::ROOM_BYTES);
+    quarantine(largest);
     // This is counted, and the next one is refused; a small one is not.
     assert_eq!(posted(&host, "p", large(300_000)).await.0, 200);
     let full = (507, json!("urn:loro-sync:problem:room-full"));
@@ -124,7 +126,7 @@ async fn a_room_of_the_largest_size() {
         "{errors:?}"
     );
 
-    quarantine(rooms::limits::ROOM_BYTES / 10);
+    quarantine(largest / 10);
     host.execute("UPDATE quota_usage SET counted_at = 0");
     assert_eq!(usage(&host, "p").await["full"], "room_full");
     assert_eq!(posted(&host, "p", large(1)).await, full);

@@ -33,6 +33,8 @@ pub(crate) struct Host {
     /// The memory that an instance is taken to have, in MiB: the default of the variable `instance_memory_mib`. It is less
     /// than usual if the host gives less, or if it is not known.
     pub(crate) instance_memory: &'static str,
+    /// The defaults of the variables that tell the app its limits.
+    pub(crate) limits: &'static [(&'static str, &'static str)],
     /// What does not work there, as a sentence.
     pub(crate) warning: Option<&'static str>,
 }
@@ -57,6 +59,7 @@ const LOCAL: Host = Host {
     calls_itself: true,
     environment: "development",
     instance_memory: "256",
+    limits: &[],
     warning: None,
 };
 
@@ -67,6 +70,7 @@ const HTTP_ONLY: Host = Host {
     calls_itself: true,
     environment: "production",
     instance_memory: "256",
+    limits: &[],
     warning: None,
 };
 
@@ -78,6 +82,7 @@ const SPINKUBE: Host = Host {
     calls_itself: true,
     environment: "production",
     instance_memory: "256",
+    limits: &[],
     warning: Some(
         "SpinKube keeps no file of a pod, so the database must be a libSQL server by the runtime config; see \
          deploy/spinkube/README.md.",
@@ -92,6 +97,14 @@ const FERMYON_CLOUD: Host = Host {
     calls_itself: false,
     environment: "production",
     instance_memory: "128",
+    limits: &[
+        // 10 MB, with room for an envelope.
+        ("max_body_mib", "9"),
+        ("max_handler_seconds", "30"),
+        // 1,024 keys: twice so many, and that of the webhook key.
+        ("session_places", "500"),
+        ("private_networks", "open"),
+    ],
     warning: Some(
         "Fermyon Cloud ends a request after 30 s, takes bodies up to 10 MB, does not keep the app from private networks, \
          and its quota carries a demonstration only; see deploy/fermyon-cloud/README.md.",
@@ -105,6 +118,12 @@ const AKAMAI: Host = Host {
     calls_itself: true,
     environment: "production",
     instance_memory: "128",
+    limits: &[
+        // 10 MiB, in which a statement for libSQL has its bytes as Base64.
+        ("max_body_mib", "7"),
+        ("max_handler_seconds", "30"),
+        ("private_networks", "open"),
+    ],
     warning: Some(
         "Akamai Functions has no SQLite: build with `cargo xtask build --hrana`, and set `database_url` to the https \
          address of a libSQL server. It ends a request after 30 s, takes bodies up to 10 MiB, and does not keep the app \

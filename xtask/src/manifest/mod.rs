@@ -88,10 +88,11 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     if !host.has_sqlite {
         put_tables_on_libsql(&mut manifest)?;
     }
-    for (name, value) in [
+    let all = [
         ("environment", host.environment),
         ("instance_memory_mib", host.instance_memory),
-    ] {
+    ];
+    for (name, value) in all.iter().chain(host.limits).copied() {
         let variable = table(table(&mut manifest, "variables")?, name)?;
         variable.insert("default".into(), value.into());
     }

@@ -175,6 +175,33 @@ fn akamai_has_http_alone_and_libsql_instead_of_sqlite() {
     }
 }
 
+/// The app is told the limits of those hosts, and of the others none.
+#[test]
+fn the_limits_of_a_host_are_in_its_variables() {
+    use HostName::{Akamai, FermyonCloud, HttpOnly, Local, Spinkube};
+    let usual = ["256", "32", "300", "65536", "blocked"];
+    for (host, limits) in [
+        (Local, usual),
+        (HttpOnly, usual),
+        (Spinkube, usual),
+        // 30 s, 10 MB, 1,024 keys.
+        (FermyonCloud, ["128", "9", "30", "500", "open"]),
+        // 30 s, 128 MiB, 10 MiB of Base64.
+        (Akamai, ["128", "7", "30", "65536", "open"]),
+    ] {
+        let manifest = printed(host);
+        let names = [
+            "instance_memory_mib",
+            "max_body_mib",
+            "max_handler_seconds",
+            "session_places",
+            "private_networks",
+        ];
+        let defaults = names.map(|name| manifest["variables"][name]["default"].as_str().unwrap());
+        assert_eq!(defaults, limits, "{host:?}");
+    }
+}
+
 #[test]
 fn a_cron_trigger_is_refused_if_the_host_has_none() {
     use HostName::{Akamai, FermyonCloud, HttpOnly, Spinkube};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits};
+use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits, setting::number};
 use serde::Deserialize;
 
 use crate::denied::Denied;
@@ -18,6 +18,14 @@ platform::settings! {
     pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET), Origin;
     /// The path of Better Auth's routes
     pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH), Path;
+    /// The most keys of the key-value store that the cache of sessions uses, and as many again for clients that Better Auth
+    /// has held back. `cargo xtask manifest` sets it for hosts that count keys
+    SESSION_PLACES = "session_places", Value("65536"), Number(65_536);
+}
+
+/// The most keys of each kind in the cache of sessions.
+pub(super) fn places(config: &dyn Config) -> u32 {
+    number(config, SETTINGS, SESSION_PLACES)
 }
 
 /// A session.

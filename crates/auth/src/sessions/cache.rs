@@ -11,7 +11,7 @@ use platform::{Ports, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::better_auth::{AskError, Question, Session};
+use super::better_auth::{AskError, Question, Session, places};
 use crate::{denied::Denied, secrets};
 
 /// The longest time that an instance waits for the answer that another one is getting, in seconds.
@@ -79,17 +79,28 @@ pub(super) struct Cache<'a> {
     ports: Ports<'a>,
     key: String,
     cookies: String,
+    /// The place of the client that must not ask before a time.
+    limit_key: String,
     client: String,
+}
+
+/// The place that a digest chooses.
+fn place(digest: &[u8], places: u32) -> u32 {
+    let [high, low] = [0, 1].map(|at| digest.get(at).copied().unwrap_or(0));
+    u32::from(u16::from_be_bytes([high, low])) % places.max(1)
 }
 
 impl<'a> Cache<'a> {
     pub(super) fn of(ports: Ports<'a>, question: Question<'_>) -> Self {
         let digest = Sha256::digest(question.cookies);
+        let places = places(ports.config);
+        let client = Sha256::digest(question.client.unwrap_or_default());
         Self {
             ports,
-            key: format!("session-{:02x}{:02x}", digest[0], digest[1]),
+            key: format!("session-{:04x}", place(&digest, places)),
             cookies: secrets::hex(&digest),
-            client: secrets::digest(question.client.unwrap_or_default()),
+            limit_key: format!("session-limit-{:04x}", place(&client, places)),
+            client: secrets::hex(&client),
         }
     }
 
@@ -184,7 +195,7 @@ impl<'a> Cache<'a> {
 
     /// The seconds for which Better Auth must not be asked for this client.
     pub(super) async fn held_back(&self, now: i64) -> Option<i64> {
-        let value = self.ports.key_value.get(&self.limit_key()).await;
+        let value = self.ports.key_value.get(&self.limit_key).await;
         let held: HeldBack = serde_json::from_slice(&value.ok()??).ok()?;
         let wait = held.until - now;
         (held.client == self.client && wait > 0).then_some(wait)
@@ -193,12 +204,7 @@ impl<'a> Cache<'a> {
     /// Notes that Better Auth must not be asked for this client before `until`.
     pub(super) async fn hold_back(&self, until: i64) {
         let client = self.client.clone();
-        self.set(&self.limit_key(), &HeldBack { client, until })
-            .await;
-    }
-
-    fn limit_key(&self) -> String {
-        format!("session-limit-{}", self.client.get(..4).unwrap_or_default())
+        self.set(&self.limit_key, &HeldBack { client, until }).await;
     }
 
     /// The place, if it is of these cookies. The store is a cache: if it fails, Better Auth is asked.
@@ -253,6 +259,28 @@ mod tests {
             (1020, 100, false),
         ] {
             assert_eq!(known.counts(now, max_age), counts, "{now} {max_age}");
+        }
+    }
+
+    #[test]
+    fn no_more_keys_are_used_than_the_setting_allows() {
+        for (setting, most) in [("", 0xffff), ("500", 499), ("1", 0)] {
+            let world = world(&[("session_places", setting)]);
+            let cache = |n: u32| {
+                let cookies = n.to_string();
+                let question = Question {
+                    cookies: &cookies,
+                    client: Some(&cookies),
+                };
+                let cache = Cache::of(world.ports(), question);
+                (cache.key, cache.limit_key)
+            };
+            for (key, limit_key) in (0..2000).map(cache) {
+                for (key, before) in [(key, "session-"), (limit_key, "session-limit-")] {
+                    let place = key.strip_prefix(before).unwrap();
+                    assert!(u32::from_str_radix(place, 16).unwrap() <= most, "{key}");
+                }
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::budget::Claim;
 use crate::machine;
+use crate::other_host::{HostLimits, OtherHost};
 
 /// What one instance may use, and how many there may be.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,23 @@ pub struct Limits {
     /// Whether calls of different kinds have places of their own. Without lanes, as on a real Spin, all share those of
     /// the users and wait for them.
     pub lanes: bool,
+    /// The limits of another host that this one keeps.
+    pub of_host: Option<&'static HostLimits>,
+}
+
+impl Limits {
+    /// Keeps the limits of another host as well.
+    pub fn with_those_of(self, host: OtherHost) -> Self {
+        let of_host = host.limits();
+        Self {
+            memory: of_host
+                .memory
+                .map_or(self.memory, |memory| memory.min(self.memory)),
+            wall: of_host.handler.min(self.wall),
+            of_host: Some(of_host),
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -45,6 +63,7 @@ impl Default for Limits {
             instances: 256,
             queue: Duration::from_secs(10),
             lanes: true,
+            of_host: None,
         }
     }
 }

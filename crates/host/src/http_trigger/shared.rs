@@ -9,6 +9,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,11 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::at_most::AtMost;
 use super::guest::{Handler, plain, spin_headers};
 use super::internal_token::InternalTokens;
 use super::manifest::HttpTrigger;
 use super::router::Router;
 use crate::guest::lane::Lane;
+use crate::other_host::HostLimits;
 use crate::outbound_http::shared::{Answer, Application};
 
 /// How long a client may take to send a request's headers.
@@ -30,11 +33,32 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Paths that Spin answers itself.
 const WELL_KNOWN: &str = "/.well-known/spin/";
 
+/// The most bytes of a body that is read although it is too large, so that its sender hears the answer.
+const DISCARDED: usize = 64 << 20;
+
+/// Reads a body to its end, or up to so many bytes.
+async fn discard<B>(body: B, most: usize)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut left = most;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
 /// The application as an HTTP server.
 pub(crate) struct App {
     router: Router,
     handlers: HashMap<String, Handler>,
     tokens: InternalTokens,
+    /// The limits of another host that count for requests.
+    limits: Option<&'static HostLimits>,
 }
 
 impl App {
@@ -50,7 +74,13 @@ impl App {
             router,
             handlers,
             tokens,
+            limits: None,
         })
+    }
+
+    /// Keeps the limits of another host.
+    pub(crate) fn within(self, limits: Option<&'static HostLimits>) -> Self {
+        Self { limits, ..self }
     }
 
     /// Serves until `stop` turns true, then lets open requests finish.
@@ -140,6 +170,14 @@ impl App {
         let headers = spin_headers(request.uri(), request.headers(), &found, client);
         request.headers_mut().remove(header::CONNECTION);
         request.headers_mut().extend(headers);
+        let Some(limits) = self.limits else {
+            return handler.run(lane, request).await;
+        };
+        if request.body().size_hint().lower() > limits.body as u64 {
+            discard(request.into_body(), DISCARDED).await;
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, limits.body_words);
+        }
+        let request = request.map(|body| AtMost::new(body, limits.body));
         handler.run(lane, request).await
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
+use crate::other_host::Keys;
 use crate::sqlite::database::Database;
 use wit::fermyon::spin::key_value;
 
@@ -41,6 +42,8 @@ pub(crate) struct Grant {
     pub(crate) stores: BTreeSet<String>,
     /// The file of all stores.
     pub(crate) database: Option<Arc<Database>>,
+    /// What a store takes, if another host limits it.
+    pub(crate) keys: Option<Keys>,
 }
 
 /// The calls of one instance, and its open stores.
@@ -127,13 +130,29 @@ impl key_value::HostStore for Calls {
         value: Vec<u8>,
     ) -> Result<(), key_value::Error> {
         let (database, name) = self.opened(&store)?;
-        let sql = "INSERT INTO spin_key_value (store, key, value) VALUES (?1, ?2, ?3)
+        if let Some(keys) = self.grant.keys
+            && (key.len() > keys.key || value.len() > keys.value)
+        {
+            return Err(other(format!(
+                "a key has {} bytes at most, and a value {}",
+                keys.key, keys.value
+            )));
+        }
+        let most = self.grant.keys.map_or(i64::MAX, |keys| keys.count.into());
+        // The number of keys is counted only if there is a limit.
+        let sql = "INSERT INTO spin_key_value (store, key, value)
+            SELECT ?1, ?2, ?3 WHERE ?4 = 9223372036854775807
+                OR EXISTS (SELECT 1 FROM spin_key_value WHERE store = ?1 AND key = ?2)
+                OR (SELECT COUNT(*) FROM spin_key_value WHERE store = ?1) < ?4
             ON CONFLICT (store, key) DO UPDATE SET value = excluded.value";
-        database
-            .run(move |c| c.statement(sql, |s| s.execute(params![name, key, value])))
+        let changed = database
+            .run(move |c| c.statement(sql, |s| s.execute(params![name, key, value, most])))
             .await
-            .map(drop)
-            .map_err(other)
+            .map_err(other)?;
+        if changed == 0 {
+            return Err(other(format!("the store has {most} keys, and no more")));
+        }
+        Ok(())
     }
 
     async fn delete(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::guest::Grant;
+use crate::other_host::Keys;
 use crate::sqlite::database::Database;
 
 const FILE: &str = "sqlite_key_value.db";
@@ -41,11 +42,12 @@ impl Stores {
         Ok(Self(Some(database)))
     }
 
-    /// The part that a component may open.
-    pub(crate) fn grant(&self, names: &BTreeSet<String>) -> Grant {
+    /// The part that a component may open, within the limits of another host.
+    pub(crate) fn grant(&self, names: &BTreeSet<String>, keys: Option<Keys>) -> Grant {
         Grant {
             stores: names.clone(),
             database: self.0.clone(),
+            keys,
         }
     }
 

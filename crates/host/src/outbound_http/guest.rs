@@ -156,6 +156,9 @@ fn answer(grant: &Grant, mut request: Request<WasiBody>) -> Result<Answer, Error
     if is_chaining(host) || !grant.hosts.allows(scheme, host, port) {
         return Err(denied(&format!("{scheme}://{host}")));
     }
+    if let Some(hourly) = &destinations.count {
+        hourly.count(std::time::Instant::now());
+    }
     let client = if grant.hosts.names(scheme, host, port) {
         destinations.named.clone()
     } else {

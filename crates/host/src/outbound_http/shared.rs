@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use wasmtime_wasi_http::WasiBody;
 
 use super::connector::Connector;
@@ -37,13 +38,58 @@ pub(crate) struct Destinations {
     pub(crate) any: NetworkClient,
     /// The application's own address.
     pub(crate) address: SocketAddr,
+    /// Counts requests to the network, if another host does.
+    pub(crate) count: Option<Hourly>,
     application: OnceLock<Weak<dyn Application>>,
 }
 
-impl Destinations {
-    /// Clients that do not reach blocked networks, and an application at `address`.
-    pub(crate) fn new(blocked: Blocked, address: SocketAddr) -> Self {
+/// Counts what happens in an hour.
+#[derive(Debug)]
+pub(crate) struct Hourly {
+    most: u32,
+    hour: Mutex<(Instant, u32)>,
+}
+
+/// The time for which requests are counted.
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Hourly {
+    /// Counts up to `most`.
+    pub(crate) fn new(most: u32) -> Self {
         Self {
+            most,
+            hour: Mutex::new((Instant::now(), 0)),
+        }
+    }
+
+    /// Counts one more. The first that goes beyond is logged, and the end of each hour that had any.
+    pub(crate) fn count(&self, now: Instant) {
+        let mut hour = self.hour.lock();
+        let (began, count) = &mut *hour;
+        if now.saturating_duration_since(*began) >= HOUR {
+            tracing::info!(
+                count,
+                most = self.most,
+                "requests to other hosts in an hour"
+            );
+            (*began, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count == self.most.saturating_add(1) {
+            tracing::warn!(
+                most = self.most,
+                "the app sends more requests to other hosts in an hour than its host allows"
+            );
+        }
+    }
+}
+
+impl Destinations {
+    /// Clients that do not reach blocked networks, and an application at `address`. Requests are counted if another host
+    /// allows so many an hour.
+    pub(crate) fn new(blocked: Blocked, address: SocketAddr, most_an_hour: Option<u32>) -> Self {
+        Self {
+            count: most_an_hour.map(Hourly::new),
             named: client(blocked.by_name),
             any: client(blocked.by_wildcard),
             address,
@@ -69,4 +115,21 @@ fn client(blocked: BlockedNetworks) -> NetworkClient {
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(16)
         .build(Connector::new(blocked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_has_its_own_count() {
+        let hourly = Hourly::new(2);
+        let start = hourly.hour.lock().0;
+        for expected in 1..=3 {
+            hourly.count(start);
+            assert_eq!(hourly.hour.lock().1, expected);
+        }
+        hourly.count(start + HOUR);
+        assert_eq!(*hourly.hour.lock(), (start + HOUR, 1));
+    }
 }

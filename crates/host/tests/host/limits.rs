@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use loro_host::{Limits, OtherHost};
+
 use crate::support::{TestHost, manifest};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,4 +53,46 @@ async fn a_memory_hog_is_stopped() {
     assert_eq!(host.get("/g/hog").await.status, 500);
     assert_eq!(host.get("/g/bytes/10000000").await.body.len(), 10_000_000);
     host.stop().await;
+}
+
+/// What component `g` answers if a call fails.
+const REFUSED: u16 = 502;
+
+/// Fermyon Cloud's: 10 MB a body, 1,024 keys of 255 bytes with values of 1 MB, and private networks open.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_another_host_are_kept() {
+    let component = "key_value_stores = [\"default\"]";
+    let host = TestHost::with(&manifest(component, ""), |settings| {
+        settings.limits = Limits::default().with_those_of(OtherHost::FermyonCloud);
+        assert_eq!(settings.limits.wall, Duration::from_secs(30));
+    })
+    .await;
+    let largest = host.post("/g/nothing", vec![0; 10_000_000]).await;
+    assert_eq!(largest.status, 200);
+    let larger = host.post("/g/nothing", vec![0; 10_000_001]).await;
+    assert_eq!(larger.status, 413);
+    assert_eq!(larger.body.as_ref(), b"A body has 10 MB at most.");
+
+    let set = async |key: &str, bytes: usize| {
+        let path = format!("/g/kv/default/set/{key}");
+        host.post(&path, vec![0; bytes]).await.status
+    };
+    assert_eq!(set(&"k".repeat(255), 1_000_000).await, 200);
+    assert_eq!(set(&"k".repeat(256), 1).await, REFUSED);
+    assert_eq!(set("large", 1_000_001).await, REFUSED);
+    for n in 1..1024 {
+        assert_eq!(set(&n.to_string(), 1).await, 200, "{n}");
+    }
+    // The store is full: a key that is there may change, and one that goes makes room.
+    assert_eq!(set("one-more", 1).await, REFUSED);
+    assert_eq!(set("7", 2).await, 200);
+    host.get("/g/kv/default/delete/7").await.ok();
+    assert_eq!(set("another", 1).await, 200);
+    host.stop().await;
+
+    let akamai = Limits::default().with_those_of(OtherHost::Akamai);
+    assert_eq!(
+        (akamai.memory, akamai.wall),
+        (128 << 20, Duration::from_secs(30))
+    );
 }

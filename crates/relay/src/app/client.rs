@@ -292,11 +292,21 @@ impl App {
         String::from_utf8(answer.into()).map_err(|error| AppError::Garbage(error.to_string()))
     }
 
-    /// Asks the app to do everything that is due: tasks, their documents, compactions.
-    pub(crate) async fn poll(&self) -> Result<(), AppError> {
-        self.call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)
-            .await
-            .map(drop)
+    /// Asks the app to do everything that is due: tasks, their documents, compactions. An app of an earlier release does
+    /// not tell whether a task is open, and then one may be.
+    pub(crate) async fn poll(&self) -> Result<wire::Polled, AppError> {
+        let answer = self
+            .call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)
+            .await?;
+        Ok(wire::decode(&answer).unwrap_or(wire::Polled {
+            has_open_tasks: true,
+            unprotected: None,
+        }))
+    }
+
+    /// How many requests were sent to the app, those of clients included.
+    pub(crate) fn requests(&self) -> u64 {
+        self.upstream.requests.get()
     }
 
     /// Asks the app to store updates, over the caller's own connection: it is opened if there is none, and dropped if
@@ -317,6 +327,7 @@ impl App {
                 Some(kept) => kept,
                 None => self.upstream.dedicated().await?,
             };
+            self.upstream.requests.add(1);
             let request = self.request(Method::POST, "/internal/append", Full::new(body))?;
             let response = used.send(request, MAX_ANSWER).await?;
             Ok::<_, AppError>((used, response))

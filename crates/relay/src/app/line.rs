@@ -107,6 +107,7 @@ impl Opener {
         }
         // Some hosts answer only once the body has begun. Answering this opens the app's database.
         let proof = encode(&Method::GET, "/health", &[]);
+        self.upstream.requests.add(1);
         let _ = requests.try_send(proof);
         let head = connection.drive(sender.send_request(request)).await;
         let head = head.map_err(UpstreamError::Http)?;

@@ -1,6 +1,7 @@
 //! HTTP/1.1 connections to the app, kept alive.
 
 use crate::edge::body::{Body, full};
+use crate::metrics::Metric;
 use crate::settings::SettingError;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -42,6 +43,8 @@ pub(crate) struct Upstream {
     /// `HOST:PORT`, to connect to and to send as the `Host` of internal requests.
     pub(crate) authority: String,
     idle: Mutex<Vec<Idle>>,
+    /// The requests that were sent; all that go by one line are one.
+    pub(crate) requests: Metric,
 }
 
 /// A connection of the pool, and since when it is in it.
@@ -65,6 +68,7 @@ impl Upstream {
         Ok(Self {
             authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
             idle: Mutex::default(),
+            requests: Metric::default(),
         })
     }
 
@@ -74,6 +78,7 @@ impl Upstream {
         &self,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
+        self.requests.add(1);
         while let Some(mut sender) = self.take_idle() {
             let again = repeated(&request);
             match sender.try_send_request(request).await {

@@ -7,11 +7,6 @@ use std::time::Duration;
 
 const RETRY_AFTER: &str = "retry-after";
 
-/// A body is larger than the app takes.
-pub(crate) fn too_large() -> Problem {
-    Problem::too_large(wire::MAX_UPDATE_BYTES)
-}
-
 /// A body takes too long to arrive.
 pub(crate) fn too_slow() -> Problem {
     Problem::new(

@@ -9,7 +9,7 @@ use crate::edge::caps::Caps;
 use crate::edge::files::{self, File, Files, MAX_FILE, Turn};
 use crate::edge::headers::{remove_hop_by_hop, set_forwarded, set_target};
 use crate::edge::limits::Limits;
-use crate::edge::problem::{app_timeout, app_unreachable, response, too_large};
+use crate::edge::problem::{app_timeout, app_unreachable, response};
 use crate::edge::refused_pages::RefusedPages;
 use crate::edge::uploads::Uploads;
 use crate::edge::visitor::Visitor;
@@ -72,6 +72,7 @@ impl Proxy {
         refused_pages: Arc<RefusedPages>,
     ) -> Self {
         let settings = &rooms.settings;
+        let uploads = Uploads::new(settings.max_body);
         Self {
             refused_pages,
             caps: Caps::new(
@@ -85,7 +86,7 @@ impl Proxy {
             upstream,
             limits,
             rooms,
-            uploads: Uploads::default(),
+            uploads,
             answers: Answers::new(),
             files: Files::default(),
         }
@@ -114,8 +115,8 @@ impl Proxy {
             .map(str::to_owned);
         // The relay refuses it here, because a client may miss the answer of an app that answers before it has read the
         // whole body.
-        if request.body().size_hint().lower() > wire::MAX_UPDATE_BYTES as u64 {
-            return Err(too_large());
+        if request.body().size_hint().lower() > self.settings.max_body as u64 {
+            return Err(Problem::too_large(self.settings.max_body));
         }
         let (head, body) = request.into_parts();
         let key = files::Key::of(&head);

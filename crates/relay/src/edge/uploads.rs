@@ -1,7 +1,7 @@
 //! Uploads: the bodies of requests, read whole before the app is asked. So a client that sends slowly holds no place of
 //! other requests and no instance of the app, but a part of a bounded memory, of which each address has a share.
 
-use crate::edge::problem::{too_busy, too_large, too_slow};
+use crate::edge::problem::{too_busy, too_slow};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -29,6 +29,8 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// The memory of bodies.
 pub(crate) struct Uploads {
+    /// The most bytes of one body.
+    most: usize,
     all: Arc<Semaphore>,
     addresses: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     moves_within: Duration,
@@ -42,18 +44,18 @@ pub(crate) struct Upload {
     _memory: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
-impl Default for Uploads {
-    fn default() -> Self {
+impl Uploads {
+    /// Memory for bodies of so many bytes each at most.
+    pub(crate) fn new(most: usize) -> Self {
         Self {
+            most,
             all: Arc::new(Semaphore::new(OF_ALL)),
             addresses: Mutex::default(),
             moves_within: MOVES_WITHIN,
             whole_within: WHOLE_WITHIN,
         }
     }
-}
 
-impl Uploads {
     /// Reads a body that comes from this network.
     ///
     /// # Errors
@@ -66,9 +68,9 @@ impl Uploads {
         let length = body.size_hint().upper();
         // A body that does not tell its length may become as large as any.
         let length = length.and_then(|length| usize::try_from(length).ok());
-        let length = length.unwrap_or(wire::MAX_UPDATE_BYTES);
-        if length > wire::MAX_UPDATE_BYTES {
-            return Err(too_large());
+        let length = length.unwrap_or(self.most);
+        if length > self.most {
+            return Err(Problem::too_large(self.most));
         }
         let memory = if length > SMALL {
             let memory = timeout(self.moves_within, self.memory(network, length)).await;
@@ -121,8 +123,8 @@ impl Uploads {
             let Ok(piece) = frame.map_err(broken_off)?.into_data() else {
                 continue;
             };
-            if first.len() + whole.len() + piece.len() > wire::MAX_UPDATE_BYTES {
-                return Err(too_large());
+            if first.len() + whole.len() + piece.len() > self.most {
+                return Err(Problem::too_large(self.most));
             }
             if first.is_empty() && whole.is_empty() {
                 first = piece;
@@ -164,7 +166,7 @@ mod tests {
         Uploads {
             moves_within: Duration::from_millis(50),
             whole_within: Duration::from_millis(200),
-            ..Uploads::default()
+            ..Uploads::new(wire::MAX_UPDATE_BYTES)
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why the relay closes a socket.
 
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// A close code and the reason that goes with it in the close frame.
@@ -18,7 +19,7 @@ impl Close {
     pub(crate) const LARGE_VERSION: Self = Self::new(1008, "a version vector is at most 1 MiB");
     pub(crate) const NO_VERSION: Self =
         Self::new(1008, "the first frame, with the version, did not come");
-    pub(crate) const LARGE_MESSAGE: Self = Self::new(1009, "a message is at most 16 MiB");
+    pub(crate) const LARGE_MESSAGE: Self = Self::new(1009, "a message is too large");
     pub(crate) const INTERNAL: Self = Self::new(1011, "the server failed: join again");
     pub(crate) const TRY_AGAIN_LATER: Self = Self::new(
         1013,
@@ -36,10 +37,49 @@ impl Close {
     pub(crate) const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
     }
+
+    /// The frame that tells it to a client, whose messages have so many bytes at most.
+    pub(crate) fn frame(self, most: usize) -> CloseFrame {
+        let reason = match self {
+            Self::LARGE_MESSAGE if most.is_multiple_of(1 << 20) => {
+                format!("a message is at most {} MiB", most >> 20).into()
+            }
+            Self::LARGE_MESSAGE => format!("a message is at most {most} bytes").into(),
+            _ => self.reason.into(),
+        };
+        let code = self.into();
+        CloseFrame { code, reason }
+    }
 }
 
 impl From<Close> for CloseCode {
     fn from(close: Close) -> Self {
         Self::from(close.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_too_large_hears_the_limit() {
+        for (close, most, reason) in [
+            (
+                Close::LARGE_MESSAGE,
+                16 << 20,
+                "a message is at most 16 MiB",
+            ),
+            (
+                Close::LARGE_MESSAGE,
+                9_000_000,
+                "a message is at most 9000000 bytes",
+            ),
+            (Close::NO_FRAME, 16 << 20, Close::NO_FRAME.reason),
+        ] {
+            let frame = close.frame(most);
+            assert_eq!(frame.code, CloseCode::from(close.code));
+            assert_eq!(frame.reason.as_str(), reason);
+        }
     }
 }

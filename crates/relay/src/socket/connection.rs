@@ -25,7 +25,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep};
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketContext};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 /// The number of messages that are read before other tasks get a turn.
@@ -101,7 +101,7 @@ impl Connection {
         let (read, write) = stream.into_split();
         let now = Instant::now();
         let opens_at = opening.answer_by(now);
-        let config = opening.config();
+        let config = opening.config(shared.settings.max_body);
         let socket = Socket::new(
             shared.next_socket_id(),
             wants_events,
@@ -303,8 +303,8 @@ impl Connection {
             Message::Binary(payload) => match self.joins.take() {
                 None => self.submit(payload),
                 Some((room, _)) => {
-                    self.context
-                        .set_config(|config| *config = opening::for_updates());
+                    let messages = opening::for_messages(self.shared.settings.max_body);
+                    self.context.set_config(|config| *config = messages);
                     self.join(room, opening::version(payload));
                 }
             },
@@ -374,8 +374,7 @@ impl Connection {
 
     fn send_close(&mut self, close: Close) {
         let mut pipe = Pipe::new(&self.stream, &self.socket);
-        let (code, reason) = (close.into(), close.reason.into());
-        let frame = CloseFrame { code, reason };
+        let frame = close.frame(self.shared.settings.max_body);
         // Queueing cannot fail, and a context that is closed already has sent its close frame.
         let _ = self.context.close(&mut pipe, Some(frame));
     }

@@ -33,22 +33,18 @@ impl Opening {
         if self.awaits_version { now } else { now + HELD }
     }
 
-    /// The configuration of the WebSocket until its first message has come.
-    pub(crate) fn config(&self) -> WebSocketConfig {
-        config(if self.awaits_version {
+    /// The configuration of the WebSocket until its first message has come. An update has `max_body` bytes at most.
+    pub(crate) fn config(&self, max_body: usize) -> WebSocketConfig {
+        for_messages(if self.awaits_version {
             MAX_VERSION
         } else {
-            wire::MAX_UPDATE_BYTES
+            max_body
         })
     }
 }
 
-/// The configuration of a WebSocket that takes updates.
-pub(crate) fn for_updates() -> WebSocketConfig {
-    config(wire::MAX_UPDATE_BYTES)
-}
-
-fn config(max_message: usize) -> WebSocketConfig {
+/// The configuration of a WebSocket that takes messages of so many bytes.
+pub(crate) fn for_messages(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)

@@ -70,8 +70,14 @@ impl Engine<'_> {
         let service = executor.service();
         let now = self.ports.clock.unix_seconds();
         let room = POLLS_AT_ONCE - round.at_work.len();
-        let claimed =
-            rows::claim_polls(self.ports.database, service, now, lease(executor), room).await;
+        let claimed = rows::claim_polls(
+            self.ports.database,
+            service,
+            now,
+            lease(executor, self.ports.config),
+            room,
+        )
+        .await;
         let due = claimed.unwrap_or_else(|error| {
             tracing::error!(service, %error, "the due polls could not be claimed");
             Vec::new()

@@ -117,7 +117,10 @@ impl Engine<'_> {
 
     async fn end_silent(&self, executor: &dyn Executor) {
         let (service, database) = (executor.service(), self.ports.database);
-        let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+        let (now, lease) = (
+            self.ports.clock.unix_seconds(),
+            lease(executor, self.ports.config),
+        );
         match rows::end_silent(database, service, now, lease, SILENT_AT_ONCE).await {
             Ok(ended) => {
                 for task in &ended {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, join, stream};
 use serde_json::Value;
 
-use super::{Engine, lease::lease};
+use super::{
+    Engine,
+    lease::{lease, patience},
+};
 use crate::{
     error::TaskError,
     executor::{Executor, Failure, MAX_NAME_BYTES, Outside, POLL_PATIENCE, Progress},
@@ -49,7 +52,10 @@ impl Engine<'_> {
             };
             stay = false;
             self.ports.clock.sleep(wait).await;
-            let (now, lease) = (self.ports.clock.unix_seconds(), lease(executor));
+            let (now, lease) = (
+                self.ports.clock.unix_seconds(),
+                lease(executor, self.ports.config),
+            );
             match rows::claim_poll(self.ports.database, &task.task_id, now, lease).await {
                 Ok(Some(claimed)) => task = claimed,
                 Ok(None) => return,
@@ -175,7 +181,9 @@ impl Engine<'_> {
         let outside = self.outside(&callback_url);
         let params = self.params(task).await?;
         let submission = executor.submit(task, &params, &outside);
-        let news = self.within(executor.patience(), submission).await;
+        let news = self
+            .within(patience(executor, self.ports.config), submission)
+            .await;
         log_news(task, "submitted", &news);
         news
     }

@@ -49,6 +49,20 @@ pub async fn gauges(database: &dyn Database, now: i64) -> Result<Vec<Gauge>, Dat
     Ok(vec![states, oldest.value(age.unsigned_abs()), ends])
 }
 
+/// Whether a task is not finished.
+///
+/// # Errors
+/// If the database fails.
+pub async fn has_open(database: &dyn Database) -> Result<bool, DatabaseError> {
+    let sql =
+        format!("SELECT EXISTS (SELECT 1 FROM aigc_tasks INDEXED BY aigc_tasks_due WHERE {OPEN})");
+    let rows = database.execute(&sql, vec![]).await?;
+    match rows.first() {
+        Some(row) => Ok(row.integer(0)? != 0),
+        None => Ok(false),
+    }
+}
+
 fn open_sql() -> String {
     format!(
         "SELECT status, service, count(*), min(created_at) FROM (
@@ -92,6 +106,7 @@ mod tests {
             &told(&database, 5000),
             &["app_oldest_pending_task_seconds 0"],
         );
+        assert!(!block_on(has_open(&database)).unwrap());
         run(
             &database,
             "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, external_service, params,
@@ -118,6 +133,13 @@ mod tests {
         );
         // A clock that was set back.
         has(&told(&database, 0), &["app_oldest_pending_task_seconds 0"]);
+        for (still_open, ended) in [(true, "'a', 'b'"), (false, "'c'")] {
+            run(
+                &database,
+                &format!("UPDATE aigc_tasks SET status = 'failed' WHERE task_id IN ({ended})"),
+            );
+            assert_eq!(block_on(has_open(&database)).unwrap(), still_open);
+        }
     }
 
     #[test]

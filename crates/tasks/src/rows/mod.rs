@@ -26,7 +26,7 @@ pub(crate) use claims::{
     explain_waits, is_submission_due,
 };
 pub(crate) use ending::{End, cancel_late, end_silent, finish, set_back};
-pub use gauges::gauges;
+pub use gauges::{gauges, has_open};
 pub(crate) use large::params_of;
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified, tell};

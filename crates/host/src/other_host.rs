@@ -1,0 +1,73 @@
+//! The limits of other hosts, so that an app for them meets those limits here first.
+
+use std::time::Duration;
+
+/// A host whose limits this one keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OtherHost {
+    /// Fermyon Cloud.
+    FermyonCloud,
+    /// Akamai Functions.
+    Akamai,
+}
+
+/// What a host limits beyond what this one does by itself.
+#[derive(Debug)]
+pub struct HostLimits {
+    /// The time of one request, after which its instance is stopped.
+    pub(crate) handler: Duration,
+    /// The memory of an instance, if it is known.
+    pub(crate) memory: Option<usize>,
+    /// The bytes of a request's body.
+    pub(crate) body: usize,
+    /// The same in words.
+    pub(crate) body_words: &'static str,
+    /// What a key-value store takes, if it is known.
+    pub(crate) keys: Option<Keys>,
+    /// The requests to other hosts that an app may send in an hour, if they are counted. What goes beyond is logged, and
+    /// not refused, because a host may bill it instead.
+    pub(crate) outbound_an_hour: Option<u32>,
+}
+
+/// What a key-value store takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    /// The keys of a store.
+    pub(crate) count: u32,
+    /// The bytes of a key.
+    pub(crate) key: usize,
+    /// The bytes of a value.
+    pub(crate) value: usize,
+}
+
+impl OtherHost {
+    /// The limits of the host.
+    pub(crate) fn limits(self) -> &'static HostLimits {
+        match self {
+            Self::FermyonCloud => &FERMYON_CLOUD,
+            Self::Akamai => &AKAMAI,
+        }
+    }
+}
+
+const FERMYON_CLOUD: HostLimits = HostLimits {
+    handler: Duration::from_secs(30),
+    memory: None,
+    body: 10_000_000,
+    body_words: "A body has 10 MB at most.",
+    keys: Some(Keys {
+        count: 1024,
+        key: 255,
+        value: 1_000_000,
+    }),
+    outbound_an_hour: Some(500),
+};
+
+const AKAMAI: HostLimits = HostLimits {
+    handler: Duration::from_secs(30),
+    memory: Some(128 << 20),
+    body: 10 << 20,
+    body_words: "A body has 10 MiB at most.",
+    keys: None,
+    outbound_an_hour: None,
+};

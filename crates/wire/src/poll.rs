@@ -1,0 +1,15 @@
+//! Doing what is due.
+
+use minicbor::{CborLen, Decode, Encode};
+
+/// The answer to `POST /internal/poll`, while the app goes on working. An app of an earlier release answers with an empty
+/// body.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
+pub struct Polled {
+    /// Whether a task is not finished.
+    #[n(0)]
+    pub has_open_tasks: bool,
+    /// What the app and its host do not protect, as sentences for an operator.
+    #[n(1)]
+    pub unprotected: Option<Vec<String>>,
+}
