@@ -15,6 +15,9 @@ const HEADS_PER_REQUEST: usize = 1000;
 /// The shortest time between two announcements of the number of sockets.
 const PEERS_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often the relay looks whether a line without requests is to end.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
 /// How often the app is asked to do what is due.
 const TICK: Duration = Duration::from_secs(10);
 
@@ -78,6 +81,15 @@ async fn compare(rooms: &Arc<Rooms>, heads: &[(Arc<Room>, Option<u64>)]) -> bool
         }
     }
     true
+}
+
+/// Ends the line for joins when its time is over.
+pub(crate) async fn look_at_line(app: Arc<App>) {
+    let mut ticks = every(LOOK);
+    loop {
+        ticks.tick().await;
+        app.look_at_line();
+    }
 }
 
 /// Asks the app to compact what is due.

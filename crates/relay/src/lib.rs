@@ -263,6 +263,7 @@ impl Relay {
         parts.spawn(committer.run());
         parts.spawn(recheck.run());
         parts.spawn(chores::compare_heads(rooms.clone()));
+        parts.spawn(chores::look_at_line(app.clone()));
         parts.spawn(chores::count_peers(rooms.clone()));
         parts.spawn(compare::run(
             app.clone(),

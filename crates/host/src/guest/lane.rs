@@ -10,8 +10,8 @@ use super::limits::Limits;
 /// The kind of a call into a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// An internal request that stores updates. It waits for no other internal request, because then a thousand clients
-    /// that join would hold up those that edit.
+    /// An internal request that stores updates, or a line. It waits for no single request of another kind, because then a
+    /// thousand clients that join would hold up those that edit. A relay has one line for edits and one for joins.
     Append,
     /// Any other request to an internal route, with a valid internal token: the relay's, or that of the cron trigger.
     Internal,
@@ -29,7 +29,7 @@ pub(crate) enum Lane {
     Cron,
 }
 
-/// The beginnings of the paths that store updates: one batch, or a line of them.
+/// The beginnings of the paths that store updates, or carry many requests: one batch, or a line.
 const APPENDS: [&str; 2] = ["/internal/append", "/internal/line"];
 /// The path of the routes that merge a document.
 const MERGE: &str = "/internal/merge/";
@@ -39,7 +39,7 @@ const INTERNAL: &str = "/internal/";
 /// The path of the question whether the app is healthy.
 const HEALTH: &str = "/health";
 
-/// Requests that store updates at one time. A relay has a few; the database stores one batch after the other.
+/// Lines, and requests that store updates, at one time. A relay has a few; the database stores one batch after the other.
 const APPENDERS: u32 = 32;
 /// Merges at one time. One leaves the other cores to the users.
 const MERGES: u32 = 1;

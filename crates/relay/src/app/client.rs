@@ -38,6 +38,11 @@ const READS: usize = 16;
 /// another.
 const TURN: Duration = Duration::from_millis(25);
 
+/// How long the verdict about a client may take on the line for joins. Then the line counts as silent, and the question
+/// goes as a request of its own. It is the first of each join, so a state is seldom asked on a silent line; that one may
+/// take long, and is not read twice for it.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// The client of the app.
 pub(crate) struct App {
     upstream: Arc<Upstream>,
@@ -104,12 +109,24 @@ impl App {
         max_bytes: usize,
     ) -> Result<Bytes, AppError> {
         let request = line::encode(&method, path, &body);
-        if let Ok(mut line) = timeout(TURN, self.joins.lock()).await
-            && let Asked::Answered(answer) = line.ask(request, self.timeout).await?
-        {
+        let is_verdict = path == ACCESS;
+        let patience = if is_verdict {
+            self.timeout.min(SILENCE)
+        } else {
+            self.timeout
+        };
+        if let Ok(mut line) = timeout(TURN, self.joins.lock()).await {
+            let answer = line.ask(request, patience).await;
             drop(line);
-            self.metrics.line_requests_total.add(1);
-            return accepted(answer);
+            match answer {
+                Ok(Asked::Answered(answer)) => {
+                    self.metrics.line_requests_total.add(1);
+                    return accepted(answer);
+                }
+                Ok(Asked::NoLine | Asked::Ended) => {}
+                Err(_) if is_verdict => {}
+                Err(error) => return Err(error),
+            }
         }
         self.call(method, path, body, max_bytes).await
     }
@@ -227,23 +244,32 @@ impl App {
         &self,
         check: wire::AccessCheck,
     ) -> Result<Option<wire::Verdict>, AppError> {
-        let question = self.access(vec![check]);
+        let question = async {
+            let body = access_request(vec![check]);
+            let answer = self.ask(Method::POST, ACCESS, body, MAX_ANSWER).await?;
+            verdicts(&answer, 1)
+        };
         Ok(self.questions.ask(question).await?.into_iter().next())
     }
 
-    /// Asks whether clients may be in their rooms. The verdicts come in the order of the checks.
+    /// Asks whether clients may still be in their rooms. The verdicts come in the order of the checks. It never goes by a
+    /// line, because sockets that are idle are asked about, too, and a relay without joins holds no line.
     pub(crate) async fn access(
         &self,
         checks: Vec<wire::AccessCheck>,
     ) -> Result<Vec<wire::Verdict>, AppError> {
         let asked = checks.len();
-        let body = wire::encode(&wire::AccessRequest { checks });
-        let answer = self
-            .ask(Method::POST, "/internal/access", body, MAX_ANSWER)
-            .await?;
-        let wire::AccessResponse { verdicts } = wire::decode(&answer).map_err(garbage)?;
-        check_number(verdicts.len(), "verdicts", asked, "sockets")?;
-        Ok(verdicts)
+        let body = access_request(checks);
+        let answer = self.call(Method::POST, ACCESS, body, MAX_ANSWER).await?;
+        verdicts(&answer, asked)
+    }
+
+    /// Ends the line for joins if its time is over. Without joins nothing else does.
+    pub(crate) fn look_at_line(&self) {
+        // A join that holds the line looks at it.
+        if let Ok(mut line) = self.joins.try_lock() {
+            line.look();
+        }
     }
 
     /// Reads the mark of each of these tasks and projects, in their order; `None` stands for a task that is gone. An
@@ -370,6 +396,20 @@ impl App {
         self.metrics.line_requests_total.add(1);
         outcomes(&accepted(answer)?, updates).map(Asked::Answered)
     }
+}
+
+/// The path of the questions about access.
+const ACCESS: &str = "/internal/access";
+
+fn access_request(checks: Vec<wire::AccessCheck>) -> Vec<u8> {
+    wire::encode(&wire::AccessRequest { checks })
+}
+
+/// The verdicts in an answer about this many sockets.
+fn verdicts(answer: &[u8], asked: usize) -> Result<Vec<wire::Verdict>, AppError> {
+    let wire::AccessResponse { verdicts } = wire::decode(answer).map_err(garbage)?;
+    check_number(verdicts.len(), "verdicts", asked, "sockets")?;
+    Ok(verdicts)
 }
 
 /// The outcomes in an answer to an append of this many updates.

@@ -16,6 +16,7 @@ use crate::app::lane::{Lanes, MainLane};
 use crate::app::queue::CommitQueue;
 use crate::app::submission::Submission;
 use crate::app::suspects::Suspects;
+use crate::chores::LOOK;
 use crate::metrics::Metrics;
 use crate::room::rooms::Rooms;
 use crate::settings::Settings;
@@ -24,7 +25,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
@@ -82,8 +83,10 @@ impl Committer {
             decided,
         };
         loop {
-            let batch = writer.queue.next_batch().await;
-            writer.commit(batch).await;
+            match timeout(LOOK, writer.queue.next_batch()).await {
+                Ok(batch) => writer.commit(batch).await,
+                Err(_) => writer.main.look(),
+            }
             if delivery.is_finished() {
                 tracing::error!("the delivery task ended");
                 return;
@@ -113,33 +116,32 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        self.queue.unanswered.add(&batch);
         if batch.iter().any(Submission::is_large) {
             // It goes by a side lane, so that no other client waits for it.
             self.suspects.try_each(batch);
             return;
         }
-        let updates = batch.len() as f64;
-        self.metrics.histograms.batch_updates.observe(updates);
+        let updates = batch.len();
+        self.metrics
+            .histograms
+            .batch_updates
+            .observe(updates as f64);
         let body = self.main.lane.encode(&batch);
-        let timeout = self.settings.app_timeout;
-        let mut patience = timeout.min(LATE);
+        let whole_patience = self.settings.app_timeout;
+        let mut patience = whole_patience.min(LATE);
         let mut backoff = Backoff::app();
         let mut turned_away = 0;
         // The app may close an idle connection at the moment at which it is used.
         let mut is_reused = self.main.lane.is_reused();
         loop {
-            let unanswered = &self.queue.unanswered;
-            let answer = self
-                .main
-                .append(body.clone(), &batch, patience, unanswered)
-                .await;
+            let answer = self.main.append(body.clone(), updates, patience).await;
             let error = match answer {
                 Ok(outcomes) => {
                     self.app_is_here();
                     self.suspects.witness.stored();
                     let (decided, undecided) = split(batch, outcomes);
                     if !undecided.is_empty() {
-                        self.queue.unanswered.add(&undecided);
                         self.suspects.try_each(undecided);
                     }
                     // The delivery task ends only after this one.
@@ -148,7 +150,6 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            unanswered.add(&batch);
             self.main.lane.count_retry();
             if std::mem::take(&mut is_reused) && matches!(error, AppError::Unreachable(_)) {
                 continue;
@@ -166,7 +167,7 @@ impl Writer {
                 self.suspects.try_each(batch);
                 return;
             }
-            patience = timeout;
+            patience = whole_patience;
             if !self.wait(&error, &mut backoff).await {
                 self.give_up(&batch);
                 return;

@@ -5,7 +5,6 @@ use crate::app::error::AppError;
 use crate::app::lateness::Lateness;
 use crate::app::standing::{Asked, Standing};
 use crate::app::submission::{Submission, encode};
-use crate::app::unanswered::Unanswered;
 use crate::app::upstream::Dedicated;
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -57,15 +56,13 @@ pub(crate) struct MainLane {
 }
 
 impl MainLane {
-    /// Sends an append of `batch`, encoded as `body`, by the line or by itself, and waits for the answer for at most
-    /// `patience`. If it is late, the append is sent once more as a single request, and the first answer counts. A
-    /// batch that is sent more than once is put among the unanswered.
+    /// Sends an append of this many updates, by the line or by itself, and waits for the answer for at most `patience`.
+    /// If it is late, the append is sent once more as a single request, and the first answer counts.
     pub(crate) async fn append(
         &mut self,
         body: Bytes,
-        batch: &[Submission],
+        updates: usize,
         patience: Duration,
-        unanswered: &Unanswered,
     ) -> Result<Vec<wire::Outcome>, AppError> {
         let Self {
             lane,
@@ -75,7 +72,6 @@ impl MainLane {
         } = self;
         let begun = Instant::now();
         let late_after = lateness.late_after();
-        let updates = batch.len();
         let first = async {
             let app = lane.shared.app.clone();
             let on_line = app.append_on(line, &body, updates, patience);
@@ -84,8 +80,7 @@ impl MainLane {
                     lane.shared.metrics.appends_total.add(1);
                     return Ok(outcomes);
                 }
-                Asked::NoLine => {}
-                Asked::Ended => unanswered.add(batch),
+                Asked::NoLine | Asked::Ended => {}
             }
             lane.append(body.clone(), updates, patience).await
         };
@@ -93,7 +88,6 @@ impl MainLane {
         let answer = match timeout(late_after, &mut first).await {
             Ok(answer) => answer,
             Err(_) if lateness.take_repeat() => {
-                unanswered.add(batch);
                 spare.shared.metrics.append_repeats_total.add(1);
                 let again = spare.append(body.clone(), updates, patience);
                 first_answer(first, again).await
@@ -104,6 +98,11 @@ impl MainLane {
             lateness.took(begun.elapsed());
         }
         answer
+    }
+
+    /// Ends the line if its time is over. Without edits nothing else does.
+    pub(crate) fn look(&mut self) {
+        self.line.look();
     }
 }
 

@@ -57,10 +57,7 @@ impl Opener {
             upstream,
             authorization,
             bounds: Bounds {
-                time: settings
-                    .line_time
-                    .min(wire::LINE_TIME)
-                    .saturating_sub(MARGIN),
+                time: settings.line_time.min(wire::LINE_TIME - MARGIN),
                 bytes: settings.line_bytes,
                 requests: settings.line_requests,
             },

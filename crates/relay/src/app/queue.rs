@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// The most bytes of the updates in one request: four of the largest that the main lane takes.
+/// The most bytes of the updates in one request, each with its envelope: three of the largest that the main lane takes, and
+/// more.
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// The queue is full.

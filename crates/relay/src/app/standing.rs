@@ -66,7 +66,7 @@ impl Standing {
     /// Has a request answered on the line.
     ///
     /// # Errors
-    /// If no answer came within `patience`.
+    /// If no answer came within `patience`. The line has ended then.
     pub(crate) async fn ask(
         &mut self,
         request: Bytes,
@@ -121,6 +121,18 @@ impl Standing {
             self.open_next();
         }
         line.filter(|_| wear != Wear::Spent)
+    }
+
+    /// Ends the lines whose time is over, or that the app has ended.
+    pub(crate) fn look(&mut self) {
+        let is_spent = |line: &mut Line| line.wear(0) == Wear::Spent;
+        self.open.take_if(is_spent);
+        self.look_at_next();
+        if let Next::Open(line) = &mut self.next
+            && is_spent(line)
+        {
+            self.next = Next::None;
+        }
     }
 
     fn look_at_next(&mut self) {

@@ -1,6 +1,6 @@
-//! The updates whose append has no answer in good time. They may be stored all the same, and then a room that fetches
-//! what it lacks gets them before the answer comes. Here the room finds which socket sent them, because no socket gets
-//! its own updates back.
+//! The updates that were sent to the app and are not answered yet. They may be stored by now, and then a room that fetches
+//! what it lacks gets them before the answer comes. Here the room finds who sent them, because no socket gets its own
+//! updates back.
 
 use crate::app::submission::Submission;
 use crate::socket::frame::Frame;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// By serial number: an update, and the id of the socket that sent it.
 type InRoom = HashMap<u64, (Frame, u64)>;
 
-/// The updates in doubt. They are part of the commit queue, which bounds them.
+/// The updates that are with the app. They are part of the commit queue, which bounds them.
 #[derive(Default)]
 pub(crate) struct Unanswered {
     /// By project.

@@ -61,6 +61,8 @@ pub(crate) enum Lines {
     Mute,
     /// Each line ends with its third answer.
     Short,
+    /// After the proof that a line works, nothing on it is answered.
+    Silent,
 }
 
 #[derive(Default)]
@@ -87,6 +89,7 @@ pub(crate) struct Log {
     pub(crate) lines: Lines,
     /// The number of lines that were opened, and of requests on them.
     pub(crate) lines_opened: usize,
+    pub(crate) lines_open: usize,
     pub(crate) line_requests: usize,
 }
 
@@ -201,8 +204,15 @@ async fn answer(
         if lines == Lines::Buffered {
             return std::future::pending().await;
         }
-        log.lock().unwrap().lines_opened += 1;
-        tokio::spawn(line(log, states, body, sender));
+        {
+            let mut log = log.lock().unwrap();
+            log.lines_opened += 1;
+            log.lines_open += 1;
+        }
+        tokio::spawn(async move {
+            line(log.clone(), states, body, sender).await;
+            log.lock().unwrap().lines_open -= 1;
+        });
         let answers = futures_util::stream::unfold(answers, async |mut answers| {
             let next: Option<Result<Frame<Bytes>, &'static str>> = answers.recv().await;
             next.map(|next| (next, answers))
@@ -241,6 +251,9 @@ async fn line(
             let asked: wire::LineRequest<wire::ByteVec> = wire::decode(&message).unwrap();
             log.lock().unwrap().line_requests += 1;
             let lines = log.lock().unwrap().lines;
+            if lines == Lines::Silent && asked.target != "/health" {
+                return sender.closed().await;
+            }
             let is_append = asked.target == "/internal/append";
             if is_append && lines == Lines::Die {
                 sender.send(Err("dies")).await.ok();

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::fake_app::Lines;
-use crate::{Relay, within};
+use crate::{Relay, until, within};
 use std::time::{Duration, Instant};
 
 /// Sends this many edits by turns from two clients, each after a third has got the one before. Checks that the third
@@ -180,6 +180,73 @@ async fn a_late_answer_is_not_waited_for() {
     assert_eq!(relay.metric("updates_suspected_total").await, 0);
     relay.app.log().lines = Lines::Answered;
     edit(&relay, &mut clients, 40).await;
+    relay.stop().await;
+}
+
+/// The room fetches an update before its append is answered: it goes to all others, and not back to its sender.
+#[tokio::test]
+async fn an_update_that_is_found_before_its_answer_does_not_come_back() {
+    let relay =
+        Relay::start(|settings| settings.heads_interval = Some(Duration::from_millis(20))).await;
+    let mut clients = join_three(&relay).await;
+    edit_on_a_line(&relay, &mut clients).await;
+    edit(&relay, &mut clients, 40).await;
+    relay.app.log().lines = Lines::Mute;
+    let fetches = relay.app.log().fetches;
+    clients[0].update("own").await;
+    assert_eq!(clients[1].binary().await, b"own");
+    assert!(relay.app.log().fetches > fetches, "it came by its answer");
+    clients[1].update("another's").await;
+    assert_eq!(clients[0].binary().await, b"another's");
+    relay.stop().await;
+}
+
+/// The way to the app carries the proof, and then nothing.
+#[tokio::test]
+async fn a_join_does_not_wait_long_for_a_silent_line() {
+    let relay = Relay::start(|_| {}).await;
+    relay.app.log().lines = Lines::Silent;
+    within("a silent line", async {
+        while relay.app.log().lines_opened == 0 {
+            relay.join("p").await;
+        }
+    })
+    .await;
+    let start = Instant::now();
+    for _ in 0..3 {
+        relay.join("p").await;
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    relay.stop().await;
+}
+
+/// Without edits and joins no line is left, though the app would keep it; that sockets are looked at opens none.
+#[tokio::test]
+async fn an_idle_relay_holds_no_line() {
+    let relay = Relay::start(|settings| {
+        settings.line_time = Duration::from_millis(500);
+        settings.recheck_interval = Duration::from_millis(50);
+    })
+    .await;
+    let mut clients = join_three(&relay).await;
+    edit_on_a_line(&relay, &mut clients).await;
+    until("no line is left", async || relay.app.log().lines_open == 0).await;
+    let questions = || {
+        let log = relay.app.log();
+        let asked = log.seen.iter();
+        asked
+            .filter(|seen| *seen == "POST /internal/access")
+            .count()
+    };
+    let opened = relay.app.log().lines_opened;
+    let before = questions();
+    until("sockets are looked at", async || questions() > before + 3).await;
+    assert_eq!(relay.app.log().lines_opened, opened);
+    edit(&relay, &mut clients, 10).await;
     relay.stop().await;
 }
 
