@@ -65,13 +65,15 @@ pub struct Settings {
     #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256", value_parser = count)]
     pub connections_per_address: usize,
     /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait 5 s, and
-    /// are then answered with 503. Files of the page do not count if the relay answers them from its memory (64 MiB).
+    /// are then answered with 503. Clients whose credentials the app has not accepted within the last minute take half
+    /// of the places at most. Files of the page do not count if the relay answers them from its memory (64 MiB).
     #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128", value_parser = count)]
     pub max_requests: usize,
     /// The most of them from one address.
     #[arg(long, env = "RELAY_REQUESTS_PER_ADDRESS", default_value = "32", value_parser = count)]
     pub requests_per_address: usize,
-    /// The most of them of one user, or with one token.
+    /// The most of them of one user, or of one agent. Those of one address whose credentials the app has not accepted
+    /// lately share as many.
     #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16", value_parser = count)]
     pub requests_per_user: usize,
     /// The most requests that wait for a task (`?wait=`) and streams of events (`/tasks/{id}/events`) together, half of

@@ -1,7 +1,6 @@
-//! Caps: how many requests are under way in all, of one address, and of one user or token. The relay's own requests to
-//! the app do not count.
+//! Caps: how many requests are under way in all, of strangers, of one address, and of one user. A stranger is a client of
+//! whose credential the app has not said lately to whom it belongs. The relay's own requests to the app do not count.
 
-use crate::edge::credentials::Credential;
 use crate::edge::problem::too_busy;
 use crate::edge::shares::{Share, Shares};
 use problem::Problem;
@@ -14,52 +13,88 @@ use tokio::time::timeout;
 /// How long a request waits for its place. Most requests take milliseconds, so a longer wait helps none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The client that a request counts for, beside its address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Caller {
+    /// A client without a credential.
+    Anonymous,
+    /// A client whose credential the app has not answered for. All of one address count together, so that it gains a
+    /// client nothing to write its credential in many ways.
+    Unknown(IpAddr),
+    /// A principal that the app has told.
+    Known(String),
+    /// A principal without a cap.
+    Exempt,
+}
+
+impl Caller {
+    /// Whether the app has not let the client in.
+    pub(crate) fn is_stranger(&self) -> bool {
+        matches!(self, Self::Anonymous | Self::Unknown(_))
+    }
+
+    /// Whether the client has a share of its own, beside that of its address.
+    fn is_capped(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Known(_))
+    }
+}
+
 /// The places of requests that are under way.
 pub(crate) struct Caps {
     all: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     addresses: Shares<IpAddr>,
-    principals: Shares<Credential>,
+    callers: Shares<Caller>,
     patience: Duration,
 }
 
 /// The place of one request. Dropping it gives the place back.
 pub(crate) struct Place {
     _address: Share<IpAddr>,
-    _principal: Option<Share<Credential>>,
+    _caller: Option<Share<Caller>>,
+    _stranger: Option<OwnedSemaphorePermit>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Caps {
-    /// Caps of this many requests in all, of one address, and of one user or token.
-    pub(crate) fn new(all: usize, of_address: usize, of_principal: usize) -> Self {
+    /// Caps of this many requests in all, of strangers, of one address, and of one caller.
+    pub(crate) fn new(
+        all: usize,
+        of_strangers: usize,
+        of_address: usize,
+        of_caller: usize,
+    ) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
+            strangers: Arc::new(Semaphore::new(of_strangers)),
             addresses: Shares::new(of_address),
-            principals: Shares::new(of_principal),
+            callers: Shares::new(of_caller),
             patience: PATIENCE,
         }
     }
 
-    /// Takes a place for a request from this network; `credential` is `None` if it has none, or one without a cap.
+    /// Takes a place for a request of this caller from this network.
     ///
     /// # Errors
     /// 503 if no place becomes free in good time.
-    pub(crate) async fn take(
-        &self,
-        network: IpAddr,
-        credential: Option<Credential>,
-    ) -> Result<Place, Problem> {
+    pub(crate) async fn take(&self, network: IpAddr, caller: Caller) -> Result<Place, Problem> {
         let take = async {
-            // The caller's own shares come first, so that a request that waits for them holds no place of others.
+            let is_stranger = caller.is_stranger();
+            // The client's own shares come first, so that a request that waits for them holds no place of others.
             let address = self.addresses.take(network).await;
-            let principal = match credential {
-                Some(credential) => Some(self.principals.take(credential).await),
-                None => None,
+            let caller = match caller.is_capped() {
+                true => Some(self.callers.take(caller).await),
+                false => None,
+            };
+            // The semaphores are never closed.
+            let stranger = match is_stranger {
+                true => self.strangers.clone().acquire_owned().await.ok(),
+                false => None,
             };
             Place {
                 _address: address,
-                _principal: principal,
-                // The semaphore is never closed.
+                _caller: caller,
+                _stranger: stranger,
                 _place: self.all.clone().acquire_owned().await.ok(),
             }
         };
@@ -70,23 +105,24 @@ impl Caps {
     ///
     /// # Errors
     /// 503 if none is.
-    pub(crate) fn try_take(
-        &self,
-        network: IpAddr,
-        credential: Option<Credential>,
-    ) -> Result<Place, Problem> {
-        let principal =
-            credential.map(|credential| self.principals.try_take(credential).ok_or_else(too_busy));
-        Ok(Place {
-            _address: self.addresses.try_take(network).ok_or_else(too_busy)?,
-            _principal: principal.transpose()?,
-            _place: Some(
-                self.all
-                    .clone()
-                    .try_acquire_owned()
-                    .map_err(|_| too_busy())?,
-            ),
-        })
+    pub(crate) fn try_take(&self, network: IpAddr, caller: Caller) -> Result<Place, Problem> {
+        let free = |places: &Arc<Semaphore>| places.clone().try_acquire_owned().ok();
+        let is_stranger = caller.is_stranger();
+        let take = || {
+            Some(Place {
+                _address: self.addresses.try_take(network)?,
+                _caller: match caller.is_capped() {
+                    true => Some(self.callers.try_take(caller)?),
+                    false => None,
+                },
+                _stranger: match is_stranger {
+                    true => Some(free(&self.strangers)?),
+                    false => None,
+                },
+                _place: Some(free(&self.all)?),
+            })
+        };
+        take().ok_or_else(too_busy)
     }
 }
 
@@ -95,31 +131,52 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn quick(all: usize, of_strangers: usize, of_address: usize, of_caller: usize) -> Caps {
+        Caps {
+            patience: Duration::from_millis(20),
+            ..Caps::new(all, of_strangers, of_address, of_caller)
+        }
+    }
+
+    fn known(name: &str) -> Caller {
+        Caller::Known(name.to_owned())
+    }
+
     #[tokio::test]
     async fn each_caller_has_a_share_and_waits_briefly_beyond_it() {
-        let caps = Caps {
-            patience: Duration::from_millis(20),
-            ..Caps::new(3, 2, 1)
-        };
-        let credentials = crate::edge::credentials::Credentials::default();
-        let of = |token: &str| {
-            let query = format!("token={token}");
-            credentials.of(&http::HeaderMap::new(), Some(&query))
-        };
-        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = caps.take(here, of("ann")).await.ok().unwrap();
+        let caps = quick(3, 3, 2, 1);
+        let first = caps.take(HERE, known("ann")).await.ok().unwrap();
         let begun = tokio::time::Instant::now();
-        let refused = caps.take(here, of("ann")).await.err().unwrap();
+        let refused = caps.take(HERE, known("ann")).await.err().unwrap();
         assert!(refused.status() == 503 && begun.elapsed() >= caps.patience);
-        let second = caps.take(here, of("ben")).await.ok().unwrap();
-        assert_eq!(caps.take(here, None).await.err().unwrap().status(), 503);
-        assert!(caps.try_take(here, None).is_err());
+        let second = caps.take(HERE, known("ben")).await.ok().unwrap();
+        let refused = caps.take(HERE, Caller::Anonymous).await.err().unwrap();
+        assert_eq!(refused.status(), 503);
+        assert!(caps.try_take(HERE, Caller::Anonymous).is_err());
         // Another address isn't concerned, until all places are taken.
-        let _third = caps.take(there, None).await.ok().unwrap();
-        let mut fourth = Box::pin(caps.take(there, None));
+        let _third = caps.take(THERE, Caller::Anonymous).await.ok().unwrap();
+        let mut fourth = Box::pin(caps.take(THERE, Caller::Anonymous));
         assert!(fourth.as_mut().now_or_never().is_none());
         drop(first);
         assert!(fourth.await.is_ok());
         drop(second);
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_places_for_those_who_were_let_in() {
+        let caps = quick(4, 2, 4, 4);
+        let held = [
+            caps.take(HERE, Caller::Anonymous).await.ok().unwrap(),
+            caps.take(THERE, Caller::Unknown(THERE)).await.ok().unwrap(),
+        ];
+        assert!(caps.take(HERE, Caller::Unknown(HERE)).await.is_err());
+        assert!(caps.try_take(HERE, Caller::Anonymous).is_err());
+        assert!(caps.try_take(HERE, known("ann")).is_ok());
+        assert!(caps.take(HERE, Caller::Exempt).await.is_ok());
+        drop(held);
+        assert!(caps.take(HERE, Caller::Anonymous).await.is_ok());
     }
 }

@@ -9,6 +9,7 @@
 //! shows at once. Memory is bounded: beyond that the file that was not used for the longest time goes.
 
 use crate::edge::body::{Body, full, shared};
+use crate::edge::file_key::{Key, is_of_the_page};
 use crate::edge::shares::{Share, Shares};
 use bytes::Bytes;
 use http::request::Parts;
@@ -24,9 +25,6 @@ pub(crate) const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// The most bytes of all files.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-
-/// The longest path of a file that is kept, in bytes.
-const MAX_PATH: usize = 256;
 
 /// What a file counts beyond its bytes, so that the number of files is bounded too.
 const ENVELOPE: usize = 64 * 1024;
@@ -77,66 +75,6 @@ impl Default for Files {
 struct Kept {
     files: HashMap<Key, (Arc<File>, Instant)>,
     bytes: usize,
-}
-
-/// What names a file: its path, and the encodings that the client accepts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    path: String,
-    brotli: bool,
-    gzip: bool,
-}
-
-impl Key {
-    /// The file for which a request may ask; `None` if it must go to the app in any case.
-    pub(crate) fn of(head: &Parts) -> Option<Self> {
-        let path = head.uri.path();
-        let is_plain = [Method::GET, Method::HEAD].contains(&head.method)
-            && head.uri.query().is_none()
-            && path.len() <= MAX_PATH
-            && !head.headers.contains_key(header::RANGE)
-            // The app may answer a page of another origin with other headers.
-            && !head.headers.contains_key(header::ORIGIN);
-        if !is_plain {
-            return None;
-        }
-        let accepted: Vec<(String, bool)> = head
-            .headers
-            .get_all(header::ACCEPT_ENCODING)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(encoding)
-            .collect();
-        // A client that takes no plain file is rare, and `*` means any encoding.
-        let is_usual = accepted
-            .iter()
-            .all(|(name, takes)| name != "*" && (name != "identity" || *takes));
-        let takes = |wanted: &str| {
-            accepted
-                .iter()
-                .any(|(name, takes)| name == wanted && *takes)
-        };
-        is_usual.then(|| Self {
-            path: path.to_owned(),
-            brotli: takes("br"),
-            gzip: takes("gzip"),
-        })
-    }
-
-    /// Whether the path is of the page. Requests for anything else don't wait for each other, because the app answers
-    /// each client on its own, and one that is slow must not hold up another.
-    fn is_of_the_page(&self) -> bool {
-        self.path == "/" || self.path.starts_with("/static/")
-    }
-}
-
-/// Reads the name of an encoding, and whether it is accepted.
-fn encoding(text: &str) -> (String, bool) {
-    let mut parts = text.split(';');
-    let name = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-    let quality = parts.find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok());
-    (name, quality != Some(0.0))
 }
 
 /// A file.
@@ -191,7 +129,9 @@ impl Files {
 
     /// Waits while another request asks for the file.
     pub(crate) async fn turn(&self, key: &Key) -> Turn {
-        if !key.is_of_the_page() && !self.kept.lock().files.contains_key(key) {
+        // Requests for anything but the page don't wait for each other, because the app answers each client on its own, and
+        // one that is slow must not hold up another.
+        if !is_of_the_page(&key.path) && !self.kept.lock().files.contains_key(key) {
             return Turn::Ask(None);
         }
         let turn = timeout(self.patience, self.asking.take(key.clone())).await;
@@ -346,23 +286,6 @@ mod tests {
         }
         assert_eq!(
             lifetime(StatusCode::NOT_FOUND, &answer("public", "\"1\"")),
-            None
-        );
-    }
-
-    #[test]
-    fn encodings_make_few_keys() {
-        let of = |accepts: &str| Key::of(&head("/a", &[("accept-encoding", accepts)]));
-        assert_eq!(of("gzip, deflate, br"), of("BR;q=0.5,gzip, x"));
-        assert_ne!(of("gzip, br;q=0"), of("gzip, br"));
-        assert_eq!(of("zstd"), of(""));
-        for unusual in ["*", "identity;q=0"] {
-            assert_eq!(of(unusual), None);
-        }
-        assert_eq!(Key::of(&head("/a?b", &[])), None);
-        assert_eq!(Key::of(&head("/a", &[("range", "bytes=0-1")])), None);
-        assert_eq!(
-            Key::of(&head("/a", &[("origin", "https://a.example")])),
             None
         );
     }

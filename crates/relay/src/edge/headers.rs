@@ -35,7 +35,6 @@ const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
 
 /// Makes the target of a request a path and a query, and moves a token of the query into a header.
 pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
-    let bad_target = || Problem::bad_request("The request's path or query cannot be read.");
     // A target in absolute form names its own host (RFC 9112, section 3.2.2).
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad_target())?;
@@ -57,6 +56,11 @@ pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
     }
     head.uri = target.parse::<Uri>().map_err(|_| bad_target())?;
     Ok(())
+}
+
+/// The request's target makes no sense.
+pub(crate) fn bad_target() -> Problem {
+    Problem::bad_request("The request's path or query cannot be read.")
 }
 
 /// Removes the parameter `token` from a path and query.

@@ -4,7 +4,7 @@
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
 use crate::edge::headers::remove_hop_by_hop;
-use crate::edge::problem::{app_timeout, app_unreachable, response};
+use crate::edge::problem::{app_silent, response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use problem::Problem;
@@ -91,26 +91,26 @@ impl Health {
         let upstream = self.upstream.clone();
         let asking = tokio::spawn(async move {
             let answer = timeout(PATIENCE, ask(&upstream)).await;
-            let answer = answer.unwrap_or_else(|_| Err(app_timeout()));
+            let answer = answer.unwrap_or_else(|_| Err(app_silent()));
             *known = Some(Known {
                 told: Instant::now(),
                 answer: answer.clone(),
             });
             answer
         });
-        asking.await.unwrap_or_else(|_| Err(app_unreachable()))
+        asking.await.unwrap_or_else(|_| Err(app_silent()))
     }
 }
 
 async fn ask(upstream: &Upstream) -> Result<Answer, Problem> {
     let unreachable = |error: UpstreamError| {
         tracing::debug!(%error, "the app did not tell its health");
-        app_unreachable()
+        app_silent()
     };
     let request = Request::get("/health")
         .header(header::HOST, &upstream.authority)
         .body(full(""))
-        .map_err(|_| app_unreachable())?;
+        .map_err(|_| app_silent())?;
     let response = upstream.send(request).await.map_err(unreachable)?;
     let (mut head, body) = response.into_parts();
     let body = read_body(body, MAX_BYTES).await.map_err(unreachable)?;

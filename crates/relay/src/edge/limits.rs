@@ -2,6 +2,7 @@
 
 use crate::edge::address;
 use crate::edge::buckets::Buckets;
+use crate::edge::caps::Caller;
 use crate::edge::credentials::{Credential, Credentials};
 use crate::settings::Settings;
 use http::{HeaderMap, Uri};
@@ -55,12 +56,16 @@ impl Limits {
         address::network(address::client(peer, headers, self.trust_forwarded))
     }
 
-    /// The credential of a request to which caps apply, if it has one.
-    pub(crate) fn capped(&self, headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
-        self.credential(headers, uri).filter(|credential| {
-            let principal = self.credentials.principal(*credential);
-            !principal.is_some_and(|principal| is_exempt(&principal))
-        })
+    /// The client that a request from this network counts for.
+    pub(crate) fn caller(&self, network: IpAddr, headers: &HeaderMap, uri: &Uri) -> Caller {
+        let Some(credential) = self.credential(headers, uri) else {
+            return Caller::Anonymous;
+        };
+        match self.credentials.principal(credential) {
+            None => Caller::Unknown(network),
+            Some(principal) if is_exempt(&principal) => Caller::Exempt,
+            Some(principal) => Caller::Known(principal),
+        }
     }
 
     /// The credential of a request, if it has one.
@@ -94,4 +99,33 @@ impl Limits {
 /// The app's backend has no limit, nor has the one user of a development server.
 fn is_exempt(principal: &str) -> bool {
     matches!(principal, "server" | "user:dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderValue, header};
+
+    #[test]
+    fn cookies_written_in_many_ways_are_one_caller() {
+        let limits = Limits::new(&Settings::default());
+        let here = IpAddr::from([10, 0, 0, 1]);
+        let uri = Uri::from_static("/");
+        let cookie = |padding: u8| {
+            let value = HeaderValue::from_str(&format!("sess=ann; x={padding}")).unwrap();
+            HeaderMap::from_iter([(header::COOKIE, value)])
+        };
+        let callers = || (0..20).map(|padding| limits.caller(here, &cookie(padding), &uri));
+        assert!(callers().all(|caller| caller == Caller::Unknown(here)));
+        for padding in 0..20 {
+            let credential = limits.credential(&cookie(padding), &uri).unwrap();
+            limits.told(credential, "user:ann").unwrap();
+        }
+        assert!(callers().all(|caller| caller == Caller::Known("user:ann".into())));
+        let nothing = limits.caller(here, &HeaderMap::new(), &uri);
+        assert_eq!(nothing, Caller::Anonymous);
+        let credential = limits.credential(&cookie(0), &uri).unwrap();
+        limits.told(credential, "server").unwrap();
+        assert_eq!(limits.caller(here, &cookie(0), &uri), Caller::Exempt);
+    }
 }

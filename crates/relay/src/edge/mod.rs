@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod buckets;
 pub(crate) mod caps;
 pub(crate) mod credentials;
+pub(crate) mod file_key;
 pub(crate) mod files;
 pub(crate) mod headers;
 pub(crate) mod health;

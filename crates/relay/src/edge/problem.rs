@@ -72,6 +72,11 @@ pub(crate) fn app_timeout() -> Problem {
     Problem::new(Kind::APP_TIMEOUT, "The app did not answer in time.").with_header(RETRY_AFTER, "5")
 }
 
+/// The app does not tell its health. Load balancers and monitors expect 503 of a server that cannot serve.
+pub(crate) fn app_silent() -> Problem {
+    Problem::unavailable("The app could not be reached, or did not tell its health in time.")
+}
+
 /// The answer that carries a problem.
 pub(crate) fn response(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status());

@@ -6,8 +6,9 @@ use crate::app::upstream::{Upstream, UpstreamError, read_body};
 use crate::edge::answers::Answers;
 use crate::edge::body::{Body, full};
 use crate::edge::caps::Caps;
+use crate::edge::file_key::{self, Key};
 use crate::edge::files::{self, File, Files, MAX_FILE, Turn};
-use crate::edge::headers::{remove_hop_by_hop, set_forwarded, set_target};
+use crate::edge::headers::{bad_target, remove_hop_by_hop, set_forwarded, set_target};
 use crate::edge::limits::Limits;
 use crate::edge::problem::{app_timeout, app_unreachable, response};
 use crate::edge::refused_pages::RefusedPages;
@@ -17,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::room::effects::Fetch;
 use crate::room::rooms::Rooms;
 use crate::settings::Settings;
+use crate::waiting::wait::{PREFER, at_once};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
@@ -35,6 +37,9 @@ const PRINCIPAL: &str = "x-loro-internal-principal";
 
 /// The header by which the app tells why it refused a page.
 pub(crate) const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
+
+/// One in so many requests that are under way may be a stranger's.
+const STRANGERS: usize = 2;
 
 /// The most bytes that are read of an answer whose body is not passed on.
 const DISCARDED: usize = 256 * 1024;
@@ -77,6 +82,7 @@ impl Proxy {
             refused_pages,
             caps: Caps::new(
                 settings.max_requests,
+                settings.max_requests.div_ceil(STRANGERS),
                 settings.requests_per_address,
                 settings.requests_per_user,
             ),
@@ -118,15 +124,18 @@ impl Proxy {
         if request.body().size_hint().lower() > self.settings.max_body as u64 {
             return Err(Problem::too_large(self.settings.max_body));
         }
-        let (head, body) = request.into_parts();
-        let key = files::Key::of(&head);
+        let (mut head, body) = request.into_parts();
+        file_key::simplify(&mut head);
+        let key = Key::of(&head);
         if let Some(file) = key.as_ref().and_then(|key| self.files.get(key)) {
             self.metrics.files_total.add(1);
             return Ok(file.answer(&head));
         }
         // The body is read before the place is taken, because a client may be slow.
         let network = self.limits.network(visitor.peer, &head.headers);
-        let upload = self.uploads.read(network, body).await?;
+        let caller = self.limits.caller(network, &head.headers, &head.uri);
+        let upload = self.uploads.read(network, caller.is_stranger(), body);
+        let upload = upload.await?;
         let turn = match &key {
             Some(key) => match self.files.turn(key).await {
                 Turn::Kept(file) => {
@@ -137,8 +146,9 @@ impl Proxy {
             },
             None => None,
         };
-        let credential = self.limits.capped(&head.headers, &head.uri);
-        let place = self.caps.take(network, credential).await;
+        // The app may have told meanwhile who the client is.
+        let caller = self.limits.caller(network, &head.headers, &head.uri);
+        let place = self.caps.take(network, caller).await;
         let place = place.inspect_err(|_| self.metrics.turned_away_total.add(1))?;
         // The answer to HEAD has no body that could be kept.
         let asked_for = key
@@ -172,7 +182,7 @@ impl Proxy {
     /// Keeps a file of the page. One that came meanwhile is not read again.
     async fn keep(
         &self,
-        key: files::Key,
+        key: Key,
         response: Response<Incoming>,
         lifetime: Duration,
     ) -> Result<Arc<File>, Problem> {
@@ -286,6 +296,11 @@ impl Proxy {
     /// The head of a request as the app gets it.
     fn outgoing(&self, client: IpAddr, mut head: Parts) -> Result<Parts, Problem> {
         set_target(&mut head)?;
+        // No request waits at the app, whichever part of the relay passes it on.
+        if let Some(target) = at_once(&head.uri) {
+            head.uri = target.parse().map_err(|_| bad_target())?;
+        }
+        head.headers.remove(PREFER);
         head.version = Version::HTTP_11;
         remove_hop_by_hop(&mut head.headers);
         // An empty one is none.

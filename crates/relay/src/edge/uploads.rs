@@ -21,7 +21,19 @@ const SMALL: usize = 64 * 1024;
 const OF_ALL: usize = 128 * 1024 * 1024;
 const OF_ADDRESS: usize = 32 * 1024 * 1024;
 
-/// How long a body may bring no byte, and how long it may wait for memory.
+/// The bytes of those of strangers, so that a part is left for clients that the app has let in.
+const OF_STRANGERS: usize = OF_ALL / 2;
+
+/// How long a body may wait for memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time after which a body must have come at [`RATE`], and is given up once it lags behind.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The bytes a second that a body must bring, on the average.
+const RATE: f64 = 16.0 * 1024.0;
+
+/// How long a body may bring no byte.
 const MOVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a body may take in all.
@@ -32,16 +44,25 @@ pub(crate) struct Uploads {
     /// The most bytes of one body.
     most: usize,
     all: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     addresses: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    patience: Duration,
+    grace: Duration,
     moves_within: Duration,
     whole_within: Duration,
+}
+
+/// The memory of one body. It is given back when this is dropped.
+struct Memory {
+    _address: OwnedSemaphorePermit,
+    _stranger: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
 }
 
 /// A body that has arrived.
 pub(crate) struct Upload {
     pub(crate) body: Bytes,
-    /// The memory that it takes, of its address and of all. It is given back when this is dropped.
-    _memory: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    _memory: Option<Memory>,
 }
 
 impl Uploads {
@@ -50,18 +71,26 @@ impl Uploads {
         Self {
             most,
             all: Arc::new(Semaphore::new(OF_ALL)),
+            strangers: Arc::new(Semaphore::new(OF_STRANGERS)),
             addresses: Mutex::default(),
+            patience: PATIENCE,
+            grace: GRACE,
             moves_within: MOVES_WITHIN,
             whole_within: WHOLE_WITHIN,
         }
     }
 
-    /// Reads a body that comes from this network.
+    /// Reads a body that comes from this network. The client is a stranger if the app has not let it in.
     ///
     /// # Errors
     /// 413 if it is too large, 400 if it breaks off, 408 if it comes too slowly, and 503 if its memory is taken for
     /// longer than a client waits.
-    pub(crate) async fn read<B>(&self, network: IpAddr, body: B) -> Result<Upload, Problem>
+    pub(crate) async fn read<B>(
+        &self,
+        network: IpAddr,
+        is_stranger: bool,
+        body: B,
+    ) -> Result<Upload, Problem>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -73,7 +102,8 @@ impl Uploads {
             return Err(Problem::too_large(self.most));
         }
         let memory = if length > SMALL {
-            let memory = timeout(self.moves_within, self.memory(network, length)).await;
+            let memory = self.memory(network, is_stranger, length);
+            let memory = timeout(self.patience, memory).await;
             memory.map_err(|_| too_busy())?
         } else {
             None
@@ -85,11 +115,7 @@ impl Uploads {
     }
 
     /// Takes memory, first of the address, so that one that waits for its share holds nothing of others.
-    async fn memory(
-        &self,
-        network: IpAddr,
-        length: usize,
-    ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    async fn memory(&self, network: IpAddr, is_stranger: bool, length: usize) -> Option<Memory> {
         let length = u32::try_from(length).ok()?;
         let share = {
             let mut addresses = self.addresses.lock();
@@ -100,20 +126,36 @@ impl Uploads {
             share.clone()
         };
         // The semaphores are never closed.
-        let own = share.acquire_many_owned(length).await.ok()?;
-        let all = self.all.clone().acquire_many_owned(length).await.ok()?;
-        Some((own, all))
+        let address = share.acquire_many_owned(length).await.ok()?;
+        let stranger = match is_stranger {
+            true => Some(
+                self.strangers
+                    .clone()
+                    .acquire_many_owned(length)
+                    .await
+                    .ok()?,
+            ),
+            false => None,
+        };
+        Some(Memory {
+            _address: address,
+            _stranger: stranger,
+            _all: self.all.clone().acquire_many_owned(length).await.ok()?,
+        })
     }
 
     async fn arrived<B>(&self, mut body: B) -> Result<Bytes, Problem>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let end = Instant::now() + self.whole_within;
+        let begun = Instant::now();
+        let end = begun + self.whole_within;
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         loop {
-            let until = end.min(Instant::now() + self.moves_within);
+            let come = (first.len() + whole.len()) as f64;
+            let due = begun + self.grace + Duration::from_secs_f64(come / RATE);
+            let until = end.min(due).min(Instant::now() + self.moves_within);
             let frame = timeout_at(until, body.frame()).await;
             let Some(frame) = frame.map_err(|_| too_slow())? else {
                 break;
@@ -164,6 +206,7 @@ mod tests {
 
     fn quick() -> Uploads {
         Uploads {
+            patience: Duration::from_millis(50),
             moves_within: Duration::from_millis(50),
             whole_within: Duration::from_millis(200),
             ..Uploads::new(wire::MAX_UPDATE_BYTES)
@@ -180,7 +223,9 @@ mod tests {
             (&[wire::MAX_UPDATE_BYTES], Ok(wire::MAX_UPDATE_BYTES)),
             (&[wire::MAX_UPDATE_BYTES, 1], Err(413)),
         ] {
-            let read = uploads.read(HERE, StreamBody::new(pieces(given))).await;
+            let read = uploads
+                .read(HERE, false, StreamBody::new(pieces(given)))
+                .await;
             let read = read.map(|upload| upload.body.len());
             assert_eq!(
                 read.map_err(|problem| problem.status()),
@@ -189,7 +234,7 @@ mod tests {
             );
         }
         let too_large = Full::new(Bytes::from(vec![0; wire::MAX_UPDATE_BYTES + 1]));
-        let refused = uploads.read(HERE, too_large).await.err().unwrap();
+        let refused = uploads.read(HERE, false, too_large).await.err().unwrap();
         assert_eq!(refused.status(), 413);
         assert_eq!(uploads.all.available_permits(), OF_ALL);
     }
@@ -198,7 +243,7 @@ mod tests {
     async fn a_body_that_does_not_move_is_given_up() {
         let uploads = quick();
         let stuck = StreamBody::new(pieces(&[3]).chain(stream::pending()));
-        let refused = uploads.read(HERE, stuck).await.err().unwrap();
+        let refused = uploads.read(HERE, false, stuck).await.err().unwrap();
         assert_eq!(refused.status(), 408);
         // It moves, but would never end.
         let drip = stream::unfold((), async |()| {
@@ -209,9 +254,47 @@ mod tests {
             ))
         });
         let begun = Instant::now();
-        let refused = uploads.read(HERE, StreamBody::new(Box::pin(drip))).await;
+        let refused = uploads
+            .read(HERE, false, StreamBody::new(Box::pin(drip)))
+            .await;
         assert_eq!(refused.err().unwrap().status(), 408);
         assert!(begun.elapsed() >= uploads.whole_within);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_too_slowly_is_given_up() {
+        let uploads = Uploads {
+            grace: Duration::from_millis(50),
+            whole_within: Duration::from_secs(60),
+            moves_within: Duration::from_secs(60),
+            ..quick()
+        };
+        // It lacks bytes only once the rate has caught up with what has come.
+        for (come, least) in [(3, 50), (1024, 110)] {
+            let stuck = StreamBody::new(pieces(&[come]).chain(stream::pending()));
+            let begun = Instant::now();
+            let refused = uploads.read(HERE, false, stuck).await.err().unwrap();
+            assert_eq!(refused.status(), 408);
+            assert!(begun.elapsed() >= Duration::from_millis(least), "{come}");
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_memory_for_those_who_were_let_in() {
+        let uploads = quick();
+        let mut held = Vec::new();
+        for last in 0..4 {
+            let network = IpAddr::from([10, 0, 1, last]);
+            // Each may become as large as any.
+            let body = StreamBody::new(pieces(&[3]));
+            held.push(uploads.read(network, true, body).await.ok().unwrap());
+        }
+        let body = || StreamBody::new(pieces(&[3]));
+        let refused = uploads.read(HERE, true, body()).await.err().unwrap();
+        assert_eq!(refused.status(), 503);
+        assert!(uploads.read(HERE, false, body()).await.is_ok());
+        held.pop();
+        assert!(uploads.read(HERE, true, body()).await.is_ok());
     }
 
     #[tokio::test]
@@ -221,33 +304,35 @@ mod tests {
         for _ in 0..2 {
             held.push(
                 uploads
-                    .read(HERE, StreamBody::new(pieces(&[3])))
+                    .read(HERE, false, StreamBody::new(pieces(&[3])))
                     .await
                     .ok()
                     .unwrap(),
             );
         }
-        let refused = uploads.read(HERE, StreamBody::new(pieces(&[3]))).await;
+        let refused = uploads
+            .read(HERE, false, StreamBody::new(pieces(&[3])))
+            .await;
         assert_eq!(refused.err().unwrap().status(), 503);
         let small = Full::new(Bytes::from(vec![0; SMALL]));
-        assert!(uploads.read(HERE, small).now_or_never().is_some());
+        assert!(uploads.read(HERE, false, small).now_or_never().is_some());
         assert!(
             uploads
-                .read(THERE, StreamBody::new(pieces(&[3])))
+                .read(THERE, false, StreamBody::new(pieces(&[3])))
                 .await
                 .is_ok()
         );
         held.pop();
         assert!(
             uploads
-                .read(HERE, StreamBody::new(pieces(&[3])))
+                .read(HERE, false, StreamBody::new(pieces(&[3])))
                 .await
                 .is_ok()
         );
         held.clear();
         assert!(
             uploads
-                .read(THERE, StreamBody::new(pieces(&[3])))
+                .read(THERE, false, StreamBody::new(pieces(&[3])))
                 .await
                 .is_ok()
         );

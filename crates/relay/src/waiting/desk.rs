@@ -8,7 +8,7 @@ use crate::edge::proxy::{Asked, Proxy};
 use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::waiting::wait::{Wait, at_once};
+use crate::waiting::wait::Wait;
 use crate::waiting::waiters::{Subject, Waiter, Waiters};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -62,7 +62,8 @@ impl Desk {
         let most = proxy.settings.max_waiters;
         let share = most.div_ceil(SHARE);
         Self {
-            places: Caps::new(most, share, share),
+            // A stranger holds a place only until the app has answered, or is let in.
+            places: Caps::new(most, most, share, share),
             settings: proxy.settings.clone(),
             metrics: proxy.metrics.clone(),
             limits,
@@ -93,8 +94,10 @@ impl Desk {
         request: &Request<B>,
     ) -> Result<Place, Problem> {
         let network = self.limits.network(visitor.peer, request.headers());
-        let credential = self.limits.capped(request.headers(), request.uri());
-        let place = self.places.try_take(network, credential);
+        let caller = self
+            .limits
+            .caller(network, request.headers(), request.uri());
+        let place = self.places.try_take(network, caller);
         place.inspect_err(|_| self.metrics.turned_away_total.add(1))
     }
 
@@ -106,10 +109,7 @@ impl Desk {
     ) -> Result<Response<Body>, Problem> {
         let deadline = Instant::now() + wait.time;
         let waiter = self.waiters.enter(Subject::Task(wait.task));
-        let mut head = request.into_parts().0;
-        head.uri = at_once(&head.uri)
-            .parse()
-            .map_err(|_| Problem::bad_request("The request's path or query cannot be read."))?;
+        let head = request.into_parts().0;
         let own = head.headers.get(header::IF_NONE_MATCH).cloned();
         let first = self.ask(visitor, &head, own.as_ref()).await?;
         let Some(unchanged) = unchanged(&first.0, own.as_ref(), &waiter) else {

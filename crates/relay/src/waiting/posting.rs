@@ -5,13 +5,12 @@ use crate::edge::body::{Body, full, read_whole};
 use crate::edge::problem::{app_unreachable, response};
 use crate::edge::visitor::Visitor;
 use crate::waiting::desk::{Desk, mark};
-use crate::waiting::wait::{PREFER, WaitForEnd, at_once};
+use crate::waiting::wait::WaitForEnd;
 use crate::waiting::waiters::Subject;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use problem::Problem;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
@@ -27,7 +26,7 @@ impl Desk {
     pub(crate) async fn post(
         &self,
         visitor: &Visitor,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         wait: WaitForEnd,
     ) -> Response<Body> {
         let _place = match self.place(visitor, &request) {
@@ -35,14 +34,6 @@ impl Desk {
             Err(problem) => return response(&problem),
         };
         let deadline = Instant::now() + wait.time;
-        match at_once(request.uri()).parse() {
-            Ok(uri) => *request.uri_mut() = uri,
-            Err(_) => {
-                let words = "The request's path or query cannot be read.";
-                return response(&Problem::bad_request(words));
-            }
-        }
-        request.headers_mut().remove(PREFER);
         let question = question(&request);
         let posted = self.proxy.forward(visitor, request).await;
         let Some(question) = question.filter(|_| posted.status() == StatusCode::CREATED) else {

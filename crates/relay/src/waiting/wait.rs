@@ -2,10 +2,14 @@
 
 use crate::waiting::waiters::Subject;
 use http::{HeaderName, Method, Request, Uri};
+use percent_encoding::percent_decode_str;
 use std::time::Duration;
 
 /// The header in which a client says how long it would wait (RFC 7240).
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The parameter in which a client says so.
+const WAIT: &str = "wait";
 
 /// The longest id of a task, in characters.
 const MAX_ID: usize = 128;
@@ -20,28 +24,27 @@ pub(crate) struct Wait {
 impl Wait {
     /// The wait that a request asks for; `None` if it asks for none, or for one that the app must refuse.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
-        let task = request.uri().path().strip_prefix("/tasks/")?;
+        let task = id(request.uri().path().strip_prefix("/tasks/")?)?;
         let time = asked_time(request.uri())??;
-        (is_id(task) && request.method() == Method::GET).then(|| Self {
-            task: task.to_owned(),
-            time,
-        })
+        (request.method() == Method::GET).then_some(Self { task, time })
     }
 }
 
-fn is_id(text: &str) -> bool {
+/// The id that a part of a path names, which the app percent-decodes; `None` if it is no id.
+fn id(part: &str) -> Option<String> {
     let is_of_ids = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (1..=MAX_ID).contains(&text.len()) && text.bytes().all(is_of_ids)
+    let text = percent_decode_str(part).decode_utf8().ok()?;
+    ((1..=MAX_ID).contains(&text.len()) && text.bytes().all(is_of_ids)).then(|| text.into_owned())
 }
 
 /// What a request for a stream of events is about; `None` if it asks for none.
 pub(crate) fn streamed<B>(request: &Request<B>) -> Option<Subject> {
     let path = request.uri().path().strip_suffix("/events")?;
     let subject = if let Some(task) = path.strip_prefix("/tasks/") {
-        is_id(task).then(|| Subject::Task(task.to_owned()))
+        id(task).map(Subject::Task)
     } else {
         let project = path.strip_prefix("/projects/")?.strip_suffix("/tasks")?;
-        is_id(project).then(|| Subject::Project(project.to_owned()))
+        id(project).map(Subject::Project)
     };
     subject.filter(|_| request.method() == Method::GET)
 }
@@ -67,7 +70,9 @@ impl WaitForEnd {
             });
         }
         let headers = request.headers().get_all(PREFER);
-        let mut preferred = headers.iter().filter_map(|value| value.to_str().ok());
+        let mut preferred = headers
+            .iter()
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
         preferred
             .find_map(wire::preferred_wait)
             .map(|seconds| Self {
@@ -77,32 +82,34 @@ impl WaitForEnd {
     }
 }
 
-/// The time in the parameter `wait`; `None` if there is none, and `Some(None)` if the relay does not hold a request for
-/// that time.
+/// The time in the first parameter `wait`, read as the app reads it; `None` if there is none, and `Some(None)` if the
+/// relay does not hold a request for that time.
 fn asked_time(uri: &Uri) -> Option<Option<Duration>> {
-    let seconds = pairs(uri).find_map(|pair| pair.strip_prefix("wait="))?;
+    let query = uri.query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let (_, seconds) = pairs.find(|(name, _)| name == WAIT)?;
     let seconds = seconds.parse().ok();
     let held = seconds.filter(|seconds| (1..=wire::LONGEST_WAIT).contains(seconds));
     Some(held.map(Duration::from_secs))
 }
 
-/// The target of a request that waits, without its `wait`.
-pub(crate) fn at_once(uri: &Uri) -> String {
-    let kept: Vec<&str> = pairs(uri)
-        .filter(|pair| !pair.starts_with("wait="))
+/// The target of a request without its `wait`, however that is written; `None` if there is none, or one that the app
+/// refuses at once.
+pub(crate) fn at_once(uri: &Uri) -> Option<String> {
+    asked_time(uri)??;
+    let is_wait = |pair: &&str| {
+        let mut pairs = form_urlencoded::parse(pair.as_bytes());
+        pairs.next().is_some_and(|(name, _)| name == WAIT)
+    };
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let kept: Vec<&str> = pairs
+        .filter(|pair| !pair.is_empty() && !is_wait(pair))
         .collect();
-    if kept.is_empty() {
+    Some(if kept.is_empty() {
         uri.path().to_owned()
     } else {
         format!("{}?{}", uri.path(), kept.join("&"))
-    }
-}
-
-fn pairs(uri: &Uri) -> impl Iterator<Item = &str> {
-    uri.query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -118,6 +125,14 @@ mod tests {
         assert_eq!(of("/tasks/task_1-a?wait=30"), Some(("task_1-a".into(), 30)));
         assert_eq!(of("/tasks/t?a=b&wait=50"), Some(("t".into(), 50)));
         for target in [
+            "/tasks/%74?wait=8",
+            "/tasks/t?%77ait=8",
+            "/tasks/t?wait=%38",
+            "/tasks/t?wait=8&wait=51",
+        ] {
+            assert_eq!(of(target), Some(("t".into(), 8)), "{target}");
+        }
+        for target in [
             "/tasks/t",
             "/tasks/t?wait=0",
             "/tasks/t?wait=51",
@@ -126,7 +141,9 @@ mod tests {
             "/tasks/t?waits=1",
             "/tasks/t/cancel?wait=1",
             "/tasks/?wait=1",
-            "/tasks/%74?wait=1",
+            "/tasks/%2f?wait=1",
+            "/tasks/%7?wait=1",
+            "/tasks/t?wait=51&wait=1",
             "/sync/t?wait=1",
         ] {
             assert_eq!(of(target), None, "{target}");
@@ -142,6 +159,7 @@ mod tests {
             of("/tasks/t-1/events?token=x"),
             Some(Subject::Task("t-1".into()))
         );
+        assert_eq!(of("/tasks/%74/events"), Some(Subject::Task("t".into())));
         assert_eq!(
             of("/projects/p_1/tasks/events"),
             Some(Subject::Project("p_1".into()))
@@ -149,7 +167,7 @@ mod tests {
         for other in [
             "/tasks/events",
             "/tasks//events",
-            "/tasks/%74/events",
+            "/tasks/%2f/events",
             "/projects/p/events",
             "/projects/p/q/tasks/events",
             "/events",
@@ -173,6 +191,7 @@ mod tests {
             ("/tasks?wait=30", "", Some((30, false))),
             // The address counts before the preference.
             ("/tasks?wait=2", "wait=30", Some((2, false))),
+            ("/tasks?%77ait=7", "", Some((7, false))),
             ("/tasks?wait=51", "wait=30", None),
             ("/tasks?wait=0", "wait=30", None),
             ("/tasks", "return=minimal", None),
@@ -187,10 +206,15 @@ mod tests {
     #[test]
     fn the_app_is_asked_without_the_wait() {
         for (target, asked) in [
-            ("/tasks/t?wait=30", "/tasks/t"),
-            ("/tasks/t?a=b&wait=30&token=x", "/tasks/t?a=b&token=x"),
+            ("/tasks/t?wait=30", Some("/tasks/t")),
+            ("/tasks/t?%77ait=%38&wait=51", Some("/tasks/t")),
+            ("/tasks/t?a=b&wait=30&token=x", Some("/tasks/t?a=b&token=x")),
+            ("/tasks/t?waits=1", None),
+            // The app refuses it.
+            ("/tasks/t?wait=51", None),
         ] {
-            assert_eq!(at_once(&target.parse().unwrap()), asked);
+            let target = target.parse().unwrap();
+            assert_eq!(at_once(&target).as_deref(), asked, "{target}");
         }
     }
 }

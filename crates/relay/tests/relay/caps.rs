@@ -1,7 +1,7 @@
 //! What one client can take, and what is left to others.
 
 use crate::client::Client;
-use crate::fake_app::BIG;
+use crate::fake_app::{BIG, Task};
 use crate::http::request;
 use crate::{Relay, until, within};
 use std::net::SocketAddr;
@@ -71,11 +71,54 @@ async fn one_address_takes_its_share_of_requests() {
     relay.stop().await;
 }
 
+/// "Four addresses without an account took all places."
+#[tokio::test]
+async fn strangers_take_half_of_the_places() {
+    let relay = Relay::start(|settings| {
+        settings.max_requests = 4;
+        settings.requests_per_address = 1;
+    })
+    .await;
+    let task = Task {
+        version: 1,
+        is_finished: true,
+    };
+    relay.app.log().tasks.insert("t".into(), task);
+    let as_ann = |path: &str| get(path).replacen("host", "authorization: Bearer ann\r\nhost", 1);
+    let known = request(relay.address, &as_ann("/tasks/t")).await;
+    assert!(known.starts_with("HTTP/1.1 200"), "{known}");
+    let mut held = Vec::new();
+    for last in 2..7 {
+        let mut stream = from(last, relay.address).await;
+        stream.write_all(get("/hangs").as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let hanging = async || {
+        let log = relay.app.log();
+        log.seen.iter().filter(|seen| *seen == "GET /hangs").count()
+    };
+    until("two are with the app", async || hanging().await == 2).await;
+    // A client that the app has let in finds a place at once.
+    let begun = std::time::Instant::now();
+    let answer = request(relay.address, &as_ann("/x")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    let refused = ask(from(9, relay.address).await, "/x").await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert_eq!(hanging().await, 2);
+    drop(held);
+    relay.stop().await;
+}
+
 /// "Fifteen hundred connections asked for a large file and never read it."
 #[tokio::test]
 async fn clients_that_read_nothing_hold_nothing_at_the_app() {
     let relay = Relay::start(|settings| {
-        settings.max_requests = 4;
+        settings.max_requests = 8;
         settings.requests_per_address = 2;
         settings.write_timeout = Duration::from_secs(2);
     })
@@ -145,9 +188,11 @@ async fn a_file_of_the_page_is_asked_for_once() {
         first.len()
     );
     let mut unread = Vec::new();
-    for _ in 0..200 {
+    for number in 0..200 {
         let mut stream = from(1, relay.address).await;
-        stream.write_all(get("/static/a").as_bytes()).await.unwrap();
+        let asks = get(&format!("/static/a?b{number}"));
+        let asks = asks.replacen("host", "accept-encoding: *\r\nrange: bytes=0-\r\nhost", 1);
+        stream.write_all(asks.as_bytes()).await.unwrap();
         unread.push(stream);
     }
     let head = |answer: &str| answer.split_once("\r\n\r\n").unwrap().0.to_owned();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Sends bytes, and reads until the server closes the connection.
 pub(crate) async fn request(address: SocketAddr, request: &str) -> String {
@@ -185,6 +185,21 @@ async fn without_a_token_no_request_is_the_operators() {
         }
     }
     relay.join("p").await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn the_health_of_an_app_that_is_away_is_503() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let relay = Relay::start(|settings| settings.app = format!("http://{address}")).await;
+    for (path, status) in [("/health", 503), ("/x", 502)] {
+        let sent = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = request(relay.address, &sent).await;
+        let expected = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&expected), "{answer}");
+    }
     relay.stop().await;
 }
 

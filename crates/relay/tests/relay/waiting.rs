@@ -182,3 +182,30 @@ async fn five_hundred_wait_and_all_hear() {
     assert!(relay.app.log().marks.iter().all(|tasks| *tasks == 1));
     relay.stop().await;
 }
+
+/// "A `wait` that was written in another way held an instance of the app."
+#[tokio::test]
+async fn no_wait_reaches_the_app_however_it_is_written() {
+    let relay = relay_with(|_| {}).await;
+    for (method, target) in [
+        ("HEAD", "/tasks/t?wait=30"),
+        ("DELETE", "/tasks/t?wait=30&wait=8"),
+        ("GET", "/tasks/t/other?wait=30"),
+        ("GET", "/tasks/t?%77ait=%31"),
+        ("GET", "/tasks/t?a=b&wait=1"),
+    ] {
+        let question = question(target, None).replacen("GET", method, 1);
+        let question = question.replacen("host", "prefer: wait=9\r\nhost", 1);
+        let answer = request(relay.address, &question).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!answer.contains("prefer"), "{answer}");
+    }
+    let asked: Vec<String> = {
+        let log = relay.app.log();
+        let seen = log.seen.iter().filter(|seen| seen.contains("/tasks/"));
+        seen.cloned().collect()
+    };
+    let has_wait = asked.iter().any(|seen| seen.contains("ait="));
+    assert!(asked.len() >= 5 && !has_wait, "{asked:?}");
+    relay.stop().await;
+}
