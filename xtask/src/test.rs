@@ -23,7 +23,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// The tests that run at once for each core. Most wait for servers and time limits, and compute little.
-const TESTS_PER_CORE: usize = 3;
+const TESTS_PER_CORE: usize = 2;
 
 /// The options of `cargo xtask test`.
 #[derive(Args)]
