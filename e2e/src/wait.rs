@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The limit for a condition: far more than any needs, because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The pause between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(20);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::both_relays;
 use e2e::host::{Host, Kind, Setup};
 use e2e::raw::{Client, Closed, Heard, change, converged, open, open_on};
-use e2e::wait::{PATIENCE, soon, until};
+use e2e::wait::{soon, until};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use loro::LoroDoc;
@@ -388,7 +388,7 @@ impl Raw {
 
     /// Sends bytes, or as many as the server reads.
     async fn send(&mut self, bytes: &[u8]) {
-        let _ = tokio::time::timeout(PATIENCE, self.0.write_all(bytes)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(30), self.0.write_all(bytes)).await;
     }
 
     /// Reads to the end, and returns the code of the close frame, if there is one.

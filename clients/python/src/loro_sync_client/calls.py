@@ -28,7 +28,8 @@ _LONGEST_POLL = 25
 _SHORTEST_POLL = 1.0
 # How many requests of one client the server may hold at once.
 _MOST_HELD = 16
-# The most polls a second of all calls that wait with one client, if more of them wait than are held.
+# The most polls a second of all calls that wait with one client, if more of them wait than
+# are held.
 _POLLS_A_SECOND = 50
 # The answers after which a picture is sent in the params: an older server, a project that its first
 # task makes, and what is too large for an upload or of a type that the task itself should judge.
@@ -45,7 +46,7 @@ class Known:
 
 @dataclass
 class Polls:
-    """The calls that poll with one client. The server holds the requests of a few; many take turns."""
+    """The calls that poll with one client: the server holds a few of them, and many take turns."""
 
     count: int = 0
 
