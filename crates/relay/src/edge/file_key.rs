@@ -94,11 +94,12 @@ fn encoding(text: &str) -> (String, bool) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use http::Request;
 
-    fn head(path: &str, headers: &[(&str, &str)]) -> Parts {
+    /// The head of a GET request.
+    pub(crate) fn head(path: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

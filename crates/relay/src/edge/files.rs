@@ -249,15 +249,7 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
-
-    fn head(path: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = Request::get(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
-    }
+    use crate::edge::file_key::tests::head;
 
     fn answer(control: &'static str, tag: &'static str) -> HeaderMap {
         HeaderMap::from_iter([
