@@ -10,6 +10,8 @@ use crate::{encoding::accepted, page::File};
 /// The policy allows only what the page needs: its own scripts, styles and Wasm, sockets of the same origin, and
 /// the pictures and films of the board, which may come from anywhere.
 pub const SECURITY: Headers = &[
+    // A file is the same for every page, so the relay keeps one copy for all of them.
+    ("access-control-allow-origin", "*"),
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; \
@@ -219,7 +221,10 @@ mod tests {
 
     #[test]
     fn the_policy_allows_no_inline_script() {
-        let (_, policy) = SECURITY[0];
+        let policy = SECURITY
+            .iter()
+            .find(|(name, _)| *name == "content-security-policy");
+        let (_, policy) = policy.unwrap();
         assert!(
             policy.contains("default-src 'none'") && !policy.contains("unsafe-inline"),
             "{policy}"

@@ -16,10 +16,10 @@ use crate::guest::limits::Limits;
 
 /// How often a running guest gives way to other tasks and is checked against its limits.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes of memory that stay mapped at a place after an instance, for the next one. They are cleared by writing zeros,
-/// which costs less than giving the pages back and faulting them in again. A small request touches about as much. What a
-/// place keeps, it keeps for good, so more of it would stay after a storm that used every place.
-const KEPT: usize = 1 << 20;
+/// Bytes of memory that stay mapped at a place after an instance, for the next one. What a place keeps, it keeps for good,
+/// so a storm that used every place would leave that much at each. A small request touches about 1 MiB, but with that much
+/// kept it takes as long as with this.
+const KEPT: usize = 64 << 10;
 /// How long a compilation may take before it is logged.
 const SILENT: Duration = Duration::from_millis(500);
 

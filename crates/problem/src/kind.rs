@@ -95,7 +95,7 @@ kinds! {
     AUTH_UNAVAILABLE = 503 "auth-unavailable" "Sessions cannot be checked";
     /// A setting is missing.
     NOT_CONFIGURED = 503 "not-configured" "Not configured";
-    /// The relay is going down.
+    /// The relay is shutting down.
     DRAINING = 503 "draining" "Going down";
     /// The relay holds as many connections as it may.
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";

@@ -77,13 +77,13 @@ metrics! {
     gauge pending_bytes,
     /// States read for clients that join.
     counter state_reads_total,
-    /// Joins done.
+    /// Clients that joined a room.
     counter joins_total,
-    /// Missing updates fetched.
+    /// Requests for updates that a room missed.
     counter gap_fetches_total,
     /// Sockets closed with 4008 for being too slow.
     counter closed_slow_total,
-    /// Sockets closed with 1013 because the app could not store updates.
+    /// Sockets closed with 1013, because the app was away or the relay had no room for what they sent.
     counter closed_try_again_total,
     /// Sockets closed because their access ended.
     counter closed_access_total,

@@ -28,8 +28,8 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub internal_token: String,
-    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy.
-    /// Otherwise they are replaced.
+    /// Believe the `X-Forwarded-*` headers of requests, and append to them, because the relay is behind a trusted proxy.
+    /// Without this the relay replaces them.
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
@@ -54,12 +54,12 @@ pub struct Settings {
     /// The largest head of a request, in bytes.
     #[arg(long, env = "RELAY_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
     pub max_header_bytes: usize,
-    /// How long the app may take to begin its answer to a proxied request, before that is answered with 504.
+    /// How long the app may take to begin its answer to a client's request. Then the relay answers 504.
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
     /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet, by an
-    /// upgrade or by a request whose credentials hold. Further ones wait 2 s, and are then answered with 503. Behind a
+    /// upgrade or by a request whose credentials hold. Further ones wait up to 10 s, and are then answered with 503. Behind a
     /// trusted proxy it holds for upgrades only, by the address that the proxy names, so the proxy must bound idle
     /// connections.
     #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256", value_parser = count)]
@@ -69,11 +69,11 @@ pub struct Settings {
     /// of the places at most. Files of the page do not count if the relay answers them from its memory (64 MiB).
     #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128", value_parser = count)]
     pub max_requests: usize,
-    /// The most of them from one address.
+    /// The most requests of one address that the app works on at once.
     #[arg(long, env = "RELAY_REQUESTS_PER_ADDRESS", default_value = "32", value_parser = count)]
     pub requests_per_address: usize,
-    /// The most of them of one user, or of one agent. Those of one address whose credentials the app has not accepted
-    /// lately share as many.
+    /// The most requests of one user, or of one agent, that the app works on at once. Clients of one address whose
+    /// credentials the app has not accepted within the last minute share as many.
     #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16", value_parser = count)]
     pub requests_per_user: usize,
     /// The most requests that wait for a task (`?wait=`) and streams of events (`/tasks/{id}/events`) together, half of
@@ -81,17 +81,18 @@ pub struct Settings {
     #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000", value_parser = count)]
     pub max_waiters: usize,
 
-    /// Requests a second from one address (of IPv6, from one /64). Further ones are answered with 429. An upgrade is
-    /// one request. 0 means no limit.
+    /// How many requests a second one address may send, on average (of IPv6, one /64). Further ones are answered with 429.
+    /// An upgrade is one request. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
     pub rate_per_address: u32,
-    /// Requests from one address at once.
+    /// How many requests one address may send at once before that average holds.
     #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "20000")]
     pub burst_per_address: u32,
-    /// Requests a second of one user, or with one token. 0 means no limit.
+    /// How many requests a second one user, or one token, may send, on average. Further ones are answered with 429. 0 means
+    /// no limit.
     #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "300")]
     pub rate_per_user: u32,
-    /// Requests of one user, or with one token, at once.
+    /// How many requests one user, or one token, may send at once before that average holds.
     #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
@@ -99,7 +100,7 @@ pub struct Settings {
     /// have changed. Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
-    /// How long that check may be impossible, before the WebSocket is closed with 1013.
+    /// How long that check may fail because the app does not answer, before the WebSocket is closed with 1013.
     #[arg(long, env = "RELAY_RECHECK_PATIENCE", default_value = "5m", value_parser = duration)]
     pub recheck_patience: Duration,
 
@@ -109,7 +110,7 @@ pub struct Settings {
     /// How long a WebSocket may send no frame, not even a pong, before it is dropped.
     #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
-    /// How long a client may take no byte while some wait for it, before its connection is dropped.
+    /// How long a client may read nothing while bytes wait for it, before the relay drops its connection.
     #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub write_timeout: Duration,
     /// How long a closing handshake may take.
@@ -137,12 +138,10 @@ pub struct Settings {
     /// sends more is closed with 1013.
     #[arg(long, env = "RELAY_MAX_COMMIT_QUEUE", default_value = "64MiB", value_parser = size)]
     pub max_commit_queue: usize,
-    /// The bytes of updates of one WebSocket that wait to be stored, beyond which the relay stops
-    /// reading from it.
+    /// The most bytes of updates of one WebSocket that wait to be stored. Beyond them the relay stops reading from it.
     #[arg(long, env = "RELAY_MAX_SOCKET_COMMIT", default_value = "4MiB", value_parser = size)]
     pub max_socket_commit: usize,
-    /// The number of updates of one WebSocket that wait to be stored, beyond which the relay stops
-    /// reading from it.
+    /// The most updates of one WebSocket that wait to be stored. Beyond them the relay stops reading from it.
     #[arg(long, env = "RELAY_MAX_SOCKET_UPDATES", default_value = "256", value_parser = count)]
     pub max_socket_updates: usize,
     /// The most bytes of messages that have arrived in part, over all WebSockets. A WebSocket that sends more is closed
@@ -173,13 +172,13 @@ pub struct Settings {
     /// The bytes of recent updates that are kept for each room, for clients that join.
     #[arg(long, env = "RELAY_RECENT_BYTES", default_value = "1MiB", value_parser = size)]
     pub recent_bytes: usize,
-    /// The number of recent updates that are kept for each room.
+    /// The number of recent updates that are kept for each room, for clients that join.
     #[arg(long, env = "RELAY_RECENT_UPDATES", default_value = "4096")]
     pub recent_updates: usize,
     /// How long a state that was read serves clients that join later.
     #[arg(long, env = "RELAY_STATE_RETENTION", default_value = "2s", value_parser = duration)]
     pub state_retention: Duration,
-    /// How long a missing rev may be on its way before the relay fetches it from the app.
+    /// How long the relay waits for a missing rev, which may be on its way, before it fetches it from the app.
     #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
     pub gap_wait: Duration,
     /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with

@@ -21,7 +21,7 @@ use crate::sources::{STORM, connect, connect_deaf};
 /// The pause after a caller was turned away.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The size of the room that sockets join, in bytes.
+/// The size of the room that sockets join, or of which clients ask for the document, in bytes.
 const ROOM: usize = 1 << 20;
 
 /// The longest time that is waited until all sockets have joined.
@@ -34,6 +34,8 @@ pub(crate) enum Storm {
     WaitingAgents,
     /// Clients that ask for the largest file of the page and never read it.
     UnreadDownloads,
+    /// Clients that ask for a document, which the relay does not keep, and never read it.
+    UnreadAnswers,
     /// Connections that send nothing.
     IdleConnections,
     /// Tasks whose parameters hold 8 MB of zeros.
@@ -83,17 +85,15 @@ impl Storm {
                 let (path, _) = largest_file();
                 Prepared::Request(request(&format!("GET /{path}")))
             }
+            Self::UnreadAnswers => {
+                fill_room(host).await;
+                Prepared::Request(request("GET /sync/large"))
+            }
             Self::IdleConnections => Prepared::Nothing,
             Self::FatPosts => Prepared::Request(fat_post()),
             Self::JoiningSockets => {
-                let update = change(&LoroDoc::new(), |doc| {
-                    let letter = || char::from(rand::random_range(b'a'..=b'z'));
-                    let text: String = (0..ROOM).map(|_| letter()).collect();
-                    doc.get_text("text").insert(0, &text).unwrap();
-                });
                 // Beside the text, a state holds little.
-                let size = update.len() / 10 * 9;
-                assert_eq!(host.http().post("/sync/large", update).await.status, 200);
+                let size = fill_room(host).await / 10 * 9;
                 Prepared::Join(upgrade("/sync/large"), size)
             }
         }
@@ -110,7 +110,9 @@ impl Storm {
             callers.spawn(async move {
                 match self {
                     Self::WaitingAgents => ask_again(&address, &request, &seen).await,
-                    Self::UnreadDownloads => read_nothing(&address, &request, &seen).await,
+                    Self::UnreadDownloads | Self::UnreadAnswers => {
+                        read_nothing(&address, &request, &seen).await
+                    }
                     Self::IdleConnections => send_nothing(&address, &seen).await,
                     Self::FatPosts => post(&address, &request, &seen).await,
                     Self::JoiningSockets => join(&address, &request, size, &seen).await,
@@ -121,7 +123,10 @@ impl Storm {
         if matches!(self, Self::JoiningSockets) {
             let all = format!("joined: {count}");
             until_within(JOINED_WITHIN, "all have joined", async || {
-                seen.words() == all
+                let words = seen.words();
+                // A socket that was refused does not join any more.
+                assert!(!words.contains(','), "{words}");
+                words == all
             })
             .await;
             joined = Some(start.elapsed());
@@ -152,6 +157,18 @@ impl Prepared {
             Self::Join(request, size) => (request.clone(), *size),
         }
     }
+}
+
+/// Writes a text into room `large`, and tells the size of the update.
+async fn fill_room(host: &Host) -> usize {
+    let update = change(&LoroDoc::new(), |doc| {
+        let letter = || char::from(rand::random_range(b'a'..=b'z'));
+        let text: String = (0..ROOM).map(|_| letter()).collect();
+        doc.get_text("text").insert(0, &text).unwrap();
+    });
+    let size = update.len();
+    assert_eq!(host.http().post("/sync/large", update).await.status, 200);
+    size
 }
 
 fn upgrade(path: &str) -> Bytes {

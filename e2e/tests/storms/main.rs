@@ -61,6 +61,7 @@ macro_rules! storms {
 storms! {
     waiting_agents: Storm::WaitingAgents, small 40, whole 5_000;
     unread_downloads: Storm::UnreadDownloads, small 30, whole 1_500;
+    unread_answers: Storm::UnreadAnswers, small 30, whole 1_500;
     idle_connections: Storm::IdleConnections, small 100, whole 11_300;
     fat_posts: Storm::FatPosts, small 2, whole 40;
     joining_sockets: Storm::JoiningSockets, small 50, whole 1_000;

@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The time over which the processor time of a calm host is measured.
 const CALM: Duration = Duration::from_secs(10);
 
+/// The time over which the memory of a host that has settled does not fall.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// What must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
@@ -102,6 +105,9 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     let neighbours = Neighbours::begin(&host.address);
     sleep(terms.before).await;
     let (calm_took, _) = neighbours.end().await;
+    if terms.calm_within.is_some() {
+        settle(&host).await;
+    }
     let before = host.process.memory();
 
     let used = host.process.processor_time();
@@ -135,6 +141,20 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     let lanes = if with_lanes { "" } else { ", without lanes" };
     report.print(&format!("{storm:?}, {count}{lanes}"), &seen);
     report.check(&terms);
+}
+
+/// Waits until the memory of the host no longer falls, because what it took to start goes back over some seconds. A host
+/// that is compared with its start would be allowed that much more.
+async fn settle(host: &Host) {
+    let mut least = host.process.memory();
+    for _ in 0..12 {
+        sleep(SETTLED).await;
+        let memory = host.process.memory();
+        if memory >= least {
+            return;
+        }
+        least = memory;
+    }
 }
 
 /// The most memory of the host until `over`, in MiB.

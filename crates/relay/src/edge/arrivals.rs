@@ -28,8 +28,9 @@ const NEW_SHARE: usize = 4;
 /// How many connections may wait for a place at once.
 const WAITING: usize = 1024;
 
-/// How long a connection waits for a place.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a connection waits for a place. A crowd behind one address, such as an office after a restart, takes seconds to
+/// be let in.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The places of all connections.
 pub(crate) struct Arrivals {

@@ -14,9 +14,14 @@ const MOST: usize = 65_536;
 /// How long the app's word about a credential is believed.
 const BELIEVED: Duration = Duration::from_secs(60);
 
-/// A credential of a request. It is a hash with a key that is new at every start, so no secret is kept.
+/// A credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Credential(u64);
+pub(crate) enum Credential {
+    /// A request has none. A development server lets its clients in all the same, as one user.
+    Missing,
+    /// The hash of a token or of cookies, with a key that is new at every start, so no secret is kept.
+    Hash(u64),
+}
 
 /// A cache of the principals of credentials.
 #[derive(Default)]
@@ -26,8 +31,8 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// The credential of a request, if it has one.
-    pub(crate) fn of(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Credential> {
+    /// The credential of a request.
+    pub(crate) fn of(&self, headers: &HeaderMap, query: Option<&str>) -> Credential {
         // As in the app, a token counts before cookies, so a cookie beside it does not make it another credential.
         let bearer = headers
             .get(header::AUTHORIZATION)
@@ -39,11 +44,14 @@ impl Credentials {
             .map(str::to_owned)
             .or_else(|| raw::token(query.unwrap_or_default()));
         if let Some(token) = token {
-            return Some(Credential(self.hasher.hash_one(("token", token))));
+            return Credential::Hash(self.hasher.hash_one(("token", token)));
         }
         let cookies = headers.get_all(header::COOKIE).iter();
         let cookies: Vec<&[u8]> = cookies.map(|value| value.as_bytes()).collect();
-        (!cookies.is_empty()).then(|| Credential(self.hasher.hash_one(("cookies", cookies))))
+        if cookies.is_empty() {
+            return Credential::Missing;
+        }
+        Credential::Hash(self.hasher.hash_one(("cookies", cookies)))
     }
 
     /// The app has told to which principal a credential belongs.
@@ -85,11 +93,12 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::COOKIE, value)]);
             credentials.of(&headers, query)
         };
-        assert_eq!(credentials.of(&HeaderMap::new(), Some("a=b")), None);
-        let ann = of("a=b", None).unwrap();
-        assert_eq!(Some(ann), of("a=b", Some("x=y")));
-        assert_ne!(Some(ann), of("a=c", None));
-        assert_ne!(Some(ann), of("a=b", Some("token=t")));
+        let none = credentials.of(&HeaderMap::new(), Some("a=b"));
+        assert_eq!(none, Credential::Missing);
+        let ann = of("a=b", None);
+        assert_eq!(ann, of("a=b", Some("x=y")));
+        assert_ne!(ann, of("a=c", None));
+        assert_ne!(ann, of("a=b", Some("token=t")));
         assert_eq!(credentials.principal(ann), None);
         credentials.learn(ann, "user:ann");
         assert_eq!(credentials.principal(ann).as_deref(), Some("user:ann"));

@@ -11,8 +11,9 @@ pub(crate) fn is_of_the_page(path: &str) -> bool {
     path == "/" || path.starts_with("/static/")
 }
 
-/// Takes out of a request for a file of the page what does not change the file: the query, ranges, which no server has to
-/// honour, and all encodings but the two of which copies are kept. So each way to ask for it finds the same copy.
+/// Takes out of a request for a file of the page what does not change the file: the query, the origin of the page that
+/// asks, ranges, which no server has to honour, and all encodings but the two of which copies are kept. So each way to ask
+/// for it finds the same copy.
 pub(crate) fn simplify(head: &mut Parts) {
     if ![Method::GET, Method::HEAD].contains(&head.method) || !is_of_the_page(head.uri.path()) {
         return;
@@ -20,9 +21,14 @@ pub(crate) fn simplify(head: &mut Parts) {
     let accepted = accepted(&head.headers);
     let copies = ["br", "gzip"].into_iter();
     let copies: Vec<&str> = copies.filter(|name| takes(&accepted, name)).collect();
-    head.headers.remove(header::RANGE);
-    head.headers.remove(header::IF_RANGE);
-    head.headers.remove(header::ACCEPT_ENCODING);
+    for name in [
+        header::ORIGIN,
+        header::RANGE,
+        header::IF_RANGE,
+        header::ACCEPT_ENCODING,
+    ] {
+        head.headers.remove(name);
+    }
     if let Ok(copies) = HeaderValue::from_str(&copies.join(", "))
         && !copies.is_empty()
     {
@@ -136,6 +142,7 @@ pub(crate) mod tests {
         assert_eq!(of("/static/a?b1", &[]), plain);
         for (name, value) in [
             ("range", "bytes=0-1"),
+            ("origin", "https://a.example"),
             ("accept-encoding", "*"),
             ("accept-encoding", "identity;q=0, br;q=0"),
         ] {

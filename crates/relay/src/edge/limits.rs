@@ -42,10 +42,7 @@ impl Limits {
     ) -> Result<(), Duration> {
         self.addresses
             .take(self.network(peer, headers), Instant::now())?;
-        let principal = self
-            .credential(headers, uri)
-            .and_then(|credential| self.credentials.principal(credential));
-        match principal {
+        match self.credentials.principal(self.credential(headers, uri)) {
             Some(principal) => self.take_user(&principal),
             None => Ok(()),
         }
@@ -58,18 +55,17 @@ impl Limits {
 
     /// The client that a request from this network counts for.
     pub(crate) fn caller(&self, network: IpAddr, headers: &HeaderMap, uri: &Uri) -> Caller {
-        let Some(credential) = self.credential(headers, uri) else {
-            return Caller::Anonymous;
-        };
+        let credential = self.credential(headers, uri);
         match self.credentials.principal(credential) {
+            None if credential == Credential::Missing => Caller::Anonymous,
             None => Caller::Unknown(network),
             Some(principal) if is_exempt(&principal) => Caller::Exempt,
             Some(principal) => Caller::Known(principal),
         }
     }
 
-    /// The credential of a request, if it has one.
-    pub(crate) fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+    /// The credential of a request.
+    pub(crate) fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Credential {
         self.credentials.of(headers, uri.query())
     }
 
@@ -118,14 +114,25 @@ mod tests {
         let callers = || (0..20).map(|padding| limits.caller(here, &cookie(padding), &uri));
         assert!(callers().all(|caller| caller == Caller::Unknown(here)));
         for padding in 0..20 {
-            let credential = limits.credential(&cookie(padding), &uri).unwrap();
+            let credential = limits.credential(&cookie(padding), &uri);
             limits.told(credential, "user:ann").unwrap();
         }
         assert!(callers().all(|caller| caller == Caller::Known("user:ann".into())));
         let nothing = limits.caller(here, &HeaderMap::new(), &uri);
         assert_eq!(nothing, Caller::Anonymous);
-        let credential = limits.credential(&cookie(0), &uri).unwrap();
+        let credential = limits.credential(&cookie(0), &uri);
         limits.told(credential, "server").unwrap();
         assert_eq!(limits.caller(here, &cookie(0), &uri), Caller::Exempt);
+    }
+
+    #[test]
+    fn clients_of_a_development_server_are_no_strangers_once_it_has_let_one_in() {
+        let limits = Limits::new(&Settings::default());
+        let here = IpAddr::from([10, 0, 0, 1]);
+        let (uri, nothing) = (Uri::from_static("/"), HeaderMap::new());
+        assert!(limits.caller(here, &nothing, &uri).is_stranger());
+        let credential = limits.credential(&nothing, &uri);
+        limits.told(credential, "user:dev").unwrap();
+        assert_eq!(limits.caller(here, &nothing, &uri), Caller::Exempt);
     }
 }

@@ -52,10 +52,13 @@ pub(crate) fn too_busy() -> Problem {
     .with_header(RETRY_AFTER, "2")
 }
 
-/// The relay is going down.
+/// The relay is shutting down.
 pub(crate) fn draining() -> Problem {
-    Problem::new(Kind::DRAINING, "This relay is going down: connect again.")
-        .with_header(RETRY_AFTER, "1")
+    Problem::new(
+        Kind::DRAINING,
+        "This relay is shutting down: connect again.",
+    )
+    .with_header(RETRY_AFTER, "1")
 }
 
 /// The app could not be reached, or its answer broke off.

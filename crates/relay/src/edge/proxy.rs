@@ -240,10 +240,8 @@ impl Proxy {
         let [principal, mark, events, refused] = told;
         if let Some(principal) = principal {
             visitor.arrival.let_in();
-            if let Some(credential) = credential {
-                // This request has already run; the limit applies from the next one.
-                let _ = self.limits.told(credential, &principal);
-            }
+            // This request has already run; the limit applies from the next one.
+            let _ = self.limits.told(credential, &principal);
         }
         if let Some(words) = refused {
             self.refused_pages.log(&words);

@@ -178,9 +178,8 @@ impl Upgrades {
             access::admit(&self.app, check, self.settings.app_patience)
                 .await
                 .map_err(|refused| self.refusal(refused))?;
-        if let Some(credential) = self.limits.credential(headers, request.uri())
-            && let Err(wait) = self.limits.told(credential, &principal)
-        {
+        let credential = self.limits.credential(headers, request.uri());
+        if let Err(wait) = self.limits.told(credential, &principal) {
             self.metrics.limited_total.add(1);
             return Err(too_many_requests(wait).into());
         }

@@ -12,7 +12,7 @@ pub(crate) struct Close {
 
 impl Close {
     pub(crate) const NORMAL: Self = Self::new(1000, "");
-    pub(crate) const DRAIN: Self = Self::new(1001, "the server is going down: connect again");
+    pub(crate) const DRAIN: Self = Self::new(1001, "the server is shutting down: connect again");
     pub(crate) const NO_FRAME: Self = Self::new(1002, "this is not a WebSocket frame");
     pub(crate) const NOT_TEXT: Self = Self::new(1007, "text must be UTF-8");
     pub(crate) const BAD_VERSION: Self = Self::new(1008, "version is not a Loro version vector");
