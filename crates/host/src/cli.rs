@@ -72,6 +72,10 @@ struct Cli {
     /// The most processor time of one instance, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     instance_cpu: u32,
+    /// The most processor time of an instance that merges a document, in seconds, if that is more than `--instance-cpu`. It
+    /// ends with `--instance-time` at the latest.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=500))]
+    merge_cpu: u32,
     /// The most time of one instance from start to end, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     instance_time: u32,
@@ -105,6 +109,7 @@ impl From<Cli> for Settings {
         let limits = Limits {
             memory: cli.instance_memory as usize * 1024 * 1024,
             cpu: Duration::from_secs(cli.instance_cpu.into()),
+            merge_cpu: Duration::from_secs(cli.merge_cpu.into()),
             wall: Duration::from_secs(cli.instance_time.into()),
             instances: cli.instances,
             total_memory: cli

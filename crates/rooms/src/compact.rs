@@ -1,6 +1,5 @@
-//! Folding the log into the snapshot, or into a blob beside it.
+//! Folding the log into the snapshot, or joining it to a blob beside it.
 
-use loro::VersionVector;
 use platform::{Clock, Database, DatabaseError};
 
 use crate::{
@@ -9,9 +8,9 @@ use crate::{
     lease, limits,
     memory::Memory,
     merge::Merged,
-    pending::joined,
     receipts,
-    rows::{self, BlobRow, LogRow, Rows},
+    rows::{self, LogRow},
+    unread::Unread,
 };
 
 /// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
@@ -51,57 +50,11 @@ pub async fn compact(
     Ok(())
 }
 
-/// Stores all of a room as one update in the snapshot's place, over a lower rev only, then deletes the part of the
-/// log that it holds. From then on none of these updates can be blamed alone, and the log doesn't grow any more beside a
-/// blob that no merge replaces. `history` was made of `rows`, which are all that is not in the snapshot.
-///
-/// # Errors
-/// If the database fails or Loro cannot export.
-pub(crate) async fn fold(
-    database: &dyn Database,
-    clock: &dyn Clock,
-    project: &str,
-    rows: &Rows,
-    history: &History,
-) -> Result<(), RoomError> {
-    if rows.is_compacted() {
-        return Ok(());
-    }
-    // An update that was quarantined since the rows were read must not come back.
-    let stored = database
-        .execute(
-            "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev, has_state)
-             SELECT ?1, ?2, ?3, ?4, ?5, 0
-              WHERE NOT EXISTS (SELECT 1 FROM loro_quarantine q WHERE q.project_id = ?1
-                                   AND q.rev IN (SELECT value FROM json_each(?6)))
-             ON CONFLICT (project_id) DO UPDATE SET
-                 snapshot = excluded.snapshot, version = excluded.version,
-                 updated_at = excluded.updated_at, rev = excluded.rev, has_state = 0
-             WHERE excluded.rev > loro_snapshots.rev
-             RETURNING rev",
-            vec![
-                project.into(),
-                history.since(&VersionVector::default())?.into(),
-                history.version().encode().into(),
-                clock.unix_seconds().into(),
-                rows.head.into(),
-                revs(&rows.log).into(),
-            ],
-        )
-        .await?;
-    if stored.is_empty() {
-        return Ok(());
-    }
-    shorten(database, clock, project, rows.head, &history.pending).await?;
-    tracing::warn!(project, rev = rows.head, "a room stays without its state");
-    Ok(())
-}
-
 /// Deletes the part of the log that a snapshot of this rev holds.
 ///
 /// # Errors
 /// If the database fails.
-async fn shorten(
+pub(crate) async fn shorten(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
@@ -140,20 +93,19 @@ pub(crate) async fn pack(
     project: &str,
     memory: Memory,
 ) -> Result<(), RoomError> {
-    let mut rows = rows::all(database, project).await?;
+    let rows = rows::all(database, project).await?;
     if rows.is_compacted() {
         return Ok(());
     }
     let head = rows.head;
-    let history = History::of(&rows)?;
-    let version = history.version();
-    let waiting = revs(&history.pending);
-    let blob = match memory.exports(rows.bytes()) {
-        true => history.since_snapshot()?,
-        false => match in_one(&mut rows, history) {
-            Some(blob) => blob,
-            None => History::of(&rows)?.since_snapshot()?,
-        },
+    let (blob, version, left) = if memory.exports(rows.bytes()) {
+        let history = History::of(&rows)?;
+        drop(rows);
+        let blob = history.since_snapshot()?;
+        (blob, history.version(), history.into_pending())
+    } else {
+        let unread = Unread::since_snapshot(rows, memory)?;
+        (unread.update, unread.version, unread.left)
     };
     // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
     database
@@ -169,7 +121,7 @@ pub(crate) async fn pack(
                 head.into(),
                 blob.into(),
                 version.encode().into(),
-                waiting.into(),
+                revs(&left).into(),
                 clock.unix_seconds().into(),
             ],
         )
@@ -182,32 +134,8 @@ pub(crate) async fn pack(
     Ok(())
 }
 
-/// Joins blob and log without reading their operations, which takes many times their memory. The result is larger than what
-/// Loro makes of them, because it holds each update as it was sent. `None` if they cannot be joined, or do not do together
-/// what they do apart.
-fn in_one(rows: &mut Rows, history: History) -> Option<Vec<u8>> {
-    let version = history.version();
-    let log = rows.log.iter().filter(|row| !history.leaves_out(row.rev));
-    let packed = rows.blob.iter().map(|row| &row.blob[..]);
-    let parts: Vec<&[u8]> = packed.chain(log.map(|row| &row.payload[..])).collect();
-    let blob = joined(&parts)?;
-    drop(history);
-    let mut whole = Rows {
-        snapshot: rows.snapshot.take(),
-        blob: Some(BlobRow {
-            blob,
-            ..BlobRow::default()
-        }),
-        ..Rows::default()
-    };
-    let history = History::of(&whole);
-    rows.snapshot = whole.snapshot.take();
-    let is_same = history.is_ok_and(|history| history.version() == version);
-    whole.blob.map(|row| row.blob).filter(|_| is_same)
-}
-
 /// The revs of these rows as a JSON array: one parameter, however many they are.
-fn revs(rows: &[LogRow]) -> String {
+pub(crate) fn revs(rows: &[LogRow]) -> String {
     let revs: Vec<String> = rows.iter().map(|row| row.rev.to_string()).collect();
     format!("[{}]", revs.join(","))
 }

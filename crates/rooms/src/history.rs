@@ -172,12 +172,6 @@ impl History {
         Ok(reached == self.version())
     }
 
-    /// Whether the update of this rev is not part of it, because it waits for others or Loro refuses it.
-    pub(crate) fn leaves_out(&self, rev: u64) -> bool {
-        self.pending.iter().any(|row| row.rev == rev)
-            || self.refused.iter().any(|update| update.rev == rev)
-    }
-
     /// The updates that wait for others; the document is dropped.
     pub(crate) fn into_pending(self) -> Vec<LogRow> {
         self.pending

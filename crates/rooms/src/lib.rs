@@ -23,12 +23,14 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod blame;
 mod compact;
 mod conflict;
 mod cost;
 mod delete;
 mod depth;
 mod error;
+mod fold;
 mod full;
 mod gauges;
 mod head;
@@ -49,6 +51,7 @@ mod rows;
 mod stages;
 mod state;
 pub mod supervise;
+mod unread;
 mod update;
 mod waiting;
 mod way;

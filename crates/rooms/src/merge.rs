@@ -119,7 +119,10 @@ fn refused_again(rows: &Rows, mut refused: Vec<Refused>) -> Result<Vec<Refused>,
 }
 
 /// Quarantines these updates.
-async fn move_aside(
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn move_aside(
     database: &dyn Database,
     clock: &dyn Clock,
     project: &str,
@@ -132,7 +135,7 @@ async fn move_aside(
 }
 
 /// Computes the state of the log up to `rev`, reads it as a reader does, and drops it: a trial whether it
-/// traps.
+/// traps. Returns the reason in words if it has no state though it does not trap.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
@@ -141,7 +144,7 @@ pub(crate) async fn try_until(
     project: &str,
     rev: u64,
     memory: Memory,
-) -> Result<(), RoomError> {
+) -> Result<Option<String>, RoomError> {
     let cost = Cost::LONG;
     let bounds = Bounds { cost, memory };
     let room = Room {
@@ -149,7 +152,6 @@ pub(crate) async fn try_until(
         project,
         bounds,
     };
-    // An update that Loro refuses with an error does not trap, so the trial passes.
     room.fails_looking(rev, |merged| {
         let reader = LoroDoc::new();
         reader
@@ -159,7 +161,6 @@ pub(crate) async fn try_until(
         Ok(())
     })
     .await
-    .map(drop)
 }
 
 /// Why a log has no state.
@@ -168,6 +169,18 @@ enum Fault {
     Updates(Vec<Refused>),
     /// The updates together have no state; the reason in words.
     Together(String),
+}
+
+impl Fault {
+    fn into_words(self) -> String {
+        match self {
+            Self::Together(words) => words,
+            Self::Updates(refused) => {
+                let mut words = refused.into_iter().map(|update| update.reason);
+                words.next().unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// A room whose state is computed within bounds. Its rows are read anew for each try, because they are
@@ -204,17 +217,18 @@ impl Room<'_> {
 
     /// Whether the log up to `rev` has no state.
     async fn fails(&self, rev: u64) -> Result<bool, RoomError> {
-        self.fails_looking(rev, |_| Ok(())).await
+        let fault = self.fails_looking(rev, |_| Ok(())).await?;
+        Ok(fault.is_some())
     }
 
-    /// Whether the log up to `rev` has no state by one of the ways; looks at each state. Which way is the cheapest depends on
+    /// The reason in words if the log up to `rev` has no state by one of the ways; looks at each state. Which way is the cheapest depends on
     /// the updates that follow, and a damaged update may pass by one way and fail by another: then it is to blame, and none
     /// that follows.
     async fn fails_looking(
         &self,
         rev: u64,
         look: impl Fn(Merged) -> Result<(), RoomError>,
-    ) -> Result<bool, RoomError> {
+    ) -> Result<Option<String>, RoomError> {
         let mut cheapest = None;
         for way in std::iter::once(None).chain(Way::ALL.map(Some)) {
             if way.is_some() && way == cheapest {
@@ -225,11 +239,11 @@ impl Room<'_> {
                     cheapest = cheapest.or(Some(merged.way));
                     look(merged)?;
                 }
-                Some(Err(_)) => return Ok(true),
+                Some(Err(fault)) => return Ok(Some(fault.into_words())),
                 None => {}
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Finds the update at the end of the shortest log that has no state.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use loro::{EncodedBlobMode, LoroDoc};
+use loro::{ExportMode, LoroDoc};
 use xxhash_rust::xxh32::xxh32;
 
 // A Loro update is a name, a checksum of what follows, the encoding, and then blocks of changes, each with its length.
@@ -30,19 +30,41 @@ pub(crate) fn together(updates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     }
 }
 
-/// Joins updates into one, in their order; `None` if one of them has another encoding.
+/// Joins updates into one, in their order; `None` if one of them has another encoding, or if Loro cannot read the whole.
 pub(crate) fn joined(updates: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
-    let encoding = updates.first()?.as_ref().get(CHECKED_FROM..BLOCKS_FROM)?;
+    let joined = joined_unread(updates)?;
+    LoroDoc::decode_import_blob_meta(&joined, true).ok()?;
+    Some(joined)
+}
+
+/// Joins updates that were checked one by one. This takes no more memory than their bytes, because Loro doesn't read the whole.
+pub(crate) fn joined_unread(updates: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
+    let encoding = encoding()?;
     let mut blocks = Vec::with_capacity(updates.len());
     for update in updates.iter().map(AsRef::as_ref) {
-        if update.get(CHECKED_FROM..BLOCKS_FROM)? != encoding {
+        if !has_encoding(update, &encoding) {
             return None;
         }
         blocks.push(update.get(BLOCKS_FROM..)?);
     }
-    let joined = framed(encoding, blocks.into_iter())?;
-    let meta = LoroDoc::decode_import_blob_meta(&joined, true).ok()?;
-    (meta.mode == EncodedBlobMode::Updates).then_some(joined)
+    framed(&encoding, blocks.into_iter())
+}
+
+/// The encoding of updates, as Loro names it.
+fn encoding() -> Option<Vec<u8>> {
+    let nothing = LoroDoc::new().export(ExportMode::all_updates()).ok()?;
+    nothing.get(CHECKED_FROM..BLOCKS_FROM).map(<[u8]>::to_vec)
+}
+
+fn has_encoding(update: &[u8], encoding: &[u8]) -> bool {
+    update.starts_with(NAME) && update.get(CHECKED_FROM..BLOCKS_FROM) == Some(encoding)
+}
+
+/// Whether the checksum of an update is right.
+fn is_whole(update: &[u8]) -> bool {
+    let checksum = update.get(CHECKED_FROM - 4..CHECKED_FROM);
+    let checked = update.get(CHECKED_FROM..).unwrap_or_default();
+    checksum == Some(&xxh32(checked, SEED).to_le_bytes())
 }
 
 /// Makes an update of blocks.
@@ -71,11 +93,11 @@ pub(crate) fn parted(update: &[u8], most: usize) -> Vec<Cow<'_, [u8]>> {
 }
 
 fn parts(update: &[u8], most: usize) -> Option<Vec<Vec<u8>>> {
-    let meta = LoroDoc::decode_import_blob_meta(update, true).ok()?;
-    if meta.mode != EncodedBlobMode::Updates {
+    // Loro would read all of it to tell this.
+    let encoding = encoding().filter(|encoding| has_encoding(update, encoding))?;
+    if !is_whole(update) {
         return None;
     }
-    let encoding = update.get(CHECKED_FROM..BLOCKS_FROM)?;
     let mut blocks = update.get(BLOCKS_FROM..)?;
     let mut parts = Vec::new();
     while !blocks.is_empty() {
@@ -84,7 +106,7 @@ fn parts(update: &[u8], most: usize) -> Option<Vec<Vec<u8>>> {
             end += block_length(blocks.get(end..)?)?;
         }
         let (part, rest) = blocks.split_at_checked(end)?;
-        parts.push(framed(encoding, std::iter::once(part))?);
+        parts.push(framed(&encoding, std::iter::once(part))?);
         blocks = rest;
     }
     Some(parts)
@@ -105,7 +127,7 @@ fn block_length(blocks: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::{ExportMode, VersionVector};
+    use loro::VersionVector;
 
     /// Updates of one document, one after the other, of which the first is not among them.
     fn waiting(count: usize) -> (Vec<u8>, Vec<Vec<u8>>, LoroDoc) {

@@ -15,19 +15,23 @@ use thiserror::Error;
 use wire::{EncodedState, Job, Outcome, State, Update};
 
 use crate::{
-    compact::{compact as store, fold, pack},
+    blame::culprit,
+    compact::{compact as store, pack},
     conflict,
     cost::Cost,
     error::RoomError,
+    fold::fold,
     head::head,
     history::History,
     lease::{self, Lease, Work},
     memory::Memory,
-    merge::{Bounds, merge as merge_cheap, merge_within, take_in, try_until},
+    merge::{Bounds, merge as merge_cheap, merge_within, try_until},
     own_peer,
     pending::together,
     quarantine::quarantine,
-    rows, waiting,
+    rows,
+    unread::Unread,
+    waiting,
 };
 
 /// Runs a [`Job`] in a place of its own, such as a Wasm instance, so that a trap harms nothing else.
@@ -104,58 +108,11 @@ pub async fn run(
         };
         tracing::warn!(project, reason, "a merge panicked");
         match culprit(database, merger, project).await? {
-            Some(rev) => quarantine(database, clock, project, rev, &reason).await?,
+            Some((rev, words)) => quarantine(database, clock, project, rev, &words).await?,
             None => return Err(RoomError::Merge(reason)),
         }
     }
     Err(RoomError::Merge("too many updates panic".into()))
-}
-
-/// The update without which the log does not panic and with which it does, twice. Anything less certain
-/// blames no update, because quarantine takes away a user's work.
-async fn culprit(
-    database: &dyn Database,
-    merger: &dyn Merger,
-    project: &str,
-) -> Result<Option<u64>, RoomError> {
-    let revs: Vec<u64> = rows::unmerged(database, project)
-        .await?
-        .log
-        .iter()
-        .map(|row| row.rev)
-        .collect();
-    let (mut fine, mut panics) = (0, revs.len());
-    if revs.is_empty()
-        || panics_until(merger, project, 0).await?
-        || !panics_until(merger, project, revs[panics - 1]).await?
-    {
-        return Ok(None);
-    }
-    while panics - fine > 1 {
-        let middle = fine + (panics - fine) / 2;
-        if panics_until(merger, project, revs[middle - 1]).await? {
-            panics = middle;
-        } else {
-            fine = middle;
-        }
-    }
-    let rev = revs[panics - 1];
-    let before = if fine == 0 { 0 } else { revs[fine - 1] };
-    let certain =
-        panics_until(merger, project, rev).await? && !panics_until(merger, project, before).await?;
-    Ok(certain.then_some(rev))
-}
-
-async fn panics_until(merger: &dyn Merger, project: &str, rev: u64) -> Result<bool, RoomError> {
-    match merger.run(project, &Job::Until { rev }).await {
-        Ok(_) => Ok(false),
-        Err(MergeError::Panicked(_)) => Ok(true),
-        Err(MergeError::Failed(error)) => Err(error),
-        Err(MergeError::Busy) => Err(RoomError::Busy),
-        Err(MergeError::Died(reason) | MergeError::NoPlace(reason)) => {
-            Err(RoomError::Merge(reason))
-        }
-    }
 }
 
 /// Why an update is refused after a look at the document.
@@ -331,7 +288,7 @@ pub async fn work(
 ) -> Result<State, RoomError> {
     match job {
         Job::Snapshot => snapshot(database, clock, project, memory).await,
-        Job::Updates => updates_since(database, project, &VersionVector::default()).await,
+        Job::Updates => updates(database, project, memory).await,
         Job::UpdatesSince { version } => {
             let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
             updates_since(database, project, &version).await
@@ -363,8 +320,7 @@ pub async fn work(
             Ok(State::default())
         }
         Job::Fold => {
-            let (rows, history) = take_in(database, clock, project).await?;
-            fold(database, clock, project, &rows, &history).await?;
+            fold(database, clock, project, memory).await?;
             Ok(State::default())
         }
         Job::Merge => {
@@ -392,8 +348,14 @@ pub async fn work(
             })
         }
         Job::Until { rev } => {
-            try_until(database, project, *rev, memory).await?;
-            Ok(State::default())
+            let words = try_until(database, project, *rev, memory).await?;
+            Ok(State {
+                blobs: words
+                    .into_iter()
+                    .map(|words| words.into_bytes().into())
+                    .collect(),
+                ..State::default()
+            })
         }
     }
 }
@@ -419,11 +381,34 @@ async fn snapshot(
                 revs: None,
             })
         }
-        Err(RoomError::StateUnavailable) => {
-            updates_since(database, project, &VersionVector::default()).await
-        }
+        Err(RoomError::StateUnavailable) => updates(database, project, memory).await,
         Err(error) => Err(error),
     }
+}
+
+/// The whole document as one update, then the updates that are not in it.
+async fn updates(
+    database: &dyn Database,
+    project: &str,
+    memory: Memory,
+) -> Result<State, RoomError> {
+    let rows = rows::all(database, project).await?;
+    if memory.exports(rows.bytes()) {
+        drop(rows);
+        return updates_since(database, project, &VersionVector::default()).await;
+    }
+    let rev = rows.head;
+    let unread = Unread::whole(rows, memory)?;
+    let left = together(unread.left.into_iter().map(|row| row.payload).collect());
+    Ok(State {
+        rev,
+        version: unread.version.encode().into(),
+        blobs: std::iter::once(unread.update)
+            .chain(left)
+            .map(Into::into)
+            .collect(),
+        revs: None,
+    })
 }
 
 /// What a document of this version lacks, as one update, then the updates that wait for others.

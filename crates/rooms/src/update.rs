@@ -1,6 +1,8 @@
 //! Checking that a payload is a Loro update.
 
-use loro::{Counter, EncodedBlobMode, ID, ImportBlobMetadata, LoroDoc, LoroError, PeerID};
+use loro::{
+    Counter, EncodedBlobMode, ID, ImportBlobMetadata, LoroDoc, LoroError, PeerID, VersionVector,
+};
 
 use crate::{depth, error::first_line};
 
@@ -30,6 +32,16 @@ impl Outline {
         Some(Self::of(&meta))
     }
 
+    /// Reads the outline of an update, and its checksum and every change with it.
+    ///
+    /// # Errors
+    /// If Loro refuses it; in words.
+    pub(crate) fn checked(payload: &[u8]) -> Result<Self, String> {
+        let meta = LoroDoc::decode_import_blob_meta(payload, true);
+        let meta = meta.map_err(|error| first_line(&error.to_string()).to_owned())?;
+        Ok(Self::of(&meta))
+    }
+
     fn of(meta: &ImportBlobMetadata) -> Self {
         let spans = meta.partial_end_vv.iter().map(|(peer, end)| Span {
             peer: *peer,
@@ -47,6 +59,12 @@ impl Outline {
         let starts = self.spans.iter().map(|span| (span.peer, span.start));
         let deps = self.deps.iter().map(|dep| (dep.peer, dep.counter + 1));
         starts.chain(deps).filter(|(_, counter)| *counter > 0)
+    }
+
+    /// Whether a document of this version has all that the update builds upon.
+    pub(crate) fn fits(&self, version: &VersionVector) -> bool {
+        self.needs()
+            .all(|(peer, counter)| version.get(&peer).is_some_and(|end| *end >= counter))
     }
 }
 
@@ -78,7 +96,7 @@ fn refusal(error: LoroError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::{ExportMode, LoroValue, VersionVector};
+    use loro::{ExportMode, LoroValue};
 
     fn document() -> LoroDoc {
         let doc = LoroDoc::new();

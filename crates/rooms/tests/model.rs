@@ -30,6 +30,7 @@ struct Here<'a> {
     clock: &'a SetClock,
     /// The faults of the next runs; the last one comes first.
     faults: RefCell<Vec<Option<Fault>>>,
+    memory: Memory,
 }
 
 /// How the instance of a run ends.
@@ -102,17 +103,25 @@ impl Merger for Here<'_> {
             Some(Fault::NoPlace) => return Err(MergeError::Busy),
             Some(Fault::Death(statements)) => {
                 let database = Instance::new(self.database, statements, || false);
-                let _ =
-                    supervise::work(&database, self.clock, project, job, Memory::default()).await;
+                let _ = supervise::work(&database, self.clock, project, job, self.memory).await;
                 return Err(MergeError::Died("no time or no memory".into()));
             }
             Some(Fault::Panic) | None => {}
         }
-        supervise::work(self.database, self.clock, project, job, Memory::default())
+        supervise::work(self.database, self.clock, project, job, self.memory)
             .await
             .map(EncodedState::from)
             .map_err(MergeError::Failed)
     }
+
+    fn memory(&self) -> Memory {
+        self.memory
+    }
+}
+
+/// The memory of an instance: enough for a state, or so little that Loro is not to read the log either.
+fn memory() -> impl Strategy<Value = Memory> {
+    prop_oneof![2 => Just(Memory::default()), 1 => Just(Memory::of_mib(6))]
 }
 
 /// What happens next.
@@ -168,6 +177,7 @@ enum Step {
     Ask {
         merge: bool,
         faults: Vec<Option<Fault>>,
+        memory: Memory,
         killed: Option<(u32, bool)>,
         /// Whether the waits after earlier failures are over.
         later: bool,
@@ -179,6 +189,7 @@ enum Step {
         statements: u32,
         second: Job,
         sending: Option<usize>,
+        memory: Memory,
         killed: Option<(u32, bool)>,
     },
     /// A compaction reads, and writes only when `CompactEnd` comes.
@@ -230,14 +241,21 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u16>(), any::<bool>())
             .prop_map(|(which, beside_others)| Step::Repeat { which, beside_others }),
         1 => killed().prop_map(|killed| Step::Compact { killed }),
-        2 => (any::<bool>(), prop::collection::vec(fault(), 0..4), killed(), any::<bool>())
-            .prop_map(|(merge, faults, killed, later)| Step::Ask { merge, faults, killed, later }),
-        2 => (job(), 0..7u32, job(), prop::option::of(0..EDITORS), killed()).prop_map(
-            |(first, statements, second, sending, killed)| Step::Twice {
+        2 => (any::<bool>(), prop::collection::vec(fault(), 0..5), memory(), killed(), any::<bool>())
+            .prop_map(|(merge, faults, memory, killed, later)| Step::Ask {
+                merge,
+                faults,
+                memory,
+                killed,
+                later,
+            }),
+        2 => (job(), 0..7u32, job(), prop::option::of(0..EDITORS), memory(), killed()).prop_map(
+            |(first, statements, second, sending, memory, killed)| Step::Twice {
                 first,
                 statements,
                 second,
                 sending,
+                memory,
                 killed,
             }
         ),
@@ -396,6 +414,7 @@ impl World {
                 database: &world.database,
                 clock: &world.clock,
                 faults: RefCell::default(),
+                memory: Memory::default(),
             };
             let (database, clock) = (&world.database, &world.clock);
             let updates = updates.to_vec();
@@ -452,6 +471,7 @@ impl World {
             database: &self.database,
             clock: &self.clock,
             faults: RefCell::default(),
+            memory: Memory::default(),
         };
         let state = block_on(rooms::state(
             &self.database,
@@ -553,6 +573,7 @@ impl World {
             Step::Ask {
                 merge,
                 faults,
+                memory,
                 killed,
                 later,
             } => {
@@ -564,6 +585,7 @@ impl World {
                         database: &world.database,
                         clock: &world.clock,
                         faults: RefCell::new(faults),
+                        memory,
                     };
                     let (database, clock) = (&world.database, &world.clock);
                     // What fails is tried again later.
@@ -579,8 +601,12 @@ impl World {
                 statements,
                 second,
                 sending,
+                memory,
                 killed,
-            } => self.twice(&first, statements, &second, sending, killed),
+            } => {
+                let jobs = [&first, &second];
+                self.twice(jobs, statements, sending, memory, killed);
+            }
             Step::CompactBegin => {
                 let merged = block_on(rooms::merge(
                     &self.database,
@@ -604,10 +630,10 @@ impl World {
 
     fn twice(
         &mut self,
-        first: &Job,
+        [first, second]: [&Job; 2],
         statements: u32,
-        second: &Job,
         sending: Option<usize>,
+        memory: Memory,
         killed: Option<(u32, bool)>,
     ) {
         let payload = sending.and_then(|editor| self.editors[editor].take_unsent());
@@ -616,23 +642,11 @@ impl World {
             let (database, clock) = (&world.database, &world.clock);
             let between = || {
                 let _ = block_on(rooms::append(database, clock, "test", sent.clone()));
-                let _ = block_on(supervise::work(
-                    database,
-                    clock,
-                    ROOM,
-                    second,
-                    Memory::default(),
-                ));
+                let _ = block_on(supervise::work(database, clock, ROOM, second, memory));
                 true
             };
             let instance = Instance::new(database, statements, between);
-            let _ = block_on(supervise::work(
-                &instance,
-                clock,
-                ROOM,
-                first,
-                Memory::default(),
-            ));
+            let _ = block_on(supervise::work(&instance, clock, ROOM, first, memory));
             instance.interrupt();
         });
         if !sent.is_empty() {

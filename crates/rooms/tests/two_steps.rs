@@ -112,6 +112,19 @@ impl World {
         Ok(String::from_utf8(state.blobs[0].to_vec()).unwrap())
     }
 
+    /// Does a job in an instance of so many MiB of memory.
+    fn work(&self, job: &Job, mib: u32) -> State {
+        let (database, clock) = (&self.database, &self.clock);
+        block_on(supervise::work(
+            database,
+            clock,
+            ROOM,
+            job,
+            Memory::of_mib(mib),
+        ))
+        .unwrap()
+    }
+
     fn count(&self, sql: &str) -> u64 {
         let rows = block_on(self.database.execute(sql, vec![])).unwrap();
         rows[0].unsigned(0).unwrap()
@@ -355,11 +368,8 @@ fn a_whole_document_that_is_stored_as_one_is_not_read() {
 #[test]
 fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
     let world = World::new();
-    let pack = || {
-        let (database, clock) = (&world.database, &world.clock);
-        let memory = Memory::of_mib(6);
-        block_on(supervise::work(database, clock, ROOM, &Job::Pack, memory)).unwrap();
-    };
+    // Loro may read some KiB.
+    let pack = || world.work(&Job::Pack, 7);
     let check = |updates: &[Vec<u8>], revs: &[u64]| {
         let state = world.state(None);
         assert_eq!(state.revs.as_deref(), Some(revs));
@@ -400,6 +410,57 @@ fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
     world.merge().unwrap();
     assert_eq!((world.log(), world.blobs()), (1, 0));
     assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
+}
+
+/// Loro reads no part of this room as a whole: packed, read, folded and packed again, none of it is lost.
+#[test]
+fn a_room_that_loro_cannot_read_is_compacted_and_folded_all_the_same() {
+    for has_snapshot in [false, true] {
+        let world = World::new();
+        let first = LoroDoc::new();
+        first.get_map("words").insert("first", 1).unwrap();
+        first.commit();
+        let mut updates = vec![first.export(ExportMode::all_updates()).unwrap()];
+        world.append(updates.clone());
+        if has_snapshot {
+            world.compact().unwrap();
+            assert_eq!((world.log(), world.blobs()), (0, 0));
+        }
+        // A whole document that has another encoding, and what builds upon it.
+        let whole = LoroDoc::new();
+        whole.get_map("words").insert("whole", 2).unwrap();
+        whole.commit();
+        updates.push(whole.export(ExportMode::Snapshot).unwrap());
+        updates.push(after(&whole, 8, |doc| {
+            doc.get_map("words").insert("then", 3).unwrap()
+        }));
+        updates.extend(costly());
+        world.append(updates[1..].to_vec());
+        let expected = version_of_all(&updates);
+        let check = |log, blobs| {
+            assert_eq!((world.log(), world.blobs()), (log, blobs));
+            for state in [world.state(None), world.work(&Job::Updates, 6)] {
+                assert_eq!(version_of(&state), expected);
+            }
+        };
+        let log = world.log();
+        world.work(&Job::Compact, 6);
+        check(log, 1);
+        world.work(&Job::Fold, 6);
+        // The document that came as a snapshot has stayed, because none of it may be read.
+        check(1, 0);
+        updates.push(word("later"));
+        world.append([updates.last().unwrap().clone()]);
+        world.work(&Job::Compact, 6);
+        world.work(&Job::Fold, 6);
+        let expected = version_of_all(&updates);
+        assert_eq!((world.log(), world.blobs()), (1, 0));
+        assert_eq!(version_of(&world.state(None)), expected);
+        // With more memory there is a state again.
+        world.merge().unwrap();
+        assert_eq!((world.log(), world.blobs()), (0, 0));
+        assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
+    }
 }
 
 #[test]

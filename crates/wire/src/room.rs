@@ -116,7 +116,8 @@ pub enum Job {
     /// Store the snapshot and shorten the log; if the state is not cheap, store one update for the log.
     #[n(3)]
     Compact,
-    /// Try whether Loro panics on the log up to this rev, and answer an empty state if it does not.
+    /// Try whether Loro panics on the log up to this rev, and answer an empty state if it does not. If Loro refuses the log
+    /// with an error, the answer has one blob: the reason in words.
     #[n(4)]
     Until {
         /// The last rev to apply.

@@ -5,8 +5,10 @@
 mod durability;
 mod editing;
 mod joining;
+mod memory;
 mod merging;
 mod misuse;
+mod panics;
 mod quarantine;
 mod quotas;
 mod saved;

@@ -7,7 +7,7 @@ use e2e::wait::until;
 use loro::{ExportMode, LoroDoc};
 
 /// The revs in quarantine, each with its reason.
-fn quarantined(host: &Host, project: &str) -> Vec<(u64, String)> {
+pub(crate) fn quarantined(host: &Host, project: &str) -> Vec<(u64, String)> {
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let mut rows = database
         .prepare("SELECT rev, reason FROM loro_quarantine WHERE project_id = ?1 ORDER BY rev")

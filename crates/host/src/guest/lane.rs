@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_has_a_budget_of_its_own_and_no_less_than_others() {
+        for (cpu, merge_cpu, expected) in [(30, 120, 120), (30, 200, 200), (30, 1, 30)] {
+            let limits = Limits {
+                cpu: Duration::from_secs(cpu),
+                merge_cpu: Duration::from_secs(merge_cpu),
+                ..Limits::default()
+            };
+            let expected = Duration::from_secs(expected);
+            assert_eq!(Lane::Merge.processor_time(&limits), expected);
+            for lane in Lane::ALL.into_iter().filter(|lane| *lane != Lane::Merge) {
+                assert_eq!(lane.processor_time(&limits), limits.cpu, "{lane:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_lane_has_a_place_and_the_order_is_that_of_the_indices() {
         let limits = Limits {
             instances: 1,

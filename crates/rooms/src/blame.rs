@@ -1,0 +1,78 @@
+//! Finding the update that is to blame for a panic.
+
+use platform::Database;
+use wire::Job;
+
+use crate::{
+    error::RoomError,
+    rows,
+    supervise::{MergeError, Merger},
+};
+
+/// The update without which the log passes and with which it fails, twice, with the reason in words. Anything less certain
+/// blames no update, because quarantine takes away a user's work. One that Loro refuses with an error is to blame, too: it
+/// may be the reason why Loro panics on those that follow.
+///
+/// # Errors
+/// If the database or a trial fails.
+pub(crate) async fn culprit(
+    database: &dyn Database,
+    merger: &dyn Merger,
+    project: &str,
+) -> Result<Option<(u64, String)>, RoomError> {
+    let revs: Vec<u64> = rows::unmerged(database, project)
+        .await?
+        .log
+        .iter()
+        .map(|row| row.rev)
+        .collect();
+    let (mut fine, mut fails) = (0, revs.len());
+    if revs.is_empty()
+        || fails_until(merger, project, 0).await?.is_some()
+        || fails_until(merger, project, revs[fails - 1])
+            .await?
+            .is_none()
+    {
+        return Ok(None);
+    }
+    while fails - fine > 1 {
+        let middle = fine + (fails - fine) / 2;
+        if fails_until(merger, project, revs[middle - 1])
+            .await?
+            .is_some()
+        {
+            fails = middle;
+        } else {
+            fine = middle;
+        }
+    }
+    let rev = revs[fails - 1];
+    let before = if fine == 0 { 0 } else { revs[fine - 1] };
+    let Some(words) = fails_until(merger, project, rev).await? else {
+        return Ok(None);
+    };
+    let passes_without = fails_until(merger, project, before).await?.is_none();
+    Ok(passes_without.then_some((rev, words)))
+}
+
+/// The reason in words if the log up to this rev panics or is refused.
+async fn fails_until(
+    merger: &dyn Merger,
+    project: &str,
+    rev: u64,
+) -> Result<Option<String>, RoomError> {
+    match merger.run(project, &Job::Until { rev }).await {
+        Ok(answer) => {
+            let answer = answer.decoded();
+            let answer = answer.map_err(|error| RoomError::Merge(error.to_string()))?;
+            let words = answer.blobs.first();
+            Ok(words.map(|words| String::from_utf8_lossy(words).into_owned()))
+        }
+        Err(MergeError::Panicked(words)) => Ok(Some(words)),
+        Err(MergeError::Failed(error)) => Err(error),
+        Err(MergeError::Busy) => Err(RoomError::Busy),
+        Err(MergeError::Died(reason) | MergeError::NoPlace(reason)) => {
+            Err(RoomError::Merge(reason))
+        }
+    }
+}

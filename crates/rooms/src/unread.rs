@@ -1,0 +1,166 @@
+//! Joining a log as it was sent, without Loro reading it as a whole.
+//!
+//! What Loro reads takes many times the memory of its stored form, and a large log may take more than an instance has.
+//! Joined as they were sent, the same updates take a few times their size, however many operations they hold. So a log can
+//! be compacted whatever it holds. The result is larger than what Loro makes of them.
+
+use loro::{EncodedBlobMode, ExportMode, IdSpan, LoroDoc, VersionVector};
+
+use crate::{
+    error::RoomError,
+    history::Refused,
+    memory::Memory,
+    pending::joined_unread,
+    rows::{LogRow, Rows},
+    update::Outline,
+};
+
+/// The bytes of a snapshot's history that are written out at once.
+const WRITTEN_AT_ONCE: usize = 128 * 1024;
+
+/// A room's updates as one that was joined without Loro reading it.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// One Loro update.
+    pub(crate) update: Vec<u8>,
+    /// The version of those in it, with what is beneath.
+    pub(crate) version: VersionVector,
+    /// Updates that are not in it: they wait for others, or have another encoding and are too large to be given this one.
+    pub(crate) left: Vec<LogRow>,
+    /// Updates that Loro refuses. They are not in it.
+    pub(crate) refused: Vec<Refused>,
+}
+
+impl Unread {
+    /// Joins blob and log.
+    ///
+    /// # Errors
+    /// If Loro cannot read the version of these rows, or they cannot be joined.
+    pub(crate) fn since_snapshot(rows: Rows, memory: Memory) -> Result<Self, RoomError> {
+        Self::of(rows, Vec::new(), memory)
+    }
+
+    /// Joins the whole room. The history of a snapshot is written out in parts; it fits the memory, because such an instance
+    /// has made that snapshot.
+    ///
+    /// # Errors
+    /// If Loro cannot read the snapshot or the version of these rows, or they cannot be joined.
+    pub(crate) fn whole(mut rows: Rows, memory: Memory) -> Result<Self, RoomError> {
+        let snapshot = rows.snapshot.as_mut();
+        let beneath = match snapshot.map(|row| (row.has_state, std::mem::take(&mut row.blob))) {
+            Some((true, snapshot)) => written_out(&snapshot)?,
+            Some((false, update)) => vec![update],
+            None => Vec::new(),
+        };
+        Self::of(rows, beneath, memory)
+    }
+
+    fn of(rows: Rows, mut parts: Vec<Vec<u8>>, memory: Memory) -> Result<Self, RoomError> {
+        let version = VersionVector::decode(&rows.version());
+        let mut version = version.map_err(RoomError::of_loro)?;
+        parts.extend(rows.blob.map(|row| row.blob));
+        let (mut left, mut refused) = (Vec::new(), Vec::new());
+        let mut waiting = Vec::with_capacity(rows.log.len());
+        for row in rows.log {
+            match Outline::checked(&row.payload) {
+                Ok(outline) => waiting.push((row, outline)),
+                Err(reason) => {
+                    let rev = row.rev;
+                    refused.push(Refused { rev, reason });
+                }
+            }
+        }
+        // An update may come before what it builds upon.
+        loop {
+            let mut still = Vec::with_capacity(waiting.len());
+            let before = waiting.len();
+            for (row, outline) in waiting {
+                if !outline.fits(&version) {
+                    still.push((row, outline));
+                    continue;
+                }
+                let ends = outline.spans.iter().map(|span| (&span.peer, &span.end));
+                version.extend_to_include_vv(ends);
+                match as_updates(&row.payload, memory) {
+                    Ok(Some(update)) => parts.push(update),
+                    Ok(None) => parts.push(row.payload),
+                    Err(_) => left.push(row),
+                }
+            }
+            waiting = still;
+            if waiting.is_empty() || waiting.len() == before {
+                break;
+            }
+        }
+        left.extend(waiting.into_iter().map(|(row, _)| row));
+        left.sort_by_key(|row| row.rev);
+        let update = joined_unread(&parts).ok_or_else(|| {
+            RoomError::Merge("the updates have encodings that cannot be joined".to_owned())
+        })?;
+        Ok(Self {
+            update,
+            version,
+            left,
+            refused,
+        })
+    }
+}
+
+/// An update that came as a snapshot, as one that can be joined; `None` if it can be as it is.
+///
+/// # Errors
+/// If it is too large to be read in this memory, or Loro cannot read it.
+fn as_updates(payload: &[u8], memory: Memory) -> Result<Option<Vec<u8>>, RoomError> {
+    let meta = LoroDoc::decode_import_blob_meta(payload, false).map_err(RoomError::of_loro)?;
+    if meta.mode == EncodedBlobMode::Updates {
+        return Ok(None);
+    }
+    if !memory.exports(payload.len()) {
+        return Err(RoomError::StateUnavailable);
+    }
+    let doc = LoroDoc::new();
+    doc.detach();
+    doc.import(payload).map_err(RoomError::of_loro)?;
+    let update = doc.export(ExportMode::all_updates());
+    update.map(Some).map_err(RoomError::of_loro)
+}
+
+/// The history of a snapshot as updates, each of a part of it. In between, what was unpacked goes back into its stored form.
+///
+/// # Errors
+/// If Loro cannot read it.
+fn written_out(snapshot: &[u8]) -> Result<Vec<Vec<u8>>, RoomError> {
+    let doc = LoroDoc::new();
+    doc.import(snapshot).map_err(RoomError::of_loro)?;
+    doc.detach();
+    let version = doc.oplog_vv();
+    let operations: i64 = version.values().map(|end| i64::from(*end)).sum();
+    let parts = i64::try_from(snapshot.len() / WRITTEN_AT_ONCE + 1).unwrap_or(i64::MAX);
+    let most = i32::try_from(operations / parts + 1).unwrap_or(i32::MAX);
+    let mut written = Vec::new();
+    let mut write = |spans: &[IdSpan]| {
+        let update = doc.export(ExportMode::updates_in_range(spans));
+        written.push(update.map_err(RoomError::of_loro)?);
+        doc.compact_change_store();
+        Ok::<(), RoomError>(())
+    };
+    let (mut spans, mut room) = (Vec::new(), most);
+    for (peer, end) in version.iter() {
+        let mut from = 0;
+        while from < *end {
+            let to = from.saturating_add(room).min(*end);
+            spans.push(IdSpan::new(*peer, from, to));
+            room -= to - from;
+            from = to;
+            if room == 0 {
+                write(&spans)?;
+                spans.clear();
+                room = most;
+            }
+        }
+    }
+    if !spans.is_empty() {
+        write(&spans)?;
+    }
+    Ok(written)
+}
