@@ -1,8 +1,8 @@
 //! The component `poller`: does everything that is due.
 //!
 //! `POST /internal/poll` answers 202 with a [`Polled`], and then works: it submits and polls tasks, notifies agents, brings
-//! documents up to date with their tasks, has rooms compacted, counts full projects again, and purges deleted ones. Any
-//! number of polls may run at once.
+//! documents up to date with their tasks, has rooms compacted, counts full projects again, purges deleted ones, and deletes
+//! what is kept for so many days alone. Any number of polls may run at once.
 //!
 //! `GET /internal/metrics` tells the app's numbers for operators.
 //!
@@ -10,11 +10,13 @@
 //!
 //! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
 //! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
-//! submitted now. `POST /internal/projections/{project}` brings one document up to date.
+//! submitted now. `POST /internal/projections/{project}` brings one document up to date; with
+//! `?look=assets`, it deletes old assets that the document does not show, too.
 
 mod archives;
 mod projecting;
 mod purging;
+mod retaining;
 
 use std::time::Duration;
 
@@ -57,7 +59,7 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
                 None => Reply::empty(204),
             })
         }
-        Poller::Project { project } => projecting::answer(ports, project).await,
+        Poller::Project { project } => projecting::answer(&request, project).await,
         Poller::Export { project } => archives::export(&request, project).await,
         Poller::Import { project } => archives::import(&request, project).await,
         Poller::Archives => archives::list(&request).await,
@@ -89,6 +91,7 @@ async fn poll(ports: Ports<'_>) {
         projecting::project_due(ports),
         sweep_rooms(ports),
         purging::purge_due(ports),
+        retaining::drop_due(ports),
         recount(ports)
     );
 }

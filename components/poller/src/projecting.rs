@@ -1,6 +1,6 @@
 //! Bringing documents up to date with their tasks, if no event did.
 
-use door::Reply;
+use door::{Admitted, Reply, routes::Poller};
 use futures_util::{StreamExt, stream};
 use platform::Ports;
 use problem::Problem;
@@ -47,16 +47,41 @@ async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String
     }
 }
 
-/// `POST /internal/projections/{project}`: brings one document up to date in this instance.
-pub(crate) async fn answer<'a>(ports: Ports<'a>, project: &str) -> Result<Reply<'a>, Problem> {
+/// Has a document looked at for old assets, in an instance of its own or in this one.
+pub(crate) async fn look_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
+    let path = format!("/internal/projections/{project}?look=assets");
+    match ask_ourselves(ports, &path).await {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(format!("status {status}")),
+        Err(error) if error.is_not_sent() => {
+            let memory = Memory::of_app(ports.config);
+            let looked = projection::drop_unneeded(ports, memory, project).await;
+            looked.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `POST /internal/projections/{project}`: brings one document up to date in this instance, and looks for old assets that
+/// it does not show if the request says so.
+pub(crate) async fn answer<'a>(
+    request: &Admitted<'a, Poller>,
+    project: &str,
+) -> Result<Reply<'a>, Problem> {
+    let ports = request.ports();
     if !wire::is_project_id(project) {
         return Err(Problem::bad_project_id());
     }
-    match project_here(ports, project).await {
+    let mut done = project_here(ports, project).await;
+    if done.is_ok() && request.head().parameter("look") == Some("assets") {
+        let memory = Memory::of_app(ports.config);
+        done = projection::drop_unneeded(ports, memory, project).await;
+    }
+    match done {
         Ok(()) => Ok(Reply::new(200)),
         Err(error) => {
             tracing::warn!(project, %error, "a document was not brought up to date");
-            let words = "The document cannot be written just now.";
+            let words = "The document cannot be read or written just now.";
             Err(Problem::unavailable(words))
         }
     }

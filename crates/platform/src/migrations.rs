@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(21, "0021_keep_results"),
     migration!(22, "0022_find_products"),
     migration!(23, "0023_copy_assets"),
+    migration!(25, "0025_keep_for_days"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -13,6 +13,7 @@
 
 mod document;
 mod nodes;
+mod retention;
 mod seen;
 
 use std::collections::HashSet;
@@ -24,6 +25,8 @@ use tasks::rows::{self, Projected, Unprojected};
 use wire::{Notice, Update};
 
 use document::MAX_BYTES;
+
+pub use retention::{drop_old, drop_unneeded};
 
 /// The origin of projections in a room's log.
 const ORIGIN: &str = "tasks";

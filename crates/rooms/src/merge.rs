@@ -429,6 +429,11 @@ impl Merged {
             .map_err(RoomError::of_loro)
     }
 
+    /// Whether the document shows every update of the room: none waits for others.
+    pub fn is_whole(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// The document's encoded version vector.
     pub fn version(&self) -> Vec<u8> {
         self.doc.oplog_vv().encode()

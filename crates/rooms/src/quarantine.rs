@@ -188,3 +188,20 @@ pub async fn discard(
         .await?;
     Ok(!rows.is_empty())
 }
+
+/// Deletes up to `most` updates, of any room, that were moved to quarantine at this time or before, and returns how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn discard_old(
+    database: &dyn Database,
+    until: i64,
+    most: u64,
+) -> Result<usize, DatabaseError> {
+    let sql = "DELETE FROM loro_quarantine WHERE (project_id, rev) IN (
+                   SELECT project_id, rev FROM loro_quarantine
+                    WHERE quarantined_at <= ?1 ORDER BY quarantined_at LIMIT ?2)
+               RETURNING rev";
+    let rows = database.execute(sql, vec![until.into(), most.into()]);
+    Ok(rows.await?.len())
+}

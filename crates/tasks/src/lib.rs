@@ -22,6 +22,7 @@ mod image;
 mod leftovers;
 mod media_type;
 pub mod notification;
+mod old_assets;
 mod options;
 mod params;
 mod parts;
@@ -29,6 +30,7 @@ mod public_url;
 pub mod range;
 mod request;
 mod result_address;
+mod retention;
 pub mod rows;
 mod signing;
 mod task;
@@ -48,8 +50,10 @@ pub use executor::{
 };
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;
+pub use old_assets::OldAsset;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
+pub use retention::Retention;
 pub use task::{Status, Task, new_id as new_task_id, shortened};
 pub use upload::{MAX_UPLOAD, Upload, UploadError, upload};
 
@@ -76,7 +80,7 @@ pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting>
 /// The settings of the services, and of the store of their results.
 pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
     let services = executors::SETTINGS.iter().copied().flatten();
-    services.chain(assets::SETTINGS)
+    services.chain(assets::SETTINGS).chain(retention::SETTINGS)
 }
 
 /// The page about adding a service. Its example is compiled as a test.

@@ -1,4 +1,4 @@
-//! Results in a bucket: a film is copied there in parts, in little memory, and through the death of the host.
+//! Results and uploads in a bucket: a film is copied there in parts, in little memory, and through the death of the host.
 
 use bytes::Bytes;
 use e2e::agent::Agent;
@@ -6,6 +6,7 @@ use e2e::bucket::Bucket;
 use e2e::host::Kind;
 use e2e::http::Http;
 use e2e::kling::{Course, Plan};
+use e2e::raw::Client;
 use e2e::tasks::{World, created, id};
 use e2e::wait::until;
 use http::Method;
@@ -99,4 +100,49 @@ async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_i
     world.poll().await;
     world.host.stop().await;
     assert_eq!(agent.notifications().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_old_pictures_the_one_that_the_document_shows_stays() {
+    let bucket = Bucket::start().await;
+    let world = World::start_with(Kind::Native, Plan::default(), |setup| {
+        bucket.of(setup).env("SPIN_VARIABLE_KEEP_ASSETS_DAYS", "1")
+    })
+    .await;
+    let http = world.host.http();
+    let client = Client::join(&world.host.address, "p").await;
+    let upload = async |byte: u8| {
+        let picture = [b"\x89PNG\r\n\x1a\n".as_slice(), &[byte; 1000]].concat();
+        let answer = http.post("/projects/p/assets", picture).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["path"].as_str().unwrap().to_owned()
+    };
+    let (shown, other) = (upload(1).await, upload(2).await);
+    let src = shown.clone();
+    client
+        .edit(move |doc| doc.get_map("nodes").insert("picture", src).unwrap())
+        .await;
+    until("the document shows the picture", async || {
+        let accept = [("accept", "application/json")];
+        let answer = http.get_with("/sync/p", &accept).await;
+        String::from_utf8_lossy(&answer.body).contains(&shown)
+    })
+    .await;
+    assert_eq!(
+        (bucket.objects().len(), world.poll().await.status.as_u16()),
+        (2, 202)
+    );
+    until("one of two is deleted", async || {
+        world
+            .host
+            .execute("UPDATE asset_looks SET created_at = 1, needed_at = 1");
+        world.poll().await;
+        bucket.objects().len() < 2
+    })
+    .await;
+    http.get(&other).await.assert_problem(404, "not-found");
+    let kept = http.get(&shown).await;
+    assert_eq!(kept.status, 200, "{kept:?}");
+    assert!(kept.body == bucket.objects()[0]);
+    world.host.stop().await;
 }

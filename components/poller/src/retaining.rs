@@ -1,0 +1,28 @@
+//! Deleting what is kept for so many days alone.
+
+use futures_util::{StreamExt, stream};
+use platform::Ports;
+
+use crate::projecting;
+
+/// How many documents are looked at at once.
+const AT_ONCE: usize = 2;
+
+/// Deletes what is due, and has the documents looked at whose projects have old assets.
+pub(crate) async fn drop_due(ports: Ports<'_>) {
+    let due = projection::drop_old(ports).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "what is old could not be deleted");
+        Vec::new()
+    });
+    stream::iter(due)
+        .for_each_concurrent(AT_ONCE, |project| async move {
+            if let Err(reason) = projecting::look_elsewhere(ports, &project).await {
+                tracing::warn!(
+                    project,
+                    reason,
+                    "a document was not looked at for old assets"
+                );
+            }
+        })
+        .await;
+}
