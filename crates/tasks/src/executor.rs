@@ -108,7 +108,7 @@ pub trait Executor {
 
     /// Asks the service about several tasks that it has accepted, [`most_together`](Self::most_together) at most, in one
     /// question. Returns what the service says of each, in their order, and `None` if it says nothing of one. The engine
-    /// asks about such a task alone, and about all of them if this question fails for good. Takes at most
+    /// asks about such a task alone, and about each half of them if this question fails for good. Takes at most
     /// [`POLL_PATIENCE`].
     async fn poll_together(
         &self,

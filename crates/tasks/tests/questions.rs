@@ -179,8 +179,9 @@ fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
             all(&known, "succeeded")
         });
         let calls = world.round();
-        let alone = if is_refused { 5 } else { 1 };
-        assert_eq!(calls.len(), 1 + alone, "{calls:?}");
+        // A refused question is asked again about 2 and 3 jobs, and then about the one and 2.
+        let more = if is_refused { 4 } else { 1 };
+        assert_eq!(calls.len(), 1 + more, "{calls:?}");
         for n in 0..5 {
             let expected = if n == 2 {
                 Status::Failed
@@ -190,6 +191,62 @@ fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
             assert_eq!(world.task(n).status, expected, "{n}");
         }
     }
+}
+
+/// The job for which Kling refuses every question is found in twice as many more questions as a hundred can be halved.
+#[test]
+fn one_job_that_spoils_a_question_about_a_hundred_costs_fourteen_more() {
+    for spoiled in [0, 37, MOST - 1] {
+        let world = World::new(MOST, 0);
+        let gone = format!("their-{}", world.tasks[spoiled]);
+        *world.answer.borrow_mut() = Box::new(move |names| {
+            if names.contains(&gone.as_str()) {
+                return (404, json!({ "code": 1203, "message": "no such task" }));
+            }
+            all(names, "succeeded")
+        });
+        let calls = world.round();
+        assert!((2..=1 + 14).contains(&calls.len()), "{}", calls.len());
+        for n in 0..MOST {
+            let expected = if n == spoiled {
+                Status::Failed
+            } else {
+                Status::Completed
+            };
+            assert_eq!(world.task(n).status, expected, "{n}");
+        }
+        assert!(world.round().is_empty());
+    }
+}
+
+/// Many such jobs cost a round no more questions than one. Each round finds one at least, and the others wait unharmed.
+#[test]
+fn a_round_asks_no_more_if_kling_refuses_every_question() {
+    let world = World::new(MOST, 0);
+    *world.answer.borrow_mut() =
+        Box::new(|_| (404, json!({ "code": 1203, "message": "no such task" })));
+    let calls = world.round();
+    assert_eq!(calls.len(), 1 + 14);
+    let failed = |world: &World| {
+        let tasks = (0..MOST).map(|n| world.task(n));
+        tasks.filter(|task| task.status == Status::Failed).count()
+    };
+    let ended = failed(&world);
+    assert!((1..=14).contains(&ended), "{ended}");
+    let waits = (0..MOST).map(|n| world.task(n));
+    let waits = waits.filter(|task| task.status == Status::Processing);
+    let waits: Vec<_> = waits.collect();
+    assert_eq!(waits.len(), MOST - ended);
+    for task in waits {
+        assert!(task.error_message.unwrap().contains("asked about later"));
+    }
+    // The longest wait is over, so that all that are left are due again.
+    *world.answer.borrow_mut() = Box::new(|names| all(names, "succeeded"));
+    world.tick_after(300);
+    assert_eq!(failed(&world), ended);
+    let completed = (0..MOST).map(|n| world.task(n));
+    let completed = completed.filter(|task| task.status == Status::Completed);
+    assert_eq!(completed.count(), MOST - ended);
 }
 
 /// A question that fails for the moment is one error of each task, and is asked again.

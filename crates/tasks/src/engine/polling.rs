@@ -50,7 +50,7 @@ impl Engine<'_> {
                 let asked: Vec<Task> = round.together.drain(..few).collect();
                 round
                     .at_work
-                    .push(Box::pin(self.work_together(executor, asked)));
+                    .push(Box::pin(self.work_together(executor, asked, begun)));
             }
             if round.together.is_empty() && round.at_work.next().await.is_none() {
                 return;

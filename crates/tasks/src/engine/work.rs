@@ -22,6 +22,16 @@ const STAY: Duration = Duration::from_secs(10);
 /// How many of the answers to one question are noted at once.
 const NOTES_AT_ONCE: usize = 8;
 
+/// The error of a task that waits for a later round because a question about it and others was refused.
+const REFUSED_TOGETHER: &str =
+    "the service refused a question about several jobs, and this one is asked about later";
+
+/// The most questions about halves that follow a refused question about so many jobs: enough to find one job that is the
+/// reason, wherever it is.
+fn most_halves(jobs: usize) -> usize {
+    2 * jobs.next_power_of_two().ilog2() as usize
+}
+
 impl Engine<'_> {
     /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
     /// or if `stay` is set and the result comes soon.
@@ -70,19 +80,14 @@ impl Engine<'_> {
 
     /// Polls claimed tasks of which the service may be asked in one question, and each of those alone about which that
     /// question tells nothing.
-    pub(super) async fn work_together(&self, executor: &dyn Executor, tasks: Vec<Task>) {
-        let outside = self.outside("");
-        let question = executor.poll_together(&tasks, &outside);
-        let answer = self.within(POLL_PATIENCE, question).await;
-        let news = match answer {
-            Ok(news) => news,
-            // What ends one job may be about any of them.
-            Err(Failure::Permanent(_)) => vec![None; tasks.len()],
-            Err(failure) => vec![Some(Err(failure)); tasks.len()],
-        };
-        // An executor that answers about too few of them has said nothing of the rest.
-        let news = news.into_iter().chain(std::iter::repeat(None));
-        stream::iter(tasks.into_iter().zip(news))
+    pub(super) async fn work_together(
+        &self,
+        executor: &dyn Executor,
+        tasks: Vec<Task>,
+        begun: i64,
+    ) {
+        let answered = self.ask_together(executor, tasks, begun).await;
+        stream::iter(answered)
             .for_each_concurrent(NOTES_AT_ONCE, |(task, news)| async move {
                 match news {
                     Some(news) => {
@@ -93,6 +98,48 @@ impl Engine<'_> {
                 }
             })
             .await;
+    }
+
+    /// Asks the service about several tasks in one question. A question that is refused for good is asked again about each
+    /// half, because one job may be the reason: finding it takes [`most_halves`] more questions. The tasks that are left then,
+    /// or when the round is over, wait for a later round. Returns `None` with each task that is to be asked about alone.
+    async fn ask_together(
+        &self,
+        executor: &dyn Executor,
+        tasks: Vec<Task>,
+        begun: i64,
+    ) -> Vec<(Task, Option<Result<Progress, Failure>>)> {
+        let mut halves_left = most_halves(tasks.len());
+        let mut answered = Vec::with_capacity(tasks.len());
+        let mut groups = vec![tasks];
+        let mut is_half = false;
+        while let Some(mut group) = groups.pop() {
+            let news = if is_half && (halves_left == 0 || !self.is_time_left(begun)) {
+                vec![Some(Err(Failure::retry(REFUSED_TOGETHER))); group.len()]
+            } else if is_half && group.len() == 1 {
+                halves_left -= 1;
+                vec![None]
+            } else {
+                halves_left -= usize::from(is_half);
+                let outside = self.outside("");
+                let question = executor.poll_together(&group, &outside);
+                match self.within(POLL_PATIENCE, question).await {
+                    Ok(news) => news,
+                    Err(Failure::Permanent(_)) if group.len() > 1 => {
+                        is_half = true;
+                        groups.push(group.split_off(group.len() / 2));
+                        groups.push(group);
+                        continue;
+                    }
+                    Err(Failure::Permanent(_)) => vec![None],
+                    Err(failure) => vec![Some(Err(failure)); group.len()],
+                }
+            };
+            // An executor that answers about too few of them has said nothing of the rest.
+            let news = news.into_iter().chain(std::iter::repeat(None));
+            answered.extend(group.into_iter().zip(news));
+        }
+        answered
     }
 
     /// Notes the news of a claimed task. Returns the time after which the service asks to be polled, if it names one.
