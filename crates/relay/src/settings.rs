@@ -59,7 +59,7 @@ pub struct Settings {
     pub proxy_timeout: Duration,
 
     /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet, by an
-    /// upgrade or by a request whose credentials hold. Further ones wait up to 10 s, and are then answered with 503. Behind a
+    /// upgrade or by a request whose credentials hold. Further ones wait up to 5 s, and are then answered with 503. Behind a
     /// trusted proxy it holds for upgrades only, by the address that the proxy names, so the proxy must bound idle
     /// connections.
     #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256", value_parser = count)]

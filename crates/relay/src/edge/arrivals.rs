@@ -30,7 +30,7 @@ const WAITING: usize = 1024;
 
 /// How long a connection waits for a place. A crowd behind one address, such as an office after a restart, takes seconds to
 /// be let in.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of all connections.
 pub(crate) struct Arrivals {

@@ -13,6 +13,7 @@ mod lifecycle;
 mod lines;
 mod rooms;
 mod saved;
+mod thrift;
 mod waiting;
 
 use client::Client;
