@@ -29,8 +29,9 @@ def kling_video_params(
     """Makes the params of a video, from an image or (`image_path=None`) from the prompt alone.
 
     `image_path`, and `image_tail` for the last picture, are given to `load_image`, and its errors
-    are raised; `submit_task` uploads them. `duration` is 5 or 10 seconds, `cfg_scale` 0 to 1,
-    `mode` std or pro. `aspect_ratio` is for a video without an image.
+    are raised; `submit_task` uploads them. `duration` is in seconds: older models take 5 or 10,
+    newer ones 3 to 15. `cfg_scale` is 0 to 1, `mode` std, pro or, of some models, 4k.
+    `aspect_ratio` is for a video without an image. The server refuses what the model does not take.
     """
     return _given(
         prompt=prompt,
@@ -58,7 +59,8 @@ def nano_banana_params(
 
     Each of `image_paths` is given to `load_image`, and its errors are raised. URLs among them are
     added to `reference_image_urls`, all others to `base64_images`; `submit_task` uploads those that
-    were files or bytes. `image_size` is 1K, 2K or 4K, and only for the pro model.
+    were files or bytes. `image_size` is 1K, 2K or 4K. The server refuses what the model does not
+    take.
     """
     in_base64: list[str | Picture] = list(base64_images or ())
     urls = list(reference_image_urls or ())
