@@ -26,8 +26,6 @@ pub(crate) enum Shape {
     List,
     /// A map of plain values.
     Entries,
-    /// Each small map is written by another peer.
-    Peers,
     /// Letters that two clients type anywhere in one text.
     Letters,
 }
@@ -38,9 +36,6 @@ impl Shape {
         let (mut updates, mut made) = (Vec::new(), 0);
         let mut number = i64::try_from(doc.len_ops()).unwrap();
         while made < bytes {
-            if matches!(self, Self::Peers) {
-                doc.set_peer_id(rand::random_range(1..u64::MAX)).unwrap();
-            }
             let update = change(doc, |doc| {
                 for _ in 0..self.at_once() {
                     self.add(doc, number);
@@ -56,7 +51,6 @@ impl Shape {
     fn at_once(self) -> i64 {
         match self {
             Self::Text => 1,
-            Self::Peers => 40,
             _ => 500,
         }
     }
@@ -64,7 +58,7 @@ impl Shape {
     fn add(self, doc: &LoroDoc, number: i64) {
         let name = format!("{:08x}", number * 7919);
         match self {
-            Self::Canvas | Self::Peers => {
+            Self::Canvas => {
                 let nodes = doc.get_map("nodes");
                 let node = nodes.insert_container(&name, LoroMap::new()).unwrap();
                 node.insert("x", number).unwrap();
@@ -294,13 +288,13 @@ async fn a_document_that_fits_is_compacted_and_one_that_does_not_is_left_as_it_i
     world.leaves(Shape::Letters, 1 << 10, 400).await;
 }
 
-/// The same at the sizes that `docs/documents.md` states, and rooms of each shape that are as large as a room may be.
+/// The same at the sizes that `docs/documents.md` states.
 #[ignore = "takes minutes: cargo xtask test --long"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_the_stated_sizes_fit() {
-    for (mib, text, canvas, letters, largest) in [
-        (128, 12 << 10, 5 << 10, 2 << 10, 16 << 10),
-        (256, 24 << 10, 10 << 10, 4 << 10, 32 << 10),
+    for (mib, text, canvas, letters) in [
+        (128, 12 << 10, 5 << 10, 2 << 10),
+        (256, 24 << 10, 10 << 10, 4 << 10),
     ] {
         println!("instances of {mib} MiB");
         let world = World::start(mib).await;
@@ -309,10 +303,6 @@ async fn documents_of_the_stated_sizes_fit() {
         for shape in [Shape::Canvas, Shape::List, Shape::Entries] {
             world.holds(shape, canvas, true).await;
             world.holds(shape, canvas / 2, false).await;
-        }
-        for shape in [Shape::Canvas, Shape::List, Shape::Entries, Shape::Peers] {
-            world.leaves(shape, largest, 0).await;
-            world.leaves(shape, largest - canvas, canvas / 2).await;
         }
         world.leaves(Shape::Letters, 2 * letters, letters / 2).await;
     }
