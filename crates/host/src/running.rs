@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use wasmtime::Engine;
 
 use crate::addresses::{Public, reachable};
 use crate::guest::capacity::Capacity;
@@ -40,6 +41,9 @@ pub struct Running {
     supporting: Parts,
     capacity: Arc<Capacity>,
     databases: Vec<Arc<Database>>,
+    /// Its clock runs while the engine is in use. A process with one trigger uses it until that trigger ends, and the end
+    /// of the clock must not be told in place of the trigger's.
+    _engine: Engine,
     /// Its components call it by a weak reference.
     _app: Arc<App>,
 }
@@ -61,7 +65,6 @@ impl Running {
             let name = format!("the checkpoint thread of {}", database.path().display());
             supporting.watch(name, database.checkpoints_ended());
         }
-
         let capacity = Arc::new(Capacity::new(plan.settings.limits)?);
         let app_address = resources.app_address;
         let destinations = Destinations::new(
@@ -123,6 +126,7 @@ impl Running {
             supporting,
             capacity,
             databases,
+            _engine: engine,
             _app: app,
         })
     }
