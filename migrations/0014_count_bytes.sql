@@ -2,6 +2,7 @@
 CREATE TABLE IF NOT EXISTS quota_usage (
     holder          TEXT    NOT NULL PRIMARY KEY, -- project:{project_id} or owner:{owner_id}
     document        INTEGER NOT NULL,      -- snapshots, logs and quarantines
+    room            INTEGER NOT NULL DEFAULT 0, -- what counts for the largest size of a document
     rest            INTEGER NOT NULL,      -- assets and tasks
     counted_at      INTEGER NOT NULL,
     rest_counted_at INTEGER NOT NULL

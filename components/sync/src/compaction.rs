@@ -152,5 +152,7 @@ async fn merge_one(ports: Ports<'_>) {
         if let Err(error) = merged {
             tracing::warn!(project, %error, "a room was not merged");
         }
+        // The merge may have found the document too large.
+        count(ports, &project).await;
     }
 }

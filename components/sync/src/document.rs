@@ -2,9 +2,9 @@
 
 use door::{Head, Reply, Tag};
 use platform::{DatabaseError, Ports};
-use rooms::{RoomError, supervise};
+use rooms::RoomError;
 use serde_json::json;
-use wire::{Job, Notice, Outcome, Update};
+use wire::{Notice, Outcome, Update};
 
 use crate::{
     compaction::{Growth, compact_due},
@@ -30,9 +30,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, project: &str) -> Answer<'a> 
     }
     let merger = SelfMerger(ports);
     let state = match form {
-        Form::Json => {
-            supervise::run(ports.database, ports.clock, &merger, project, &Job::Json).await
-        }
+        Form::Json => rooms::json(ports.database, ports.clock, &merger, project).await,
         Form::Snapshot => rooms::snapshot(ports.database, ports.clock, &merger, project).await,
     }
     .map_err(problems::of_room)?;

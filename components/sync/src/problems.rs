@@ -18,10 +18,10 @@ pub(crate) fn of_room(error: RoomError) -> Problem {
     match error {
         RoomError::Database(error) => error.into(),
         RoomError::BadVersion => Problem::bad_request("`version` is not a Loro version vector."),
-        RoomError::StateUnavailable => Problem::new(
+        RoomError::StateUnavailable | RoomError::TooLarge { .. } => Problem::new(
             Kind::STATE_UNAVAILABLE,
-            "Much was written into this document at once, and its state is still being computed. Read it as \
-             application/octet-stream, or try again in some seconds.",
+            "Much was written into this document at once, and its state is still being computed, or is too large for this \
+             host. Read it as application/octet-stream, or try again in some seconds.",
         )
         .with_header("retry-after", "10"),
         error @ (RoomError::Loro(_) | RoomError::Merge(_) | RoomError::Busy) => {

@@ -11,8 +11,8 @@ platform::settings! {
     PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240"), Number(MOST_MIB);
     /// The most MiB that all projects of one owner may keep together
     OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400"), Number(MOST_MIB);
-    /// The MiB of memory that the host gives an instance. A document may have an eighth of it as it is stored, up to 32 MiB;
-    /// `loro-host` sets it by `--instance-memory`
+    /// The MiB of memory that the host gives an instance. A document may have an eighth of it, up to 32 MiB; `loro-host`
+    /// sets it by `--instance-memory`
     pub INSTANCE_MEMORY_MIB = "instance_memory_mib", Value("256"), Number(MOST_MEMORY_MIB);
 }
 
@@ -26,9 +26,13 @@ pub fn instance_memory_mib(config: &dyn Config) -> u32 {
 
 const MIB: u64 = 1024 * 1024;
 
-/// The most bytes of one document as it is stored, snapshot and log together, if an instance has 256 MiB: 32 MiB. If it
-/// has less, the limit is lower in proportion, so that a compaction fits.
+/// The most bytes of one document, if an instance has 256 MiB: 32 MiB. If it has less, the limit is lower in proportion, so
+/// that the state can be computed. The bytes of the snapshot count once, those after it twice, because a snapshot holds
+/// state and history, and each operation of a large history as [`BYTES_OF_OPERATION`] more.
 pub const ROOM_BYTES: u64 = 32 * MIB;
+
+/// What an operation of a large document counts in addition to its stored bytes, because a state takes memory for each.
+pub const BYTES_OF_OPERATION: u64 = 35;
 
 /// The part of an instance's memory that one document may have: an eighth.
 const PART_OF_MEMORY: u64 = 8;
@@ -41,13 +45,16 @@ pub(crate) struct Allowed {
     pub(crate) room: u64,
 }
 
+/// The most bytes of one document, if an instance has so many MiB.
+pub fn largest_room(instance_mib: u32) -> u64 {
+    ROOM_BYTES.min(MIB * u64::from(instance_mib) / PART_OF_MEMORY)
+}
+
 impl Allowed {
     /// Reads the settings.
     pub(crate) fn read(config: &dyn Config) -> Self {
-        let memory = MIB * u64::from(instance_memory_mib(config));
         Self {
-            room: ROOM_BYTES
-                .min(memory / PART_OF_MEMORY)
+            room: largest_room(instance_memory_mib(config))
                 // It is read, and stored, as one body.
                 .min(max_body(config) as u64),
             project: MIB * u64::from(number(config, SETTINGS, PROJECT_QUOTA_MIB)),

@@ -23,7 +23,9 @@ use crate::{
     usage::{Holder, Usage},
 };
 
-pub use allowed::{INSTANCE_MEMORY_MIB, ROOM_BYTES, instance_memory_mib};
+pub use allowed::{
+    BYTES_OF_OPERATION, INSTANCE_MEMORY_MIB, ROOM_BYTES, instance_memory_mib, largest_room,
+};
 
 /// The code of a document that has reached its largest size.
 pub const ROOM_FULL: &str = "room_full";
@@ -52,7 +54,7 @@ pub struct Report {
     pub bytes: u64,
     /// The most that they may be.
     pub bytes_allowed: u64,
-    /// The bytes of the document as it is stored.
+    /// The bytes of the document as its largest size counts them: see [`ROOM_BYTES`].
     pub document_bytes: u64,
     /// The most that they may be.
     pub document_bytes_allowed: u64,
@@ -106,12 +108,12 @@ struct Counted {
 
 impl Counted {
     fn full_project(&self) -> Option<Full> {
-        let Usage { document, .. } = self.of_project;
+        let Usage { room, .. } = self.of_project;
         let total = self.of_project.total();
         Full::of(
             ROOM_FULL,
             "the document has reached its largest size",
-            document,
+            room,
             self.allowed.room,
         )
         .or_else(|| {
@@ -127,7 +129,7 @@ impl Counted {
     fn report(&self) -> Report {
         let limits = [
             (self.of_project.total(), self.allowed.project),
-            (self.of_project.document, self.allowed.room),
+            (self.of_project.room, self.allowed.room),
             (self.of_owner.total(), self.allowed.owner),
         ];
         let is_near = |(used, allowed): &(u64, u64)| *used >= allowed / 100 * NEARLY;

@@ -2,6 +2,8 @@
 
 use platform::{Database, DatabaseError, Row};
 
+use crate::allowed::BYTES_OF_OPERATION;
+
 /// How long a count holds, in seconds.
 const HOLDS: i64 = 60;
 
@@ -24,6 +26,8 @@ impl Holder {
 pub(crate) struct Usage {
     /// Documents.
     pub(crate) document: u64,
+    /// What counts for the largest size of a document; 0 for an owner.
+    pub(crate) room: u64,
     /// Assets and tasks.
     pub(crate) rest: u64,
     counted_at: i64,
@@ -33,8 +37,9 @@ impl Usage {
     fn of(row: &Row) -> Result<Self, DatabaseError> {
         Ok(Self {
             document: row.unsigned(0)?,
-            rest: row.unsigned(1)?,
-            counted_at: row.integer(2)?,
+            room: row.unsigned(1)?,
+            rest: row.unsigned(2)?,
+            counted_at: row.integer(3)?,
         })
     }
 
@@ -52,7 +57,7 @@ pub(crate) async fn last(
     database: &dyn Database,
     holder: &Holder,
 ) -> Result<Option<Usage>, DatabaseError> {
-    let sql = "SELECT document, rest, counted_at FROM quota_usage WHERE holder = ?1";
+    let sql = "SELECT document, room, rest, counted_at FROM quota_usage WHERE holder = ?1";
     let rows = database
         .execute(sql, vec![holder.0.as_str().into()])
         .await?;
@@ -83,12 +88,24 @@ pub(crate) async fn count_project(
     let sql = format!(
         "WITH known (rest, at) AS (
              SELECT rest, rest_counted_at FROM quota_usage
-              WHERE holder = ?1 AND rest_counted_at > ?3 - {HOLDS})
-         INSERT INTO quota_usage (holder, document, rest, counted_at, rest_counted_at)
+              WHERE holder = ?1 AND rest_counted_at > ?3 - {HOLDS}),
+         base (rev, bytes) AS (SELECT rev, length(snapshot) FROM loro_snapshots WHERE project_id = ?2),
+         blob (rev, bytes) AS (
+             SELECT rev, length(blob) FROM loro_blobs
+              WHERE project_id = ?2 AND rev > ifnull((SELECT rev FROM base), 0)),
+         aside (bytes) AS (SELECT sum(length(payload)) FROM loro_quarantine WHERE project_id = ?2)
+         INSERT INTO quota_usage (holder, document, room, rest, counted_at, rest_counted_at)
          SELECT ?1,
-                ifnull((SELECT length(snapshot) FROM loro_snapshots WHERE project_id = ?2), 0)
+                ifnull((SELECT bytes FROM base), 0)
               + ifnull((SELECT sum(length(payload)) FROM loro_updates WHERE project_id = ?2), 0)
-              + ifnull((SELECT sum(length(payload)) FROM loro_quarantine WHERE project_id = ?2), 0),
+              + ifnull((SELECT bytes FROM aside), 0),
+                ifnull((SELECT bytes FROM base), 0)
+              + ifnull((SELECT bytes FROM aside), 0)
+              + 2 * ifnull((SELECT bytes FROM blob), 0)
+              + 2 * ifnull((SELECT sum(length(payload)) FROM loro_updates
+                             WHERE project_id = ?2
+                               AND rev > ifnull((SELECT rev FROM blob), ifnull((SELECT rev FROM base), 0))), 0)
+              + {BYTES_OF_OPERATION} * ifnull((SELECT operations FROM loro_operations WHERE project_id = ?2), 0),
                 CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known) ELSE
                     ifnull((SELECT sum(length) FROM assets WHERE project_id = ?2), 0)
                   + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0))
@@ -96,9 +113,9 @@ pub(crate) async fn count_project(
                 ?3, ifnull((SELECT at FROM known), ?3)
           WHERE true
          ON CONFLICT (holder) DO UPDATE SET
-             document = excluded.document, rest = excluded.rest,
+             document = excluded.document, room = excluded.room, rest = excluded.rest,
              counted_at = excluded.counted_at, rest_counted_at = excluded.rest_counted_at
-         RETURNING document, rest, counted_at"
+         RETURNING document, room, rest, counted_at"
     );
     let holder = Holder::project(project);
     let parameters = vec![holder.0.into(), project.into(), now.into()];
@@ -119,7 +136,7 @@ pub(crate) async fn count_owner(
         ON CONFLICT (holder) DO UPDATE SET
             document = excluded.document, rest = excluded.rest,
             counted_at = excluded.counted_at, rest_counted_at = excluded.rest_counted_at
-        RETURNING document, rest, counted_at";
+        RETURNING document, room, rest, counted_at";
     let holder = Holder::owner(owner);
     let parameters = vec![holder.0.into(), owner.into(), now.into()];
     counted(database, sql, parameters).await

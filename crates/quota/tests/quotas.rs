@@ -6,7 +6,7 @@ use platform::{
     Value,
     native::{MapConfig, World, block_on},
 };
-use quota::{QuotaError, ROOM_BYTES};
+use quota::{BYTES_OF_OPERATION, QuotaError, ROOM_BYTES};
 
 const MIB: u64 = 1 << 20;
 
@@ -93,11 +93,12 @@ fn a_project_is_full_at_its_quota_and_takes_small_updates_up_to_a_tenth_beyond()
 #[test]
 fn a_room_has_a_largest_size_whatever_the_quota() {
     let world = World::new(MapConfig::default());
-    write(&world, "p", 1, ROOM_BYTES / 100 * 80);
+    // The log counts twice, because a snapshot will hold state and history.
+    write(&world, "p", 1, ROOM_BYTES / 100 * 40);
     assert!(report(&world, "p").nearly_full);
     assert_eq!(report(&world, "p").full, None);
     let sql = "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev)
-               VALUES ('p', zeroblob(?1), x'', 0, 1)";
+               VALUES ('p', zeroblob(?1), x'', 0, 0)";
     run(&world, sql, vec![(ROOM_BYTES / 100 * 20 + 100).into()]);
     count(&world, "p");
     let expected = vec![("project:p".to_owned(), "room_full".to_owned(), 4096)];
@@ -105,6 +106,35 @@ fn a_room_has_a_largest_size_whatever_the_quota() {
     assert_eq!(report(&world, "p").full, Some("room_full"));
     // A task is no edit.
     block_on(quota::take(world.ports(), "p", MIB)).unwrap();
+}
+
+#[test]
+fn a_blob_counts_in_place_of_the_log_that_it_holds_and_each_operation_of_a_large_document() {
+    let world = World::new(MapConfig::default());
+    let snapshot = "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev)
+                    VALUES ('p', zeroblob(1000), x'', 0, 1)";
+    run(&world, snapshot, vec![]);
+    let blob = "INSERT INTO loro_blobs (project_id, rev, blob, version, waiting, updated_at)
+                VALUES ('p', 3, zeroblob(?1), x'', '[]', 0)";
+    run(&world, blob, vec![40_u64.into()]);
+    for rev in 2..=4 {
+        write(&world, "p", rev, 100);
+    }
+    let bytes = || {
+        count(&world, "p");
+        report(&world, "p").document_bytes
+    };
+    assert_eq!(bytes(), 1000 + 2 * 40 + 2 * 100);
+    run(
+        &world,
+        "INSERT INTO loro_operations VALUES ('p', 3, 7)",
+        vec![],
+    );
+    assert_eq!(bytes(), 1000 + 2 * 40 + 2 * 100 + 7 * BYTES_OF_OPERATION);
+    // A snapshot that holds all of the blob takes its place.
+    run(&world, "UPDATE loro_snapshots SET rev = 3", vec![]);
+    assert_eq!(bytes(), 1000 + 2 * 100 + 7 * BYTES_OF_OPERATION);
+    assert_eq!(report(&world, "p").bytes, 1000 + 3 * 100);
 }
 
 #[test]

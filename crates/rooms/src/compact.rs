@@ -8,7 +8,7 @@ use crate::{
     lease, limits,
     memory::Memory,
     merge::Merged,
-    receipts,
+    operations, receipts,
     rows::{self, LogRow},
     unread::Unread,
 };
@@ -46,6 +46,9 @@ pub async fn compact(
         )
         .await?;
     shorten(database, clock, project, merged.rev, &merged.pending).await?;
+    if let Some(operations) = merged.operations {
+        operations::note(database, project, merged.rev, operations).await?;
+    }
     tracing::debug!(project, rev = merged.rev, "a room was compacted");
     Ok(())
 }
@@ -98,9 +101,14 @@ pub(crate) async fn pack(
         return Ok(());
     }
     let head = rows.head;
-    let (blob, version, left) = if memory.exports(rows.bytes()) {
+    let bytes = rows.bytes();
+    let mut operations = None;
+    let (blob, version, left) = if memory.exports(bytes) {
         let history = History::of(&rows)?;
         drop(rows);
+        if memory.counts_operations(bytes) {
+            operations = Some(history.operations()?);
+        }
         let blob = history.since_snapshot()?;
         (blob, history.version(), history.into_pending())
     } else {
@@ -126,6 +134,9 @@ pub(crate) async fn pack(
             ],
         )
         .await?;
+    if let Some(operations) = operations {
+        operations::note(database, project, head, operations).await?;
+    }
     tracing::debug!(
         project,
         rev = head,

@@ -19,6 +19,7 @@ pub async fn delete(
     for table in [
         "loro_updates",
         "loro_blobs",
+        "loro_operations",
         "loro_snapshots",
         "loro_quarantine",
         "loro_peers",

@@ -19,6 +19,13 @@ pub enum RoomError {
     /// there.
     #[error("the state of the document is still being computed")]
     StateUnavailable,
+    /// The state does not fit the memory of an instance, because the history has so many operations. The updates are all
+    /// there.
+    #[error("the state of {operations} operations does not fit the memory of an instance")]
+    TooLarge {
+        /// The operations; letters that follow each other are one.
+        operations: u64,
+    },
     /// There is no place for another merge just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,

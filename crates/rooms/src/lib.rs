@@ -40,6 +40,7 @@ mod lease;
 pub mod limits;
 mod memory;
 mod merge;
+mod operations;
 mod own_peer;
 pub mod panics;
 mod peers;
@@ -70,5 +71,5 @@ pub use quarantine::{
     Quarantined, discard, discard_old, quarantine_counts, quarantined, quarantined_update, restore,
 };
 pub use receipts::forget as forget_receipts;
-pub use state::{snapshot, state, updates_after};
+pub use state::{json, snapshot, state, updates_after};
 pub use waiting::waiting;

@@ -55,29 +55,31 @@ impl Memory {
         ITSELF + APPLIED.saturating_mul(stored as u64) <= self.0
     }
 
+    /// Whether the operations of a room of so many stored bytes count: if they are small, the room may be too large.
+    pub(crate) fn counts_operations(self, stored: usize) -> bool {
+        let stored = stored as u64;
+        self.beside(stored, stored / BYTES_OF_OPERATION) < stored
+    }
+
     /// The bytes of updates that may be applied at a time to a room of so many stored bytes, if its state fits the memory.
-    /// `operations` counts those of its history, and is asked only if the room is large.
+    /// `operations` are those of its history, if they count.
     ///
     /// # Errors
-    /// [`RoomError::StateUnavailable`] if it does not fit; or that of `operations`.
-    pub(crate) fn stage(
-        self,
-        stored: usize,
-        operations: impl FnOnce() -> Result<u64, RoomError>,
-    ) -> Result<usize, RoomError> {
+    /// [`RoomError::TooLarge`] if it does not fit.
+    pub(crate) fn stage(self, stored: usize, operations: Option<u64>) -> Result<usize, RoomError> {
         let stored = stored as u64;
-        let beside = |operations: u64| {
-            let taken = ITSELF + STORED * stored + OPERATION.saturating_mul(operations);
-            self.0.saturating_sub(taken) / APPLIED
-        };
-        let mut bytes = beside(stored / BYTES_OF_OPERATION);
-        if bytes < stored {
-            bytes = beside(operations()?);
-        }
+        let operations = operations.unwrap_or(stored / BYTES_OF_OPERATION);
+        let bytes = self.beside(stored, operations);
         if bytes < LEAST {
-            return Err(RoomError::StateUnavailable);
+            return Err(RoomError::TooLarge { operations });
         }
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// The bytes of updates that can be applied beside such a room.
+    fn beside(self, stored: u64, operations: u64) -> u64 {
+        let taken = ITSELF + STORED * stored + OPERATION.saturating_mul(operations);
+        self.0.saturating_sub(taken) / APPLIED
     }
 }
 
@@ -87,8 +89,7 @@ mod tests {
 
     fn stage(mib: u32, stored: u64, operations: u64) -> Option<usize> {
         let stored = usize::try_from(stored).unwrap();
-        let stage = Memory::of_mib(mib).stage(stored, || Ok(operations));
-        stage.ok()
+        Memory::of_mib(mib).stage(stored, Some(operations)).ok()
     }
 
     #[test]
@@ -119,9 +120,29 @@ mod tests {
     }
 
     #[test]
-    fn the_operations_of_a_small_document_are_not_counted() {
-        let counted = || -> Result<u64, RoomError> { panic!("counted") };
-        let small = Memory::default().stage(MIB as usize, counted).unwrap();
-        assert!(small as u64 > MIB);
+    fn the_operations_of_a_small_document_do_not_count() {
+        for (mib, most) in [(256, 2), (128, 1)] {
+            let memory = Memory::of_mib(mib);
+            let most = (most * MIB) as usize;
+            assert!(!memory.counts_operations(most));
+            assert!(memory.counts_operations(most + MIB as usize));
+            assert!(memory.stage(most, None).unwrap() >= most);
+        }
+    }
+
+    #[test]
+    fn whatever_the_quota_takes_fits() {
+        for mib in [128, 256] {
+            let room = quota::largest_room(mib);
+            for part in 0..=100 {
+                let stored = room * part / 100;
+                let operations = (room - stored) / quota::BYTES_OF_OPERATION;
+                let fits = stage(mib, stored, operations);
+                assert!(
+                    fits.is_some(),
+                    "{mib} MiB, {stored} bytes, {operations} operations"
+                );
+            }
+        }
     }
 }

@@ -25,6 +25,8 @@ pub struct Merged {
     /// The rev up to which it is complete.
     pub rev: u64,
     way: Way,
+    /// The operations of its history, if they count.
+    pub(crate) operations: Option<u64>,
     /// Updates that wait for others that never came. They are part of the room's state, but Loro
     /// leaves them out of every export.
     pub(crate) pending: Vec<LogRow>,
@@ -35,8 +37,8 @@ pub struct Merged {
 /// This may trap, so it is called through a [`crate::supervise::Merger`], or in an instance that may be lost.
 ///
 /// # Errors
-/// [`RoomError::StateUnavailable`] if not: a merge of its own may compute the state later. Else if the database fails, or
-/// the stored snapshot cannot be read.
+/// [`RoomError::StateUnavailable`] if it is not cheap: a merge of its own may compute the state later.
+/// [`RoomError::TooLarge`] if it does not fit. Else if the database fails, or the stored snapshot cannot be read.
 pub async fn merge(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -210,7 +212,9 @@ impl Room<'_> {
     ) -> Result<Option<Result<Merged, Fault>>, RoomError> {
         let rows = rows::unmerged(self.database, self.project).await?;
         match Merged::until(rows, rev, self.bounds, way) {
-            Err(RoomError::StateUnavailable) if way.is_some() => Ok(None),
+            Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) if way.is_some() => {
+                Ok(None)
+            }
             merged => merged.map(Some),
         }
     }
@@ -336,6 +340,11 @@ impl Merged {
         way: Option<Way>,
     ) -> Result<Result<Self, Fault>, RoomError> {
         rows.log.retain(|row| row.rev <= until);
+        // To take in so much may need more memory than there is, which an instance must not risk while a caller waits.
+        let is_cheap = bounds.cost <= Cost::CHEAP;
+        if is_cheap && !bounds.memory.exports(rows.bytes_without_state()) {
+            return Err(RoomError::StateUnavailable);
+        }
         let history = History::of(&rows)?;
         if !history.refused.is_empty() {
             return Ok(Err(Fault::Updates(history.refused)));
@@ -356,7 +365,12 @@ impl Merged {
         bounds: Bounds,
         way: Option<Way>,
     ) -> Result<Result<Self, Fault>, RoomError> {
-        let stage = bounds.memory.stage(rows.bytes(), || history.operations())?;
+        let stored = rows.bytes();
+        let operations = match bounds.memory.counts_operations(stored) {
+            true => Some(history.operations()?),
+            false => None,
+        };
+        let stage = bounds.memory.stage(stored, operations)?;
         let (way, cost) = match way {
             Some(way) => (way, way.cost(&rows, &history)?),
             None => Way::cheapest(&rows, &history).map(|(way, cost)| (way, Some(cost)))?,
@@ -390,6 +404,7 @@ impl Merged {
             doc,
             rev: head,
             way,
+            operations,
             pending,
         }))
     }

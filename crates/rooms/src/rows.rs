@@ -55,6 +55,12 @@ impl Rows {
         snapshot + blob + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
     }
 
+    /// The bytes of all blobs whose state is not known.
+    pub(crate) fn bytes_without_state(&self) -> usize {
+        let known = self.snapshot.as_ref().filter(|row| row.has_state);
+        self.bytes() - known.map_or(0, |row| row.blob.len())
+    }
+
     /// The number of blobs.
     pub(crate) fn count(&self) -> usize {
         usize::from(self.snapshot.is_some()) + usize::from(self.blob.is_some()) + self.log.len()

@@ -157,6 +157,26 @@ pub async fn snapshot(
     supervise::run(database, clock, merger, project, &Job::Updates).await
 }
 
+/// The whole document as JSON text, which needs its state.
+///
+/// # Errors
+/// [`RoomError::StateUnavailable`] if it is not there and could not be computed now, whatever the reason. Else if the database
+/// fails, or [`RoomError::Busy`].
+pub async fn json(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    merger: &dyn Merger,
+    project: &str,
+) -> Result<EncodedState, RoomError> {
+    match supervise::run(database, clock, merger, project, &Job::Json).await {
+        Err(error @ RoomError::Merge(_)) => {
+            tracing::warn!(project, %error, "a document has no JSON for now");
+            Err(RoomError::StateUnavailable)
+        }
+        answer => answer,
+    }
+}
+
 /// The rows as they are: the snapshot, the blob, what waits for others, then the log.
 fn as_stored(mut rows: Rows) -> Result<State, RoomError> {
     let version = rows.version();

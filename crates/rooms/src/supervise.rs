@@ -26,7 +26,7 @@ use crate::{
     lease::{self, Lease, Work},
     memory::Memory,
     merge::{Bounds, merge as merge_cheap, merge_within, try_until},
-    own_peer,
+    operations, own_peer,
     pending::together,
     quarantine::quarantine,
     rows,
@@ -310,7 +310,9 @@ pub async fn work(
             };
             match merged {
                 Ok(merged) => store(database, clock, project, &merged).await?,
-                Err(RoomError::StateUnavailable) => pack(database, clock, project, memory).await?,
+                Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
+                    pack(database, clock, project, memory).await?;
+                }
                 Err(error) => return Err(error),
             }
             Ok(State::default())
@@ -326,8 +328,12 @@ pub async fn work(
         Job::Merge => {
             let cost = Cost::LONG;
             let bounds = Bounds { cost, memory };
-            let merged = merge_within(database, clock, project, bounds).await?;
-            store(database, clock, project, &merged).await?;
+            let rev = head(database, project).await?;
+            let merged = merge_within(database, clock, project, bounds).await;
+            if let Err(RoomError::TooLarge { operations }) = merged {
+                operations::note(database, project, rev, operations).await?;
+            }
+            store(database, clock, project, &merged?).await?;
             Ok(State::default())
         }
         Job::Compare { update } => {
@@ -381,7 +387,9 @@ async fn snapshot(
                 revs: None,
             })
         }
-        Err(RoomError::StateUnavailable) => updates(database, project, memory).await,
+        Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
+            updates(database, project, memory).await
+        }
         Err(error) => Err(error),
     }
 }

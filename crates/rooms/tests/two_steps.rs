@@ -100,29 +100,19 @@ impl World {
     }
 
     fn json(&self) -> Result<String, RoomError> {
-        let job = Job::Json;
-        let state = block_on(supervise::run(
-            &self.database,
-            &self.clock,
-            self,
-            ROOM,
-            &job,
-        ))?;
+        let state = block_on(rooms::json(&self.database, &self.clock, self, ROOM))?;
         let state: State = wire::decode(&state.into_body()).unwrap();
         Ok(String::from_utf8(state.blobs[0].to_vec()).unwrap())
     }
 
     /// Does a job in an instance of so many MiB of memory.
     fn work(&self, job: &Job, mib: u32) -> State {
-        let (database, clock) = (&self.database, &self.clock);
-        block_on(supervise::work(
-            database,
-            clock,
-            ROOM,
-            job,
-            Memory::of_mib(mib),
-        ))
-        .unwrap()
+        self.try_to_work(job, mib).unwrap()
+    }
+
+    fn try_to_work(&self, job: &Job, mib: u32) -> Result<State, RoomError> {
+        let (database, clock, memory) = (&self.database, &self.clock, Memory::of_mib(mib));
+        block_on(supervise::work(database, clock, ROOM, job, memory))
     }
 
     fn count(&self, sql: &str) -> u64 {
@@ -622,6 +612,58 @@ fn a_failure_of_the_state_leads_to_a_blob_and_later_tries_wait() {
     assert_eq!((world.log(), world.blobs()), (0, 0));
     assert_eq!(import(&world.state(None)).get_map("words").len(), 2);
     assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 0);
+}
+
+#[test]
+fn a_document_has_no_json_while_the_instance_that_reads_it_dies() {
+    let world = World::new();
+    world.append([word("one")]);
+    let no_memory = MergeError::Died("no memory".into());
+    world.faults.borrow_mut().push(no_memory);
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    world.faults.borrow_mut().push(MergeError::Busy);
+    assert!(matches!(world.json(), Err(RoomError::Busy)));
+    world.json().unwrap();
+}
+
+/// An instance of 32 MiB may neither read that much for a caller that waits nor hold so many operations.
+#[test]
+fn the_operations_of_a_room_that_is_too_large_are_noted() {
+    let world = World::new();
+    world.append([update(1, |doc| {
+        let nodes = doc.get_map("nodes");
+        for n in 0..100_000 {
+            nodes.insert(&(n % 1000).to_string(), n).unwrap();
+        }
+    })]);
+    let noted = || {
+        let counted = "SELECT ifnull((SELECT operations FROM loro_operations), 0)";
+        world.count(counted)
+    };
+    let json = world.try_to_work(&Job::Json, 32);
+    assert!(matches!(json, Err(RoomError::StateUnavailable)), "{json:?}");
+    world.work(&Job::Compact, 32);
+    assert_eq!((world.log(), world.blobs(), noted()), (1, 1, 0));
+    let merged = world.try_to_work(&Job::Merge, 32);
+    let is_too_large = |error| {
+        matches!(
+            error,
+            RoomError::TooLarge {
+                operations: 100_000
+            }
+        )
+    };
+    assert!(merged.is_err_and(is_too_large));
+    assert_eq!((world.log(), world.blobs(), noted()), (1, 1, 100_000));
+    // What is compacted in a larger instance counts on.
+    world.append([word("one more")]);
+    world.work(&Job::Pack, 64);
+    assert_eq!(noted(), 100_001);
+    world.append([word("and one more")]);
+    world.work(&Job::Merge, 64);
+    assert_eq!((world.log(), world.blobs(), noted()), (0, 0, 100_002));
+    block_on(rooms::delete(&world.database, &world.clock, ROOM)).unwrap();
+    assert_eq!(noted(), 0);
 }
 
 /// Has merges fail, each when it is due, until the room's log was folded or `most` have failed.

@@ -158,7 +158,9 @@ async fn an_update_that_takes_too_much_time_is_not_blamed() {
     let doc = LoroDoc::new();
     let log = Shape::Canvas.write(&doc, 8 << 20);
     fill(&host.database(), "p", None, &log);
-    json(&host, "p").await.assert_problem(503, "unavailable");
+    json(&host, "p")
+        .await
+        .assert_problem(503, "state-unavailable");
     assert_eq!(quarantined(&host, "p"), []);
     assert_eq!(reports(&host), 0);
     let client = Client::join(&host.address, "p").await;

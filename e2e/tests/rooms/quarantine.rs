@@ -115,7 +115,7 @@ both_relays! {
             assert_eq!(accepted.status, 200, "{inserts} inserts are not appended: {accepted:?}");
             let json = http.get_with(&path, &[("accept", "application/json")]).await;
             if json.status != 200 {
-                json.assert_problem(503, "unavailable");
+                json.assert_problem(503, "state-unavailable");
                 unread = Some((project, inserts));
                 break;
             }

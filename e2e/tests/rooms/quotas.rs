@@ -20,7 +20,8 @@ fn large(letters: usize) -> Vec<u8> {
     })
 }
 
-async fn usage(host: &Host, project: &str) -> Value {
+/// Reads how much of its quota a project has used.
+pub(crate) async fn usage(host: &Host, project: &str) -> Value {
     let answer = host.http().get(&format!("/projects/{project}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["usage"].clone()

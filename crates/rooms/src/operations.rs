@@ -1,0 +1,20 @@
+//! The operations of large rooms, which the quota counts beside their bytes, because a state takes memory for each.
+
+use platform::{Database, DatabaseError};
+
+/// Notes how many operations a room has at a rev; an older count than the stored one is dropped.
+///
+/// # Errors
+/// If the database fails. Doing it again is harmless.
+pub(crate) async fn note(
+    database: &dyn Database,
+    project: &str,
+    rev: u64,
+    operations: u64,
+) -> Result<(), DatabaseError> {
+    let sql = "INSERT INTO loro_operations (project_id, rev, operations) VALUES (?1, ?2, ?3)
+               ON CONFLICT (project_id) DO UPDATE SET rev = excluded.rev, operations = excluded.operations
+               WHERE excluded.rev > loro_operations.rev";
+    let parameters = vec![project.into(), rev.into(), operations.into()];
+    database.execute(sql, parameters).await.map(drop)
+}

@@ -1,0 +1,7 @@
+-- The operations of large documents, as a compaction or a merge last counted them. The column `room` of `quota_usage` is
+-- declared in 0014.
+CREATE TABLE IF NOT EXISTS loro_operations (
+    project_id TEXT    NOT NULL PRIMARY KEY,
+    rev        INTEGER NOT NULL,           -- the room's rev when they were counted
+    operations INTEGER NOT NULL
+) WITHOUT ROWID;
