@@ -10,6 +10,7 @@ mod connection;
 mod http;
 mod load;
 mod machine;
+mod native;
 mod peers;
 mod scenarios;
 mod servers;
@@ -58,6 +59,9 @@ enum Command {
     /// Serves as one of the peers.
     #[command(hide = true, subcommand)]
     Peer(peers::Peer),
+    /// Merges once, natively.
+    #[command(hide = true)]
+    MergeNatively(native::Merge),
 }
 
 fn main() -> ExitCode {
@@ -78,8 +82,10 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<()> {
     machine::raise_open_files();
-    if let Some(Command::Peer(peer)) = arguments.command {
-        return peers::serve(peer).await;
+    match arguments.command {
+        Some(Command::Peer(peer)) => return peers::serve(peer).await,
+        Some(Command::MergeNatively(merge)) => return merge.run(),
+        None => {}
     }
     let mut wanted = arguments.scenarios;
     wanted.extend(arguments.only);

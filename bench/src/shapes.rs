@@ -114,7 +114,11 @@ pub(crate) fn version(snapshot: &[u8], updates: &[Vec<u8>]) -> Result<VersionVec
     Ok(detached(snapshot, updates)?.oplog_vv())
 }
 
-fn detached(snapshot: &[u8], updates: &[Vec<u8>]) -> Result<LoroDoc> {
+/// The history of a snapshot and these updates, in a document without its state.
+///
+/// # Errors
+/// If Loro cannot import them.
+pub(crate) fn detached(snapshot: &[u8], updates: &[Vec<u8>]) -> Result<LoroDoc> {
     let doc = LoroDoc::new();
     doc.import(snapshot)?;
     doc.detach();
@@ -122,17 +126,4 @@ fn detached(snapshot: &[u8], updates: &[Vec<u8>]) -> Result<LoroDoc> {
         doc.import(update)?;
     }
     Ok(doc)
-}
-
-/// Computes the state natively: all updates as one.
-///
-/// # Errors
-/// If Loro cannot import them.
-pub(crate) fn merge_as_one(snapshot: &[u8], updates: &[Vec<u8>]) -> Result<()> {
-    let doc = LoroDoc::new();
-    doc.import(snapshot)?;
-    let lacking = detached(snapshot, updates)?.export(ExportMode::updates(&doc.oplog_vv()))?;
-    doc.import(&lacking)?;
-    doc.export(ExportMode::Snapshot)?;
-    Ok(())
 }

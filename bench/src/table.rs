@@ -29,7 +29,8 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    fn number(&self) -> Option<f64> {
+    /// The number, if it is one.
+    pub(crate) fn number(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
             _ => None,
