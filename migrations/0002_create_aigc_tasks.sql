@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     cancel_at        INTEGER,              -- the task is cancelled if it has not ended by then
     result_expires_at INTEGER,             -- when the service deletes the result, if that is kept there alone
     has_product      INTEGER NOT NULL DEFAULT 0, -- 1 if the service has done its job and the result is being copied
-    notify_of        TEXT                  -- the events of which the agent is notified, with commas between; NULL: the ends
+    notify_of        TEXT,                 -- the events of which the agent is notified, with commas between; NULL: the ends
+    signature        TEXT                  -- what the service wants to see again if a task goes on from the result; never told
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

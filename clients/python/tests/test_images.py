@@ -121,6 +121,8 @@ def test_kling_params(picture: Path) -> None:
 
 def test_nano_banana_params(picture: Path) -> None:
     assert nano_banana_params("a cat") == {"prompt": "a cat", "aspect_ratio": "4:3"}
+    edit = nano_banana_params("with a hat", aspect_ratio=None, edit_of="task_1_a")
+    assert edit == {"prompt": "with a hat", "edit_of": "task_1_a"}
     params = nano_banana_params(
         "a cat",
         "draw well",

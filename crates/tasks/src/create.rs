@@ -11,6 +11,8 @@ use thiserror::Error;
 use crate::{
     address, asset_address,
     assets::{AssetError, AssetStore},
+    earlier,
+    executor::Executor,
     executors::Registry,
     image::Image,
     options::{self, Options},
@@ -71,11 +73,18 @@ pub async fn create(
     let text = Value::Object(params.values).to_string();
     let digest = digest(&task, &text, &params.pictures);
     let database = ports.database;
-    if let Some(earlier) = earlier(database, idempotency_key, &digest).await? {
-        return Ok(earlier);
+    if let Some(known) = posted_before(database, idempotency_key, &digest).await? {
+        return Ok(known);
     }
     let assets = AssetStore::open(database, ports.http, ports.config)?;
-    check_kept(&assets, registry, &task, &text, ports.config).await?;
+    if let Some(executor) = registry.for_type(&task.task_type) {
+        let params: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut errors = wrong_pictures(&assets, executor, &task, &params, ports.config).await?;
+        errors.extend(earlier::check(&assets, executor, &task, &params).await?);
+        if !errors.is_empty() {
+            return Err(CreateError::Invalid(errors));
+        }
+    }
     let pictures = params
         .pictures
         .iter()
@@ -110,25 +119,21 @@ pub async fn create(
     for asset_id in &stored {
         assets.discard(asset_id).await?;
     }
-    let earlier = earlier(database, idempotency_key, &digest).await?;
-    earlier.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
+    let known = posted_before(database, idempotency_key, &digest).await?;
+    known.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
 }
 
-/// Refuses pictures that are kept here, by the type that their assets have.
-async fn check_kept(
+/// Finds what is wrong with pictures that are kept here, by the type that their assets have.
+async fn wrong_pictures(
     assets: &AssetStore<'_>,
-    registry: &Registry,
+    executor: &dyn Executor,
     task: &Task,
-    params: &str,
+    params: &Value,
     config: &dyn Config,
-) -> Result<(), CreateError> {
-    let Some(executor) = registry.for_type(&task.task_type) else {
-        return Ok(());
-    };
+) -> Result<Vec<FieldError>, AssetError> {
     let Some(types) = executor.picture_types() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let params: Value = serde_json::from_str(params).unwrap_or_default();
     let public_url = public_url(config);
     let mut errors = Vec::new();
     for name in executor.pictures() {
@@ -145,15 +150,11 @@ async fn check_kept(
             errors.push(FieldError::new(format!("params.{name}"), reason));
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(CreateError::Invalid(errors))
-    }
+    Ok(errors)
 }
 
 /// The task that was posted under this key before.
-async fn earlier(
+async fn posted_before(
     database: &dyn Database,
     idempotency_key: Option<&str>,
     digest: &str,

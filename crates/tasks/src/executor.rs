@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use problem::Fields;
 
-use crate::{assets::AssetStore, task::Task};
+use crate::{assets::AssetStore, earlier::Earlier, task::Task};
 
 /// A service that does tasks.
 ///
@@ -61,6 +61,12 @@ pub trait Executor {
     /// came with the parameters or is kept here is refused if its type is another; one at an address elsewhere is not
     /// looked at.
     fn picture_types(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// The name of the parameter that may name a completed task of the same type and project, from whose result the new one
+    /// goes on. The engine checks that its picture is kept here, and gives it to the submission as [`Outside::earlier`].
+    fn continues(&self) -> Option<&'static str> {
         None
     }
 
@@ -153,6 +159,8 @@ pub struct Outside<'a> {
     pub assets: &'a AssetStore<'a>,
     /// The address at which the service may call back about this task.
     pub callback_url: &'a str,
+    /// The task from whose result a submission goes on.
+    pub earlier: Option<&'a Earlier>,
 }
 
 /// The news of a task that has not failed.
@@ -176,6 +184,9 @@ pub struct Product {
     pub media: Vec<Media>,
     /// More about them, for `result_data`; a JSON object of at most 64 KiB.
     pub data: Value,
+    /// What the service wants to see again if a later task goes on from this; no client sees it. At most 4 MiB, else it is
+    /// dropped.
+    pub signature: Option<String>,
 }
 
 /// One picture or video.

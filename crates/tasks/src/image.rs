@@ -359,6 +359,7 @@ mod tests {
             key_value: &MemoryKeyValue::default(),
             assets: &assets,
             callback_url: "",
+            earlier: None,
         };
         let given: Vec<ImageSource> = given
             .iter()
@@ -446,6 +447,7 @@ mod tests {
                 key_value: &MemoryKeyValue::default(),
                 assets: &assets,
                 callback_url: "",
+                earlier: None,
             };
             told.push(block_on(obtain(given(), "a", &outside)));
         }

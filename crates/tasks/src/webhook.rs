@@ -12,6 +12,7 @@ pub(crate) fn plain(body: &Value) -> Option<Callback> {
         "success" | "completed" => Ok(Progress::Done(Product {
             media: vec![Media::Url(text("result_url")?.to_owned())],
             data: json!({}),
+            signature: None,
         })),
         "failed" => Err(Failure::permanent(
             text("error")
@@ -41,7 +42,8 @@ mod tests {
             read(json!({ "task_id": "x", "status": "success", "result_url": "https://a/b" })),
             Some(Ok(Progress::Done(Product {
                 media: vec![Media::Url("https://a/b".into())],
-                data: json!({})
+                data: json!({}),
+                signature: None,
             })))
         );
         assert_eq!(

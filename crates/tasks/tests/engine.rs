@@ -156,6 +156,7 @@ fn done(job: &str) -> Progress {
     Progress::Done(Product {
         media: vec![Media::Url(format!("https://results/{job}"))],
         data: json!({}),
+        signature: None,
     })
 }
 

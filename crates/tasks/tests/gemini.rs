@@ -8,7 +8,9 @@ use auth::webhooks::WebhookKey;
 use fake::{Asked, PIXEL, Service, wrong_fields_with};
 use platform::native::{MapConfig, block_on};
 use serde_json::{Value, json};
-use tasks::{AssetStore, Engine, Failure, Media, Progress, Registry, Task, TaskRequest, rows};
+use tasks::{
+    AssetStore, CreateError, Engine, Failure, Media, Progress, Registry, Task, TaskRequest, rows,
+};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("gemini_api_key", "secret"),
@@ -153,6 +155,121 @@ fn every_final_image_is_an_asset_and_the_first_is_the_result() {
             assert!(block_on(engine.assets.describe(id)).unwrap().is_some());
         }
     }
+}
+
+/// Posts a task, and returns it or the wrong fields.
+fn posted(engine: &Engine<'_>, task_type: &str, params: &Value) -> Result<Task, Vec<String>> {
+    posted_in(engine, "p", task_type, params)
+}
+
+fn posted_in(
+    engine: &Engine<'_>,
+    project: &str,
+    task_type: &str,
+    params: &Value,
+) -> Result<Task, Vec<String>> {
+    let body = json!({ "project_id": project, "task_type": task_type, "params": params });
+    let body = body.to_string();
+    let request = TaskRequest::read(body.as_bytes()).unwrap();
+    match block_on(tasks::create(
+        engine.ports,
+        &engine.registry,
+        &request,
+        None,
+    )) {
+        Ok(task) => Ok(task),
+        Err(CreateError::Invalid(errors)) => {
+            let words = errors
+                .into_iter()
+                .map(|e| format!("{} {}", e.field, e.message));
+            Err(words.collect())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
+    let picture = json!({ "mimeType": "image/png", "data": PIXEL });
+    let drawn = json!({ "candidates": [{ "content": { "parts": [
+        { "inlineData": picture, "thought": true, "thoughtSignature": "of a draft" },
+        { "text": "Here." },
+        { "inlineData": picture, "thoughtSignature": "of the result" },
+        { "inlineData": picture, "thoughtSignature": "of another" },
+    ] } }] });
+    let gemini = Service::new("gemini", &SETTINGS, [(200, drawn.clone()), (200, drawn)]);
+    let ports = gemini.ports();
+    let engine = Engine {
+        ports,
+        assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
+        registry: Registry::standard(ports.config),
+        key: WebhookKey::new("key"),
+    };
+    let first = posted(&engine, "nano_banana", &json!({ "prompt": "a hill" })).unwrap();
+    let edit = json!({ "prompt": "with snow", "edit_of": first.task_id });
+    let too_early = posted(&engine, "nano_banana", &edit).unwrap_err();
+    let expected = "params.edit_of must be a task that is completed, and it is pending";
+    assert_eq!(too_early, [expected]);
+
+    block_on(engine.take_up(&first));
+    let second = posted(&engine, "nano_banana", &edit).unwrap();
+    block_on(engine.take_up(&second));
+    let ended = block_on(rows::get(ports.database, &second.task_id));
+    assert!(ended.unwrap().unwrap().result_url.is_some());
+    let answered = json!({ "inlineData": picture, "thoughtSignature": "of the result" });
+    let turns = json!([
+        { "role": "user", "parts": [{ "text": "a hill" }] },
+        { "role": "model", "parts": [answered] },
+        { "role": "user", "parts": [{ "text": "with snow" }] },
+    ]);
+    assert_eq!(gemini.asked()[1].body["contents"], turns);
+
+    // What only this service has a use for is told to no client.
+    let told = block_on(rows::get(ports.database, &first.task_id)).unwrap();
+    let told = serde_json::to_string(&told.unwrap()).unwrap();
+    let data = block_on(rows::result_data(ports.database, &first.task_id)).unwrap();
+    assert!(!told.contains("of the result") && !data.unwrap().contains("of the result"));
+
+    let unknown = json!({ "prompt": "a", "edit_of": "task_1_x" });
+    let number = json!({ "prompt": "a", "edit_of": 7 });
+    for (project, task_type, params, words) in [
+        (
+            "p",
+            "nano_banana",
+            &unknown,
+            "is not the id of a task of this project",
+        ),
+        (
+            "q",
+            "nano_banana",
+            &edit,
+            "is not the id of a task of this project",
+        ),
+        (
+            "p",
+            "nano_banana_pro",
+            &edit,
+            "must be a task of the type nano_banana_pro",
+        ),
+        ("p", "nano_banana", &number, "must be a string"),
+    ] {
+        let wrong = posted_in(&engine, project, task_type, params).unwrap_err();
+        assert_eq!(wrong, [format!("params.edit_of {words}")]);
+    }
+    let third = posted(&engine, "nano_banana", &edit).unwrap();
+    gemini.world.rows("DELETE FROM assets");
+    let wrong = posted(&engine, "nano_banana", &edit).unwrap_err();
+    assert_eq!(
+        wrong,
+        ["params.edit_of has a picture that is no longer kept here"]
+    );
+    // It was there when the task was posted.
+    block_on(engine.take_up(&third));
+    let failed = block_on(rows::get(ports.database, &third.task_id))
+        .unwrap()
+        .unwrap();
+    assert!(failed.error_message.unwrap().ends_with("does not exist"));
+    assert_eq!(gemini.asked().len(), 2);
 }
 
 #[test]

@@ -214,7 +214,11 @@ impl World {
 }
 
 fn product(media: Vec<Media>, data: Value) -> News {
-    Ok(Progress::Done(Product { media, data }))
+    Ok(Progress::Done(Product {
+        media,
+        data,
+        signature: None,
+    }))
 }
 
 fn done() -> News {

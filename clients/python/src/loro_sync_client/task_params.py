@@ -54,13 +54,16 @@ def nano_banana_params(
     reference_image_urls: Iterable[str] | None = None,
     image_paths: Iterable[Image] | None = None,
     image_size: str | None = None,
+    *,
+    edit_of: str | None = None,
 ) -> dict[str, Any]:
     """Makes the params of a picture, from a text and perhaps from other pictures.
 
     Each of `image_paths` is given to `load_image`, and its errors are raised. URLs among them are
     added to `reference_image_urls`, all others to `base64_images`; `submit_task` uploads those that
-    were files or bytes. `image_size` is 1K, 2K or 4K. The server refuses what the model does not
-    take.
+    were files or bytes. `image_size` is 1K, 2K or 4K. `edit_of` is the id of a completed task of
+    the same type, whose picture is to be changed as the text says. The server refuses what the
+    model does not take.
     """
     in_base64: list[str | Picture] = list(base64_images or ())
     urls = list(reference_image_urls or ())
@@ -76,6 +79,7 @@ def nano_banana_params(
         base64_images=in_base64 or None,
         reference_image_urls=urls or None,
         image_size=image_size,
+        edit_of=edit_of,
     )
 
 

@@ -100,6 +100,7 @@ def submit_nano_banana_task(
     image_size: str | None = None,
     pro: bool = False,
     *,
+    edit_of: str | None = None,
     client: SyncServerClient | None = None,
     **options: Unpack[SubmitOptions],
 ) -> str:
@@ -118,6 +119,7 @@ def submit_nano_banana_task(
         reference_image_urls,
         image_paths,
         image_size,
+        edit_of=edit_of,
     )
     return _submit(client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, options)
 
@@ -133,6 +135,7 @@ async def submit_nano_banana_task_async(
     image_size: str | None = None,
     pro: bool = False,
     *,
+    edit_of: str | None = None,
     client: AsyncSyncServerClient | None = None,
     **options: Unpack[SubmitOptions],
 ) -> str:
@@ -146,6 +149,7 @@ async def submit_nano_banana_task_async(
         reference_image_urls,
         image_paths,
         image_size,
+        edit_of=edit_of,
     )
     return await _submit_async(
         client, project_id, NANO_BANANA_PRO if pro else NANO_BANANA, params, options

@@ -227,6 +227,7 @@ fn result(job: &str, fails: bool) -> Result<Progress, Failure> {
     Ok(Progress::Done(Product {
         media,
         data: json!({}),
+        signature: None,
     }))
 }
 

@@ -22,6 +22,9 @@ const MAX_MEDIA: usize = 16;
 /// The most bytes of a service's description of a result.
 const MAX_DATA_BYTES: usize = 64 * 1024;
 
+/// The most bytes of what a service wants to see again with a result.
+const MAX_SIGNATURE_BYTES: usize = 4 * 1024 * 1024;
+
 impl Engine<'_> {
     /// Stores a product and completes its task, or leaves that to the instance that [copies](Self::keep_results) its results.
     pub(super) async fn complete(
@@ -54,6 +57,18 @@ impl Engine<'_> {
             let error = "the service answered without a result";
             let end = End::Failed { error };
             return self.end(task, external_task_id, end).await;
+        }
+        if let Some(signature) = product.signature {
+            if signature.len() <= MAX_SIGNATURE_BYTES {
+                rows::keep_signature(self.ports.database, task, &signature).await?;
+            } else {
+                let (task_id, bytes) = (&task.task_id, signature.len());
+                tracing::warn!(
+                    task_id,
+                    bytes,
+                    "a service's signature of a result is too long to keep"
+                );
+            }
         }
         let mut data = product.data;
         if data.to_string().len() > MAX_DATA_BYTES {

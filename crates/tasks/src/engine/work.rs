@@ -10,6 +10,7 @@ use super::{
     lease::{lease, patience},
 };
 use crate::{
+    earlier,
     error::TaskError,
     executor::{Executor, Failure, MAX_NAME_BYTES, Outside, POLL_PATIENCE, Progress},
     rows::{self, End},
@@ -225,8 +226,12 @@ impl Engine<'_> {
 
     async fn submit(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
         let callback_url = self.callback_url(executor.service(), task);
-        let outside = self.outside(&callback_url);
         let params = self.params(task).await?;
+        let earlier = earlier::read(&self.assets, executor, task, &params).await?;
+        let outside = Outside {
+            earlier: earlier.as_ref(),
+            ..self.outside(&callback_url)
+        };
         let submission = executor.submit(task, &params, &outside);
         let news = self
             .within(patience(executor, self.ports.config), submission)
@@ -283,6 +288,7 @@ impl Engine<'_> {
             key_value: self.ports.key_value,
             assets: &self.assets,
             callback_url,
+            earlier: None,
         }
     }
 }

@@ -144,6 +144,7 @@ fn drawn(prompt: &str) -> Progress {
             bytes: draw(prompt).into_bytes(),
         }],
         data: json!({ "prompt": prompt }),
+        signature: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use platform::{Database, DatabaseError, Value};
 
+use super::row::OPEN;
 use crate::task::Task;
 
 /// Reads a task's parameters, as JSON text; `None` if there is no such task. Those of earlier releases may have megabytes
@@ -51,6 +52,36 @@ pub async fn result_data(
     task_id: &str,
 ) -> Result<Option<String>, DatabaseError> {
     column(database, "result_data", task_id).await
+}
+
+/// Keeps what the service of a run that is not over wants to see again with the run's result.
+///
+/// # Errors
+/// If the database fails. Doing it again is harmless.
+pub(crate) async fn keep_signature(
+    database: &dyn Database,
+    task: &Task,
+    signature: &str,
+) -> Result<(), DatabaseError> {
+    let sql =
+        format!("UPDATE aigc_tasks SET signature = ?3 WHERE task_id = ?1 AND run = ?2 AND {OPEN}");
+    let parameters = vec![
+        task.task_id.as_str().into(),
+        task.run.into(),
+        signature.into(),
+    ];
+    database.execute(&sql, parameters).await.map(drop)
+}
+
+/// Reads what the service of a task wants to see again with its result; `None` if it gave nothing.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn signature(
+    database: &dyn Database,
+    task_id: &str,
+) -> Result<Option<String>, DatabaseError> {
+    column(database, "signature", task_id).await
 }
 
 async fn column(

@@ -84,6 +84,7 @@ impl Service {
             key_value: ports.key_value,
             assets: &assets,
             callback_url: &callback_url,
+            earlier: None,
         };
         block_on(what(registry.service(self.name).unwrap(), &outside))
     }

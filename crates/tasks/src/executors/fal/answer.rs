@@ -115,6 +115,7 @@ fn product(output: Value) -> Result<Progress, Failure> {
     Ok(Progress::Done(Product {
         media,
         data: output,
+        signature: None,
     }))
 }
 

@@ -66,6 +66,7 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
         _ => Vec::new(),
     };
     let mut media = Vec::new();
+    let mut signature = None;
     let mut has_drafts = false;
     let mut words = String::new();
     for mut part in parts {
@@ -79,12 +80,22 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
         if is_thought {
             has_drafts = true;
         } else {
+            // The first picture is the one to go on from.
+            if media.is_empty()
+                && let Value::String(words) = part["thoughtSignature"].take()
+            {
+                signature = Some(words);
+            }
             media.extend(image_of(part["inlineData"].take())?);
         }
     }
     if !media.is_empty() {
         let data = json!({ "text": words });
-        return Ok(Progress::Done(Product { media, data }));
+        return Ok(Progress::Done(Product {
+            media,
+            data,
+            signature,
+        }));
     }
     let reason = candidate["finishReason"].as_str();
     let more = candidate["finishMessage"].as_str().unwrap_or(&words);

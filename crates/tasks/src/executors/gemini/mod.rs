@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use models::{Models, NoTable};
 
 use crate::{
+    earlier::Earlier,
     executor::{Callback, Executor, Failure, Outside, Progress, setting},
     image,
     task::{MAX_TEXT, Task},
@@ -50,6 +51,10 @@ const CALL: Limits = Limits {
     max_bytes: 64 * 1024 * 1024,
 };
 
+/// The parameter with the task whose picture is to be changed.
+const EDIT_OF: &str = "edit_of";
+/// The most characters of a task's id.
+const MAX_NAME: usize = 128;
 /// The most characters of a size or a ratio.
 const MOST_CHOICE: usize = 32;
 const MOST_IMAGES: usize = 14;
@@ -99,7 +104,12 @@ impl Executor for Gemini {
         IMAGES
     }
 
+    fn continues(&self) -> Option<&'static str> {
+        Some(EDIT_OF)
+    }
+
     fn check(&self, task_type: &str, params: &mut Fields<'_>) {
+        params.text(EDIT_OF, MAX_NAME);
         // Agents send the prompt under one name or the other.
         if params.value("text").is_some() {
             params.required_text("text", MAX_TEXT);
@@ -211,8 +221,11 @@ async fn request_body(
     params: &Value,
     outside: &Outside<'_>,
 ) -> Result<Value, Failure> {
-    let text = params["text"].as_str().or(params["prompt"].as_str());
-    let mut parts = vec![json!({ "text": text.unwrap_or_default() })];
+    let mut contents = match outside.earlier {
+        Some(earlier) => turns(earlier, task, outside).await?,
+        None => Vec::new(),
+    };
+    let mut parts = vec![json!({ "text": prompt(params) })];
     let given = IMAGES
         .iter()
         .filter_map(|name| params[*name].as_array())
@@ -243,14 +256,39 @@ async fn request_body(
     ) {
         config.extend(more.clone());
     }
-    let mut body = json!({
-        "contents": [{ "role": "user", "parts": parts }],
-        "generationConfig": config,
-    });
+    contents.push(json!({ "role": "user", "parts": parts }));
+    let mut body = json!({ "contents": contents, "generationConfig": config });
     if let Some(words) = params["system_prompt"].as_str().filter(|w| !w.is_empty()) {
         body["systemInstruction"] = json!({ "parts": [{ "text": words }] });
     }
     Ok(body)
+}
+
+/// The words of a task: agents send them under one name or the other.
+fn prompt(params: &Value) -> &str {
+    let text = params["text"].as_str().or(params["prompt"].as_str());
+    text.unwrap_or_default()
+}
+
+/// The turns before a task that goes on from the picture of another: what that was asked, and what Gemini answered. What came
+/// before them is in the picture.
+async fn turns(
+    earlier: &Earlier,
+    task: &Task,
+    outside: &Outside<'_>,
+) -> Result<Vec<Value>, Failure> {
+    let given = image::read(&earlier.result_url).map_err(Failure::Permanent)?;
+    let image = image::obtain(given, &task.project_id, outside).await?;
+    let data = json!({ "mimeType": image.media_type, "data": image.base64() });
+    let mut answered = json!({ "inlineData": data });
+    if let Some(signature) = &earlier.signature {
+        answered["thoughtSignature"] = json!(signature);
+    }
+    let asked = json!({ "text": prompt(&earlier.params) });
+    Ok(vec![
+        json!({ "role": "user", "parts": [asked] }),
+        json!({ "role": "model", "parts": [answered] }),
+    ])
 }
 
 /// The failure of a model that Gemini no longer has. Models end every few months, and the operator can then set

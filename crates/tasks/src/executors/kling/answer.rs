@@ -126,7 +126,11 @@ fn done(data: &Value) -> Result<Progress, Failure> {
         about["cost"] = cost;
     }
     let data = about;
-    Ok(Progress::Done(Product { media, data }))
+    Ok(Progress::Done(Product {
+        media,
+        data,
+        signature: None,
+    }))
 }
 
 /// What Kling charged for a job: a list of sums, each with what it was taken from, in the words of the second generation:

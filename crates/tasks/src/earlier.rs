@@ -1,0 +1,106 @@
+//! Going on from the result of an earlier task.
+
+use problem::FieldError;
+use serde_json::Value;
+
+use crate::{
+    asset_address,
+    assets::{AssetError, AssetStore},
+    executor::{Executor, Failure},
+    image::MAX_IMAGE_BYTES,
+    rows,
+    task::{Status, Task},
+};
+
+/// The task from whose result another one goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    /// Its parameters.
+    pub params: Value,
+    /// The address of its result, which is kept here.
+    pub result_url: String,
+    /// What the service gave with the result, to see it again now.
+    pub signature: Option<String>,
+}
+
+/// The id of the task from whose result a task with these parameters goes on, with the name of the parameter; `None` if it
+/// begins anew.
+fn named<'a>(executor: &dyn Executor, params: &'a Value) -> Option<(&'static str, &'a str)> {
+    let name = executor.continues()?;
+    let id = params[name].as_str().filter(|id| !id.is_empty())?;
+    Some((name, id))
+}
+
+/// Checks that the task that a new one names has a picture to go on from; what is wrong with it, if not.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn check(
+    assets: &AssetStore<'_>,
+    executor: &dyn Executor,
+    task: &Task,
+    params: &Value,
+) -> Result<Option<FieldError>, AssetError> {
+    let Some((name, id)) = named(executor, params) else {
+        return Ok(None);
+    };
+    let wrong = |words: &str| Ok(Some(FieldError::new(format!("params.{name}"), words)));
+    let earlier = rows::get(assets.database, id).await?;
+    let Some(earlier) = earlier.filter(|earlier| earlier.project_id == task.project_id) else {
+        return wrong("is not the id of a task of this project");
+    };
+    // What the service gave with the result is for the model that made it.
+    if earlier.task_type != task.task_type {
+        return wrong(&format!("must be a task of the type {}", task.task_type));
+    }
+    if earlier.status != Status::Completed {
+        return wrong(&format!(
+            "must be a task that is completed, and it is {}",
+            earlier.status.as_str()
+        ));
+    }
+    let kept = match earlier.result_url.as_deref().and_then(asset_address::id_in) {
+        Some(id) => assets.describe(id).await?,
+        None => None,
+    };
+    match kept {
+        Some(asset) if asset.length <= MAX_IMAGE_BYTES as u64 => Ok(None),
+        Some(_) => wrong("has a picture that is too large to go on from"),
+        None => wrong("has a picture that is no longer kept here"),
+    }
+}
+
+/// Reads what a task that is submitted goes on from; `None` if it begins anew.
+///
+/// # Errors
+/// Permanent if the earlier task is gone; to be tried again if the database fails.
+pub(crate) async fn read(
+    assets: &AssetStore<'_>,
+    executor: &dyn Executor,
+    task: &Task,
+    params: &Value,
+) -> Result<Option<Earlier>, Failure> {
+    let Some((name, id)) = named(executor, params) else {
+        return Ok(None);
+    };
+    let failed = |error: platform::DatabaseError| {
+        tracing::error!(task_id = task.task_id, %error, "the task to go on from could not be read");
+        Failure::retry(format!(
+            "the task that `{name}` names cannot be read at the moment"
+        ))
+    };
+    let database = assets.database;
+    let earlier = rows::get(database, id).await.map_err(failed)?;
+    let earlier = earlier.filter(|earlier| earlier.project_id == task.project_id);
+    let gone = || Failure::permanent(format!("the task that `{name}` names no longer exists"));
+    let result_url = earlier
+        .and_then(|earlier| earlier.result_url)
+        .ok_or_else(gone)?;
+    let params = rows::params(database, id).await.map_err(failed)?;
+    let params = params.ok_or_else(gone)?;
+    Ok(Some(Earlier {
+        params: serde_json::from_str(&params).unwrap_or_default(),
+        result_url,
+        signature: rows::signature(database, id).await.map_err(failed)?,
+    }))
+}
