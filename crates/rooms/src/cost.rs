@@ -5,7 +5,7 @@
 //! length, whatever stands beside it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     ops::ControlFlow,
 };
 
@@ -21,6 +21,9 @@ use crate::error::RoomError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
 
+/// The cost of a look at one peer: 5,000 imports into a document of 5,000 peers take 6 s natively.
+const OF_A_LOOK: u64 = 10_000;
+
 const TRILLION: u64 = 1_000_000_000_000;
 
 impl Cost {
@@ -30,6 +33,12 @@ impl Cost {
     pub(crate) const LONG: Self = Self(2 * TRILLION);
     /// Linear in the bytes.
     pub(crate) const NONE: Self = Self(0);
+
+    /// The cost of importing so many updates into a document of so many peers, one by one: each import looks at all peers.
+    pub(crate) fn of_imports(updates: usize, peers: usize) -> Self {
+        let looks = (updates as u64).saturating_mul(peers as u64);
+        Self(looks.saturating_mul(OF_A_LOOK))
+    }
 
     /// The cost of runs of these lengths: half the square of each piece, which is at most the `longest`.
     pub(crate) fn of_runs(lengths: impl IntoIterator<Item = u64>, longest: u64) -> Self {
@@ -59,12 +68,13 @@ impl<'a> Newer<'a> {
     pub(crate) fn than(base: &'a VersionVector, doc: &'a LoroDoc) -> Result<Self, RoomError> {
         let lacking = total(&doc.oplog_vv()) - total(base);
         let mut found = 0;
+        // Loro tells a change twice if two others depend on it in different places.
+        let mut told = HashSet::new();
         let mut changes = Vec::new();
         let heads: Vec<_> = doc.oplog_frontiers().iter().collect();
-        // The newest changes come first.
         doc.travel_change_ancestors(&heads, &mut |change| {
             let new = i64::from(end(&change)) - i64::from(start(&change, base));
-            if new > 0 {
+            if new > 0 && told.insert(change.id) {
                 found += new;
                 changes.push(change);
             }
@@ -75,7 +85,8 @@ impl<'a> Newer<'a> {
             }
         })
         .map_err(RoomError::of_loro)?;
-        changes.reverse();
+        // Loro's order is by their ends, and a change may depend on the middle of another.
+        changes.sort_by_key(|change| (change.lamport, change.id.peer));
         Ok(Self { doc, base, changes })
     }
 
@@ -109,23 +120,23 @@ impl<'a> Newer<'a> {
     pub(crate) fn pairs(&self) -> Cost {
         let mut before = total(self.base);
         let mut pairs = 0_u64;
-        // For each peer the end of its last change, and how many operations its author had seen by then.
-        let mut seen_by: HashMap<PeerID, (Counter, i64)> = HashMap::new();
+        let mut seen_by = SeenBy::default();
         for change in &self.changes {
-            let peer = change.id.peer;
             let start = start(change, self.base);
-            let seen = match seen_by.get(&peer) {
-                Some((last, seen)) if follows_itself(change) && *last == start => *seen,
-                _ => {
-                    let seen = self.doc.frontiers_to_vv(&change.deps).unwrap_or_default();
-                    total(&seen) + i64::from(start - change.id.counter)
-                }
-            };
-            let length = i64::from(end(change) - start);
+            let dep = change.deps.as_single();
+            let dep = dep.filter(|_| start == change.id.counter);
+            let seen = dep.and_then(|dep| seen_by.and_including(dep));
+            // To make a version takes a time that grows with the number of peers.
+            let seen = seen.unwrap_or_else(|| {
+                let seen = self.doc.frontiers_to_vv(&change.deps).unwrap_or_default();
+                total(&seen) + i64::from(start - change.id.counter)
+            });
+            let end = end(change);
+            let length = i64::from(end - start);
             let concurrent = (before - seen).max(0);
             pairs = pairs.saturating_add((length as u64).saturating_mul(concurrent as u64));
             before += length;
-            seen_by.insert(peer, (end(change), seen + length));
+            seen_by.note(change.id.peer, Seen { start, end, seen });
         }
         Cost(pairs)
     }
@@ -192,6 +203,34 @@ impl<'a> Newer<'a> {
             ContainerType::Text | ContainerType::List | ContainerType::MovableList
         );
         is_sequence.then_some(container)
+    }
+}
+
+/// How many operations the author of each change had seen, by peer.
+#[derive(Debug, Default)]
+struct SeenBy(HashMap<PeerID, Vec<Seen>>);
+
+/// A change, and how many operations its author had seen before its start.
+#[derive(Debug)]
+struct Seen {
+    start: Counter,
+    end: Counter,
+    seen: i64,
+}
+
+impl SeenBy {
+    /// Notes the next change of a peer.
+    fn note(&mut self, peer: PeerID, change: Seen) {
+        self.0.entry(peer).or_default().push(change);
+    }
+
+    /// The operations that the author of this one had seen, with this one; `None` if its change was not noted.
+    fn and_including(&self, id: ID) -> Option<i64> {
+        let of_peer = self.0.get(&id.peer)?;
+        let place = of_peer.partition_point(|change| change.start <= id.counter);
+        let change = of_peer.get(place.checked_sub(1)?)?;
+        let seen = change.seen + i64::from(id.counter - change.start) + 1;
+        (id.counter < change.end).then_some(seen)
     }
 }
 
@@ -288,6 +327,75 @@ mod tests {
         }
         assert_eq!(cost(&[&one, &two], &nothing), 0);
         assert_eq!(cost(&[&LoroDoc::new()], &nothing), 0);
+    }
+
+    /// Four writers who see each other's work now and then, and the versions that one of them had.
+    fn busy() -> (LoroDoc, Vec<VersionVector>) {
+        let docs: Vec<LoroDoc> = (1..=4).map(writer).collect();
+        let mut random = 7_usize;
+        let mut next = |most: usize| {
+            random = (random * 1_103_515_245 + 12_345) % (1 << 31);
+            random / 7 % most
+        };
+        let mut versions = vec![VersionVector::default()];
+        for _ in 0..200 {
+            let (one, other) = (next(4), next(4));
+            if next(3) == 0 && one != other {
+                import(&docs[one], &docs[other]);
+                versions.push(docs[one].oplog_vv());
+            } else {
+                typed(&docs[one], next(5) + 1);
+            }
+        }
+        let all = LoroDoc::new();
+        all.detach();
+        for doc in &docs {
+            import(&all, doc);
+        }
+        (all, versions)
+    }
+
+    #[test]
+    fn pairs_are_those_that_the_versions_tell() {
+        let (all, versions) = busy();
+        for base in &versions {
+            let newer = Newer::than(base, &all).unwrap();
+            let (mut before, mut expected) = (total(base), 0);
+            for change in &newer.changes {
+                let from = start(change, base);
+                let length = i64::from(end(change) - from);
+                let seen = total(&all.frontiers_to_vv(&change.deps).unwrap());
+                let seen = seen + i64::from(from - change.id.counter);
+                expected += length * (before - seen).max(0);
+                before += length;
+            }
+            assert_eq!(newer.pairs().0, expected as u64);
+        }
+    }
+
+    /// A change may depend on the middle of another.
+    #[test]
+    fn each_part_builds_upon_nothing_but_those_before_it() {
+        let (all, versions) = busy();
+        for base in &versions {
+            let doc = LoroDoc::new();
+            doc.detach();
+            let below = base.iter().map(|(peer, end)| IdSpan::new(*peer, 0, *end));
+            let below: Vec<IdSpan> = below.collect();
+            if !below.is_empty() {
+                let below = all
+                    .export(ExportMode::updates_in_range(&below[..]))
+                    .unwrap();
+                doc.import(&below).unwrap();
+            }
+            assert_eq!(doc.oplog_vv(), *base);
+            for part in Newer::than(base, &all).unwrap().parts(40) {
+                let update = all.export(ExportMode::updates_in_range(&part[..])).unwrap();
+                let status = doc.import(&update).unwrap();
+                assert_eq!(status.pending, None);
+            }
+            assert_eq!(doc.oplog_vv(), all.oplog_vv());
+        }
     }
 
     #[test]

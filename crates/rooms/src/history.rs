@@ -131,6 +131,9 @@ impl History {
                 ControlFlow::Continue(())
             })
             .map_err(RoomError::of_loro)?;
+        // Loro tells a change twice if two others depend on it in different places.
+        changes.sort_unstable_by_key(|id| (id.peer, id.counter));
+        changes.dedup();
         let mut operations = 0;
         // What was read stays unpacked, unless it goes back into its encoded form.
         for some in changes.chunks(COUNTED_AT_ONCE) {

@@ -40,7 +40,10 @@ impl Way {
         let pairs = newer.pairs();
         Ok(match self {
             Self::OneByOne if pairs > Cost::NONE => None,
-            Self::OneByOne => Some(one_by_one(rows).min(newer.runs())),
+            Self::OneByOne => {
+                let imports = imports(rows, history);
+                Some(one_by_one(rows).min(newer.runs()).max(imports))
+            }
             Self::Whole if history.base().is_empty() => None,
             Self::AsOne | Self::Whole => Some(pairs.max(newer.runs())),
         })
@@ -59,15 +62,19 @@ impl Way {
         if !rows.has_state() {
             return Ok((Self::Whole, Cost::NONE));
         }
-        let each = one_by_one(rows);
-        if each <= Cost::CHEAP {
+        let (each, imports) = (one_by_one(rows), imports(rows, history));
+        if each.max(imports) <= Cost::CHEAP {
             return Ok((Self::OneByOne, Cost::NONE));
+        }
+        let runs = newer.runs();
+        if runs <= Cost::CHEAP {
+            return Ok((Self::AsOne, runs));
         }
         let nothing = VersionVector::default();
         if Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE {
             return Ok((Self::Whole, Cost::NONE));
         }
-        Ok((Self::OneByOne, each.min(newer.runs())))
+        Ok((Self::OneByOne, each.min(runs).max(imports)))
     }
 }
 
@@ -75,4 +82,9 @@ impl Way {
 fn one_by_one(rows: &Rows) -> Cost {
     let lengths = rows.log.iter().map(|row| row.payload.len() as u64);
     Cost::of_runs(lengths, u64::MAX)
+}
+
+/// The cost of importing the log's updates one by one, whatever is in them.
+fn imports(rows: &Rows, history: &History) -> Cost {
+    Cost::of_imports(rows.log.len(), history.version().len())
 }

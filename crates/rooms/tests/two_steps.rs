@@ -666,6 +666,41 @@ fn the_operations_of_a_room_that_is_too_large_are_noted() {
     assert_eq!(noted(), 0);
 }
 
+/// Editors see each other's work in the middle of what one of them sends at once, and an instance has so little memory that
+/// the state comes about in stages.
+#[test]
+fn a_document_of_concurrent_editors_is_merged_in_stages() {
+    let world = World::new();
+    let docs: Vec<LoroDoc> = (1..=4).map(|_| LoroDoc::new()).collect();
+    let mut random = 7_usize;
+    let mut next = |most: usize| {
+        random = (random * 1_103_515_245 + 12_345) % (1 << 31);
+        random / 7 % most
+    };
+    let mut updates = Vec::new();
+    for step in 0..400 {
+        let (one, other) = (&docs[next(4)], &docs[next(4)]);
+        if next(3) == 0 {
+            one.import(&other.export(ExportMode::updates(&one.oplog_vv())).unwrap())
+                .unwrap();
+            continue;
+        }
+        let before = one.oplog_vv();
+        let words: String = (0..4000)
+            .map(|_| char::from(b'a' + next(26) as u8))
+            .collect();
+        let node = one.get_map("nodes");
+        node.insert(&step.to_string(), words).unwrap();
+        one.commit();
+        updates.push(one.export(ExportMode::updates(&before)).unwrap());
+    }
+    world.append(updates.clone());
+    world.work(&Job::Merge, 24);
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 0);
+    assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
+}
+
 /// Has merges fail, each when it is due, until the room's log was folded or `most` have failed.
 fn fail_merges(world: &World, most: usize) -> usize {
     for failed in 1..=most {
