@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// How long a connection is drained after its last answer, so that the client reads that answer before a reset.
 const DISCARD: Duration = Duration::from_secs(2);
 
-/// What happens to a connection that carries data during a burst.
+/// The fate of a connection that carries data during a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     /// It is answered 500, as a failing ingress does.

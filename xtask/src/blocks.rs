@@ -62,7 +62,9 @@ pub(crate) fn run(server: &str) -> Result<()> {
                 "sh" => shell(&block.replace(ADDRESS, server)),
                 "python" => in_python(block, server)?,
                 "ts" => typescript(
-                    &block.replace(&address_of_rooms(ADDRESS), &address_of_rooms(server)),
+                    &block
+                        .replace(&address_of_rooms(ADDRESS), &address_of_rooms(server))
+                        .replace(ADDRESS, server),
                 )?,
                 other => bail!("{page}: a block of {other} cannot be run"),
             };

@@ -32,8 +32,8 @@ const ON_LIBSQL: &[&str] = &[
     "console",
 ];
 
-/// The target folder of the components that keep their tables on libSQL. It is another one, because the files have the
-/// same names, and so neither build makes the other one compile anything again.
+/// The target folder of the components that keep their tables on libSQL. They have a folder of their own, because the
+/// files have the same names, and so that neither build makes the other one compile anything again.
 pub(crate) const LIBSQL_TARGET: &str = "target/hrana";
 
 /// The relay as a WASI command.
@@ -65,7 +65,7 @@ pub(crate) fn all() -> Result<()> {
     native(&["loro-host", "relay"])
 }
 
-/// Builds the app's components. They have a build of their own, because a package that is built along may add features
+/// Builds the app's components. They have a build of their own, because a package in the same build may add features
 /// to their dependencies, and then `up` and `test` would each compile Loro.
 pub(crate) fn components() -> Result<()> {
     wasm(COMPONENTS)

@@ -30,7 +30,7 @@ pub(crate) enum Peer {
     Libsql {
         /// The path of the database.
         path: PathBuf,
-        /// The time of an answer before the statement is carried out, in milliseconds.
+        /// The time of an answer before the statement is executed, in milliseconds.
         round_trip: u64,
     },
 }

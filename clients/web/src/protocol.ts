@@ -109,7 +109,7 @@ export function describeClose(code: number, reason: string): string {
     1000: "the server ended the connection",
     1001: "the server is restarting",
     1006: "the connection was lost",
-    1008: "the server does not allow this",
+    1008: "the server refused what this client sent",
     1009: "a message was larger than the server accepts",
     1011: "the server had an internal error",
     1013: "the server is overloaded for the moment",

@@ -78,6 +78,6 @@ async function send({ signal, fetch: sent = fetch }: UploadOptions, target: URL,
   } catch (error) {
     // The caller knows why it has given up.
     if (signal?.aborted) throw error;
-    throw new UploadError(late.aborted ? `the server did not take it within ${PATIENCE / 60_000} minutes` : "the server cannot be reached");
+    throw new UploadError(late.aborted ? `the upload did not end within ${PATIENCE / 60_000} minutes` : "the server cannot be reached");
   }
 }

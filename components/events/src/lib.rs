@@ -1,7 +1,7 @@
 //! The component `events`: when a task has changed, brings its project's document up to date at once.
 //!
-//! It only wires. The trigger hands over one message after the other, so nothing slow is done here. If a message is
-//! lost or fails, the poller brings the document up to date.
+//! It only connects the trigger with a library. The trigger hands over one message after the other, so nothing slow is
+//! done here. If a message is lost or fails, the poller brings the document up to date.
 
 use door::{Admitted, Message};
 use problem::Problem;

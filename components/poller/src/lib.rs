@@ -2,15 +2,15 @@
 //!
 //! `POST /internal/poll` answers 202 with a [`Polled`], and then works: it submits and polls tasks, notifies agents, brings
 //! documents up to date with their tasks, has rooms compacted, counts full projects again, purges deleted ones, and deletes
-//! what is kept for so many days alone. Any number of polls may run at once.
+//! what is older than an operator keeps it. Any number of polls may run at once.
 //!
 //! `GET /internal/metrics` tells the app's numbers for operators.
 //!
 //! It also exports and imports projects as archives, because no other component links both documents and assets.
 //!
 //! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
-//! `POST /internal/submissions/{service}` claims a task and answers 202, and submits it then; 204 if none is to be
-//! submitted now. `POST /internal/projections/{project}` brings one document up to date; with
+//! `POST /internal/submissions/{service}` claims a task, answers 202, and then submits it; or it answers 204 if
+//! none is to be submitted now. `POST /internal/projections/{project}` brings one document up to date; with
 //! `?look=assets`, it deletes old assets that the document does not show, too.
 
 mod archives;

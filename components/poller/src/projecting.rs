@@ -47,7 +47,7 @@ async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String
     }
 }
 
-/// Has a document looked at for old assets, in an instance of its own or in this one.
+/// Looks at a document for old assets, in an instance of its own or in this one.
 pub(crate) async fn look_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
     let path = format!("/internal/projections/{project}?look=assets");
     match ask_ourselves(ports, &path).await {

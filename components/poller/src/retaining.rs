@@ -1,4 +1,4 @@
-//! Deleting what is kept for so many days alone.
+//! Deleting what is older than an operator keeps it.
 
 use futures_util::{StreamExt, stream};
 use platform::Ports;
@@ -8,7 +8,7 @@ use crate::projecting;
 /// How many documents are looked at at once.
 const AT_ONCE: usize = 2;
 
-/// Deletes what is due, and has the documents looked at whose projects have old assets.
+/// Deletes what is due, and looks at the documents of projects that have old assets.
 pub(crate) async fn drop_due(ports: Ports<'_>) {
     let due = projection::drop_old(ports).await.unwrap_or_else(|error| {
         tracing::error!(%error, "what is old could not be deleted");
@@ -20,7 +20,7 @@ pub(crate) async fn drop_due(ports: Ports<'_>) {
                 tracing::warn!(
                     project,
                     reason,
-                    "a document was not looked at for old assets"
+                    "a document was not searched for old assets"
                 );
             }
         })

@@ -30,7 +30,7 @@ pub(crate) async fn set<'a>(request: &Request<'a>, project: &str, user: &str) ->
     Ok(reply.then(Change::Access.tell(ports, project.to_owned())))
 }
 
-/// The owner is no member, and cannot be made one.
+/// The error that the owner is not a member, and cannot be made one.
 async fn refuse_owner(ports: Ports<'_>, project: &str, user: &str) -> Result<(), Problem> {
     let owned = projects::get(ports.database, project).await?;
     if owned.is_some_and(|project| project.owner_id == user) {

@@ -83,7 +83,7 @@ pub(crate) async fn delete<'a>(request: &Request<'a>, project: &str, rev: &str) 
     }
 }
 
-/// Reads the rev in a path. A text that is no rev names no update.
+/// Reads the rev in a path. A text that is not a rev names no update.
 fn parsed(rev: &str) -> Result<u64, Problem> {
     rev.parse().map_err(|_| Problem::not_found())
 }

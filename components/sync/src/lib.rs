@@ -1,6 +1,6 @@
 //! The component `sync`: the document of a project over HTTP, and the internal routes of the relay.
 //!
-//! It only wires: a request comes in, the library `rooms` does the work, an answer goes out. Callers do not wait for
+//! It only connects: a request comes in, the library `rooms` does the work, an answer goes out. Callers do not wait for
 //! the notice to the relays and for compaction.
 
 mod compaction;

@@ -2,7 +2,7 @@
 //! that answers and not the one that asks.
 //!
 //! Each run has a random id. If the code of the instance panics, it reports that under this id before it dies; without a
-//! report it is not known what it died of.
+//! report the reason of its death is not known.
 
 use std::time::Duration;
 

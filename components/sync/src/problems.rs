@@ -3,7 +3,7 @@
 use problem::{Kind, Problem};
 use rooms::RoomError;
 
-/// Makes the problem for a body that is no Loro update of this document; the reason completes the answer.
+/// Makes the problem for a body that is not a Loro update of this document; the reason completes the answer.
 pub(crate) fn bad_update(reason: String, code: Option<String>) -> Problem {
     let kind = match code.as_deref() {
         Some(wire::DUPLICATE_PEER) => Kind::DUPLICATE_PEER,

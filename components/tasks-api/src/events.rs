@@ -21,7 +21,7 @@ use crate::{Answer, Request, task};
 /// The most events of one answer.
 const PAGE: u64 = 100;
 
-/// Answers what is new of one task.
+/// Answers with the news of one task.
 pub(crate) async fn of_task<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let (ports, head) = (request.ports(), request.head());
     let task = task::find(ports, &request.principal()?, id, Role::Read).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn of_task<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     Ok(reply(events, next.to_owned()))
 }
 
-/// Answers what is new of the tasks of a project.
+/// Answers with the news of the tasks of a project.
 pub(crate) async fn of_project<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     held(request)?;
     let database = request.ports().database;

@@ -1,6 +1,7 @@
 //! The component `tasks`: generation tasks over HTTP, and the results that this server stores.
 //!
-//! It only wires. It stores a new task, answers, and then has the task submitted in another instance.
+//! It only connects requests with libraries. It stores a new task, answers, and then has another instance submit the
+//! task.
 
 mod asset;
 mod events;

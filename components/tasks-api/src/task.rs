@@ -83,7 +83,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
 /// Work that goes on after the answer.
 type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// What the caller who posted a task is told.
+/// The answer to the caller who posted a task.
 async fn posted(request: &Request<'_>, task: &Task) -> Result<Value, Problem> {
     let ports = request.ports();
     let status_url = format!("{}/tasks/{}", request.base(), task.task_id);
@@ -212,7 +212,7 @@ pub(crate) async fn find(
     Ok(task)
 }
 
-/// Has a task that is new or was set back submitted, in an instance of its own.
+/// Submits a task that is new or was set back, in an instance of its own.
 async fn take_up(ports: Ports<'_>, task: Task) {
     match Engine::open(ports).await {
         Ok(engine) => engine.take_up(&task).await,

@@ -26,13 +26,13 @@ const LATEST: i64 = 253_402_300_799;
 /// The reason why an archive is refused; in words for its sender.
 #[derive(Debug, Error, PartialEq)]
 pub enum ArchiveError {
-    /// It is no tar archive that is whole.
+    /// The archive is not a tar archive, or is not whole.
     #[error("The archive cannot be read: {0}.")]
     Tar(String),
-    /// It is not of a project, or of a newer release.
+    /// The archive is not of a project, or is of a newer release.
     #[error("The archive has no project.json of a format that this server reads.")]
     Format,
-    /// It names no owner, because it is none of a backup.
+    /// The archive names no owner, because it does not come from a backup.
     #[error("The archive names no owner: import it as a project of a user.")]
     NoOwner,
     /// A file in it is unknown or damaged.
@@ -40,7 +40,7 @@ pub enum ArchiveError {
     File {
         /// The path in the archive.
         name: String,
-        /// What is wrong.
+        /// The words about what is wrong with the file. They complete the sentence that begins with the path.
         reason: &'static str,
     },
     /// The document cannot be read.
@@ -164,7 +164,7 @@ impl<'a> Contents<'a> {
                             return Err(wrong(TWICE));
                         }
                     }
-                    _ => return Err(wrong("does not follow on the JSON file about it")),
+                    _ => return Err(wrong("does not come right after the JSON file about it")),
                 },
                 Some(("tasks", _)) => {
                     let task: TaskFile = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
@@ -174,13 +174,13 @@ impl<'a> Contents<'a> {
                     }
                     tasks.push(task);
                 }
-                _ => return Err(wrong("is no part of a project")),
+                _ => return Err(wrong("is not a part of a project")),
             }
         }
         if let Some((id, _)) = told {
             return Err(ArchiveError::File {
                 name: id.chars().take(120).collect(),
-                reason: "has no bytes",
+                reason: "is empty",
             });
         }
         let project = project.filter(|project| (1..=FORMAT).contains(&project.format));
@@ -195,19 +195,19 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// An asset, if it is what its JSON file tells.
+/// Makes an asset, if the bytes are those that its JSON file describes.
 fn asset<'a>(id: &'a str, told: AssetFile, bytes: &'a [u8]) -> Result<AssetIn<'a>, &'static str> {
     if !tasks::is_asset_id(id) {
-        return Err("has a name that no asset has");
+        return Err("has a name that is not the id of an asset");
     }
     if told.digest != tasks::digest(bytes) {
-        return Err("is damaged: its digest is another");
+        return Err("is damaged: its digest is not the one in the JSON file about it");
     }
     Ok(AssetIn { id, told, bytes })
 }
 
-/// What is wrong with a second task or asset of the same id.
-const TWICE: &str = "has an id that another file has, too";
+/// The reason why a second task or asset of the same id is refused.
+const TWICE: &str = "has the same id as another file";
 
 /// Checks the users that an archive of a backup names.
 fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
@@ -220,11 +220,11 @@ fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
         && project.members.iter().all(is_member)
     {
         true => Ok(()),
-        false => Err("has an owner or a member that no project has"),
+        false => Err("has an owner or a member that is not valid"),
     }
 }
 
-/// Checks what a task's row could not have held.
+/// Refuses a task that could not have been a row of a database.
 fn check(task: &TaskFile) -> Result<(), &'static str> {
     let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
     let is_json = |text: &Option<String>| {
@@ -238,10 +238,10 @@ fn check(task: &TaskFile) -> Result<(), &'static str> {
     let is_text =
         |text: &str| (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control);
     if !is_word(&task.task_id, 80) || !is_text(&task.task_type) {
-        return Err("has an id or a type that no task has");
+        return Err("has an id or a type that is not valid for a task");
     }
     if !task.external_service.as_deref().is_none_or(is_text) {
-        return Err("has a service that no task has");
+        return Err("has a service that is not valid for a task");
     }
     let times = [
         Some(task.created_at),
@@ -253,7 +253,7 @@ fn check(task: &TaskFile) -> Result<(), &'static str> {
         .flatten()
         .all(|time| (0..=LATEST).contains(&time))
     {
-        return Err("has a time that no task has");
+        return Err("has a time that is not valid for a task");
     }
     if Status::parse(&task.status).is_none() {
         return Err("has an unknown status");
@@ -266,7 +266,7 @@ fn check(task: &TaskFile) -> Result<(), &'static str> {
         return Err("has a field that is not the JSON that it should be");
     }
     if !task.result_url.as_deref().is_none_or(is_address) {
-        return Err("has a result at an address that no result has");
+        return Err("has a result at an address that is not valid for a result");
     }
     Ok(())
 }
@@ -332,30 +332,33 @@ mod tests {
             (vec![good("tasks/1")], ""),
             (asset().into(), ""),
             // A path leads nowhere.
-            (vec![("../../etc/passwd", none())], "no part of a project"),
-            (vec![("/etc/passwd", none())], "no part of a project"),
-            (vec![("tasks", none())], "no part of a project"),
+            (
+                vec![("../../etc/passwd", none())],
+                "not a part of a project",
+            ),
+            (vec![("/etc/passwd", none())], "not a part of a project"),
+            (vec![("tasks", none())], "not a part of a project"),
             (
                 vec![
                     ("assets/../x.json", about("x")),
                     ("assets/../x", "x".into()),
                 ],
-                "has a name that no asset has",
+                "has a name that is not the id of an asset",
             ),
-            (vec![(&*path, bytes())], "does not follow"),
-            (vec![(&*json_path, about("bytes"))], "has no bytes"),
+            (vec![(&*path, bytes())], "does not come right after"),
+            (vec![(&*json_path, about("bytes"))], "is empty"),
             (
                 vec![(&*json_path, about("bytes")), (&*path, "others".into())],
-                "its digest is another",
+                "its digest is not the one",
             ),
-            ([asset(), asset()].concat(), "that another file has, too"),
+            ([asset(), asset()].concat(), "the same id as another file"),
             (
                 vec![good("tasks/1"), good("tasks/2")],
-                "that another file has, too",
+                "the same id as another file",
             ),
             (
                 vec![("project.json", "{}".into())],
-                "is no part of a project",
+                "is not a part of a project",
             ),
             (vec![("tasks/1", "[".repeat(5000))], "not the JSON"),
             (vec![wrong("task_id", json!("../1"))], "an id or a type"),

@@ -19,7 +19,7 @@ use crate::{
 /// The bytes of an asset that are in memory at one time.
 const PIECE: u64 = 1024 * 1024;
 
-/// An archive could not be made.
+/// The reason why an archive could not be made.
 #[derive(Debug, Error)]
 pub enum ExportError {
     /// The database failed.
@@ -46,7 +46,7 @@ impl From<ExportError> for Problem {
     }
 }
 
-/// A part of an archive that is made when it is its turn.
+/// A part of an archive, which is made when its turn comes.
 enum Part {
     Ready(Vec<u8>),
     /// A file of the document.
@@ -56,8 +56,8 @@ enum Part {
     Tasks(Vec<String>),
 }
 
-/// Makes an archive of a project, for its owner. The parts of the stream are the archive's bytes; if one cannot be read, the stream
-/// ends without the archive's end, so that its reader knows.
+/// Makes an archive of a project, for its owner. The parts of the stream are the archive's bytes. If one cannot be
+/// read, the stream ends without the archive's end, so that its reader knows.
 ///
 /// # Errors
 /// If the database fails.

@@ -28,13 +28,13 @@ use crate::{
 /// The name under which an import writes into the room.
 const ORIGIN: &str = "import";
 
-/// What a task's owner is told if it was under way when the project was exported.
+/// The error of a task that was under way when its project was exported.
 const UNDER_WAY: &str = "The task was under way when its project was exported.";
 
 /// The most tries of a task.
 const MOST_TRIES: i64 = 100;
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     /// The number of tasks.

@@ -18,19 +18,19 @@ pub(crate) struct Entry<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// The reason why bytes are no archive that can be read.
+/// The reason why an archive cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum TarError {
     /// The archive ends early.
     #[error("it is cut off")]
     CutOff,
-    /// A header is damaged, or it is none.
+    /// A header is damaged, or the bytes are not a header.
     #[error("a header is damaged")]
     Damaged,
-    /// An entry is a link, a device or another thing that is no file.
-    #[error("it has an entry that is no regular file")]
+    /// An entry is a link, a device or another thing that is not a file.
+    #[error("it has an entry that is not a regular file")]
     NotAFile,
-    /// There are too many entries.
+    /// The archive has too many entries.
     #[error("it has more than {MAX_ENTRIES} entries")]
     TooMany,
 }
@@ -64,7 +64,7 @@ pub(crate) fn padding(length: u64) -> Vec<u8> {
 /// Reads all files of a whole archive. Folders, and the notes that some programs add, are passed over.
 ///
 /// # Errors
-/// If it is not whole, or is no archive of regular files alone.
+/// If the archive is not whole, or has other entries than regular files.
 pub(crate) fn read(archive: &[u8]) -> Result<Vec<Entry<'_>>, TarError> {
     let mut entries = Vec::new();
     let mut rest = archive;

@@ -11,8 +11,8 @@ use crate::{
 };
 
 platform::settings! {
-    /// Whether a user who opens a project that does not exist makes and owns it: `true` or `false`; if it is not set, only
-    /// in development
+    /// Whether opening a project that does not exist makes it, with the user who opened it as its owner: `true` or
+    /// `false`. If it is not set, that is so in development alone
     pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset, Boolean;
 }
 
@@ -87,7 +87,7 @@ impl Principal {
         Ok(owner.filter(|_| automatic))
     }
 
-    /// The user's id; empty if the principal is no user.
+    /// The user's id; empty if the principal is not a user.
     pub fn user_id(&self) -> &str {
         match self {
             Self::User { id, .. } => id,

@@ -39,7 +39,7 @@ impl Advice {
 
     /// The sentence for the log.
     pub(crate) fn for_the_log(&self) -> String {
-        format!("This lets {} in: {}", self.address, self.setting)
+        format!("To allow {}, set {}", self.address, self.setting)
     }
 
     /// The sentence for the caller.
@@ -47,7 +47,7 @@ impl Advice {
         if self.is_told {
             self.for_the_log()
         } else {
-            "The setting `allowed_origins` names those that may; the server's log has the line that lets this one in."
+            "The setting `allowed_origins` names the pages that may; the server's log has the line that allows this one."
                 .into()
         }
     }

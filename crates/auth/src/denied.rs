@@ -93,7 +93,7 @@ impl From<Denied> for Problem {
             ),
             Denied::CrossSite(advice) => {
                 let why = match &advice {
-                    Some(advice) => format!("Pages of {} may not act here.", advice.address),
+                    Some(advice) => format!("Pages of {} may not use this server.", advice.address),
                     None => NO_ORIGIN.into(),
                 };
                 refused_page(Kind::CROSS_SITE, why, advice)
@@ -109,15 +109,14 @@ impl From<Denied> for Problem {
     }
 }
 
-/// Why a page without an origin is refused.
-const NO_ORIGIN: &str =
-    "The page that sent this request is not of an allowed origin (`allowed_origins`).";
+/// The reason why a page without an origin is refused.
+const NO_ORIGIN: &str = "The page that sent this request is not of an origin that the setting `allowed_origins` allows.";
 
-/// Why names that the server does not know are refused.
+/// The reason why names that the server does not know are refused.
 const FOREIGN_HOST: &str = "Without sessions, any page could reach this server by pointing a name of its own at it, so \
                             names that it does not know are refused.";
 
-/// The answer to a page that is refused, with what lets it in.
+/// The answer to a page that is refused, with the setting that lets it in.
 fn refused_page(kind: Kind, why: String, advice: Option<Advice>) -> Problem {
     let (told, logged) = match advice {
         Some(advice) => (

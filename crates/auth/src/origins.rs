@@ -35,7 +35,7 @@ pub fn wrong_setting(config: &dyn Config) -> Result<Option<WrongForm>, Unreadabl
 /// The page that sends a request, as the headers `Origin`, `Sec-Fetch-Site` and `Host` describe it.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Its origin; `None` if the client is no browser, or for a request that every page may send.
+    /// Its origin; `None` if the client is not a browser, or if every page may send the request.
     pub origin: Option<String>,
     /// How its origin relates to ours, in the browser's words (`Sec-Fetch-Site`).
     pub site: Option<String>,
@@ -51,7 +51,7 @@ impl Page {
         self.origin.is_some() || self.site.as_deref().is_some_and(|site| site != "none")
     }
 
-    /// Whether this page may use its visitor's cookies. Clients that are no browsers always may.
+    /// Whether this page may use its visitor's cookies. Clients other than browsers always may.
     pub fn may_act(&self, config: &dyn Config) -> bool {
         match &self.origin {
             Some(origin) => self.is_allowed(config, origin),
@@ -59,7 +59,7 @@ impl Page {
         }
     }
 
-    /// What lets the page in, if it may not act; `None` if it has no origin that a setting could name.
+    /// The setting that would let the page in, if it is refused; `None` if its origin cannot be named in a setting.
     pub fn refused_origin(&self, config: &dyn Config) -> Option<Advice> {
         let origin = self.origin.as_deref()?;
         let url = Url::parse(origin).ok()?;

@@ -42,7 +42,7 @@ impl Principal {
         }
     }
 
-    /// The user's id in a name from [`Principal::name`]; `None` if the principal is no user.
+    /// The user's id in a name from [`Principal::name`]; `None` if the principal is not a user.
     pub fn user_of_name(name: &str) -> Option<Self> {
         Some(Self::User {
             id: name.strip_prefix("user:")?.to_owned(),

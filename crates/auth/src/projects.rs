@@ -262,7 +262,7 @@ const TRANSFERABLE: &str = "EXISTS (
 
 /// Gives a project to another owner, and renames it if there is a name. The former owner may go on writing. The result
 /// is `None`, and nothing has changed, if there is no such project, its owner has changed meanwhile, or the new owner
-/// is no member.
+/// is not a member.
 ///
 /// The former owner's role and the end of the tokens come first. If a later statement fails, the project still has its
 /// owner, who can try again.

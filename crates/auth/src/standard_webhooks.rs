@@ -57,7 +57,7 @@ impl Secret {
     }
 }
 
-/// What is signed.
+/// The bytes that are signed.
 pub(crate) fn message(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
     [format!("{id}.{timestamp}.").as_bytes(), body].concat()
 }

@@ -162,7 +162,7 @@ impl<'a, R: Routes> Admitted<'a, R> {
     /// Reads a body of a few JSON fields. An empty body has none.
     ///
     /// # Errors
-    /// 400 if the body is no JSON object, and the errors of [`Self::body`].
+    /// 400 if the body is not a JSON object, and the errors of [`Self::body`].
     pub async fn fields(&self) -> Result<Map<String, Value>, Problem> {
         let body = self.body(MAX_FIELDS).await?;
         if body.is_empty() {
@@ -202,7 +202,7 @@ impl<'a, R: Routes> Admitted<'a, R> {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// 400 if the body is no JSON object.
+/// 400 if the body is not a JSON object.
 fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),

@@ -12,8 +12,8 @@ use problem::{Kind, Problem};
 /// How long a body may take to arrive: as long as the relay waits for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// The longest body that is read although it is refused, in bytes: the relay sends no longer one. It is read because a
-/// caller that is still sending when the answer comes may see a broken connection instead of the answer.
+/// The longest body that is read although it is refused, in bytes: the relay sends none that is longer. It is read
+/// because a caller that is still sending when the answer comes may see a broken connection instead of the answer.
 const DISCARDED: usize = wire::MAX_UPDATE_BYTES;
 
 /// The chunks of a body. An error means that the connection broke off.
@@ -30,8 +30,8 @@ pub(crate) struct Body<'a> {
     pub(crate) chunks: Chunks<'a>,
 }
 
-/// The most bytes of a body that may have `limit` bytes, on a host that takes `most`. An envelope that a relay puts around
-/// an update comes on top, because `most` is what an update may have.
+/// The most bytes of a body that may have `limit` bytes, on a host that takes `most`. The envelope that a relay puts
+/// around an update is allowed in addition, because `most` is the size of an update.
 pub(crate) fn on_host(limit: usize, most: usize) -> usize {
     let envelope = limit.saturating_sub(wire::MAX_UPDATE_BYTES);
     limit.min(most.saturating_add(envelope))

@@ -25,7 +25,7 @@ use crate::{
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// The number of answers whose later work is under way at which a line ends, so that the work gets its time.
+/// The most answers whose later work is under way. At this number a line ends, so that the work gets its time.
 const AFTERWARDS: usize = 4;
 
 /// The answer to a request of a line, on its way.

@@ -85,7 +85,7 @@ pub trait Routes: Sized {
     /// The declarations of all of them.
     const SPECS: &'static [Spec];
 
-    /// What the routes need of the door. The door does each of these things only if its constant here is true, so that
+    /// The needs of the routes. The door does each of these things only if its constant here is true, so that
     /// a component links no code, and reads no settings, that its routes do not need.
     const NEEDS: Needs = Needs::of(Self::SPECS);
 
@@ -93,7 +93,7 @@ pub trait Routes: Sized {
     fn of(spec: &Spec, parts: Vec<String>) -> Option<Self>;
 }
 
-/// What the routes of a component need of the door.
+/// The parts of the door that the routes of a component need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// A principal for some route.
@@ -254,7 +254,7 @@ fn fits(pattern: &str, path: &str) -> Option<Vec<String>> {
     }
 }
 
-/// A part of a path without its percent-encoding; `None` if the encoding is broken or the part is no text.
+/// A part of a path without its percent-encoding; `None` if the encoding is broken or the part is not text.
 fn decoded(part: &str) -> Option<String> {
     let text = percent_decode_str(part).decode_utf8().ok()?;
     // The decoder lets a broken sequence stand as it is.

@@ -42,7 +42,7 @@ impl Public {
 }
 
 /// The address at which a client on this machine reaches a server that listens on `address`: an unspecified one
-/// (`0.0.0.0`) means all networks, and is none that a client could use.
+/// (`0.0.0.0`) means all networks, and a client cannot connect to it.
 pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

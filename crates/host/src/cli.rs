@@ -79,12 +79,13 @@ struct Cli {
     /// The most time of one instance from start to end, in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     instance_time: u32,
-    /// The most instances at one time that answer users; a further request is answered with 503. The relay and the app
-    /// itself have places beside them.
+    /// The most instances at one time that answer users; a further request is answered with 503. Calls of the relay,
+    /// and of the app to itself, have places of their own.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
     instances: u32,
-    /// Keeps the limits of another host, too: its time of a request, sizes of bodies, memory and key-value store; private
-    /// networks are not blocked, and requests to other hosts are counted if that host counts them.
+    /// Keeps the limits of another host, too: for the time of a request, the sizes of bodies, the memory of an instance
+    /// and the key-value store. Like that host it does not block private networks, and it counts requests to other
+    /// hosts if that host counts them.
     #[arg(long, value_enum, value_name = "HOST")]
     limits: Option<OtherHost>,
     /// Lets calls of every kind share the users' places, as on a real Spin. It is there for the tests, so `--help` and

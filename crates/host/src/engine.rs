@@ -16,9 +16,9 @@ use crate::guest::limits::Limits;
 
 /// How often a running guest gives way to other tasks and is checked against its limits.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes of memory that stay mapped at a place after an instance, for the next one. What a place keeps, it keeps for good,
-/// so a storm that used every place would leave that much at each. A small request touches about 1 MiB, but with that much
-/// kept it takes as long as with this.
+/// The bytes of memory that stay mapped at a place after an instance, for the next one. Each place keeps them for good,
+/// so after a storm that used every place, each holds that much. A small request touches about 1 MiB, but it is no
+/// faster if that much is kept.
 const KEPT: usize = 64 << 10;
 /// How long a compilation may take before it is logged.
 const SILENT: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! `loro-host` runs this app's `spin.toml` on this machine, in one process with the relay, on wasmtime.
 //!
-//! It serves development, tests and single-machine self-hosting. It is no second Spin: it has what the app's manifests
-//! use, refuses the rest in one sentence, and what works here must work on Spin.
+//! It serves development, tests and single-machine self-hosting. It is not a second Spin: it has what the app's
+//! manifests use, and refuses the rest in one sentence. What works here must work on Spin.
 //!
 //! ```text
 //!  settings ─▶ plan ─▶ resources ─▶ running ── starts and stops all parts, and watches them
@@ -11,9 +11,9 @@
 //!  cron_trigger ──┘
 //! ```
 //!
-//! Each trigger and each capability is a folder with the same three files: `manifest`, what the manifest says of it;
-//! `shared`, what the whole app has of it; `guest`, the calls that a guest makes, or is called with. A process may run some
-//! of the triggers alone, beside others on the same state folder ([`Triggers`]).
+//! Each trigger and each capability is a folder with the same three files: `manifest`, its part of the manifest;
+//! `shared`, the part that the whole app shares; `guest`, the calls that a guest makes, or by which it is called. A
+//! process may run some of the triggers alone, beside others on the same state folder ([`Triggers`]).
 
 mod addresses;
 mod budget;

@@ -28,7 +28,7 @@ pub(crate) struct GuestOutput {
     watch: Option<Arc<Watch>>,
 }
 
-/// A line whose address the host waits for.
+/// A line with an address for which the host waits.
 struct Watch {
     prefix: &'static str,
     found: Mutex<Option<oneshot::Sender<SocketAddr>>>,

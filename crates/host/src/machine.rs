@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What is assumed of a machine that does not tell, in bytes.
+/// The memory that is assumed if the machine does not report it, in bytes.
 const ASSUMED: u64 = 4 << 30;
 
 /// The memory that this process may use, in bytes: the machine's, or the least limit of the control groups that the

@@ -11,7 +11,7 @@ pub enum OtherHost {
     Akamai,
 }
 
-/// What a host limits beyond what this one does by itself.
+/// The limits of another host, in addition to those that this host has by itself.
 #[derive(Debug)]
 pub struct HostLimits {
     /// The time of one request, after which its instance is stopped.
@@ -22,14 +22,14 @@ pub struct HostLimits {
     pub(crate) body: usize,
     /// The same in words.
     pub(crate) body_words: &'static str,
-    /// What a key-value store takes, if it is known.
+    /// The limits of a key-value store, if they are known.
     pub(crate) keys: Option<Keys>,
     /// The requests to other hosts that an app may send in an hour, if they are counted. What goes beyond is logged, and
     /// not refused, because a host may bill it instead.
     pub(crate) outbound_an_hour: Option<u32>,
 }
 
-/// What a key-value store takes.
+/// The limits of a key-value store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys {
     /// The keys of a store.

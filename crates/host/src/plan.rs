@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::triggers::Trigger;
 use crate::variables::shared::{Given, Variables};
 
-/// What is to run, read from the settings, the manifest and the environment.
+/// The plan of a run, read from the settings, the manifest and the environment.
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) manifest: Manifest,
@@ -115,7 +115,7 @@ fn check_redis(variables: &Variables, redis: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The scheme, host and port of a Redis server; the address itself if it is none.
+/// The scheme, host and port of a Redis server; the address itself if it is not a URL.
 pub(crate) fn origin_of_redis(redis: &str) -> String {
     let Ok(url) = Url::parse(redis) else {
         return redis.to_owned();

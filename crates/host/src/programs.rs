@@ -20,7 +20,7 @@ use crate::{outbound_http, redis, variables};
 /// The programs by the ids of their components.
 pub(crate) type Programs = HashMap<String, Arc<Program>>;
 
-/// What the components share.
+/// The things that the components share.
 pub(crate) struct Shared<'a> {
     pub(crate) resources: &'a Resources,
     pub(crate) capacity: Arc<Capacity>,
@@ -61,7 +61,7 @@ pub(crate) async fn load(plan: &Plan, engine: &Engine, shared: &Shared<'_>) -> R
 }
 
 impl Shared<'_> {
-    /// What a component may use of each capability.
+    /// The part of each capability that a component may use.
     fn grants(&self, id: &str, component: &Component) -> Result<Grants, String> {
         let values = &self.resources.variables;
         let hosts: Vec<_> = component

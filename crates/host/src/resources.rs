@@ -16,7 +16,7 @@ use crate::triggers::Trigger;
 use crate::variables::shared::Variables;
 use crate::{redis, state};
 
-/// What is open before a component runs.
+/// The resources that are open before a component runs.
 pub(crate) struct Resources {
     /// The socket of the application; `None` if another process serves it.
     pub(crate) app: Option<TcpListener>,

@@ -44,7 +44,7 @@ pub struct Running {
     /// Its clock runs while the engine is in use. A process with one trigger uses it until that trigger ends, and the end
     /// of the clock must not be told in place of the trigger's.
     _engine: Engine,
-    /// Its components call it by a weak reference.
+    /// The application, which its components call by a weak reference.
     _app: Arc<App>,
 }
 
@@ -141,7 +141,7 @@ impl Running {
         self.app_address
     }
 
-    /// What the operator is told at the start, as words with their values.
+    /// The lines that the operator gets at the start, as words with their values.
     pub fn lines(&self) -> &[(&'static str, String)] {
         &self.lines
     }
@@ -261,7 +261,7 @@ async fn start_relay(
     }
 }
 
-/// What the operator is told at the start.
+/// Lists the lines that the operator gets at the start.
 fn lines(plan: &Plan, resources: &Resources) -> Vec<(&'static str, String)> {
     let broker = match &resources.broker {
         Some(_) => "in-process".to_owned(),

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use crate::outbound_networking::blocked_networks::BlockedNetworks;
 
-/// What the operator wrote.
+/// The file as the operator wrote it.
 #[derive(Debug, Default)]
 pub(crate) struct RuntimeConfig {
     /// The networks that components may not reach; `None` if the file says nothing about them.
@@ -26,7 +26,7 @@ pub(crate) struct Libsql {
     _kind: String,
     /// Its address.
     pub(crate) url: String,
-    /// The token that it wants.
+    /// The token that the server requires.
     #[serde(default)]
     pub(crate) token: String,
 }
@@ -65,7 +65,7 @@ fn databases_of(section: Value) -> Result<BTreeMap<String, Libsql>, String> {
             Some("libsql") => {}
             Some(kind) => {
                 return Err(format!(
-                    "{key}.type: this host knows \"libsql\" and no {kind:?}; without an entry the database is a file in \
+                    "{key}.type: this host supports \"libsql\", and not {kind:?}; without an entry the database is a file in \
                      the state folder"
                 ));
             }
@@ -118,7 +118,7 @@ mod tests {
             ),
             (
                 "[sqlite_database.default]\ntype = \"spin\"\npath = \"a\"",
-                "sqlite_database.default.type: this host knows \"libsql\" and no \"spin\"",
+                "sqlite_database.default.type: this host supports \"libsql\", and not \"spin\"",
             ),
             (
                 "[sqlite_database.a]\nurl = \"u\"",

@@ -7,7 +7,7 @@ use crate::guest::limits::Limits;
 use crate::relay::RelayKind;
 use crate::triggers::Triggers;
 
-/// What to run and where.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The manifest.
@@ -30,6 +30,6 @@ pub struct Settings {
     pub variables: Vec<(String, String)>,
     /// The triggers that run in this process.
     pub triggers: Triggers,
-    /// What instances may use.
+    /// The limits of instances.
     pub limits: Limits,
 }

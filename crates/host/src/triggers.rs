@@ -84,7 +84,8 @@ impl Triggers {
         manifest.components.retain(|id, _| called.contains(id));
     }
 
-    /// Checks that this process can find the others: what one process makes up at its start, no other knows.
+    /// Checks that this process can find the others, because a value that one process generates at its start is not
+    /// known to another.
     pub(crate) fn check(
         &self,
         settings: &Settings,

@@ -8,22 +8,22 @@ use thiserror::Error;
 use crate::{Setting, setting::number};
 
 crate::settings! {
-    /// `development`, or any other word for a deployment, which refuses to serve until its settings protect it: 503 that
-    /// names the setting
+    /// `development`, or any other word for a deployment. Until the settings that protect it are set, a deployment
+    /// answers every request but `/health` with a 503 that names the missing one
     pub ENVIRONMENT = "environment", Value("development");
-    /// The relay's address for users and services, with the path if a proxy serves the relay below one: for callbacks,
-    /// notifications and the addresses of results. `cargo xtask up` sets it
+    /// The address at which users and services reach the relay, with the path if a proxy serves the relay below one. It
+    /// is in callbacks, in notifications and in the addresses of results. `cargo xtask up` sets it
     pub PUBLIC_URL = "public_url", Value("http://127.0.0.1:8787"), Url;
-    /// The most MiB of a body that the host takes, so that what is larger is refused in words: an upload, an update, and a
-    /// document, which has to be read and stored whole. Give each relay the same as `--max-body`. `cargo xtask manifest`
-    /// sets it for hosts that have such a limit
-    MAX_BODY_MIB = "max_body_mib", Value("32"), Number(MOST_BODY_MIB);
-    /// The seconds after which the host ends a request. A submission to a service is given up 3 s before, and counts as a try.
+    /// The largest body that the host takes, in MiB. The app refuses a larger upload, update or document with a reason; a
+    /// document counts because it is read and stored whole. If it is below 16, give each relay the same as `--max-body`.
     /// `cargo xtask manifest` sets it for hosts that have such a limit
+    MAX_BODY_MIB = "max_body_mib", Value("32"), Number(MOST_BODY_MIB);
+    /// The seconds after which the host ends a request. The app gives up a submission to a service 3 s before that, and
+    /// counts it as a try. `cargo xtask manifest` sets it for hosts that have such a limit
     MAX_HANDLER_SECONDS = "max_handler_seconds", Value("300"), Number(86_400);
-    /// Whether the host keeps the app from private networks: `blocked`, or `open`, and then a relay that ticks says at its
-    /// start what that leaves unprotected. Set it to `open` if Spin's runtime config blocks none. `cargo xtask manifest` sets
-    /// it for hosts that block none
+    /// Whether the host keeps the app from private networks: `blocked` or `open`. It changes no protection: if it is
+    /// `open`, a relay that ticks logs at its start what is unprotected. Set it to `open` if Spin's runtime config
+    /// blocks none. `cargo xtask manifest` sets it for hosts that block none
     PRIVATE_NETWORKS = "private_networks", Value("blocked");
 }
 
@@ -33,12 +33,12 @@ const MOST_BODY_MIB: u32 = 1024;
 /// The time that a request needs beside a call of a service.
 const BESIDE: Duration = Duration::from_secs(3);
 
-/// What is not protected because the host does not block private networks.
+/// The warning about a host that does not block private networks.
 const OPEN_NETWORKS: &str = "The host does not keep the app from private networks (`private_networks`). The app itself \
      refuses literal addresses of them, and names that can only lead there; any other name that a user gives for a picture \
      or a notification may lead to a private address that the host reaches.";
 
-/// Tells operators what the app and its host do not protect.
+/// Returns the warnings for operators about what the app and its host do not protect.
 pub fn unprotected(config: &dyn Config) -> Vec<String> {
     let networks = config.get(PRIVATE_NETWORKS);
     if networks.is_none_or(|networks| networks.trim() == "blocked") {

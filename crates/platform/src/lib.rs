@@ -1,8 +1,8 @@
 //! Ports to the outside world, and their adapters.
 //!
-//! The libraries with the logic (`rooms`, `tasks`, `auth`) use only these traits, so they depend on no Spin, no HTTP
-//! framework and no clock. The front door (`door`) holds the adapters for Spin, so that a component reaches a database
-//! through it alone; the adapters in [`native`] serve tests.
+//! The libraries with the logic (`rooms`, `tasks`, `auth`) use only these traits, so they depend neither on Spin nor on
+//! an HTTP framework, and read the time from a port alone. The front door (`door`) holds the adapters for Spin, so that
+//! a component reaches a database through it alone; the adapters in [`native`] serve tests.
 
 #![forbid(unsafe_code)]
 

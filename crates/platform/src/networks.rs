@@ -24,7 +24,7 @@ pub fn is_local_host(host: &str) -> bool {
         .map_or(!host.contains('.'), |address| !is_public(address))
 }
 
-/// Whether the host of a URL names no place at all (`0.0.0.0`, `[::]`): a server that listens there listens on every
+/// Whether the host of a URL is the unspecified address (`0.0.0.0`, `[::]`): a server that listens there listens on every
 /// network, and no client on another machine can use it. Browsers take `0` for the same.
 pub fn is_unspecified_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -6,9 +6,9 @@ use thiserror::Error;
 crate::settings! {
     /// The Redis server through which the app notifies relays, and `events` of tasks. `cargo xtask up` sets it
     pub REDIS_URL = "redis_url", Value("redis://127.0.0.1:6379"), Redis;
-    /// The scheme, host and port of `redis_url`, for the manifest alone: Spin allows the app this address, and takes no user
-    /// or password in it. `cargo xtask up` sets it; on Spin, set it if the Redis is not on this machine, and with `rediss`
-    /// write the port in both
+    /// The scheme, host and port of `redis_url`. The manifest alone reads it: Spin lets the app call this address, and
+    /// takes no user or password in it. `cargo xtask up` sets it; on Spin, set it if Redis is on another machine, and
+    /// with `rediss` write the port in both
     pub REDIS_ORIGIN = "redis_origin", Value("redis://127.0.0.1:6379"), RedisOrigin;
 }
 

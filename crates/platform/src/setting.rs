@@ -80,14 +80,14 @@ impl Declaration {
     }
 }
 
-/// Reads a setting that is [declared](settings!) as a whole number. If it is not set, or is no such number, its declared
-/// value counts.
+/// Reads a setting that is [declared](settings!) as a whole number. If it is not set, or is not such a number, its
+/// declared value counts.
 pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -> u32 {
     let declaration = declared.iter().find(|of| of.setting == setting);
     let (default, most) = match declaration.map(|of| (of.preset, of.form)) {
         Some((Preset::Value(default), Form::Number(most))) => (default.parse().unwrap_or(1), most),
         other => {
-            tracing::error!(%setting, ?other, "the setting is not declared as a number");
+            tracing::error!(%setting, ?other, "a setting is not declared as a number");
             (1, u32::MAX)
         }
     };
@@ -97,7 +97,7 @@ pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -
     match text.trim().parse() {
         Ok(number) if (1..=most).contains(&number) => number,
         _ => {
-            tracing::error!(%setting, most, default, "not a whole number from 1; the default is used");
+            tracing::error!(%setting, most, default, "a setting is not a whole number from 1 to the most, so its default is used");
             default
         }
     }

@@ -10,7 +10,7 @@ use crate::Problem;
 pub struct FieldError {
     /// The field's path, such as `params.duration`.
     pub field: String,
-    /// What the sender must change. It completes the sentence that begins with the field's name.
+    /// The words for the sender about what to change. They complete the sentence that begins with the field's name.
     pub message: String,
 }
 
@@ -170,7 +170,8 @@ impl<'a> Fields<'a> {
         self.errors.iter().all(|error| error.field != field)
     }
 
-    /// The fields that were wrong. A field that was never read is no error, because agents keep notes of their own there.
+    /// The fields that were wrong. A field that was never read is not an error, because agents keep notes of their own
+    /// there.
     pub fn finish(self) -> Vec<FieldError> {
         self.errors
     }

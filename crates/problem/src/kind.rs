@@ -25,9 +25,9 @@ macro_rules! kinds {
 kinds! {
     /// The request cannot be understood.
     BAD_REQUEST = 400 "bad-request" "Bad request";
-    /// A path or a body names a project by something that is no project id.
+    /// A path or a body has a text that is not a project id in the place of one.
     BAD_PROJECT_ID = 400 "bad-project-id" "Not a project id";
-    /// A body is no Loro update.
+    /// A body is not a Loro update.
     INVALID_UPDATE = 400 "invalid-update" "Not a Loro update";
     /// A caller must sign in or send a token.
     UNAUTHENTICATED = 401 "unauthenticated" "Authentication required";
@@ -37,16 +37,16 @@ kinds! {
     BAD_SIGNATURE = 401 "bad-signature" "Signature required";
     /// The caller is not a member of the project.
     FORBIDDEN = 403 "forbidden" "No access";
-    /// The caller may read the project only.
+    /// The caller may read the project, but not change it.
     READ_ONLY = 403 "read-only" "Read only";
     /// Only the project's owner may do this.
     OWNER_ONLY = 403 "owner-only" "Not the owner";
     /// A page of another site sent the request.
-    CROSS_SITE = 403 "cross-site" "From another site";
+    CROSS_SITE = 403 "cross-site" "Request from another site";
     /// The server was reached under a name that it does not know.
     FOREIGN_HOST = 403 "foreign-host" "Unknown host name";
     /// A token of one project cannot do what only a user can.
-    USERS_ONLY = 403 "users-only" "Not with this token";
+    USERS_ONLY = 403 "users-only" "Not allowed with a token";
     /// There is nothing at this address.
     NOT_FOUND = 404 "not-found" "Not found";
     /// There is no such project.
@@ -68,10 +68,10 @@ kinds! {
     /// A finished task cannot change.
     TASK_FINISHED = 409 "task-finished" "The task is finished";
     /// Only a failed or cancelled task can be retried.
-    TASK_NOT_RETRYABLE = 409 "task-not-retryable" "Nothing to try again";
+    TASK_NOT_RETRYABLE = 409 "task-not-retryable" "The task cannot be retried";
     /// A body is larger than the address allows.
     PAYLOAD_TOO_LARGE = 413 "payload-too-large" "Too large";
-    /// The body is of no type that the address takes.
+    /// The body has a type that the address does not take.
     UNSUPPORTED_MEDIA_TYPE = 415 "unsupported-media-type" "Unknown media type";
     /// An asset has no such range of bytes.
     RANGE_NOT_SATISFIABLE = 416 "range-not-satisfiable" "No such range";
@@ -81,8 +81,6 @@ kinds! {
     WEBSOCKET_VERSION = 426 "websocket-version" "Unknown WebSocket version";
     /// The caller sends too many requests.
     TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests";
-    /// The server itself is at fault.
-    INTERNAL = 500 "internal" "Internal error";
     /// Only a relay can hold a stream of events, and there is none.
     NO_STREAMS = 501 "no-streams" "No streams of events here";
     /// The relay cannot reach the app.
@@ -96,17 +94,17 @@ kinds! {
     /// A setting is missing.
     NOT_CONFIGURED = 503 "not-configured" "Not configured";
     /// The relay is shutting down.
-    DRAINING = 503 "draining" "Going down";
-    /// The relay holds as many connections as it may.
+    DRAINING = 503 "draining" "Shutting down";
+    /// The relay has reached its limit of connections.
     TOO_MANY_CONNECTIONS = 503 "too-many-connections" "Too many connections";
-    /// As many requests are under way as may be.
+    /// A limit of requests under way is reached.
     TOO_BUSY = 503 "too-busy" "Too many requests under way";
-    /// The project, or its owner, keeps as many bytes as it may.
+    /// The project, or all projects of its owner together, have used up the quota.
     QUOTA = 507 "quota" "The quota is used up";
     /// The document has reached its largest size.
     ROOM_FULL = 507 "room-full" "The document is full";
-    /// As many updates of the document wait for others as may.
-    WAITING_FULL = 507 "waiting-full" "Too many updates wait";
+    /// The limit of updates that wait for others is reached in this document.
+    WAITING_FULL = 507 "waiting-full" "Too many waiting updates";
     /// The app did not answer in time.
     APP_TIMEOUT = 504 "app-timeout" "The app took too long";
 }

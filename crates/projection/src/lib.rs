@@ -121,7 +121,7 @@ pub async fn project(
     Ok(())
 }
 
-/// Writes the tasks into the merged document. Returns the change as an update, and what the rows are to note.
+/// Writes the tasks into the merged document. Returns the change as an update, and the notes for the rows.
 fn change<'a>(
     merged: &Merged,
     peer: u64,

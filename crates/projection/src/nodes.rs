@@ -15,14 +15,14 @@ use crate::{
     seen::had_seen,
 };
 
-/// What a projection does with a node.
+/// The change that a projection makes to a node.
 #[derive(Debug, PartialEq)]
 enum Deed {
     /// The node has not shown this version of the task: it is written.
     Show,
     /// The node shows what stood there before this version: it is written once more.
     Repair,
-    /// The node keeps what it has.
+    /// The node stays as it is.
     Leave,
 }
 

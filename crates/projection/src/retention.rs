@@ -1,4 +1,5 @@
-//! Deleting what an operator keeps for so many days alone: tasks, updates in quarantine, and assets that nothing needs.
+//! Deleting what an operator keeps for a limited number of days: tasks, updates in quarantine, and assets that nothing
+//! needs.
 //!
 //! An asset is needed if a task refers to it, or if the state of its project's document has its id anywhere. Nothing is
 //! deleted if that state is not the whole document: while it cannot be computed, and while updates wait for others or are

@@ -1,8 +1,8 @@
 //! Whether an editor who wrote over a projection had seen it.
 //!
 //! A deletion is a write like any other: if its editor had seen the projection, it stands, even if the result looks
-//! like what stood there before. If not, it was no answer to the projection. The document's history tells the two
-//! apart.
+//! like what stood there before. If not, it was not an answer to the projection. The document's history tells the
+//! two apart.
 
 use loro::{
     ContainerID, ContainerTrait, ID, IdSpan, JsonMapOp, JsonOpContent, LoroDoc, LoroMap, PeerID,

@@ -6,13 +6,13 @@ use platform::{Config, config::max_body, setting::number};
 const MOST_MIB: u32 = 1_000_000_000;
 
 platform::settings! {
-    /// The most MiB that one project may keep: its document, its tasks and their results. Beyond it, edits and tasks are
-    /// refused (507); what was saved stays
+    /// The most MiB that one project may keep: its document, its tasks and their results. Beyond that, new edits and
+    /// tasks are refused (507); what was saved stays
     PROJECT_QUOTA_MIB = "project_quota_mib", Value("10240"), Number(MOST_MIB);
     /// The most MiB that all projects of one owner may keep together
     OWNER_QUOTA_MIB = "owner_quota_mib", Value("102400"), Number(MOST_MIB);
-    /// The MiB of memory that the host gives an instance. A document may have an eighth of it, up to 32 MiB; `loro-host`
-    /// sets it by `--instance-memory`
+    /// The memory that the host gives an instance, in MiB. A document may be as large as an eighth of it, and 32 MiB at
+    /// most. `loro-host` sets it by `--instance-memory`
     pub INSTANCE_MEMORY_MIB = "instance_memory_mib", Value("256"), Number(MOST_MEMORY_MIB);
 }
 
@@ -31,7 +31,8 @@ const MIB: u64 = 1024 * 1024;
 /// state and history, and each operation of a large history as [`BYTES_OF_OPERATION`] more.
 pub const ROOM_BYTES: u64 = 32 * MIB;
 
-/// What an operation of a large document counts in addition to its stored bytes, because a state takes memory for each.
+/// The bytes that an operation of a large document counts in addition to its stored ones, because a state takes memory for
+/// each.
 pub const BYTES_OF_OPERATION: u64 = 35;
 
 /// The part of an instance's memory that one document may have: an eighth.
@@ -45,7 +46,7 @@ pub(crate) struct Allowed {
     pub(crate) room: u64,
 }
 
-/// The most bytes of one document, if an instance has so many MiB.
+/// The most bytes of one document, if an instance has this many MiB.
 pub fn largest_room(instance_mib: u32) -> u64 {
     ROOM_BYTES.min(MIB * u64::from(instance_mib) / PART_OF_MEMORY)
 }

@@ -71,7 +71,7 @@ pub struct Report {
 /// A quota is used up, or could not be looked up.
 #[derive(Debug, Error)]
 pub enum QuotaError {
-    /// It is used up; in words for a user.
+    /// The quota is used up; in words for a user.
     #[error("{0}")]
     Exceeded(String),
     /// The database failed.
@@ -88,7 +88,7 @@ impl From<QuotaError> for Problem {
     }
 }
 
-/// Makes the problem for an update that was refused with this code; `None` if the code is none of a quota.
+/// Makes the problem for an update that was refused with this code; `None` if the code is not that of a quota.
 pub fn problem(code: &str, reason: &str) -> Option<Problem> {
     let kind = match code {
         ROOM_FULL => Kind::ROOM_FULL,

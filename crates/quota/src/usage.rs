@@ -26,7 +26,7 @@ impl Holder {
 pub(crate) struct Usage {
     /// Documents.
     pub(crate) document: u64,
-    /// What counts for the largest size of a document; 0 for an owner.
+    /// The bytes that count towards the largest size of a document; 0 for an owner.
     pub(crate) room: u64,
     /// Assets and tasks.
     pub(crate) rest: u64,

@@ -115,7 +115,7 @@ pub(crate) async fn tick(app: Arc<App>) {
 /// The app's poller, as a relay that ticks asks it.
 struct Poller {
     app: Arc<App>,
-    /// What the app said that it does not protect, of which the log speaks once.
+    /// The app's warnings about what it does not protect. Each is logged once.
     unprotected: Vec<String>,
     /// Whether a task was open when the app was asked last.
     has_open_tasks: bool,
@@ -150,8 +150,8 @@ impl Poller {
     }
 }
 
-/// Asks the app to do everything that is due, while there is a reason, and so that all requests of this relay stay below
-/// so many a month.
+/// Asks the app to do everything that is due, while there is a reason, and so rarely that all requests of this relay stay
+/// below `most` a month.
 pub(crate) async fn tick_thriftily(app: Arc<App>, metrics: Arc<Metrics>, most: u64) {
     let mut looks = every(TICK);
     let mut thrift = Thrift::new(most, Instant::now());

@@ -13,7 +13,7 @@ const PREFIX: &str = "RELAY_";
 /// The beginnings of names that Kubernetes sets by itself in the pods of a namespace with a service `relay`.
 const OF_KUBERNETES: &[&str] = &["RELAY_SERVICE_", "RELAY_PORT"];
 
-/// A variable whose value makes no sense.
+/// A variable whose value is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable} is {value:?}: {reason}")]
 pub struct WrongVariable {
@@ -27,7 +27,7 @@ impl Settings {
     /// The settings in the environment, and the defaults of the others.
     ///
     /// # Errors
-    /// If a value makes no sense.
+    /// If a value is not valid.
     pub fn from_environment() -> Result<Self, WrongVariable> {
         let command = Self::augment_args(Command::new("relay"));
         let read = command.clone().try_get_matches_from(["relay"]);

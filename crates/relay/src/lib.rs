@@ -86,10 +86,10 @@ use waiting::compare;
 use waiting::desk::Desk;
 use waiting::waiters::Waiters;
 
-/// Why [`serve`] could not begin, or go on.
+/// The reason why [`serve`] could not begin, or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting makes no sense.
+    /// A setting is not valid.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// The listening socket cannot be used.
@@ -100,10 +100,10 @@ pub enum Error {
     PartFailed,
 }
 
-/// Checks that every setting makes sense, without any effect.
+/// Checks that every setting is valid, without any effect.
 ///
 /// # Errors
-/// If a setting makes no sense.
+/// If a setting is not valid.
 pub fn check(settings: &Settings) -> Result<(), Error> {
     Relay::new(settings.clone()).map(drop)
 }
@@ -115,7 +115,7 @@ pub fn check(settings: &Settings) -> Result<(), Error> {
 /// [`Settings::drain_timeout`]), and closes every WebSocket with 1001.
 ///
 /// # Errors
-/// At once if a setting makes no sense. Later only if a part that the relay needs has failed.
+/// At once if a setting is not valid. Later only if a part that the relay needs has failed.
 pub async fn serve(
     listener: TcpListener,
     settings: Settings,
@@ -149,9 +149,9 @@ struct Relay {
     waiters: Arc<Waiters>,
     /// The way to the app, of requests that the relay passes on.
     upstream: Arc<Upstream>,
-    /// Cancelled by an operator who wants the relay to drain.
+    /// Cancelled when an operator asks the relay to drain.
     stop: CancellationToken,
-    /// Cancelled when it drains.
+    /// Cancelled when the relay drains.
     draining: CancellationToken,
     /// The tasks of all connections.
     connections: TaskTracker,
@@ -295,7 +295,7 @@ impl Relay {
     /// Stores what was taken, and closes all connections.
     async fn drain(&self) {
         let connections = self.metrics.connections.get();
-        tracing::info!(connections, "draining the relay");
+        tracing::info!(connections, "the relay drains");
         self.draining.cancel();
         let settled = timeout(self.settings.drain_timeout, self.queue.settle());
         if settled.await.is_err() {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 /// looked up.
 ///
 /// # Errors
-/// What is wrong with the text, in words for the operator.
+/// The reason, in words for the operator, if the text is not an address.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -15,7 +15,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Some((_, rest)) = text.split_once("://") {
         let address = rest.split('/').next().unwrap_or_default();
         return Err(format!(
-            "an address without a scheme or a path is wanted: write {address}"
+            "the address must have neither a scheme nor a path: write {address}"
         ));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));

@@ -87,7 +87,7 @@ metrics! {
     counter closed_try_again_total,
     /// Sockets closed because their access ended.
     counter closed_access_total,
-    /// Sockets dropped because they were silent or took no bytes.
+    /// Sockets dropped because they sent or read nothing for too long.
     counter closed_dead_total,
     /// Bytes of messages that have arrived in part.
     gauge partial_bytes,
@@ -99,11 +99,11 @@ metrics! {
     counter proxied_total,
     /// Requests that the app did not answer.
     counter proxy_errors_total,
-    /// Whether the app told its numbers when it was last asked.
+    /// Whether the app reported its numbers when it was last asked.
     gauge app_metrics_told,
 }
 
-/// One number.
+/// A counter or a gauge.
 #[derive(Default)]
 pub(crate) struct Metric(AtomicU64);
 
@@ -123,7 +123,7 @@ impl Metric {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The present value.
+    /// Reads the present value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

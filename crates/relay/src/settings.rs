@@ -28,8 +28,8 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub internal_token: String,
-    /// Believe the `X-Forwarded-*` headers of requests, and append to them, because the relay is behind a trusted proxy.
-    /// Without this the relay replaces them.
+    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy.
+    /// Without this option the relay replaces them.
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
@@ -37,9 +37,11 @@ pub struct Settings {
     #[arg(long, env = "RELAY_TICK")]
     pub tick: bool,
 
-    /// Ask the app rarely, because its host counts requests: this many a month. The tick, which `--tick` need not name then,
-    /// comes while a client is connected or asks, or a task is not finished, and no faster than the rest of the month
-    /// allows; otherwise each hour. Heads are compared each minute. A restart of the relay begins a month.
+    /// The number of requests a month that the relay may send to the app, those of clients included, because the app's
+    /// host counts requests. The relay then ticks, also without `--tick`, while a client is connected or sends
+    /// requests, or a task is not finished, and no faster than what is left of the month allows; otherwise every hour.
+    /// It compares heads every minute. Requests of clients are never refused for this. A month begins when the relay
+    /// starts.
     #[arg(long, env = "RELAY_REQUESTS_A_MONTH", value_parser = clap::value_parser!(u64).range(1..))]
     pub requests_a_month: Option<u64>,
 
@@ -60,13 +62,13 @@ pub struct Settings {
 
     /// The most connections of one address (of IPv6, of one /64) whose clients the app has not let in yet, by an
     /// upgrade or by a request whose credentials hold. Further ones wait up to 5 s, and are then answered with 503. Behind a
-    /// trusted proxy it holds for upgrades only, by the address that the proxy names, so the proxy must bound idle
+    /// trusted proxy this limit counts upgrades alone, by the address that the proxy names, so the proxy must bound idle
     /// connections.
     #[arg(long, env = "RELAY_CONNECTIONS_PER_ADDRESS", default_value = "256", value_parser = count)]
     pub connections_per_address: usize,
-    /// The most requests that the app works on at once for clients, beside the relay's own. Further ones wait 5 s, and
-    /// are then answered with 503. Clients whose credentials the app has not accepted within the last minute take half
-    /// of the places at most. Files of the page do not count if the relay answers them from its memory (64 MiB).
+    /// The most requests of clients that the app works on at once; the relay's own do not count. Further ones wait 5 s,
+    /// and are then answered with 503. Clients whose credentials the app has not accepted within the last minute take
+    /// half of the places at most. Files of the page do not count if the relay answers them from its memory (64 MiB).
     #[arg(long, env = "RELAY_MAX_REQUESTS", default_value = "128", value_parser = count)]
     pub max_requests: usize,
     /// The most requests of one address that the app works on at once.
@@ -96,8 +98,8 @@ pub struct Settings {
     #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
-    /// How often the relay checks whether a WebSocket may still be in its room, beside the times when that is known to
-    /// have changed. Five minutes at most.
+    /// How often the relay checks whether a WebSocket may still be in its room. It also checks whenever it hears of a
+    /// change. Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
     /// How long that check may fail because the app does not answer, before the WebSocket is closed with 1013.
@@ -124,8 +126,8 @@ pub struct Settings {
     /// of the protocol, and so no flag.
     #[arg(skip = Duration::from_secs(5))]
     pub waiting_after: Duration,
-    /// The most bytes that are queued for one WebSocket, beyond the state that it is sent. A WebSocket that needs more
-    /// is closed with 4008.
+    /// The most bytes that are queued for one WebSocket, besides the state that it gets when it joins. A WebSocket that
+    /// needs more is closed with 4008.
     #[arg(long, env = "RELAY_MAX_SOCKET_QUEUE", default_value = "4MiB", value_parser = size)]
     pub max_socket_queue: usize,
 
@@ -158,8 +160,8 @@ pub struct Settings {
     /// How long the app may be away before the WebSockets that wait for it are closed with 1013.
     #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
     pub app_patience: Duration,
-    /// How long a line to the app is open, a request that carries many and whose body and answer both stream: 20 s at
-    /// most. Set it below the time after which the app's host ends a request.
+    /// How long a line to the app is open: one HTTP request that carries many, and whose body and answer both stream.
+    /// 20 s at most. Set it below the time after which the app's host ends a request.
     #[arg(long, env = "RELAY_LINE_TIME", default_value = "20s", value_parser = duration)]
     pub line_time: Duration,
     /// The most bytes on one line, in each direction. Set it below the largest body that the app's host takes.
@@ -192,7 +194,7 @@ pub struct Settings {
     #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
     pub sweep_interval: Duration,
     /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as
-    /// long is taken for gone.
+    /// long is no longer counted.
     #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
     pub peers_interval: Duration,
 
@@ -209,11 +211,11 @@ impl Default for Settings {
         command
             .try_get_matches_from(["relay"])
             .and_then(|matches| Self::from_arg_matches(&matches))
-            .unwrap_or_else(|error| panic!("a default makes no sense: {error}"))
+            .unwrap_or_else(|error| panic!("a default is not valid: {error}"))
     }
 }
 
-/// Why a setting makes no sense.
+/// The reason why a setting is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     /// [`Settings::app`] has another form.
@@ -224,7 +226,7 @@ pub enum SettingError {
     /// [`Settings::internal_token`] cannot be sent in a header.
     #[error("`--internal-token` (RELAY_INTERNAL_TOKEN) has characters that a header cannot carry")]
     InternalToken,
-    /// [`Settings::redis`] is no address. The error does not hold the address, because it may have a password in it.
+    /// [`Settings::redis`] is not an address. The error does not hold the address, because it may have a password in it.
     #[error("`--redis` (RELAY_REDIS) is not the address of Redis: {0}")]
     Redis(redis::RedisError),
 }

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time that a month is taken to have.
+/// The length of a month.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long a reason counts: documents, notifications and compactions may follow on what has ended.
+/// How long a reason counts after it has ended, because projections, notifications and compactions may follow.
 const REASON_LASTS: Duration = Duration::from_secs(300);
 
-/// The longest pause, in case the app has something to do that this relay knows nothing of.
+/// The longest pause, because the app may have something to do of which this relay does not know.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The shortest pause.
 const SHORTEST: Duration = Duration::from_secs(10);
 
-/// What a relay remembers for that.
+/// The state by which a relay decides when to tick.
 #[derive(Debug)]
 pub(crate) struct Thrift {
-    /// The requests of a month.
+    /// The most requests of a month.
     most: u64,
     month_began: Instant,
     /// The requests that were sent when the month began.
@@ -29,7 +29,7 @@ pub(crate) struct Thrift {
     last_tick: Option<Instant>,
 }
 
-/// What there is to know before a tick.
+/// The facts on which a tick depends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// All requests that were sent to the app, since the start of the relay.
@@ -39,7 +39,7 @@ pub(crate) struct Seen {
 }
 
 impl Thrift {
-    /// A relay that may send so many requests in a month, which begins now.
+    /// Begins a month, in which the relay may send `most` requests.
     pub(crate) fn new(most: u64, now: Instant) -> Self {
         Self {
             most,

@@ -17,7 +17,7 @@ use crate::{
     waiting,
 };
 
-/// What tells the updates of a request apart. Those of the same key are told apart by their order.
+/// The key by which the updates of a request are told apart. Updates of the same key are told apart by their order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     project: String,
@@ -25,7 +25,7 @@ struct Key {
     digest: i64,
 }
 
-/// Why an update is refused that would only fit by accident.
+/// The reason why an update is refused that would fit only by accident.
 const BUILDS_ON_REFUSED: &str = "it builds upon an update that was refused";
 
 /// An update with its place among the operations of its room.
@@ -40,10 +40,10 @@ type Row = (u64, bool);
 /// [`wire::REPEATED_WITHIN`], is not stored again: its outcome is the first one. The caller has checked that
 /// each `project` is a project id.
 ///
-/// An update with operations whose ids are stored already is not stored, unless it is the last one of its
-/// peers once more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. So it is with those
-/// behind it in the list that build upon it, and with one that may wait in a room where too many may. The cost of an append does not depend on how much a room already
-/// holds.
+/// An update with operations whose ids are stored already is not stored, unless it is the last one of its peers once
+/// more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. The same holds for those behind it in
+/// the list that build upon it, and for one that may wait if too many in its room may. The cost of an append does not
+/// depend on how much a room already holds.
 ///
 /// # Errors
 /// If the database fails. Then all of the updates may be stored or none, and appending them again is
@@ -117,8 +117,8 @@ pub async fn append(
     Ok(decided)
 }
 
-/// Lets those updates wait that rely on others of the request, if one before them in their room was not stored because it
-/// is too full, and forgets what the statement noted of that room's peers.
+/// Marks the updates that build upon others of the request as ones that may wait, if one before them in their room was
+/// not stored because the room is too full; and forgets what the statement noted of that room's peers.
 async fn doubt(
     database: &dyn Database,
     keys: &[Key],
@@ -145,7 +145,7 @@ async fn doubt(
     Ok(())
 }
 
-/// What is known of an update before the statement.
+/// The facts that are known of an update before the statement.
 enum Verdict {
     Placed(Place),
     Refused(String),
@@ -175,9 +175,10 @@ fn absent<'a>(
         .collect()
 }
 
-/// As [`append`], and decides each suspect: it is refused with [`wire::DUPLICATE_PEER`] if an operation of it
-/// differs from the stored one with the same id, or if it builds upon one of the list that was so refused, with
-/// [`wire::WAITING_FULL`] if it waits and too many do, and stored if not, or if that cannot be told. This takes in the room's log, so no other update should wait for it.
+/// Appends like [`append`], and decides each suspect. A suspect is refused with [`wire::DUPLICATE_PEER`] if an
+/// operation of it differs from the stored one with the same id, or if it builds upon another of the list that was
+/// refused for that. It is refused with [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if
+/// that cannot be found out, it is stored. This imports the room's log, so no other update should wait for it.
 ///
 /// # Errors
 /// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.
@@ -273,14 +274,14 @@ pub async fn append_if(
     Ok(rows.into_values().flatten().next().map(|(rev, _)| rev))
 }
 
-/// What must hold for an update to be inserted.
+/// The condition under which an update is inserted.
 enum Guard {
-    /// The project takes it: it is not too full.
+    /// The project is not too full for the update.
     Room,
-    /// So, and none of the operations of its chain has the id of a stored one, unless it is a resend, and it does not wait
-    /// beside many others. These are the [heads](Request::heads_json) of the chains.
+    /// As for `Room`. In addition, no operation of the update's chain has the id of a stored one, unless the update is a
+    /// resend, and the update does not wait beside many others. These are the [heads](Request::heads_json) of the chains.
     NoOverlap { heads: String },
-    /// Nothing of the same origin, and no compaction, came after this rev, and the condition holds.
+    /// No update of the same origin, and no compaction, came after this rev, and the condition holds.
     Since(u64, Condition),
 }
 

@@ -9,9 +9,9 @@ use crate::{
     supervise::{MergeError, Merger},
 };
 
-/// The update without which the log passes and with which it fails, twice, with the reason in words. Anything less certain
-/// blames no update, because quarantine takes away a user's work. One that Loro refuses with an error is to blame, too: it
-/// may be the reason why Loro panics on those that follow.
+/// Finds the update without which the log passes and with which it fails, twice, and the reason in words. If that is
+/// less certain, no update is blamed, because quarantine takes away a user's work. An update that Loro refuses with an
+/// error is to blame, too, because it may be the reason why Loro panics on those that follow.
 ///
 /// # Errors
 /// If the database or a trial fails.

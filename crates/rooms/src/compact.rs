@@ -1,4 +1,4 @@
-//! Folding the log into the snapshot, or joining it to a blob beside it.
+//! Merging the log into the snapshot, or putting it together as a blob beside it.
 
 use platform::{Clock, Database, DatabaseError};
 
@@ -171,8 +171,8 @@ pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, Data
     Ok(row.unsigned(0)? >= limits::COMPACT_UPDATES || row.unsigned(1)? >= limits::COMPACT_BYTES)
 }
 
-/// Up to `most` rooms whose log is due for compaction by its age, count or bytes. A room whose last
-/// compaction failed comes again after a wait, so it never stands in front of others.
+/// Lists up to `most` rooms whose log is due for compaction by its age, count or bytes. A room whose last
+/// compaction failed comes again after a wait, so it never holds up others.
 ///
 /// # Errors
 /// If the database fails.
@@ -205,7 +205,7 @@ pub async fn sweep(
     projects(database, &sql, parameters).await
 }
 
-/// Up to `most` rooms whose state is to be computed by a merge of its own. Rooms whose merge failed
+/// Lists up to `most` rooms whose state is to be computed by a merge of its own. Rooms whose merge failed
 /// come again after a wait.
 ///
 /// # Errors

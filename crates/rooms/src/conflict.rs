@@ -1,5 +1,5 @@
 //! Whether an update has an operation that differs from the one with the same id in the document: two clients have
-//! written under one peer id. Loro would skip the second one in silence.
+//! written under one peer id. Loro would skip the second one without notice.
 
 use loro::{Frontiers, ID, IdSpan, LoroDoc, VersionVector};
 use serde_json::Value;
@@ -9,8 +9,8 @@ use crate::{error::RoomError, history::History, update::Outline};
 /// The most comparisons of spans for one update. Beyond that a conflict is not proved.
 const COMPARISONS: u32 = 4096;
 
-/// An operation of the update that the document has otherwise. `None` if there is none, or if it is not certain, because
-/// the update builds upon what the document has not got.
+/// Finds an operation of the update that differs from the one in the document. `None` if there is none, or if that is not
+/// certain, because the update builds upon operations that the document does not have.
 ///
 /// # Errors
 /// If Loro cannot export from the document.
@@ -59,8 +59,8 @@ pub(crate) fn find(history: &History, update: &[u8]) -> Result<Option<ID>, RoomE
     }))
 }
 
-/// The first operation of a span that two documents have differently. A span that differs as a whole is halved until one
-/// operation differs, because the same operations may be cut into pieces in another way.
+/// Finds the first operation of a span that differs between two documents. A span that differs as a whole is halved
+/// until one operation differs, because the same operations may be cut into pieces in another way.
 fn difference(one: &LoroDoc, other: &LoroDoc, span: IdSpan, left: &mut u32) -> Option<ID> {
     let mut spans = vec![span];
     while let Some(span) = spans.pop() {
@@ -95,8 +95,9 @@ fn operations(doc: &LoroDoc, span: IdSpan) -> Option<Vec<(u32, Value)>> {
     (!operations.is_empty()).then_some(operations)
 }
 
-/// Writes the deletion of one place in one way. Loro joins deletions that went backwards into a span of a negative
-/// length, and one that was cut from it keeps the sign, though it is the same as one that never was in a span.
+/// Writes the deletion of one character always in the same way. Loro joins deletions that went backwards into a span of
+/// a negative length. A deletion that was cut from it keeps the sign, although it is the same as one that never was in
+/// a span.
 fn forwards(operation: &mut Value) {
     if let Some(length) = operation.pointer_mut("/content/len")
         && *length == -1

@@ -1,8 +1,8 @@
 //! An estimate of what it costs to compute a document's state.
 //!
-//! Loro computes it in linear time as long as each operation follows the one before. Else it may take the product of
-//! concurrent operations, n characters beside m; and for each run of characters, such as a paste, the square of the run's
-//! length, whatever stands beside it.
+//! Loro computes it in linear time as long as each operation follows the one before. Otherwise it may take the product
+//! of concurrent operations, n characters beside m; and for each run of characters, such as a paste, the square of the
+//! run's length, whatever is concurrent with it.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -141,7 +141,7 @@ impl<'a> Newer<'a> {
         Cost(pairs)
     }
 
-    /// The cost of applying these operations in so many parts: each of them may look at all concurrent ones again.
+    /// The cost of applying these operations in `count` parts, each of which may look at all concurrent operations again.
     pub(crate) fn in_parts(&self, count: usize) -> Cost {
         let count = count as u64;
         let all = total(&self.doc.oplog_vv()) - total(self.base);
@@ -155,7 +155,7 @@ impl<'a> Newer<'a> {
         self.runs_up_to(u64::MAX)
     }
 
-    /// As [`Newer::runs`], if each run is in pieces of at most this length.
+    /// The cost of the [runs](Newer::runs), if each is in pieces of at most this length.
     fn runs_up_to(&self, longest: u64) -> Cost {
         let mut runs: HashMap<PeerID, Run> = HashMap::new();
         let mut ended = Vec::new();
@@ -234,7 +234,7 @@ impl SeenBy {
     }
 }
 
-/// So many operations are looked at together. A shorter run costs nothing that counts.
+/// The number of operations that are looked at together. The cost of a shorter run is too small to count.
 const PIECE: Counter = 1024;
 
 /// Operations of one peer to one container, one after the other.

@@ -8,7 +8,7 @@ use loro::{Container, LoroDoc, LoroValue, TreeParentId, ValueOrContainer};
 /// The most levels of a document: containers in containers, nodes below nodes, and values in values.
 pub(crate) const MOST_LEVELS: usize = 512;
 
-/// What is still to be visited, with its level.
+/// A value or a container that is still to be visited.
 enum Visit {
     Value(LoroValue),
     Container(Container),

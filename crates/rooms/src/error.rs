@@ -23,10 +23,10 @@ pub enum RoomError {
     /// there.
     #[error("the state of {operations} operations does not fit the memory of an instance")]
     TooLarge {
-        /// The operations; letters that follow each other are one.
+        /// The number of operations; letters that follow each other are one.
         operations: u64,
     },
-    /// There is no place for another merge just now. Nothing was done.
+    /// No instance is free for another merge just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge failed and no single update is to blame.

@@ -78,7 +78,7 @@ pub(crate) async fn fold(
     Ok(())
 }
 
-/// The room as Loro writes it out.
+/// The room as Loro exports it.
 async fn read(
     database: &dyn Database,
     clock: &dyn Clock,

@@ -17,7 +17,7 @@ pub(crate) fn takes_sql() -> String {
         .to_owned()
 }
 
-/// Why projects take no update, or none above a size.
+/// The reasons why projects take no update, or none above a size.
 #[derive(Debug, Default)]
 pub(crate) struct NotTaken(HashMap<String, Vec<Reason>>);
 
@@ -69,7 +69,7 @@ impl NotTaken {
         Ok(Self(reasons))
     }
 
-    /// The refusal of an update of so many bytes; `None` if the project takes it.
+    /// The refusal of an update of this many bytes; `None` if the project takes it.
     pub(crate) fn refusal(&self, project: &str, bytes: usize) -> Option<Outcome> {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let reasons = self.0.get(project)?;

@@ -1,7 +1,7 @@
 //! A room's updates without the document's state.
 //!
-//! A detached Loro document takes updates in linear time, whatever they do, because it computes no state.
-//! It can tell what another document lacks, and hold all updates as one.
+//! A detached Loro document imports updates in linear time, whatever they do, because it computes no state.
+//! From it Loro exports the updates that another document lacks, or all updates as one.
 
 use std::{collections::HashMap, ops::ControlFlow};
 
@@ -13,7 +13,7 @@ use crate::{
     rows::{LogRow, Rows},
 };
 
-/// The bytes that are taken in before they go back into their encoded form, which takes far less memory.
+/// The bytes that are imported before they go back into their encoded form, which takes far less memory.
 const TAKEN_IN_AT_ONCE: usize = 128 * 1024;
 
 /// The changes whose operations are counted before they go back into their encoded form.
@@ -43,7 +43,7 @@ pub(crate) struct Refused {
 }
 
 impl History {
-    /// Takes in all of these rows. An update that Loro refuses is left out.
+    /// Imports all of these rows. An update that Loro refuses is left out.
     ///
     /// # Errors
     /// If Loro cannot read the snapshot or the blob.
@@ -146,7 +146,7 @@ impl History {
         Ok(operations)
     }
 
-    /// What a document of this version lacks, as one update.
+    /// Exports what a document of this version lacks, as one update.
     ///
     /// # Errors
     /// If Loro cannot export.
@@ -156,7 +156,7 @@ impl History {
             .map_err(RoomError::of_loro)
     }
 
-    /// What the room's snapshot lacks, as one update.
+    /// Exports what the room's snapshot lacks, as one update.
     ///
     /// # Errors
     /// If Loro cannot export.
@@ -164,7 +164,7 @@ impl History {
         self.since(&self.stored)
     }
 
-    /// Whether Loro writes out all that the state lacks, and no more.
+    /// Whether Loro exports all that the state lacks, and no more.
     ///
     /// # Errors
     /// If Loro cannot export.
@@ -181,11 +181,11 @@ impl History {
     }
 }
 
-/// The operations that were taken in. They are counted while they are unpacked, because to unpack all of a large history
-/// takes more memory than there may be.
+/// The operations that were imported. They are counted while they are unpacked, because unpacking all of a large history
+/// may take more memory than the instance has.
 #[derive(Debug, Default)]
 struct Counts {
-    /// By the first id of each change, which later updates may go on with.
+    /// The operations of each change, by its first id, because later updates may continue a change.
     of_changes: HashMap<ID, usize>,
     /// The bytes that are unpacked.
     unpacked: usize,

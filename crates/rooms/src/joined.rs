@@ -1,11 +1,11 @@
-//! Joining what another room held.
+//! Putting together the blobs of another room.
 
 use loro::{EncodedBlobMode, ExportMode, LoroDoc};
 
 use crate::{error::first_line, history::is_within};
 
-/// Joins the blobs of another room into one update, which takes a time that is linear in their size. Those that wait for
-/// others that are not among them follow as they are.
+/// Puts the blobs of another room together as one update, which takes a time that is linear in their size. Updates that
+/// wait for others that are not among them follow as they are.
 ///
 /// # Errors
 /// If one of them cannot be read; in words for their sender.

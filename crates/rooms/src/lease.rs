@@ -1,4 +1,4 @@
-//! Leases: one instance at a time works on a room, and what failed is tried again ever more rarely.
+//! Leases: one instance at a time works on a room, and work that failed is tried again ever more rarely.
 
 use platform::{Clock, Database, DatabaseError};
 

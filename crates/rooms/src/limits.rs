@@ -3,17 +3,17 @@
 
 pub use quota::ROOM_BYTES;
 
-/// While so many updates of a room wait for others, it takes no further one that waits. A reader gets all of them whenever
-/// it reads the room, and each compaction takes them in again.
+/// The most updates of a room that may wait for others; a further one that waits is refused. A reader gets all of them
+/// whenever it reads the room, and each compaction imports them again.
 pub const WAITING_UPDATES: usize = 1024;
 
-/// So it is while they have this many bytes together.
+/// The most bytes that these updates may have together.
 pub const WAITING_BYTES: usize = 8 * 1024 * 1024;
 
 /// A log with this many updates is due for compaction.
 pub const COMPACT_UPDATES: u64 = 128;
 
-/// A log with this many updates after its snapshot is told to operators as long.
+/// A log with this many updates after its snapshot is reported to operators as long.
 pub const LONG_LOG: u64 = 1024;
 
 /// A log with this many bytes is due for compaction.

@@ -10,25 +10,25 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(u64);
 
-/// What an instance takes before it reads a room. These figures are the peaks of documents of 2 to
-/// 5 MiB in the real component.
+/// The bytes that an instance takes before it reads a room. These figures are the peaks of documents of 2 to 5 MiB in the
+/// real component.
 const ITSELF: u64 = 6 * MIB;
 
-/// What it takes for each stored byte of the room: the rows, the history, the document, and its snapshot.
+/// The bytes that it takes for each stored byte of the room: the rows, the history, the document, and its snapshot.
 const STORED: u64 = 7;
 
-/// What it takes in addition for each operation of the document's history: at worst, letters that clients type anywhere in
-/// a text, and values of one large map.
+/// The bytes that it takes in addition for each operation of the document's history: at worst, letters that clients type
+/// anywhere in a text, and values of one large map.
 const OPERATION: u64 = 240;
 
-/// What it takes for each byte of updates while they are applied: at worst, small maps in a list, each of which becomes a
-/// container with a state of its own.
+/// The bytes that it takes for each byte of updates while they are applied: at worst, small maps in a list, each of which
+/// becomes a container with a state of its own.
 const APPLIED: u64 = 50;
 
-/// The least that is applied at a time, in bytes. With less, there would be too many stages.
+/// The fewest bytes that are applied at a time. With fewer, there would be too many stages.
 const LEAST: u64 = 128 * 1024;
 
-/// No operation is stored in less than about so many bytes, except letters that follow each other, which are one.
+/// The fewest bytes in which an operation is stored, about. Letters that follow each other count as one operation.
 const BYTES_OF_OPERATION: u64 = 4;
 
 impl Default for Memory {
@@ -44,25 +44,26 @@ impl Memory {
         Self::of_mib(quota::instance_memory_mib(config))
     }
 
-    /// The memory of so many MiB.
+    /// Makes the memory of this many MiB.
     pub fn of_mib(mib: u32) -> Self {
         Self(u64::from(mib) * MIB)
     }
 
-    /// Whether Loro may read so many stored bytes and make one update of them. Like a state, what it reads takes many times
-    /// the stored form.
+    /// Whether Loro may read this many stored bytes and make one update of them. Like a state, that takes many times the
+    /// memory of the stored form.
     pub(crate) fn exports(self, stored: usize) -> bool {
         ITSELF + APPLIED.saturating_mul(stored as u64) <= self.0
     }
 
-    /// Whether the operations of a room of so many stored bytes count: if they are small, the room may be too large.
+    /// Whether the operations of a room of this many stored bytes count, because the room may be too large if they are
+    /// small.
     pub(crate) fn counts_operations(self, stored: usize) -> bool {
         let stored = stored as u64;
         self.beside(stored, stored / BYTES_OF_OPERATION) < stored
     }
 
-    /// The bytes of updates that may be applied at a time to a room of so many stored bytes, if its state fits the memory.
-    /// `operations` are those of its history, if they count.
+    /// The bytes of updates that may be applied at a time to a room of this many stored bytes, if its state fits the
+    /// memory. `operations` is the number in its history, if they count.
     ///
     /// # Errors
     /// [`RoomError::TooLarge`] if it does not fit.

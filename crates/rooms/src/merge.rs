@@ -15,7 +15,7 @@ use crate::{
     way::Way,
 };
 
-/// The reason if Loro takes in an update, because its bytes are damaged, and writes out less or more than that.
+/// The reason if Loro imports an update whose bytes are damaged, and exports fewer or more operations than it imported.
 const NOT_READ_BACK: &str = "its operations cannot be read back";
 
 /// A room's document with its state.
@@ -32,7 +32,8 @@ pub struct Merged {
     pub(crate) pending: Vec<LogRow>,
 }
 
-/// Computes the state of a room, if that is cheap and fits an instance of this memory. An update that Loro refuses is quarantined on the way.
+/// Computes the state of a room, if that is cheap and fits an instance of this memory. An update that Loro refuses is
+/// quarantined on the way.
 ///
 /// This may trap, so it is called through a [`crate::supervise::Merger`], or in an instance that may be lost.
 ///
@@ -49,14 +50,14 @@ pub async fn merge(
     merge_within(database, clock, project, Bounds { cost, memory }).await
 }
 
-/// What computing a state may take.
+/// The cost and the memory that the computation of a state may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) cost: Cost,
     pub(crate) memory: Memory,
 }
 
-/// As [`merge`], within these bounds.
+/// Merges a room like [`merge`], within these bounds.
 pub(crate) async fn merge_within(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -90,7 +91,7 @@ pub(crate) async fn merge_within(
     }
 }
 
-/// Takes in all of a room without its state. An update that Loro refuses is quarantined on the way.
+/// Imports all of a room without its state. An update that Loro refuses is quarantined on the way.
 ///
 /// # Errors
 /// If the database fails, the stored snapshot cannot be read, or Loro still refuses an update.
@@ -113,7 +114,7 @@ pub(crate) async fn take_in(
     }
 }
 
-/// Those of the updates that Loro refuses a second time.
+/// Keeps those of the updates that Loro refuses a second time.
 fn refused_again(rows: &Rows, mut refused: Vec<Refused>) -> Result<Vec<Refused>, RoomError> {
     let again = History::of(rows)?.refused;
     refused.retain(|update| again.contains(update));
@@ -136,8 +137,8 @@ pub(crate) async fn move_aside(
     Ok(())
 }
 
-/// Computes the state of the log up to `rev`, reads it as a reader does, and drops it: a trial whether it
-/// traps. Returns the reason in words if it has no state though it does not trap.
+/// Computes the state of the log up to `rev`, reads it as a reader does, and drops it, to find out whether that traps.
+/// Returns the reason in words if the log has no state although it does not trap.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
@@ -165,7 +166,7 @@ pub(crate) async fn try_until(
     .await
 }
 
-/// Why a log has no state.
+/// The reason why a log has no state.
 enum Fault {
     /// Loro refuses each of these updates.
     Updates(Vec<Refused>),
@@ -204,7 +205,8 @@ impl Room<'_> {
         Merged::until(rows, rev, self.bounds, None)
     }
 
-    /// As [`Room::until`], by a way, or by the cheapest; `None` if a way that is not the cheapest would exceed the bounds.
+    /// Computes the state like [`Room::until`], in one way, or in the cheapest; `None` if a way that is not the
+    /// cheapest would exceed the bounds.
     async fn until_by(
         &self,
         rev: u64,
@@ -225,9 +227,9 @@ impl Room<'_> {
         Ok(fault.is_some())
     }
 
-    /// The reason in words if the log up to `rev` has no state by one of the ways; looks at each state. Which way is the cheapest depends on
-    /// the updates that follow, and a damaged update may pass by one way and fail by another: then it is to blame, and none
-    /// that follows.
+    /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails.
+    /// Which way is the cheapest depends on the updates that follow, and a damaged update may pass in one way and fail
+    /// in another: then this update is to blame, and none that follows.
     async fn fails_looking(
         &self,
         rev: u64,
@@ -279,7 +281,7 @@ impl Room<'_> {
     }
 }
 
-/// That from which a state comes about.
+/// The steps by which a state is computed.
 struct Steps {
     /// The snapshot with which it begins, if it begins with one.
     base: Option<Vec<u8>>,

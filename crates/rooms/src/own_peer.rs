@@ -1,8 +1,8 @@
 //! The Loro peer under which the app itself writes into a room.
 //!
-//! One a room and database, so that a room doesn't get a new peer with each change. It is random, so that no other
-//! writer has it. Loro tells operations apart by peer and number alone, so a number must never be used again: if
-//! operations under the peer may leave the document, the peer goes with them.
+//! Each room of a database has one, so that a room doesn't get a new peer with each change. It is random, so that no
+//! other writer has it. Loro tells operations apart by peer and number alone, so a number must never be used again.
+//! Therefore the app gives the peer up before operations under it may leave the document.
 
 use loro::VersionVector;
 use platform::{Condition, Database, DatabaseError};
@@ -48,8 +48,8 @@ pub fn and_own_peer(mut condition: Condition, project: &str, peer: u64) -> Condi
     condition
 }
 
-/// Has the next change be written under a new peer. It comes before operations leave the document, so that no change
-/// that was made without them is appended.
+/// Gives up the room's peer, so that the next change is written under a new one. This comes before operations leave the
+/// document, so that no change that was made without them is appended.
 ///
 /// # Errors
 /// If the database fails.
@@ -58,8 +58,8 @@ pub(crate) async fn renew(database: &dyn Database, project: &str) -> Result<(), 
     database.execute(sql, vec![project.into()]).await.map(drop)
 }
 
-/// Renews the peer if a client knows more operations under it than the room has: then the database is a copy from before
-/// they were written, and would number others the same.
+/// Gives up the peer if a client knows more operations under it than the room has: then the database is a copy from
+/// before they were written, and would use their numbers again.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,7 +1,7 @@
 //! Updates that wait for others.
 //!
-//! Loro takes them in and leaves them out of every export. So each stays in the log, as a row of its own, until what it
-//! waits for comes: then it can still be blamed alone. A reader gets all of them as one update.
+//! Loro imports them and leaves them out of every export. So each stays in the log, as a row of its own, until the
+//! operations for which it waits come, and can still be blamed alone. A reader gets all of them as one update.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Moving aside an update that cannot be applied, and what the owner does with it.
+//! The quarantine: updates that cannot be applied are moved there, and the owner restores or deletes them.
 
 use platform::{Clock, Database, DatabaseError};
 

@@ -1,9 +1,9 @@
-//! What one append request writes, room by room, before it is stored: which of its updates overlap, and which build upon
-//! others of it.
+//! The operations of one append request, room by room, before it is stored: which of its updates overlap, and which build
+//! upon others of it.
 //!
 //! An update that builds upon a suspect must not be stored before the suspect is decided. If another client writes under
 //! the same peer id, it may fit that one's operations by accident. So the updates are put into chains: if the first of a
-//! chain is no news to the room, the statement leaves all of the chain out.
+//! chain is not new to the room, the statement leaves all of the chain out.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
 /// The most heads of an update that builds upon others of its request. One with more is a suspect.
 const MOST_HEADS: usize = 16;
 
-/// What one request writes.
+/// The operations that one request writes.
 #[derive(Debug, Default)]
 pub(crate) struct Request<'a> {
     peers: HashMap<(&'a str, PeerID), Written>,
@@ -27,7 +27,7 @@ pub(crate) struct Request<'a> {
     chains: Vec<Vec<usize>>,
 }
 
-/// What one peer writes in a request.
+/// The operations that one peer writes in a request.
 #[derive(Debug, Clone, Default)]
 struct Written {
     /// The first counter, and the one after the last.
@@ -35,7 +35,7 @@ struct Written {
     end: Counter,
     /// The first counter and the digest of the last update.
     last: (Counter, i64),
-    /// What these updates need of others.
+    /// The operations of other peers upon which these updates build.
     needs: HashMap<PeerID, Counter>,
     /// The chain of the last update.
     chain: usize,
@@ -51,9 +51,9 @@ struct Head<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Takes the next update of the request. What it needs of those before it, it needs no more; what those need, it
-    /// needs, too. Returns false if it is a suspect; then it is not taken. It is one if it overlaps with an update before
-    /// it and is no resend, or builds upon a suspect or upon too many others.
+    /// Takes the next update of the request. Its needs that updates before it fulfil are dropped, and the needs of those
+    /// updates are added. Returns false if the update is a suspect, which is not taken. It is one if it overlaps with an
+    /// update before it and is not a resend, or if it builds upon a suspect or upon too many others.
     pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
         let outline = &place.outline;
         let is_suspect = self.disputed.builds_on(project, outline) || self.overlaps(project, place);

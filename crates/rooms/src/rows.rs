@@ -8,7 +8,7 @@ use crate::head::head_sql;
 /// The snapshot of a room.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SnapshotRow {
-    /// It holds everything up to this rev, except updates that were still waiting for others.
+    /// The rev up to which it holds everything, except updates that were still waiting for others.
     pub(crate) rev: u64,
     /// The Loro snapshot; a Loro update if it has no state.
     pub(crate) blob: Vec<u8>,

@@ -1,8 +1,8 @@
 //! Computing a state in stages.
 //!
-//! A container whose state was changed takes many times the memory of its encoded form: a small map some 50 times. So the
-//! document goes back into its encoded form after so many bytes of updates, and what a later stage doesn't touch stays in
-//! that form.
+//! A container whose state was changed takes many times the memory of its encoded form: a small map some 50 times. So
+//! the document goes back into its encoded form after each stage, which is a number of bytes of updates, and what a
+//! later stage doesn't touch stays in that form.
 
 use loro::{ExportMode, IdSpan, LoroDoc};
 

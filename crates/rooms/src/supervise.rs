@@ -1,4 +1,4 @@
-//! Merging in a place of its own, so that a trap harms nothing else.
+//! Merging in an instance of its own, so that a trap harms nothing else.
 //!
 //! Loro may trap on an update that decodes but cannot be applied, and a trap ends the whole Wasm
 //! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. When that instance
@@ -55,16 +55,16 @@ pub enum MergeError {
     /// The code in the instance panicked: most likely because of an update.
     #[error("the merge panicked: {0}")]
     Panicked(String),
-    /// The instance died, and it is not known of what: it may have had no time or no memory left.
+    /// The instance died for an unknown reason: it may have had no time or no memory left.
     #[error("the merge died: {0}")]
     Died(String),
-    /// There is no place for another instance just now. Nothing was done.
+    /// No instance is free just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge ended with an error.
     #[error(transparent)]
     Failed(RoomError),
-    /// There is never such a place: the host does not let the app call itself.
+    /// An instance for the merge can never start, because the host does not let the app call itself.
     #[error("an instance for the merge could not start: {0}")]
     NoPlace(String),
 }
@@ -98,7 +98,7 @@ pub async fn run(
                 tracing::warn!(
                     project,
                     reason,
-                    "no instance of its own: the merge runs here, unprotected from traps"
+                    "a merge gets no instance of its own: it runs in this one, and a trap ends the request"
                 );
                 return Ok(work(database, clock, project, job, merger.memory())
                     .await?
@@ -115,12 +115,12 @@ pub async fn run(
     Err(RoomError::Merge("too many updates panic".into()))
 }
 
-/// Why an update is refused after a look at the document.
+/// The reason why an update is refused after a look at the document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// In words for the sender.
+    /// The reason in words, for the sender.
     pub(crate) reason: String,
-    /// The same as a word for programs.
+    /// The reason as a word, for programs.
     pub(crate) code: String,
 }
 
@@ -143,8 +143,8 @@ impl From<Refusal> for Outcome {
     }
 }
 
-/// Compares an update with the document, and returns its refusal if one of its operations is there otherwise, or if it
-/// waits and too many do. A comparison that dies proves nothing.
+/// Compares an update with the document, and returns its refusal if one of its operations differs there, or if it
+/// waits and too many others do. A comparison that dies proves nothing.
 ///
 /// # Errors
 /// If the database fails, or [`RoomError::Busy`].
@@ -186,9 +186,9 @@ pub(crate) async fn refusal(
 /// Whether a caller waits for a compaction that another has under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// For a few seconds at most.
+    /// The caller waits, for a few seconds at most.
     Briefly,
-    /// Not at all.
+    /// The caller does not wait.
     No,
 }
 
@@ -227,12 +227,12 @@ pub async fn compact(
     end(database, clock, lease, compacted).await
 }
 
-/// The failures of a merge, in about three quarters of an hour, after which the log beside the blob goes.
+/// The failed merges, which take about three quarters of an hour, after which the log beside the blob is deleted.
 const FOLDED_AFTER: u64 = 9;
 
 /// Computes the state of a room whose log was compacted without it. One such merge of a room runs at a time;
-/// after a failure the next one waits, up to an hour. This takes minutes. If it fails again and again, the log
-/// goes into one update, because it would else grow for ever.
+/// after a failure the next one waits, up to an hour. This takes minutes. If it fails again and again, the whole
+/// room becomes one update, because otherwise the log would grow for ever.
 ///
 /// # Errors
 /// If the merge fails, or the database.
@@ -254,7 +254,7 @@ pub async fn merge(
     if is_failed && lease.tries() >= FOLDED_AFTER {
         let folded = run(database, clock, merger, project, &Job::Fold).await;
         if let Err(error) = folded {
-            tracing::warn!(project, %error, "a log that cannot be merged still grows");
+            tracing::warn!(project, %error, "a log that cannot be merged was not put together, and still grows");
         }
     }
     end(database, clock, lease, merged).await
@@ -419,7 +419,7 @@ async fn updates(
     })
 }
 
-/// What a document of this version lacks, as one update, then the updates that wait for others.
+/// Exports what a document of this version lacks, as one update, and then the updates that wait for others.
 async fn updates_since(
     database: &dyn Database,
     project: &str,

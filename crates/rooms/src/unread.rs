@@ -1,8 +1,8 @@
-//! Joining a log as it was sent, without Loro reading it as a whole.
+//! Putting a log together as it was sent, without Loro reading it as a whole.
 //!
 //! What Loro reads takes many times the memory of its stored form, and a large log may take more than an instance has.
-//! Joined as they were sent, the same updates take a few times their size, however many operations they hold. So a log can
-//! be compacted whatever it holds. The result is larger than what Loro makes of them.
+//! Put together as they were sent, the same updates take a few times their size, however many operations they hold. So a
+//! log can be compacted whatever it holds. The result is larger than what Loro makes of the same updates.
 
 use loro::{EncodedBlobMode, ExportMode, IdSpan, LoroDoc, VersionVector};
 
@@ -15,7 +15,7 @@ use crate::{
     update::Outline,
 };
 
-/// The bytes of a snapshot's history that are written out at once.
+/// The bytes of a snapshot's history that are exported at once.
 const WRITTEN_AT_ONCE: usize = 128 * 1024;
 
 /// A room's updates as one that was joined without Loro reading it.
@@ -40,8 +40,8 @@ impl Unread {
         Self::of(rows, Vec::new(), memory)
     }
 
-    /// Joins the whole room. The history of a snapshot is written out in parts; it fits the memory, because such an instance
-    /// has made that snapshot.
+    /// Puts the whole room together. The history of a snapshot is exported in parts; it fits the memory, because such
+    /// an instance has made that snapshot.
     ///
     /// # Errors
     /// If Loro cannot read the snapshot or the version of these rows, or they cannot be joined.

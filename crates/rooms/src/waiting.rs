@@ -1,4 +1,4 @@
-//! Which stored updates still wait for operations that the room has not got, and for which.
+//! Which stored updates still wait for operations that the room does not have, and for which.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,8 @@ use crate::{
     update::Outline,
 };
 
-/// Whether more updates may wait in a room than it keeps of such once the incoming update `i` does, as an SQL condition.
+/// Whether more updates may wait in a room than the limit allows if the incoming update `i` waits, too, as an SQL
+/// condition.
 /// This counts the whole log, and all updates of the room that come in before it: [`refusal`] tells exactly.
 pub(crate) fn may_be_too_many_sql() -> String {
     format!(
@@ -47,8 +48,9 @@ pub(crate) async fn stored(
     rows.first().map(|row| row.unsigned(0)).transpose()
 }
 
-/// Why a room takes an update no more, if it waits and too many do. `history` was made of `rows`. If it does not wait though
-/// the room's peers do not tell, they are found out, so that the next one is known to fit.
+/// The reason why a room refuses an update, if it waits and too many others do. `history` was made of `rows`. If it
+/// does not wait although nothing is noted of the room's peers, this notes how far they have written, so that the next
+/// update is known to fit.
 ///
 /// # Errors
 /// If the database fails.
@@ -82,8 +84,8 @@ pub(crate) async fn refusal(
     }))
 }
 
-/// Those of these updates of a room that wait, by their revs. This takes in the log without its state, unless all of them
-/// have left the log, which no update does while it waits.
+/// Finds those of these updates of a room that wait, by their revs. This imports the log without its state, unless all of
+/// them have left the log, which no update does while it waits.
 ///
 /// # Errors
 /// If the database fails, or Loro cannot read the room.

@@ -9,7 +9,7 @@ use crate::{
     rows::Rows,
 };
 
-/// How a state comes about. The result is the same.
+/// A way to compute a state. The result is the same in each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// The updates go into the snapshot one by one. That is linear if nothing is concurrent, except for the square of
@@ -23,7 +23,7 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    /// All of them.
+    /// All ways.
     pub(crate) const ALL: [Self; 3] = [Self::OneByOne, Self::AsOne, Self::Whole];
 
     /// Estimates what this way costs; `None` if nothing bounds that, or if another way is the same. `history` was made of `rows`.

@@ -655,7 +655,7 @@ fn the_operations_of_a_room_that_is_too_large_are_noted() {
     };
     assert!(merged.is_err_and(is_too_large));
     assert_eq!((world.log(), world.blobs(), noted()), (1, 1, 100_000));
-    // What is compacted in a larger instance counts on.
+    // A compaction in a larger instance goes on with the count.
     world.append([word("one more")]);
     world.work(&Job::Pack, 64);
     assert_eq!(noted(), 100_001);

@@ -1,7 +1,8 @@
 //! The address of a result that this server keeps.
 //!
 //! A row and a document hold its path alone, because clients reach the server by different names and, behind a proxy,
-//! below different paths. An answer or a notification has it whole: at the address by which its caller came.
+//! below different paths. An answer or a notification has the whole address, under the name by which the caller reached
+//! the server.
 
 use platform::networks;
 use serde_json::{Value, json};

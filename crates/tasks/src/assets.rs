@@ -33,7 +33,7 @@ platform::settings! {
     S3_ACCESS_KEY = "s3_access_key", Secret;
     /// The secret key of the bucket
     S3_SECRET_KEY = "s3_secret_key", Secret;
-    /// The most MiB of a result that is copied from its service to the bucket. A larger one stays at the service
+    /// The largest result that is copied from its service to the bucket, in MiB. A larger one stays at the service
     MAX_ASSET_MIB = "max_asset_mib", Value("2048"), Number(MOST_MIB);
 }
 
@@ -155,8 +155,8 @@ impl<'a> AssetStore<'a> {
         Ok(id)
     }
 
-    /// Stores an asset of a project, and of a task if it is of one, under a [new id](Self::new_id). Its row comes first, so that an object in a
-    /// bucket is always known here.
+    /// Stores an asset of a project, and of a task if it belongs to one, under a [new id](Self::new_id). Its row comes
+    /// first, so that an object in a bucket is always known here.
     pub(crate) async fn store_as(
         &self,
         id: &str,
@@ -198,7 +198,7 @@ impl<'a> AssetStore<'a> {
         Ok(())
     }
 
-    /// Keeps an asset that is of no task.
+    /// Keeps an asset that belongs to no task.
     pub(crate) async fn keep(&self, id: &str) -> Result<(), AssetError> {
         let sql = "UPDATE assets SET settle_at = NULL WHERE asset_id = ?1";
         self.database.execute(sql, vec![id.into()]).await?;

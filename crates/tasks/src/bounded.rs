@@ -20,7 +20,7 @@ impl Budget {
         }
     }
 
-    /// Takes so many bytes. If there are fewer, the reading ends.
+    /// Takes this many bytes from the budget. If fewer are left, the reading ends.
     pub(crate) fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
         match self.left.get().checked_sub(bytes) {
             Some(left) => {

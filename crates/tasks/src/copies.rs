@@ -1,7 +1,7 @@
 //! Assets of a project that was imported beside the one that it was exported from.
 //!
-//! The document names them by ids that are taken. So the copies have other ids, and who has access to the imported project
-//! alone gets the copy under the id that the document has.
+//! The document names them by ids that are taken. So the copies have other ids, and a caller who has access
+//! to the imported project alone gets the copy under the id that the document has.
 
 use platform::DatabaseError;
 

@@ -26,8 +26,8 @@ use crate::{
 /// The reason for which a task was not created.
 #[derive(Debug, Error)]
 pub enum CreateError {
-    /// The body is no JSON object.
-    #[error("the body is no JSON object")]
+    /// The body is not a JSON object.
+    #[error("the body is not a JSON object")]
     NotAnObject,
     /// Some fields are wrong; nothing was stored.
     #[error("the task has wrong fields")]
@@ -272,7 +272,7 @@ impl From<CreateError> for Problem {
             CreateError::Invalid(errors) => Self::invalid_fields(errors),
             CreateError::Conflict => Self::new(
                 Kind::IDEMPOTENCY_CONFLICT,
-                "This Idempotency-Key came with another request before.",
+                "This Idempotency-Key was sent before, with another request.",
             ),
             CreateError::Database(error) => error.into(),
             CreateError::Asset(error) => error.into(),

@@ -25,7 +25,7 @@ pub enum TaskError {
     /// The signature of a callback's address, or of the callback itself, is wrong or missing.
     #[error("the signature is wrong")]
     BadSignature,
-    /// Whether a callback is the service's cannot be told now.
+    /// The signature of a callback cannot be checked now.
     #[error("the callback cannot be checked: {0}")]
     NotChecked(String),
     /// The database failed. Doing it again is harmless.
@@ -58,11 +58,11 @@ impl From<TaskError> for Problem {
             }
             TaskError::BadSignature => Self::new(
                 Kind::BAD_SIGNATURE,
-                "A callback must come to the address that the service was given, with its signature; and if the service \
-                 has a secret here, be signed with it within the last five minutes.",
+                "A callback must come to the address that the service was given, with the signature that is in it. A \
+                 service whose signing secret is set here must also have signed the callback within the last five minutes.",
             ),
             TaskError::NotChecked(reason) => {
-                tracing::error!(reason, "callback not checked");
+                tracing::error!(reason, "a callback could not be checked");
                 Self::unavailable("The signature of the callback cannot be checked just now.")
             }
             TaskError::Database(error) => error.into(),

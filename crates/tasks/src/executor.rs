@@ -22,7 +22,7 @@ pub trait Executor {
     /// The types of tasks that the service does, as users are told them.
     fn task_types(&self) -> &'static [&'static str];
 
-    /// Whether the service does tasks of this type. A service with more types than it can list tells them by their
+    /// Whether the service does tasks of this type. A service with more types than it can list knows them by their
     /// beginning.
     fn does(&self, task_type: &str) -> bool {
         self.task_types().contains(&task_type)
@@ -39,8 +39,8 @@ pub trait Executor {
         100
     }
 
-    /// The longest that a job may take after the service has accepted it. Then it has failed, although the service still
-    /// says that it works on it.
+    /// The longest that a job may take after the service has accepted it. After that the job has failed, even if the
+    /// service still says that it works on it.
     fn longest_job(&self, _config: &dyn Config) -> Duration {
         Duration::from_secs(24 * 3600)
     }
@@ -57,9 +57,9 @@ pub trait Executor {
         &[]
     }
 
-    /// The media types of pictures that the service takes; `None` if it takes whatever this server does. A picture that
-    /// came with the parameters or is kept here is refused if its type is another; one at an address elsewhere is not
-    /// looked at.
+    /// The media types of pictures that the service takes; `None` if it takes all that this server does. A picture that
+    /// came with the parameters or is kept here is refused if it has another type; one at an address elsewhere is not
+    /// checked.
     fn picture_types(&self) -> Option<&'static [&'static str]> {
         None
     }
@@ -80,9 +80,9 @@ pub trait Executor {
         Duration::from_secs(25)
     }
 
-    /// Hands the task to the service, with the parameters that passed the check. If [`Task::was_attempted`], an earlier attempt may have reached the
-    /// service, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of those rather than
-    /// begin another, if the service can tell.
+    /// Hands the task to the service, with the parameters that passed the check. If [`Task::was_attempted`], an earlier
+    /// attempt may have reached the service, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of
+    /// those rather than begin another, if the service can tell.
     async fn submit(
         &self,
         task: &Task,
@@ -153,7 +153,7 @@ pub struct Outside<'a> {
     pub config: &'a dyn Config,
     /// The time.
     pub clock: &'a dyn Clock,
-    /// What a service may be asked for once and not each time, such as its public keys.
+    /// The store for answers of a service that need not be asked for each time, such as its public keys.
     pub key_value: &'a dyn KeyValue,
     /// Results of earlier tasks, which may be the input of others.
     pub assets: &'a AssetStore<'a>,
@@ -192,9 +192,9 @@ pub struct Product {
 /// One picture or video.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Media {
-    /// It is at this address.
+    /// The picture or video is at this address.
     Url(String),
-    /// It came with the answer, and goes to the asset store.
+    /// The picture or video came with the answer, and goes to the asset store.
     Inline {
         /// The media type, such as `image/png`.
         media_type: String,
@@ -300,9 +300,9 @@ pub enum Authenticity {
     NotSigned,
     /// The service has signed it.
     Right,
-    /// It should be signed and is not, or otherwise, or at another time.
+    /// The callback lacks a signature that it should have, or has a wrong or an old one.
     Wrong,
-    /// That cannot be told now, because of this.
+    /// The signature cannot be checked now, for this reason.
     Unclear(String),
 }
 

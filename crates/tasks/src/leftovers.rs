@@ -1,4 +1,4 @@
-//! Assets of which no task knows, because an instance stored them and died before the task's row had their address.
+//! Assets to which no task refers, because an instance stored them and died before the task's row had their address.
 //!
 //! An asset's id is told to others only by the row of its task: as an address of the result, or in the parameters. So if the
 //! task has ended without it, or was never stored, nothing can refer to the asset, and no document can show it. An instance
@@ -6,7 +6,7 @@
 
 use crate::assets::{AssetError, AssetStore};
 
-/// For this many seconds after an asset was stored, or its task was found at work, it is left alone.
+/// The seconds for which an asset is left alone after it was stored, or after its task was found at work.
 pub(crate) const SETTLED_AFTER: i64 = 24 * 3600;
 
 /// The most assets that one call looks at.

@@ -59,7 +59,7 @@ pub use retention::Retention;
 pub use task::{Status, Task, new_id as new_task_id, shortened};
 pub use upload::{MAX_UPLOAD, Upload, UploadError, upload};
 
-/// A setting has the right form, but cannot be meant so.
+/// A setting has the right form, but a value that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WrongSetting {
     /// The settings of the bucket.
@@ -70,10 +70,10 @@ pub enum WrongSetting {
     Service(String),
 }
 
-/// Checks what the forms of the settings of services and bucket do not.
+/// Checks in the settings of services and bucket what their forms do not check.
 ///
 /// # Errors
-/// If one is missing, or cannot be meant so.
+/// If one is missing, or has a value that cannot be used.
 pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting> {
     assets::check_settings(config)?;
     executors::check_settings(config).map_err(WrongSetting::Service)

@@ -15,8 +15,8 @@ use crate::{
     retention::DAY,
 };
 
-/// The most assets, of all projects, that one call claims for looks; of a project, that one look is about; and that one
-/// call deletes from the bucket.
+/// The most assets of all projects that one call claims for looks, the most assets of a project in one look, and the most
+/// objects that one call deletes from the bucket.
 const AT_ONCE: u64 = 64;
 
 /// The assets of a project of which a look is claimed, those that were claimed last first.

@@ -41,7 +41,7 @@ impl Options {
         }
     }
 
-    /// Gives a new task what they say.
+    /// Puts these fields into a new task.
     pub(crate) fn apply(self, task: &mut Task) {
         task.cancel_at = self.cancel_after.map(|after| task.created_at + after);
         task.notify_of = (!self.events.is_empty()).then(|| self.events.join(","));
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// What of a task came from these fields, for the digest of its request; `None` if nothing did.
+/// The part of a task that came from these fields, for the digest of its request; `None` if nothing did.
 pub(crate) fn canonical(task: &Task) -> Option<Value> {
     let after = task.cancel_at.map(|at| at - task.created_at);
     let is_plain = after.is_none()
@@ -72,7 +72,7 @@ fn events(fields: &mut Fields<'_>) -> Vec<String> {
     let events = fields.texts("events", EVENTS.len());
     if events.iter().any(|event| !EVENTS.contains(event)) {
         let known = EVENTS.join(", ");
-        fields.wrong("events", format!("must be some of {known}"));
+        fields.wrong("events", format!("must be one or more of {known}"));
         return Vec::new();
     }
     if !events.is_empty() && fields.value("callback_url").is_none() {

@@ -132,7 +132,8 @@ impl AssetStore<'_> {
         Ok(())
     }
 
-    /// Completes an upload. Its asset is of a task, if one is named, and of its project otherwise. Doing it again is harmless.
+    /// Completes an upload. Its asset belongs to a task, if one is named, and otherwise to its project alone. Doing it
+    /// again is harmless.
     pub(crate) async fn complete_upload(
         &self,
         upload: &PartUpload,
@@ -207,7 +208,7 @@ impl AssetStore<'_> {
                 self.abort(&upload).await?;
             }
             self.forget_upload(&upload.asset_id).await?;
-            tracing::info!(asset_id = upload.asset_id, "upload given up");
+            tracing::info!(asset_id = upload.asset_id, "an upload was given up");
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// The range begins behind the end.
+/// The error that the range begins behind the end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unsatisfiable;
 

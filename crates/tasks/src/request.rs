@@ -42,7 +42,7 @@ impl<'a> TaskRequest<'a> {
     /// Reads the fields of a body.
     ///
     /// # Errors
-    /// [`CreateError::NotAnObject`] if it is no JSON object, [`CreateError::Invalid`] if a field is too long.
+    /// [`CreateError::NotAnObject`] if it is not a JSON object, [`CreateError::Invalid`] if a field is too long.
     pub fn read(body: &'a [u8]) -> Result<Self, CreateError> {
         let budget = Budget::new(MAX_FIELDS);
         let read = whole(body, Fields(&budget));

@@ -1,4 +1,4 @@
-//! How long what nothing needs any more is kept. By default it is kept for good.
+//! The time for which tasks, assets and updates in quarantine are kept. By default they are kept for good.
 
 use platform::{Config, Database, DatabaseError, Setting};
 
@@ -14,13 +14,14 @@ const TASKS_AT_ONCE: u64 = 64;
 platform::settings! {
     /// The days after which a task that has ended is deleted. If it is not set, tasks are kept
     KEEP_TASKS_DAYS = "keep_tasks_days", Unset, Number(MOST_DAYS);
-    /// The days after which a result or an upload is deleted if no task and no document needs it. If it is not set, they are kept
+    /// The days after which a result or an upload is deleted if no task and no document needs it. If it is not set, they
+    /// are kept
     KEEP_ASSETS_DAYS = "keep_assets_days", Unset, Number(MOST_DAYS);
-    /// The days after which an update in quarantine is deleted. If it is not set, they are kept
+    /// The days after which an update in quarantine is deleted. If it is not set, these updates are kept
     KEEP_QUARANTINE_DAYS = "keep_quarantine_days", Unset, Number(MOST_DAYS);
 }
 
-/// How long each is kept, in seconds; `None` if for good.
+/// The seconds for which each is kept; `None` if for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Tasks, after their end.
@@ -41,9 +42,9 @@ impl Retention {
         }
     }
 
-    /// Deletes up to 64 tasks that ended long ago, and returns how many. A task stays while its document does not show its
-    /// end, its agent has not heard of it, or it is still to be found out which assets it refers to. It stays, too, while an
-    /// earlier task of its project is under way, because the task posted last for a node wins.
+    /// Deletes up to 64 tasks that ended long ago, and returns how many. A task stays while its document does not show
+    /// its end, while its agent has not been notified, or while it is not known yet to which assets it refers. It
+    /// stays, too, while an earlier task of its project is under way, because the task posted last for a node wins.
     ///
     /// # Errors
     /// If the database fails.
@@ -77,7 +78,7 @@ fn seconds(config: &dyn Config, setting: Setting) -> Option<i64> {
     match text.trim().parse() {
         Ok(days @ 1..=MOST_DAYS) => Some(i64::from(days) * DAY),
         _ => {
-            tracing::error!(%setting, most = MOST_DAYS, "not a number of days; nothing is deleted");
+            tracing::error!(%setting, most = MOST_DAYS, "a setting is not a number of days, so nothing is deleted");
             None
         }
     }

@@ -79,7 +79,7 @@ pub struct Task {
     pub result_expires_at: Option<i64>,
     /// The last error, also while the task is tried again.
     pub error_message: Option<String>,
-    /// Why the task waits, in words for its user, such as `waiting for a place at Kling`.
+    /// The reason why the task waits, in words for its user, such as `waiting for a place at Kling`.
     pub message: Option<String>,
     /// The time at which the task was posted.
     pub created_at: i64,
@@ -87,7 +87,8 @@ pub struct Task {
     pub updated_at: i64,
     /// The time at which the task was finished.
     pub completed_at: Option<i64>,
-    /// The errors in a row since the service last answered as it should. A claim that ended in silence counts as one.
+    /// The errors in a row since the service last answered as it should. A claim that ended without an outcome counts
+    /// as one.
     pub retry_count: i64,
     /// The most errors in a row before the task fails, until its service has accepted it. From then on only an error that
     /// concerns the job ends the task.

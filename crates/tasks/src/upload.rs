@@ -33,7 +33,7 @@ pub struct Upload {
 /// The reason for which an upload was not stored.
 #[derive(Debug, Error)]
 pub enum UploadError {
-    /// The first bytes are those of no picture or film that is known here.
+    /// The first bytes are not those of a picture or film that this server knows.
     #[error("the upload is neither a picture nor a film")]
     UnknownType,
     /// The project's quota does not allow the upload, or could not be looked up.

@@ -292,7 +292,7 @@ fn a_job_of_the_second_generation_is_found_polled_and_its_cost_told() {
     );
     assert!(matches!(poll(json!([])), Err(Failure::Permanent(_))));
 
-    // The older pair of keys is nothing that the second generation takes.
+    // The second generation does not take the older pair of keys.
     let pair = [("kling_access_key", "a"), ("kling_secret_key", "b"), BASE];
     let service = kling(&pair, []);
     let answer = submit(&service, &task(), params.clone());

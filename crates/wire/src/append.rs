@@ -29,7 +29,7 @@ pub const WAITING_FULL: &str = "waiting_full";
 /// The updates to store, for any number of rooms, in one statement.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct AppendRequest {
-    /// The id of the relay that asks. It is kept with each row. The relay itself tells the other relays, see
+    /// The id of the relay that asks. It is kept with each row. The relay itself notifies the other relays: see
     /// [`Notice::Updates`](crate::Notice::Updates).
     #[n(0)]
     pub origin: String,

@@ -9,7 +9,7 @@ pub struct Polled {
     /// Whether a task is not finished.
     #[n(0)]
     pub has_open_tasks: bool,
-    /// What the app and its host do not protect, as sentences for an operator.
+    /// The warnings about what the app and its host do not protect, as sentences for an operator.
     #[n(1)]
     pub unprotected: Option<Vec<String>>,
 }

@@ -168,10 +168,10 @@ pub struct Heads {
     /// The rev of each room.
     #[n(0)]
     pub revs: Vec<u64>,
-    /// For each room, the count of changes of permissions in its project.
+    /// The count of changes of permissions in each room's project.
     #[n(1)]
     pub access_revs: Option<Vec<u64>>,
-    /// For each room, the number of its updates that are in quarantine.
+    /// The number of updates of each room that are in quarantine.
     #[n(2)]
     pub quarantined: Option<Vec<u64>>,
 }

@@ -7,7 +7,7 @@ pub const VERSION: u32 = 1;
 /// The header in which a relay tells the version of its messages. A relay that tells none speaks version 1.
 pub const VERSION_HEADER: &str = "x-loro-wire-version";
 
-/// A relay speaks a version that this app does not know.
+/// The error that a relay speaks a version that this app does not know.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownVersion {
     /// The version that the relay told.
@@ -31,7 +31,7 @@ impl std::error::Error for UnknownVersion {}
 /// Checks the version that a relay has told in [`VERSION_HEADER`].
 ///
 /// # Errors
-/// If it is newer than [`VERSION`], or no version.
+/// If it is newer than [`VERSION`], or is not a version.
 pub fn check_version(told: Option<&str>) -> Result<(), UnknownVersion> {
     let Some(told) = told else {
         return Ok(());

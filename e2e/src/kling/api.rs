@@ -90,7 +90,7 @@ fn serve_film(inner: &Inner, film: &str) -> Reply {
     }
 }
 
-/// What a request asks.
+/// The question of a request.
 enum Asked<'r> {
     /// A job is submitted, in the second generation with its model in the path.
     Submission {

@@ -23,7 +23,7 @@ pub(super) fn dated(reply: Reply, now: i64) -> Reply {
     Reply::Answer(answer)
 }
 
-/// Why a token is rejected.
+/// The reason why a token is rejected.
 pub(super) enum Rejected {
     /// It is valid at another time; with Kling's code for that.
     Untimely(i64),

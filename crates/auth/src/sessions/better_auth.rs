@@ -1,4 +1,4 @@
-//! What Better Auth says about the cookies of a request.
+//! Better Auth's answer about the cookies of a request.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ platform::settings! {
     pub BETTER_AUTH_ORIGIN = "better_auth_origin", Placeholder(NOT_SET), Origin;
     /// The path of Better Auth's routes
     pub(crate) BETTER_AUTH_BASE_PATH = "better_auth_base_path", Value(DEFAULT_PATH), Path;
-    /// The most keys of the key-value store that the cache of sessions uses, and as many again for clients that Better Auth
-    /// has held back. `cargo xtask manifest` sets it for hosts that count keys
+    /// The most keys that the cache of sessions uses in the key-value store. It uses as many again for clients whose
+    /// requests Better Auth has limited. `cargo xtask manifest` sets it for hosts that count keys
     SESSION_PLACES = "session_places", Value("65536"), Number(65_536);
 }
 
@@ -47,7 +47,7 @@ pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> 
     Ok(origin.filter(|origin| origin != NOT_SET))
 }
 
-/// What Better Auth is asked about: the cookies of a request, and the address of its client.
+/// A question to Better Auth: the cookies of a request, and the address of its client.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The whole header `Cookie`.
@@ -70,9 +70,9 @@ const LONGEST_WAIT: i64 = 60;
 /// The reason why Better Auth gave no answer.
 #[derive(Debug)]
 pub(super) enum AskError {
-    /// It was asked too often for this client, and must not be asked again for this number of seconds.
+    /// Better Auth was asked too often for this client, and must not be asked again for this number of seconds.
     Limited(i64),
-    /// It failed, or a setting is missing.
+    /// Better Auth failed, or a setting is missing.
     Denied(Denied),
 }
 

@@ -121,7 +121,7 @@ impl<'a> Cache<'a> {
         match self.ports.database.execute(sql, parameters).await {
             Ok(rows) => !rows.is_empty(),
             Err(error) => {
-                tracing::warn!(%error, "the question to Better Auth was not noted");
+                tracing::warn!(%error, "a question to Better Auth was not recorded");
                 true
             }
         }
@@ -189,7 +189,7 @@ impl<'a> Cache<'a> {
         self.set(&self.key, &place).await;
         let sql = "DELETE FROM auth_questions WHERE place = ?1 AND cookies = ?2";
         if let Err(error) = self.ports.database.execute(sql, self.question()).await {
-            tracing::warn!(%error, "the end of a question to Better Auth was not noted");
+            tracing::warn!(%error, "the end of a question to Better Auth was not recorded");
         }
     }
 
@@ -217,7 +217,7 @@ impl<'a> Cache<'a> {
     async fn set(&self, key: &str, value: &impl Serialize) {
         let value = serde_json::to_vec(value).unwrap_or_default();
         if let Err(error) = self.ports.key_value.set(key, value).await {
-            tracing::warn!(%error, "the cache of sessions was not written");
+            tracing::warn!(%error, "the cache of sessions could not be written");
         }
     }
 }

@@ -58,7 +58,7 @@ async fn within<T>(
 /// The body of an answer on its way.
 type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, HttpError>>>>;
 
-/// A body of which so many bytes may still come.
+/// A body of which `left` bytes may still come.
 struct Body {
     stream: Chunks,
     left: usize,

@@ -1,4 +1,4 @@
-//! What a guest is called with: `handle-cron-event` of `fermyon:spin-cron@2.0.0`.
+//! The call of a guest: `handle-cron-event` of `fermyon:spin-cron@2.0.0`.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Handler {
             Err(busy) => {
                 tracing::warn!(
                     component = program.id,
-                    "the cron trigger left out an event: {busy}"
+                    "the cron trigger skipped an event: {busy}"
                 );
                 return;
             }

@@ -1,4 +1,4 @@
-//! What the manifest says: the schedule of a component.
+//! The part of the manifest: the schedule of a component.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! What the app shares: a timer for each schedule.
+//! The part that the whole app shares: a timer for each schedule.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! A thread of low priority for guests that compute for a long time, so that those who wait for an answer go first.
+//! A thread of low priority for guests that compute for a long time, so that guests for which a client waits go first.
 
 use std::future::Future;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// By how much the system prefers other threads (see `nice(2)`, from 0 to 19).
+/// The degree to which the system prefers other threads (`nice(2)`, from 0 to 19).
 const NICENESS: i32 = 10;
 
 /// The thread, and what runs on it.
@@ -21,7 +21,7 @@ impl Background {
             .thread_name("merges")
             .on_thread_start(|| {
                 if let Err(error) = rustix::process::nice(NICENESS) {
-                    tracing::debug!("a thread keeps its priority: {error}");
+                    tracing::debug!("the priority of a thread cannot be lowered: {error}");
                 }
             })
             .enable_all()

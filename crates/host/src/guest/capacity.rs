@@ -12,9 +12,9 @@ use crate::budget::{Budget, Claim};
 
 /// The places of all lanes and the budget of memory, with the limits of each instance.
 pub(crate) struct Capacity {
-    /// What one instance may use.
+    /// The limits of one instance.
     pub(crate) limits: Limits,
-    /// One for each lane, by its index; or the same one for all, if lanes are off.
+    /// The places of each lane, by its index; the same places for all if lanes are off.
     places: Vec<Arc<Semaphore>>,
     budget: Arc<Budget>,
     background: Background,
@@ -28,7 +28,7 @@ pub(crate) struct Place {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// Why an instance does not start.
+/// The reason why an instance does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Busy {
     /// No place of the lane is free.

@@ -10,8 +10,8 @@ use super::limits::Limits;
 /// The kind of a call into a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// An internal request that stores updates, or a line. It waits for no single request of another kind, because then a
-    /// thousand clients that join would hold up those that edit. A relay has one line for edits and one for joins.
+    /// An internal request that stores updates, or a line. It does not wait for requests of other kinds, because
+    /// then a thousand clients that join would hold up those that edit. A relay has one line for edits and one for joins.
     Append,
     /// Any other request to an internal route, with a valid internal token: the relay's, or that of the cron trigger.
     Internal,
@@ -95,8 +95,8 @@ impl Lane {
         }
     }
 
-    /// How many instances of this lane may run at one time. Users have the places that `limits` names. What the app does
-    /// of its own accord has a quarter of as many, twice.
+    /// How many instances of this lane may run at one time. Users have the places that `limits` names. Other internal
+    /// requests have a quarter of as many, and so have requests of the app to itself.
     pub(crate) fn places(self, limits: &Limits) -> u32 {
         match self {
             Self::Append => APPENDERS,

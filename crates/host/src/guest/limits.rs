@@ -13,7 +13,7 @@ use crate::budget::Claim;
 use crate::machine;
 use crate::other_host::{HostLimits, OtherHost};
 
-/// What one instance may use, and how many there may be.
+/// The limits of one instance, and of the number of instances.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of linear memory of one instance.
@@ -26,7 +26,8 @@ pub struct Limits {
     pub merge_cpu: Duration,
     /// The time from start to end of one instance, waiting included.
     pub wall: Duration,
-    /// Instances at one time that answer users; what the app does of its own accord has places beside them.
+    /// The most instances at one time that answer users; calls of the relay, and of the app to itself, have places of
+    /// their own.
     pub instances: u32,
     /// How long a call waits for an instance before it is refused, if its lane lets it wait.
     pub queue: Duration,
@@ -74,9 +75,9 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Holds an instance to its memory.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
-    /// The most that it may have.
+    /// The most bytes that the instance may have.
     bytes: usize,
-    /// What it has, in all its linear memories.
+    /// The bytes that the instance has, in all its linear memories.
     held: usize,
     claim: Claim,
     meter: Arc<Meter>,
@@ -125,11 +126,11 @@ impl ResourceLimiter for MemoryLimit {
     }
 }
 
-/// Why a guest was not given memory.
+/// The reason why a guest was not given memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Shortage {
-    /// It asked for more than one instance may have.
+    /// The instance asked for more than one instance may have.
     Instance = 1,
     /// All instances together hold what they may.
     Budget = 2,
@@ -171,7 +172,7 @@ impl Meter {
         self.held.load(Relaxed)
     }
 
-    /// Why the guest was last not given memory, if it ever was not.
+    /// The reason why the guest was last not given memory; `None` if it always was.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         match self.shortage.load(Relaxed) {
             1 => Some(Shortage::Instance),
@@ -215,16 +216,16 @@ impl<F: Future> Future for Metered<F> {
 /// The error of an instance that used up its time.
 #[derive(Debug, thiserror::Error)]
 enum Exceeded {
-    /// It computed for too long.
+    /// The instance computed for too long.
     #[error("used more than {0:?} of processor time")]
     Cpu(Duration),
-    /// It ran, or waited, for too long.
+    /// The instance ran, or waited, for too long.
     #[error("ran for more than {0:?}")]
     Wall(Duration),
 }
 
-/// Makes `store` watch the processor time that `meter` measures, of which `cpu` is allowed. At every tick of the engine's clock the guest gives way
-/// to other tasks, or is stopped.
+/// Makes `store` watch the processor time that `meter` measures, of which `cpu` is allowed. At every tick of the engine's
+/// clock the guest gives way to other tasks, or is stopped.
 pub(crate) fn watch<T: 'static>(store: &mut Store<T>, cpu: Duration, meter: Arc<Meter>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {

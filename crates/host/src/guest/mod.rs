@@ -19,7 +19,7 @@ use self::limits::{MemoryLimit, Meter, Shortage};
 use crate::logs::GuestOutput;
 use crate::{key_value, outbound_http, redis, sqlite, variables};
 
-/// What a component may use of each capability.
+/// The part of each capability that a component may use.
 pub(crate) struct Grants {
     pub(crate) key_value: Arc<key_value::guest::Grant>,
     pub(crate) outbound_http: Arc<outbound_http::guest::Grant>,

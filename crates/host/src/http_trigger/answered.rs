@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::guest::limits::Meter;
 
-/// A body that has the processor time of its instance counted anew after each part.
+/// A body after each part of which the processor time of its instance is counted anew.
 pub(crate) struct Answered {
     body: WasiBody,
     meter: Arc<Meter>,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::Error;
 
-/// A request's body of so many bytes at most.
+/// A request's body of a limited number of bytes.
 pub(crate) struct AtMost<B> {
     body: Pin<Box<B>>,
     left: usize,

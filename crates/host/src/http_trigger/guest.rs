@@ -1,4 +1,4 @@
-//! What a guest is called with: `wasi:http/incoming-handler`.
+//! The call of a guest: `wasi:http/incoming-handler`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

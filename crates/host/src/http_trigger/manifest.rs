@@ -1,4 +1,4 @@
-//! What the manifest says: the route of a component.
+//! The part of the manifest: the route of a component.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What the app shares: one HTTP server for all routes.
+//! The part that the whole app shares: one HTTP server for all routes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,10 +33,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Paths that Spin answers itself.
 const WELL_KNOWN: &str = "/.well-known/spin/";
 
-/// The most bytes of a body that is read although it is too large, so that its sender hears the answer.
+/// The most bytes of a body that is read although it is too large, so that its sender reads the answer.
 const DISCARDED: usize = 64 << 20;
 
-/// Reads a body to its end, or up to so many bytes.
+/// Reads a body to its end, or up to a number of bytes.
 async fn discard<B>(body: B, most: usize)
 where
     B: Body<Data = Bytes>,

@@ -1,5 +1,5 @@
-//! What a guest calls: `fermyon:spin/key-value@2.0.0`, as much of it as the components use. The linker refuses a
-//! component that calls more, by the name of the call.
+//! The calls that a guest makes: `fermyon:spin/key-value@2.0.0`, as much of it as the components use. The linker
+//! refuses a component that calls more, by the name of the call.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ mod wit {
     });
 }
 
-/// What one component may open.
+/// The stores that one component may open.
 pub(crate) struct Grant {
     /// The names of its stores.
     pub(crate) stores: BTreeSet<String>,
     /// The file of all stores.
     pub(crate) database: Option<Arc<Database>>,
-    /// What a store takes, if another host limits it.
+    /// The limits of a store, if those of another host are kept.
     pub(crate) keys: Option<Keys>,
 }
 

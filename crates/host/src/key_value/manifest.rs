@@ -1,4 +1,4 @@
-//! What the manifest says: the stores that a component may open, by name.
+//! The part of the manifest: the stores that a component may open, by name.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What the app shares: the file of all stores.
+//! The part that the whole app shares: the file of all stores.
 //!
 //! The table is Spin's own, so that `spin up` and this host can take turns on one state folder.
 

@@ -1,4 +1,4 @@
-//! What the file may say, field for field. Keys that say how an app is built or published are read and not used; keys
+//! The fields that the file may have. Keys that say how an app is built or published are read and not used; keys
 //! that Spin knows and this host refuses are named here, so that they are refused with a reason.
 
 use std::collections::BTreeMap;

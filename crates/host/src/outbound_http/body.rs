@@ -17,7 +17,7 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
-    /// Lets `between` pass between two frames of `body`.
+    /// Limits the time between two frames of `body` to `between`.
     pub(crate) fn new(body: WasiBody, between: Duration) -> Self {
         Self {
             body: Some(body),

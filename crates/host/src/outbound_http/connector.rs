@@ -23,7 +23,7 @@ use crate::outbound_networking::blocked_networks::BlockedNetworks;
 /// How long connecting may take, whatever a guest sets.
 pub(crate) const CONNECT: Duration = Duration::from_secs(30);
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectFailure {
     /// The name does not resolve.

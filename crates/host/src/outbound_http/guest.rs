@@ -1,4 +1,4 @@
-//! What a guest calls: `wasi:http/outgoing-handler`.
+//! The calls that a guest makes: `wasi:http/outgoing-handler`.
 //!
 //! A request goes to this application itself (`self.alt`, or no host) or to the network, and to either only if
 //! `allowed_outbound_hosts` allows it.
@@ -28,7 +28,7 @@ use crate::outbound_networking::allowed_hosts::{AllowedHosts, SELF_HOST, is_chai
 /// How long the rest may take if a guest sets no limit.
 const DEFAULT: Duration = Duration::from_secs(600);
 
-/// What one component may call.
+/// The hosts that one component may call.
 pub(crate) struct Grant {
     /// The component's id.
     pub(crate) component: String,

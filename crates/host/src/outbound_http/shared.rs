@@ -1,4 +1,4 @@
-//! What the app shares: the clients of the network, and the application itself as a server.
+//! The part that the whole app shares: the clients of the network, and the application itself as a server.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -32,9 +32,9 @@ pub(crate) trait Application: Send + Sync {
 
 /// The places that requests of guests go to.
 pub(crate) struct Destinations {
-    /// For hosts that a component's `allowed_outbound_hosts` names.
+    /// The client for hosts that a component's `allowed_outbound_hosts` names.
     pub(crate) named: NetworkClient,
-    /// For hosts that only a wildcard allows.
+    /// The client for hosts that only a wildcard allows.
     pub(crate) any: NetworkClient,
     /// The application's own address.
     pub(crate) address: SocketAddr,
@@ -43,7 +43,7 @@ pub(crate) struct Destinations {
     application: OnceLock<Weak<dyn Application>>,
 }
 
-/// Counts what happens in an hour.
+/// Counts events within an hour.
 #[derive(Debug)]
 pub(crate) struct Hourly {
     most: u32,
@@ -70,7 +70,7 @@ impl Hourly {
             tracing::info!(
                 count,
                 most = self.most,
-                "requests to other hosts in an hour"
+                "the app sent this many requests to other hosts in an hour"
             );
             (*began, *count) = (now, 0);
         }

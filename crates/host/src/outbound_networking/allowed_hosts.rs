@@ -1,4 +1,4 @@
-//! What the manifest says in `allowed_outbound_hosts`: which addresses a component may call.
+//! The part of the manifest: `allowed_outbound_hosts`, which lists the addresses that a component may call.
 //!
 //! An entry is `scheme://host[:port]`, and each part may be `*`. A host may be `*.example.com`, an address range
 //! (`10.0.0.0/8`) or `self`; a port may be a range (`8000..9000`, end excluded). If an entry has no port, it is the
@@ -12,7 +12,7 @@ const SERVICE_CHAINING: &str = "spin.internal";
 /// The host that means "this application", for SDKs that insist on a host.
 pub(crate) const SELF_HOST: &str = "self.alt";
 
-/// What one component may call.
+/// The addresses that one component may call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllowedHosts {
     entries: Vec<Entry>,

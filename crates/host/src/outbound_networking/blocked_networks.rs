@@ -1,5 +1,5 @@
-//! What the operator says in Spin's runtime configuration, `[outbound_networking] block_networks`: the networks that
-//! guests may not reach, by address or by name.
+//! The networks that guests may not reach, by address or by name: `[outbound_networking] block_networks` in Spin's
+//! runtime configuration.
 
 use std::net::IpAddr;
 
@@ -72,9 +72,10 @@ impl BlockedNetworks {
 /// Which networks are blocked for the hosts that a component may call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blocked {
-    /// For hosts that only a wildcard in `allowed_outbound_hosts` allows.
+    /// The networks that are blocked for hosts that only a wildcard in `allowed_outbound_hosts` allows.
     pub(crate) by_wildcard: BlockedNetworks,
-    /// For hosts that `allowed_outbound_hosts` names: the author of the entry meant that host.
+    /// The networks that are blocked for hosts that `allowed_outbound_hosts` names, because the author of the entry meant
+    /// that host.
     pub(crate) by_name: BlockedNetworks,
 }
 

@@ -17,11 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-/// Most bytes that wait for one connection before it is cut off.
+/// The most bytes that wait for one connection before it is cut off.
 const QUEUE_BYTES: usize = 64 << 20;
 /// The longest argument of a command.
 const ARGUMENT_BYTES: usize = 64 << 20;
-/// Most arguments of a command.
+/// The most arguments of a command.
 const ARGUMENTS: usize = 4096;
 
 /// A broker that listens; it serves while [`Broker::serve`] runs.
@@ -76,7 +76,7 @@ struct Hub {
     ids: AtomicU64,
 }
 
-/// What waits to be written to one connection.
+/// The replies that wait to be written to one connection.
 struct Outbox {
     id: u64,
     frames: mpsc::UnboundedSender<Bytes>,

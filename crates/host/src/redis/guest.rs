@@ -1,5 +1,5 @@
-//! What a guest calls: `fermyon:spin/redis@2.0.0`, as much of it as the components use. The linker refuses a component
-//! that calls more, by the name of the call.
+//! The calls that a guest makes: `fermyon:spin/redis@2.0.0`, as much of it as the components use. The linker refuses a
+//! component that calls more, by the name of the call.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ mod wit {
     });
 }
 
-/// What one component may call.
+/// The servers that one component may call.
 pub(crate) struct Grant {
     /// The component's id.
     pub(crate) component: String,

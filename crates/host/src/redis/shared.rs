@@ -1,4 +1,4 @@
-//! What the app shares: one multiplexed connection to each server, for all guests.
+//! The part that the whole app shares: one multiplexed connection to each server, for all guests.
 //!
 //! Every call has a time limit, and a broken connection is replaced.
 

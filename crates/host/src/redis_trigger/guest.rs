@@ -1,4 +1,4 @@
-//! What a guest is called with: `handle-message` of `fermyon:spin/inbound-redis`.
+//! The call of a guest: `handle-message` of `fermyon:spin/inbound-redis`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the manifest says: the server of all Redis triggers, and the channel of each.
+//! The part of the manifest: the server of all Redis triggers, and the channel of each.
 
 use serde::Deserialize;
 

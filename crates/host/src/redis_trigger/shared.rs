@@ -1,7 +1,7 @@
-//! What the app shares: one subscription for all Redis triggers.
+//! The part that the whole app shares: one subscription for all Redis triggers.
 //!
-//! It has exact channels, and takes one message after the other. A lost connection is replaced with backoff, or ends the
-//! trigger ([`AtLoss`]); messages that were published meanwhile are lost, as with Redis.
+//! The channels are exact names, and one message is handled after the other. A lost connection is replaced with
+//! backoff, or ends the trigger ([`AtLoss`]); messages that were published meanwhile are lost, as with Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,12 +20,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What the trigger does when it has lost its server.
+/// The reaction of the trigger to the loss of its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtLoss {
-    /// It connects again, because the process has more to do.
+    /// The trigger connects again, because the process has more to do.
     ConnectAgain,
-    /// It ends, as Spin's does, and with it the process, which a supervisor starts again.
+    /// The trigger ends, as Spin's does, and the process ends with it, so that a supervisor starts it again.
     End,
 }
 

@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 /// How the relay runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum RelayKind {
-    /// As native code in this process.
+    /// The relay runs as native code in this process.
     Native,
-    /// As a WASI command in this process, with the network inherited.
+    /// The relay runs as a WASI command in this process, with the network inherited.
     Wasm,
-    /// Not at all, so that only the application is served.
+    /// No relay runs, so only the application is served.
     None,
 }
 

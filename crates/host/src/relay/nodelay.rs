@@ -1,9 +1,9 @@
 //! TCP_NODELAY for the clients of the Wasm relay.
 //!
-//! WASI 0.2 cannot set it, and wasmtime-wasi shows its sockets to no one. On Linux a connection takes the option over
+//! WASI 0.2 cannot set it, and wasmtime-wasi gives no access to its sockets. On Linux a connection takes the option over
 //! from the socket that accepts it, so it is enough to set it on that one, which is found by its address. The relay
-//! writes together what belongs together, so it works without; but without the option, an update that follows on another
-//! may wait for the client's acknowledgement of that (Nagle's algorithm), 40 ms.
+//! writes together what belongs together, so it works without; but without the option, an update that follows another may
+//! wait 40 ms for the client's acknowledgement of the first (Nagle's algorithm).
 
 use std::net::SocketAddr;
 

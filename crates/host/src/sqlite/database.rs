@@ -38,7 +38,7 @@ pub(crate) struct Database {
     path: PathBuf,
     /// Runs the statements, also those of guests of a low priority, because one that writes holds up the other writers.
     runtime: Handle,
-    /// The longest unused first.
+    /// The idle connections, the longest unused first.
     idle: Mutex<Vec<Idle>>,
     writer: Arc<Semaphore>,
     wal: Arc<Wal>,
@@ -52,7 +52,7 @@ struct Idle {
     since: Instant,
 }
 
-/// What commits report to the checkpoint thread.
+/// The reports of commits to the checkpoint thread.
 #[derive(Default)]
 struct Wal {
     pages: AtomicU64,

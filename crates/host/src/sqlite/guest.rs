@@ -1,4 +1,4 @@
-//! What a guest calls: `fermyon:spin/sqlite@2.0.0`.
+//! The calls that a guest makes: `fermyon:spin/sqlite@2.0.0`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,16 +42,16 @@ mod wit {
     });
 }
 
-/// Most bytes of one query's result.
+/// The most bytes of one query's result.
 const RESULT_BYTES: usize = 128 << 20;
 /// The steps in which the bytes of a result are counted in the budget of memory, so that small results cost nothing.
 const COUNTED: usize = 64 << 10;
 /// The error of a result that the budget of memory does not hold.
 const NO_MEMORY: &str = "no memory is left for the query result";
-/// Most connections that one instance may have open.
+/// The most connections that one instance may have open.
 const CONNECTIONS: usize = 256;
 
-/// What one component may open.
+/// The databases that one component may open.
 pub(crate) struct Grant {
     /// The databases by name.
     pub(crate) databases: BTreeMap<String, Source>,

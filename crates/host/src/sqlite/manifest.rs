@@ -1,4 +1,4 @@
-//! What the manifest says: the databases that a component may open, by name.
+//! The part of the manifest: the databases that a component may open, by name.
 
 use std::collections::BTreeSet;
 

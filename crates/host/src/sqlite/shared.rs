@@ -1,4 +1,4 @@
-//! What the app shares: the open databases.
+//! The part that the whole app shares: the open databases.
 //!
 //! Database `default` is the file `sqlite_db.db`, any other `NAME` is `sqlite_NAME.db`, unless the operator put it on a
 //! libSQL server.

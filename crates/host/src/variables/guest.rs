@@ -1,4 +1,4 @@
-//! What a guest calls: `fermyon:spin/variables@2.0.0`.
+//! The calls that a guest makes: `fermyon:spin/variables@2.0.0`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ mod wit {
     });
 }
 
-/// What one component may read.
+/// The variables that one component may read.
 pub(crate) struct Grant {
     /// The component's id.
     pub(crate) component: String,

@@ -1,4 +1,4 @@
-//! What the manifest says: the application's variables, and templates over them.
+//! The part of the manifest: the application's variables, and templates over them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the app shares: the values of its variables.
+//! The part that the whole app shares: the values of its variables.
 //!
 //! A value comes from the first source that has one: `--variable`, the environment's `SPIN_VARIABLE_<NAME>`, the
 //! `.env` file beside the manifest, the manifest's default.

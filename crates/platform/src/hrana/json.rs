@@ -72,7 +72,7 @@ impl TryFrom<Value> for Argument {
     }
 }
 
-/// Writes the request that carries out one statement and closes its stream.
+/// Writes the request that executes one statement and closes its stream.
 ///
 /// # Errors
 /// If a parameter is a number that JSON does not have.
@@ -93,7 +93,7 @@ pub(super) fn encode(sql: &str, parameters: Vec<Value>) -> Result<Vec<u8>, Datab
     serde_json::to_vec(&pipeline).map_err(|error| DatabaseError::Failed(error.to_string()))
 }
 
-/// What a statement found.
+/// The result of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// The names of its columns; one without a name is empty.
@@ -102,15 +102,15 @@ pub struct Found {
     pub rows: Vec<Row>,
 }
 
-/// What the server says of a statement.
+/// The server's answer to a statement.
 pub(super) enum Answered {
-    /// What it found.
+    /// The statement has this result.
     Found(Found),
-    /// It failed, and nothing of it happened.
+    /// The statement failed, and changed nothing.
     Refused(Refused),
 }
 
-/// Why a statement failed.
+/// The reason why a statement failed.
 #[derive(Deserialize)]
 pub(super) struct Refused {
     /// The error in the database's words.
@@ -232,7 +232,7 @@ impl Cell<'_> {
 /// Reads the answer to a request of [`encode`].
 ///
 /// # Errors
-/// If the body is no such answer.
+/// If the body is not such an answer.
 pub(super) fn decode(body: &[u8]) -> Result<Answered, String> {
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let outcome = answer.results.into_iter().next();

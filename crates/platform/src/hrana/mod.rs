@@ -1,7 +1,7 @@
 //! libSQL over HTTP: the database of a host that has no SQLite.
 //!
 //! The adapter speaks Hrana 3 (`POST /v3/pipeline`), one statement a request. The server closes the stream with it, so
-//! each statement is a transaction of its own, and there is nothing to come back to.
+//! each statement is a transaction of its own, and nothing is kept open between two.
 
 mod json;
 
@@ -17,8 +17,8 @@ pub(crate) use json::BASE64;
 pub use json::Found;
 use json::{Answered, Refused};
 
-/// The address of the database server. It is no setting of the build with SQLite, so it is in no table of settings;
-/// `cargo xtask manifest` writes its variable.
+/// The address of the database server. The build with SQLite does not have this setting, so the table of settings does
+/// not list it; `cargo xtask manifest` writes its variable.
 pub const DATABASE_URL: Setting = Setting::marked("setting:database_url;");
 /// The token that the database server requires.
 pub const DATABASE_TOKEN: Setting = Setting::marked("setting:database_token;");
@@ -50,7 +50,7 @@ enum Failure {
     NotYet(DatabaseError),
     /// The statement did not happen, and will not.
     Never(DatabaseError),
-    /// It is not known whether the statement happened.
+    /// The answer was lost, so it is not known whether the statement was executed.
     Unknown(DatabaseError),
 }
 

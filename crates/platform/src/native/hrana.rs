@@ -98,14 +98,14 @@ pub struct HranaServer {
     carried_out: u64,
 }
 
-/// What the server does with a request.
+/// The reaction of the server to a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// It answers.
+    /// The server answers.
     Answer(http::Response<Vec<u8>>),
-    /// It closes the stream.
+    /// The server closes the stream.
     Closed,
-    /// It takes no connection.
+    /// The server takes no connection.
     Away,
 }
 

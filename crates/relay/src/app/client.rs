@@ -34,13 +34,13 @@ const MAX_STATE: usize = 512 * 1024 * 1024;
 /// states.
 const READS: usize = 16;
 
-/// How long a join waits for its turn on the line. Then it asks by a request of its own, so that no join waits long for
-/// another.
+/// How long a join waits for its turn on the line. After that it asks by a request of its own, so that no join waits long
+/// for another.
 const TURN: Duration = Duration::from_millis(25);
 
-/// How long the verdict about a client may take on the line for joins. Then the line counts as silent, and the question
-/// goes as a request of its own. It is the first of each join, so a state is seldom asked on a silent line; that one may
-/// take long, and is not read twice for it.
+/// How long the verdict about a client may take on the line for joins. After that the line counts as silent, and the
+/// relay asks by a request of its own. The verdict is the first question of each join, so a state, which may take long
+/// and should not be read twice, is seldom asked for on a silent line.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The client of the app.
@@ -53,11 +53,11 @@ pub(crate) struct App {
     /// them.
     update_reads: Semaphore,
     states: States,
-    /// The questions of clients that want to come in.
+    /// The questions whether clients may come in.
     questions: Questions,
     metrics: Arc<Metrics>,
     opener: Opener,
-    /// The line for what joins ask.
+    /// The line for the questions of joins.
     joins: Mutex<Standing>,
 }
 
@@ -273,7 +273,7 @@ impl App {
     }
 
     /// Reads the mark of each of these tasks and projects, in their order; `None` stands for a task that is gone. An
-    /// app of an earlier release tells no marks of projects.
+    /// app of an earlier release does not know marks of projects.
     pub(crate) async fn marks(
         &self,
         tasks: Vec<String>,
@@ -319,7 +319,7 @@ impl App {
     }
 
     /// Asks the app to do everything that is due: tasks, their documents, compactions. An app of an earlier release does
-    /// not tell whether a task is open, and then one may be.
+    /// not say whether a task is open, so the relay assumes that one is.
     pub(crate) async fn poll(&self) -> Result<wire::Polled, AppError> {
         let answer = self
             .call(Method::POST, "/internal/poll", Vec::new(), MAX_ANSWER)

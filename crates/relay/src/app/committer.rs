@@ -106,7 +106,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Has a batch decided, set aside, or, if the app was away for too long, given up.
+    /// Brings a batch to its end: it is decided, set aside, or, if the app was away for too long, given up.
     async fn commit(&mut self, batch: Vec<Submission>) {
         let (known, batch) = part_known(batch);
         if !known.0.is_empty() {

@@ -1,25 +1,25 @@
 //! The decision about an update: the app's own, or the relay's on proof.
 
-/// What became of an update.
+/// The decision about an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The app has it on disk.
+    /// The app has the update on disk.
     Stored {
         /// Its place in the room's log.
         rev: u64,
         /// Whether it may wait for operations that the room lacks.
         waits: bool,
     },
-    /// It was refused, and nothing of it was kept.
+    /// The update was refused, and nothing of it was kept.
     Refused(Refusal),
 }
 
-/// Why an update was refused.
+/// The reason why an update was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// A word for programs.
     pub(crate) code: String,
-    /// Words for the sender.
+    /// The reason, in words for the sender.
     pub(crate) reason: String,
 }
 

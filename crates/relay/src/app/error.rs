@@ -4,7 +4,7 @@ use crate::app::upstream::UpstreamError;
 use http::StatusCode;
 use std::time::Duration;
 
-/// Why an internal request failed.
+/// The reason why an internal request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AppError {
     /// No complete answer came.

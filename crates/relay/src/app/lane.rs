@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// What every lane of a relay shares.
+/// The things that all lanes of a relay share.
 #[derive(Clone)]
 pub(crate) struct Lanes {
     pub(crate) app: Arc<App>,
@@ -106,7 +106,7 @@ impl MainLane {
     }
 }
 
-/// The first answer that is no error. If both are errors, that of `first`, because the other proves nothing more.
+/// The first answer that is not an error. If both are errors, that of `first`, because the other proves nothing more.
 async fn first_answer<T>(
     first: impl Future<Output = Result<T, AppError>>,
     again: impl Future<Output = Result<T, AppError>>,

@@ -1,9 +1,9 @@
-//! When an answer is late, so that the batch is sent once more.
+//! The rule by which an answer is late, so that the batch is sent once more.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The number of answers that tell what is usual.
+/// The number of recent answers from which the usual duration is computed.
 const RECENT: usize = 100;
 
 /// An answer is late after this many times the usual duration, and never before [`EARLIEST`].

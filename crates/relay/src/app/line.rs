@@ -69,7 +69,7 @@ impl Opener {
         self.bounds.requests > 0 && request <= self.bounds.bytes / 4
     }
 
-    /// Opens a line, and has one request answered on it.
+    /// Opens a line, and sends one request on it.
     ///
     /// # Errors
     /// If that takes longer than a second, or fails.
@@ -267,7 +267,7 @@ impl Driver {
                 output = &mut future => return output,
                 closed = connection => {
                     if let Err(error) = closed {
-                        tracing::debug!(%error, "a line");
+                        tracing::debug!(%error, "the connection of a line to the app failed");
                     }
                     self.0 = None;
                 }

@@ -1,4 +1,4 @@
-//! The way to the app and to Redis: what is stored there, read there and told there.
+//! The way to the app and to Redis: storing, reading and publishing.
 
 pub(crate) mod backoff;
 pub(crate) mod client;

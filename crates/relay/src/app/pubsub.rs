@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, mpsc};
 
-/// The way to the task that holds the connection to Redis. Without Redis nothing is told and nothing is heard.
+/// The way to the task that holds the connection to Redis. Without Redis the relay sends and receives no notices.
 pub(crate) struct PubSub {
     /// The id of this relay.
     origin: Arc<str>,
@@ -38,7 +38,7 @@ pub(crate) enum Change {
     Unsubscribe(Arc<str>),
 }
 
-/// What the task that holds the connection works on.
+/// The work of the task that holds the connection.
 pub(crate) struct Inbox {
     pub(crate) client: redis::Client,
     pub(crate) changes: mpsc::UnboundedReceiver<Change>,
@@ -49,7 +49,7 @@ impl PubSub {
     /// The way to the Redis at this address, from the relay `origin`.
     ///
     /// # Errors
-    /// If the address makes no sense.
+    /// If the address cannot be read.
     pub(crate) fn new(
         origin: Arc<str>,
         address: Option<&str>,
@@ -88,7 +88,7 @@ impl PubSub {
         self.is_connected.load(Ordering::Relaxed)
     }
 
-    /// The connection was made, or lost.
+    /// Notes that the connection was made, or lost.
     pub(crate) fn set_connected(&self, is_connected: bool) {
         self.is_connected.store(is_connected, Ordering::Relaxed);
         if is_connected {
@@ -96,7 +96,7 @@ impl PubSub {
         }
     }
 
-    /// Resolves after a connection was made: messages may have been missed before.
+    /// Resolves after a connection was made, because messages may have been missed before it.
     pub(crate) async fn reconnected(&self) {
         self.reconnected.notified().await;
     }
@@ -106,7 +106,7 @@ impl PubSub {
         self.change(|| Change::Subscribe(room.clone()));
     }
 
-    /// Listens to a room no longer.
+    /// Stops listening to a room.
     pub(crate) fn unsubscribe(&self, project: &Arc<str>) {
         self.change(|| Change::Unsubscribe(project.clone()));
     }

@@ -12,7 +12,7 @@ const AT_ONCE: usize = 16;
 /// a slow answer keeps no other client out.
 const BRIEF: Duration = Duration::from_millis(100);
 
-/// The places of questions that are asked at the moment. Questions that wait get one in their order.
+/// The places of the questions that are being asked. Questions that wait get a place in their order.
 pub(crate) struct Questions(Semaphore);
 
 impl Default for Questions {

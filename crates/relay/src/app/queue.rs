@@ -32,15 +32,15 @@ pub(crate) struct CommitQueue {
     is_away: AtomicBool,
     /// The serial number of the last update.
     serial: AtomicU64,
-    /// Those of its updates that may be stored although no answer says so.
+    /// The updates that may be stored although no answer has said so yet.
     pub(crate) unanswered: Arc<Unanswered>,
 }
 
 #[derive(Default)]
 struct Lines {
     waiting: VecDeque<Submission>,
-    /// By the id of their socket: the updates that were set aside and, behind them, those that their sender has sent
-    /// since.
+    /// The updates that were set aside and, behind them, those that the same sender has sent since, by the id of the
+    /// sender's socket.
     aside: HashMap<u64, VecDeque<Submission>>,
     /// The bytes of the updates that wait, are with the app, or are being delivered.
     bytes: usize,

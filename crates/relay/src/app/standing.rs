@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// When lines are tried again after the way to the app did not carry one: after a minute, then more rarely.
+/// The pauses before another try if no line works on the way to the app: a minute, then longer ones.
 const NO_WAY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 60));
 
-/// When lines are tried again after the app was away.
+/// The pause before another try after the app was away.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// When lines are tried again after one ended with its first request, as each does if the app's instances die of it:
-/// after a second, then more rarely.
+/// The pauses before another try if a line ended with its first request, as each does if the app's instances die of that
+/// request: a second, then longer ones.
 const DIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The line for one kind of requests. At most two are open at any moment, one of which carries nothing yet.
@@ -39,11 +39,11 @@ enum Next {
     Open(Line),
 }
 
-/// What became of a request that was to go by a line.
+/// The end of a request that was to be sent on a line.
 pub(crate) enum Asked<T> {
-    /// It was answered.
+    /// The app has answered it.
     Answered(T),
-    /// There is no line, so the request was not sent.
+    /// The request was not sent, because there is no line.
     NoLine,
     /// The line ended before the answer. The request may have taken effect.
     Ended,
@@ -63,7 +63,7 @@ impl Standing {
         }
     }
 
-    /// Has a request answered on the line.
+    /// Sends a request on the line and waits for its answer.
     ///
     /// # Errors
     /// If no answer came within `patience`. The line has ended then.
@@ -167,7 +167,7 @@ impl Standing {
             AppError::Status(status) if status.is_server_error() => away,
             _ => self.no_way.next(),
         };
-        tracing::debug!(%error, ?wait, "no line to the app");
+        tracing::debug!(%error, ?wait, "a line to the app could not be opened");
         self.not_before = Instant::now() + wait;
     }
 }

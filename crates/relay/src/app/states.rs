@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 /// The unit in which states are counted, in bytes.
 const UNIT: usize = 1024;
 
-/// One room has this part of the memory, and of the reads at once.
+/// The part of the memory, and of the reads at once, that one room may have: one in this many.
 const ROOM_PART: usize = 4;
 
 /// The reads that are under way at once, and the memory of their answers.

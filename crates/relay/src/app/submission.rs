@@ -25,7 +25,7 @@ pub(crate) struct Submission {
     pub(crate) arrived: Instant,
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,
-    /// What the app has decided, while an update before it is undecided.
+    /// The app's decision, while an update before this one is undecided.
     pub(crate) decision: Option<Decision>,
 }
 

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of channels in one SUBSCRIBE.
 const CHANNELS: usize = 500;
 
-/// Why a session with Redis ended.
+/// The reason why a session with Redis ended.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("{0}")]
@@ -138,7 +138,7 @@ impl Subscriber {
         }
     }
 
-    /// Makes changes, if they are still true: a room that came and went needs nothing.
+    /// Makes changes that are still needed: a room that came and went needs none.
     async fn change(&self, sink: &mut PubSubSink, changes: Vec<Change>) -> Result<(), Broken> {
         let mut come = Vec::new();
         let mut gone = Vec::new();
@@ -198,7 +198,7 @@ impl Subscriber {
         }
     }
 
-    /// Another relay told how many sockets it has in a room.
+    /// Notes how many sockets another relay has in a room.
     fn hear_peers(&self, room: &Room, relay: String, count: u32) {
         let is_new = room.peers.lock().heard(relay, count);
         // A relay that is new here has not heard of this one either.

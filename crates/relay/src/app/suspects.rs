@@ -44,7 +44,7 @@ pub(crate) struct Suspects {
     lanes: Lanes,
     turns: Semaphore,
     decided: mpsc::Sender<Decided>,
-    /// What happens to other updates meanwhile.
+    /// The witness of what happens to other updates meanwhile.
     pub(crate) witness: Witness,
 }
 

@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// By serial number: an update, and the id of the socket that sent it.
+/// The updates of a room by their serial numbers, each with the id of the socket that sent it.
 type InRoom = HashMap<u64, (Frame, u64)>;
 
 /// The updates that are with the app. They are part of the commit queue, which bounds them.
 #[derive(Default)]
 pub(crate) struct Unanswered {
-    /// By project.
+    /// The rooms, by their projects.
     rooms: Mutex<HashMap<Arc<str>, InRoom>>,
 }
 

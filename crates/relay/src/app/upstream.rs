@@ -24,10 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IDLE: usize = 64;
 
 /// A connection that was idle for longer is not used again, because hosts close it after 30 s or more, and a router on
-/// the way may forget it without a word.
+/// the way may forget it without notice.
 const REUSE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Why a request got no answer.
+/// The reason why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
     /// The app cannot be connected to.
@@ -234,7 +234,7 @@ impl Dedicated {
                 answer = &mut exchange => break answer,
                 closed = driven => {
                     if let Err(error) = closed {
-                        tracing::debug!(%error, "connection to the app");
+                        tracing::debug!(%error, "a connection to the app failed");
                     }
                     // Only when the connection is dropped does the exchange learn that no answer will come.
                     *connection = None;

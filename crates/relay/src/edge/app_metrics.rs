@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 /// How old the numbers may be.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How long the app may take to tell them.
+/// How long the app may take to report them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The numbers of the app.
@@ -27,7 +27,7 @@ struct Known {
 }
 
 impl AppMetrics {
-    /// The numbers of this app. Whether it tells them is one of the relay's `metrics`.
+    /// The numbers of this app. Whether the app reports them is one of the relay's `metrics`.
     pub(crate) fn new(app: Arc<App>, metrics: Arc<Metrics>) -> Self {
         Self {
             app,
@@ -36,7 +36,7 @@ impl AppMetrics {
         }
     }
 
-    /// The numbers in the text format of Prometheus. If the app does not tell them, there are none, and
+    /// The numbers in the text format of Prometheus. If the app does not report them, there are none, and
     /// the app is asked again after a minute.
     pub(crate) async fn text(&self) -> Arc<str> {
         let mut known = self.known.clone().lock_owned().await;
@@ -50,11 +50,11 @@ impl AppMetrics {
             let told = match answer {
                 Ok(Ok(text)) => Some(text),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the app did not tell its numbers");
+                    tracing::warn!(%error, "the app did not report its numbers");
                     None
                 }
                 Err(_) => {
-                    tracing::warn!("the app did not tell its numbers within {PATIENCE:?}");
+                    tracing::warn!("the app did not report its numbers within {PATIENCE:?}");
                     None
                 }
             };

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// The number of connections for plain requests, beyond those of WebSockets and of requests that wait.
 const PLAIN_CONNECTIONS: usize = 1024;
 
-/// One in this many connections may be new.
+/// The part of the connections that may be new: one in this many.
 const NEW_SHARE: usize = 4;
 
 /// How many connections may wait for a place at once.
@@ -121,7 +121,7 @@ impl Arrivals {
     }
 }
 
-/// An address has as many new connections as it may.
+/// The error that an address has as many new connections as it may.
 pub(crate) struct Full;
 
 /// The place of one connection.
@@ -136,7 +136,7 @@ struct New {
 }
 
 impl Arrival {
-    /// The app has told who the client is, so the connection is no longer new.
+    /// Notes that the app has told who the client is, so the connection is no longer new.
     pub(crate) fn let_in(&self) {
         self.new.lock().take();
     }

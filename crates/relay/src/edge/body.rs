@@ -33,7 +33,7 @@ pub(crate) fn shared(bytes: Bytes) -> Body {
     StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync()
 }
 
-/// Reads a body that is passed on only whole; `None` if it breaks off, or has more bytes than `most`.
+/// Reads a whole body; `None` if it breaks off, or has more bytes than `most`.
 pub(crate) async fn read_whole(mut body: Body, most: usize) -> Option<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -1,5 +1,6 @@
-//! Caps: how many requests are under way in all, of strangers, of one address, and of one user. A stranger is a client of
-//! whose credential the app has not said lately to whom it belongs. The relay's own requests to the app do not count.
+//! Caps: how many requests are under way in all, of strangers, of one address, and of one user. A stranger is a client
+//! about whose credential the app has not said lately to which principal it belongs. The relay's own requests to the
+//! app do not count.
 
 use crate::edge::problem::too_busy;
 use crate::edge::shares::{Share, Shares};
@@ -18,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Caller {
     /// A client without a credential.
     Anonymous,
-    /// A client whose credential the app has not answered for. All of one address count together, so that it gains a
-    /// client nothing to write its credential in many ways.
+    /// A client whose credential the app has not confirmed. All such clients of one address count together, so that a
+    /// client gains nothing by writing its credential in many ways.
     Unknown(IpAddr),
-    /// A principal that the app has told.
+    /// A principal that the app has named.
     Known(String),
     /// A principal without a cap.
     Exempt,

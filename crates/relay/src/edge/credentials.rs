@@ -17,7 +17,7 @@ const BELIEVED: Duration = Duration::from_secs(60);
 /// A credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
-    /// A request has none. A development server lets its clients in all the same, as one user.
+    /// The request has none. A development server lets such clients in all the same, as one user.
     Missing,
     /// The hash of a token or of cookies, with a key that is new at every start, so no secret is kept.
     Hash(u64),
@@ -54,7 +54,7 @@ impl Credentials {
         Credential::Hash(self.hasher.hash_one(("cookies", cookies)))
     }
 
-    /// The app has told to which principal a credential belongs.
+    /// Notes to which principal a credential belongs, as the app has told.
     pub(crate) fn learn(&self, credential: Credential, principal: &str) {
         let now = Instant::now();
         let mut known = self.principals.lock();

@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 /// The longest path of a file that is kept, in bytes.
 const MAX_PATH: usize = 256;
 
-/// Whether a path is of the page.
+/// Whether a path is that of a file of the page.
 pub(crate) fn is_of_the_page(path: &str) -> bool {
     path == "/" || path.starts_with("/static/")
 }
 
-/// Takes out of a request for a file of the page what does not change the file: the query, the origin of the page that
-/// asks, ranges, which no server has to honour, and all encodings but the two of which copies are kept. So each way to ask
-/// for it finds the same copy.
+/// Removes from a request for a file of the page everything that does not change the file: the query, the origin of the
+/// page that asks, ranges, which a server need not honour, and all encodings but the two of which copies are kept. So
+/// each way to ask for the file finds the same copy.
 pub(crate) fn simplify(head: &mut Parts) {
     if ![Method::GET, Method::HEAD].contains(&head.method) || !is_of_the_page(head.uri.path()) {
         return;
@@ -41,7 +41,7 @@ pub(crate) fn simplify(head: &mut Parts) {
     }
 }
 
-/// What names a file: its path, and the encodings that the client accepts.
+/// The key of a file: its path, and the encodings that the client accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) path: String,

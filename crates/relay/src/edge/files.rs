@@ -26,13 +26,13 @@ pub(crate) const MAX_FILE: usize = 8 * 1024 * 1024;
 /// The most bytes of all files.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a file counts beyond its bytes, so that the number of files is bounded too.
+/// The bytes that a file counts in addition to its own, so that the number of files is bounded, too.
 const ENVELOPE: usize = 64 * 1024;
 
-/// How long a file holds whose name stands for its content.
+/// How long a file is kept if its name changes with its content.
 const IMMUTABLE_FOR: Duration = Duration::from_secs(3600);
 
-/// How long any other file holds.
+/// How long any other file is kept.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How long a request waits for another that asks for the same file. Then it asks for itself.
@@ -53,11 +53,11 @@ pub(crate) struct Files {
     patience: Duration,
 }
 
-/// What a request does that found no file.
+/// The next step of a request that found no file.
 pub(crate) enum Turn {
-    /// It answers with this file, which another request has brought meanwhile.
+    /// The request answers with this file, which another request has read meanwhile.
     Kept(Arc<File>),
-    /// It asks the app, and others wait until it drops this; `None` if none should wait for it.
+    /// The request asks the app. Others wait until it drops this; `None` if none should wait for it.
     Ask(Option<Share<Key>>),
 }
 

@@ -27,7 +27,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The beginning of the headers by which the relay tells the app things. No client may send one.
+/// The beginning of the names of the headers that the relay adds for the app. No client may send one.
 const INTERNAL: &str = "x-loro-internal-";
 
 /// The header by which the relay tells the app the address of the client.
@@ -48,8 +48,9 @@ pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
         // Hosts of the app keep the query in their traces.
         target = without_token(&target);
         if !head.headers.contains_key(header::AUTHORIZATION) {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Problem::bad_request("The token has characters that no token has."))?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                Problem::bad_request("The token has characters that a token cannot have.")
+            })?;
             value.set_sensitive(true);
             head.headers.insert(header::AUTHORIZATION, value);
         }
@@ -58,7 +59,7 @@ pub(crate) fn set_target(head: &mut Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The request's target makes no sense.
+/// The request's target cannot be read.
 pub(crate) fn bad_target() -> Problem {
     Problem::bad_request("The request's path or query cannot be read.")
 }

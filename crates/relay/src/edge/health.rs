@@ -104,7 +104,7 @@ impl Health {
 
 async fn ask(upstream: &Upstream) -> Result<Answer, Problem> {
     let unreachable = |error: UpstreamError| {
-        tracing::debug!(%error, "the app did not tell its health");
+        tracing::debug!(%error, "the app did not report its health");
         app_silent()
     };
     let request = Request::get("/health")

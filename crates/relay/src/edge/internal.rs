@@ -11,7 +11,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
-/// What an operator may see and do.
+/// The routes of an operator.
 pub(crate) struct Internal {
     token: String,
     metrics: Arc<Metrics>,
@@ -48,7 +48,7 @@ impl Internal {
         }
     }
 
-    /// Does what an operator asks for.
+    /// Carries out the request of an operator.
     fn on_request<B>(&self, request: &Request<B>, act: impl FnOnce()) -> Response<Body> {
         if !is_operator(request.headers(), &self.token) {
             return response(&Problem::unauthorized());

@@ -69,8 +69,8 @@ impl Limits {
         self.credentials.of(headers, uri.query())
     }
 
-    /// The app has told to which principal a credential belongs. If that was not known, the request has not counted for
-    /// the user yet, and counts now.
+    /// Notes to which principal a credential belongs, as the app has told. If that was not known, the request has not
+    /// counted for the user yet, and counts now.
     ///
     /// # Errors
     /// The time to wait, if the user's limit is reached.
@@ -92,7 +92,7 @@ impl Limits {
     }
 }
 
-/// The app's backend has no limit, nor has the one user of a development server.
+/// Whether a principal has no limit: the trusted backend, and the one user of a development server.
 fn is_exempt(principal: &str) -> bool {
     matches!(principal, "server" | "user:dev")
 }

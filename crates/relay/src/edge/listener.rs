@@ -27,7 +27,7 @@ impl Listener {
     }
 }
 
-/// A listening socket that accepts connections on WASI. There mio's accept ends in an `fcntl` that the libc of Rust
+/// A listening socket that accepts connections on WASI. On WASI mio's accept ends in an `fcntl` that the libc of Rust
 /// 1.95 does not know for sockets, so every connection would be dropped with "Invalid argument". The standard library
 /// accepts without it. To wait, tokio takes the listening socket for a stream, because it can tell when a stream is
 /// ready.

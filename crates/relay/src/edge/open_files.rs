@@ -3,8 +3,8 @@
 use crate::edge::arrivals;
 use crate::settings::Settings;
 
-/// Open files that are left for everything but clients: connections to the app and to Redis, databases of a host in the
-/// same process, logs.
+/// The open files that are reserved for everything but clients: connections to the app and to Redis, databases of a
+/// host in the same process, logs.
 const RESERVE: usize = 512;
 
 /// Raises the limit as far as it may be, and returns how many connections the relay takes: what the settings ask for, or
@@ -23,7 +23,7 @@ pub(crate) fn connections(settings: &Settings) -> usize {
             sockets,
             wanted,
             files,
-            "the limit of open files leaves fewer sockets than the settings want"
+            "the limit of open files allows fewer sockets than the settings do"
         );
     } else {
         tracing::info!(sockets, files, "the relay can hold this many sockets");

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// How often a path may have been percent-encoded. Each layer costs a pass over the path.
 const LAYERS: usize = 3;
 
-/// A path has more layers of percent-encoding than [`LAYERS`].
+/// The error that a path has more layers of percent-encoding than [`LAYERS`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The path is percent-encoded more than {} times", LAYERS)]
 pub(crate) struct TooDeep;

@@ -24,11 +24,11 @@ pub(crate) fn upgrade_required() -> Problem {
     .with_header("sec-websocket-version", "13")
 }
 
-/// The relay holds as many connections as it may.
+/// The relay has reached its limit of connections.
 pub(crate) fn too_many_connections() -> Problem {
     Problem::new(
         Kind::TOO_MANY_CONNECTIONS,
-        "This relay holds as many connections as it may: connect again later.",
+        "This relay has reached its limit of connections: connect again later.",
     )
     .with_header(RETRY_AFTER, "5")
 }
@@ -43,11 +43,11 @@ pub(crate) fn too_many_requests(wait: Duration) -> Problem {
     .with_header(RETRY_AFTER, seconds.to_string())
 }
 
-/// As many requests are under way as may be: in all, of this address, or of this user.
+/// A limit of requests under way is reached: of all clients, of this address, or of this user.
 pub(crate) fn too_busy() -> Problem {
     Problem::new(
         Kind::TOO_BUSY,
-        "Too many requests are under way, in all or from this address or user: wait and try again.",
+        "Too many requests are under way, from all clients or from this address or user: wait and try again.",
     )
     .with_header(RETRY_AFTER, "2")
 }
@@ -75,9 +75,9 @@ pub(crate) fn app_timeout() -> Problem {
     Problem::new(Kind::APP_TIMEOUT, "The app did not answer in time.").with_header(RETRY_AFTER, "5")
 }
 
-/// The app does not tell its health. Load balancers and monitors expect 503 of a server that cannot serve.
+/// The app does not report its health. Load balancers and monitors expect 503 of a server that cannot serve.
 pub(crate) fn app_silent() -> Problem {
-    Problem::unavailable("The app could not be reached, or did not tell its health in time.")
+    Problem::unavailable("The app could not be reached, or did not report its health in time.")
 }
 
 /// The answer that carries a problem.

@@ -38,7 +38,8 @@ const PRINCIPAL: &str = "x-loro-internal-principal";
 /// The header by which the app tells why it refused a page.
 pub(crate) const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
-/// One in so many requests that are under way may be a stranger's.
+/// The part of the requests under way that may come from clients whose credentials are not known to hold: one in this
+/// many.
 const STRANGERS: usize = 2;
 
 /// The most bytes that are read of an answer whose body is not passed on.
@@ -179,7 +180,7 @@ impl Proxy {
         self.finish(asked, place).await
     }
 
-    /// Keeps a file of the page. One that came meanwhile is not read again.
+    /// Keeps a file of the page. A file that another request has read meanwhile is not read again.
     async fn keep(
         &self,
         key: Key,

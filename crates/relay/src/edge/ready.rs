@@ -18,7 +18,7 @@ pub(crate) struct Ready {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
-    /// For how long the app may be away: meanwhile the relay holds updates.
+    /// How long the app may be away. Meanwhile the relay holds updates.
     patience: Duration,
     /// How many bytes of updates may wait.
     queue: u64,
@@ -72,7 +72,7 @@ impl Ready {
         answer
     }
 
-    /// Why the relay is not ready at this time; empty if it is.
+    /// The reasons why the relay is not ready at this time; none if it is.
     fn reasons(&self, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.draining.is_cancelled() {

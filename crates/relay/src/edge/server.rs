@@ -35,8 +35,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The number of refused connections whose requests are waited for at once, so that each can be told. Beyond this
-/// number, a connection is told only if its request is there already.
+/// The number of refused connections for whose requests the relay waits at once, so that it can answer them. Beyond this
+/// number, a connection gets an answer only if its request has already arrived.
 pub(crate) const REFUSALS: usize = 64;
 
 /// The most header fields of a request.
@@ -63,7 +63,7 @@ pub(crate) struct Server {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) arrivals: Arc<Arrivals>,
-    /// One permit for each refused connection that is told so.
+    /// The permits for refused connections that get an answer, one for each.
     pub(crate) refusals: Arc<Semaphore>,
     /// Cancelled when the relay drains.
     pub(crate) draining: CancellationToken,
@@ -110,7 +110,7 @@ impl Server {
         self.serve(stream, Arc::new(visitor)).await;
     }
 
-    /// Refuses a connection, and waits until the client can hear it. If many are refused at the moment, it does not wait.
+    /// Refuses a connection, and waits until the client can read the answer. If many are being refused, it does not wait.
     fn refuse(&self, stream: TcpStream) {
         self.metrics.refused_total.add(1);
         if let Ok(turn) = self.refusals.clone().try_acquire_owned() {
@@ -199,8 +199,8 @@ impl Server {
     }
 }
 
-/// Says 503 to a client whose request has arrived, and hangs up. What it has sent is read, because an unread byte would
-/// make the kernel reset the connection before the client sees the answer.
+/// Answers 503 to a client whose request has arrived, and closes the connection. Everything that the client has sent is
+/// read, because an unread byte would make the kernel reset the connection before the client sees the answer.
 fn refuse_at_once(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = stream.into_std()?;
     if stream.read(&mut [0; 4096])? > 0 {
@@ -209,7 +209,7 @@ fn refuse_at_once(stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says 503, and waits until the client has read it.
+/// Answers 503, and waits until the client has read that.
 async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     let mut scrap = [0; 4096];
     // The request or its beginning is read first, because a client may expect no answer before it has asked.

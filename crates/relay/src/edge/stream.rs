@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 pub(crate) struct Upgrading(Arc<AtomicBool>);
 
 impl Upgrading {
-    /// From now on, the stream keeps what is written.
+    /// Makes the stream keep what is written from now on.
     pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -26,7 +26,7 @@ impl Upgrading {
 /// A stream that fails if its client takes no byte for too long, and that keeps the answer to an upgrade.
 pub(crate) struct Stream {
     tcp: TcpStream,
-    /// How long the client may take no byte while there are bytes to write.
+    /// How long the client may read nothing while there are bytes to write.
     patience: Duration,
     /// Runs while the kernel takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,

@@ -25,7 +25,7 @@ pub(crate) fn unbound(stream: &TcpStream) {
 #[cfg(target_os = "linux")]
 fn set(stream: &TcpStream, bytes: u32) {
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
-        tracing::debug!(%error, "what the kernel keeps for a client cannot be bounded");
+        tracing::debug!(%error, "the buffer that the kernel has for a client cannot be bounded");
     }
 }
 

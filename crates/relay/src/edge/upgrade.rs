@@ -44,7 +44,7 @@ pub const UPGRADES: [&str; 1] = ["/sync/{project}"];
 /// The path of the raw protocol, before the project.
 pub(crate) const RAW_PATH: &str = "/sync/";
 
-/// Whether the client wants a WebSocket.
+/// Whether the client asks for a WebSocket.
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
     has_token(headers, header::UPGRADE, "websocket")
 }
@@ -66,7 +66,7 @@ pub(crate) struct Upgrades {
     limits: Arc<Limits>,
     arrivals: Arc<Arrivals>,
     refused_pages: Arc<RefusedPages>,
-    /// One permit for each WebSocket.
+    /// The permits for WebSockets, one for each.
     seats: Arc<Semaphore>,
     shared: Arc<Shared>,
     draining: CancellationToken,

@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The time after which a body must have come at [`RATE`], and is given up once it lags behind.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The bytes a second that a body must bring, on the average.
+/// The bytes a second that a body must bring, on average.
 const RATE: f64 = 16.0 * 1024.0;
 
-/// How long a body may bring no byte.
+/// How long a body may pause.
 const MOVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a body may take in all.
@@ -66,7 +66,7 @@ pub(crate) struct Upload {
 }
 
 impl Uploads {
-    /// Memory for bodies of so many bytes each at most.
+    /// Makes the memory for bodies of at most this many bytes each.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
@@ -114,7 +114,8 @@ impl Uploads {
         })
     }
 
-    /// Takes memory, first of the address, so that one that waits for its share holds nothing of others.
+    /// Takes memory, first from the share of the address, so that an address that waits for its share holds no memory of
+    /// others.
     async fn memory(&self, network: IpAddr, is_stranger: bool, length: usize) -> Option<Memory> {
         let length = u32::try_from(length).ok()?;
         let share = {

@@ -2,8 +2,8 @@
 //!
 //! The app judges by the credentials that a client brought to its upgrade: once before the upgrade is answered, and
 //! again while the socket lives: at an interval, when the session ends, when the app tells that something has changed
-//! for the project, and when an operator asks for it. If the app cannot find out, the socket stays for a while and is
-//! then closed too.
+//! for the project, and when an operator asks for it. If the app cannot judge, the socket stays for a while and is then
+//! closed, too.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::App;
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Collects what the app judges an upgrade by.
+/// Collects the facts by which the app judges an upgrade.
 pub(crate) fn check(
     project: &str,
     headers: &HeaderMap,
@@ -67,7 +67,7 @@ pub(crate) struct Admitted {
     pub(crate) principal: String,
 }
 
-/// Why a client may not come in.
+/// The reason why a client may not come in.
 pub(crate) enum Refused {
     /// The app denied it. This is its own answer to the client.
     Denied {
@@ -82,7 +82,7 @@ pub(crate) enum Refused {
 /// Asks the app whether a client may come in, and asks again while the app is away, but not for longer than `patience`.
 ///
 /// # Errors
-/// If the client may not, or the app does not tell.
+/// If the client may not come in, or the app does not answer.
 pub(crate) async fn admit(
     app: &App,
     check: AccessCheck,

@@ -13,7 +13,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Reads an encoded version vector; `None` if it is none, or too large.
+    /// Reads an encoded version vector; `None` if the bytes are not one, or too large.
     pub(crate) fn read(encoded: &[u8]) -> Option<Self> {
         if encoded.len() > LARGEST {
             return None;
@@ -34,7 +34,7 @@ impl Counters {
         rest.is_empty().then_some(Self { peers })
     }
 
-    /// Encodes it as Loro does.
+    /// Encodes the version as Loro does.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut encoded = Vec::new();
         write(&mut encoded, self.peers.len() as u64);
@@ -45,7 +45,7 @@ impl Counters {
         encoded
     }
 
-    /// What both have.
+    /// Computes what both have.
     pub(crate) fn common(&self, other: &Self) -> Self {
         let mut others = other.peers.iter().copied().peekable();
         let mut common = |(peer, counter): &(u64, u32)| {

@@ -42,7 +42,7 @@ struct Inner {
 struct Waiting {
     id: u64,
     counters: Counters,
-    /// If it is dropped, the client reads for itself.
+    /// The client's way to its result. If the sender is dropped, the client reads for itself.
     tell: oneshot::Sender<Read>,
 }
 
@@ -112,7 +112,7 @@ impl Crowd {
         }
     }
 
-    /// Passes on what another client's read has told, or reads if it told nothing.
+    /// Passes on the result of another client's read, or reads if there is none.
     async fn told(
         &self,
         told: Result<Read, oneshot::error::RecvError>,

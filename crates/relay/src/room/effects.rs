@@ -1,11 +1,11 @@
-//! The duties that follow from what a room was told.
+//! The duties that follow from a call of a room.
 
 use crate::socket::close::Close;
 use crate::socket::socket::Socket;
 use std::sync::Arc;
 
-/// Everything that a room wants done. Each method of a room that may want something returns this, and
-/// [`Rooms::act`](crate::room::rooms::Rooms::act) does it.
+/// Everything that must be done after a call of a room. Each method of a room that may need something returns this, and
+/// [`Rooms::act`](crate::room::rooms::Rooms::act) carries it out.
 #[must_use = "a room relies on its effects being carried out: pass them to `Rooms::act`"]
 #[derive(Default)]
 pub(crate) struct Effects {
@@ -21,11 +21,11 @@ pub(crate) struct Effects {
     pub(crate) close: Option<Close>,
 }
 
-/// When missing updates are fetched.
+/// The time at which missing updates are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fetch {
-    /// At once, because they are not on their way.
+    /// The updates are fetched at once, because they are not on their way.
     Now,
-    /// After the time in which they may arrive by themselves.
+    /// The updates are fetched after the time in which they may arrive by themselves.
     IfLate,
 }

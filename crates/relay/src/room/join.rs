@@ -108,7 +108,7 @@ async fn follow(
     }
 }
 
-/// Asks until there is an answer, the app was away for too long, or the socket needs none any more.
+/// Asks until there is an answer, until the app was away for too long, or until the socket needs no answer any more.
 async fn persist<T, F>(
     rooms: &Rooms,
     socket: &Socket,

@@ -76,7 +76,7 @@ impl Log {
         self.has_changed
     }
 
-    /// The log has reached this rev.
+    /// Notes that the log has reached this rev.
     pub(crate) fn note(&mut self, rev: u64) {
         self.known = self.known.max(rev);
     }
@@ -186,8 +186,8 @@ impl Log {
         self.head
     }
 
-    /// The app's log was read to its end, and `known` was the newest rev known of before that. If no newer one was told
-    /// of since, a rev beyond the end was wrong and is forgotten.
+    /// Notes that the app's log was read to its end, and that `known` was the newest known rev before that. If the relay
+    /// was told of no newer rev since, a rev beyond the end was wrong and is forgotten.
     pub(crate) fn was_read(&mut self, known: u64) {
         if self.known == known {
             let held = self.held.values().map(Stored::last).max();

@@ -11,7 +11,7 @@ use wire::{AccessCheck, Verdict};
 /// project has not reached would be checked without pause.
 pub(crate) const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long to wait after the app could not find out.
+/// How long to wait after the app could not judge.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
 
 /// The longest time between two checks, whatever the settings say.
@@ -26,7 +26,7 @@ pub(crate) struct Pass {
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     write: bool,
-    /// In Unix seconds.
+    /// The time at which the permission ends at the latest, in Unix seconds.
     expires_at: Option<i64>,
     access_rev: u64,
     /// When the app gave its newest verdict.
@@ -89,7 +89,7 @@ impl Pass {
     }
 
     /// Takes note of a verdict; `None` if the app gave none. Returns why the socket must be closed, if it must: the app
-    /// denied access, or has not been able to find out for `patience`.
+    /// denied access, or has not been able to judge for `patience`.
     pub(crate) fn judged(&self, verdict: Option<Verdict>, patience: Duration) -> Option<Close> {
         let mut standing = self.standing.lock();
         let now = Instant::now();
@@ -137,17 +137,17 @@ fn unix_seconds() -> i64 {
 #[derive(Default)]
 pub(crate) struct Doubt {
     raised: Notify,
-    /// Every verdict from before this moment is in doubt.
+    /// The moment before which every verdict is in doubt.
     since: Mutex<Option<Instant>>,
 }
 
 impl Doubt {
-    /// The access to one project has changed.
+    /// Notes that the access to one project has changed.
     pub(crate) fn raise(&self) {
         self.raised.notify_one();
     }
 
-    /// Any client may have lost access to any project.
+    /// Notes that any client may have lost access to any project.
     pub(crate) fn raise_for_all(&self) {
         *self.since.lock() = Some(Instant::now());
         self.raised.notify_one();

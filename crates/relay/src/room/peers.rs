@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. One
+/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. A relay
 /// that falls silent is forgotten.
 #[derive(Default)]
 pub(crate) struct Peers {
-    /// By the relay's id: its count, and when it told it.
+    /// The count that each other relay has sent last, and when, by the relay's id.
     others: HashMap<String, (u32, Instant)>,
 }
 
 impl Peers {
-    /// Another relay told its count. Returns whether it is new here and must hear ours.
+    /// Notes the count of another relay. Returns whether that relay is new here and must hear ours.
     pub(crate) fn heard(&mut self, relay: String, count: u32) -> bool {
         if count == 0 {
             self.others.remove(&relay);

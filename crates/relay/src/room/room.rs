@@ -85,7 +85,7 @@ impl Room {
         }
     }
 
-    /// A socket comes in, and joins.
+    /// Adds a socket, which joins.
     pub(crate) fn enter(&self, socket: Arc<Socket>) {
         // The verdict on the socket is as new as the project's `access_rev` that it brings, so there is nothing to
         // check again.
@@ -95,7 +95,7 @@ impl Room {
         self.inner.lock().members.push(member);
     }
 
-    /// A socket leaves.
+    /// Removes a socket.
     pub(crate) fn leave(&self, id: u64) -> Left {
         let mut inner = self.inner.lock();
         inner.members.retain(|member| member.socket.id != id);
@@ -137,7 +137,7 @@ impl Room {
         self.inner.lock().log.covers(rev)
     }
 
-    /// The project has reached this `access_rev`.
+    /// Notes that the project has reached this `access_rev`.
     pub(crate) fn note_access(&self, access_rev: u64) -> Effects {
         let before = self.access_rev.fetch_max(access_rev, Ordering::Relaxed);
         Effects {
@@ -146,7 +146,7 @@ impl Room {
         }
     }
 
-    /// The log has reached this rev. `fetch` tells when its updates are fetched if they are missing.
+    /// Notes that the log has reached this rev. `fetch` tells when its updates are fetched if they are missing.
     pub(crate) fn note(&self, rev: u64, fetch: Fetch) -> Effects {
         let mut inner = self.inner.lock();
         inner.log.note(rev);
@@ -193,8 +193,8 @@ impl Room {
         effects
     }
 
-    /// Queues for a joining socket, which was queued everything up to `rev`, what came since. From then on it follows
-    /// the room.
+    /// Queues what came after `rev` for a joining socket that was queued everything up to that rev. From then on the
+    /// socket follows the room.
     pub(crate) fn catch_up(&self, id: u64, rev: u64) -> CatchUp {
         let mut inner = self.inner.lock();
         let Inner { log, members } = &mut *inner;

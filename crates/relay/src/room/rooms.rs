@@ -81,7 +81,7 @@ impl Rooms {
         self.rooms.lock().values().cloned().collect()
     }
 
-    /// A socket comes into a room, which begins to exist if the socket is the first.
+    /// Adds a socket to a room, which begins to exist if the socket is the first.
     pub(crate) fn enter(&self, project: &Arc<str>, socket: Arc<Socket>) -> Arc<Room> {
         let room = {
             let mut rooms = self.rooms.lock();
@@ -102,8 +102,8 @@ impl Rooms {
         room
     }
 
-    /// A socket leaves its room. If it was the last, the room ceases to exist; if anything was stored meanwhile, the
-    /// app is asked to compact it.
+    /// Removes a socket from its room. If it was the last, the room ceases to exist; if anything was stored meanwhile,
+    /// the app is asked to compact it.
     pub(crate) fn leave(self: &Arc<Self>, room: &Arc<Room>, id: u64) {
         let left = {
             let mut rooms = self.rooms.lock();
@@ -143,7 +143,7 @@ impl Rooms {
         }
     }
 
-    /// A project has reached a rev. `fetch` tells when its updates are fetched if they are missing.
+    /// Notes that a project has reached a rev. `fetch` tells when its updates are fetched if they are missing.
     pub(crate) async fn note(self: &Arc<Self>, project: &str, rev: u64, fetch: Fetch) {
         if let Some(room) = self.get(project) {
             let effects = room.note(rev, fetch);
@@ -151,7 +151,7 @@ impl Rooms {
         }
     }
 
-    /// A project has reached an `access_rev`.
+    /// Notes that a project has reached an `access_rev`.
     pub(crate) async fn note_access(self: &Arc<Self>, project: &str, access_rev: u64) {
         if let Some(room) = self.get(project) {
             let effects = room.note_access(access_rev);
@@ -159,7 +159,7 @@ impl Rooms {
         }
     }
 
-    /// Does what a room wants done. This is the only place that acts on effects.
+    /// Carries out the effects that a room asks for. This is the only place that does so.
     pub(crate) async fn act(self: &Arc<Self>, room: &Arc<Room>, effects: Effects) {
         let Effects {
             flush,
@@ -245,8 +245,8 @@ impl Rooms {
 
 /// The number of sockets in a room, over all relays.
 impl Rooms {
-    /// The sockets of a room must hear how many there are, and with `publish` other relays must hear it too. The chore
-    /// that counts peers does it.
+    /// Notes that the sockets of a room must be told how many there are, and with `publish` the other relays, too. The
+    /// chore that counts peers tells them.
     pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
         *self.changed.lock().entry(project.clone()).or_default() |= publish;
         self.has_changed.notify_one();

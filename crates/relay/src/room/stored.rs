@@ -1,4 +1,5 @@
-//! What the app has on disk. Rooms and sockets take nothing else, so no client sees an update that could still be lost.
+//! Updates and states that the app has on disk. Rooms and sockets take nothing else, so no client sees an update that
+//! could still be lost.
 //!
 //! Every value is made in this file, from one of three sources: the app's answer to an append, a notice of another
 //! relay or of the app, and a read of the app's log.

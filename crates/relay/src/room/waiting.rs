@@ -54,13 +54,13 @@ struct Asked {
     revs: BTreeSet<u64>,
     /// The newest rev that the relay knew then.
     known: u64,
-    /// When, at the earliest, the next question about the same updates follows.
+    /// The earliest time of the next question about the same updates.
     next: Option<Instant>,
     doublings: u32,
 }
 
 impl Asked {
-    /// Asks about what is due, if the answer can be another one than the last, and tells the clients.
+    /// Asks about what is due, if the answer can differ from the last one, and tells the clients.
     async fn ask(&mut self, rooms: &Rooms, room: &Room) {
         let after = rooms.settings.waiting_after;
         let mut due = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Why the relay closes a socket.
+//! The reasons for which the relay closes a socket.
 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -38,7 +38,7 @@ impl Close {
         Self { code, reason }
     }
 
-    /// The frame that tells it to a client, whose messages have so many bytes at most.
+    /// Makes the close frame for a client whose messages may have `most` bytes.
     pub(crate) fn frame(self, most: usize) -> CloseFrame {
         let reason = match self {
             Self::LARGE_MESSAGE if most.is_multiple_of(1 << 20) => {

@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     /// The bytes of a message that has arrived in part.
     partial: usize,
     last_heard: Instant,
-    /// The number of bytes that were written when the kernel last took some, and when that was.
+    /// The number of bytes that were written when the kernel last accepted some, and that time.
     written: (u64, Instant),
     /// When the next ping is due.
     next_ping: Instant,
@@ -70,8 +70,8 @@ enum Phase {
     Closing {
         until: Instant,
     },
-    /// The bytes that come are no WebSocket any more. They are read on, because an unread byte would make the kernel
-    /// reset the connection before the client sees the close frame.
+    /// The bytes that come are no longer those of a WebSocket. They are still read, because an unread byte would make the
+    /// kernel reset the connection before the client sees the close frame.
     Failed {
         until: Instant,
         discarded: usize,
@@ -80,11 +80,11 @@ enum Phase {
 
 /// How a connection goes on.
 enum Step {
-    /// There is nothing to do until an event.
+    /// The connection has nothing to do until an event.
     Wait,
-    /// There is more to do, after other tasks had a turn.
+    /// The connection has more to do, after other tasks had a turn.
     Again,
-    /// It has ended.
+    /// The connection has ended.
     Gone,
 }
 
@@ -446,7 +446,7 @@ impl Connection {
         Step::Again
     }
 
-    /// When to check the time again.
+    /// Computes when to check the time again.
     fn next_check(&self) -> Instant {
         let check = match self.phase {
             Phase::Open => self.next_ping,

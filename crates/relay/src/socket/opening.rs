@@ -43,7 +43,7 @@ impl Opening {
     }
 }
 
-/// The configuration of a WebSocket that takes messages of so many bytes.
+/// The configuration of a WebSocket that takes messages of up to this many bytes.
 pub(crate) fn for_messages(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)

@@ -25,9 +25,9 @@ pub(crate) struct Query {
 /// How a client tells the version of the document that it already has.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announced {
-    /// In the URL, as an encoded Loro version vector; `None` if it has nothing.
+    /// The version is in the URL, as an encoded Loro version vector; `None` if the client has nothing.
     Here(Option<Bytes>),
-    /// In its first binary frame, however many peers the version has.
+    /// The version is in the first binary frame, because a version with many peers is too long for a URL.
     InFrame,
 }
 
@@ -50,7 +50,7 @@ impl Query {
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
-                // It is no base64url, so it cannot be a version.
+                // It is not base64url, so it cannot be a version.
                 "version" if value == "frame" => parsed.version = Announced::InFrame,
                 "version" if !value.is_empty() => {
                     let value = value.replace("%3D", "").replace("%3d", "");
@@ -97,7 +97,7 @@ pub(crate) fn error(code: &str, message: &str, frame: Option<u64>) -> Event {
     json_event(&event)
 }
 
-/// Tells that this many updates of the document cannot be applied.
+/// Tells a client that this many updates of the document cannot be applied.
 pub(crate) fn quarantined(updates: u64) -> Event {
     let what = match updates {
         1 => "An update of this document cannot be applied and was".to_owned(),
@@ -114,13 +114,13 @@ pub(crate) fn joined(rev: u64, version: &[u8]) -> Event {
     json_event(&json!({"type": "joined", "rev": rev, "version": version}))
 }
 
-/// Tells that the state is complete.
+/// Tells a client that the state is complete.
 pub(crate) fn synced() -> Event {
     Event(Frame::text(r#"{"type":"synced"}"#))
 }
 
-/// Tells that the connection's first `frames` binary frames are decided. `rev` is the newest rev among those that were
-/// stored since the last such event, 0 if there is none.
+/// Tells a client that its connection's first `frames` binary frames are decided. `rev` is the newest rev among those
+/// that were stored since the last such event, 0 if there is none.
 pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }

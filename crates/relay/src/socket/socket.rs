@@ -25,7 +25,7 @@ const BYTES_PER_TURN: usize = 64 * 1024;
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
 
-/// The client was told no number of sockets yet, because it does not have its state.
+/// The number of sockets for a client that was told none yet, because it does not have its state.
 const NOT_YET: u64 = u64::MAX;
 
 /// One WebSocket, as all tasks but its own see it.
@@ -42,7 +42,7 @@ pub(crate) struct Socket {
     pub(crate) pass: Pass,
     /// Wakes the socket's own task, because its queue has changed or it may read again.
     pub(crate) changed: Notify,
-    /// Its stored updates that may wait for others.
+    /// The stored updates of the socket that may wait for others.
     pub(crate) waits: Mutex<Waits>,
     queue: Mutex<Queue>,
     queue_limit: usize,
@@ -54,7 +54,7 @@ pub(crate) struct Socket {
     peers: AtomicU64,
     /// The number of quarantined updates that the client was told of.
     quarantined: AtomicU64,
-    /// One of its updates was refused because its peer id is in use twice.
+    /// Whether an update of the socket was refused because its peer id is in use twice.
     is_duplicate: AtomicBool,
 }
 
@@ -206,7 +206,7 @@ impl Socket {
         is_more
     }
 
-    /// The kernel takes bytes again, so the next flush writes. Only the socket's own task calls this.
+    /// Notes that the kernel takes bytes again, so the next flush writes. Only the socket's own task calls this.
     pub(crate) fn unblock(&self) {
         self.queue.lock().blocked = false;
     }
@@ -235,13 +235,13 @@ impl Socket {
         self.queue.lock().fail();
     }
 
-    /// The committer took an update of this many bytes.
+    /// Notes that the committer took an update of this many bytes.
     pub(crate) fn submitted(&self, bytes: usize) {
         self.pending_updates.fetch_add(1, Ordering::Relaxed);
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The committer has decided updates of this socket.
+    /// Notes that the committer has decided updates of this socket.
     pub(crate) fn decided(&self, updates: usize, bytes: usize) {
         self.pending_updates.fetch_sub(updates, Ordering::Relaxed);
         self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -256,7 +256,7 @@ impl Socket {
         )
     }
 
-    /// The client has its state, and from now on hears how many sockets are in the room.
+    /// Notes that the client has its state, and from now on is told how many sockets are in the room.
     pub(crate) fn follows(&self) {
         self.peers.store(0, Ordering::Relaxed);
     }
@@ -303,7 +303,7 @@ pub(crate) struct Progress {
     pub(crate) large: bool,
     /// Nothing can be written any more.
     pub(crate) broken: bool,
-    /// Why the socket must be closed.
+    /// The reason why the socket must be closed.
     pub(crate) close: Option<Close>,
     /// The number of bytes written so far.
     pub(crate) written: u64,

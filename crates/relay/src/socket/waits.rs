@@ -12,7 +12,7 @@ const MOST: usize = 256;
 /// The waiting updates of a connection, and what its client was told of them.
 #[derive(Default)]
 pub(crate) struct Waits {
-    /// By the number of the frame.
+    /// The updates by the number of their frame.
     updates: BTreeMap<u64, Wait>,
     told: Vec<(u64, Waiting)>,
 }
@@ -23,7 +23,7 @@ struct Wait {
 }
 
 impl Waits {
-    /// An update was stored that may wait.
+    /// Adds a stored update that may wait.
     pub(crate) fn add(&mut self, frame: u64, rev: u64) {
         if self.updates.len() >= MOST {
             self.updates.pop_last();

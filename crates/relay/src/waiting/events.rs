@@ -48,16 +48,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The app's word on how a stream goes on.
 enum Next {
-    /// There is more behind this place.
+    /// More events follow this place.
     More(HeaderValue),
-    /// There is nothing behind this place yet.
+    /// No event follows this place yet.
     Later(HeaderValue),
     /// The stream has ended.
     End,
 }
 
 impl Next {
-    /// Reads [`wire::TASK_EVENTS`]; `None` if it makes no sense.
+    /// Reads [`wire::TASK_EVENTS`]; `None` if it is not one.
     fn read(told: &str) -> Option<Self> {
         if told == wire::END_OF_EVENTS {
             return Some(Self::End);
@@ -69,7 +69,7 @@ impl Next {
     }
 }
 
-/// What came of a question.
+/// The answer to a question.
 enum Answer {
     /// Events, and how the stream goes on.
     Events(Bytes, Next),

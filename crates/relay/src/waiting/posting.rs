@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
-/// The most bytes of a task that are told to the client that has posted it.
+/// The most bytes of a task in the answer to the client that has posted it.
 const MAX_TASK: usize = 1024 * 1024;
 
 /// The header by which a client hears that its preference was heeded (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 impl Desk {
-    /// Has a task posted, and answers when it has ended or the time is up. Whatever keeps the relay from hearing of
-    /// the end, the client gets the answer to what it has posted.
+    /// Posts a task for a client, and answers when the task has ended or the time is up. If the relay cannot learn of the
+    /// end, the client still gets the answer to its post.
     pub(crate) async fn post(
         &self,
         visitor: &Visitor,
@@ -127,7 +127,7 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     }
 }
 
-/// What the client is told: the answer to its post, with the task as it is now.
+/// The answer to the client's post, with the task as it is now.
 fn joined(posted: &[u8], task: &[u8]) -> Option<Bytes> {
     let mut told: Map<String, Value> = serde_json::from_slice(posted).ok()?;
     let task: Map<String, Value> = serde_json::from_slice(task).ok()?;

@@ -30,14 +30,14 @@ impl Wait {
     }
 }
 
-/// The id that a part of a path names, which the app percent-decodes; `None` if it is no id.
+/// The id that a part of a path names, which the app percent-decodes; `None` if it is not an id.
 fn id(part: &str) -> Option<String> {
     let is_of_ids = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let text = percent_decode_str(part).decode_utf8().ok()?;
     ((1..=MAX_ID).contains(&text.len()) && text.bytes().all(is_of_ids)).then(|| text.into_owned())
 }
 
-/// What a request for a stream of events is about; `None` if it asks for none.
+/// The subject of a request for a stream of events; `None` if the request asks for none.
 pub(crate) fn streamed<B>(request: &Request<B>) -> Option<Subject> {
     let path = request.uri().path().strip_suffix("/events")?;
     let subject = if let Some(task) = path.strip_prefix("/tasks/") {
@@ -53,7 +53,7 @@ pub(crate) fn streamed<B>(request: &Request<B>) -> Option<Subject> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WaitForEnd {
     pub(crate) time: Duration,
-    /// Whether the client said so in a header `Prefer`, and is told that it was heeded.
+    /// Whether the client asked by a header `Prefer`, so that the answer says that it was heeded.
     pub(crate) is_preference: bool,
 }
 

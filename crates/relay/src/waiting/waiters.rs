@@ -13,7 +13,7 @@ pub(crate) struct Waiters {
     subjects: Mutex<HashMap<Subject, Vec<Arc<Ear>>>>,
 }
 
-/// What a request waits for.
+/// The subject for which a request waits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     /// A change of the task with this id.
@@ -22,7 +22,7 @@ pub(crate) enum Subject {
     Project(String),
 }
 
-/// What a request that waits hears.
+/// The part of a waiting request that learns of changes.
 #[derive(Default)]
 struct Ear {
     /// The mark of the subject when the app was last asked; `None` before the first answer.
@@ -39,7 +39,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiters {
-    /// No request waits.
+    /// Makes a list without requests.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
@@ -47,7 +47,7 @@ impl Waiters {
         }
     }
 
-    /// A request begins to wait. From now on it hears of every change of its subject, so the app is asked after this.
+    /// Adds a request that waits. From now on it hears of every change of its subject, so the app is asked after this.
     pub(crate) fn enter(self: &Arc<Self>, subject: Subject) -> Waiter {
         let ear = Arc::new(Ear::default());
         let mut subjects = self.subjects.lock();
@@ -62,7 +62,7 @@ impl Waiters {
         }
     }
 
-    /// The app has published a change of a task ([`wire::TASK_CHANGES`]).
+    /// Passes on a change of a task that the app has published ([`wire::TASK_CHANGES`]).
     pub(crate) fn hear(&self, message: &[u8]) {
         let Ok(change) = serde_json::from_slice::<serde_json::Value>(message) else {
             return;
@@ -76,7 +76,7 @@ impl Waiters {
         }
     }
 
-    /// A subject may have changed.
+    /// Wakes the requests that wait for a subject, because it may have changed.
     fn wake(&self, subject: &Subject) {
         let subjects = self.subjects.lock();
         for ear in subjects.get(subject).into_iter().flatten() {
@@ -84,12 +84,13 @@ impl Waiters {
         }
     }
 
-    /// What is waited for.
+    /// Lists the subjects for which requests wait.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         self.subjects.lock().keys().cloned().collect()
     }
 
-    /// The app says that a subject has this mark; `None` if it is gone. Every waiter that knows another mark is woken.
+    /// Compares a subject with the mark that the app has named; `None` if the subject is gone. Every waiter that knows
+    /// another mark is woken.
     pub(crate) fn compare(&self, subject: &Subject, mark: Option<&str>) {
         let subjects = self.subjects.lock();
         for ear in subjects.get(subject).into_iter().flatten() {
@@ -102,7 +103,7 @@ impl Waiters {
 }
 
 impl Waiter {
-    /// The app has told the subject's mark.
+    /// Notes the subject's mark, as the app has told it.
     pub(crate) fn saw(&self, mark: &str) {
         *self.ear.mark.lock() = Some(mark.to_owned());
     }

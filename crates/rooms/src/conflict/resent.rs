@@ -136,7 +136,7 @@ fn edit(doc: &LoroDoc, random: &mut StdRng) {
     }
 }
 
-/// One of a row of keys: typed after the one before, a backspace, or the key that deletes forwards.
+/// A key that a user presses: a letter, typed after the one before, a backspace, or the key that deletes forwards.
 #[derive(Debug, Clone, Copy)]
 enum Key {
     Letter,
@@ -257,7 +257,7 @@ fn resent(doc: &LoroDoc, random: &mut StdRng) -> Vec<u8> {
     doc.export(mode).unwrap()
 }
 
-/// One that has all of this from others.
+/// Makes a document that has all of this from others.
 fn reader(blobs: &[Vec<u8>]) -> LoroDoc {
     let doc = LoroDoc::new();
     for blob in blobs {

@@ -57,13 +57,13 @@ impl Engine<'_> {
             Authenticity::Right => {}
             Authenticity::NotSigned if !job.is_empty() => {}
             Authenticity::NotSigned | Authenticity::Wrong => {
-                tracing::warn!(service, job, "callback without the service's signature");
+                tracing::warn!(service, job, "a callback lacks the service's signature");
                 return Err(TaskError::BadSignature);
             }
             Authenticity::Unclear(reason) => return Err(TaskError::NotChecked(reason)),
         }
         if job.is_empty() {
-            tracing::info!(service, "test of a callback taken");
+            tracing::info!(service, "a test callback was accepted");
             return Ok(());
         }
         self.call_back(service, job, callback.body).await
@@ -109,7 +109,7 @@ impl Engine<'_> {
         if external.as_ref().is_some_and(is_too_long) {
             return Err(TaskError::NotACallback);
         }
-        tracing::info!(task_id = task.task_id, service, "a callback was taken");
+        tracing::info!(task_id = task.task_id, service, "a callback was accepted");
         match news {
             Ok(Progress::Running { .. }) => Ok(()),
             Ok(Progress::Done(product)) => self.complete(&task, external.as_deref(), product).await,

@@ -125,7 +125,7 @@ impl Engine<'_> {
         self.end(task, external_task_id, end).await
     }
 
-    /// The time at which the service of a task deletes a result that it told at this time. `None` if it is kept here.
+    /// The time at which the service of a task deletes a result that it reported at this time. `None` if it is kept here.
     fn expiry(&self, task: &Task, url: &str, told_at: i64) -> Option<i64> {
         if url.starts_with('/') {
             return None;

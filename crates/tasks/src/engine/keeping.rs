@@ -1,8 +1,8 @@
 //! Copying results from their services, which delete them.
 //!
 //! Without a bucket, a result of up to 8 MiB goes to the database, and a larger one stays at its service. With a bucket, a
-//! result of any size goes there, in parts as they come, so that an instance holds one part at a time. What a service has
-//! told is stored before the copy begins; an instance that has no more time leaves the rest to another.
+//! result of any size goes there, in parts as they come, so that an instance holds one part at a time. The report of
+//! the service is stored before the copy begins; an instance that has no more time leaves the rest to another.
 
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ const IN_DATABASE: u64 = 8 * 1024 * 1024;
 /// How long the service may keep silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The time for which a task is claimed for a copy, in seconds: so long, and one part more.
+/// The seconds for which a task is claimed for a copy: [`WORK`], and the time of another part.
 const LEASE: i64 = 60;
 
-/// For so many seconds an instance copies: a host may end it after 30.
+/// The seconds for which an instance copies, because a host may end it after 30.
 const WORK: i64 = 18;
 
 /// The most failures in a row of one copy, the deaths of instances among them: some four minutes with a bucket.
@@ -41,11 +41,11 @@ const TRIES_WITHOUT_BUCKET: i64 = 4;
 /// The longest wait between two tries, in seconds.
 const LONGEST_WAIT: i64 = 128;
 
-/// What became of the copy of one result.
+/// The outcome of the copy of one result.
 enum Copied {
-    /// It is an asset.
+    /// The result is an asset now.
     Kept(String),
-    /// It stays at its service, because it is too large.
+    /// The result stays at its service, because it is too large.
     TooLarge,
     /// The time is up; the rest follows.
     Partly,
@@ -53,9 +53,9 @@ enum Copied {
 
 /// The copy of one result failed.
 enum Failed {
-    /// For this reason.
+    /// The copy failed for this reason.
     For(String),
-    /// The claim is another's.
+    /// Another instance has claimed the task.
     Claim,
     /// The result is larger than may be kept.
     TooLarge,
@@ -124,7 +124,7 @@ impl Engine<'_> {
                 let task_id = &claimed.task_id;
                 tracing::warn!(
                     task_id,
-                    "a result was not copied, because every try ended in silence"
+                    "a result was not copied, because every try ended without an answer"
                 );
                 product.settle(n, None);
             }
@@ -182,7 +182,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Copies one result, or goes on with that.
+    /// Copies one result, or goes on with a copy.
     async fn copy(
         &self,
         claimed: &mut Task,

@@ -25,7 +25,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notifies the agent of a task that has begun, if it wants to hear of that.
+    /// Notifies the agent of a task that has begun, if the agent has asked for that.
     pub(super) async fn tell(&self, task: &Task, event: &str) {
         let is_chosen = |chosen: &str| chosen.split(',').any(|one| one == event);
         if !task.notify_of.as_deref().is_some_and(is_chosen) {
@@ -36,7 +36,7 @@ impl Engine<'_> {
             Ok(true) => self.notify(Some(&task.task_id)).await,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(task_id = task.task_id, %error, "a notification was not noted as due");
+                tracing::warn!(task_id = task.task_id, %error, "a notification was not recorded as due");
             }
         }
     }
@@ -62,7 +62,7 @@ impl Engine<'_> {
                 match notification::send(http, &self.key, &task, now, config).await {
                     Ok(()) => {
                         if let Err(error) = rows::notified(database, &task).await {
-                            tracing::warn!(task_id = task.task_id, %error, "the end of a notification was not noted");
+                            tracing::warn!(task_id = task.task_id, %error, "the end of a notification was not recorded");
                         }
                     }
                     Err(error) => {

@@ -10,8 +10,8 @@ use crate::{
     task::Task,
 };
 
-/// For this many seconds after its acceptance a job is polled if every poll fails. Then the service has no result
-/// any more: Kling deletes results after 30 days, and others sooner.
+/// The seconds after its acceptance for which a job is polled although every poll fails. After that the service has no
+/// result any more: Kling deletes results after 30 days, and others sooner.
 const RESULTS_KEPT: i64 = 30 * 24 * 3600;
 
 /// The most tries in a row of one task for a place: about a day of the longest pauses.

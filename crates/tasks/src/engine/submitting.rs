@@ -1,8 +1,8 @@
 //! The submissions that are due, each in an instance of its own.
 //!
 //! The app asks itself for a submission: the instance that is asked claims a task, answers, and then submits it. So
-//! the instance that asks is free at once, a slow service holds nothing but small instances, and if an answer of the service fills
-//! the memory of one of them, one answer is lost and not all.
+//! the instance that asks is free at once, a slow service holds nothing but small instances, and if an answer of the
+//! service fills the memory of one of them, one answer is lost and not all.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ const ANSWER: Limits = Limits {
     max_bytes: 64 * 1024,
 };
 
-/// The most tasks of one service that a round ends because their claims ended in silence.
+/// The most tasks of one service that a round ends because their claims ended without an outcome.
 const SILENT_AT_ONCE: u64 = 64;
 
-/// A task that has waited for its first submission for this many seconds waits for a place, because the poller has
+/// The seconds after which a task that has not been submitted yet counts as waiting for a place, because the poller has
 /// passed it over.
 const PASSED_OVER: i64 = 5;
 
@@ -44,7 +44,7 @@ enum Asked {
 }
 
 impl Engine<'_> {
-    /// Has one task of this task's service submitted, in an instance of its own. It may be another that is next.
+    /// Submits one task of this task's service, in an instance of its own: the task that is next, which may be another.
     pub async fn take_up(&self, task: &Task) {
         let Some(executor) = self.executor(task) else {
             return;
@@ -63,7 +63,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Has the due tasks of one service submitted, and ends those that may not be tried again.
+    /// Submits the due tasks of one service, and ends those that may not be tried again.
     pub(super) async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
         self.end_silent(executor).await;
         let mut is_alone = false;
@@ -92,7 +92,7 @@ impl Engine<'_> {
         self.explain_waits(executor).await;
     }
 
-    /// Has the next task of a service submitted, because the end of this one has freed its place.
+    /// Submits the next task of a service, because the end of this one has freed its place.
     pub(super) async fn fill_place(&self, ended: &Task) {
         let had_place = ended.external_task_id.is_some() || ended.attempts > 0;
         // A service that refuses each task at once is asked as often as the poller's rounds allow, and not faster.
@@ -102,7 +102,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Has the next task of a service submitted. If that cannot be now, the poller's next round does it.
+    /// Submits the next task of a service. If that is not possible now, the poller's next round does it.
     pub(super) async fn submit_next(&self, executor: &dyn Executor) {
         let (service, database) = (executor.service(), self.ports.database);
         let now = self.ports.clock.unix_seconds();
@@ -127,33 +127,33 @@ impl Engine<'_> {
                     tracing::warn!(
                         task_id = task.task_id,
                         project = task.project_id,
-                        "a task ended, because every try ended in silence"
+                        "a task ended, because every try ended without an answer"
                     );
                     self.ended(task).await;
                 }
             }
             Err(error) => {
-                tracing::error!(service, %error, "tasks whose tries ended in silence could not be ended")
+                tracing::error!(service, %error, "tasks whose tries ended without an answer could not be ended")
             }
         }
     }
 
-    /// Tells the user of a task for which there was no place just now what it waits for.
+    /// Notes for the user of a task for which there was no place just now what it waits for.
     async fn explain_wait(&self, executor: &dyn Executor, task: &Task) {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
         let message = waits_for_place(executor);
         if let Err(error) = rows::explain_wait(database, &task.task_id, now, &message).await {
-            tracing::warn!(task_id = task.task_id, %error, "a task was not told why it waits");
+            tracing::warn!(task_id = task.task_id, %error, "the reason why a task waits was not recorded");
         }
     }
 
-    /// Tells the users of tasks that are due but were not claimed what those wait for.
+    /// Notes for the users of tasks that are due but were not claimed what those wait for.
     async fn explain_waits(&self, executor: &dyn Executor) {
         let (service, database) = (executor.service(), self.ports.database);
         let (now, message) = (self.ports.clock.unix_seconds(), waits_for_place(executor));
         if let Err(error) = rows::explain_waits(database, service, now, PASSED_OVER, &message).await
         {
-            tracing::warn!(service, %error, "waiting tasks were not told why they wait");
+            tracing::warn!(service, %error, "the reason why tasks wait was not recorded");
         }
     }
 

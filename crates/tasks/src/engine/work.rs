@@ -25,10 +25,10 @@ const NOTES_AT_ONCE: usize = 8;
 
 /// The error of a task that waits for a later round because a question about it and others was refused.
 const REFUSED_TOGETHER: &str =
-    "the service refused a question about several jobs, and this one is asked about later";
+    "the service refused a question about several jobs; the server asks about this one later";
 
-/// The most questions about halves that follow a refused question about so many jobs: enough to find one job that is the
-/// reason, wherever it is.
+/// The most questions about halves that follow a refused question about this many jobs: enough to find one job that is
+/// the reason, wherever it is.
 fn most_halves(jobs: usize) -> usize {
     2 * jobs.next_power_of_two().ilog2() as usize
 }
@@ -79,8 +79,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Polls claimed tasks of which the service may be asked in one question, and each of those alone about which that
-    /// question tells nothing.
+    /// Polls claimed tasks about which the service may be asked in one question, and then each task alone about which the
+    /// answer says nothing.
     pub(super) async fn work_together(
         &self,
         executor: &dyn Executor,
@@ -180,7 +180,7 @@ impl Engine<'_> {
         };
         if let Err(error) = noted {
             // The claim runs out, and another instance takes the task up again.
-            tracing::error!(task_id = task.task_id, %error, "the progress of a task was not noted");
+            tracing::error!(task_id = task.task_id, %error, "the progress of a task was not recorded");
         }
         next
     }
@@ -219,7 +219,7 @@ impl Engine<'_> {
         let (service, now) = (executor.service(), self.ports.clock.unix_seconds());
         if let Err(error) = rows::has_taken(self.ports.database, service, task.is_probe, now).await
         {
-            tracing::warn!(service, %error, "it was not noted that the service took a task");
+            tracing::warn!(service, %error, "the service's acceptance of a task was not recorded");
         }
         task.is_probe
     }
@@ -306,7 +306,13 @@ fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
             tracing::error!(task_id, project, step, "the service denies access")
         }
         Err(Failure::NoPlace { reason, .. }) => {
-            tracing::info!(task_id, project, step, reason, "no place at the service")
+            tracing::info!(
+                task_id,
+                project,
+                step,
+                reason,
+                "the service has no place for a task"
+            )
         }
         Err(Failure::TooOften { reason, .. }) => {
             tracing::info!(

@@ -1,4 +1,4 @@
-//! What models take, by families of them: a family is known by the beginning of its models' names.
+//! The parameters of models, by families of them: a family is known by the beginning of its models' names.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl<F: Clone + Default + DeserializeOwned> Families<F> {
         Ok(self)
     }
 
-    /// What a model takes: the family with the longest beginning of its name.
+    /// Finds the parameters of a model: those of the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> F {
         let fitting = self.0.iter().filter(|(name, _)| model.starts_with(*name));
         let longest = fitting.max_by_key(|(name, _)| name.len());

@@ -19,7 +19,7 @@ use crate::executor::Executor;
 /// The settings of the services.
 pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS, fal::SETTINGS];
 
-/// Checks what the forms of the services' settings do not; an error is in words for the operator.
+/// Checks in the services' settings what their forms do not check; an error is in words for the operator.
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), String> {
     kling::check_settings(config)?;
     gemini::check_settings(config).map_err(|error| error.to_string())

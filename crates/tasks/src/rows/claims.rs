@@ -1,9 +1,9 @@
 //! Claims: an instance works on a task only while it holds the task's lease.
 //!
-//! Which task is submitted next is decided here alone, in the claiming statement: at most so many are under way at a
-//! service, and so many of them for one project; projects take turns, and within one the task posted first comes first.
-//! A service that has refused a task gets no more than were under way then, but for one try at a time after a pause:
-//! see [`super::places`].
+//! Which task is submitted next is decided here alone, in the claiming statement. A limited number of tasks is under
+//! way at a service, and of these a limited number for one project. Projects take turns, and in each the task posted
+//! first comes first. A service that has refused a task gets no more than were under way then, but for one try at a
+//! time after a pause: see [`super::places`].
 
 use platform::{Database, DatabaseError, Value};
 
@@ -23,7 +23,7 @@ pub(crate) const LONGEST_WAIT: i64 = 300;
 /// that was a little late does not miss the next tick.
 pub(crate) const POLL_SECONDS: i64 = 9;
 
-/// What bounds the claims of one service, over all instances.
+/// The bounds of the claims of one service, over all instances.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule<'a> {
     /// The service.
@@ -40,7 +40,7 @@ pub(crate) struct Rule<'a> {
 /// service, both in seconds.
 pub(super) const FREE: &str = "(lease_until IS NULL OR lease_until <= ?1 OR lease_until > ?1 + ?2)";
 
-/// The condition of a free task whose last claim was for a submission and ended in silence: any outcome of a
+/// The condition of a free task whose last claim was for a submission and ended without an outcome: any outcome of a
 /// submission clears the lease.
 const SILENT: &str = "(external_task_id IS NULL AND lease_until IS NOT NULL)";
 
@@ -48,7 +48,7 @@ const SILENT: &str = "(external_task_id IS NULL AND lease_until IS NOT NULL)";
 pub(super) const RETRYABLE: &str =
     "NOT (external_task_id IS NULL AND lease_until IS NOT NULL AND retry_count >= max_retries)";
 
-/// The error of a task whose claim ended in silence, in words for its user.
+/// The error of a task whose claim ended without an outcome, in words for its user.
 pub(super) const ANSWER_LOST: &str = "the answer was lost; the service may have charged for it";
 
 /// The condition of a task that is to be worked on now, with the parameters of [`FREE`]. A time that is
@@ -66,8 +66,8 @@ fn unaccepted() -> String {
 pub(super) const HELD: &str = "held (task_id, project_id, is_probe, is_accepted)";
 
 /// The tasks that hold a place at the service `?3`: those that the service has accepted, until it has told their results, and
-/// those whose submission is claimed; their ids, their projects, whether the claim is a try beyond the places that are known, and whether the service
-/// has accepted the task. They are the rows of [`HELD`].
+/// those whose submission is claimed. Each has its id, its project, whether the claim is a try beyond the places that are
+/// known, and whether the service has accepted the task. They are the rows of [`HELD`].
 pub(super) fn places_held() -> String {
     format!(
         "SELECT task_id, project_id, 0, 1 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
@@ -124,7 +124,7 @@ fn refuses() -> String {
 /// Claims the task of a service that is next to be submitted: it is `processing` from now on. `None` if no task is due,
 /// or every place is taken. The lease ends after [`Rule::lease`].
 ///
-/// If the claim before ended in silence, that counts as an error. If this one ends so too, the next follows only
+/// If the claim before ended without an outcome, that counts as an error. If this one ends so, too, the next follows only
 /// after a wait that grows with the errors, because a task that kills its instance may do so again. The wait differs
 /// from task to task, so that tasks that died together do not come back together.
 pub(crate) async fn claim_submission(

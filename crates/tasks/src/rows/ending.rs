@@ -67,7 +67,7 @@ pub(crate) async fn finish(
     .await
 }
 
-/// Ends up to `most` tasks of a service whose claims ended in silence as often as they may be tried.
+/// Ends up to `most` tasks of a service whose claims ended without an outcome as often as they may be tried.
 pub(crate) async fn end_silent(
     database: &dyn Database,
     service: &str,

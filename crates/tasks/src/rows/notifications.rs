@@ -14,7 +14,8 @@ const FIRST_NOTIFY_WAIT: i64 = 20;
 /// The wait before the last notification, in seconds.
 const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
 
-/// The condition of a task whose agent wants to hear of this event, given in SQL; without a choice it hears of the ends.
+/// The condition of a task whose agent has asked for this event, given in SQL. An agent that has chosen none gets the
+/// ends.
 pub(super) fn is_told(event: &str) -> String {
     format!(
         "callback_url IS NOT NULL AND instr(
@@ -22,8 +23,8 @@ pub(super) fn is_told(event: &str) -> String {
     )
 }
 
-/// Notes that the agent of a task is to hear of its start, if it wants to. Returns whether it does. A task whose service
-/// had no place for it starts again at no try, so its agent has heard already.
+/// Notes that the agent of a task is to be notified of its start, if the agent has asked for that. Returns whether it
+/// has. A task whose service had no place for it starts again at no try, so its agent has heard already.
 pub(crate) async fn tell(
     database: &dyn Database,
     task: &Task,

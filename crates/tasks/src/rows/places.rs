@@ -1,4 +1,4 @@
-//! What is known of the places at a service that has refused a task: the account may have fewer than the setting says.
+//! The known places at a service that has refused a task, because the account may have fewer than the setting says.
 //!
 //! A refusal tells how many tasks the service takes at once: as many as were under way without the refused one. So many
 //! are claimed from then on without a pause, so that a place which becomes free is filled at once. One more is a try: there

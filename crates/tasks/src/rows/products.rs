@@ -1,4 +1,4 @@
-//! What a service has told of a job that it has done, while the results are being copied.
+//! The reports of services about jobs that they have done, while the results are being copied.
 
 use platform::{Database, DatabaseError, Value};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub(crate) struct Medium {
     pub(crate) is_settled: bool,
 }
 
-/// What a service has told of a job that it has done.
+/// The report of a service about a job that it has done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Product {
     pub(crate) media: Vec<Medium>,
@@ -29,12 +29,12 @@ pub(crate) struct Product {
     pub(crate) tries: i64,
     /// The upload in parts of the copy under way.
     pub(crate) asset_id: Option<String>,
-    /// The time at which the service told it.
+    /// The time of the report.
     pub(crate) told_at: i64,
 }
 
-/// Stores the product of a run that is not over, unless there is one. An instance that claims the task then copies the results. The
-/// claim of an instance on the task ends.
+/// Stores the product of a run that is not over, unless there is one. An instance that claims the task then copies the
+/// results. The claim of an instance on the task ends.
 pub(crate) async fn store_product(
     database: &dyn Database,
     task: &Task,

@@ -32,7 +32,7 @@ pub struct Projected<'a> {
     pub is_repaired: bool,
 }
 
-/// For this many seconds after a task's end its document is projected again when it has changed.
+/// The seconds after a task's end for which its document is projected again when it has changed.
 const PROJECTED_AFTER_END: i64 = 120;
 
 /// Makes the SQL expression of a room's newest rev from the SQL expression of its project id.

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Try {
     /// The time at which it ended, in Unix seconds.
     pub at: i64,
-    /// What was tried: `submission` or `result`.
+    /// The step that was tried: `submission` or `result`.
     pub tried: String,
     /// The error, or what the task waits for, in words; `None` if the service has taken the task.
     pub error: Option<String>,

@@ -63,7 +63,7 @@ pub(super) fn result(answer: &Answer) -> Result<Progress, Failure> {
     }
 }
 
-/// Reads a callback; `None` if it is none.
+/// Reads a callback; `None` if it is not one.
 pub(super) fn callback(body: &Value) -> Option<Callback> {
     let name = body.get("request_id")?.as_str()?;
     let news = match body.get("status")?.as_str()? {

@@ -26,7 +26,7 @@ pub(super) struct Fal;
 platform::settings! {
     /// The address of fal's queue. fal makes pictures and films by the models that it hosts
     FAL_BASE_URL = "fal_base_url", Value("https://queue.fal.run"), Origin;
-    /// The address at which fal tells the keys that sign its callbacks
+    /// The address at which fal publishes the keys that sign its callbacks
     FAL_REST_URL = "fal_rest_url", Value("https://rest.fal.ai"), Origin;
     /// fal's API key
     FAL_KEY = "fal_key", Secret;
@@ -77,7 +77,7 @@ impl Executor for Fal {
         IMAGES
     }
 
-    /// Each model takes something else, so what it takes is left to fal.
+    /// Checks nothing, because each model takes other parameters, which fal checks.
     fn check(&self, _task_type: &str, params: &mut Fields<'_>) {
         for name in IMAGES {
             if name.ends_with("urls") {
@@ -141,9 +141,9 @@ impl Executor for Fal {
         let task_id = &task.task_id;
         match told.await.map(|answer| answer.status().as_u16()) {
             // 400: it has ended already.
-            Ok(202 | 400) => tracing::info!(task_id, "job cancelled at fal"),
-            Ok(status) => tracing::warn!(task_id, status, "job not cancelled at fal"),
-            Err(_) => tracing::warn!(task_id, "job not cancelled at fal"),
+            Ok(202 | 400) => tracing::info!(task_id, "a job was cancelled at fal"),
+            Ok(status) => tracing::warn!(task_id, status, "a job was not cancelled at fal"),
+            Err(_) => tracing::warn!(task_id, "a job was not cancelled at fal"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The signature of fal's callbacks: Ed25519, by keys that fal tells at its REST host. They are asked for once a day.
+//! The signature of fal's callbacks: Ed25519, by keys that fal publishes at its REST host. They are asked for once a day.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const TOLERANCE: i64 = 300;
 /// The seconds for which keys are kept.
 const KEPT_FOR: i64 = 24 * 3600;
 
-/// The seconds after which keys are asked for again if they do not fit, because fal may have others since.
+/// The seconds after which keys that do not fit are asked for again, because fal may have other keys by then.
 const MAY_HAVE_CHANGED: i64 = 300;
 
 /// The most keys that are tried.
@@ -63,7 +63,7 @@ pub(super) async fn authenticity(callback: &Arrived<'_>, outside: &Outside<'_>) 
     }
 }
 
-/// What a callback signs, and its signature; `None` if it has none, or is of another time.
+/// The text that a callback signs, and its signature; `None` if it has none, or is of another time.
 fn signed(callback: &Arrived<'_>, now: i64) -> Option<(String, Signature)> {
     let header = |name: &str| (callback.header)(&format!("x-fal-webhook-{name}"));
     let timestamp = header("timestamp")?;
@@ -94,7 +94,7 @@ impl Keys {
 async fn kept(outside: &Outside<'_>, now: i64) -> Option<Keys> {
     let kept = outside.key_value.get(STORED).await;
     let kept = kept.unwrap_or_else(|error| {
-        tracing::warn!(%error, "fal's keys not read");
+        tracing::warn!(%error, "fal's keys could not be read");
         None
     });
     let keys: Keys = serde_json::from_slice(&kept?).ok()?;
@@ -124,12 +124,12 @@ async fn told(outside: &Outside<'_>, now: i64) -> Result<Keys, String> {
         .collect();
     if !answer.status().is_success() || keys.is_empty() {
         let status = answer.status().as_u16();
-        return Err(format!("fal tells no keys (status {status})"));
+        return Err(format!("fal sends no keys (status {status})"));
     }
     let keys = Keys { told_at: now, keys };
     let stored = serde_json::to_vec(&keys).unwrap_or_default();
     if let Err(error) = outside.key_value.set(STORED, stored).await {
-        tracing::warn!(%error, "fal's keys not kept");
+        tracing::warn!(%error, "fal's keys could not be kept");
     }
     Ok(keys)
 }

@@ -1,4 +1,4 @@
-//! What Gemini answers: images, words, or the reason for which there are none.
+//! Gemini's answers: images, words, or the reason for which there are none.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ fn without_image(reason: &str, more: &str, before: Option<&str>) -> Failure {
     Failure::retry(words.trim())
 }
 
-/// What a reason means that is a refusal, in words for the user.
+/// The meaning of a reason that is a refusal, in words for the user.
 fn refusal(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "SAFETY" | "PROHIBITED_CONTENT" | "BLOCKLIST" => {

@@ -32,11 +32,13 @@ platform::settings! {
     GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Origin;
     /// Gemini's API key
     GEMINI_API_KEY = "gemini_api_key", Secret;
-    /// The model of `nano_banana` tasks. A task for a model that is gone fails and names the setting
+    /// The model of `nano_banana` tasks. If Gemini no longer has it, these tasks fail with an error that names this
+    /// setting
     NANO_BANANA_MODEL = "nano_banana_model", Value("gemini-nano-banana-2.1");
     /// The model of `nano_banana_pro` tasks
     NANO_BANANA_PRO_MODEL = "nano_banana_pro_model", Value("gemini-3-pro-image");
-    /// What models take that this release does not know, or knows otherwise, by the beginnings of their names, such as `{"gemini-4": {"sizes": ["1K"], "ratios": ["1:1"], "references": 3}}`
+    /// The parameters of models that this release does not know, or that have changed, by the beginnings of the models'
+    /// names, such as `{"gemini-4": {"sizes": ["1K"], "ratios": ["1:1"], "references": 3}}`
     GEMINI_MODELS = "gemini_models", Unset, JsonObject;
 }
 
@@ -59,7 +61,7 @@ const MAX_NAME: usize = 128;
 const MOST_CHOICE: usize = 32;
 const MOST_IMAGES: usize = 14;
 const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
-/// The parameter with what this release does not know: its fields are added to Gemini's `generationConfig`.
+/// The parameter for settings that this release does not know: its fields are added to Gemini's `generationConfig`.
 const GENERATION_CONFIG: &str = "generation_config";
 
 impl Gemini {
@@ -128,7 +130,10 @@ impl Executor for Gemini {
                 None => drop(params.text(name, MOST_CHOICE)),
                 Some(none) if none.is_empty() => {
                     if params.text(name, MOST_CHOICE).is_some() {
-                        params.wrong(name, format!("is nothing that `{model}` takes"));
+                        params.wrong(
+                            name,
+                            format!("is not a parameter of `{model}`; leave it out"),
+                        );
                     }
                 }
                 Some(choices) => {

@@ -1,5 +1,5 @@
-//! What is known of Gemini's models, by the beginnings of their names. Models come and go every few months, so an operator
-//! can say more by a setting, and of a model that is not known nothing is refused.
+//! The known models of Gemini, by the beginnings of their names. Models come and go every few months, so an operator can
+//! describe others by a setting, and nothing is refused for a model that is not known.
 
 use platform::Config;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::GEMINI_MODELS;
 use crate::executors::families::Families;
 
-/// What the models take whose names begin alike. What is not said is not checked.
+/// The parameters of the models whose names begin alike. A parameter that is not given here is not checked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Family {
@@ -69,7 +69,7 @@ impl Models {
         Self(families.into())
     }
 
-    /// What a model takes: the family with the longest beginning of its name.
+    /// Finds the parameters of a model: those of the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> Family {
         self.0.family(model)
     }

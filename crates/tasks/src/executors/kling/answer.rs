@@ -133,8 +133,8 @@ fn done(data: &Value) -> Result<Progress, Failure> {
     }))
 }
 
-/// What Kling charged for a job: a list of sums, each with what it was taken from, in the words of the second generation:
-/// `unit` of a resource pack, or `cash`.
+/// The price of a job: a list of sums, each with its source in the words of the second generation: `unit` of a resource
+/// pack, or `cash`.
 fn cost(data: &Value) -> Option<Value> {
     if let Some(billing) = data["billing"].as_array() {
         return Some(json!(billing)).filter(|_| !billing.is_empty());
@@ -181,7 +181,7 @@ mod tests {
         TheJob,
         Us,
         TheMoment,
-        /// There is no place now.
+        /// The account has no place for a job now.
         ThePlaces,
         /// Calls come too fast.
         TheRate,

@@ -42,7 +42,7 @@ pub(super) fn check(models: &Models, params: &mut Fields<'_>) {
     }
     check_tail(params, &family, model, has_image);
     if params.text("negative_prompt", MAX_TEXT).is_some() && family.negative_prompt == Some(false) {
-        let words = format!("is nothing that `{model}` takes; say it in `prompt`");
+        let words = format!("is not a parameter of `{model}`; say it in `prompt`");
         params.wrong("negative_prompt", words);
     }
     one_of(params, "mode", family.modes.as_deref());
@@ -81,7 +81,7 @@ fn check_tail(params: &mut Fields<'_>, family: &Family, model: &str, has_image: 
     }
     if family.image_tail == Some(false) {
         let words = format!(
-            "is nothing that `{model}` takes: it takes the first picture alone, `image_path`"
+            "is not a parameter of `{model}`, which takes the first picture alone, `image_path`"
         );
         params.wrong("image_tail", words);
     } else if !has_image {
@@ -96,7 +96,7 @@ fn check_scale(params: &mut Fields<'_>, family: &Family, model: &str) {
         && family.cfg_scale == Some(false)
         && scale != DEFAULT_SCALE
     {
-        let words = format!("is nothing that `{model}` takes; leave it out");
+        let words = format!("is not a parameter of `{model}`; leave it out");
         params.wrong("cfg_scale", words);
     }
 }
@@ -140,9 +140,9 @@ fn check_sound(params: &mut Fields<'_>, family: &Family, model: &str) {
         },
     };
     let wrong = match family.sound {
-        Some(Sound::Never) if wanted => format!("is nothing that `{model}` makes; send off"),
+        Some(Sound::Never) if wanted => format!("is not available with `{model}`; send off"),
         Some(Sound::Pro) if wanted && params.value("mode").is_none_or(|mode| mode != "pro") => {
-            format!("is made by `{model}` in mode pro alone; send `mode` pro, or off")
+            format!("is available with `{model}` in mode pro alone; send `mode` pro, or off")
         }
         Some(Sound::Always) if !wanted => {
             format!("is part of every video of `{model}`; leave it out")

@@ -34,19 +34,21 @@ platform::settings! {
     pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com"), Origin;
     /// Kling's API key
     KLING_API_KEY = "kling_api_key", Secret;
-    /// The first of the older pair of keys, which is used if there is no `kling_api_key`
+    /// The access key of the older pair of keys, which is used if `kling_api_key` is not set
     KLING_ACCESS_KEY = "kling_access_key", Secret;
-    /// The second of that pair
+    /// The secret key of that pair
     KLING_SECRET_KEY = "kling_secret_key", Secret;
-    /// The number of jobs that the account may have at Kling at once. Kling refuses more, so further tasks wait
+    /// The number of jobs that the account may have at Kling at once. Kling would refuse more, so further tasks wait here
     KLING_PLACES = "kling_places", Value("100"), Number(MOST_PLACES);
-    /// The hours that a job may take after Kling has accepted it. Then its task fails; a retry looks for the job's
-    /// result first
+    /// The hours that a job may take after Kling has accepted it. After that its task fails; a retry first looks
+    /// whether the job has a result by then
     KLING_LONGEST_JOB = "kling_longest_job", Value("24"), Number(LONGEST_JOB);
-    /// What models take that this release does not know, or knows otherwise, by the beginnings of their names, such as `{"kling-4": {"generation": 2, "durations": [5, 10], "sound": "optional", "modes": ["std", "pro"]}}`
+    /// The parameters of models that this release does not know, or that have changed, by the beginnings of the models'
+    /// names, such as
+    /// `{"kling-4": {"generation": 2, "durations": [5, 10], "sound": "optional", "modes": ["std", "pro"]}}`
     KLING_MODELS = "kling_models", Unset, JsonObject;
-    /// The secret with which Kling signs its callbacks, as its console shows it (`whsec_…`). With it a callback without that
-    /// signature is 401; without it the signature in the callback's address alone is required
+    /// The secret with which Kling signs its callbacks, as its console shows it (`whsec_…`). If it is set, a callback
+    /// without that signature is refused (401); if not, the signature in the callback's address is enough
     KLING_WEBHOOK_SECRET = "kling_webhook_secret", Secret;
 }
 
@@ -59,7 +61,7 @@ const LONGEST_JOB: u32 = 30 * 24;
 /// The most jobs of the second generation that one question is about, so that its address has less than 4 KiB.
 const MOST_TOGETHER: usize = 100;
 
-/// What an operator hears of a secret that is not one.
+/// The error about a `kling_webhook_secret` that is not a secret.
 const NO_SECRET: &str =
     "`kling_webhook_secret` is not `whsec_` and base64, as Kling's console shows it";
 

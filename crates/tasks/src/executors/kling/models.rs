@@ -1,5 +1,5 @@
-//! What is known of Kling's models, by the beginnings of their names. Models come and go every few months, so an operator
-//! can say more by a setting, and of a model that is not known nothing is refused.
+//! The known models of Kling, by the beginnings of their names. Models come and go every few months, so an operator can
+//! describe others by a setting, and nothing is refused for a model that is not known.
 
 use platform::Config;
 use serde::Deserialize;
@@ -34,21 +34,22 @@ impl TryFrom<u8> for Generation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sound {
-    /// It has none.
+    /// It has no sound.
     Never,
     /// It has sound in mode `pro` alone.
     Pro,
     /// A task may ask for it.
     Optional,
-    /// It cannot be without.
+    /// It always has sound.
     Always,
 }
 
-/// What the models take whose names begin alike. What is not said is not checked.
+/// The parameters of the models whose names begin alike. A parameter that is not given here is not checked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Family {
-    /// The form of the API. Without one, a model that is called by a number alone, such as `kling-4.0`, is of the second.
+    /// The form of the API. If it is not given, a model whose name goes on with a digit, such as `kling-4.0`, is of the
+    /// second form.
     generation: Option<Generation>,
     /// The seconds that a video may have.
     pub(super) durations: Option<Vec<u32>>,
@@ -140,7 +141,7 @@ impl Models {
         Self(families.into())
     }
 
-    /// What a model takes: the family with the longest beginning of its name.
+    /// Finds the parameters of a model: those of the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> Family {
         self.0.family(model)
     }

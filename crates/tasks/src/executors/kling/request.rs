@@ -18,7 +18,7 @@ pub(super) const DEFAULT_SCALE: f64 = 0.5;
 /// The seconds of a video whose task names none.
 const DEFAULT_SECONDS: f64 = 5.0;
 
-/// The parameters that are put into bodies one by one, and Kling's names that are this server's alone to fill.
+/// The parameters that are put into bodies one by one, and the names of Kling's fields that this server alone fills.
 const OWN: &[&str] = &[
     "model",
     "model_name",
@@ -36,10 +36,10 @@ const OWN: &[&str] = &[
     "external_task_id",
 ];
 
-/// The parameters that the second generation wants in `settings`.
+/// The parameters that the second generation takes in `settings`.
 const SETTINGS: &[&str] = &["resolution", "audio", "multi_shot"];
 
-/// The parameters that it wants in `options`.
+/// The parameters that it takes in `options`.
 const OPTIONS: &[&str] = &["watermark_info"];
 
 /// The model that a task asks for.
@@ -220,7 +220,7 @@ fn sound(params: &Value) -> Option<bool> {
     }
 }
 
-/// A picture as Kling takes it: an address, or base64 without more. Null if there is none.
+/// A picture as Kling takes it: an address, or base64 alone. Null if there is none.
 async fn picture(
     task: &Task,
     params: &Value,
