@@ -19,6 +19,7 @@ pub(crate) const COMPONENTS: &[&str] = &[
     "poller",
     "events",
     "cron-tick",
+    "cron-tick-v3",
     "console",
 ];
 

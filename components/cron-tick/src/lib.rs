@@ -1,18 +1,6 @@
-//! The component `cron`: every ten seconds it asks the poller to do what is due.
-//!
-//! The cron trigger is a process of its own, which has only the address of the app's HTTP side. It offers WASI 0.2 and
-//! Spin's variables, so this component uses nothing else.
+//! The component `cron` for Spin's cron plugin 0.3: every ten seconds it asks the poller to do what is due.
 
-use platform::{
-    Setting,
-    ourselves::{APP_URL, INTERNAL_TOKEN},
-};
-use wasi::http::{
-    outgoing_handler,
-    types::{Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme},
-};
-
-use bindings::fermyon::spin::variables;
+use bindings::{Error, Guest, Metadata};
 
 mod bindings {
     // The macro generates unsafe code.
@@ -23,7 +11,6 @@ mod bindings {
             package loro-sync:cron;
 
             world cron {
-                import fermyon:spin/variables@2.0.0;
                 use fermyon:spin-cron/cron-types@2.0.0.{error, metadata};
                 export handle-cron-event: func(metadata: metadata) -> result<_, error>;
             }
@@ -34,74 +21,17 @@ mod bindings {
                     variant error { other(string) }
                 }
             }
-
-            package fermyon:spin@2.0.0 {
-                interface variables {
-                    get: func(name: string) -> result<string, error>;
-                    variant error {
-                        invalid-name(string), undefined(string), provider(string), other(string),
-                    }
-                }
-            }
         "#,
         generate_all,
     });
 
     export!(Tick);
 
-    struct Tick;
-
-    impl Guest for Tick {
-        fn handle_cron_event(_: Metadata) -> Result<(), Error> {
-            super::tick().map_err(Error::Other)
-        }
-    }
+    pub(super) struct Tick;
 }
 
-/// How long the poller may take to answer that it has begun, in nanoseconds.
-const TIMEOUT: u64 = 5_000_000_000;
-
-fn tick() -> Result<(), String> {
-    let address = read(APP_URL)?;
-    let (scheme, authority) = match address.trim_end_matches('/').split_once("://") {
-        Some(("http", authority)) => (Scheme::Http, authority),
-        Some(("https", authority)) => (Scheme::Https, authority),
-        _ => return Err("`app_url` is not an http(s) URL".into()),
-    };
-    let mut headers = vec![("content-length".to_owned(), b"0".to_vec())];
-    let token = read(INTERNAL_TOKEN)?;
-    if !token.is_empty() {
-        let bearer = format!("Bearer {token}").into_bytes();
-        headers.push(("authorization".to_owned(), bearer));
+impl Guest for bindings::Tick {
+    fn handle_cron_event(_: Metadata) -> Result<(), Error> {
+        tick::tick().map_err(Error::Other)
     }
-    let headers = Fields::from_list(&headers).map_err(|error| format!("headers: {error:?}"))?;
-    let request = OutgoingRequest::new(headers);
-    let wrong = |()| "`app_url` is not a URL".to_owned();
-    request.set_method(&Method::Post).map_err(wrong)?;
-    request.set_scheme(Some(&scheme)).map_err(wrong)?;
-    request.set_authority(Some(authority)).map_err(wrong)?;
-    request
-        .set_path_with_query(Some("/internal/poll"))
-        .map_err(wrong)?;
-    let body = request.body().map_err(wrong)?;
-    let options = RequestOptions::new();
-    // A host without timeouts ignores this.
-    let _ = options.set_connect_timeout(Some(TIMEOUT));
-    let _ = options.set_first_byte_timeout(Some(TIMEOUT));
-    let failed = |error| format!("the poller cannot be asked: {error:?}");
-    let answer = outgoing_handler::handle(request, Some(options)).map_err(failed)?;
-    OutgoingBody::finish(body, None).map_err(failed)?;
-    answer.subscribe().block();
-    let answer = match answer.get() {
-        Some(Ok(answer)) => answer.map_err(failed)?,
-        _ => return Err("the poller gave no answer".into()),
-    };
-    match answer.status() {
-        202 => Ok(()),
-        status => Err(format!("the poller answered with status {status}")),
-    }
-}
-
-fn read(setting: Setting) -> Result<String, String> {
-    variables::get(setting.name()).map_err(|error| format!("`{setting}`: {error:?}"))
 }

@@ -14,7 +14,7 @@ use crate::{
     tar::{self, TarError},
 };
 
-/// The longest address of a result, in bytes.
+/// The longest address of a result, and the longest text of other fields, in bytes.
 const MAX_ADDRESS: usize = 8192;
 
 /// The most members of a project in an archive.
@@ -82,6 +82,15 @@ pub(crate) struct AssetFile {
     pub(crate) task_id: Option<String>,
 }
 
+/// `quarantine/{number}.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QuarantinedFile {
+    pub(crate) origin: String,
+    pub(crate) created_at: i64,
+    pub(crate) quarantined_at: i64,
+    pub(crate) reason: String,
+}
+
 /// `tasks/{id}.json`: what users see of a task, and what a retry needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaskFile {
@@ -119,11 +128,19 @@ pub(crate) struct AssetIn<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// An update in quarantine in an archive.
+#[derive(Debug)]
+pub(crate) struct QuarantinedIn<'a> {
+    pub(crate) told: QuarantinedFile,
+    pub(crate) payload: &'a [u8],
+}
+
 /// Everything in an archive.
 #[derive(Debug)]
 pub(crate) struct Contents<'a> {
     pub(crate) project: ProjectFile,
     pub(crate) blobs: Vec<&'a [u8]>,
+    pub(crate) quarantined: Vec<QuarantinedIn<'a>>,
     pub(crate) assets: Vec<AssetIn<'a>>,
     pub(crate) tasks: Vec<TaskFile>,
 }
@@ -137,7 +154,9 @@ impl<'a> Contents<'a> {
         let entries = tar::read(archive)?;
         let mut project = None;
         let mut told: Option<(&str, AssetFile)> = None;
-        let (mut blobs, mut assets, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut aside: Option<(&str, QuarantinedFile)> = None;
+        let (mut blobs, mut quarantined) = (Vec::new(), Vec::new());
+        let (mut assets, mut tasks) = (Vec::new(), Vec::new());
         let mut ids = HashSet::new();
         for entry in entries {
             let wrong = |reason| ArchiveError::File {
@@ -153,6 +172,18 @@ impl<'a> Contents<'a> {
                     project = Some(file);
                 }
                 Some(("document", _)) => blobs.push((entry.name, entry.bytes)),
+                Some(("quarantine", file)) => match (file.strip_suffix(".json"), aside.take()) {
+                    (Some(number), None) => {
+                        let about = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                        check_quarantined(&about).map_err(wrong)?;
+                        aside = Some((number, about));
+                    }
+                    (None, Some((number, told))) if number == file => {
+                        let payload = entry.bytes;
+                        quarantined.push(QuarantinedIn { told, payload });
+                    }
+                    _ => return Err(wrong(ALONE)),
+                },
                 Some(("assets", file)) => match (file.strip_suffix(".json"), told.take()) {
                     (Some(id), None) => {
                         let about = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
@@ -164,7 +195,7 @@ impl<'a> Contents<'a> {
                             return Err(wrong(TWICE));
                         }
                     }
-                    _ => return Err(wrong("does not come right after the JSON file about it")),
+                    _ => return Err(wrong(ALONE)),
                 },
                 Some(("tasks", _)) => {
                     let task: TaskFile = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
@@ -177,7 +208,8 @@ impl<'a> Contents<'a> {
                 _ => return Err(wrong("is not a part of a project")),
             }
         }
-        if let Some((id, _)) = told {
+        let told = told.map(|(id, _)| id);
+        if let Some(id) = told.or(aside.map(|(number, _)| number)) {
             return Err(ArchiveError::File {
                 name: id.chars().take(120).collect(),
                 reason: "is empty",
@@ -189,6 +221,7 @@ impl<'a> Contents<'a> {
         Ok(Self {
             project,
             blobs: blobs.into_iter().map(|(_, bytes)| bytes).collect(),
+            quarantined,
             assets,
             tasks,
         })
@@ -205,6 +238,9 @@ fn asset<'a>(id: &'a str, told: AssetFile, bytes: &'a [u8]) -> Result<AssetIn<'a
     }
     Ok(AssetIn { id, told, bytes })
 }
+
+/// The reason why the second file of a pair is refused if the first is missing.
+const ALONE: &str = "does not come right after the JSON file about it";
 
 /// The reason why a second task or asset of the same id is refused.
 const TWICE: &str = "has the same id as another file";
@@ -224,6 +260,24 @@ fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
     }
 }
 
+/// Refuses an update that could not have been a row of the quarantine.
+fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
+    let is_time = |time: i64| (0..=LATEST).contains(&time);
+    match is_text(&update.origin)
+        && update.reason.len() <= MAX_ADDRESS
+        && is_time(update.created_at)
+        && is_time(update.quarantined_at)
+    {
+        true => Ok(()),
+        false => Err("has a field that is not valid for an update in quarantine"),
+    }
+}
+
+/// Whether a text is a line of a length that fields have.
+fn is_text(text: &str) -> bool {
+    (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// Refuses a task that could not have been a row of a database.
 fn check(task: &TaskFile) -> Result<(), &'static str> {
     let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
@@ -235,8 +289,6 @@ fn check(task: &TaskFile) -> Result<(), &'static str> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         (1..=longest).contains(&text.len()) && text.bytes().all(fits)
     };
-    let is_text =
-        |text: &str| (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control);
     if !is_word(&task.task_id, 80) || !is_text(&task.task_type) {
         return Err("has an id or a type that is not valid for a task");
     }
@@ -315,6 +367,11 @@ mod tests {
         json!({ "media_type": "image/png", "digest": digest }).to_string()
     }
 
+    fn aside(created_at: i64) -> String {
+        json!({ "origin": "r1", "created_at": created_at, "quarantined_at": 2, "reason": "no" })
+            .to_string()
+    }
+
     #[test]
     fn a_hostile_archive_is_refused_in_words() {
         let id = format!("asset_{}", "a1".repeat(13));
@@ -361,6 +418,20 @@ mod tests {
                 "is not a part of a project",
             ),
             (vec![("tasks/1", "[".repeat(5000))], "not the JSON"),
+            (vec![("quarantine/1", bytes())], "does not come right after"),
+            (vec![("quarantine/1.json", aside(1))], "is empty"),
+            (
+                vec![("quarantine/1.json", aside(1)), ("quarantine/1", bytes())],
+                "",
+            ),
+            (
+                vec![("quarantine/1.json", aside(1)), ("quarantine/2", bytes())],
+                "does not come right after",
+            ),
+            (
+                vec![("quarantine/1.json", aside(-1))],
+                "an update in quarantine",
+            ),
             (vec![wrong("task_id", json!("../1"))], "an id or a type"),
             (vec![wrong("task_type", json!("a\nb"))], "an id or a type"),
             (vec![wrong("external_service", json!(""))], "a service"),

@@ -4,7 +4,7 @@ use auth::projects::{self, Project};
 use futures_util::{StreamExt, stream, stream::LocalBoxStream};
 use platform::{DatabaseError, Ports, Row};
 use problem::Problem;
-use rooms::RoomError;
+use rooms::{Quarantined, RoomError};
 use serde_json::json;
 use tasks::{AssetError, AssetStore};
 use thiserror::Error;
@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::{
     FORMAT,
     batches::batches,
-    contents::{AssetFile, MemberIn, ProjectFile, TaskFile},
+    contents::{AssetFile, MemberIn, ProjectFile, QuarantinedFile, TaskFile},
     tar,
 };
 
@@ -51,6 +51,8 @@ enum Part {
     Ready(Vec<u8>),
     /// A file of the document.
     Blob(usize, Vec<u8>),
+    /// The files of an update in quarantine.
+    Quarantined(usize, Quarantined),
     /// Bytes of an asset.
     Asset(String, std::ops::Range<u64>),
     Tasks(Vec<String>),
@@ -112,6 +114,9 @@ async fn archive<'a>(
     for (at, blob) in blobs.enumerate() {
         parts.push(Part::Blob(at + 1, blob.to_vec()));
     }
+    let quarantined = rooms::quarantined(ports.database, project_id, 0, i64::MAX as u64).await?;
+    let quarantined = (1..).zip(quarantined);
+    parts.extend(quarantined.map(|(at, update)| Part::Quarantined(at, update)));
     assets(ports, project_id, &mut parts).await?;
     tasks_of(ports, project_id, &mut parts).await?;
     parts.push(Part::Ready(tar::END.to_vec()));
@@ -119,7 +124,7 @@ async fn archive<'a>(
     let made = stream::iter(parts).then(move |part| {
         let (store, project) = (store.clone(), project.clone());
         async move {
-            let made = make(ports, &store, part).await;
+            let made = make(ports, &project, &store, part).await;
             made.inspect_err(|error| tracing::error!(project, %error, "an export broke off"))
                 .ok()
         }
@@ -131,12 +136,31 @@ async fn archive<'a>(
 
 async fn make(
     ports: Ports<'_>,
+    project: &str,
     store: &AssetStore<'_>,
     part: Part,
 ) -> Result<Vec<u8>, ExportError> {
     match part {
         Part::Ready(bytes) => Ok(bytes),
         Part::Blob(at, blob) => Ok(file(&format!("document/{at:06}.loro"), &blob)),
+        Part::Quarantined(at, update) => {
+            let payload = rooms::quarantined_update(ports.database, project, update.rev).await?;
+            let told = QuarantinedFile {
+                origin: update.origin,
+                created_at: update.created_at,
+                quarantined_at: update.quarantined_at,
+                reason: update.reason,
+            };
+            let name = format!("quarantine/{at:06}");
+            let mut files = Vec::new();
+            // It may be restored or deleted by now.
+            if let Some(payload) = payload {
+                let about = json!(told).to_string();
+                files = file(&format!("{name}.json"), about.as_bytes());
+                files.extend(file(&name, &payload));
+            }
+            Ok(files)
+        }
         Part::Asset(id, range) => {
             let asset = store.read(&id, Some(range)).await?;
             let gone = || AssetError::NotFetched(format!("{id} is gone"));

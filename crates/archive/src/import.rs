@@ -11,7 +11,7 @@ use platform::{DatabaseError, Ports};
 use problem::Problem;
 use quota::QuotaError;
 use rooms::{
-    RoomError,
+    Quarantined, RoomError,
     supervise::{self, MergeError, Merger},
 };
 use serde_json::{Value as Json, json};
@@ -164,6 +164,7 @@ async fn store(
 ) -> Result<Imported, ImportError> {
     quota::take(ports, project_id, bytes).await?;
     store_document(ports, project_id, updates).await?;
+    store_quarantined(ports, project_id, contents).await?;
     let renamed = store_assets(ports, project_id, contents).await?;
     let mut first = 1;
     for tasks in batches(&contents.tasks, TaskFile::size) {
@@ -198,6 +199,29 @@ async fn store_document(
             }
             _ => return Err(RoomError::Busy.into()),
         }
+    }
+    Ok(())
+}
+
+/// Puts the updates in quarantine there again. They are not tried: their owner may restore them.
+async fn store_quarantined(
+    ports: Ports<'_>,
+    project_id: &str,
+    contents: &Contents<'_>,
+) -> Result<(), DatabaseError> {
+    for update in &contents.quarantined {
+        let told = update.told.clone();
+        let quarantined = Quarantined {
+            // It gets another one.
+            rev: 0,
+            bytes: update.payload.len() as u64,
+            origin: told.origin,
+            created_at: told.created_at,
+            quarantined_at: told.quarantined_at,
+            reason: told.reason,
+        };
+        let payload = update.payload.to_vec();
+        rooms::adopt_quarantined(ports.database, project_id, &quarantined, payload).await?;
     }
     Ok(())
 }

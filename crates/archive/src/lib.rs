@@ -6,6 +6,7 @@
 //! ```text
 //! project.json               the format and the name
 //! document/000001.loro …     the document, as Loro blobs in their order
+//! quarantine/000001.json, quarantine/000001 …     updates that Loro cannot apply
 //! assets/{id}.json, assets/{id}
 //! tasks/{id}.json            in the order of posting
 //! ```

@@ -187,6 +187,47 @@ fn another_server_has_the_same_document_tasks_and_assets() {
     assert_eq!(document(&second, "c"), document(&first, "a"));
 }
 
+/// Updates in quarantine come along, are kept from the document again, and are the new owner's to restore.
+#[test]
+fn updates_in_quarantine_stay_in_quarantine() {
+    let (first, second) = (world(&[]), world(&[]));
+    fill(&first);
+    run(
+        &first,
+        "INSERT INTO loro_quarantine VALUES ('a', 7, x'0102', 'r1', 3, 4, 'It is odd.'),
+                                            ('a', 9, x'', 'r2', 5, 6, ''), ('other', 1, x'03', 'r', 0, 0, '')",
+    );
+    imported(&second, "b", &exported(&first, "a")).unwrap();
+    assert_eq!(document(&second, "b"), document(&first, "a"));
+    let database = second.ports().database;
+    let found = block_on(rooms::quarantined(database, "b", 0, 9)).unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|update| {
+            let times = (update.created_at, update.quarantined_at);
+            (update.origin.as_str(), times, update.reason.as_str())
+        })
+        .collect();
+    assert_eq!(told, [("r1", (3, 4), "It is odd."), ("r2", (5, 6), "")]);
+    let [one, two] = [found[0].rev, found[1].rev];
+    let payload = |rev| block_on(rooms::quarantined_update(database, "b", rev)).unwrap();
+    assert_eq!(payload(one), Some(vec![1, 2]));
+    assert_eq!(payload(two), Some(vec![]));
+    // No other update gets their revs, which would mix both up in quarantine.
+    let update = LoroDoc::new();
+    update.get_text("text").insert(0, "more").unwrap();
+    append(
+        &second,
+        "b",
+        update.export(ExportMode::all_updates()).unwrap(),
+    );
+    let revs = "SELECT count(*) FROM loro_updates WHERE project_id = 'b' AND length(payload) > 0 AND rev IN
+                    (SELECT rev FROM loro_quarantine WHERE project_id = 'b')";
+    assert_eq!(count(&second, revs), 0);
+    let head = block_on(rooms::restore(database, second.ports().clock, "b", one)).unwrap();
+    assert!(head.unwrap() > two);
+}
+
 #[test]
 fn beside_its_origin_a_project_has_assets_and_tasks_of_its_own() {
     let world = world(&[]);

@@ -68,7 +68,8 @@ pub use memory::Memory;
 pub use merge::{Merged, merge};
 pub use own_peer::{and_own_peer, own_peer};
 pub use quarantine::{
-    Quarantined, discard, discard_old, quarantine_counts, quarantined, quarantined_update, restore,
+    Quarantined, adopt_quarantined, discard, discard_old, quarantine_counts, quarantined,
+    quarantined_update, restore,
 };
 pub use receipts::forget as forget_receipts;
 pub use state::{json, snapshot, state, updates_after};

@@ -173,6 +173,46 @@ pub async fn restore(
     Ok(restored)
 }
 
+/// Puts an update of another room into quarantine here, as an import does. It gets a rev of this room, in whose log its row
+/// is empty. Killed between its two statements it leaves the empty row, which is harmless.
+///
+/// # Errors
+/// If the database fails.
+pub async fn adopt_quarantined(
+    database: &dyn Database,
+    project: &str,
+    update: &Quarantined,
+    payload: Vec<u8>,
+) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
+         VALUES (?1, {} + 1, x'', ?2, ?3) RETURNING rev",
+        head_sql("?1")
+    );
+    let parameters = vec![
+        project.into(),
+        update.origin.as_str().into(),
+        update.created_at.into(),
+    ];
+    let rows = database.execute(&sql, parameters).await?;
+    let rev = rows.first().map(|row| row.unsigned(0)).transpose()?;
+    let rev = rev.ok_or_else(|| DatabaseError::Unexpected("an insert returned no row".into()))?;
+    let sql = "INSERT INTO loro_quarantine
+                   (project_id, rev, payload, origin, created_at, quarantined_at, reason)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let parameters = vec![
+        project.into(),
+        rev.into(),
+        payload.into(),
+        update.origin.as_str().into(),
+        update.created_at.into(),
+        update.quarantined_at.into(),
+        update.reason.as_str().into(),
+    ];
+    database.execute(sql, parameters).await?;
+    Ok(())
+}
+
 /// Deletes an update that is in quarantine for good, and returns whether there was one of this rev.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! The manifests that `cargo xtask manifest` prints, each with the triggers and the calls that its host allows.
 
 use std::os::unix::fs::symlink;
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::built::{built, root};
@@ -13,16 +14,13 @@ use tempfile::TempDir;
 
 const TOKEN: &str = "t";
 
-fn print(host: &str) -> Output {
-    Command::new(built("target/release/xtask"))
-        .args(["manifest", "--for", host])
+/// Writes the manifest for a host, and perhaps for a version of cron, to a folder in which its paths lead to what is built.
+pub(crate) fn printed(host: &[&str]) -> (PathBuf, TempDir) {
+    let printed = Command::new(built("target/release/xtask"))
+        .args(["manifest", "--for"])
+        .args(host)
         .output()
-        .unwrap()
-}
-
-/// Starts the app, without a relay, from the manifest for a host, with more variables. The manifest is in the folder.
-pub(crate) async fn start(host: &str, variables: &[(&str, &str)]) -> (Host, TempDir) {
-    let printed = print(host);
+        .unwrap();
     assert!(printed.status.success(), "{printed:?}");
     let folder = tempfile::tempdir().unwrap();
     let manifest = folder.path().join("spin.toml");
@@ -30,6 +28,12 @@ pub(crate) async fn start(host: &str, variables: &[(&str, &str)]) -> (Host, Temp
     for name in ["target", "components"] {
         symlink(root().join(name), folder.path().join(name)).unwrap();
     }
+    (manifest, folder)
+}
+
+/// Starts the app, without a relay, from the manifest for a host, with more variables. The manifest is in the folder.
+pub(crate) async fn start(host: &str, variables: &[(&str, &str)]) -> (Host, TempDir) {
+    let (manifest, folder) = printed(&[host]);
     let setup = Setup::new(Kind::None)
         .manifest(&manifest)
         .variable("environment", "development")

@@ -4,6 +4,7 @@
 
 mod bursts;
 mod idle;
+mod neighbours;
 mod outage;
 mod repeats;
 mod two_relays;

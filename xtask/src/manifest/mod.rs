@@ -40,6 +40,9 @@ enum Cron {
     /// The cron trigger of the plugin 0.3
     #[value(name = "0.3")]
     V0_3,
+    /// The cron trigger of the plugin 0.6, whose WIT is newer
+    #[value(name = "0.6")]
+    V0_6,
     /// The relay, with `--tick`
     None,
 }
@@ -76,12 +79,15 @@ pub(crate) fn derived(host: &str) -> Result<String> {
 /// If the operator wants a trigger that the host does not have.
 fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     let host = name.rules();
-    let has_cron = cron(host, wanted)? == Cron::V0_3;
+    let cron = cron(host, wanted)?;
     let original: Table = text.parse().context("spin.toml")?;
     let mut manifest = original.clone();
     keep_triggers(&mut manifest, |kind| {
-        host.triggers.contains(&kind) && (has_cron || kind != "cron")
+        host.triggers.contains(&kind) && (cron != Cron::None || kind != "cron")
     })?;
+    if cron == Cron::V0_6 {
+        take_the_newer_cron(&mut manifest)?;
+    }
     if !host.calls_itself {
         forbid_calls_of_itself(&mut manifest)?;
     }
@@ -101,7 +107,10 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
         return Ok(text.to_owned());
     }
     let option = name.to_possible_value();
-    let option = option.as_ref().map_or("", |value| value.get_name());
+    let mut option = option.map_or_else(String::new, |value| value.get_name().to_owned());
+    if let Some(cron) = wanted.and_then(|cron| cron.to_possible_value()) {
+        option.push_str(&format!(" --cron {}", cron.get_name()));
+    }
     let derived = toml::to_string_pretty(&manifest)?;
     Ok(format!(
         "# Printed by `cargo xtask manifest --for {option}` from spin.toml. Change that one.\n\n{derived}"
@@ -115,12 +124,22 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
 fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
     match (host.triggers.contains(&"cron"), wanted) {
         (true, wanted) => Ok(wanted.unwrap_or(Cron::V0_3)),
-        (false, Some(Cron::V0_3)) => bail!(
+        (false, Some(Cron::V0_3 | Cron::V0_6)) => bail!(
             "{} has no cron trigger: leave out --cron, and start the relay with --tick",
             host.name
         ),
         (false, _) => Ok(Cron::None),
     }
+}
+
+/// Takes the component that the plugin 0.6 calls in place of that for 0.3.
+fn take_the_newer_cron(manifest: &mut Table) -> Result<()> {
+    let component = table(table(manifest, "component")?, "cron")?;
+    let newer = toml::to_string(component)?
+        .replace("cron_tick", "cron_tick_v3")
+        .replace("cron-tick", "cron-tick-v3");
+    *component = newer.parse()?;
+    Ok(())
 }
 
 /// Takes every component from the build for libSQL, and gives those with databases the variables of a libSQL server

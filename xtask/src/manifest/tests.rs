@@ -76,6 +76,34 @@ fn local_without_cron_leaves_the_tick_to_the_relay() {
     assert_eq!(environment(&manifest), "development");
 }
 
+/// Another component has the cron trigger, and nothing else differs.
+#[test]
+fn local_with_the_newer_cron_takes_its_component() {
+    let text = derive(SPIN_TOML, HostName::Local, Some(Cron::V0_6)).unwrap();
+    let first = text.lines().next().unwrap();
+    assert!(
+        first.contains("`cargo xtask manifest --for local --cron 0.6`"),
+        "{first}"
+    );
+    let mut manifest: Table = text.parse().unwrap();
+    assert_whole(&manifest);
+    let cron = &manifest["component"]["cron"];
+    let source = cron["source"].as_str().unwrap();
+    assert_eq!(source, "target/wasm32-wasip2/wasm/cron_tick_v3.wasm");
+    let command = cron["build"]["command"].as_str().unwrap();
+    assert!(command.contains("--package cron-tick-v3 "), "{command}");
+    assert_eq!(
+        cron["build"]["watch"].to_string(),
+        r#"["components/cron-tick-v3/src/**/*.rs", "crates/tick/src/**/*.rs"]"#
+    );
+    let original = printed(HostName::Local);
+    let component = manifest["component"].get_mut("cron").unwrap();
+    for key in ["source", "build"] {
+        component[key] = original["component"]["cron"][key].clone();
+    }
+    assert_eq!(manifest, original);
+}
+
 #[test]
 fn http_only_has_http_alone() {
     let manifest = printed(HostName::HttpOnly);
@@ -205,8 +233,10 @@ fn the_limits_of_a_host_are_in_its_variables() {
 #[test]
 fn a_cron_trigger_is_refused_if_the_host_has_none() {
     use HostName::{Akamai, FermyonCloud, HttpOnly, Spinkube};
-    for host in [HttpOnly, Spinkube, FermyonCloud, Akamai] {
-        let refused = derive(SPIN_TOML, host, Some(Cron::V0_3)).unwrap_err();
+    let hosts = [HttpOnly, Spinkube, FermyonCloud, Akamai];
+    let both = [Cron::V0_3, Cron::V0_6];
+    for (host, cron) in hosts.iter().flat_map(|host| both.map(|cron| (*host, cron))) {
+        let refused = derive(SPIN_TOML, host, Some(cron)).unwrap_err();
         let refused = refused.to_string();
         assert!(refused.contains("no cron trigger"), "{host:?}: {refused}");
         assert!(refused.contains("--tick"), "{host:?}: {refused}");
