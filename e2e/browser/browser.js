@@ -165,12 +165,12 @@ class Tab {
 }
 
 /** Reads a value until it fulfils a condition, and returns it. */
-export async function eventually(what, read, holds) {
-  const end = Date.now() + PATIENCE;
+export async function eventually(what, read, holds, patience = PATIENCE) {
+  const end = Date.now() + patience;
   for (;;) {
     const value = await read();
     if (holds(value)) return value;
-    if (Date.now() > end) assert.fail(`not within ${PATIENCE / 1_000} s: ${what}; last seen: ${JSON.stringify(value)?.slice(0, 2_000)}`);
+    if (Date.now() > end) assert.fail(`not within ${patience / 1_000} s: ${what}; last seen: ${JSON.stringify(value)?.slice(0, 2_000)}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -197,6 +197,21 @@ export async function stored(project) {
 /** The contents that the page shows. `doc.toJSON()` leaves out a text that was never read. */
 function contents(doc) {
   return { nodes: doc.getMap("nodes").toJSON(), text: doc.getText("text").toString() };
+}
+
+/** Stores updates in a project, and returns a socket that stays in it, so that no state is computed because all have left. */
+export async function store(project, updates) {
+  const socket = new WebSocket(new URL(`/sync/${project}?events=1`, server));
+  await new Promise((resolve, reject) => {
+    socket.on("error", reject);
+    socket.on("open", () => updates.forEach((update) => socket.send(update)));
+    socket.on("message", (data, binary) => {
+      const event = binary ? {} : JSON.parse(data);
+      if (event.type === "error") reject(new Error(event.message));
+      if (event.type === "saved" && event.frames === updates.length) resolve();
+    });
+  });
+  return socket;
 }
 
 /** Waits for a promise, for at most the longest wait. */

@@ -2,26 +2,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { LoroDoc } from "loro-crdt";
-import { WebSocket } from "ws";
-import { inBrowser, server } from "./browser.js";
+import { inBrowser, store } from "./browser.js";
 
 /** The length of each of two pastes. That they are of the same time costs Loro about a second; without that, milliseconds. */
 const LENGTH = 100_000;
-
-/** Stores updates in a project, and returns a socket that stays in it, so that no state is computed because all have left. */
-async function store(project, updates) {
-  const socket = new WebSocket(new URL(`/sync/${project}?events=1`, server));
-  await new Promise((resolve, reject) => {
-    socket.on("error", reject);
-    socket.on("open", () => updates.forEach((update) => socket.send(update)));
-    socket.on("message", (data, binary) => {
-      const event = binary ? {} : JSON.parse(data);
-      if (event.type === "error") reject(new Error(event.message));
-      if (event.type === "saved" && event.frames === updates.length) resolve();
-    });
-  });
-  return socket;
-}
 
 /** Makes a document's update with one long text. */
 function paste() {

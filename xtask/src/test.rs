@@ -100,11 +100,16 @@ impl Test {
     fn some(self, parts: &mut Parts) -> Result<()> {
         build(parts)?;
         let mut tests = tests(&[]);
-        tests.args(self.filter);
+        tests.args(&self.filter);
         if self.long {
             tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
         }
-        parts.time("tests", || run("running the tests", tests))
+        let is_all_long = self.long && self.filter.is_none();
+        parts.time("tests", || run("running the tests", tests))?;
+        if is_all_long {
+            parts.time("browser", browser_long)?;
+        }
+        Ok(())
     }
 }
 
@@ -205,10 +210,20 @@ fn browser() -> Result<()> {
     build::install("e2e/browser")?;
     with_server("target/browser-state", |url| {
         blocks::run(url)?;
-        let mut tests = npm("e2e/browser", &["test", "--silent"]);
-        tests.env("LORO_URL", url);
-        run("testing in the browser", tests)
+        in_browser("test", url)
     })
+}
+
+/// Runs the tests in Chromium that take minutes, against their own server.
+fn browser_long() -> Result<()> {
+    build::install("e2e/browser")?;
+    with_server("target/browser-state", |url| in_browser("long", url))
+}
+
+fn in_browser(script: &str, url: &str) -> Result<()> {
+    let mut tests = npm("e2e/browser", &["run", "--silent", script]);
+    tests.env("LORO_URL", url);
+    run("testing in the browser", tests)
 }
 
 /// Starts a host on an empty state folder, and runs tests with its address.

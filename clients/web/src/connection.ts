@@ -115,7 +115,10 @@ class RoomConnection implements Connection {
       // In browsers a socket that is closing throws nothing, and any other failure ends in `onclose`.
       send: (frame) => this.#socket?.send(frame),
       live: () => this.#live(),
-      awake: () => this.#heartbeat?.heard(),
+      awake: () => {
+        this.#heartbeat?.heard();
+        if (this.#reporter.status.state === "syncing") this.#awaitState();
+      },
       resync: () => this.resync(),
       retry: (fault) => {
         this.#retry(fault.message);

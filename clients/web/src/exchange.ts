@@ -1,5 +1,5 @@
 import type { LoroDoc, VersionVector } from "loro-crdt";
-import { authors, importEach, mayTakeLong, shown, waitingBytes } from "./importing.js";
+import { asOne, authors, mayTakeLong, shown, turn, waitingBytes } from "./importing.js";
 import { Known } from "./known.js";
 import { decodeVersion, type Missing, missingUpdates } from "./missing.js";
 import type { Settings } from "./options.js";
@@ -53,8 +53,10 @@ export class Exchange {
   #lost = 0;
   /** The blobs that have arrived and are not imported yet. */
   #arrived: Uint8Array[] = [];
-  /** Whether a large import waits until the browser has shown that it is coming. */
+  /** Whether an import waits until the browser has shown that it is coming, or that one goes on. */
   #isAnnounced = false;
+  /** The length of the updates that waited for others before what has arrived was imported. */
+  #waited = 0;
   /** Whether the first state is: on its way, complete but not imported, or imported. */
   #state: "partial" | "complete" | "imported" = "partial";
   /**
@@ -97,7 +99,7 @@ export class Exchange {
     return { all: unsaved === 0 && waitsFor.length === 0 && this.#known.coversDocument(), unsaved, refused, waitsFor };
   }
 
-  /** Whether an import is announced or under way that may take seconds. */
+  /** Whether an import is announced that may take seconds, or goes on. */
   get importing(): boolean {
     return this.#isAnnounced;
   }
@@ -281,16 +283,14 @@ export class Exchange {
   }
 
   /**
-   * Tells whether what has arrived has operations of the document's own peer from where its own are not confirmed. These may be
-   * other ones under the same ids.
+   * Tells whether a blob has operations of the document's own peer from where its own are not confirmed. These may be other
+   * ones under the same ids.
    */
-  #isContradicted(): boolean {
+  #isContradicted(blob: Uint8Array): boolean {
     const unconfirmed = this.#own.unconfirmed();
     if (unconfirmed.size === 0) return false;
-    return this.#arrived.some((blob) => {
-      const ends = authors(this.#doc, blob);
-      return [...unconfirmed].some(([peer, confirmed]) => (ends.get(peer) ?? 0) > confirmed);
-    });
+    const ends = authors(this.#doc, blob);
+    return [...unconfirmed].some(([peer, confirmed]) => (ends.get(peer) ?? 0) > confirmed);
   }
 
   /** Imports the first state once it is complete, and the server has told whose the operations in doubt are. */
@@ -303,47 +303,69 @@ export class Exchange {
   /** Imports what has arrived. If that may take long, the application is told first, and the browser shows it. */
   #takeIn(): void {
     if (this.#isAnnounced) return;
-    if (!mayTakeLong(this.#arrived)) {
-      this.#import();
-      return;
-    }
+    this.#waited = waitingBytes(this.#doc);
+    if (mayTakeLong(this.#arrived)) this.#importSoon();
+    else this.#import();
+  }
+
+  /** Imports after the page has responded to the user, and the browser has shown what listeners write into it now. */
+  #importSoon(): void {
     const lost = this.#lost;
     this.#isAnnounced = true;
     this.#line.update();
     void shown().then(() => this.#lost === lost && this.#import());
   }
 
-  /** Imports what has arrived, and then offers the edits with which the application reacted. */
+  /** Imports what has arrived, in turns, between which the page responds. Each ends with the edits with which it reacted. */
   #import(): void {
     const lost = this.#lost;
-    if (this.#isContradicted()) {
-      this.#line.resync();
-      return;
-    }
-    const waiting = waitingBytes(this.#doc);
-    this.#busy = true;
-    const imported = importEach(this.#doc, this.#arrived.splice(0), (error) => {
-      this.#line.report({ code: "import_failed", message: `an update could not be applied: ${String(error)}` });
-    });
-    this.#busy = false;
-    if (this.#lost !== lost) return;
-    this.#isAnnounced = false;
-    for (const { success } of imported) {
-      this.#known.received(success);
-      this.#own.received(success);
-      // Another client writes under the same peer id, and has written more than this document.
-      if (success.has(this.#doc.peerIdStr)) takeNewPeer(this.#doc);
-    }
+    const isOver = turn();
+    do {
+      const blob = this.#arrived.shift();
+      if (!blob) break;
+      if (this.#isContradicted(blob)) {
+        this.#line.resync();
+        return;
+      }
+      const isFirst = this.#doc.opCount() === 0;
+      this.#importOne(blob);
+      if (this.#lost !== lost) return;
+      if (isFirst && this.#arrived.length > 1) this.#arrived = asOne(this.#doc, this.#arrived);
+    } while (!isOver());
     this.#line.awake();
+    const isLast = this.#arrived.length === 0;
     // An import that waited may have been the application's, so the server may lack it. Join again to compare.
-    if (waitingBytes(this.#doc) < waiting) this.#line.resync();
+    if (isLast && waitingBytes(this.#doc) < this.#waited) this.#line.resync();
     else this.#offer();
     if (this.#lost !== lost) return;
+    if (!isLast) {
+      this.#importSoon();
+      return;
+    }
+    this.#isAnnounced = false;
     if (this.#state !== "imported") {
       this.#state = "imported";
       this.#line.live();
     }
     this.#line.update();
+  }
+
+  /** Imports a blob. If it is bad, this client lacks its contents until it joins again, but the others are applied. */
+  #importOne(blob: Uint8Array): void {
+    const lost = this.#lost;
+    this.#busy = true;
+    try {
+      const { success } = this.#doc.import(blob);
+      if (this.#lost !== lost) return;
+      this.#known.received(success);
+      this.#own.received(success);
+      // Another client writes under the same peer id, and has written more than this document.
+      if (success.has(this.#doc.peerIdStr)) takeNewPeer(this.#doc);
+    } catch (error) {
+      this.#line.report({ code: "import_failed", message: `an update could not be applied: ${String(error)}` });
+    } finally {
+      this.#busy = false;
+    }
   }
 
   /** Continues with another document, in which the refused edits are made anew under a new peer id. */

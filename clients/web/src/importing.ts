@@ -1,4 +1,4 @@
-import type { ImportStatus, LoroDoc, PeerID } from "loro-crdt";
+import type { LoroDoc, PeerID } from "loro-crdt";
 
 /**
  * The size from which on an import may take long, in bytes. Loro compares letters written at the same time with each other: two
@@ -8,6 +8,9 @@ const LARGE = 64 * 1024;
 
 /** The longest wait for the browser to show a frame, in milliseconds. A page may become hidden meanwhile, and has none then. */
 const FRAME = 250;
+
+/** The time for which updates are imported until the page may respond again, in milliseconds. No single import can be interrupted. */
+const TURN = 25;
 
 /** Tells whether the import of these blobs may take so long that the application should be told first. */
 export function mayTakeLong(blobs: readonly Uint8Array[]): boolean {
@@ -31,28 +34,43 @@ export function shown(): Promise<void> {
 }
 
 /**
- * Imports blobs from the server, and calls `failed` for each bad one. This client lacks the contents of a bad blob until
- * it joins again, but the other blobs are applied.
- *
- * Several blobs are imported together only if the document was empty: Loro checks out an earlier version for that and
- * comes back, and an `UndoManager` then forgets everything.
+ * Returns a function that tells whether the page may respond again before the next import begins: imports have taken
+ * {@link TURN}. A page that is hidden need not, and its timers are slow.
  */
-export function importEach(doc: LoroDoc, blobs: Uint8Array[], failed: (error: unknown) => void): ImportStatus[] {
-  if (blobs.length > 1 && doc.opCount() === 0) {
-    try {
-      return [doc.importBatch(blobs)];
-    } catch {
-      // At least one blob is bad; the loop below finds out which.
-    }
+export function turn(): () => boolean {
+  const end = performance.now() + TURN;
+  return () => globalThis.document?.visibilityState !== "hidden" && performance.now() >= end;
+}
+
+/**
+ * Makes one update of those that follow a room's snapshot, which the document has imported. Loro takes one in far sooner
+ * than many that were written at the same time, and than a batch of long ones. What is bad, or waits for others, follows as
+ * it came.
+ */
+export function asOne(doc: LoroDoc, blobs: readonly Uint8Array[]): Uint8Array[] {
+  const history = new (doc.constructor as typeof LoroDoc)();
+  // Commits, so the version comes after it.
+  const snapshot = doc.export({ mode: "snapshot" });
+  const from = doc.oplogVersion();
+  try {
+    history.import(snapshot);
+    // A detached document computes no state, so this takes next to no time.
+    history.detach();
+    const apart = blobs.filter((blob) => isApart(history, blob));
+    return [history.export({ mode: "update", from }), ...apart];
+  } finally {
+    from.free();
+    history.free();
   }
-  return blobs.flatMap((blob) => {
-    try {
-      return [doc.import(blob)];
-    } catch (error) {
-      failed(error);
-      return [];
-    }
-  });
+}
+
+/** Imports a blob, and tells whether no export has it. */
+function isApart(doc: LoroDoc, blob: Uint8Array): boolean {
+  try {
+    return Boolean(doc.import(blob).pending);
+  } catch {
+    return true;
+  }
 }
 
 /** Returns the peers that wrote the operations in a blob, each with the end of its operations; none if it cannot be read. */

@@ -35,8 +35,8 @@ export interface Status {
     readonly waitsFor: readonly Operation[];
   };
   /**
-   * Whether an import has been announced that may take seconds, in which the page does not respond. What a
-   * listener writes into the page when this becomes true, a browser shows before the import begins.
+   * Whether an import has been announced that may take seconds, or goes on. The page responds between two updates, but not
+   * while one is imported. What a listener writes into the page when this becomes true, a browser shows before that begins.
    */
   readonly importing: boolean;
   /** The number of sockets in the room, including this one; `undefined` while it is not known. */

@@ -238,3 +238,76 @@ test("a connection that breaks while an import is announced imports at the next 
   await live(connection);
   assert.deepEqual([text(doc).length, connection.status.importing, server.joins.length], [100_000, false, 2]);
 });
+
+test("the updates after a snapshot are imported as one, but for those that are bad or wait for others", async () => {
+  const server = await room();
+  const author = new LoroDoc();
+  const updates = Array.from({ length: 100 }, () => file(noise(1_000), author));
+  for (const update of updates) server.doc.import(update);
+  const other = new LoroDoc();
+  file("lost", other);
+  const waits = file("waits", other);
+  const bad = updates[7]!.slice(0, -1);
+  server.state = () => [new LoroDoc().export({ mode: "snapshot" }), updates[0]!, waits, bad, ...updates.slice(1)];
+  const { doc, connection, errors } = join(server);
+  const imports = counted(doc);
+  await live(connection);
+  assert.equal(text(doc), text(server.doc));
+  assert.equal(imports.length, 5, "the snapshot, the first update with operations, all others as one, what waits, what is bad");
+  assert.deepEqual(errors.map(({ code }) => code), ["import_failed"]);
+  assert.ok((doc.exportPendingUpdates()?.length ?? 0) > 0, "it waits");
+  assert.equal(server.joins.length, 1);
+});
+
+test("many updates are imported in turns, between which the page responds, and nothing is lost or out of order", async () => {
+  const server = await room();
+  const author = new LoroDoc();
+  const updates = Array.from({ length: 60 }, (_, n) => file(`${n}, `, author));
+  for (const update of updates) server.doc.import(update);
+  server.state = () => updates;
+  // A document that is not empty cannot take them as one.
+  const { doc, connection } = honest(server, join(server, undefined, { syncTimeout: 1_000 }));
+  doc.getMap("map").set("mine", true);
+  doc.commit();
+  // Each takes longer than a turn, and all of them longer than the client waits for a part of the state.
+  const imports = counted(doc, 30);
+  const told: boolean[] = [];
+  connection.on("status", ({ importing }) => told.push(importing));
+  const turns = [0];
+  let meanwhile = 0;
+  const timer = setInterval(() => {
+    turns.push(imports.length);
+    if (imports.length === 0 || imports.length >= updates.length) return;
+    meanwhile += 1;
+    doc.getMap("map").set(`meanwhile ${meanwhile}`, true);
+    doc.commit();
+    if (meanwhile > 1) return;
+    const late = file("late", author);
+    server.doc.import(late);
+    server.broadcast(late);
+  });
+  await live(connection);
+  clearInterval(timer);
+  await eventually("all came", () => text(doc) === text(server.doc));
+  await connection.whenSaved();
+  const most = Math.max(...turns.slice(1).map((count, at) => count - turns[at]!));
+  assert.equal(most, 1, "the page responds after each");
+  assert.ok(told.includes(true) && !connection.status.importing, "it says that it is working");
+  assert.equal(imports.length, updates.length + 1);
+  assert.ok(meanwhile > 0, "edits were made meanwhile");
+  assert.deepEqual(server.doc.getMap("map").toJSON(), doc.getMap("map").toJSON());
+  assert.equal(server.joins.length, 1);
+});
+
+/** Records the document's imports, and makes each take so many milliseconds. */
+function counted(doc: LoroDoc, time = 0): Uint8Array[] {
+  const imports: Uint8Array[] = [];
+  const original = doc.import.bind(doc);
+  doc.import = (blob) => {
+    imports.push(blob);
+    const end = performance.now() + time;
+    while (performance.now() < end);
+    return original(blob);
+  };
+  return imports;
+}

@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// The state of a room for a client that joins: all of it, or the part that `version` (an encoded
-/// version vector) lacks. There is always at least one blob, also for an empty room. If nothing can be
-/// merged now, the blobs come as they are stored.
+/// version vector) lacks. A version that has nothing gets all of it, with the snapshot, so that the client need not
+/// compute the state itself. There is always at least one blob, also for an empty room. If nothing can be merged now,
+/// the blobs come as they are stored.
 ///
 /// # Errors
 /// If the database fails, or `version` is not a version vector.
@@ -25,8 +26,9 @@ pub async fn state(
     project: &str,
     version: Option<&[u8]>,
 ) -> Result<EncodedState, RoomError> {
-    if let Some(version) = version.filter(|version| !version.is_empty()) {
-        VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
+    if let Some(version) = version.filter(|version| !version.is_empty())
+        && has_operations(version)?
+    {
         let version = version.to_vec().into();
         let job = Job::UpdatesSince { version };
         if let Some(state) = tried(database, clock, merger, project, &job).await? {
@@ -55,6 +57,15 @@ pub async fn state(
         return Ok(state);
     }
     Ok(as_stored(rows)?.into())
+}
+
+/// Whether an encoded version vector has any operation.
+///
+/// # Errors
+/// If it is no version vector.
+fn has_operations(version: &[u8]) -> Result<bool, RoomError> {
+    let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
+    Ok(!version.is_empty())
 }
 
 /// The stored snapshot, then everything after it as one update; `None` if no instance can make that now.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
-use e2e::raw::{Client, change};
+use e2e::raw::{Client, Heard, change};
 use e2e::wait::until_within;
 use http::Method;
 use loro::LoroDoc;
@@ -94,5 +94,14 @@ both_relays! {
         // A merge gives way to everything else.
         until_within(MERGED, "the state", async || json().await.status == 200).await;
         assert_eq!(read_soon(&host, "p").await, 2 * 25 * (8 << 10));
+        // A new document gets that state, and need not compute it.
+        let newcomer = Client::rejoin(&host.address, "p", LoroDoc::new()).await;
+        newcomer.event("synced").await;
+        let heard = newcomer.heard();
+        let state = heard.iter().find_map(|heard| match heard {
+            Heard::Blob(blob) => Some(LoroDoc::decode_import_blob_meta(blob, false).unwrap()),
+            _ => None,
+        });
+        assert!(state.unwrap().mode.is_snapshot());
     }
 }

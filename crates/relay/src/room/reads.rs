@@ -18,6 +18,12 @@ pub(crate) type Reading = Shared<BoxFuture<'static, Read>>;
 /// The version vector with which a client joins; `None` if it has nothing.
 pub(crate) type Version = Option<Bytes>;
 
+/// Reads what a client gives as its version: nothing, if it is empty or the version vector of a new document.
+pub(crate) fn version(given: Bytes) -> Version {
+    let has_nothing = matches!(given[..], [] | [0]);
+    (!has_nothing).then_some(given)
+}
+
 /// The reads that are under way or were just done, one for each version with which clients join.
 #[derive(Default)]
 pub(crate) struct Reads(Mutex<HashMap<Version, Reading>>);

@@ -7,7 +7,7 @@
 use crate::app::submission::Submission;
 use crate::room::join;
 use crate::room::pass::Pass;
-use crate::room::reads::Version;
+use crate::room::reads::{self, Version};
 use crate::room::room::Room;
 use crate::socket::close::Close;
 use crate::socket::frame::{Frame, PING};
@@ -305,7 +305,7 @@ impl Connection {
                 Some((room, _)) => {
                     let messages = opening::for_messages(self.shared.settings.max_body);
                     self.context.set_config(|config| *config = messages);
-                    self.join(room, opening::version(payload));
+                    self.join(room, reads::version(payload));
                 }
             },
             Message::Text(text) if text.as_str() == "ping" => {

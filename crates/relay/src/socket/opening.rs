@@ -1,8 +1,6 @@
 //! The beginning of a WebSocket, before its updates: the rest of its handshake, and the client's version if that comes
 //! in a frame.
 
-use crate::room::reads::Version;
-use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -51,9 +49,4 @@ pub(crate) fn for_messages(max_message: usize) -> WebSocketConfig {
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message))
-}
-
-/// Reads the version in a client's first frame, which is empty if the client has nothing.
-pub(crate) fn version(frame: Bytes) -> Version {
-    (!frame.is_empty()).then_some(frame)
 }

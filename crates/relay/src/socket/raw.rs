@@ -3,6 +3,7 @@
 //! Binary frames are Loro blobs in both directions. Text frames from the server are JSON: every client gets errors, and
 //! a client that asked for events with `?events=1` gets the others too.
 
+use crate::room::reads;
 use crate::socket::frame::{Frame, Outbound};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -57,7 +58,7 @@ impl Query {
                     let version = URL_SAFE_NO_PAD
                         .decode(value.trim_end_matches('='))
                         .map_err(|_| "`version` is not base64url.".to_owned())?;
-                    parsed.version = Announced::Here(Some(version.into()));
+                    parsed.version = Announced::Here(reads::version(version.into()));
                 }
                 "events" => parsed.events = value == "1",
                 _ => {}
@@ -164,6 +165,7 @@ mod tests {
             ("version=AQID&events=1", Some(of(Some(&[1, 2, 3]), true))),
             ("version=AQ%3D%3D", Some(of(Some(&[1]), false))),
             ("version=", Some(of(None, false))),
+            ("version=AA", Some(of(None, false))),
             (
                 "version=frame&events=1",
                 Some(Query {
