@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import uuid
 
 import httpx
@@ -170,6 +171,10 @@ def test_a_picture_is_uploaded(client: SyncServerClient, project: str) -> None:
         kept = httpx.get(f"{client._connection.base_url}{path}", timeout=PATIENCE)
         assert (kept.status_code, kept.content) == (200, picture.content)
     assert client._run(client._calls.upload(project, picture)) is not None
+    for content in (picture.content, io.BytesIO(picture.content)):
+        upload = client.upload(project, content)
+        assert (upload.media_type, upload.length) == ("image/png", len(picture.content))
+        assert httpx.get(upload.url, timeout=PATIENCE).content == picture.content
 
 
 def test_an_unknown_task_is_not_found(client: SyncServerClient) -> None:

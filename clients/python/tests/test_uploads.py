@@ -15,8 +15,11 @@ from PIL import Image as Pillow
 from loro_sync_client import (
     MAX_IMAGE_BYTES,
     AsyncSyncServerClient,
+    Content,
     ServerUnavailable,
     SyncServerClient,
+    SyncServerError,
+    Upload,
     submit_kling_video_task,
     submit_nano_banana_task,
 )
@@ -27,7 +30,8 @@ IN_BASE64 = base64.b64encode(PNG).decode()
 
 def uploaded(number: int) -> Answer:
     path = f"/assets/asset_{number}"
-    return Answer(201, {"id": f"asset_{number}", "path": path, "media_type": "image/png"})
+    told = {"url": f"http://here{path}", "media_type": "image/png", "length": 3}
+    return Answer(201, {"id": f"asset_{number}", "path": path, **told})
 
 
 def submitted(url: str, params: dict[str, Any], *, twin: bool = False, **options: Any) -> None:
@@ -42,6 +46,19 @@ def submitted(url: str, params: dict[str, Any], *, twin: bool = False, **options
         return
     with SyncServerClient(url, retry=QUICK) as client:
         client.submit("p", "kling_video", params, **options)
+
+
+def stored(url: str, content: Content, *, twin: bool) -> Upload:
+    """Uploads a picture or a film with one of the two clients."""
+
+    async def store() -> Upload:
+        async with AsyncSyncServerClient(url, retry=QUICK) as client:
+            return await client.upload("p", content)
+
+    if twin:
+        return asyncio.run(store())
+    with SyncServerClient(url, retry=QUICK) as client:
+        return client.upload("p", content)
 
 
 def paths(server: ScriptedServer) -> list[str]:
@@ -139,3 +156,51 @@ def test_what_is_no_picture_is_refused_before_anything_is_sent(scripted: Script)
     with pytest.raises(TypeError, match="an image is a path"):
         submit_kling_video_task("p", 7, "it moves")  # type: ignore[arg-type]
     assert server.seen == []
+
+
+FILM = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 4000
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_film_is_sent_as_it_is_read_and_again_from_its_start(
+    scripted: Script, tmp_path: Path, twin: bool
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(FILM)
+    read: list[int] = []
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            piece = super().read(size)
+            read.append(len(piece))
+            return piece
+
+    file = Watched(b"before" + FILM)
+    file.seek(6)
+    for content in (FILM, bytearray(FILM), path, str(path), file):
+        server = scripted(problem(503, "unavailable"), uploaded(7))
+        upload = stored(server.url, content, twin=twin)
+        told = "http://here/assets/asset_7"
+        assert upload == Upload("asset_7", "/assets/asset_7", told, "image/png", 3)
+        assert paths(server) == ["/projects/p/assets"] * 2
+        for request in server.seen:
+            assert request.body == FILM
+            assert request.headers["content-length"] == str(len(FILM))
+            assert "transfer-encoding" not in request.headers
+    assert max(read) <= 64 * 1024 < len(FILM), "no file is read whole"
+    assert not file.closed
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_refused_film_is_an_error_with_the_words_of_the_server(
+    scripted: Script, twin: bool
+) -> None:
+    server = scripted(problem(413, "payload-too-large"))
+    with pytest.raises(SyncServerError) as raised:
+        stored(server.url, FILM, twin=twin)
+    assert raised.value.status == 413
+    wrongs: list[Any] = [{"id": "asset_1"}, {}, []]
+    for wrong in wrongs:
+        server = scripted(Answer(201, wrong))
+        with pytest.raises(SyncServerError, match="names no upload"):
+            stored(server.url, FILM, twin=twin)

@@ -2,8 +2,9 @@ import { problemOf } from "./problem.js";
 import { socketUrl } from "./protocol.js";
 import { baseOf } from "./result.js";
 
-/** The longest time that an upload may take, in milliseconds. */
+/** The longest time that an upload may take, in milliseconds, and so much more for each of these bytes: the server's rule. */
 const PATIENCE = 180_000;
+const BYTES_A_MILLISECOND = 40;
 
 /** A picture or a film that the server has stored. */
 export interface Upload {
@@ -41,7 +42,8 @@ export class UploadError extends Error {
 
 /**
  * Stores a picture or a film in a room's project. Write its `path` into a node, and never the content itself, because
- * each client loads the whole document.
+ * each client loads the whole document. A `File` is sent as it is read. It may have 8 MiB, or with a bucket what the server's
+ * operator has set.
  *
  * @param address the room's address, as for `connect`; a token in it is sent as a header
  * @throws UploadError if the server refuses it (415: neither picture nor film, 413: too large, 507: the quota is used up),
@@ -58,7 +60,7 @@ export async function upload(address: string | URL, content: Blob | Uint8Array<A
     body: content,
     credentials: "include",
     ...(token && { headers: { authorization: `Bearer ${token}` } }),
-  });
+  }, content instanceof Blob ? content.size : content.byteLength);
   if (!answer.ok) {
     const problem = await problemOf(answer);
     throw new UploadError(problem?.words ?? `the server answered ${answer.status}`, answer.status, problem?.type);
@@ -71,13 +73,14 @@ export async function upload(address: string | URL, content: Blob | Uint8Array<A
   return { id, path, mediaType, length };
 }
 
-async function send({ signal, fetch: sent = fetch }: UploadOptions, target: URL, init: RequestInit): Promise<Response> {
-  const late = AbortSignal.timeout(PATIENCE);
+async function send({ signal, fetch: sent = fetch }: UploadOptions, target: URL, init: RequestInit, length: number): Promise<Response> {
+  const patience = Math.round(PATIENCE + length / BYTES_A_MILLISECOND);
+  const late = AbortSignal.timeout(patience);
   try {
     return await sent(target, { ...init, signal: signal ? AbortSignal.any([signal, late]) : late });
   } catch (error) {
     // The caller knows why it has given up.
     if (signal?.aborted) throw error;
-    throw new UploadError(late.aborted ? `the upload did not end within ${PATIENCE / 60_000} minutes` : "the server cannot be reached");
+    throw new UploadError(late.aborted ? `the upload did not end within ${Math.round(patience / 60_000)} minutes` : "the server cannot be reached");
   }
 }

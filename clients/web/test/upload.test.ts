@@ -75,3 +75,16 @@ test("an address that is not a room's is refused at once", async () => {
   await assert.rejects(upload("ftp://h.example/sync/demo", picture, { fetch }), TypeError);
   assert.deepEqual(asked, []);
 });
+
+test("a large upload has more time than a small one", async (t) => {
+  const limits: number[] = [];
+  t.mock.method(AbortSignal, "timeout", (milliseconds: number) => {
+    limits.push(milliseconds);
+    return new AbortController().signal;
+  });
+  const mib = 1 << 20;
+  for (const content of [new Uint8Array(40), new Blob([new Uint8Array(40 * mib)])]) {
+    await upload("ws://h.example/sync/demo", content, answering(created));
+  }
+  assert.deepEqual(limits, [180_001, 180_000 + mib]);
+});

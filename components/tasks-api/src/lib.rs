@@ -32,6 +32,9 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Tasks::Retry { task } => task::retry(&request, task).await,
         Tasks::Marks => marks::post(&request).await,
         Tasks::Upload { project } => upload::post(&request, project).await,
+        Tasks::BeginUpload { project } => upload::begin(&request, project).await,
+        Tasks::UploadPart { project, upload } => upload::go_on(&request, project, upload).await,
+        Tasks::GiveUpUpload { project, upload } => upload::give_up(&request, project, upload).await,
         Tasks::Asset { asset } => asset::get(&request, asset).await,
     }
 }

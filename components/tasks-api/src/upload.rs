@@ -1,15 +1,70 @@
-//! `POST /projects/{project}/assets`: pictures and films of users.
+//! `POST /projects/{project}/assets` and `/projects/{project}/uploads`: pictures and films of users, whole and in parts.
 
 use door::Reply;
+use problem::{Kind, Problem};
 use serde_json::json;
-use tasks::MAX_UPLOAD;
+use tasks::{
+    MAX_UPLOAD, Upload,
+    large_upload::{self, Progress},
+};
 
 use crate::{Answer, Request};
 
 /// Stores the picture or film that the body is.
 pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
-    let bytes = request.body(MAX_UPLOAD).await?;
+    let bytes = request.body(MAX_UPLOAD).await.map_err(too_large)?;
     let upload = tasks::upload(request.ports(), project, bytes).await?;
+    Ok(stored(request, &upload))
+}
+
+/// Adds to the words of a refusal how a larger picture or film is uploaded.
+fn too_large(problem: Problem) -> Problem {
+    if problem.kind() != Kind::PAYLOAD_TOO_LARGE {
+        return problem;
+    }
+    let words = format!(
+        "{} With a bucket (`s3_bucket`) a larger upload comes in parts, up to `max_upload_mib`: the relay sends them if the upload tells its length (`Content-Length`).",
+        problem.detail()
+    );
+    Problem::new(Kind::PAYLOAD_TOO_LARGE, words)
+}
+
+/// Begins a large upload with its first part. The parameter `length` tells the bytes of the whole.
+pub(crate) async fn begin<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
+    let total = bytes(request, "length")?;
+    let first = request.body(wire::UPLOAD_PART).await?;
+    let begun = large_upload::begin(request.ports(), project, total, first).await?;
+    Ok(told(request, project, begun, 201))
+}
+
+/// Takes the next part, which begins at the byte that the parameter `from` tells. With `last` the upload is whole.
+pub(crate) async fn go_on<'a>(request: &Request<'a>, project: &str, upload: &str) -> Answer<'a> {
+    let from = bytes(request, "from")?;
+    let is_last = request.head().parameter("last").is_some();
+    let part = request.body(wire::UPLOAD_PART).await?;
+    let (ports, named) = (request.ports(), (project, upload));
+    let progress = large_upload::go_on(ports, named, from, part, is_last).await?;
+    Ok(told(request, project, progress, 200))
+}
+
+/// Gives a large upload up.
+pub(crate) async fn give_up<'a>(request: &Request<'a>, project: &str, upload: &str) -> Answer<'a> {
+    large_upload::give_up(request.ports(), project, upload).await?;
+    Ok(Reply::empty(204))
+}
+
+fn told<'a>(request: &Request<'a>, project: &str, progress: Progress, status: u16) -> Reply<'a> {
+    match progress {
+        Progress::Whole(upload) => stored(request, &upload),
+        Progress::Partly { upload, next } => {
+            let path = format!("/projects/{project}/uploads/{upload}");
+            let told = json!({ "upload": upload, "next": next, "part": wire::UPLOAD_PART });
+            Reply::json(status, &told).header("location", request.location(&path))
+        }
+    }
+}
+
+fn stored<'a>(request: &Request<'a>, upload: &Upload) -> Reply<'a> {
     let told = json!({
         "id": upload.id,
         "path": upload.path,
@@ -17,5 +72,12 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
         "media_type": upload.media_type,
         "length": upload.length,
     });
-    Ok(Reply::json(201, &told).header("location", upload.path))
+    Reply::json(201, &told).header("location", upload.path.as_str())
+}
+
+/// A parameter that is a number of bytes.
+fn bytes(request: &Request<'_>, name: &str) -> Result<u64, Problem> {
+    let given = request.head().parameter(name);
+    let given = given.and_then(|given| given.parse().ok());
+    given.ok_or_else(|| Problem::invalid_field(name, "must be a number of bytes"))
 }

@@ -92,6 +92,12 @@ routes! {
         Marks = POST "/internal/tasks/marks", Relay, Nowhere;
         /// Stores a picture or a film
         Upload { project } = POST "/projects/{project}/assets", Write, Path;
+        /// Begins a large upload, and stores its first part
+        BeginUpload { project } = POST "/projects/{project}/uploads", Write, Path;
+        /// Stores the next part of a large upload
+        UploadPart { project, upload } = POST "/projects/{project}/uploads/{upload}", Write, Path;
+        /// Gives a large upload up
+        GiveUpUpload { project, upload } = DELETE "/projects/{project}/uploads/{upload}", Write, Path;
         /// Reads a result that is kept here
         Asset { asset } = GET "/assets/{asset}", Read, Row;
     }

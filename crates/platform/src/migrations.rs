@@ -53,6 +53,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(22, "0022_find_products"),
     migration!(23, "0023_copy_assets"),
     migration!(25, "0025_keep_for_days"),
+    migration!(28, "0028_find_uploads"),
     migration!(29, "0029_count_operations"),
 ];
 

@@ -69,6 +69,8 @@ kinds! {
     TASK_FINISHED = 409 "task-finished" "The task is finished";
     /// Only a failed or cancelled task can be retried.
     TASK_NOT_RETRYABLE = 409 "task-not-retryable" "The task cannot be retried";
+    /// The part of an upload is not the next one.
+    NOT_NEXT_PART = 409 "not-next-part" "Not the next part";
     /// A body is larger than the address allows.
     PAYLOAD_TOO_LARGE = 413 "payload-too-large" "Too large";
     /// The body has a type that the address does not take.

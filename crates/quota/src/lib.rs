@@ -169,11 +169,26 @@ pub async fn report(ports: Ports<'_>, project: &str) -> Result<Report, DatabaseE
     Ok(look(ports, project, false).await?.report())
 }
 
-/// Takes this number of bytes for a task and what comes with it.
+/// Takes this number of bytes for a task and what comes with it, or for an upload.
 ///
 /// # Errors
 /// If the project's quota, or its owner's, does not allow them, or the database fails.
 pub async fn take(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), QuotaError> {
+    let counted = allowed(ports, project, bytes).await?;
+    let project = Holder::project(project);
+    let owner = counted.owner.unwrap_or_else(|| project.clone());
+    Ok(usage::add(ports.database, [&project, &owner], bytes).await?)
+}
+
+/// Checks that this number of bytes may come, and takes none of them.
+///
+/// # Errors
+/// As those of [`take`].
+pub async fn check(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), QuotaError> {
+    allowed(ports, project, bytes).await.map(drop)
+}
+
+async fn allowed(ports: Ports<'_>, project: &str, bytes: u64) -> Result<Counted, QuotaError> {
     let counted = look(ports, project, false).await?;
     let Allowed {
         project: of_project,
@@ -197,9 +212,7 @@ pub async fn take(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), Quo
             return Err(QuotaError::Exceeded(words));
         }
     }
-    let project = Holder::project(project);
-    let owner = counted.owner.unwrap_or_else(|| project.clone());
-    Ok(usage::add(ports.database, [&project, &owner], bytes).await?)
+    Ok(counted)
 }
 
 /// Counts full holders again, because something may have been deleted or a quota may have been raised. It does nothing

@@ -108,6 +108,7 @@ pub(crate) async fn count_project(
               + {BYTES_OF_OPERATION} * ifnull((SELECT operations FROM loro_operations WHERE project_id = ?2), 0),
                 CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known) ELSE
                     ifnull((SELECT sum(length) FROM assets WHERE project_id = ?2), 0)
+                  + ifnull((SELECT sum(length) FROM asset_uploads WHERE project_id = ?2), 0)
                   + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0))
                               FROM aigc_tasks WHERE project_id = ?2), 0) END,
                 ?3, ifnull((SELECT at FROM known), ?3)

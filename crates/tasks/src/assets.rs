@@ -23,7 +23,7 @@ use crate::{asset_address, leftovers, media_type, media_type::OCTET_STREAM};
 const NO_ENDPOINT: &str = "https://not-set.invalid";
 
 platform::settings! {
-    /// A bucket (S3, R2, MinIO) for large results. Without one, SQLite holds them
+    /// A bucket (S3, R2, MinIO) for results and uploads. Without one, SQLite holds them, up to 8 MiB each
     S3_BUCKET = "s3_bucket", Unset;
     /// The bucket's address
     S3_ENDPOINT = "s3_endpoint", Placeholder(NO_ENDPOINT), Origin;

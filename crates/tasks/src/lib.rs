@@ -20,6 +20,7 @@ mod event;
 mod executor;
 mod executors;
 mod image;
+pub mod large_upload;
 mod leftovers;
 mod media_type;
 pub mod notification;
@@ -82,7 +83,10 @@ pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting>
 /// The settings of the services, and of the store of their results.
 pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
     let services = executors::SETTINGS.iter().copied().flatten();
-    services.chain(assets::SETTINGS).chain(retention::SETTINGS)
+    services
+        .chain(assets::SETTINGS)
+        .chain(large_upload::SETTINGS)
+        .chain(retention::SETTINGS)
 }
 
 /// The page about adding a service. Its example is compiled as a test.

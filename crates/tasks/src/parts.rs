@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The bytes of a part: the fewest that S3 takes of any but the last.
-pub(crate) const PART: usize = 5 * 1024 * 1024;
+pub(crate) const PART: usize = wire::UPLOAD_PART;
 
 /// An upload that nothing has touched for this many seconds is given up.
 const GIVEN_UP_AFTER: i64 = 3600;
@@ -27,7 +27,7 @@ const AT_ONCE: u64 = 16;
 pub(crate) struct PartUpload {
     /// The id of the asset that it becomes.
     pub(crate) asset_id: String,
-    project_id: String,
+    pub(crate) project_id: String,
     media_type: String,
     upload_id: String,
     tags: Vec<String>,
@@ -211,6 +211,15 @@ impl AssetStore<'_> {
             tracing::info!(asset_id = upload.asset_id, "an upload was given up");
         }
         Ok(())
+    }
+
+    /// Gives an upload up, whether it is complete at the bucket or not. Doing it again is harmless.
+    pub(crate) async fn give_up_upload(&self, upload: &PartUpload) -> Result<(), AssetError> {
+        self.abort(upload).await?;
+        if self.describe(&upload.asset_id).await?.is_some() {
+            self.discard(&upload.asset_id).await?;
+        }
+        self.forget_upload(&upload.asset_id).await
     }
 
     async fn abort(&self, upload: &PartUpload) -> Result<(), AssetError> {

@@ -12,10 +12,11 @@ use crate::{
     asset_address,
     assets::{AssetError, AssetStore},
     media_type,
+    parts::PART,
 };
 
-/// The largest upload, in bytes.
-pub const MAX_UPLOAD: usize = 8 * 1024 * 1024;
+/// The largest upload that is one request, in bytes. A larger one [comes in parts](crate::large_upload).
+pub const MAX_UPLOAD: usize = wire::MAX_WHOLE_UPLOAD;
 
 /// A picture or a film that was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,7 @@ pub struct Upload {
     /// The path of the asset, for `params` and for a node.
     pub path: String,
     /// The media type by the first bytes, such as `image/png`.
-    pub media_type: &'static str,
+    pub media_type: String,
     /// The length, in bytes.
     pub length: u64,
 }
@@ -36,6 +37,18 @@ pub enum UploadError {
     /// The first bytes are not those of a picture or film that this server knows.
     #[error("the upload is neither a picture nor a film")]
     UnknownType,
+    /// The upload is larger than may be; in words for the user.
+    #[error("{0}")]
+    TooLarge(String),
+    /// No upload of the project has this id.
+    #[error("there is no such upload")]
+    NoUpload,
+    /// A part of an upload has another length than it must have.
+    #[error("a part has another length")]
+    WrongLength,
+    /// A part of an upload is not the next one, which begins at this byte.
+    #[error("the next part begins at byte {0}")]
+    NotNext(u64),
     /// The project's quota does not allow the upload, or could not be looked up.
     #[error(transparent)]
     Quota(#[from] QuotaError),
@@ -66,7 +79,7 @@ pub async fn upload(
     Ok(Upload {
         path: asset_address::path(&id),
         id,
-        media_type,
+        media_type: media_type.to_owned(),
         length,
     })
 }
@@ -77,6 +90,15 @@ impl From<UploadError> for Problem {
             UploadError::UnknownType => Self::new(
                 Kind::UNSUPPORTED_MEDIA_TYPE,
                 "The body must be a PNG, JPEG, WebP, GIF, BMP, HEIC or AVIF picture, or an MP4, QuickTime or WebM film.",
+            ),
+            UploadError::TooLarge(words) => Self::new(Kind::PAYLOAD_TOO_LARGE, words),
+            UploadError::NoUpload => Self::not_found(),
+            UploadError::WrongLength => Self::bad_request(format!(
+                "Each part of an upload but the last has {PART} bytes, and the last has from 1 to as many."
+            )),
+            UploadError::NotNext(at) => Self::new(
+                Kind::NOT_NEXT_PART,
+                format!("The next part of the upload begins at byte {at}."),
             ),
             UploadError::Quota(error) => error.into(),
             UploadError::Asset(error) => error.into(),

@@ -37,7 +37,7 @@ fn an_upload_is_an_asset_of_its_project_that_stays() {
         assert_eq!(stored.path, format!("/assets/{}", stored.id));
         assert!(stored.id.ends_with(end), "{stored:?}");
         assert_eq!(
-            (stored.media_type, stored.length),
+            (stored.media_type.as_str(), stored.length),
             (media_type, bytes.len() as u64)
         );
         // Nothing has named it for days.

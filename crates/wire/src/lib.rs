@@ -48,6 +48,7 @@ mod notice;
 mod poll;
 mod room;
 mod task;
+mod upload;
 mod version;
 
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
@@ -70,6 +71,7 @@ pub use task::{
     END_OF_EVENTS, LONGEST_WAIT, MAX_EVENTS, MAX_MARKS, MORE_EVENTS, Marks, MarksRequest,
     TASK_CHANGES, TASK_EVENTS, TASK_MARK, preferred_wait,
 };
+pub use upload::{MAX_WHOLE_UPLOAD, UPLOAD_PART};
 pub use version::{UnknownVersion, VERSION, VERSION_HEADER, check_version};
 
 #[cfg(test)]

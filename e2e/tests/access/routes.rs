@@ -41,6 +41,9 @@ const OWN_OR_SELF: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 /// A row of another project is 404, as if it did not exist.
 const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
 const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
+/// Who may write hears what the request lacks, or that there is no such upload.
+const WRITE_LACKING: [u16; 9] = [401, 401, 403, 403, 422, 422, 403, 401, 422];
+const WRITE_NOTHING: [u16; 9] = [401, 401, 403, 403, 404, 404, 403, 401, 404];
 /// A token of a project cannot create one, and the backend must name the owner.
 const NEW_PROJECT: [u16; 9] = [401, 401, OK, OK, OK, OK, 403, 401, 422];
 
@@ -70,6 +73,17 @@ const TABLE: &[Line] = &[
     ("POST", "/tasks/{task}/cancel", WRITE_ROW),
     ("POST", "/tasks/{task}/retry", WRITE_ROW),
     ("POST", "/projects/{project}/assets", WRITE),
+    ("POST", "/projects/{project}/uploads", WRITE_LACKING),
+    (
+        "POST",
+        "/projects/{project}/uploads/{upload}",
+        WRITE_LACKING,
+    ),
+    (
+        "DELETE",
+        "/projects/{project}/uploads/{upload}",
+        WRITE_NOTHING,
+    ),
     ("GET", "/projects/{project}/export", OWN),
     ("PUT", "/projects/{project}/import", NEW_PROJECT),
     ("GET", "/assets/{asset}", READ_ROW),
@@ -210,6 +224,7 @@ impl World {
             .replace("{service}", "kling")
             .replace("{task}", &task)
             .replace("{asset}", &asset)
+            .replace("{upload}", "asset_none")
             .replace("{token}", &token);
         let body = match (method, pattern) {
             ("POST", "/sync/{project}") => e2e::raw::change(&loro::LoroDoc::new(), |doc| {

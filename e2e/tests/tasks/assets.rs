@@ -81,7 +81,7 @@ async fn a_film_is_copied_before_its_task_completes_and_a_larger_one_stays_with_
         let head = b"\0\0\0\x18ftypisom".as_slice();
         Bytes::from([head, &vec![9; length - head.len()]].concat())
     };
-    let (small, large) = (film(7 << 20), film(9 << 20));
+    let (small, large) = (film(7 << 20), film(60 << 20));
     let films = [small.clone(), large];
     let course = move |_, prompt: &str| Course {
         film: Some(films[usize::from(prompt == "large")].clone()),

@@ -146,3 +146,84 @@ async fn of_two_old_pictures_the_one_that_the_document_shows_stays() {
     assert!(kept.body == bucket.objects()[0]);
     world.host.stop().await;
 }
+
+/// The bytes of the film stand in no instance, and in no relay, at one time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_of_sixty_mib_goes_to_the_bucket_in_parts_and_one_that_is_cut_leaves_nothing() {
+    let bucket = Bucket::start().await;
+    let world = World::start_with(Kind::Native, Plan::default(), |setup| {
+        bucket
+            .of(setup)
+            .option("--instance-memory", INSTANCE)
+            .env("SPIN_VARIABLE_MAX_UPLOAD_MIB", "61")
+    })
+    .await;
+    let http = world.host.http();
+    let client = Client::join(&world.host.address, "p").await;
+    let film: Vec<u8> = (0..FILM).map(|n| (n / 1000) as u8).collect();
+    let film = Bytes::from([b"\0\0\0\x18ftypisom".as_slice(), &film[12..]].concat());
+    let answer = http.post("/projects/p/assets", film.clone()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let told = answer.json();
+    assert_eq!(
+        (&told["media_type"], &told["length"]),
+        (&json!("video/mp4"), &json!(FILM))
+    );
+    assert_eq!(bucket.parts(), (1..=12).collect::<Vec<_>>());
+    assert_eq!((bucket.objects().len(), bucket.uploads()), (1, 0));
+    assert!(bucket.objects()[0] == film);
+    let path = told["path"].as_str().unwrap();
+    let answer = http.get(path).await;
+    assert_eq!(answer.status, 307, "{answer:?}");
+    let signed = answer.header("location").to_owned();
+    let signed = signed.strip_prefix(&format!("http://{}", bucket.address()));
+    let shown = Http::new(bucket.address()).get(signed.unwrap()).await;
+    assert!(shown.status == 200 && shown.body == film);
+
+    let refused = http.post("/projects/p/assets", vec![0; 9 << 20]).await;
+    refused.assert_problem(415, "unsupported-media-type");
+    let refused = http
+        .post("/projects/p/assets", vec![0; (61 << 20) + 1])
+        .await;
+    refused.assert_problem(413, "payload-too-large");
+    assert!(refused.text().contains("`max_upload_mib`"), "{refused:?}");
+
+    // A client that goes away in the middle.
+    let held = http.hold("POST", "/projects/p/assets", &[], &film[..11 << 20]);
+    let held = held.await;
+    until("two parts are there", async || bucket.parts().len() == 14).await;
+    assert_eq!(bucket.uploads(), 1);
+    drop(held);
+    until("the parts are deleted", async || bucket.uploads() == 0).await;
+
+    // The host is killed in the middle.
+    bucket.hang_at(Some(2));
+    let two_parts = &film[..(10 << 20) + 2];
+    let held = http.hold("POST", "/projects/p/assets", &[], two_parts);
+    let _held = held.await;
+    until("a part is on its way", async || bucket.hung() > 0).await;
+    client.leave().await;
+    let World {
+        host,
+        kling,
+        gemini,
+    } = world;
+    let setup = host.setup();
+    host.kill().await;
+    bucket.hang_at(None);
+    let host = setup.start().await;
+    let world = World {
+        host,
+        kling,
+        gemini,
+    };
+    assert_eq!(bucket.uploads(), 1);
+    let changed = world
+        .host
+        .execute("UPDATE asset_uploads SET touched_at = 1");
+    assert_eq!(changed, 1);
+    world.poll().await;
+    until("the parts are deleted", async || bucket.uploads() == 0).await;
+    assert_eq!(bucket.objects().len(), 1);
+    world.host.stop().await;
+}

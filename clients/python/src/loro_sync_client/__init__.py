@@ -27,11 +27,13 @@ from .tasks import (
     submit_nano_banana_task,
     submit_nano_banana_task_async,
 )
+from .uploads import Content, Upload
 
 __all__ = [
     "MAX_IMAGE_BYTES",
     "AsyncSyncServerClient",
     "Conflict",
+    "Content",
     "FieldError",
     "Image",
     "InvalidSignature",
@@ -52,6 +54,7 @@ __all__ = [
     "TaskRef",
     "TaskStatus",
     "Unauthorized",
+    "Upload",
     "WaitTimeout",
     "encode_image",
     "kling_video_params",

@@ -20,6 +20,7 @@ from .images import has_images, load_images
 from .options import SubmitOptions
 from .retry import TRANSIENT, RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
+from .uploads import Content, FileBody, Upload, opened
 from .waiting import Ear, ProjectStreams
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class AsyncSyncServerClient:
         return await self._run(self._calls.submit(project_id, task_type, params, options))
 
     submit = submit_task
+
+    async def upload(self, project_id: str, content: Content) -> Upload:
+        """Stores a picture or a film; see `SyncServerClient.upload`. A thread reads the file."""
+        with opened(content) as body:
+            return await self._run(self._calls.store(project_id, body))
 
     async def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
@@ -247,10 +253,11 @@ class AsyncSyncServerClient:
             return await self._send_now(request)
 
     async def _send_now(self, request: Request) -> httpx.Response:
+        body = request.content
         return await self._http.request(
             request.method,
             request.path,
             headers=request.headers,
-            content=request.content,
+            content=body.pieces_in_thread() if isinstance(body, FileBody) else body,
             timeout=httpx.Timeout(self._timeout, read=self._timeout + request.held),
         )

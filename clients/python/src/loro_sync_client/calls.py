@@ -20,6 +20,7 @@ from .images import Picture, load_images
 from .options import SubmitOptions
 from .retry import RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, id_of
+from .uploads import FileBody, Upload
 
 # The longest time for which a request is held, in seconds. The server allows 50; proxies may cut
 # off at 30.
@@ -34,6 +35,9 @@ _POLLS_A_SECOND = 50
 # The answers after which a picture is sent in the params: an older server, a project that its first
 # task makes, and what is too large for an upload or of a type that the task itself should judge.
 _NOT_UPLOADED = (404, 405, 413, 415)
+# From so many bytes on an upload goes to the server's bucket, which may take so many seconds more.
+_LARGE = 8 * 1024 * 1024
+_LARGE_HELD = 120.0
 
 
 @dataclass(frozen=True)
@@ -124,19 +128,26 @@ class Calls:
 
     def upload(self, project_id: str, picture: Picture) -> Exchange[str | None]:
         """Uploads a picture and returns its path; None if the server does not take it this way."""
+        response = yield from self._sent(project_id, picture.content)
+        if response.status_code in _NOT_UPLOADED:
+            return None
+        return Upload.from_json(_json(response)).path
+
+    def store(self, project_id: str, content: bytes | FileBody) -> Exchange[Upload]:
+        """Uploads a picture or a film."""
+        response = yield from self._sent(project_id, content)
+        return Upload.from_json(_json(response))
+
+    def _sent(self, project_id: str, content: bytes | FileBody) -> Exchange[httpx.Response]:
+        length = content.length if isinstance(content, FileBody) else len(content)
         request = Request(
             "POST",
             f"/projects/{quote(project_id, safe='')}/assets",
-            {"Content-Type": "application/octet-stream"},
-            picture.content,
+            {"Content-Type": "application/octet-stream", "Content-Length": str(length)},
+            content,
+            held=_LARGE_HELD if length > _LARGE else 0,
         )
-        response = (yield from answer_to(request, self.policy)).response
-        if response.status_code in _NOT_UPLOADED:
-            return None
-        path = _json(response).get("path")
-        if not isinstance(path, str):
-            raise SyncServerError("the server's answer names no upload")
-        return path
+        return (yield from answer_to(request, self.policy)).response
 
     def get(self, task_id: TaskRef) -> Exchange[Task]:
         """Returns the task's present state."""

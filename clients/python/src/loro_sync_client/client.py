@@ -16,6 +16,7 @@ from .following import EndOfStream, Following, NoStreams
 from .options import SubmitOptions
 from .retry import TRANSIENT, RetryPolicy
 from .task import SubmittedTask, Task, TaskPage, TaskRef, TaskStatus
+from .uploads import Content, FileBody, Upload, opened
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,6 +88,19 @@ class SyncServerClient:
         return self._run(self._calls.submit(project_id, task_type, params, options))
 
     submit = submit_task
+
+    def upload(self, project_id: str, content: Content) -> Upload:
+        """Stores a picture or a film in a project, and returns its path, for the params of tasks.
+
+        A file is sent as it is read, whatever its size. Give its path, or open it as binary; then
+        its rest is sent, and it is not closed. How large an upload may be is the server's matter:
+        8 MiB, or with a bucket what its operator has set.
+
+        Raises `SyncServerError` if the server does not take it: 413 too large, 415 neither picture
+        nor film; and `NotFound` if there is no such project.
+        """
+        with opened(content) as body:
+            return self._run(self._calls.store(project_id, body))
 
     def get_task_status(self, task_id: TaskRef) -> Task:
         """Returns the task's present state. Raises `NotFound` if there is no such task."""
@@ -207,10 +221,11 @@ class SyncServerClient:
             return result
 
     def _send(self, request: Request) -> httpx.Response:
+        body = request.content
         return self._http.request(
             request.method,
             request.path,
             headers=request.headers,
-            content=request.content,
+            content=body.pieces() if isinstance(body, FileBody) else body,
             timeout=httpx.Timeout(self._timeout, read=self._timeout + request.held),
         )

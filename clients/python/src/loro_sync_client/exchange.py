@@ -16,6 +16,7 @@ import httpx
 
 from .errors import ServerUnavailable, error_of
 from .retry import TRANSIENT, RetryPolicy, is_transient, retry_after
+from .uploads import FileBody
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Request:
     path: str
     """The path below the server's address, with the query."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
+    content: bytes | FileBody | None = None
     held: float = 0.0
     """The time for which the server may hold the request, in seconds. It extends the timeout."""
 

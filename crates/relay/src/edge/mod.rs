@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod headers;
 pub(crate) mod health;
 pub(crate) mod internal;
+pub(crate) mod large_uploads;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod open_files;

@@ -1,5 +1,5 @@
-//! The way to the app for every public request that is not a WebSocket. Its body is read before the app is asked; the
-//! answer is streamed.
+//! The way to the app for every public request that is not a WebSocket. Its body is read before the app is asked, whole or, if
+//! it is a [large upload](super::large_uploads), part by part; the answer is streamed.
 
 use crate::app::pubsub::PubSub;
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
@@ -9,6 +9,7 @@ use crate::edge::caps::Caps;
 use crate::edge::file_key::{self, Key};
 use crate::edge::files::{self, File, Files, MAX_FILE, Turn};
 use crate::edge::headers::{bad_target, remove_hop_by_hop, set_forwarded, set_target};
+use crate::edge::large_uploads;
 use crate::edge::limits::Limits;
 use crate::edge::problem::{app_timeout, app_unreachable, response};
 use crate::edge::refused_pages::RefusedPages;
@@ -49,12 +50,12 @@ const DISCARDED: usize = 256 * 1024;
 pub(crate) struct Proxy {
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
-    upstream: Arc<Upstream>,
-    limits: Arc<Limits>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) limits: Arc<Limits>,
     rooms: Arc<Rooms>,
     pubsub: Arc<PubSub>,
-    caps: Caps,
-    uploads: Uploads,
+    pub(super) caps: Caps,
+    pub(super) uploads: Uploads,
     answers: Answers,
     files: Files,
     refused_pages: Arc<RefusedPages>,
@@ -120,6 +121,12 @@ impl Proxy {
             .then(|| request.uri().path().strip_prefix("/sync/"))
             .flatten()
             .map(str::to_owned);
+        let large = large_uploads::length(&request, self.settings.max_body);
+        if let Some(length) = large {
+            return self
+                .send_in_parts(visitor, request.into_parts(), length)
+                .await;
+        }
         // The relay refuses it here, because a client may miss the answer of an app that answers before it has read the
         // whole body.
         if request.body().size_hint().lower() > self.settings.max_body as u64 {
@@ -229,7 +236,12 @@ impl Proxy {
     }
 
     /// Sends a request to the app, and learns from its answer who the client is.
-    async fn exchange(&self, visitor: &Visitor, head: Parts, body: Body) -> Result<Asked, Problem> {
+    pub(super) async fn exchange(
+        &self,
+        visitor: &Visitor,
+        head: Parts,
+        body: Body,
+    ) -> Result<Asked, Problem> {
         let credential = self.limits.credential(&head.headers, &head.uri);
         let request = Request::from_parts(self.outgoing(visitor.peer, head)?, body);
         let mut response = self.send(request).await?;
@@ -293,7 +305,7 @@ impl Proxy {
     }
 
     /// The head of a request as the app gets it.
-    fn outgoing(&self, client: IpAddr, mut head: Parts) -> Result<Parts, Problem> {
+    pub(super) fn outgoing(&self, client: IpAddr, mut head: Parts) -> Result<Parts, Problem> {
         set_target(&mut head)?;
         // No request waits at the app, whichever part of the relay passes it on.
         if let Some(target) = at_once(&head.uri) {

@@ -91,6 +91,10 @@ pub(crate) struct Log {
     pub(crate) lines_opened: usize,
     pub(crate) lines_open: usize,
     pub(crate) line_requests: usize,
+    /// The bytes of each part of uploads that was taken.
+    pub(crate) parts: Vec<Bytes>,
+    /// How many parts are still refused with this status.
+    pub(crate) refused_parts: (usize, u16),
 }
 
 /// A task of this app.
@@ -429,6 +433,7 @@ async fn respond(
                 wire::encode(&wire::Marks { marks, projects }).into(),
             ))
         }
+        ["projects", _, "uploads", ..] => Ok(upload(&log, &head, body)),
         ["tasks", id] => Ok(task(&log, id, &head)),
         ["tasks", id, "events"] => Ok(events::answer(&log, id, &head)),
         ["big"] => Ok(Response::new(vec![b'x'; BIG].into())),
@@ -561,6 +566,37 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
     Ok(Response::new(
         wire::encode(&wire::AppendResponse { outcomes }).into(),
     ))
+}
+
+/// Takes a part of an upload. The answer to the last one is an echo.
+fn upload(
+    log: &Mutex<Log>,
+    head: &hyper::http::request::Parts,
+    body: Bytes,
+) -> Response<Full<Bytes>> {
+    let mut log = log.lock().unwrap();
+    if head.method == "DELETE" {
+        return status(204);
+    }
+    let (refused, with) = &mut log.refused_parts;
+    if *refused > 0 {
+        *refused -= 1;
+        return status(*with);
+    }
+    let query = head.uri.query().unwrap_or_default();
+    log.parts.push(body.clone());
+    if query.contains("last=1") {
+        return echo(head, &body);
+    }
+    let mut response = status(if query.starts_with("length=") {
+        201
+    } else {
+        200
+    });
+    let location = format!("{}/asset_1.mp4", head.uri.path());
+    let headers = response.headers_mut();
+    headers.insert("location", location.parse().unwrap());
+    response
 }
 
 /// What arrived, as JSON.

@@ -14,6 +14,7 @@ mod lines;
 mod rooms;
 mod saved;
 mod thrift;
+mod uploads;
 mod waiting;
 
 use client::Client;

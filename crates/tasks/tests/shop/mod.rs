@@ -97,20 +97,25 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) fn without_bucket() -> Self {
-        Self::new(&[])
+        Self::with(&[])
     }
 
     pub(crate) fn with_bucket() -> Self {
-        Self::new(&[
+        Self::with_bucket_and(&[])
+    }
+
+    pub(crate) fn with_bucket_and(settings: &[(&str, &str)]) -> Self {
+        let bucket = [
             ("s3_bucket", "results"),
             ("s3_endpoint", "https://s3.example"),
             ("s3_region", "auto"),
             ("s3_access_key", "access"),
             ("s3_secret_key", "secret"),
-        ])
+        ];
+        Self::with(&[&bucket, settings].concat())
     }
 
-    fn new(settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let all = [settings, &[("public_url", "http://here")]].concat();
         let database = KillableDatabase::new(SqliteFile::open(":memory:".as_ref()).unwrap());
         let clock = SetClock::default();
@@ -134,15 +139,19 @@ impl Shop {
         }
     }
 
-    fn engine(&self) -> Engine<'_> {
-        let ports = Ports {
+    pub(crate) fn ports(&self) -> Ports<'_> {
+        Ports {
             database: &*self.database,
             key_value: &self.key_value,
             pubsub: &self.pubsub,
             http: self,
             config: &self.config,
             clock: &self.clock,
-        };
+        }
+    }
+
+    fn engine(&self) -> Engine<'_> {
+        let ports = self.ports();
         Engine {
             ports,
             assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
