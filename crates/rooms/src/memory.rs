@@ -62,6 +62,13 @@ impl Memory {
         self.beside(stored, stored / BYTES_OF_OPERATION) < stored
     }
 
+    /// Whether the history of a snapshot of this many bytes may be written out in parts, if `beside` bytes are stored beside
+    /// it.
+    pub(crate) fn writes_out(self, snapshot: usize, beside: usize) -> bool {
+        let taken = STORED.saturating_mul(snapshot as u64) + 2 * beside as u64;
+        ITSELF + taken <= self.0
+    }
+
     /// The bytes of updates that may be applied at a time to a room of this many stored bytes, if its state fits the
     /// memory. `operations` is the number in its history, if they count.
     ///

@@ -142,10 +142,11 @@ pub async fn updates_after(
     })
 }
 
-/// The whole room as one Loro blob: a snapshot, or, while its state is not known, one update.
+/// The whole room as one Loro blob: a snapshot, or, while its state is not known, one update. If no instance can make that
+/// now, this one joins what is stored, without Loro reading it as a whole.
 ///
 /// # Errors
-/// If the database fails, or no instance can read the room.
+/// If the database fails, or Loro cannot read the room's snapshot.
 pub async fn snapshot(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -158,14 +159,16 @@ pub async fn snapshot(
     if is_stored_whole && rows.uncompacted() == 0 {
         return Ok(as_stored(rows)?.into());
     }
-    let is_packed = rows.blob.is_some();
+    let job = match rows.blob {
+        Some(_) => Job::Updates,
+        None => Job::Snapshot,
+    };
     drop(rows);
-    if !is_packed
-        && let Some(state) = tried(database, clock, merger, project, &Job::Snapshot).await?
-    {
+    if let Some(state) = tried(database, clock, merger, project, &job).await? {
         return Ok(state);
     }
-    supervise::run(database, clock, merger, project, &Job::Updates).await
+    let rows = rows::all(database, project).await?;
+    Ok(supervise::unread(rows, merger.memory())?.into())
 }
 
 /// The whole document as JSON text, which needs its state.

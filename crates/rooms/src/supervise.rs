@@ -29,7 +29,7 @@ use crate::{
     operations, own_peer,
     pending::together,
     quarantine::quarantine,
-    rows,
+    rows::{self, Rows},
     unread::Unread,
     waiting,
 };
@@ -405,6 +405,14 @@ async fn updates(
         drop(rows);
         return updates_since(database, project, &VersionVector::default()).await;
     }
+    unread(rows, memory)
+}
+
+/// The same without Loro reading it as a whole.
+///
+/// # Errors
+/// If Loro cannot read the room's snapshot, or the updates cannot be joined.
+pub(crate) fn unread(rows: Rows, memory: Memory) -> Result<State, RoomError> {
     let rev = rows.head;
     let unread = Unread::whole(rows, memory)?;
     let left = together(unread.left.into_iter().map(|row| row.payload).collect());

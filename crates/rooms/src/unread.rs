@@ -60,6 +60,8 @@ impl Unread {
         let mut version = version.map_err(RoomError::of_loro)?;
         parts.extend(rows.blob.map(|row| row.blob));
         let (mut left, mut refused) = (Vec::new(), Vec::new());
+        let stored = parts.iter().map(Vec::len).sum::<usize>();
+        let stored = stored + rows.log.iter().map(|row| row.payload.len()).sum::<usize>();
         let mut waiting = Vec::with_capacity(rows.log.len());
         for row in rows.log {
             match Outline::checked(&row.payload) {
@@ -81,8 +83,8 @@ impl Unread {
                 }
                 let ends = outline.spans.iter().map(|span| (&span.peer, &span.end));
                 version.extend_to_include_vv(ends);
-                match as_updates(&row.payload, memory) {
-                    Ok(Some(update)) => parts.push(update),
+                match as_updates(&row.payload, stored, memory) {
+                    Ok(Some(updates)) => parts.extend(updates),
                     Ok(None) => parts.push(row.payload),
                     Err(_) => left.push(row),
                 }
@@ -106,23 +108,31 @@ impl Unread {
     }
 }
 
-/// An update that came as a snapshot, as one that can be joined; `None` if it can be as it is.
+/// An update that came as a snapshot, as some that can be joined; `None` if it can be as it is. `stored` bytes lie beside it.
 ///
 /// # Errors
 /// If it is too large to be read in this memory, or Loro cannot read it.
-fn as_updates(payload: &[u8], memory: Memory) -> Result<Option<Vec<u8>>, RoomError> {
+fn as_updates(
+    payload: &[u8],
+    stored: usize,
+    memory: Memory,
+) -> Result<Option<Vec<Vec<u8>>>, RoomError> {
     let meta = LoroDoc::decode_import_blob_meta(payload, false).map_err(RoomError::of_loro)?;
     if meta.mode == EncodedBlobMode::Updates {
         return Ok(None);
     }
-    if !memory.exports(payload.len()) {
-        return Err(RoomError::StateUnavailable);
+    if memory.exports(payload.len()) {
+        let doc = LoroDoc::new();
+        doc.detach();
+        doc.import(payload).map_err(RoomError::of_loro)?;
+        let update = doc.export(ExportMode::all_updates());
+        let update = update.map_err(RoomError::of_loro)?;
+        return Ok(Some(vec![update]));
     }
-    let doc = LoroDoc::new();
-    doc.detach();
-    doc.import(payload).map_err(RoomError::of_loro)?;
-    let update = doc.export(ExportMode::all_updates());
-    update.map(Some).map_err(RoomError::of_loro)
+    if memory.writes_out(payload.len(), stored) {
+        return written_out(payload).map(Some);
+    }
+    Err(RoomError::StateUnavailable)
 }
 
 /// The history of a snapshot as updates, each of a part of it. In between, what was unpacked goes back into its stored form.
