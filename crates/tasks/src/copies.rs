@@ -6,7 +6,7 @@
 use platform::DatabaseError;
 
 use crate::{
-    assets::{AssetError, AssetStore},
+    assets::{Asset, AssetError, AssetStore},
     media_type,
 };
 
@@ -62,6 +62,23 @@ impl AssetStore<'_> {
             .next()
             .map(|mut row| row.text(0))
             .transpose()
+    }
+
+    /// Describes the asset of this id, or its copy, in a project, with its own id there; `None` if the project has neither.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn describe_in(
+        &self,
+        project_id: &str,
+        id: &str,
+    ) -> Result<Option<(String, Asset)>, AssetError> {
+        let copy = self.copy_for(id, None, Some(project_id)).await?;
+        let id = copy.as_deref().unwrap_or(id);
+        let found = self.describe(id).await?;
+        Ok(found
+            .filter(|asset| asset.project_id == project_id)
+            .map(|asset| (id.to_owned(), asset)))
     }
 
     /// Forgets which copies a project has.

@@ -15,6 +15,7 @@ use crate::{
     executor::Executor,
     executors::Registry,
     image::Image,
+    media_type,
     options::{self, Options},
     params::{Params, Picture, wrong_type},
     public_url::public_url,
@@ -123,7 +124,8 @@ pub async fn create(
     known.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
 }
 
-/// Finds what is wrong with pictures that are kept here, by the type that their assets have.
+/// Finds pictures of a type that the service does not take: those that are kept here by the type that their assets have, and
+/// those at an address elsewhere by its ending.
 async fn wrong_pictures(
     assets: &AssetStore<'_>,
     executor: &dyn Executor,
@@ -138,15 +140,16 @@ async fn wrong_pictures(
     let mut errors = Vec::new();
     for name in executor.pictures() {
         let text = params[name].as_str().unwrap_or_default();
-        let Some(id) = asset_address::own(text, &public_url) else {
-            continue;
+        let media_type = match asset_address::own(text, &public_url) {
+            // A new picture is none yet, and of what is missing or another project's the submission tells.
+            Some(id) => {
+                let kept = assets.describe_in(&task.project_id, &id).await?;
+                kept.map(|(_, asset)| asset.media_type)
+            }
+            None => media_type::by_ending(text).map(str::to_owned),
         };
-        // A new picture is none yet, and of what is missing or another project's the submission tells.
-        if let Some(asset) = assets.describe(&id).await?
-            && asset.project_id == task.project_id
-            && !types.contains(&asset.media_type.as_str())
-        {
-            let reason = wrong_type(&asset.media_type, types);
+        if let Some(media_type) = media_type.filter(|one| !types.contains(&one.as_str())) {
+            let reason = wrong_type(&media_type, types);
             errors.push(FieldError::new(format!("params.{name}"), reason));
         }
     }

@@ -60,11 +60,11 @@ pub(crate) async fn check(
         ));
     }
     let kept = match earlier.result_url.as_deref().and_then(asset_address::id_in) {
-        Some(id) => assets.describe(id).await?,
+        Some(id) => assets.describe_in(&task.project_id, id).await?,
         None => None,
     };
     match kept {
-        Some(asset) if asset.length <= MAX_IMAGE_BYTES as u64 => Ok(None),
+        Some((_, asset)) if asset.length <= MAX_IMAGE_BYTES as u64 => Ok(None),
         Some(_) => wrong("has a picture that is too large to go on from"),
         None => wrong("has a picture that is no longer kept here"),
     }

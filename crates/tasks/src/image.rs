@@ -197,17 +197,14 @@ async fn kept(
 ) -> Result<Image, Failure> {
     let missing = || Failure::Permanent(format!("{url} does not exist"));
     let failed = |error: AssetError| Failure::retry(format!("{url}: {error}"));
-    let copy = outside.assets.copy_for(id, None, Some(project_id)).await;
-    let copy = copy.map_err(|error| failed(error.into()))?;
-    let id = copy.as_deref().unwrap_or(id);
-    let found = outside.assets.describe(id).await.map_err(failed)?;
-    let found = found.filter(|asset| asset.project_id == project_id);
+    let found = outside.assets.describe_in(project_id, id).await;
+    let (id, asset) = found.map_err(failed)?.ok_or_else(missing)?;
     // A film in a bucket may be larger than memory.
-    if found.ok_or_else(missing)?.length > MAX_IMAGE_BYTES as u64 {
+    if asset.length > MAX_IMAGE_BYTES as u64 {
         let words = format!("{url} has more than {MAX_IMAGE_BYTES} bytes");
         return Err(Failure::Permanent(words));
     }
-    let asset = outside.assets.read(id, None).await.map_err(failed)?;
+    let asset = outside.assets.read(&id, None).await.map_err(failed)?;
     let asset = asset.ok_or_else(missing)?;
     Ok(Image {
         media_type: asset.media_type,

@@ -3,6 +3,8 @@
 //! A browser must not see every type that a service names, because `text/html` would be a page of this origin.
 //! Pictures, videos and sounds keep their type; anything else is served as bytes to be saved.
 
+use url::Url;
+
 /// The type of a result that is not a picture, a video or a sound.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
@@ -25,6 +27,21 @@ pub(crate) fn ending(told: &str) -> &'static str {
         other if other.starts_with("video/") => ".mp4",
         _ => "",
     }
+}
+
+/// The media type of a picture by the ending of its address; `None` if that tells none. A server may lie, so only what a
+/// service would refuse is believed.
+pub(crate) fn by_ending(address: &str) -> Option<&'static str> {
+    let url = Url::parse(address).ok()?;
+    let (_, ending) = url.path().rsplit_once('.')?;
+    Some(match ending.to_ascii_lowercase().as_str() {
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        "bmp" => "image/bmp",
+        "heic" => "image/heic",
+        "avif" => "image/avif",
+        _ => return None,
+    })
 }
 
 /// The media type of a picture or a film by its first bytes; `None` if it is neither.

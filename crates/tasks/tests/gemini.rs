@@ -272,6 +272,40 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
     assert_eq!(gemini.asked().len(), 2);
 }
 
+/// A signature is of the model and the account that an operator had set.
+#[test]
+fn a_signature_that_is_refused_is_left_out() {
+    let part = |signature: &str| json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL }, "thoughtSignature": signature });
+    let drawn = |signature: &str| {
+        let content = json!({ "parts": [part(signature)] });
+        (200, json!({ "candidates": [{ "content": content }] }))
+    };
+    let refused = json!({ "error": { "code": 400, "message": "Invalid thought signature." } });
+    let answers = [drawn("s"), (400, refused), drawn("t")];
+    let gemini = Service::new("gemini", &SETTINGS, answers);
+    let ports = gemini.ports();
+    let engine = Engine {
+        ports,
+        assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
+        registry: Registry::standard(ports.config),
+        key: WebhookKey::new("key"),
+    };
+    let first = posted(&engine, "nano_banana", &json!({ "prompt": "a hill" })).unwrap();
+    block_on(engine.take_up(&first));
+    let edit = json!({ "prompt": "with snow", "edit_of": first.task_id });
+    let second = posted(&engine, "nano_banana", &edit).unwrap();
+    block_on(engine.take_up(&second));
+    let ended = block_on(rows::get(ports.database, &second.task_id)).unwrap();
+    assert_eq!(ended.unwrap().status.as_str(), "completed");
+    let asked = gemini.asked();
+    let answered = |n: usize| &asked[n].body["contents"][1]["parts"][0];
+    assert_eq!((asked.len(), answered(1)), (3, &part("s")));
+    let mut without = asked[1].body.clone();
+    let turn = without["contents"][1]["parts"][0].as_object_mut().unwrap();
+    turn.remove("thoughtSignature");
+    assert_eq!(asked[2].body, without);
+}
+
 #[test]
 fn what_the_operator_must_set_is_named() {
     for missing in ["gemini_api_key", "gemini_base_url", "nano_banana_model"] {

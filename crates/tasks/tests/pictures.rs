@@ -151,6 +151,8 @@ fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
     };
     let webp = "data:image/webp;base64,UklGRgAAAABXRUJQ";
     let (webp_kept, png_kept) = (kept("image/webp", "p"), kept("image/png", "p"));
+    let uploaded = tasks::upload(ports, "p", b"RIFF\0\0\0\0WEBP".to_vec());
+    let uploaded = block_on(uploaded).unwrap();
     let before = assets(&world);
     for (params, fields) in [
         (json!({ "image_path": webp }), vec!["params.image_path"]),
@@ -170,6 +172,19 @@ fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
             json!({ "image_path": "R0lGODlh" }),
             vec!["params.image_path"],
         ),
+        (
+            json!({ "image_path": "UklGRgAAAABXRUJQ", "image_tail": png_kept }),
+            vec!["params.image_path"],
+        ),
+        // What is called PNG, and is not.
+        (
+            json!({ "image_path": webp.replace("webp", "png") }),
+            vec!["params.image_path"],
+        ),
+        (
+            json!({ "image_path": uploaded.path, "image_tail": "https://example.com/a.WebP?w=9" }),
+            vec!["params.image_path", "params.image_tail"],
+        ),
     ] {
         let Err(CreateError::Invalid(errors)) = post(params.clone()) else {
             panic!("{params} is taken");
@@ -183,8 +198,9 @@ fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
     for params in [
         json!({ "image_path": PIXEL, "image_tail": "/9j/4AAQ" }),
         json!({ "image_path": png_kept }),
-        // What lies elsewhere is not looked at, and of what is another project's the submission tells.
-        json!({ "image_path": "https://example.com/a.webp" }),
+        // What lies elsewhere is judged by its ending alone, and of what is another project's the submission tells.
+        json!({ "image_path": "https://example.com/a.png" }),
+        json!({ "image_path": "https://example.com/webp?name=a.webp", "image_tail": PIXEL }),
         json!({ "image_path": kept("image/webp", "another") }),
     ] {
         assert!(post(params.clone()).is_ok(), "{params}");

@@ -41,6 +41,12 @@ pub(super) fn read(
     })
 }
 
+/// Whether Gemini refuses a request because of the signature in it.
+pub(super) fn refuses_signature(answer: &http::Response<Vec<u8>>) -> bool {
+    let words = || String::from_utf8_lossy(answer.body()).to_lowercase();
+    answer.status() == http::StatusCode::BAD_REQUEST && words().contains("signature")
+}
+
 /// The wait that a `RetryInfo` in an error asks for, such as `{"retryDelay": "17s"}`.
 fn retry_info(error: &Value) -> Option<Duration> {
     let details = error["details"].as_array()?;

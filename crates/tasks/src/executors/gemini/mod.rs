@@ -192,16 +192,37 @@ impl Executor for Gemini {
             "{}/v1beta/models/{model}:generateContent",
             base.trim_end_matches('/')
         );
-        let body = request_body(task, params, outside).await?;
-        let request = http::Request::post(url)
-            .header("content-type", "application/json")
-            .header("x-goog-api-key", key)
-            .body(body.to_string().into_bytes())
-            .map_err(|_| {
-                Failure::access("`gemini_base_url` is not a URL, or Gemini's key cannot be sent")
-            })?;
-        let answer = outside.http.send(request, CALL).await;
-        let answer = answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))?;
+        let send = async |body: Value| {
+            let request = http::Request::post(&url)
+                .header("content-type", "application/json")
+                .header("x-goog-api-key", &key)
+                .body(body.to_string().into_bytes())
+                .map_err(|_| {
+                    Failure::access(
+                        "`gemini_base_url` is not a URL, or Gemini's key cannot be sent",
+                    )
+                })?;
+            // Both of them may have megabytes.
+            drop(body);
+            let answer = outside.http.send(request, CALL).await;
+            answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))
+        };
+        let mut answer = send(request_body(task, params, outside).await?).await?;
+        if let Some(earlier) = outside.earlier.filter(|one| one.signature.is_some())
+            && answer::refuses_signature(&answer)
+        {
+            // It is of the model and the account that were set then. The picture goes without it.
+            let earlier = Earlier {
+                params: earlier.params.clone(),
+                result_url: earlier.result_url.clone(),
+                signature: None,
+            };
+            let outside = Outside {
+                earlier: Some(&earlier),
+                ..*outside
+            };
+            answer = send(request_body(task, params, &outside).await?).await?;
+        }
         if answer.status() == http::StatusCode::NOT_FOUND {
             return Err(no_such_model(&model, model_setting));
         }
