@@ -3,26 +3,34 @@
 //! import an update again. So the app need not merge once for each.
 //!
 //! The first clients read at once, each for itself; those that come meanwhile are grouped for the next reads. The
-//! surplus that a client gets is bounded, in operations before a read and in bytes after it.
+//! surplus that a client gets is bounded: by its bytes, or by what the client lacks. How many bytes operations take is told
+//! by the reads before; until then, the surplus is bounded in operations.
 
 use crate::room::counters::Counters;
 use crate::room::reads::{Read, Reading};
 use crate::room::stored::Snapshot;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The reads for clients with a version that are under way at once in one room.
 const TURNS: usize = 4;
 
-/// The most operations that a client gets beyond those that it lacks.
-const SURPLUS: u64 = 16 * 1024;
+/// The bytes that a client gets at most beyond those that it lacks, unless it lacks as much. So a client gets at most
+/// this, or twice what it lacks.
+const SURPLUS_BYTES: u64 = 256 * 1024;
 
-/// The largest answer that is shared by clients of different versions, in bytes.
-const SHARED_BYTES: usize = 256 * 1024;
+/// The same in operations, before a read has told how many bytes they take.
+const SURPLUS: u64 = 16 * 1024;
 
 /// The most clients that one read serves.
 const GROUP: usize = 256;
+
+/// The most reads that are kept for clients that come a little later.
+const RECENT: usize = 8;
+
+/// How often a client reads together with others. If it would get too much each time, it then reads alone.
+const TRIES: usize = 3;
 
 /// The clients of one room that join with a version.
 pub(crate) struct Crowd {
@@ -35,22 +43,52 @@ struct Inner {
     waiting: Vec<Waiting>,
     /// The number of clients so far.
     count: u64,
-    /// The last read that can be shared, and the version since which it is.
-    last: Option<(Counters, Reading)>,
+    /// The last reads, each with the version since which it is. Another keeps them while they are of use.
+    recent: Vec<(Counters, Weak<Snapshot>)>,
+    scale: Option<Scale>,
 }
 
 struct Waiting {
     id: u64,
     counters: Counters,
-    /// The client's way to its result. If the sender is dropped, the client reads for itself.
+    /// The client's way to its result. If the sender is dropped, the client tries again.
     tell: oneshot::Sender<Read>,
 }
 
 struct Group {
     common: Counters,
-    /// The version of the client whose turn it is.
-    own: Counters,
     others: Vec<Waiting>,
+}
+
+/// What the last read has told about its room.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// The operations that the room had.
+    reached: u64,
+    /// The operations that were read, and their bytes.
+    operations: u64,
+    bytes: u64,
+}
+
+impl Scale {
+    /// Takes a read since a version of so many operations. `None` if it does not tell how many bytes they take.
+    fn of(read: &Snapshot, reached: &Counters, since: u64) -> Option<Self> {
+        let reached = reached.total();
+        let operations = reached.saturating_sub(since);
+        (operations > 0 && !read.is_whole()).then_some(Self {
+            reached,
+            operations,
+            bytes: read.bytes() as u64,
+        })
+    }
+
+    /// Whether a client that has `has` operations of the room may get all those since a version of `since` operations.
+    fn serves(self, has: u64, since: u64) -> bool {
+        let surplus = has.saturating_sub(since);
+        let lacking = self.reached.saturating_sub(has);
+        let bytes = u128::from(surplus) * u128::from(self.bytes) / u128::from(self.operations);
+        surplus <= lacking || bytes <= u128::from(SURPLUS_BYTES)
+    }
 }
 
 impl Default for Crowd {
@@ -74,81 +112,81 @@ impl Crowd {
         is_usable: impl Fn(&Snapshot) -> bool,
         begin: impl Fn(Vec<u8>) -> Reading,
     ) -> Read {
-        let Some(counters) = Counters::read(version) else {
-            return self.alone(version, begin).await;
-        };
-        if let Some(known) = self.last(&counters, is_usable) {
-            return Ok(known);
-        }
-        let (id, told) = self.wait(counters);
-        tokio::pin!(told);
-        let turn = tokio::select! {
-            biased;
-            told = &mut told => return self.told(told, version, begin).await,
-            turn = self.turns.acquire() => turn,
-        };
-        let Some(group) = self.group(id) else {
-            // Another's read is under way for this client.
-            drop(turn);
-            return self.told(told.await, version, begin).await;
-        };
-        let reading = begin(group.common.encode());
-        let read = reading.clone().await;
-        drop(turn);
-        let is_shared = is_shared(&read);
-        for other in group.others {
-            if is_shared || other.counters == group.common {
-                // A client that has left needs no answer.
-                let _ = other.tell.send(read.clone());
+        if let Some(counters) = Counters::read(version) {
+            for _ in 0..TRIES {
+                if let Some(known) = self.recent(&counters, &is_usable) {
+                    return Ok(known);
+                }
+                if let Some(read) = self.together(&counters, &begin).await {
+                    return read;
+                }
             }
         }
-        if is_shared && read.is_ok() {
-            self.inner.lock().last = Some((group.common.clone(), reading));
-        }
-        if is_shared || group.own == group.common {
-            read
-        } else {
-            self.alone(version, begin).await
-        }
-    }
-
-    /// Passes on the result of another client's read, or reads if there is none.
-    async fn told(
-        &self,
-        told: Result<Read, oneshot::error::RecvError>,
-        version: &[u8],
-        begin: impl Fn(Vec<u8>) -> Reading,
-    ) -> Read {
-        match told {
-            Ok(read) => read,
-            Err(_) => self.alone(version, begin).await,
-        }
-    }
-
-    async fn alone(&self, version: &[u8], begin: impl Fn(Vec<u8>) -> Reading) -> Read {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
         begin(version.to_vec()).await
     }
 
-    /// The result of the last shared read, if it serves a client of this version.
-    fn last(
+    /// Reads for a client and others, or lets another read; `None` if the client would get too much.
+    async fn together(
+        &self,
+        counters: &Counters,
+        begin: impl Fn(Vec<u8>) -> Reading,
+    ) -> Option<Read> {
+        let (id, told) = self.wait(counters.clone());
+        tokio::pin!(told);
+        let turn = tokio::select! {
+            biased;
+            told = &mut told => return told.ok(),
+            turn = self.turns.acquire() => turn,
+        };
+        let Some(group) = self.group(id) else {
+            // Another's read is under way for this client.
+            drop(turn);
+            return told.await.ok();
+        };
+        let read = begin(group.common.encode()).await;
+        drop(turn);
+        if let Ok(snapshot) = &read {
+            self.keep(&group.common, snapshot);
+        }
+        for other in group.others {
+            if serves(&read, &group.common, &other.counters) {
+                // A client that has left needs no answer.
+                let _ = other.tell.send(read.clone());
+            }
+        }
+        serves(&read, &group.common, counters).then_some(read)
+    }
+
+    /// Keeps a read for clients that come a little later.
+    fn keep(&self, since: &Counters, snapshot: &Arc<Snapshot>) {
+        let mut inner = self.inner.lock();
+        let reached = Counters::read(&snapshot.version);
+        let scale = reached.and_then(|reached| Scale::of(snapshot, &reached, since.total()));
+        inner.scale = scale.or(inner.scale);
+        inner.recent.retain(|(_, read)| read.strong_count() > 0);
+        if inner.recent.len() == RECENT {
+            inner.recent.remove(0);
+        }
+        let read = (since.clone(), Arc::downgrade(snapshot));
+        inner.recent.push(read);
+    }
+
+    /// A read that was done a moment ago and serves a client of this version.
+    fn recent(
         &self,
         counters: &Counters,
         is_usable: impl Fn(&Snapshot) -> bool,
     ) -> Option<Arc<Snapshot>> {
-        let mut inner = self.inner.lock();
-        let (common, reading) = inner.last.as_ref()?;
-        let Some(Ok(snapshot)) = reading.peek() else {
-            return None;
-        };
-        if !is_usable(snapshot) {
-            inner.last = None;
-            return None;
-        }
-        let serves = common.common(counters) == *common
-            && counters.total().saturating_sub(common.total()) <= SURPLUS;
-        serves.then(|| snapshot.clone())
+        let inner = self.inner.lock();
+        inner.recent.iter().rev().find_map(|(since, read)| {
+            let read = read.upgrade().filter(|read| is_usable(read))?;
+            let is_since_less = since.common(counters) == *since;
+            let read = Ok(read);
+            let serves = is_since_less && serves(&read, since, counters);
+            read.ok().filter(|_| serves)
+        })
     }
 
     fn wait(&self, counters: Counters) -> (u64, oneshot::Receiver<Read>) {
@@ -165,8 +203,9 @@ impl Crowd {
         let mut inner = self.inner.lock();
         let at = inner.waiting.iter().position(|waiting| waiting.id == id)?;
         let own = inner.waiting.swap_remove(at).counters;
-        let mut common = own.clone();
+        let scale = inner.scale;
         let mut most = own.total();
+        let mut common = own;
         let mut others = Vec::new();
         let mut left = Vec::new();
         for waiting in inner.waiting.drain(..) {
@@ -176,7 +215,12 @@ impl Crowd {
             }
             let with = common.common(&waiting.counters);
             let largest = most.max(waiting.counters.total());
-            if largest.saturating_sub(with.total()) <= SURPLUS {
+            // Who lacks the least gets the largest surplus.
+            let is_bounded = match scale {
+                Some(scale) => scale.serves(largest, with.total()),
+                None => largest.saturating_sub(with.total()) <= SURPLUS,
+            };
+            if is_bounded {
                 common = with;
                 most = largest;
                 others.push(waiting);
@@ -186,63 +230,83 @@ impl Crowd {
         }
         left.retain(|waiting| !waiting.tell.is_closed());
         inner.waiting = left;
-        Some(Group {
-            common,
-            own,
-            others,
-        })
+        Some(Group { common, others })
     }
 }
 
-/// Whether clients of different versions may share this: it is small, or all of them would get the same, or it is
-/// an error.
-fn is_shared(read: &Read) -> bool {
-    match read {
-        Ok(snapshot) => snapshot.is_whole() || snapshot.bytes() <= SHARED_BYTES,
-        Err(_) => true,
+/// Whether a read since a version serves a client of this version: it is an error, or small, or all would get the same, or
+/// the client gets not much that it has.
+fn serves(read: &Read, since: &Counters, client: &Counters) -> bool {
+    let Ok(snapshot) = read else { return true };
+    let is_small = snapshot.bytes() as u64 <= SURPLUS_BYTES;
+    if is_small || snapshot.is_whole() || since == client {
+        return true;
     }
+    let Some(reached) = Counters::read(&snapshot.version) else {
+        return false;
+    };
+    // What the client has not sent yet is not in the room.
+    let has = reached.common(client).total();
+    let scale = Scale::of(snapshot, &reached, since.total());
+    scale.is_none_or(|scale| scale.serves(has, since.total()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::room::counters::tests::counters;
+    use crate::socket::frame::Outbound;
     use bytes::Bytes;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// An app that answers with `bytes` bytes, and counts its reads.
+    /// The writer of all that clients lack.
+    const WRITER: u64 = 7;
+
+    /// An app that answers with `bytes` bytes for each operation, keeps its answers, and remembers since which versions it
+    /// has read.
     struct Reader {
+        reached: u32,
         bytes: usize,
-        reads: AtomicUsize,
+        reads: Mutex<Vec<Counters>>,
+        kept: Mutex<Vec<Reading>>,
     }
 
     impl Reader {
-        fn new(bytes: usize) -> Self {
-            let reads = AtomicUsize::new(0);
-            Self { bytes, reads }
+        fn new(reached: u32, bytes: usize) -> Self {
+            Self {
+                reached,
+                bytes,
+                reads: Mutex::default(),
+                kept: Mutex::default(),
+            }
         }
 
-        /// Answers a moment later with the version since which it reads.
+        /// Answers a moment later with the version since which it reads, and as many bytes as that takes.
         fn begin(&self, version: Vec<u8>) -> Reading {
-            self.reads.fetch_add(1, Ordering::Relaxed);
+            let since = Counters::read(&version).unwrap();
+            let reached = counters(&[(WRITER, self.reached)]);
+            let lacking = reached.total() - since.common(&reached).total();
+            let lacking = usize::try_from(lacking).unwrap() * self.bytes;
+            self.reads.lock().push(since);
             let state = wire::StateOf {
                 rev: 1,
-                version: version.into(),
-                blobs: vec![Bytes::from(vec![0; self.bytes])],
+                version: reached.encode().into(),
+                blobs: vec![version.into(), Bytes::from(vec![0; lacking])],
                 revs: None,
             };
-            async {
+            let reading = async {
                 tokio::task::yield_now().await;
                 Ok(Arc::new(Snapshot::read(state)))
             }
             .boxed()
-            .shared()
+            .shared();
+            self.kept.lock().push(reading.clone());
+            reading
         }
 
         fn reads(&self) -> usize {
-            self.reads.load(Ordering::Relaxed)
+            self.reads.lock().len()
         }
     }
 
@@ -251,7 +315,8 @@ mod tests {
         let reads = versions.iter().map(|version| async move {
             let version = version.encode();
             let read = crowd.read(&version, |_| true, |since| reader.begin(since));
-            Counters::read(&read.await.unwrap().version).unwrap()
+            let read = read.await.unwrap();
+            Counters::read(read.frames()[0].payload()).unwrap()
         });
         join_all(reads).await
     }
@@ -259,9 +324,9 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_versions_take_a_few_reads() {
         let versions: Vec<Counters> = (0..1000)
-            .map(|n| counters(&[(7, 50_000 - n), (1000 + u64::from(n), 3)]))
+            .map(|n| counters(&[(WRITER, 50_000 - n), (1000 + u64::from(n), 3)]))
             .collect();
-        let (crowd, reader) = (Crowd::default(), Reader::new(1000));
+        let (crowd, reader) = (Crowd::default(), Reader::new(50_001, 10));
         let since = join(&crowd, &reader, &versions).await;
         for (version, since) in versions.iter().zip(since) {
             assert_eq!(since.common(version), since, "it lacks nothing");
@@ -275,24 +340,57 @@ mod tests {
         assert!(crowd.inner.lock().waiting.is_empty());
         // A client that comes a moment later needs no read.
         let before = reader.reads();
-        join(&crowd, &reader, &[counters(&[(7, 49_990), (5, 2)])]).await;
+        join(&crowd, &reader, &[counters(&[(WRITER, 49_990), (5, 2)])]).await;
         assert_eq!(reader.reads(), before);
+    }
+
+    /// Each is some KiB behind, up to a few MiB, or, letter by letter, millions of operations.
+    #[tokio::test]
+    async fn a_thousand_versions_that_lack_much_take_a_few_reads() {
+        for (each, bytes) in [(1, 4000), (4000, 1)] {
+            let reached = 2000 * each;
+            let versions: Vec<Counters> = (1..=1000)
+                // In no order.
+                .map(|n| counters(&[(WRITER, reached - (n * 387 % 1009) * each)]))
+                .collect();
+            let (crowd, reader) = (Crowd::default(), Reader::new(reached, bytes));
+            let since = join(&crowd, &reader, &versions).await;
+            for (version, since) in versions.iter().zip(since) {
+                assert_eq!(since.common(version), since, "it lacks nothing");
+                let surplus = (version.total() - since.total()) * bytes as u64;
+                let lacking = (u64::from(reached) - version.total()) * bytes as u64;
+                assert!(
+                    surplus <= SURPLUS_BYTES.max(lacking),
+                    "{surplus}, {lacking}"
+                );
+            }
+            assert!(reader.reads() <= 40, "{}", reader.reads());
+            assert!(crowd.inner.lock().waiting.is_empty());
+        }
     }
 
     #[tokio::test]
     async fn versions_that_are_far_apart_share_nothing() {
-        let far = |n: u32| counters(&[(7, n * (SURPLUS as u32 + 1))]);
-        let versions: Vec<Counters> = (0..20).map(far).collect();
-        let (crowd, reader) = (Crowd::default(), Reader::new(1000));
+        // Each lacks three times what the one before it lacks.
+        let reached = 100_000_000;
+        let far = |n: u32| counters(&[(WRITER, reached - 300_000 * 3_u32.pow(n))]);
+        // Those that come while others read are grouped.
+        let versions: Vec<Counters> = (0..5).chain(0..5).map(far).collect();
+        let (crowd, reader) = (Crowd::default(), Reader::new(reached, 1));
         assert_eq!(join(&crowd, &reader, &versions).await, versions);
-        assert_eq!(reader.reads(), 20);
     }
 
     #[tokio::test]
-    async fn a_large_answer_is_for_its_version_alone() {
-        let versions: Vec<Counters> = (0..20).map(|n| counters(&[(7, 100 + n)])).collect();
-        let (crowd, reader) = (Crowd::default(), Reader::new(SHARED_BYTES + 1));
-        assert_eq!(join(&crowd, &reader, &versions).await, versions);
-        assert!(crowd.inner.lock().last.is_none());
+    async fn a_read_that_nobody_keeps_is_not_kept() {
+        let (crowd, reader) = (Crowd::default(), Reader::new(1000, 10));
+        for n in 0..20 {
+            join(&crowd, &reader, &[counters(&[(WRITER, 100 - n)])]).await;
+            assert!(crowd.inner.lock().recent.len() <= RECENT);
+        }
+        reader.kept.lock().clear();
+        let before = reader.reads();
+        join(&crowd, &reader, &[counters(&[(WRITER, 100)])]).await;
+        assert_eq!(reader.reads(), before + 1);
+        assert_eq!(crowd.inner.lock().recent.len(), 1);
     }
 }
