@@ -17,7 +17,7 @@ const MAYBE = 200_000;
 const IMPORT = 200_000;
 
 /** The longest that a page does not respond without having said that it is working, in milliseconds. */
-const UNTOLD = 500;
+const UNTOLD = 1_000;
 
 /** The rooms, each with its updates and whether it must have a snapshot in time. The ones of 1 MiB have half of the slow shapes. */
 const ROOMS = [

@@ -46,8 +46,10 @@ export class Exchange {
   /** The version that the server has or was sent, from its `joined` until the end of the socket. */
   #known: Known;
   #own: Own;
-  /** Ends the subscriptions to the document. */
+  /** Ends the subscription to the document's local edits. */
   #unsubscribe: () => void;
+  /** Ends the subscription to its imports. */
+  #unwatch: (() => void) | undefined;
 
   /** The number of sockets that are gone. If it changes during a call, the rest of the call has lost its purpose. */
   #lost = 0;
@@ -84,7 +86,8 @@ export class Exchange {
     this.#replace = replace;
     this.#known = new Known(doc);
     this.#own = new Own(doc);
-    this.#unsubscribe = this.#subscribe(doc);
+    this.#unsubscribe = doc.subscribeLocalUpdates(() => this.#edited());
+    if (doc.opCount() > 0) this.#watch();
   }
 
   get doc(): LoroDoc {
@@ -238,11 +241,15 @@ export class Exchange {
   /** Ends the subscriptions to the document. */
   end(): void {
     this.#unsubscribe();
+    this.#unwatch?.();
   }
 
-  #subscribe(doc: LoroDoc): () => void {
-    const ends = [doc.subscribeLocalUpdates(() => this.#edited()), doc.subscribe(({ by }) => by === "import" && this.look())];
-    return () => ends.forEach((end) => end());
+  /**
+   * Follows what the application imports. In an empty document this begins after the first state, because in a document that has
+   * ever had a subscriber Loro makes an event of all that a snapshot has, which takes many times as long as its import.
+   */
+  #watch(): void {
+    this.#unwatch ??= this.#doc.subscribe(({ by }) => by === "import" && this.look());
   }
 
   /** Handles a local edit that was committed. */
@@ -343,6 +350,7 @@ export class Exchange {
       return;
     }
     this.#isAnnounced = false;
+    this.#watch();
     if (this.#state !== "imported") {
       this.#state = "imported";
       this.#line.live();
@@ -381,11 +389,13 @@ export class Exchange {
       return;
     }
     if (this.#line.isOver) return;
-    this.#unsubscribe();
+    this.end();
     this.#doc = fresh;
     this.#known = new Known(fresh);
     this.#own = new Own(fresh);
-    this.#unsubscribe = this.#subscribe(fresh);
+    this.#unsubscribe = fresh.subscribeLocalUpdates(() => this.#edited());
+    this.#unwatch = undefined;
+    this.#watch();
     this.#waiting.forget();
     this.#isDuplicate = false;
     this.#line.resync();
