@@ -18,7 +18,8 @@ pub const LARGE: usize = 8 << 20;
 /// The double. Dropping it ends it.
 ///
 /// Its answer depends on a word in the prompt: `refused`, `busy-first` (429 once), `large` (a picture of 8 MB in
-/// base64), `as TYPE` (a picture that claims this media type); otherwise a picture. The model `gone` does not exist.
+/// base64), `as TYPE` (a picture that claims this media type); otherwise a picture, with a signature. A turn of its own that
+/// comes back must have the signature of its prompt. The model `gone` does not exist.
 pub struct Gemini {
     server: Server,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -54,10 +55,34 @@ impl Gemini {
     }
 }
 
+/// The newest prompt of a conversation.
 fn prompt(body: &Value) -> &str {
-    body["contents"][0]["parts"][0]["text"]
-        .as_str()
+    let turn = body["contents"].as_array().and_then(|turns| turns.last());
+    turn.and_then(|turn| turn["parts"][0]["text"].as_str())
         .unwrap_or("")
+}
+
+/// The signature that comes with the picture of a prompt.
+pub fn signature(prompt: &str) -> String {
+    format!("signed: {prompt}")
+}
+
+/// Whether the turns before the newest prompt are a prompt and the picture that it got, as that was given.
+fn is_remembered(body: &Value) -> bool {
+    let Some([before @ .., _]) = body["contents"].as_array().map(Vec::as_slice) else {
+        return false;
+    };
+    match before {
+        [] => true,
+        [asked, answered] => {
+            let given = asked["parts"][0]["text"].as_str().map(signature);
+            asked["role"] == "user"
+                && answered["role"] == "model"
+                && answered["parts"][0]["inlineData"]["data"] == PIXEL
+                && answered["parts"][0]["thoughtSignature"].as_str() == given.as_deref()
+        }
+        _ => false,
+    }
 }
 
 fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
@@ -86,6 +111,9 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
     if !is_valid {
         return error(400, "INVALID_ARGUMENT", "the request is not valid");
     }
+    if !is_remembered(&body) {
+        return error(400, "INVALID_ARGUMENT", "Invalid thought signature.");
+    }
     let before = asked
         .iter()
         .filter(|(_, b)| self::prompt(b) == prompt)
@@ -105,7 +133,7 @@ fn answer(request: &Request, asked: &mut Vec<(String, Value)>) -> Reply {
     let data = large.as_deref().unwrap_or(PIXEL);
     let parts = json!([
         { "text": "Here it is." },
-        { "inlineData": { "mimeType": media_type, "data": data } },
+        { "inlineData": { "mimeType": media_type, "data": data }, "thoughtSignature": signature(&prompt) },
     ]);
     let candidate =
         json!({ "finishReason": "STOP", "content": { "role": "model", "parts": parts } });

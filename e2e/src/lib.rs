@@ -5,7 +5,7 @@
 //! - [`raw`], [`http`], [`events`]: clients. [`people`]: callers with credentials.
 //! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts. [`sub_path`]: one in
 //!   front of a relay, below a path.
-//! - [`kling`], [`gemini`], [`bucket`], [`agent`]: test doubles of the services, of a bucket and of an agent that is notified,
+//! - [`kling`], [`gemini`], [`fal`], [`bucket`], [`agent`]: test doubles of the services, of a bucket and of an agent that is notified,
 //!   on [`server`].
 //!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
 //! - [`elsewhere`]: other hosts than this machine. [`libsql`]: their database.
@@ -26,6 +26,7 @@ pub mod cable;
 pub mod document;
 pub mod elsewhere;
 pub mod events;
+pub mod fal;
 pub mod faults;
 pub mod gemini;
 pub mod host;

@@ -109,7 +109,8 @@ pub(crate) async fn count_project(
                 CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known) ELSE
                     ifnull((SELECT sum(length) FROM assets WHERE project_id = ?2), 0)
                   + ifnull((SELECT sum(length) FROM asset_uploads WHERE project_id = ?2), 0)
-                  + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0))
+                  + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0)
+                                 + ifnull(length(signature), 0))
                               FROM aigc_tasks WHERE project_id = ?2), 0) END,
                 ?3, ifnull((SELECT at FROM known), ?3)
           WHERE true

@@ -173,7 +173,8 @@ pub async fn notify_signed(url: &str, secret: &str, age: i64, body: &str) -> u16
     notify_with(url, &headers, body.to_owned()).await
 }
 
-async fn notify_with(url: &str, more: &[(&str, &str)], body: impl Into<Bytes>) -> u16 {
+/// Posts JSON with these headers, and returns the status of the answer; 0 if there is none.
+pub async fn notify_with(url: &str, more: &[(&str, &str)], body: impl Into<Bytes>) -> u16 {
     let Ok(uri) = url.parse::<Uri>() else {
         return 0;
     };

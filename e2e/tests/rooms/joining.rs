@@ -74,16 +74,18 @@ async fn edit_for_long(host: &Host, base: &str) {
 
 /// A document of many peers, each of which has made one edit.
 fn crowded(peers: u64) -> LoroDoc {
-    let all = LoroDoc::new();
-    for peer in 1..=peers {
+    let updates = (1..=peers).map(|peer| {
         let one = LoroDoc::new();
         // Random peer ids are large numbers.
         one.set_peer_id(u64::MAX / 2 + peer).unwrap();
-        let update = change(&one, |doc| {
+        change(&one, |doc| {
             doc.get_map("map").insert(&peer.to_string(), 1).unwrap()
-        });
-        all.import(&update).unwrap();
-    }
+        })
+    });
+    let updates: Vec<Vec<u8>> = updates.collect();
+    let all = LoroDoc::new();
+    // One by one they would take the square of their number.
+    all.import_batch(&updates).unwrap();
     // The next update builds upon this one alone, and not upon every peer's.
     change(&all, |doc| doc.get_map("map").insert("all", 1).unwrap());
     all

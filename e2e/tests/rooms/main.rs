@@ -11,4 +11,5 @@ mod misuse;
 mod panics;
 mod quarantine;
 mod quotas;
+mod rejoining;
 mod saved;

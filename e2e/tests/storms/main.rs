@@ -12,6 +12,7 @@
 
 mod kinds;
 mod neighbours;
+mod shapes;
 mod sources;
 mod terms;
 

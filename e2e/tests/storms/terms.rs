@@ -24,18 +24,18 @@ const SETTLED: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     /// How long the neighbours are looked at before the storm.
-    before: Duration,
+    pub(crate) before: Duration,
     /// How long the storm goes on.
-    lasts: Duration,
+    pub(crate) lasts: Duration,
     /// The 99th percentile of the time that a neighbour's edit takes.
-    latency: Duration,
+    pub(crate) latency: Duration,
     /// The longest time until all sockets have joined.
     joined: Duration,
     /// The most memory of the host, in MiB.
-    memory: u64,
+    pub(crate) memory: u64,
     /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
     /// `None`: that is not looked at.
-    calm_within: Option<Duration>,
+    pub(crate) calm_within: Option<Duration>,
 }
 
 impl Terms {
@@ -145,7 +145,7 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
 
 /// Waits until the memory of the host no longer falls, because what it took to start goes back over some seconds. A host
 /// that is compared with its start would be allowed that much more.
-async fn settle(host: &Host) {
+pub(crate) async fn settle(host: &Host) {
     let mut least = host.process.memory();
     for _ in 0..12 {
         sleep(SETTLED).await;
@@ -158,7 +158,7 @@ async fn settle(host: &Host) {
 }
 
 /// The most memory of the host until `over`, in MiB.
-async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
+pub(crate) async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
     let mut most = 0;
     while !*over.borrow() {
         most = most.max(host.process.memory());
@@ -171,18 +171,24 @@ async fn most_memory(host: &Host, over: watch::Receiver<bool>) -> u64 {
 async fn calm(host: &Host, before: u64, limit: Duration) -> Calm {
     let end = Instant::now();
     loop {
-        let (used, start) = (host.process.processor_time(), Instant::now());
-        sleep(CALM).await;
-        let used = host.process.processor_time() - used;
+        let processor = processor(host).await;
         let calm = Calm {
             after: end.elapsed(),
             memory: host.process.memory(),
-            processor: 100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64(),
+            processor,
         };
         if calm.is_as_before(before) || calm.after >= limit {
             return calm;
         }
     }
+}
+
+/// The processor time that the host uses, in percent of a core, over some seconds.
+pub(crate) async fn processor(host: &Host) -> f64 {
+    let (used, start) = (host.process.processor_time(), Instant::now());
+    sleep(CALM).await;
+    let used = host.process.processor_time() - used;
+    100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64()
 }
 
 impl Calm {
@@ -243,7 +249,7 @@ impl Report {
 }
 
 /// A percentile of the time that an edit took.
-fn percentile(took: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(took: &[Duration], percent: usize) -> Duration {
     let mut took = took.to_vec();
     took.sort_unstable();
     let last = took.len().saturating_sub(1);

@@ -6,7 +6,7 @@ use e2e::document::until_shown;
 use e2e::gemini::{LARGE, PIXEL};
 use e2e::kling::Plan;
 use e2e::raw::Client;
-use e2e::tasks::{World, created, id};
+use e2e::tasks::{World, created, id, post};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -99,6 +99,35 @@ async fn an_asset_is_the_input_of_another_task() {
         .await;
     assert_eq!(third["status"], "failed", "{third}");
     assert!(world.gemini.asked("third").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_continues_from_the_picture_of_an_earlier_one() {
+    let world = World::start(Plan::default()).await;
+    let first = world.prompted("nano_banana", "a hill").await;
+    let done = world.finished(&first).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert!(!done.to_string().contains("signed: "), "{done}");
+    let params = json!({ "prompt": "by night", "edit_of": first });
+    let second = id(&world.posted("nano_banana", params).await);
+    let done = world.finished(&second).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    let (_, body) = world.gemini.asked("by night").remove(0);
+    assert_eq!(body["contents"].as_array().unwrap().len(), 3, "{body}");
+    assert_eq!(body["contents"][0]["parts"][0]["text"], "a hill");
+
+    // An edit of an edit has one turn, too.
+    let params = json!({ "prompt": "in winter", "edit_of": second });
+    let third = id(&world.posted("nano_banana", params).await);
+    assert_eq!(world.finished(&third).await["status"], "completed");
+    let (_, body) = world.gemini.asked("in winter").remove(0);
+    assert_eq!(body["contents"][0]["parts"][0]["text"], "by night");
+    let params = json!({ "prompt": "by night", "edit_of": first });
+    let body = json!({ "project_id": "q", "task_type": "nano_banana", "params": params });
+    let refused = post(&world.host.http(), "/tasks", &[], &body).await;
+    refused.assert_problem(422, "invalid-fields");
+    assert_eq!(refused.json()["errors"][0]["field"], "params.edit_of");
+    world.host.stop().await;
 }
 
 /// "We paid for 254 pictures and got 8": the service was away for a moment, so that all pictures are due in one

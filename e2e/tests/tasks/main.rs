@@ -8,6 +8,7 @@ mod cancelling;
 mod crowd;
 mod demo;
 mod events;
+mod fal;
 mod gemini;
 mod kling;
 mod notifications;
