@@ -107,7 +107,7 @@ impl Sending<'_> {
             let is_refused = !asked.response.status().is_success();
             if is_refused || is_last {
                 if let Some(begun) = begun.filter(|_| !is_refused) {
-                    begun.is_whole();
+                    begun.end();
                 }
                 return self.proxy.finish(asked, place).await;
             }
@@ -240,7 +240,8 @@ impl Begun {
         }
     }
 
-    fn is_whole(mut self) {
+    /// The upload is whole, and is not given up any more.
+    fn end(mut self) {
         self.head = None;
     }
 }
