@@ -249,7 +249,7 @@ fn a_blob_alone_is_read_and_what_came_since() {
 }
 
 #[test]
-fn updates_that_wait_keep_nobody_from_reading() {
+fn updates_that_wait_stop_no_reader() {
     let most = limits::WAITING_UPDATES as u64;
     let world = World::new(256);
     world.edit_far_ahead();

@@ -238,7 +238,11 @@ fn a_round_asks_no_more_if_kling_refuses_every_question() {
     let waits: Vec<_> = waits.collect();
     assert_eq!(waits.len(), MOST - ended);
     for task in waits {
-        assert!(task.error_message.unwrap().contains("asks about this one later"));
+        assert!(
+            task.error_message
+                .unwrap()
+                .contains("asks about this one later")
+        );
     }
     // The longest wait is over, so that all that are left are due again.
     *world.answer.borrow_mut() = Box::new(|names| all(names, "succeeded"));

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_nobody_keeps_is_not_kept() {
+    async fn a_read_that_no_client_keeps_is_not_kept() {
         let (crowd, reader) = (Crowd::default(), Reader::new(1000, 10));
         for n in 0..20 {
             join(&crowd, &reader, &[counters(&[(WRITER, 100 - n)])]).await;
