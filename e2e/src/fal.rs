@@ -11,6 +11,7 @@ use http::{Method, Uri};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::bucket::hex;
 use crate::gemini::PIXEL;
 use crate::kling::notify_with;
 use crate::server::{Reply, Request, Server};
@@ -150,10 +151,6 @@ impl Fal {
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn serve(request: &Request, kept: &mut Kept) -> Reply {

@@ -46,9 +46,7 @@ pub async fn compact(
         )
         .await?;
     shorten(database, clock, project, merged.rev, &merged.pending).await?;
-    if let Some(operations) = merged.operations {
-        operations::note(database, project, merged.rev, operations).await?;
-    }
+    operations::note(database, project, merged.rev, merged.operations).await?;
     tracing::debug!(project, rev = merged.rev, "a room was compacted");
     Ok(())
 }
@@ -102,18 +100,16 @@ pub(crate) async fn pack(
     }
     let head = rows.head;
     let bytes = rows.bytes();
-    let mut operations = None;
-    let (blob, version, left) = if memory.exports(bytes) {
+    let (blob, version, left, operations) = if memory.exports(bytes) {
         let history = History::of(&rows)?;
         drop(rows);
-        if memory.counts_operations(bytes) {
-            operations = Some(history.operations()?);
-        }
+        let operations = operations::count(&history, memory, bytes)?;
         let blob = history.since_snapshot()?;
-        (blob, history.version(), history.into_pending())
+        let version = history.version();
+        (blob, version, history.into_pending(), operations)
     } else {
         let unread = Unread::since_snapshot(rows, memory)?;
-        (unread.update, unread.version, unread.left)
+        (unread.update, unread.version, unread.left, None)
     };
     // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
     database
@@ -134,9 +130,7 @@ pub(crate) async fn pack(
             ],
         )
         .await?;
-    if let Some(operations) = operations {
-        operations::note(database, project, head, operations).await?;
-    }
+    operations::note(database, project, head, operations).await?;
     tracing::debug!(
         project,
         rev = head,

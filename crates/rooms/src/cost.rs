@@ -90,6 +90,11 @@ impl<'a> Newer<'a> {
         Ok(Self { doc, base, changes })
     }
 
+    /// The first ids of the changes that hold them; those that a change depends on come before it.
+    pub(crate) fn into_ids(self) -> Vec<ID> {
+        self.changes.into_iter().map(|change| change.id).collect()
+    }
+
     /// Parts these operations into about `count` parts of as many operations each. Each builds upon nothing but those before
     /// it.
     pub(crate) fn parts(&self, count: usize) -> Vec<Vec<IdSpan>> {

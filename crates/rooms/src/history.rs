@@ -3,11 +3,12 @@
 //! A detached Loro document imports updates in linear time, whatever they do, because it computes no state.
 //! From it Loro exports the updates that another document lacks, or all updates as one.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::collections::HashMap;
 
 use loro::{ExportMode, ID, ImportStatus, LoroDoc, LoroResult, VersionVector};
 
 use crate::{
+    cost::Newer,
     error::{RoomError, first_line},
     pending::parted,
     rows::{LogRow, Rows},
@@ -123,17 +124,8 @@ impl History {
         if self.base.is_empty() {
             return Ok(self.counts.operations());
         }
-        let heads: Vec<_> = self.doc.oplog_frontiers().iter().collect();
-        let mut changes = Vec::new();
-        self.doc
-            .travel_change_ancestors(&heads, &mut |change| {
-                changes.push(change.id);
-                ControlFlow::Continue(())
-            })
-            .map_err(RoomError::of_loro)?;
-        // Loro tells a change twice if two others depend on it in different places.
-        changes.sort_unstable_by_key(|id| (id.peer, id.counter));
-        changes.dedup();
+        let nothing = VersionVector::default();
+        let changes = Newer::than(&nothing, &self.doc)?.into_ids();
         let mut operations = 0;
         // What was read stays unpacked, unless it goes back into its encoded form.
         for some in changes.chunks(COUNTED_AT_ONCE) {

@@ -9,6 +9,7 @@ use crate::{
     error::{RoomError, first_line},
     history::{History, Refused},
     memory::Memory,
+    operations,
     quarantine::quarantine,
     rows::{self, LogRow, Rows, SnapshotRow},
     stages::{self, Stages},
@@ -368,10 +369,7 @@ impl Merged {
         way: Option<Way>,
     ) -> Result<Result<Self, Fault>, RoomError> {
         let stored = rows.bytes();
-        let operations = match bounds.memory.counts_operations(stored) {
-            true => Some(history.operations()?),
-            false => None,
-        };
+        let operations = operations::count(&history, bounds.memory, stored)?;
         let stage = bounds.memory.stage(stored, operations)?;
         let (way, cost) = match way {
             Some(way) => (way, way.cost(&rows, &history)?),

@@ -26,7 +26,7 @@ pub async fn state(
     project: &str,
     version: Option<&[u8]>,
 ) -> Result<EncodedState, RoomError> {
-    if let Some(version) = version.filter(|version| !version.is_empty())
+    if let Some(version) = version
         && has_operations(version)?
     {
         let version = version.to_vec().into();
@@ -59,11 +59,14 @@ pub async fn state(
     Ok(as_stored(rows)?.into())
 }
 
-/// Whether an encoded version vector has any operation.
+/// Whether an encoded version vector, which may be empty bytes, has any operation.
 ///
 /// # Errors
 /// If it is no version vector.
 fn has_operations(version: &[u8]) -> Result<bool, RoomError> {
+    if version.is_empty() {
+        return Ok(false);
+    }
     let version = VersionVector::decode(version).map_err(|_| RoomError::BadVersion)?;
     Ok(!version.is_empty())
 }

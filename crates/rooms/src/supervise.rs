@@ -331,7 +331,7 @@ pub async fn work(
             let rev = head(database, project).await?;
             let merged = merge_within(database, clock, project, bounds).await;
             if let Err(RoomError::TooLarge { operations }) = merged {
-                operations::note(database, project, rev, operations).await?;
+                operations::note(database, project, rev, Some(operations)).await?;
             }
             store(database, clock, project, &merged?).await?;
             Ok(State::default())

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod writing;
+
 use std::cell::{Cell, RefCell};
 
 use loro::{ExportMode, LoroDoc, LoroMap, VersionVector};
@@ -117,21 +119,9 @@ impl World {
 
     /// Appends updates of two writers who never meet, whose state is not cheap.
     fn edit_costly(&self) {
-        let mut updates = Vec::new();
-        for _ in 0..2 {
-            let doc = LoroDoc::new();
-            self.peers.set(self.peers.get() + 1);
-            doc.set_peer_id(self.peers.get()).unwrap();
-            for _ in 0..4 {
-                let before = doc.oplog_vv();
-                let text = doc.get_text("text");
-                text.insert(text.len_unicode(), &"x".repeat(28_000))
-                    .unwrap();
-                doc.commit();
-                updates.push(doc.export(ExportMode::updates(&before)).unwrap());
-            }
-        }
-        self.append(&updates);
+        let last = self.peers.get() + 2;
+        self.peers.set(last);
+        self.append(&writing::who_never_meet([last - 1, last]));
     }
 
     /// Appends as many updates as may wait for one that never comes.

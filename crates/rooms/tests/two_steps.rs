@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod writing;
+
 use std::cell::RefCell;
 
 use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, ToJson, VersionVector};
@@ -137,22 +139,9 @@ fn import(state: &State) -> LoroDoc {
     doc
 }
 
-/// Two writers who never meet type so much that the state is not cheap. In pieces, as frames are.
+/// Updates whose state is not cheap.
 fn costly() -> Vec<Vec<u8>> {
-    let mut updates = Vec::new();
-    for peer in [1, 2] {
-        let doc = LoroDoc::new();
-        doc.set_peer_id(peer).unwrap();
-        for _ in 0..4 {
-            let before = doc.oplog_vv();
-            let text = doc.get_text("text");
-            text.insert(text.len_unicode(), &"x".repeat(28_000))
-                .unwrap();
-            doc.commit();
-            updates.push(doc.export(ExportMode::updates(&before)).unwrap());
-        }
-    }
-    updates
+    writing::who_never_meet([1, 2])
 }
 
 fn word(word: &str) -> Vec<u8> {

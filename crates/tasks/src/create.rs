@@ -71,7 +71,8 @@ pub async fn create(
     idempotency_key: Option<&str>,
 ) -> Result<Task, CreateError> {
     let (task, params) = checked(ports, registry, request).map_err(CreateError::Invalid)?;
-    let text = Value::Object(params.values).to_string();
+    let values = Value::Object(params.values);
+    let text = values.to_string();
     let digest = digest(&task, &text, &params.pictures);
     let database = ports.database;
     if let Some(known) = posted_before(database, idempotency_key, &digest).await? {
@@ -79,9 +80,8 @@ pub async fn create(
     }
     let assets = AssetStore::open(database, ports.http, ports.config)?;
     if let Some(executor) = registry.for_type(&task.task_type) {
-        let params: Value = serde_json::from_str(&text).unwrap_or_default();
-        let mut errors = wrong_pictures(&assets, executor, &task, &params, ports.config).await?;
-        errors.extend(earlier::check(&assets, executor, &task, &params).await?);
+        let mut errors = wrong_pictures(&assets, executor, &task, &values, ports.config).await?;
+        errors.extend(earlier::check(&assets, executor, &task, &values).await?);
         if !errors.is_empty() {
             return Err(CreateError::Invalid(errors));
         }

@@ -1,5 +1,6 @@
 //! Going on from the result of an earlier task.
 
+use platform::{Database, DatabaseError};
 use problem::FieldError;
 use serde_json::Value;
 
@@ -31,6 +32,19 @@ fn named<'a>(executor: &dyn Executor, params: &'a Value) -> Option<(&'static str
     Some((name, id))
 }
 
+/// Finds the task of this id if it is of the same project as another.
+///
+/// # Errors
+/// If the database fails.
+async fn find(
+    database: &dyn Database,
+    id: &str,
+    beside: &Task,
+) -> Result<Option<Task>, DatabaseError> {
+    let found = rows::get(database, id).await?;
+    Ok(found.filter(|found| found.project_id == beside.project_id))
+}
+
 /// Checks that the task that a new one names has a picture to go on from; what is wrong with it, if not.
 ///
 /// # Errors
@@ -45,8 +59,7 @@ pub(crate) async fn check(
         return Ok(None);
     };
     let wrong = |words: &str| Ok(Some(FieldError::new(format!("params.{name}"), words)));
-    let earlier = rows::get(assets.database, id).await?;
-    let Some(earlier) = earlier.filter(|earlier| earlier.project_id == task.project_id) else {
+    let Some(earlier) = find(assets.database, id, task).await? else {
         return wrong("is not the id of a task of this project");
     };
     // What the service gave with the result is for the model that made it.
@@ -83,15 +96,14 @@ pub(crate) async fn read(
     let Some((name, id)) = named(executor, params) else {
         return Ok(None);
     };
-    let failed = |error: platform::DatabaseError| {
+    let failed = |error: DatabaseError| {
         tracing::error!(task_id = task.task_id, %error, "the task to go on from could not be read");
         Failure::retry(format!(
             "the task that `{name}` names cannot be read at the moment"
         ))
     };
     let database = assets.database;
-    let earlier = rows::get(database, id).await.map_err(failed)?;
-    let earlier = earlier.filter(|earlier| earlier.project_id == task.project_id);
+    let earlier = find(database, id, task).await.map_err(failed)?;
     let gone = || Failure::permanent(format!("the task that `{name}` names no longer exists"));
     let result_url = earlier
         .and_then(|earlier| earlier.result_url)

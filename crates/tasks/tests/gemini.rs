@@ -127,13 +127,8 @@ fn every_final_image_is_an_asset_and_the_first_is_the_result() {
         let drawn =
             json!({ "candidates": [{ "finishReason": "STOP", "content": { "parts": parts } }] });
         let gemini = Service::new("gemini", &SETTINGS, [(200, drawn)]);
-        let ports = gemini.ports();
-        let engine = Engine {
-            ports,
-            assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
-            registry: Registry::standard(ports.config),
-            key: WebhookKey::new("key"),
-        };
+        let engine = engine(&gemini);
+        let ports = engine.ports;
         let posted =
             r#"{"project_id": "p", "task_type": "nano_banana", "params": {"prompt": "a"}}"#;
         let posted = TaskRequest::read(posted.as_bytes()).unwrap();
@@ -154,6 +149,17 @@ fn every_final_image_is_an_asset_and_the_first_is_the_result() {
             let id = id.split('.').next().unwrap();
             assert!(block_on(engine.assets.describe(id)).unwrap().is_some());
         }
+    }
+}
+
+/// An engine before this Gemini.
+fn engine(gemini: &Service) -> Engine<'_> {
+    let ports = gemini.ports();
+    Engine {
+        ports,
+        assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
+        registry: Registry::standard(ports.config),
+        key: WebhookKey::new("key"),
     }
 }
 
@@ -198,13 +204,8 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
         { "inlineData": picture, "thoughtSignature": "of another" },
     ] } }] });
     let gemini = Service::new("gemini", &SETTINGS, [(200, drawn.clone()), (200, drawn)]);
-    let ports = gemini.ports();
-    let engine = Engine {
-        ports,
-        assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
-        registry: Registry::standard(ports.config),
-        key: WebhookKey::new("key"),
-    };
+    let engine = engine(&gemini);
+    let ports = engine.ports;
     let first = posted(&engine, "nano_banana", &json!({ "prompt": "a hill" })).unwrap();
     let edit = json!({ "prompt": "with snow", "edit_of": first.task_id });
     let too_early = posted(&engine, "nano_banana", &edit).unwrap_err();
@@ -283,13 +284,8 @@ fn a_signature_that_is_refused_is_left_out() {
     let refused = json!({ "error": { "code": 400, "message": "Invalid thought signature." } });
     let answers = [drawn("s"), (400, refused), drawn("t")];
     let gemini = Service::new("gemini", &SETTINGS, answers);
-    let ports = gemini.ports();
-    let engine = Engine {
-        ports,
-        assets: AssetStore::open(ports.database, ports.http, ports.config).unwrap(),
-        registry: Registry::standard(ports.config),
-        key: WebhookKey::new("key"),
-    };
+    let engine = engine(&gemini);
+    let ports = engine.ports;
     let first = posted(&engine, "nano_banana", &json!({ "prompt": "a hill" })).unwrap();
     block_on(engine.take_up(&first));
     let edit = json!({ "prompt": "with snow", "edit_of": first.task_id });

@@ -21,6 +21,24 @@ const INSTANCE: &str = "48";
 /// The part in the middle of which the host is killed.
 const KILLED_AT: usize = 5;
 
+/// Kills the host while a request to the bucket hangs, and starts it again before a bucket that answers.
+async fn killed_while_the_bucket_hangs(world: World, bucket: &Bucket) -> World {
+    let World {
+        host,
+        kling,
+        gemini,
+    } = world;
+    let setup = host.setup();
+    host.kill().await;
+    bucket.hang_at(None);
+    let host = setup.start().await;
+    World {
+        host,
+        kling,
+        gemini,
+    }
+}
+
 /// The service calls back once, so the instance that dies is the only one that has heard it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_in_the_middle() {
@@ -49,20 +67,7 @@ async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_i
     assert_eq!(now["status"], "processing", "{now}");
     assert!(now["result_url"].is_null(), "{now}");
 
-    let World {
-        host,
-        kling,
-        gemini,
-    } = world;
-    let setup = host.setup();
-    host.kill().await;
-    bucket.hang_at(None);
-    let host = setup.start().await;
-    let world = World {
-        host,
-        kling,
-        gemini,
-    };
+    let world = killed_while_the_bucket_hangs(world, &bucket).await;
     // The claim of the killed instance has run out.
     let changed = world.host.execute(
         "UPDATE aigc_tasks SET lease_until = 1, next_attempt_at = 1 WHERE has_product = 1",
@@ -203,20 +208,7 @@ async fn an_upload_of_sixty_mib_goes_to_the_bucket_in_parts_and_one_that_is_cut_
     let _held = held.await;
     until("a part is on its way", async || bucket.hung() > 0).await;
     client.leave().await;
-    let World {
-        host,
-        kling,
-        gemini,
-    } = world;
-    let setup = host.setup();
-    host.kill().await;
-    bucket.hang_at(None);
-    let host = setup.start().await;
-    let world = World {
-        host,
-        kling,
-        gemini,
-    };
+    let world = killed_while_the_bucket_hangs(world, &bucket).await;
     assert_eq!(bucket.uploads(), 1);
     let changed = world
         .host

@@ -3,6 +3,7 @@
 //! So the relay holds one part of an upload at a time, in the memory of [bodies](crate::edge::uploads) and under their rules,
 //! and a client that sends slowly holds no instance of the app. If an upload does not become whole, the app is told.
 
+use crate::app::backoff::Backoff;
 use crate::app::upstream::Upstream;
 use crate::edge::body::{Body, full};
 use crate::edge::caps::Place;
@@ -30,8 +31,9 @@ use wire::{MAX_WHOLE_UPLOAD, UPLOAD_PART};
 /// How often a part is tried, because the upload is lost with it.
 const TRIES: u32 = 4;
 
-/// The wait before the second try of a part. It doubles from try to try.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest waits before the second and before the last try of a part.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// How much of a refused upload is read, in bytes, and for how long: a client that is still sending when the answer comes may
 /// see a broken connection instead.
@@ -157,7 +159,7 @@ impl Sending<'_> {
         mut tries: u32,
     ) -> Result<(Asked, Place), Problem> {
         let (proxy, headers) = (self.proxy, &self.head.headers);
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             tries -= 1;
             let head = self.outgoing(Method::POST, target, part.body.len())?;
@@ -182,8 +184,7 @@ impl Sending<'_> {
                 return answer;
             }
             drop(answer);
-            sleep(wait).await;
-            wait *= 2;
+            sleep(backoff.next()).await;
         }
     }
 

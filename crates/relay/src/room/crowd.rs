@@ -150,13 +150,18 @@ impl Crowd {
         if let Ok(snapshot) = &read {
             self.keep(&group.common, snapshot);
         }
+        // An error is for all of them.
+        let is_for = |client: &Counters| match &read {
+            Ok(snapshot) => serves(snapshot, &group.common, client),
+            Err(_) => true,
+        };
         for other in group.others {
-            if serves(&read, &group.common, &other.counters) {
+            if is_for(&other.counters) {
                 // A client that has left needs no answer.
                 let _ = other.tell.send(read.clone());
             }
         }
-        serves(&read, &group.common, counters).then_some(read)
+        is_for(counters).then_some(read)
     }
 
     /// Keeps a read for clients that come a little later.
@@ -183,9 +188,7 @@ impl Crowd {
         inner.recent.iter().rev().find_map(|(since, read)| {
             let read = read.upgrade().filter(|read| is_usable(read))?;
             let is_since_less = since.common(counters) == *since;
-            let read = Ok(read);
-            let serves = is_since_less && serves(&read, since, counters);
-            read.ok().filter(|_| serves)
+            (is_since_less && serves(&read, since, counters)).then_some(read)
         })
     }
 
@@ -234,10 +237,9 @@ impl Crowd {
     }
 }
 
-/// Whether a read since a version serves a client of this version: it is an error, or small, or all would get the same, or
-/// the client gets not much that it has.
-fn serves(read: &Read, since: &Counters, client: &Counters) -> bool {
-    let Ok(snapshot) = read else { return true };
+/// Whether a read since a version serves a client of this version: it is small, or all would get the same, or the client
+/// gets not much that it has.
+fn serves(snapshot: &Snapshot, since: &Counters, client: &Counters) -> bool {
     let is_small = snapshot.bytes() as u64 <= SURPLUS_BYTES;
     if is_small || snapshot.is_whole() || since == client {
         return true;

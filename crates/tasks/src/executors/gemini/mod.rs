@@ -213,9 +213,8 @@ impl Executor for Gemini {
         {
             // It is of the model and the account that were set then. The picture goes without it.
             let earlier = Earlier {
-                params: earlier.params.clone(),
-                result_url: earlier.result_url.clone(),
                 signature: None,
+                ..earlier.clone()
             };
             let outside = Outside {
                 earlier: Some(&earlier),
