@@ -25,6 +25,11 @@ const OPERATION: u64 = 240;
 /// becomes a container with a state of its own.
 const APPLIED: u64 = 50;
 
+/// The bytes that it takes at worst for each operation, and for each stored byte, while all of a document is applied: a small
+/// map in a list is two operations.
+const APPLIED_OPERATION: u64 = 1000;
+const APPLIED_BYTE: u64 = 16;
+
 /// The fewest bytes that are applied at a time. With fewer, there would be too many stages.
 const LEAST: u64 = 128 * 1024;
 
@@ -81,6 +86,12 @@ impl Memory {
         if bytes < LEAST {
             return Err(RoomError::TooLarge { operations });
         }
+        let whole = ITSELF + APPLIED_OPERATION.saturating_mul(operations) + APPLIED_BYTE * stored;
+        let bytes = if whole <= self.0 {
+            stored.max(bytes)
+        } else {
+            bytes
+        };
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 

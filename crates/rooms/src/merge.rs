@@ -313,15 +313,18 @@ fn steps(
     drop(rows);
     let nothing = VersionVector::default();
     let known = match way {
-        Way::OneByOne | Way::AsOne => history.base(),
+        Way::OneByOne | Way::AsOne | Way::InParts => history.base(),
         Way::Whole => &nothing,
     };
-    if bytes <= stage {
+    if bytes <= stage && way != Way::InParts {
         let updates = vec![history.since(known)?];
         return Ok(Steps { base, updates });
     }
     let newer = Newer::than(known, history.doc())?;
-    let count = bytes / stage + 1;
+    let mut count = bytes / stage + 1;
+    if newer.pairs() == Cost::NONE {
+        count = count.max(newer.small_parts());
+    }
     if newer.in_parts(count) > most {
         return Err(RoomError::StateUnavailable);
     }

@@ -18,13 +18,16 @@ pub(crate) enum Way {
     /// All that the state lacks goes into it as one update. Beside concurrent updates Loro takes the square of the whole
     /// length if they come one by one.
     AsOne,
+    /// All that the state lacks goes into it in small parts. If nothing is concurrent, Loro takes the square of each part
+    /// alone.
+    InParts,
     /// The whole document goes into an empty one. That is linear if nothing in it is concurrent.
     Whole,
 }
 
 impl Way {
     /// All ways.
-    pub(crate) const ALL: [Self; 3] = [Self::OneByOne, Self::AsOne, Self::Whole];
+    pub(crate) const ALL: [Self; 4] = [Self::OneByOne, Self::AsOne, Self::InParts, Self::Whole];
 
     /// Estimates what this way costs; `None` if nothing bounds that, or if another way is the same. `history` was made of `rows`.
     ///
@@ -33,17 +36,18 @@ impl Way {
     pub(crate) fn cost(self, rows: &Rows, history: &History) -> Result<Option<Cost>, RoomError> {
         let nothing = VersionVector::default();
         let base = match self {
-            Self::OneByOne | Self::AsOne => history.base(),
+            Self::OneByOne | Self::AsOne | Self::InParts => history.base(),
             Self::Whole => &nothing,
         };
         let newer = Newer::than(base, history.doc())?;
         let pairs = newer.pairs();
         Ok(match self {
-            Self::OneByOne if pairs > Cost::NONE => None,
+            Self::OneByOne | Self::InParts if pairs > Cost::NONE => None,
             Self::OneByOne => {
                 let imports = imports(rows, history);
                 Some(one_by_one(rows).min(newer.runs()).max(imports))
             }
+            Self::InParts => Some(in_parts(&newer, history)),
             Self::Whole if history.base().is_empty() => None,
             Self::AsOne | Self::Whole => Some(pairs.max(newer.runs())),
         })
@@ -66,15 +70,7 @@ impl Way {
         if each.max(imports) <= Cost::CHEAP {
             return Ok((Self::OneByOne, Cost::NONE));
         }
-        let runs = newer.runs();
-        if runs <= Cost::CHEAP {
-            return Ok((Self::AsOne, runs));
-        }
-        let nothing = VersionVector::default();
-        if Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE {
-            return Ok((Self::Whole, Cost::NONE));
-        }
-        Ok((Self::OneByOne, each.min(runs).max(imports)))
+        Ok((Self::InParts, in_parts(&newer, history)))
     }
 }
 
@@ -82,6 +78,13 @@ impl Way {
 fn one_by_one(rows: &Rows) -> Cost {
     let lengths = rows.log.iter().map(|row| row.payload.len() as u64);
     Cost::of_runs(lengths, u64::MAX)
+}
+
+/// The cost of small parts, if nothing is concurrent.
+fn in_parts(newer: &Newer<'_>, history: &History) -> Cost {
+    let count = newer.small_parts();
+    let imports = Cost::of_imports(count, history.version().len());
+    newer.in_parts(count).max(imports)
 }
 
 /// The cost of importing the log's updates one by one, whatever is in them.
