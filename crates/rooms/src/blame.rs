@@ -4,6 +4,7 @@ use platform::Database;
 use wire::Job;
 
 use crate::{
+    effect,
     error::RoomError,
     rows,
     supervise::{MergeError, Merger},
@@ -20,12 +21,9 @@ pub(crate) async fn culprit(
     merger: &dyn Merger,
     project: &str,
 ) -> Result<Option<(u64, String)>, RoomError> {
-    let revs: Vec<u64> = rows::unmerged(database, project)
-        .await?
-        .log
-        .iter()
-        .map(|row| row.rev)
-        .collect();
+    let rows = rows::unmerged(database, project).await?;
+    let revs: Vec<u64> = effect::in_order(&rows).iter().map(|row| row.rev).collect();
+    drop(rows);
     let (mut fine, mut fails) = (0, revs.len());
     if revs.is_empty()
         || fails_until(merger, project, 0).await?.is_some()
@@ -55,7 +53,7 @@ pub(crate) async fn culprit(
     Ok(passes_without.then_some((rev, words)))
 }
 
-/// The reason in words if the log up to this rev panics or is refused.
+/// The reason in words if the log up to the update of this rev panics or is refused, in the order of its effects.
 async fn fails_until(
     merger: &dyn Merger,
     project: &str,

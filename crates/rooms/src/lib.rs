@@ -29,6 +29,7 @@ mod conflict;
 mod cost;
 mod delete;
 mod depth;
+mod effect;
 mod error;
 mod fold;
 mod full;

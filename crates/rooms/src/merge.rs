@@ -5,7 +5,7 @@ use platform::{Clock, Database};
 
 use crate::{
     cost::{Cost, Newer},
-    depth,
+    depth, effect,
     error::{RoomError, first_line},
     history::{History, Refused},
     memory::Memory,
@@ -18,6 +18,9 @@ use crate::{
 
 /// The reason if Loro imports an update whose bytes are damaged, and exports fewer or more operations than it imported.
 const NOT_READ_BACK: &str = "its operations cannot be read back";
+
+/// In place of a rev, stands for the whole log.
+const ALL: u64 = u64::MAX;
 
 /// A room's document with its state.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ pub(crate) async fn merge_within(
     };
     loop {
         // The log before each of these passes, and a second try proves that the log with it fails.
-        let refused = match room.until(u64::MAX).await? {
+        let refused = match room.until(ALL).await? {
             Ok(merged) => return Ok(merged),
             Err(Fault::Updates(refused)) => {
                 let rows = rows::unmerged(database, project).await?;
@@ -138,7 +141,7 @@ pub(crate) async fn move_aside(
     Ok(())
 }
 
-/// Computes the state of the log up to `rev`, reads it as a reader does, and drops it, to find out whether that traps.
+/// Computes the state of the log up to the update of this rev, in the order of their effects, reads it as a reader does, and drops it, to find out whether that traps.
 /// Returns the reason in words if the log has no state although it does not trap.
 ///
 /// # Errors
@@ -259,7 +262,7 @@ impl Room<'_> {
     /// [`RoomError::Merge`] if the snapshot alone has none, so that no update is to blame.
     async fn blamed(&self, reason: String) -> Result<Refused, RoomError> {
         let rows = rows::unmerged(self.database, self.project).await?;
-        let revs: Vec<u64> = rows.log.iter().map(|row| row.rev).collect();
+        let revs: Vec<u64> = effect::in_order(&rows).iter().map(|row| row.rev).collect();
         drop(rows);
         if self.fails(0).await? {
             return Err(RoomError::Merge(reason));
@@ -345,7 +348,9 @@ impl Merged {
         bounds: Bounds,
         way: Option<Way>,
     ) -> Result<Result<Self, Fault>, RoomError> {
-        rows.log.retain(|row| row.rev <= until);
+        if until != ALL {
+            effect::keep_until(&mut rows, until);
+        }
         // To take in so much may need more memory than there is, which an instance must not risk while a caller waits.
         let is_cheap = bounds.cost <= Cost::CHEAP;
         if is_cheap && !bounds.memory.exports(rows.bytes_without_state()) {

@@ -174,7 +174,8 @@ pub async fn snapshot(
     Ok(supervise::unread(rows, merger.memory())?.into())
 }
 
-/// The whole document as JSON text, which needs its state.
+/// The whole document as JSON text, which needs its state. If the state is not cheap, the log is compacted without it, so that
+/// the next sweep merges the room, however short its log is.
 ///
 /// # Errors
 /// [`RoomError::StateUnavailable`] if it is not there and could not be computed now, whatever the reason. Else if the database
@@ -185,10 +186,20 @@ pub async fn json(
     merger: &dyn Merger,
     project: &str,
 ) -> Result<EncodedState, RoomError> {
+    if rows::lacks_state(database, project).await? {
+        return Err(RoomError::StateUnavailable);
+    }
     match supervise::run(database, clock, merger, project, &Job::Json).await {
         Err(error @ RoomError::Merge(_)) => {
             tracing::warn!(project, %error, "a document has no JSON for now");
             Err(RoomError::StateUnavailable)
+        }
+        Err(error @ (RoomError::StateUnavailable | RoomError::TooLarge { .. })) => {
+            if let Err(error) = supervise::compact(database, clock, merger, project, Wait::No).await
+            {
+                tracing::warn!(project, %error, "a room was not compacted");
+            }
+            Err(error)
         }
         answer => answer,
     }

@@ -197,8 +197,27 @@ fn a_host_without_a_place_of_its_own_merges_here() {
     assert_eq!((text(&state).as_str(), state.rev), ("x", 1));
 }
 
-/// Two documents that share a peer id but not a history: the second's update decodes, but refers
-/// to text that the room never had. Loro refuses it in good order.
+/// Updates of two documents that share a peer id but not a history: the second one decodes, but refers to text that
+/// the first document never had. Loro refuses it in good order.
+fn that_do_not_fit() -> (Vec<u8>, Vec<u8>) {
+    let ours = LoroDoc::new();
+    ours.set_peer_id(1).unwrap();
+    for n in 0..5 {
+        ours.get_map("map").insert(&n.to_string(), n).unwrap();
+    }
+    ours.commit();
+    let theirs = LoroDoc::new();
+    theirs.set_peer_id(1).unwrap();
+    theirs.get_text("text").insert(0, "hello").unwrap();
+    theirs.commit();
+    let before = theirs.oplog_vv();
+    theirs.set_peer_id(2).unwrap();
+    theirs.get_text("text").insert(5, " world").unwrap();
+    theirs.commit();
+    let theirs = theirs.export(ExportMode::updates(&before)).unwrap();
+    (ours.export(ExportMode::all_updates()).unwrap(), theirs)
+}
+
 #[test]
 fn an_update_that_loro_refuses_is_moved_aside() {
     let world = World::new();
@@ -207,29 +226,72 @@ fn an_update_that_loro_refuses_is_moved_aside() {
         of: Vec::new(),
         runs: Cell::new(0),
     };
-    let ours = LoroDoc::new();
-    ours.set_peer_id(1).unwrap();
-    for n in 0..5 {
-        ours.get_map("map").insert(&n.to_string(), n).unwrap();
-    }
-    ours.commit();
-    world.append(ours.export(ExportMode::all_updates()).unwrap());
-
-    let theirs = LoroDoc::new();
-    theirs.set_peer_id(1).unwrap();
-    theirs.get_text("text").insert(0, "hello").unwrap();
-    theirs.commit();
-    let before = theirs.oplog_vv();
-    theirs.get_text("text").insert(5, " world").unwrap();
-    theirs.commit();
-    let bad = world.append(theirs.export(ExportMode::updates(&before)).unwrap());
+    let (ours, theirs) = that_do_not_fit();
+    world.append(ours);
+    let bad = world.append(theirs);
 
     let other = LoroDoc::new();
-    other.set_peer_id(2).unwrap();
+    other.set_peer_id(3).unwrap();
     world.append(letter(&other, "!"));
 
     world.run(&here, &Job::Compact).unwrap();
     assert_eq!(world.quarantined(), [bad]);
     let state = world.run(&here, &Job::Snapshot).unwrap();
     assert_eq!((text(&state).as_str(), state.rev), ("!", 3));
+}
+
+/// The update that Loro refuses came first, and waited. The one that it waited for is not to blame.
+#[test]
+fn an_update_that_loro_refuses_once_it_waits_no_more_is_moved_aside() {
+    let world = World::new();
+    let here = Dies {
+        world: &world,
+        of: Vec::new(),
+        runs: Cell::new(0),
+    };
+    let (ours, theirs) = that_do_not_fit();
+    let bad = world.append(theirs);
+    world.run(&here, &Job::Compact).unwrap();
+    assert!(world.quarantined().is_empty(), "it waits");
+    world.append(ours);
+    world.run(&here, &Job::Compact).unwrap();
+    assert_eq!(world.quarantined(), [bad]);
+    let state = world.run(&here, &Job::Snapshot).unwrap();
+    let doc = LoroDoc::new();
+    doc.import(&state.blobs[0]).unwrap();
+    assert_eq!(doc.get_map("map").len(), 5);
+}
+
+/// An update traps once the one that it waited for has come. That one is not to blame.
+#[test]
+fn an_update_that_traps_once_it_waits_no_more_is_moved_aside() {
+    struct TrapsBoth<'a>(&'a World, u64);
+    #[async_trait::async_trait(?Send)]
+    impl Merger for TrapsBoth<'_> {
+        async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
+            let Self(world, bad) = self;
+            let is_in = match job {
+                Job::Until { rev } => rev == bad,
+                _ => world.quarantined().is_empty(),
+            };
+            if is_in {
+                return Err(MergeError::Panicked("trap".into()));
+            }
+            let (database, clock) = (&world.database, &world.clock);
+            let work = supervise::work(database, clock, project, job, Memory::default());
+            let state = work.await.map(EncodedState::from);
+            state.map_err(MergeError::Failed)
+        }
+    }
+    let world = World::new();
+    let (one, two) = (LoroDoc::new(), LoroDoc::new());
+    let first = letter(&one, "innocent");
+    two.import(&first).unwrap();
+    let bad = world.append(letter(&two, "bad"));
+    world.append(letter(&LoroDoc::new(), "other "));
+    world.append(first);
+    let merger = TrapsBoth(&world, bad);
+    let state = world.run(&merger, &Job::Snapshot).unwrap();
+    assert_eq!(world.quarantined(), [bad]);
+    assert!(text(&state).contains("innocent") && text(&state).contains("other"));
 }

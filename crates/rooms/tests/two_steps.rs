@@ -215,6 +215,22 @@ fn a_long_paste_beside_a_single_letter_is_merged_later() {
     assert!(world.json().unwrap().len() > 160_000);
 }
 
+/// Its log is short and young, so nothing else makes it due.
+#[test]
+fn a_document_that_is_asked_for_as_json_is_merged_by_the_next_sweep() {
+    let world = World::new();
+    world.append([update(1, |doc| paste(doc, 160_000))]);
+    world.append([update(2, |doc| paste(doc, 1))]);
+    assert_eq!(world.to_merge(), 0);
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    assert_eq!((world.log(), world.blobs(), world.to_merge()), (2, 1, 1));
+    world.jobs.borrow_mut().clear();
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    assert!(world.jobs.borrow().is_empty(), "a merge is due");
+    world.merge().unwrap();
+    assert!(world.json().unwrap().len() > 160_000);
+}
+
 #[test]
 fn a_long_paste_after_what_others_wrote_is_merged_at_once() {
     let world = World::new();
