@@ -10,7 +10,7 @@ use crate::{
     full::{self, NotTaken},
     head::head_sql,
     peers::{self, Place},
-    receipts,
+    quarantine, receipts,
     request::{Disputed, Request},
     supervise::{self, Merger, Refusal},
     update::{self, Outline},
@@ -177,7 +177,7 @@ fn absent<'a>(
 
 /// Appends like [`append`], and decides each suspect. A suspect is refused with [`wire::DUPLICATE_PEER`] if an
 /// operation of it differs from the stored one with the same id, or if it builds upon another of the list that was
-/// refused for that. It is refused with [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if
+/// refused for that. It is refused with [`wire::QUARANTINED`] if an operation of it is in quarantine, and with [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if
 /// that cannot be found out, it is stored. This imports the room's log, so no other update should wait for it.
 ///
 /// # Errors
@@ -199,7 +199,10 @@ pub async fn append_surely(
         let outline = outline.unwrap_or_default();
         let refusal = match disputed.builds_on(project, &outline) {
             true => Some(Refusal::of_duplicate(BUILDS_ON_REFUSED)),
-            false => supervise::refusal(database, clock, merger, update).await?,
+            false => match quarantine::refusal(database, project, &outline).await? {
+                None => supervise::refusal(database, clock, merger, update).await?,
+                refusal => refusal,
+            },
         };
         *outcome = match refusal {
             Some(refusal) => match refusal.code == wire::WAITING_FULL {

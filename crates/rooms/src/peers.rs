@@ -111,6 +111,28 @@ pub(crate) async fn forget(database: &dyn Database, project: &str) -> Result<(),
     Ok(())
 }
 
+/// Notes that operations of these ids were written, although the document has not reached them. An update that has some
+/// of them, too, is looked at exactly.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn written(
+    database: &dyn Database,
+    project: &str,
+    outline: &Outline,
+) -> Result<(), DatabaseError> {
+    let spans = outline.spans.iter();
+    let ends = array(spans.map(|span| format!("[{},{}]", signed(span.peer), span.end)));
+    let sql = "INSERT INTO loro_peers (project_id, peer, counter, written, start, digest)
+               SELECT ?1, json_extract(v.value, '$[0]'), 0,
+                      json_extract(v.value, '$[1]'), json_extract(v.value, '$[1]'), 0
+                 FROM json_each(?2) v WHERE true
+               ON CONFLICT (project_id, peer) DO UPDATE SET
+                   written = max(loro_peers.written, excluded.written), start = excluded.start, digest = 0";
+    let parameters = vec![project.into(), ends.into()];
+    database.execute(sql, parameters).await.map(drop)
+}
+
 /// Notes that the document of a room has reached this version.
 ///
 /// # Errors

@@ -2,7 +2,13 @@
 
 use platform::{Clock, Database, DatabaseError};
 
-use crate::{error::RoomError, head::head_sql, own_peer};
+use crate::{
+    error::RoomError, head::head_sql, own_peer, peers, supervise::Refusal, update::Outline,
+};
+
+/// The most updates in quarantine with which one that is sent again is compared. Another one is taken, and moved aside
+/// again.
+const MOST_COMPARED: u64 = 256;
 
 /// Moves an update from the log to the quarantine table. Its row stays, empty, so that its rev is
 /// never given to another. A blob that holds it is dropped, because the log holds all the others too.
@@ -44,8 +50,37 @@ pub(crate) async fn quarantine(
             vec![project.into(), rev.into()],
         )
         .await?;
+    let payload = quarantined_update(database, project, rev).await?;
+    if let Some(outline) = payload.and_then(|payload| Outline::read(&payload)) {
+        peers::written(database, project, &outline).await?;
+    }
     tracing::warn!(project, rev, reason, "an update was moved to quarantine");
     Ok(())
+}
+
+/// The refusal of an update with operations that are in quarantine: clients that have them send them again whenever they
+/// join.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn refusal(
+    database: &dyn Database,
+    project: &str,
+    outline: &Outline,
+) -> Result<Option<Refusal>, DatabaseError> {
+    for update in quarantined(database, project, 0, MOST_COMPARED).await? {
+        let payload = quarantined_update(database, project, update.rev).await?;
+        let aside = payload.and_then(|payload| Outline::read(&payload));
+        if aside.is_some_and(|aside| aside.overlaps(outline)) {
+            let reason = format!(
+                "it has operations of update {}, which was moved to quarantine: {}",
+                update.rev, update.reason
+            );
+            let code = wire::QUARANTINED.to_owned();
+            return Ok(Some(Refusal { reason, code }));
+        }
+    }
+    Ok(None)
 }
 
 /// The origin of restored updates in the log. It is no relay's id, so every relay takes them.

@@ -61,6 +61,16 @@ impl Outline {
         starts.chain(deps).filter(|(_, counter)| *counter > 0)
     }
 
+    /// Whether both have an operation of the same id.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let overlap = |one: &Span| {
+            let others = other.spans.iter().filter(|two| two.peer == one.peer);
+            let mut others = others.map(|two| one.start.max(two.start) < one.end.min(two.end));
+            others.any(|overlaps| overlaps)
+        };
+        self.spans.iter().any(overlap)
+    }
+
     /// Whether a document of this version has all that the update builds upon.
     pub(crate) fn fits(&self, version: &VersionVector) -> bool {
         self.needs()

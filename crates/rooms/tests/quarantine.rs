@@ -295,3 +295,40 @@ fn an_update_that_traps_once_it_waits_no_more_is_moved_aside() {
     assert_eq!(world.quarantined(), [bad]);
     assert!(text(&state).contains("innocent") && text(&state).contains("other"));
 }
+
+/// Clients that have it send it again whenever they join, with what they wrote later.
+#[test]
+fn what_is_in_quarantine_is_refused_until_its_owner_decides() {
+    let world = World::new();
+    let here = Dies {
+        world: &world,
+        of: Vec::new(),
+        runs: Cell::new(0),
+    };
+    let send = |payload: &[u8]| {
+        let updates = vec![Update {
+            project: ROOM.into(),
+            payload: payload.to_vec().into(),
+            serial: None,
+        }];
+        let (database, clock) = (&world.database, &world.clock);
+        let outcomes = rooms::append_surely(database, clock, &here, "test", updates);
+        block_on(outcomes).unwrap().remove(0)
+    };
+    let is_refused = |outcome| matches!(outcome, Outcome::Refused { code: Some(code), .. } if code == wire::QUARANTINED);
+    let (ours, theirs) = that_do_not_fit();
+    world.append(ours);
+    let bad = world.append(theirs.clone());
+    world.run(&here, &Job::Compact).unwrap();
+    assert_eq!(world.quarantined(), [bad]);
+    assert!(is_refused(send(&theirs)));
+
+    let other = LoroDoc::new();
+    assert!(matches!(send(&letter(&other, "x")), Outcome::Stored { .. }));
+    world.run(&here, &Job::Compact).unwrap();
+    assert_eq!(world.quarantined(), [bad]);
+
+    let discarded = rooms::discard(&world.database, ROOM, bad);
+    assert!(block_on(discarded).unwrap());
+    assert!(matches!(send(&theirs), Outcome::Stored { .. }));
+}

@@ -22,6 +22,9 @@ pub const REPEATED_WITHIN: Duration = Duration::from_secs(600);
 /// The code of an update that was refused because other operations under the same ids are in the room.
 pub const DUPLICATE_PEER: &str = "duplicate_peer";
 
+/// The code of an update that was refused because some of its operations are in quarantine.
+pub const QUARANTINED: &str = "quarantined";
+
 /// The code of an update that was refused because it waits for others, and the room already keeps as many such updates
 /// as it may.
 pub const WAITING_FULL: &str = "waiting_full";

@@ -54,7 +54,7 @@ mod version;
 pub use access::{AccessCheck, AccessRequest, AccessResponse, MAX_ACCESS_CHECKS, Verdict};
 pub use append::{
     AppendRequest, AppendResponse, DUPLICATE_PEER, MAX_APPEND_BYTES, MAX_APPEND_UPDATES,
-    MAX_UPDATE_BYTES, Outcome, REPEATED_WITHIN, Update, WAITING_FULL,
+    MAX_UPDATE_BYTES, Outcome, QUARANTINED, REPEATED_WITHIN, Update, WAITING_FULL,
 };
 pub use codec::{ByteSlice, ByteVec, CONTENT_TYPE, DecodeError, decode, encode};
 pub use line::{
