@@ -24,6 +24,10 @@ pub(crate) fn of_room(error: RoomError) -> Problem {
              host. Read it as application/octet-stream, or try again in some seconds.",
         )
         .with_header("retry-after", "10"),
+        error @ RoomError::TooDeep => Problem::new(
+            Kind::STATE_UNAVAILABLE,
+            format!("There is no JSON, because {error}. Read it as application/octet-stream."),
+        ),
         error @ (RoomError::Loro(_) | RoomError::Merge(_) | RoomError::Busy) => {
             tracing::error!(%error, "a room cannot be read");
             // The status is never 500, because that means a trap.

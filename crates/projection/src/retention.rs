@@ -97,7 +97,11 @@ async fn whole_document(
     // Read after the document, because a merge may move an update to quarantine.
     let quarantined = rooms::quarantined(database, project_id, 0, 1).await?;
     let is_whole = merged.is_whole() && quarantined.is_empty();
-    Ok(is_whole.then(|| (merged.rev, merged.json())))
+    if !is_whole {
+        return Ok(None);
+    }
+    let rev = merged.rev;
+    Ok(Some((rev, merged.json()?)))
 }
 
 fn of_asset(error: AssetError) -> RoomError {

@@ -159,7 +159,7 @@ impl Canvas {
             rooms::Memory::default(),
         ))
         .unwrap();
-        serde_json::from_str(&merged.json()).unwrap()
+        serde_json::from_str(&merged.json().unwrap()).unwrap()
     }
 
     /// The status and the picture that a node shows.

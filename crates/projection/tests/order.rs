@@ -143,7 +143,7 @@ impl World {
             rooms::Memory::default(),
         ))
         .unwrap();
-        let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
+        let doc: serde_json::Value = serde_json::from_str(&merged.json().unwrap()).unwrap();
         doc["tasks"]["t"].clone()
     }
 
@@ -368,7 +368,7 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
         rooms::Memory::default(),
     ))
     .unwrap();
-    let doc: serde_json::Value = serde_json::from_str(&merged.json()).unwrap();
+    let doc: serde_json::Value = serde_json::from_str(&merged.json().unwrap()).unwrap();
     assert_eq!(doc["tasks"]["t"]["status"], "completed");
     assert_eq!(
         doc["nodes"]["t"]["data"]["note"].as_str().unwrap().len(),

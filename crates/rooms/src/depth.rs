@@ -1,12 +1,16 @@
 //! The depth of a document's values.
 //!
-//! Loro reads, writes and shows nested values by recursion: some 3,000 levels end the stack of a Wasm
-//! instance, and nothing can report that. So the depth is measured first, with a stack of its own.
+//! Loro drops nested values and shows a document as JSON by recursion: some 3,000 levels end the stack of a Wasm
+//! instance, and nothing can report that. So the depth is measured first, with a stack of its own. Containers in
+//! containers are imported, exported and dropped without recursion: a document of them may be deeper, but has no JSON.
 
 use loro::{Container, LoroDoc, LoroValue, TreeParentId, ValueOrContainer};
 
 /// The most levels of a document: containers in containers, nodes below nodes, and values in values.
 pub(crate) const MOST_LEVELS: usize = 512;
+
+/// The reason if a value lies deeper; it names [`MOST_LEVELS`].
+pub(crate) const TOO_DEEP: &str = "its values are nested deeper than 512 levels";
 
 /// A value or a container that is still to be visited.
 enum Visit {
@@ -22,9 +26,7 @@ pub(crate) fn check(doc: &LoroDoc) -> Result<(), String> {
     let mut visits = vec![(Visit::Value(doc.get_value()), 0)];
     while let Some((visit, level)) = visits.pop() {
         if level > MOST_LEVELS {
-            return Err(format!(
-                "its values are nested deeper than {MOST_LEVELS} levels"
-            ));
+            return Err(TOO_DEEP.to_owned());
         }
         match visit {
             Visit::Value(LoroValue::List(values)) => {
@@ -96,7 +98,7 @@ fn nodes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::{LoroList, LoroMap};
+    use loro::{ExportMode, LoroList, LoroMap};
 
     fn nested(levels: usize) -> LoroValue {
         let mut value = LoroValue::I64(1);
@@ -155,5 +157,50 @@ mod tests {
             node = tree.create(node).unwrap();
         }
         assert!(check(&doc).unwrap_err().contains("tree"));
+    }
+
+    /// Loro and the app read, write and drop such a document without recursion: a level has 50 bytes of stack, which is what
+    /// 20,000 levels have in an instance.
+    #[test]
+    fn nested_containers_need_no_deep_stack() {
+        const LEVELS: usize = 4000;
+        const STACK: usize = LEVELS * 50;
+        const AT_ONCE: usize = 250;
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let nested = thread.spawn(|| {
+            let writer = LoroDoc::new();
+            let mut updates = Vec::new();
+            let mut map = writer.get_map("map");
+            for _ in 0..LEVELS / AT_ONCE {
+                let before = writer.oplog_vv();
+                for _ in 0..AT_ONCE {
+                    map = map.insert_container("a", LoroMap::new()).unwrap();
+                }
+                writer.commit();
+                updates.push(writer.export(ExportMode::updates(&before)).unwrap());
+            }
+            let history = LoroDoc::new();
+            history.detach();
+            let doc = LoroDoc::new();
+            for update in &updates {
+                history.import(update).unwrap();
+                doc.import(update).unwrap();
+            }
+            assert!(check(&doc).is_err());
+            let snapshot = doc.export(ExportMode::Snapshot).unwrap();
+            drop(doc);
+            let doc = LoroDoc::new();
+            doc.import(&snapshot).unwrap();
+            assert!(check(&doc).is_err());
+            let at_once = LoroDoc::new();
+            at_once
+                .import(&history.export(ExportMode::all_updates()).unwrap())
+                .unwrap();
+            doc.get_map("map").insert("b", 1).unwrap();
+            doc.commit();
+            let later = doc.export(ExportMode::Snapshot).unwrap();
+            at_once.import(&later).unwrap();
+        });
+        nested.unwrap().join().unwrap();
     }
 }

@@ -3,6 +3,8 @@
 use platform::DatabaseError;
 use thiserror::Error;
 
+use crate::depth::MOST_LEVELS;
+
 /// A failure in a room.
 #[derive(Debug, Error)]
 pub enum RoomError {
@@ -26,6 +28,9 @@ pub enum RoomError {
         /// The number of operations; letters that follow each other are one.
         operations: u64,
     },
+    /// The state is deeper than [`MOST_LEVELS`], so that it has no JSON. The updates are all there.
+    #[error("the document is nested deeper than {MOST_LEVELS} levels")]
+    TooDeep,
     /// No instance is free for another merge just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,

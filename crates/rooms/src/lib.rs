@@ -30,6 +30,7 @@ mod cost;
 mod delete;
 mod depth;
 mod effect;
+mod encoded;
 mod error;
 mod fold;
 mod full;

@@ -164,7 +164,9 @@ pub(crate) async fn try_until(
         reader
             .import(&merged.snapshot()?)
             .map_err(RoomError::of_loro)?;
-        drop(reader.get_deep_value().to_json());
+        if depth::check(&reader).is_ok() {
+            drop(reader.get_deep_value().to_json());
+        }
         Ok(())
     })
     .await
@@ -400,7 +402,6 @@ impl Merged {
         let doc = stages.into_doc();
         let checked = applied
             .map_err(|error| first_line(&error.to_string()).to_owned())
-            .and_then(|()| depth::check(&doc))
             .and_then(|()| match doc.oplog_vv() == version {
                 true => Ok(()),
                 false => Err(NOT_READ_BACK.to_owned()),
@@ -463,9 +464,13 @@ impl Merged {
     }
 
     /// The document as JSON text.
-    pub fn json(self) -> String {
+    ///
+    /// # Errors
+    /// [`RoomError::TooDeep`] if it is nested too deeply for that: containers may come to be, over several updates.
+    pub fn json(self) -> Result<String, RoomError> {
+        depth::check(&self.doc).map_err(|_| RoomError::TooDeep)?;
         let value = self.doc.get_deep_value();
         drop(self.doc);
-        value.to_json()
+        Ok(value.to_json())
     }
 }

@@ -179,7 +179,7 @@ pub async fn snapshot(
 ///
 /// # Errors
 /// [`RoomError::StateUnavailable`] if it is not there and could not be computed now, whatever the reason. Else if the database
-/// fails, or [`RoomError::Busy`].
+/// fails, [`RoomError::Busy`], or [`RoomError::TooDeep`].
 pub async fn json(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -190,6 +190,9 @@ pub async fn json(
         return Err(RoomError::StateUnavailable);
     }
     match supervise::run(database, clock, merger, project, &Job::Json).await {
+        Ok(state) if state.decoded().is_ok_and(|state| state.blobs.is_empty()) => {
+            Err(RoomError::TooDeep)
+        }
         Err(error @ RoomError::Merge(_)) => {
             tracing::warn!(project, %error, "a document has no JSON for now");
             Err(RoomError::StateUnavailable)

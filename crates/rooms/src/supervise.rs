@@ -295,10 +295,17 @@ pub async fn work(
         }
         Job::Json => {
             let merged = merge_cheap(database, clock, project, memory).await?;
+            let (rev, version) = (merged.rev, merged.version().into());
+            let json = match merged.json() {
+                Ok(json) => Some(json.into_bytes().into()),
+                // The caller knows that by the answer having no blob.
+                Err(RoomError::TooDeep) => None,
+                Err(error) => return Err(error),
+            };
             Ok(State {
-                rev: merged.rev,
-                version: merged.version().into(),
-                blobs: vec![merged.json().into_bytes().into()],
+                rev,
+                version,
+                blobs: json.into_iter().collect(),
                 revs: None,
             })
         }

@@ -4,7 +4,7 @@ use loro::{
     Counter, EncodedBlobMode, ID, ImportBlobMetadata, LoroDoc, LoroError, PeerID, VersionVector,
 };
 
-use crate::{depth, error::first_line};
+use crate::{depth, encoded, error::first_line};
 
 /// The operations of one peer in an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Outline {
 }
 
 /// Decodes an update in full: its checksum, then every change in it. It is no error if updates that it
-/// builds upon are missing; then only a merge finds out whether its values are nested too deeply.
+/// builds upon are missing; then only a merge finds out whether its containers are nested too deeply.
 ///
 /// # Errors
 /// The reason for the refusal, in words for the sender.
@@ -87,6 +87,7 @@ pub(crate) fn check(payload: &[u8]) -> Result<Outline, String> {
     if payload.is_empty() {
         return Err("an empty frame is not a Loro update".into());
     }
+    encoded::check(payload)?;
     let meta = LoroDoc::decode_import_blob_meta(payload, true).map_err(refusal)?;
     // A shallow snapshot has no history, so an older edit made offline could not be merged into it
     // later.

@@ -345,7 +345,7 @@ fn agree(world: &World, project: &str) {
         rooms::Memory::default(),
     ))
     .unwrap();
-    let doc: Value = serde_json::from_str(&merged.json()).unwrap();
+    let doc: Value = serde_json::from_str(&merged.json().unwrap()).unwrap();
     let sql = format!(
         "SELECT task_id, node_id, status, result_url, error_message FROM aigc_tasks
           WHERE project_id = '{project}' ORDER BY seq"

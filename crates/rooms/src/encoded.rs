@@ -1,0 +1,461 @@
+//! The depth of the values in an encoded update.
+//!
+//! Loro drops a value by recursion, and reading an update is enough for that. So its values are measured in the bytes,
+//! before Loro reads them: also those that the update itself overwrites, and those that wait for other updates.
+//!
+//! An update is a row of blocks, each with its length before it; a snapshot has them in a key-value store. A block has
+//! its operations in columns, and their values one after the other.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use loro_kv_store::{MemKvStore, mem_store::MemKvConfig};
+use serde::Deserialize;
+use serde_columnar::columnar;
+
+use crate::depth::{MOST_LEVELS, TOO_DEEP};
+
+/// The bytes before the kind of an update: the name of the format, and the checksum.
+const BEFORE_KIND: usize = 4 + 16;
+
+/// The most levels of one value: above it are its container and the root.
+const MOST_OF_A_VALUE: usize = MOST_LEVELS - 1;
+
+/// The length of the keys under which a snapshot has blocks: a peer and a counter.
+const BLOCK_KEY: usize = 12;
+
+/// The reason if the blocks are not as Loro writes them.
+const NOT_READ: &str = "not a Loro update: its operations cannot be read";
+
+/// What precedes the content of a nested value.
+const LIST: u8 = 7;
+const MAP: u8 = 8;
+
+/// Checks that no value of an update lies deeper than [`MOST_LEVELS`]. Neither its checksum is checked nor the state of
+/// a snapshot.
+///
+/// # Errors
+/// The reason for a refusal, in words.
+pub(crate) fn check(payload: &[u8]) -> Result<(), String> {
+    let mut reader = Reader(payload);
+    match reader.kind() {
+        Some(Kind::Updates) => check_updates(reader),
+        Some(Kind::Snapshot) => check_snapshot(reader),
+        // Loro refuses it.
+        None => Ok(()),
+    }
+}
+
+/// What follows the header.
+enum Kind {
+    Snapshot,
+    Updates,
+}
+
+fn check_updates(mut blocks: Reader<'_>) -> Result<(), String> {
+    // Each level takes a byte that says so.
+    let levels = blocks.0.iter().filter(|byte| matches!(**byte, LIST | MAP));
+    if levels.count() <= MOST_OF_A_VALUE {
+        return Ok(());
+    }
+    while !blocks.0.is_empty() {
+        check_block(blocks.counted()?)?;
+    }
+    Ok(())
+}
+
+fn check_snapshot(mut body: Reader<'_>) -> Result<(), String> {
+    let length = body.take(4)?.try_into().map_err(|_| NOT_READ)?;
+    let history = body.take(u32::from_le_bytes(length) as usize)?;
+    let mut store = MemKvStore::new(MemKvConfig::default());
+    store
+        .import_all(Bytes::copy_from_slice(history))
+        .map_err(|_| NOT_READ)?;
+    for (key, block) in store.scan(Bound::Unbounded, Bound::Unbounded) {
+        if key.len() == BLOCK_KEY {
+            check_block(&block)?;
+        }
+    }
+    Ok(())
+}
+
+/// The changes of a peer, as far as their values are concerned.
+#[derive(Debug, Deserialize)]
+struct Block<'a> {
+    _counters: [u32; 2],
+    _lamports: [u32; 2],
+    _changes: u32,
+    _header: &'a [u8],
+    _meta: &'a [u8],
+    containers: &'a [u8],
+    _keys: &'a [u8],
+    _positions: &'a [u8],
+    operations: &'a [u8],
+    _deleted: &'a [u8],
+    values: &'a [u8],
+}
+
+/// A container whose operations are in a block.
+#[columnar(vec, ser, de, iterable)]
+#[derive(Debug, Clone)]
+struct Container {
+    #[columnar(strategy = "BoolRle")]
+    is_root: bool,
+    #[columnar(strategy = "Rle")]
+    kind: u8,
+    #[columnar(strategy = "Rle")]
+    peer: usize,
+    #[columnar(strategy = "DeltaRle")]
+    key_or_counter: i32,
+}
+
+/// An operation in a block.
+#[columnar(vec, ser, de, iterable)]
+#[derive(Debug, Clone)]
+struct Operation {
+    #[columnar(strategy = "DeltaRle")]
+    container: u32,
+    #[columnar(strategy = "DeltaRle")]
+    property: i32,
+    #[columnar(strategy = "Rle")]
+    kind: u8,
+    #[columnar(strategy = "Rle")]
+    length: u32,
+}
+
+#[columnar(ser, de)]
+struct Operations {
+    #[columnar(class = "vec", iter = "Operation")]
+    operations: Vec<Operation>,
+}
+
+fn check_block(block: &[u8]) -> Result<(), String> {
+    let block: Block<'_> = postcard::from_bytes(block).map_err(|_| NOT_READ)?;
+    let containers: Vec<Container> =
+        serde_columnar::from_bytes(block.containers).map_err(|_| NOT_READ)?;
+    let operations = serde_columnar::iter_from_bytes::<Operations>(block.operations);
+    let mut values = Reader(block.values);
+    for operation in operations.map_err(|_| NOT_READ)?.operations {
+        let operation = operation.map_err(|_| NOT_READ)?;
+        let container = containers.get(operation.container as usize);
+        let kind = container.ok_or(NOT_READ)?.kind;
+        if values.operation(operation.kind, kind)? > MOST_OF_A_VALUE {
+            return Err(TOO_DEEP.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// What is not read yet of some bytes.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads the header.
+    fn kind(&mut self) -> Option<Kind> {
+        self.take(BEFORE_KIND).ok()?;
+        match self.take(2).ok()? {
+            [0, 3] => Some(Kind::Snapshot),
+            [0, 4] => Some(Kind::Updates),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(NOT_READ)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, &'static str> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// Reads a number of seven bits a byte.
+    fn number(&mut self) -> Result<usize, &'static str> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return usize::try_from(number).map_err(|_| NOT_READ);
+            }
+        }
+        Err(NOT_READ)
+    }
+
+    fn numbers(&mut self, count: usize) -> Result<(), &'static str> {
+        (0..count).try_for_each(|_| self.number().map(drop))
+    }
+
+    /// Reads bytes with their length before them.
+    fn counted(&mut self) -> Result<&'a [u8], &'static str> {
+        let length = self.number()?;
+        self.take(length)
+    }
+
+    /// Reads what an operation of this kind has in a container of this kind, and returns the levels of its value.
+    fn operation(&mut self, kind: u8, container: u8) -> Result<usize, &'static str> {
+        // A list gets some values at once, as one list.
+        const LISTS: [u8; 2] = [1, 4];
+        match kind & 0x7f {
+            // Nothing, true, false, and what is deleted.
+            0..=2 | 8 | 9 => {}
+            // Numbers, and a container.
+            3 | 7 | 10 => self.numbers(1)?,
+            4 => drop(self.take(8)?),
+            11 => {
+                let levels = self.value()?;
+                let at_once = usize::from(LISTS.contains(&container));
+                return Ok(levels.saturating_sub(at_once));
+            }
+            // The mark of a text.
+            12 => {
+                self.byte()?;
+                self.numbers(2)?;
+                return self.value();
+            }
+            // A node that is created or moved.
+            13 => {
+                self.numbers(1)?;
+                let is_root = self.byte()? != 0;
+                self.numbers(if is_root { 1 } else { 2 })?;
+            }
+            // The same, with the whole ids.
+            16 => {
+                self.numbers(3)?;
+                let is_root = self.byte()? != 0;
+                self.numbers(if is_root { 0 } else { 2 })?;
+            }
+            // What is moved within a list.
+            14 => self.numbers(3)?,
+            // What is set in a list.
+            15 => {
+                self.numbers(2)?;
+                return self.value();
+            }
+            // Text, bytes, and what a later version may write.
+            _ => drop(self.counted()?),
+        }
+        Ok(0)
+    }
+
+    /// Reads a value, and returns how deeply it is nested: a list in a list is two levels.
+    fn value(&mut self) -> Result<usize, &'static str> {
+        let mut deepest = 0;
+        // Of each list or map that is not read to its end: what is left of it, and whether its values have keys.
+        let mut open: Vec<(usize, bool)> = Vec::new();
+        loop {
+            match self.byte()? {
+                0..=2 => {}
+                3 => self.numbers(1)?,
+                4 => drop(self.take(8)?),
+                5 | 6 => drop(self.counted()?),
+                kind @ (LIST | MAP) => {
+                    open.push((self.number()?, kind == MAP));
+                    deepest = deepest.max(open.len());
+                }
+                9 => drop(self.byte()?),
+                _ => return Err(NOT_READ),
+            }
+            while open.last().is_some_and(|(left, _)| *left == 0) {
+                open.pop();
+            }
+            let Some((left, has_keys)) = open.last_mut() else {
+                return Ok(deepest);
+            };
+            *left -= 1;
+            if *has_keys {
+                self.number()?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use loro::{ExpandType, ExportMode, LoroDoc, LoroValue, StyleConfig, StyleConfigMap};
+
+    use super::*;
+    use crate::update;
+
+    /// Enough for Loro to make what is nested so deeply.
+    const STACK: usize = 512 << 20;
+
+    fn nested(levels: usize) -> LoroValue {
+        let mut value = LoroValue::I64(1);
+        for level in 0..levels {
+            value = if level % 2 == 0 {
+                LoroValue::List(vec![true.into(), value].into())
+            } else {
+                LoroValue::Map([("a".to_owned(), value)].into_iter().collect())
+            };
+        }
+        value
+    }
+
+    const PLACES: [&str; 5] = ["map", "list", "movable", "set", "mark"];
+
+    /// A document with this value in a place, and with what overwrites it, if it is overwritten.
+    fn document(place: &str, levels: usize, overwritten: bool) -> LoroDoc {
+        let doc = LoroDoc::new();
+        let value = nested(levels);
+        match place {
+            "map" => {
+                let map = doc.get_map("map");
+                map.insert("x", value).unwrap();
+                if overwritten {
+                    map.insert("x", 1).unwrap();
+                }
+            }
+            "list" => {
+                let list = doc.get_list("list");
+                list.insert(0, 1).unwrap();
+                list.insert(1, value).unwrap();
+                if overwritten {
+                    list.delete(0, 2).unwrap();
+                }
+            }
+            "movable" | "set" => {
+                let list = doc.get_movable_list("list");
+                if place == "set" {
+                    list.insert(0, "words").unwrap();
+                    doc.commit();
+                    list.set(0, value).unwrap();
+                } else {
+                    list.insert(0, value).unwrap();
+                }
+                if overwritten {
+                    list.set(0, 1).unwrap();
+                }
+            }
+            _ => {
+                let mut styles = StyleConfigMap::new();
+                let expand = ExpandType::After;
+                styles.insert("note".into(), StyleConfig { expand });
+                doc.config_text_style(styles);
+                let text = doc.get_text("text");
+                text.insert(0, "hello").unwrap();
+                text.mark(0..5, "note", value).unwrap();
+                if overwritten {
+                    text.delete(0, 5).unwrap();
+                }
+            }
+        }
+        doc.commit();
+        doc
+    }
+
+    fn deep(test: impl FnOnce() + Send + 'static) {
+        let thread = thread::Builder::new().stack_size(STACK).spawn(test);
+        thread.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn the_deepest_value_passes_and_one_level_more_does_not_wherever_it_is() {
+        deep(|| {
+            for place in PLACES {
+                for overwritten in [false, true] {
+                    for (levels, passes) in
+                        [(1, true), (MOST_OF_A_VALUE, true), (MOST_LEVELS, false)]
+                    {
+                        let doc = document(place, levels, overwritten);
+                        for mode in [ExportMode::all_updates(), ExportMode::Snapshot] {
+                            let update = doc.export(mode).unwrap();
+                            let checked = update::check(&update).map(drop);
+                            let expected = if passes { Ok(()) } else { Err(TOO_DEEP.into()) };
+                            assert_eq!(checked, expected, "{place} {overwritten} {levels}");
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_deep_value_that_waits_for_other_updates_is_refused() {
+        deep(|| {
+            let doc = document("map", 1, false);
+            let version = doc.oplog_vv();
+            doc.get_map("map").insert("y", nested(MOST_LEVELS)).unwrap();
+            doc.commit();
+            let update = doc.export(ExportMode::updates(&version)).unwrap();
+            assert_eq!(update::check(&update), Err(TOO_DEEP.to_owned()));
+        });
+    }
+
+    #[test]
+    fn hundred_thousand_levels_are_refused_with_a_small_stack() {
+        deep(|| {
+            for place in PLACES {
+                let doc = document(place, 100_000, true);
+                let update = doc.export(ExportMode::all_updates()).unwrap();
+                let small = thread::Builder::new().stack_size(128 << 10);
+                let checked = small.spawn(move || update::check(&update));
+                let checked = checked.unwrap().join().unwrap();
+                assert_eq!(checked, Err(TOO_DEEP.to_owned()), "{place}");
+            }
+        });
+    }
+
+    #[test]
+    fn every_kind_of_operation_is_read() {
+        let doc = LoroDoc::new();
+        let tree = doc.get_tree("tree");
+        let nodes: Vec<_> = (0..3).map(|_| tree.create(None).unwrap()).collect();
+        tree.mov(nodes[1], nodes[0]).unwrap();
+        tree.delete(nodes[2]).unwrap();
+        let map = doc.get_map("map");
+        let values = [
+            LoroValue::Null,
+            true.into(),
+            false.into(),
+            1_000_000_i64.into(),
+            1.5.into(),
+            "words".into(),
+            vec![1_u8, 2, 3].into(),
+            LoroValue::List(vec![].into()),
+            LoroValue::Map(Default::default()),
+        ];
+        for (key, value) in values.iter().enumerate() {
+            map.insert(&key.to_string(), value.clone()).unwrap();
+        }
+        map.insert("all", LoroValue::List(values.to_vec().into()))
+            .unwrap();
+        map.delete("all").unwrap();
+        map.insert_container("text", loro::LoroText::new()).unwrap();
+        let list = doc.get_movable_list("list");
+        for value in &values {
+            list.push(value.clone()).unwrap();
+        }
+        list.mov(0, 3).unwrap();
+        list.set(1, nested(3)).unwrap();
+        list.delete(0, 2).unwrap();
+        let text = doc.get_text("text");
+        text.insert(0, "hello hello").unwrap();
+        text.delete(2, 3).unwrap();
+        doc.get_counter("counter").increment(2.5).unwrap();
+        doc.commit();
+        let update = doc.export(ExportMode::all_updates()).unwrap();
+        let mut blocks = Reader(&update);
+        assert!(matches!(blocks.kind(), Some(Kind::Updates)));
+        while !blocks.0.is_empty() {
+            check_block(blocks.counted().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_update_with_many_levels_none_of_which_is_deep_passes() {
+        let doc = LoroDoc::new();
+        let list = doc.get_list("list");
+        for _ in 0..2 * MOST_LEVELS {
+            list.push(nested(3)).unwrap();
+        }
+        doc.commit();
+        let update = doc.export(ExportMode::all_updates()).unwrap();
+        update::check(&update).unwrap();
+        let cut = &update[..update.len() - 1];
+        assert_eq!(check(cut), Err(NOT_READ.to_owned()));
+    }
+}
