@@ -17,3 +17,54 @@ export function delayBefore(attempt: number, { minDelay, maxDelay }: Backoff, ra
   const ceiling = Math.min(maxDelay, minDelay * 2 ** Math.min(attempt, 30));
   return Math.round(ceiling * (0.5 + random() / 2));
 }
+
+/** The time for which a connection must be live before its attempts are counted from 0 again, in milliseconds. */
+const STABLE = 5_000;
+
+/** The waits of one connection before its next attempts, whether it was lost or joins again because something does not fit. */
+export class Attempts {
+  readonly #backoff: Backoff;
+  readonly #random: () => number;
+  #count = 0;
+  #liveSince: number | undefined;
+
+  /** Begins to count from 0. */
+  constructor(backoff: Backoff, random: () => number) {
+    this.#backoff = backoff;
+    this.#random = random;
+  }
+
+  /** Records that the connection is live. */
+  live(): void {
+    this.#liveSince = Date.now();
+  }
+
+  /** Returns the wait before the connection is opened again, in milliseconds; it is at least that of attempt number `least`. */
+  beforeConnecting(least = 0): number {
+    this.#interrupted();
+    this.#count = Math.max(this.#count, least) + 1;
+    return delayBefore(this.#count - 1, this.#backoff, this.#random);
+  }
+
+  /**
+   * Returns the wait before a connection that is open joins again, in milliseconds. There is none if it was live for a while,
+   * and a growing one otherwise, because the server may give the same answer again.
+   */
+  beforeJoining(): number {
+    this.#interrupted();
+    const earlier = this.#count;
+    this.#count += 1;
+    return earlier === 0 ? 0 : delayBefore(earlier - 1, this.#backoff, this.#random);
+  }
+
+  /** Counts from 0 again. */
+  reset(): void {
+    this.#count = 0;
+    this.#liveSince = undefined;
+  }
+
+  #interrupted(): void {
+    if (this.#liveSince !== undefined && Date.now() - this.#liveSince >= STABLE) this.#count = 0;
+    this.#liveSince = undefined;
+  }
+}

@@ -1,5 +1,6 @@
 import type { LoroDoc } from "loro-crdt";
-import { delayBefore } from "./backoff.js";
+import { QUARANTINED } from "./aside.js";
+import { Attempts } from "./backoff.js";
 import { Exchange, type Fault, type Line } from "./exchange.js";
 import type { Connection, Events } from "./handle.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -12,8 +13,11 @@ import { Reporter } from "./reporter.js";
 import { abandon, hangUp, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
 import type { Status, SyncError } from "./status.js";
 
-/** The time for which a connection must be live before its attempts are counted from 0 again, in milliseconds. */
-const STABLE = 5_000;
+/**
+ * The number of the attempt whose wait comes before a join that compares what the server has moved aside. All clients of the room
+ * are told at the same moment, and a relay may send the state of a moment ago for 2 s.
+ */
+const COMPARISON = 3;
 
 /**
  * The number of attempts in a row after which an answer that is not the sync server's own is believed. A proxy may give
@@ -45,8 +49,9 @@ class RoomConnection implements Connection {
   #heartbeat: Heartbeat | undefined;
   /** Ends the wait for the opening of a socket, the next attempt, or the next part of the state. */
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #attempt = 0;
-  #liveSince: number | undefined;
+  /** Ends the wait before a join while the connection goes on. */
+  #soon: ReturnType<typeof setTimeout> | undefined;
+  readonly #attempts: Attempts;
   /** The number of answers in a row that another program than the sync server may have given. */
   #strange = 0;
   /** Why the server does not let this client in for now, in its words. */
@@ -56,6 +61,7 @@ class RoomConnection implements Connection {
     this.#base = base;
     this.#WebSocket = socketConstructor(options.WebSocket);
     this.#options = withDefaults(options);
+    this.#attempts = new Attempts(this.#options, this.#options.random);
     this.#exchange = new Exchange(doc, this.#line(), options.replaceDocument);
     this.#unwatch = watchNetwork({ back: (online) => this.#back(online), gone: () => this.#heartbeat?.probe() });
     try {
@@ -98,7 +104,7 @@ class RoomConnection implements Connection {
   reconnect(): void {
     const { state } = this.#reporter.status;
     if (state !== "denied" && state !== "offline") return;
-    this.#attempt = 0;
+    this.#attempts.reset();
     this.#open();
   }
 
@@ -119,7 +125,10 @@ class RoomConnection implements Connection {
         this.#heartbeat?.heard();
         if (this.#reporter.status.state === "syncing") this.#awaitState();
       },
-      resync: () => this.resync(),
+      joinAgain: () => this.#joinAgain(),
+      joinSoon: () => {
+        this.#soon ??= setTimeout(() => this.resync(), this.#attempts.beforeConnecting(COMPARISON));
+      },
       retry: (fault) => {
         this.#retry(fault.message);
         this.#report({ ...fault, final: false });
@@ -205,8 +214,12 @@ class RoomConnection implements Connection {
         break;
       case "error": {
         const { code, message, frame } = event;
-        if (frame === undefined) this.#report({ code, message, final: false });
-        else this.#exchange.refused({ code, message, frame });
+        if (frame !== undefined) {
+          this.#exchange.refused({ code, message, frame });
+          break;
+        }
+        if (code === QUARANTINED) this.#exchange.movedAside(message);
+        this.#report({ code, message, final: false });
         break;
       }
       case undefined:
@@ -217,7 +230,7 @@ class RoomConnection implements Connection {
   /** Goes live, because the first state is imported. */
   #live(): void {
     clearTimeout(this.#timer);
-    this.#liveSince = Date.now();
+    this.#attempts.live();
     this.#heartbeat = new Heartbeat({
       interval: this.#options.pingInterval,
       timeout: this.#options.pingTimeout,
@@ -259,12 +272,20 @@ class RoomConnection implements Connection {
 
   /** Connects again after a wait, which is at least that of attempt number `least`. */
   #retry(reason: string, least = 0): void {
+    this.#openIn(this.#attempts.beforeConnecting(least), reason);
+  }
+
+  /** Joins again, because what the server and the document have does not fit together: at once, or after a wait if that did not help. */
+  #joinAgain(): void {
+    if (this.#reporter.isOver) return;
+    const wait = this.#attempts.beforeJoining();
+    if (wait === 0) this.resync();
+    else this.#openIn(wait, "the server and this document have to be compared again");
+  }
+
+  /** Abandons the socket, and opens another one after this wait. */
+  #openIn(retryIn: number, reason: string): void {
     this.#drop();
-    if (this.#liveSince !== undefined && Date.now() - this.#liveSince >= STABLE) this.#attempt = 0;
-    this.#liveSince = undefined;
-    this.#attempt = Math.max(this.#attempt, least);
-    const retryIn = delayBefore(this.#attempt, this.#options, this.#options.random);
-    this.#attempt += 1;
     this.#timer = setTimeout(() => this.#open(), retryIn);
     this.#update({ state: "offline", reason, retryIn, peers: undefined });
   }
@@ -292,7 +313,6 @@ class RoomConnection implements Connection {
   #deny(error: Fault): void {
     if (this.#reporter.isOver) return;
     this.#drop();
-    this.#liveSince = undefined;
     this.#update({ state: "denied", reason: error.message, retryIn: undefined, peers: undefined });
     this.#report({ ...error, final: true });
   }
@@ -300,6 +320,8 @@ class RoomConnection implements Connection {
   /** Abandons the socket. Frames that were on their way may not have arrived. */
   #drop(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#soon);
+    this.#soon = undefined;
     this.#heartbeat?.stop();
     this.#heartbeat = undefined;
     if (this.#socket) abandon(this.#socket);
@@ -338,7 +360,7 @@ class RoomConnection implements Connection {
     // An attempt that began on another network may hang for minutes.
     if (state === "connecting" && online) this.resync();
     if (state === "offline") {
-      this.#attempt = 0;
+      this.#attempts.reset();
       this.#open();
     } else {
       this.#heartbeat?.probe();

@@ -1,4 +1,5 @@
-import type { LoroDoc, VersionVector } from "loro-crdt";
+import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
+import { Aside, QUARANTINED } from "./aside.js";
 import { asOne, authors, mayTakeLong, shown, turn, waitingBytes } from "./importing.js";
 import { Known } from "./known.js";
 import { decodeVersion, type Missing, missingUpdates } from "./missing.js";
@@ -22,8 +23,10 @@ export interface Line {
   live(): void;
   /** Handles a sign of life, after a time in which no frame could be read. */
   awake(): void;
-  /** Abandons the socket and joins again at once. */
-  resync(): void;
+  /** Abandons the socket and joins again: at once, or after a wait if it has done so a moment ago. */
+  joinAgain(): void;
+  /** Joins again in a few seconds. Until then the connection goes on. */
+  joinSoon(): void;
   /** Abandons the socket and joins again after a wait, because the server has refused edits. */
   retry(fault: Fault): void;
   /** Ends the connection, because edits cannot be saved. */
@@ -42,6 +45,7 @@ export class Exchange {
   readonly #replace: Settings["replaceDocument"];
   readonly #outbox = new Outbox();
   readonly #waiting = new Waiting();
+  readonly #aside = new Aside();
   #doc: LoroDoc;
   /** The version that the server has or was sent, from its `joined` until the end of the socket. */
   #known: Known;
@@ -98,8 +102,10 @@ export class Exchange {
   get saved(): Status["saved"] {
     this.#waiting.look(this.#known.version);
     const { unsaved, refused } = this.#outbox;
-    const waitsFor = this.#waiting.operations;
-    return { all: unsaved === 0 && waitsFor.length === 0 && this.#known.coversDocument(), unsaved, refused, waitsFor };
+    const { isOpen, operations } = this.#aside;
+    const waitsFor = operations.length > 0 ? operations : this.#waiting.operations;
+    const all = unsaved === 0 && waitsFor.length === 0 && !isOpen && this.#known.coversDocument();
+    return { all, unsaved, refused, waitsFor };
   }
 
   /** Whether an import is announced that may take seconds, or goes on. */
@@ -151,6 +157,7 @@ export class Exchange {
     // Commits, so that pending edits are sent with the rest.
     this.#doc.commit();
     if (this.#lost !== lost) return;
+    this.#aside.joined(this.#doc, theirs);
     this.#isInDoubt = this.#own.compare(theirs);
     if (this.#isDuplicate) {
       // The server's document follows, and tells more than its version.
@@ -188,6 +195,11 @@ export class Exchange {
   /** Handles the refusal of a frame. */
   refused(fault: Fault & { readonly frame: number }): void {
     this.#outbox.refuse(fault.frame);
+    if (fault.code === QUARANTINED) {
+      // All that is written from now on builds upon it.
+      this.#line.reject({ ...fault, message: unsavable(fault.message) });
+      return;
+    }
     if (fault.code !== "duplicate_peer") {
       this.turnedDown(fault);
       return;
@@ -211,6 +223,13 @@ export class Exchange {
     }
   }
 
+  /** Handles updates that the server has moved aside. The next join shows whether the document has any of them. */
+  movedAside(words: string): void {
+    if (!this.#aside.told(words)) return;
+    this.#line.update();
+    if (this.#state === "imported") this.#line.joinSoon();
+  }
+
   /** Handles the list of what the server waits for. What this document has of it is offered again, once each. */
   pending(waitsFor: readonly Operation[]): void {
     this.#waiting.told(waitsFor);
@@ -221,7 +240,7 @@ export class Exchange {
     mine.free();
     const ids = found.map(({ peer, counter }) => `${counter}@${peer}`).filter((id) => !this.#offeredFor.has(id));
     for (const id of ids) this.#offeredFor.add(id);
-    if (ids.length > 0) this.#line.resync();
+    if (ids.length > 0) this.#line.joinAgain();
   }
 
   /** Handles the end of a socket. Frames that were on their way may not have arrived. */
@@ -231,6 +250,7 @@ export class Exchange {
     this.#own.lost();
     this.#outbox.lost();
     this.#waiting.lost();
+    this.#aside.lost();
     this.#arrived = [];
     this.#state = "partial";
     this.#isInDoubt = false;
@@ -265,7 +285,7 @@ export class Exchange {
   /** Sends the operations that the document has and the server lacks. */
   #offer(): void {
     const theirs = this.#known.version;
-    if (!theirs || this.#busy || this.#oversized !== undefined || this.#known.coversDocument()) return;
+    if (!theirs || this.#busy || this.#aside.isAgain || this.#oversized !== undefined || this.#known.coversDocument()) return;
     let missing: Missing;
     this.#busy = true;
     try {
@@ -304,7 +324,23 @@ export class Exchange {
   #enter(): void {
     if (this.#state !== "complete") return;
     if (this.#isDuplicate) this.#replaceDocument();
+    else if (this.#aside.isAgain) this.#enterOrReject();
     else if (!this.#isInDoubt) this.#takeIn();
+  }
+
+  /** Ends the connection if the server has moved aside once more what was offered once more. */
+  #enterOrReject(): void {
+    const lost = this.#lost;
+    const has = new Map<PeerID, number>();
+    for (const blob of this.#arrived) for (const [peer, end] of authors(this.#doc, blob)) has.set(peer, Math.max(end, has.get(peer) ?? 0));
+    if (this.#aside.isOut(has)) {
+      this.#line.reject({ code: QUARANTINED, message: unsavable(this.#aside.words) });
+      return;
+    }
+    this.#offer();
+    if (this.#lost !== lost) return;
+    this.#joinFrames = this.#outbox.frames;
+    this.#enter();
   }
 
   /** Imports what has arrived. If that may take long, the application is told first, and the browser shows it. */
@@ -331,7 +367,8 @@ export class Exchange {
       const blob = this.#arrived.shift();
       if (!blob) break;
       if (this.#isContradicted(blob)) {
-        this.#line.resync();
+        if (this.#state === "imported" || this.#outbox.isDecided(this.#joinFrames)) this.#line.joinAgain();
+        else this.#doubt(blob);
         return;
       }
       const isFirst = this.#doc.opCount() === 0;
@@ -342,7 +379,7 @@ export class Exchange {
     this.#line.awake();
     const isLast = this.#arrived.length === 0;
     // An import that waited may have been the application's, so the server may lack it. Join again to compare.
-    if (isLast && waitingBytes(this.#doc) < this.#waited) this.#line.resync();
+    if (isLast && waitingBytes(this.#doc) < this.#waited) this.#line.joinAgain();
     else this.#offer();
     if (this.#lost !== lost) return;
     if (!isLast) {
@@ -354,7 +391,16 @@ export class Exchange {
     if (this.#state !== "imported") {
       this.#state = "imported";
       this.#line.live();
+      if (this.#aside.isOpen) this.#line.joinSoon();
     }
+    this.#line.update();
+  }
+
+  /** Leaves the rest of the first state until the server has told whose its operations are: at the join it was offered this document's. */
+  #doubt(blob: Uint8Array): void {
+    this.#arrived.unshift(blob);
+    this.#isInDoubt = true;
+    this.#isAnnounced = false;
     this.#line.update();
   }
 
@@ -398,7 +444,7 @@ export class Exchange {
     this.#watch();
     this.#waiting.forget();
     this.#isDuplicate = false;
-    this.#line.resync();
+    this.#line.joinAgain();
   }
 
   /** Handles the server's decision on this socket's first `frames` frames. */
@@ -406,6 +452,7 @@ export class Exchange {
     if (frames >= this.#joinFrames) {
       this.#offeredAgain = false;
       this.#isInDoubt = false;
+      if (frames > 0) this.#aside.stored();
       this.#enter();
     }
     this.#rejectOversized();

@@ -31,6 +31,11 @@ export class Outbox {
     return this.#onTheWay.length === 0;
   }
 
+  /** Tells whether the server has decided on this frame and on all before it. */
+  isDecided(frame: number): boolean {
+    return this.#onTheWay.every((sent) => sent.frame > frame);
+  }
+
   /** Counts an edit that is not sent yet. */
   keep(): void {
     this.#unsent += 1;

@@ -21,7 +21,8 @@ export interface Status {
   readonly saved: {
     /**
      * Whether the server has confirmed, on the present socket, that everything in the document is stored. False while
-     * that is not known: before the first join, and from the loss of a connection until the next join.
+     * that is not known: before the first join, from the loss of a connection until the next join, and after the server
+     * has moved updates aside.
      */
     readonly all: boolean;
     /** The number of edits (local commits, or imports by the application) that are not known to be stored. */
@@ -30,7 +31,8 @@ export interface Status {
     readonly refused: number;
     /**
      * The operations that the server lacks, although edits that it has stored build upon them. `all` is false until they come,
-     * because these edits are on its disk, but not in the document that others see.
+     * because these edits are on its disk, but not in the document that others see. Operations that the server has moved
+     * aside are among them.
      */
     readonly waitsFor: readonly Operation[];
   };
@@ -52,9 +54,10 @@ export interface Status {
 /** An error of a connection. If it is `final`, the connection has ended, or is `denied`; otherwise it continues. */
 export interface SyncError {
   /**
-   * The server's own code (`invalid_update`, `read_only`, `quarantined` if an update of the document cannot be applied, …),
-   * or one of these:
+   * The server's own code (`invalid_update`, `read_only`, …), or one of these:
    *
+   * - `quarantined`: the server has moved updates out of its document, because they cannot be applied. It is final if the
+   *   document has any of them, because then no later edit of it can be saved.
    * - `unreachable`: no connection could be opened.
    * - `refused`: the server does not let this client in, or there is no room at this address.
    * - `closed`: the server ended the connection for another reason than maintenance.

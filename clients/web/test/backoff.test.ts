@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { delayBefore } from "../src/backoff.js";
+import { Attempts, delayBefore } from "../src/backoff.js";
 
 const backoff = { minDelay: 500, maxDelay: 30_000 };
 
@@ -19,4 +19,16 @@ test("jitter shortens the wait by up to half", () => {
 
 test("the thousandth attempt still has a wait", () => {
   assert.equal(delayBefore(1_000, backoff, () => 1), 30_000);
+});
+
+test("the first join again is at once, and all later attempts of either kind wait longer, until they are counted anew", () => {
+  const attempts = new Attempts(backoff, () => 1);
+  assert.deepEqual([attempts.beforeJoining(), attempts.beforeJoining(), attempts.beforeJoining()], [0, 500, 1_000]);
+  assert.deepEqual([attempts.beforeConnecting(), attempts.beforeJoining()], [4_000, 4_000]);
+  attempts.live();
+  assert.equal(attempts.beforeJoining(), 8_000, "it was live for a moment only");
+  attempts.reset();
+  assert.deepEqual([attempts.beforeConnecting(), attempts.beforeJoining()], [500, 500]);
+  attempts.reset();
+  assert.deepEqual([attempts.beforeConnecting(2), attempts.beforeJoining()], [2_000, 2_000]);
 });

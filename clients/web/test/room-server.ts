@@ -30,7 +30,7 @@ interface Member {
  */
 export class RoomServer {
   /** The document that is "on disk". */
-  readonly doc = new LoroDoc();
+  doc = new LoroDoc();
   readonly members = new Set<Member>();
   /** The addresses of all joins so far. */
   readonly joins: URL[] = [];
@@ -42,6 +42,8 @@ export class RoomServer {
   refusal = { code: "invalid_update", message: "not a Loro update" };
   /** Returns the blobs to send in place of the room's state. */
   state: ((version: VersionVector) => Uint8Array[]) | undefined;
+  /** Returns a version that the server has reached, to be sent in place of the latest one. */
+  version: (() => VersionVector) | undefined;
   /** Whether updates are refused if the document has other operations under the same ids. */
   refusesDuplicates = false;
   /** Whether the server tells what it has decided. */
@@ -157,7 +159,7 @@ export class RoomServer {
     member.version = version.length === 0 ? new VersionVector(null) : VersionVector.decode(version);
     if (!this.answersJoins) return;
     const { socket } = member;
-    const mine = Buffer.from(this.doc.oplogVersion().encode()).toString("base64url");
+    const mine = Buffer.from((this.version?.() ?? this.doc.oplogVersion()).encode()).toString("base64url");
     socket.send(JSON.stringify({ type: "joined", rev: 0, version: mine }));
     const blobs = this.state?.(member.version) ?? [this.doc.export({ mode: "update", from: member.version })];
     for (const blob of blobs) socket.send(blob);
