@@ -15,6 +15,12 @@ use clap::Args;
 /// recovers it.
 const PATIENCE: &str = ".timeout 10000";
 
+/// The app's own database. Others are of the host.
+const MAIN: &str = "sqlite_db.db";
+
+/// The ending of a copy that is not whole yet.
+const PARTIAL: &str = ".partial";
+
 /// The options of `cargo xtask backup`.
 #[derive(Args)]
 pub(crate) struct Backup {
@@ -46,7 +52,7 @@ impl Backup {
             bail!("{} exists already", self.folder.display());
         }
         let databases = databases(&self.state_dir)?;
-        let partial = with_ending(&self.folder, ".partial");
+        let partial = with_ending(&self.folder, PARTIAL);
         if partial.exists() {
             bail!(
                 "{} is left of a backup that did not end: delete it",
@@ -69,23 +75,46 @@ impl Backup {
 }
 
 impl Restore {
-    /// Copies the databases of a backup into a state folder, each under its name only once it is sound.
+    /// Copies the databases of a backup into a state folder, each under its name only once all are sound. What fails
+    /// leaves no file.
     ///
     /// # Errors
-    /// If the state folder has a database already, or if one of the backup is missing or not sound.
+    /// If the state folder has a database already or a file of one, or if one of the backup is missing or not sound.
     pub(crate) fn run(self) -> Result<()> {
         let backup = databases(&self.folder)?;
-        if self.state_dir.exists() && databases(&self.state_dir).is_ok() {
-            bail!(
-                "{} holds databases: stop the server, and move them away first",
-                self.state_dir.display()
-            );
+        refuse_left_over(&self.folder)?;
+        check_main(&self.folder)?;
+        let is_new = !self.state_dir.exists();
+        if !is_new {
+            if databases(&self.state_dir).is_ok() {
+                bail!(
+                    "{} holds databases: stop the server, and move them away first",
+                    self.state_dir.display()
+                );
+            }
+            refuse_left_over(&self.state_dir)?;
         }
         private_folder(&self.state_dir)?;
+        // A restore that was killed may have left copies.
+        remove_files(&self.state_dir, is_partial)?;
+        if let Err(error) = self.fill(&backup) {
+            remove_files(&self.state_dir, |name| {
+                is_partial(name) || is_database(name)
+            })?;
+            if is_new {
+                fs::remove_dir(&self.state_dir)?;
+            }
+            return Err(error);
+        }
+        report("restored", &backup, &self.state_dir);
+        Ok(())
+    }
+
+    fn fill(&self, backup: &[(String, PathBuf)]) -> Result<()> {
         let mut ready = Vec::new();
-        for (name, database) in &backup {
+        for (name, database) in backup {
             let (partial, last) = (
-                self.state_dir.join(format!("{name}.partial")),
+                self.state_dir.join(format!("{name}{PARTIAL}")),
                 self.state_dir.join(name),
             );
             fs::copy(database, &partial).with_context(|| database.display().to_string())?;
@@ -99,9 +128,52 @@ impl Restore {
             fs::rename(partial, &last)?;
             sync_parent(&last)?;
         }
-        report("restored", &backup, &self.state_dir);
         Ok(())
     }
+}
+
+/// Refuses a backup without the app's own database, before anything is written.
+fn check_main(folder: &Path) -> Result<()> {
+    let main = folder.join(MAIN);
+    if !main.exists() {
+        bail!(
+            "{} is missing: the app's own database is not in this backup",
+            main.display()
+        );
+    }
+    // A file without bytes is an empty database to SQLite.
+    let tables = "SELECT count(*) FROM sqlite_master
+                   WHERE type = 'table' AND name IN ('schema_migrations', 'loro_snapshots')";
+    if sqlite3(&main, tables)?.trim() != "2" {
+        bail!("{} lacks the tables of the app", main.display());
+    }
+    Ok(())
+}
+
+/// Refuses a folder with a log or a journal of a database, because SQLite would apply it to another database of that
+/// name.
+fn refuse_left_over(folder: &Path) -> Result<()> {
+    for (name, path) in files(folder)? {
+        let endings = ["-wal", "-shm", "-journal"].iter();
+        let mut databases = endings.filter_map(|ending| name.strip_suffix(ending));
+        if databases.any(is_database) {
+            bail!(
+                "{} is left of a database: stop its server, and move the file away first",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a folder whose names are such.
+fn remove_files(folder: &Path, is_such: impl Fn(&str) -> bool) -> Result<()> {
+    for (name, path) in files(folder)? {
+        if is_such(&name) {
+            fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets the app write into each document under a new peer. Clients may have seen operations under the present one that
@@ -116,22 +188,36 @@ fn renew_projection_peers(database: &Path) -> Result<()> {
 
 /// The databases in a folder, by their file names.
 fn databases(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    for entry in entries {
-        let entry = entry?;
-        if let Some(name) = entry.file_name().to_str()
-            && name.starts_with("sqlite_")
-            && name.ends_with(".db")
-        {
-            found.push((name.to_owned(), entry.path()));
-        }
-    }
+    let mut found = files(folder)?;
+    found.retain(|(name, _)| is_database(name));
     if found.is_empty() {
         bail!("{} holds no database", folder.display());
     }
     found.sort();
     Ok(found)
+}
+
+/// The files in a folder, by their names.
+fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str() {
+            found.push((name.to_owned(), entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn is_database(name: &str) -> bool {
+    name.starts_with("sqlite_") && name.ends_with(".db")
+}
+
+/// Whether a file is of a copy that is not yet a database: the copy, or SQLite's log or journal of it.
+fn is_partial(name: &str) -> bool {
+    let database = name.split_once(PARTIAL).map(|(database, _)| database);
+    database.is_some_and(is_database)
 }
 
 /// Makes a folder for this user alone.
@@ -203,7 +289,8 @@ mod tests {
         sqlite3(&database, "PRAGMA journal_mode = WAL").unwrap();
         sqlite3(
             &database,
-            "CREATE TABLE log (rev INTEGER PRIMARY KEY, payload BLOB)",
+            "CREATE TABLE schema_migrations (version INTEGER); CREATE TABLE loro_snapshots (rev INTEGER);
+             CREATE TABLE log (rev INTEGER PRIMARY KEY, payload BLOB)",
         )
         .unwrap();
         sqlite3(
@@ -321,6 +408,92 @@ mod tests {
         bytes[middle..middle + 4096].fill(0xff);
         fs::write(&database, bytes).unwrap();
         restore(&backup, &state).unwrap_err();
-        assert!(!state.join("sqlite_db.db").exists());
+        assert!(!state.exists());
+        // Of a folder that was there, what is not of the restore stays.
+        fs::create_dir(&state).unwrap();
+        fs::write(state.join("note"), "").unwrap();
+        restore(&backup, &state).unwrap_err();
+        assert_eq!(names(&state), ["note"]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let found = files(folder).unwrap();
+        let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        names
+    }
+
+    /// SQLite would take these files for those of the restored database.
+    #[test]
+    fn the_left_over_file_of_another_database_is_refused() {
+        for ending in ["-wal", "-shm", "-journal"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (backup, state) = (folder.path().join("backup"), folder.path().join("state"));
+            for folder in [&backup, &state] {
+                fs::create_dir(folder).unwrap();
+            }
+            sqlite3(&made(&backup), "PRAGMA journal_mode = DELETE").unwrap();
+            let name = format!("{MAIN}{ending}");
+            for (at, away) in [(&state, true), (&backup, false)] {
+                fs::write(at.join(&name), "of another").unwrap();
+                let refused = restore(&backup, &state).unwrap_err().to_string();
+                let path = at.join(&name).display().to_string();
+                assert!(refused.contains(&path), "{refused}");
+                if away {
+                    assert_eq!(names(&state), [&*name]);
+                    fs::remove_file(at.join(&name)).unwrap();
+                }
+            }
+            assert!(names(&state).is_empty());
+            fs::remove_file(backup.join(&name)).unwrap();
+            restore(&backup, &state).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_backup_without_the_database_of_the_app_is_not_restored() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backup, state) = (folder.path().join("backup"), folder.path().join("state"));
+        fs::create_dir(&backup).unwrap();
+        let other = backup.join("sqlite_other.db");
+        sqlite3(&other, "CREATE TABLE loro_snapshots (rev INTEGER)").unwrap();
+        let refused = || {
+            let refused = restore(&backup, &state).unwrap_err().to_string();
+            assert!(refused.contains(MAIN), "{refused}");
+            assert!(!state.exists());
+            refused
+        };
+        assert!(refused().contains("is missing"));
+        let main = backup.join(MAIN);
+        fs::write(&main, "").unwrap();
+        assert!(refused().contains("lacks the tables"));
+        fs::copy(&other, &main).unwrap();
+        assert!(refused().contains("lacks the tables"));
+        fs::write(
+            &main,
+            "no database, but longer than the header of one; ".repeat(99),
+        )
+        .unwrap();
+        refused();
+        fs::remove_file(&main).unwrap();
+        sqlite3(&made(&backup), "PRAGMA journal_mode = DELETE").unwrap();
+        restore(&backup, &state).unwrap();
+        assert_eq!(names(&state), [MAIN, "sqlite_other.db"]);
+    }
+
+    /// A restore that was killed left them.
+    #[test]
+    fn copies_of_an_earlier_restore_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backup, state) = (folder.path().join("backup"), folder.path().join("state"));
+        for folder in [&backup, &state] {
+            fs::create_dir(folder).unwrap();
+        }
+        sqlite3(&made(&backup), "PRAGMA journal_mode = DELETE").unwrap();
+        for name in ["sqlite_db.db.partial-wal", "sqlite_gone.db.partial"] {
+            fs::write(state.join(name), "half").unwrap();
+        }
+        restore(&backup, &state).unwrap();
+        assert_eq!(names(&state), [MAIN]);
     }
 }

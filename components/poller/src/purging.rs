@@ -1,4 +1,4 @@
-//! Deleting the rooms and the tasks of deleted projects.
+//! Purging deleted projects, and imports that broke off.
 
 use auth::projects;
 use platform::Ports;
@@ -7,7 +7,10 @@ use tasks::TaskError;
 /// The most deleted projects that one round purges.
 const PURGES: u64 = 16;
 
-/// Purges projects that were deleted.
+/// The most imports that broke off that one round purges.
+const SWEEPS: u64 = 4;
+
+/// Purges projects that were deleted, and what is left of imports that broke off.
 pub(crate) async fn purge_due(ports: Ports<'_>) {
     let due = projects::to_purge(ports.database, ports.clock, PURGES).await;
     let due = due.unwrap_or_else(|error| {
@@ -19,11 +22,12 @@ pub(crate) async fn purge_due(ports: Ports<'_>) {
             tracing::warn!(project, %error, "a deleted project was not purged");
         }
     }
+    if let Err(error) = archive::sweep(ports, SWEEPS).await {
+        tracing::error!(%error, "imports that broke off could not be read");
+    }
 }
 
 async fn purge(ports: Ports<'_>, project: &str) -> Result<(), TaskError> {
-    rooms::delete(ports.database, ports.clock, project).await?;
-    tasks::delete(ports, project).await?;
-    quota::forget(ports.database, project).await?;
+    archive::purge(ports, project).await?;
     Ok(projects::purged(ports.database, ports.clock, project).await?)
 }

@@ -4,24 +4,22 @@ use std::collections::HashSet;
 
 use auth::{Role, projects};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tasks::Status;
 use thiserror::Error;
-use url::Url;
 
 use crate::{
     FORMAT,
     tar::{self, TarError},
+    task_file::TaskFile,
 };
 
 /// The longest address of a result, and the longest text of other fields, in bytes.
-const MAX_ADDRESS: usize = 8192;
+pub(crate) const MAX_ADDRESS: usize = 8192;
 
 /// The most members of a project in an archive.
 const MAX_MEMBERS: usize = 10_000;
 
 /// The end of the year 9999, in Unix seconds.
-const LATEST: i64 = 253_402_300_799;
+pub(crate) const LATEST: i64 = 253_402_300_799;
 
 /// The reason why an archive is refused; in words for its sender.
 #[derive(Debug, Error, PartialEq)]
@@ -89,35 +87,6 @@ pub(crate) struct QuarantinedFile {
     pub(crate) created_at: i64,
     pub(crate) quarantined_at: i64,
     pub(crate) reason: String,
-}
-
-/// `tasks/{id}.json`: what users see of a task, and what a retry needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TaskFile {
-    pub(crate) task_id: String,
-    pub(crate) task_type: String,
-    pub(crate) status: String,
-    pub(crate) external_service: Option<String>,
-    /// JSON, as the columns that follow.
-    pub(crate) params: String,
-    pub(crate) result_url: Option<String>,
-    pub(crate) result_data: Option<String>,
-    pub(crate) error_message: Option<String>,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
-    pub(crate) completed_at: Option<i64>,
-    pub(crate) retry_count: i64,
-    pub(crate) max_retries: i64,
-    pub(crate) node_id: Option<String>,
-    pub(crate) tags: Option<String>,
-    pub(crate) metadata: Option<String>,
-}
-
-impl TaskFile {
-    /// The bytes of what may be large in it.
-    pub(crate) fn size(&self) -> usize {
-        self.params.len() + self.result_data.as_ref().map_or(0, String::len)
-    }
 }
 
 /// An asset in an archive.
@@ -199,7 +168,7 @@ impl<'a> Contents<'a> {
                 },
                 Some(("tasks", _)) => {
                     let task: TaskFile = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
-                    check(&task).map_err(wrong)?;
+                    task.check().map_err(wrong)?;
                     if !ids.insert(task.task_id.clone()) {
                         return Err(wrong(TWICE));
                     }
@@ -274,69 +243,13 @@ fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
 }
 
 /// Whether a text is a line of a length that fields have.
-fn is_text(text: &str) -> bool {
+pub(crate) fn is_text(text: &str) -> bool {
     (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control)
-}
-
-/// Refuses a task that could not have been a row of a database.
-fn check(task: &TaskFile) -> Result<(), &'static str> {
-    let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
-    let is_json = |text: &Option<String>| {
-        let text = text.as_deref();
-        text.is_none_or(|text| serde_json::from_str::<Value>(text).is_ok())
-    };
-    let is_word = |text: &str, longest: usize| {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        (1..=longest).contains(&text.len()) && text.bytes().all(fits)
-    };
-    if !is_word(&task.task_id, 80) || !is_text(&task.task_type) {
-        return Err("has an id or a type that is not valid for a task");
-    }
-    if !task.external_service.as_deref().is_none_or(is_text) {
-        return Err("has a service that is not valid for a task");
-    }
-    let times = [
-        Some(task.created_at),
-        Some(task.updated_at),
-        task.completed_at,
-    ];
-    if !times
-        .into_iter()
-        .flatten()
-        .all(|time| (0..=LATEST).contains(&time))
-    {
-        return Err("has a time that is not valid for a task");
-    }
-    if Status::parse(&task.status).is_none() {
-        return Err("has an unknown status");
-    }
-    if !is_object(&task.params)
-        || ![&task.result_data, &task.tags, &task.metadata]
-            .into_iter()
-            .all(is_json)
-    {
-        return Err("has a field that is not the JSON that it should be");
-    }
-    if !task.result_url.as_deref().is_none_or(is_address) {
-        return Err("has a result at an address that is not valid for a result");
-    }
-    Ok(())
-}
-
-/// Whether a result may be at this address: it is of the web, or the path of an asset.
-fn is_address(address: &str) -> bool {
-    if address.len() > MAX_ADDRESS {
-        return false;
-    }
-    match address.strip_prefix("/assets/") {
-        Some(id) => tasks::is_asset_id(id),
-        None => Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::tar::archive;
@@ -439,7 +352,20 @@ mod tests {
             (vec![wrong("created_at", json!(i64::MAX))], "a time"),
             (vec![wrong("completed_at", json!(-1))], "a time"),
             (vec![wrong("params", json!("[]"))], "not the JSON"),
-            (vec![wrong("metadata", json!("{"))], "not the JSON"),
+            (vec![wrong("result_data", json!("{"))], "not the JSON"),
+            (vec![wrong("metadata", json!("{"))], "tags or metadata"),
+            (vec![wrong("metadata", json!("[]"))], "tags or metadata"),
+            (vec![wrong("tags", json!("[\"\"]"))], "tags or metadata"),
+            (vec![wrong("node_id", json!("n".repeat(1024)))], ""),
+            (vec![wrong("node_id", json!("n".repeat(1025)))], "a node"),
+            (
+                vec![wrong("error_message", json!("\u{e9}".repeat(500)))],
+                "",
+            ),
+            (
+                vec![wrong("error_message", json!("e".repeat(501)))],
+                "an error message",
+            ),
             (vec![wrong("result_url", json!("file:///x"))], "an address"),
             (vec![wrong("result_url", json!("/tasks/1"))], "an address"),
         ];

@@ -12,8 +12,9 @@ use thiserror::Error;
 use crate::{
     FORMAT,
     batches::batches,
-    contents::{AssetFile, MemberIn, ProjectFile, QuarantinedFile, TaskFile},
+    contents::{AssetFile, MemberIn, ProjectFile, QuarantinedFile},
     tar,
+    task_file::TaskFile,
 };
 
 /// The bytes of an asset that are in memory at one time.

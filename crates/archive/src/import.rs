@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use auth::{
     Role,
+    imports::{self, Reservation},
     projects::{self, MAX_NAME, NewProject},
 };
 use platform::{DatabaseError, Ports};
@@ -15,14 +16,16 @@ use rooms::{
     supervise::{self, MergeError, Merger},
 };
 use serde_json::{Value as Json, json};
-use tasks::{AssetError, AssetStore, Status};
+use tasks::{AssetError, AssetStore, Status, TaskError};
 use thiserror::Error;
 use wire::{EncodedState, Job, Outcome, Update};
 
 use crate::{
     batches::batches,
-    contents::{ArchiveError, Contents, TaskFile},
+    contents::{ArchiveError, Contents},
     export::COLUMNS,
+    purge::{give_up, new_token, purge_reserved},
+    task_file::TaskFile,
 };
 
 /// The name under which an import writes into the room.
@@ -52,6 +55,12 @@ pub enum ImportError {
     /// A project has, or had, this id.
     #[error("the project id is taken")]
     Taken,
+    /// Another import of this id is under way.
+    #[error("another import of this project is under way")]
+    UnderWay,
+    /// The import took so long that another one of this id took over.
+    #[error("another import of this project took over")]
+    TakenOver,
     /// The quota of the owner does not allow the archive.
     #[error(transparent)]
     Quota(#[from] QuotaError),
@@ -72,6 +81,9 @@ pub enum ImportError {
     /// An asset could not be stored.
     #[error(transparent)]
     Asset(#[from] AssetError),
+    /// What an import that broke off has left could not be purged.
+    #[error(transparent)]
+    NotPurged(#[from] TaskError),
 }
 
 impl From<ImportError> for Problem {
@@ -79,12 +91,14 @@ impl From<ImportError> for Problem {
         match error {
             ImportError::Archive(error) => Self::bad_request(error.to_string()),
             ImportError::Taken => projects::id_is_taken(),
+            ImportError::UnderWay | ImportError::TakenOver => projects::id_is_imported(),
             ImportError::Quota(error) => error.into(),
             ImportError::NotTaken { code, reason } => {
                 quota::problem(&code, &reason).unwrap_or_else(|| Self::bad_request(reason))
             }
             ImportError::Database(error) => error.into(),
             ImportError::Asset(error) => error.into(),
+            ImportError::NotPurged(error) => error.into(),
             ImportError::Room(error) => {
                 tracing::error!(%error, "a document was not imported");
                 Self::unavailable("The document cannot be stored just now.")
@@ -93,8 +107,9 @@ impl From<ImportError> for Problem {
     }
 }
 
-/// Makes a project of an archive, for this owner. The archive is read and checked whole before anything is stored. If
-/// storing fails, the new project is deleted again, and its id is used up.
+/// Makes a project of an archive, for this owner. The archive and the owner's quota are checked before anything is
+/// stored, and no user sees the project before it is whole. If storing fails, what was stored is purged, and the id is free
+/// again. If that fails too, or the app is killed, another import of that id, or the [`sweep`](crate::sweep), does it later.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -105,7 +120,7 @@ pub async fn import(
     archive: &[u8],
 ) -> Result<Imported, ImportError> {
     let contents = Contents::read(archive)?;
-    make(ports, project_id, owner_id, &contents, archive.len()).await
+    make(ports, project_id, (owner_id, &[]), &contents, archive.len()).await
 }
 
 /// Makes a project of an archive of a backup as [`import`] does, with the owner and the members that the archive names.
@@ -120,37 +135,53 @@ pub async fn restore(
     let contents = Contents::read(archive)?;
     let owner = contents.project.owner_id.as_deref();
     let owner = owner.ok_or(ArchiveError::NoOwner)?;
-    let imported = make(ports, project_id, owner, &contents, archive.len()).await?;
-    for member in &contents.project.members {
+    let members = contents.project.members.iter().map(|member| {
         let role = Role::parse(&member.role).ok_or(ArchiveError::Format)?;
-        let (database, clock) = (ports.database, ports.clock);
-        projects::set_member(database, clock, project_id, &member.user_id, role).await?;
-    }
-    Ok(imported)
+        Ok((member.user_id.as_str(), role))
+    });
+    let members: Vec<_> = members.collect::<Result<_, ArchiveError>>()?;
+    make(
+        ports,
+        project_id,
+        (owner, &members),
+        &contents,
+        archive.len(),
+    )
+    .await
 }
+
+/// The owner and the members of a new project.
+type People<'a> = (&'a str, &'a [(&'a str, Role)]);
 
 async fn make(
     ports: Ports<'_>,
     project_id: &str,
-    owner_id: &str,
+    people: People<'_>,
     contents: &Contents<'_>,
     bytes: usize,
 ) -> Result<Imported, ImportError> {
     let blobs = contents.blobs.iter().map(|blob| blob.to_vec()).collect();
     let updates = rooms::joined(blobs).map_err(ArchiveError::Document)?;
-    let name: String = contents.project.name.chars().take(MAX_NAME).collect();
-    let new = NewProject {
-        project_id,
-        name: &name,
-        owner_id,
+    quota::check_new(ports, people.0, bytes as u64).await?;
+    let token = new_token();
+    let stored = async {
+        match imports::reserve(ports.database, ports.clock, project_id, &token).await? {
+            Reservation::Made => {}
+            Reservation::Taken => return Err(ImportError::Taken),
+            Reservation::UnderWay => return Err(ImportError::UnderWay),
+        }
+        quota::add_new(ports.database, people.0, bytes as u64).await?;
+        // An import that broke off may have left something.
+        purge_reserved(ports, project_id, &token).await?;
+        let imported = store(ports, project_id, contents, updates).await?;
+        publish(ports, project_id, &token, people, &contents.project.name).await?;
+        Ok(imported)
     };
-    if !projects::create(ports.database, ports.clock, new).await? {
-        return Err(ImportError::Taken);
-    }
-    let stored = store(ports, project_id, contents, updates, bytes as u64).await;
-    if stored.is_err() {
-        // What was stored is purged with the project.
-        projects::delete(ports.database, ports.clock, project_id).await?;
+    let stored = stored.await;
+    if stored.is_err()
+        && let Err(error) = give_up(ports, project_id, &token).await
+    {
+        tracing::warn!(project = project_id, %error, "an import that failed was not purged");
     }
     stored
 }
@@ -160,9 +191,7 @@ async fn store(
     project_id: &str,
     contents: &Contents<'_>,
     updates: Vec<Vec<u8>>,
-    bytes: u64,
 ) -> Result<Imported, ImportError> {
-    quota::take(ports, project_id, bytes).await?;
     store_document(ports, project_id, updates).await?;
     store_quarantined(ports, project_id, contents).await?;
     let renamed = store_assets(ports, project_id, contents).await?;
@@ -175,6 +204,31 @@ async fn store(
         tasks: contents.tasks.len(),
         assets: contents.assets.len(),
     })
+}
+
+/// Lets the members and the owner have a project that is stored.
+async fn publish(
+    ports: Ports<'_>,
+    project_id: &str,
+    token: &str,
+    (owner_id, members): People<'_>,
+    name: &str,
+) -> Result<(), ImportError> {
+    let (database, clock) = (ports.database, ports.clock);
+    // The next count of the owner is the sum of the counts of projects.
+    quota::count(ports, project_id).await?;
+    imports::add_members(database, clock, project_id, token, members).await?;
+    let name: String = name.chars().take(MAX_NAME).collect();
+    let new = NewProject {
+        project_id,
+        name: &name,
+        owner_id,
+    };
+    if imports::publish(database, clock, token, new).await? {
+        Ok(())
+    } else {
+        Err(ImportError::TakenOver)
+    }
 }
 
 async fn store_document(

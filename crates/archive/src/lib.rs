@@ -17,11 +17,14 @@ mod batches;
 mod contents;
 mod export;
 mod import;
+mod purge;
 mod tar;
+mod task_file;
 
 pub use contents::ArchiveError;
 pub use export::{ExportError, back_up, export};
 pub use import::{ImportError, Imported, import, restore};
+pub use purge::{purge, sweep};
 
 /// The largest archive that is imported, in bytes: the relay sends no longer body.
 pub const MAX_BYTES: usize = wire::MAX_UPDATE_BYTES;

@@ -13,6 +13,7 @@ mod access;
 mod advice;
 mod credentials;
 mod denied;
+pub mod imports;
 pub mod internal;
 pub mod origins;
 mod principal;

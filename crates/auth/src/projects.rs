@@ -63,6 +63,12 @@ pub fn is_user_id(id: &str) -> bool {
     (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control)
 }
 
+/// The answer to a caller who imports a project under an id whose import is under way.
+pub fn id_is_imported() -> Problem {
+    let words = "A project of this id is being imported. If that import broke off, import it again in ten minutes.";
+    Problem::new(Kind::PROJECT_EXISTS, words).with_header("retry-after", UNDER_WAY.to_string())
+}
+
 /// The answer to a caller whose project id is taken.
 pub fn id_is_taken() -> Problem {
     let words = "A project has, or had, this id. Ids are not used twice.";
@@ -71,8 +77,11 @@ pub fn id_is_taken() -> Problem {
 
 const COLUMNS: &str = "p.project_id, p.name, p.owner_id, p.created_at, p.updated_at";
 
-/// How long work that began before a project was deleted may go on, in seconds.
-const UNDER_WAY: i64 = 600;
+/// Whether the row of a project is that of one that exists: it is neither deleted nor of an [import](crate::imports).
+const EXISTS: &str = "deleted_at IS NULL AND owner_id <> ''";
+
+/// How long work that began before a project was deleted may go on, and how long an import may, in seconds.
+pub(crate) const UNDER_WAY: i64 = 600;
 
 fn project(mut row: Row) -> Result<Project, DatabaseError> {
     Ok(Project {
@@ -93,8 +102,8 @@ async fn one(
     rows.into_iter().next().map(project).transpose()
 }
 
-/// Whether a statement with `RETURNING` found something to change.
-async fn changes(
+/// Whether a statement finds rows, or with `RETURNING` something to change.
+pub(crate) async fn changes(
     database: &dyn Database,
     sql: &str,
     parameters: Vec<Value>,
@@ -131,7 +140,7 @@ pub(crate) async fn standing(
     let sql = "SELECT p.owner_id = ?2, m.role, p.access_rev, p.deleted_at IS NOT NULL
                  FROM projects p
                  LEFT JOIN project_members m ON m.project_id = p.project_id AND m.user_id = ?2
-                WHERE p.project_id = ?1";
+                WHERE p.project_id = ?1 AND p.owner_id <> ''";
     let rows = database
         .execute(sql, vec![project_id.into(), user_id.into()])
         .await?;
@@ -160,7 +169,8 @@ pub async fn access_revs(
 ) -> Result<Vec<u64>, DatabaseError> {
     let list = serde_json::Value::from(projects).to_string();
     let sql =
-        "SELECT j.key, p.access_rev FROM json_each(?1) j JOIN projects p ON p.project_id = j.value";
+        "SELECT j.key, p.access_rev FROM json_each(?1) j JOIN projects p ON p.project_id = j.value
+                WHERE p.owner_id <> ''";
     let mut revs = vec![0; projects.len()];
     for row in database.execute(sql, vec![list.into()]).await? {
         let index = usize::try_from(row.unsigned(0)?).unwrap_or(usize::MAX);
@@ -179,9 +189,7 @@ pub async fn get(
     database: &dyn Database,
     project_id: &str,
 ) -> Result<Option<Project>, DatabaseError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM projects p WHERE p.project_id = ?1 AND p.deleted_at IS NULL"
-    );
+    let sql = format!("SELECT {COLUMNS} FROM projects p WHERE p.project_id = ?1 AND {EXISTS}");
     one(database, &sql, vec![project_id.into()]).await
 }
 
@@ -217,7 +225,7 @@ pub async fn list(
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM projects p
-          WHERE {condition} AND p.deleted_at IS NULL AND p.project_id > ?1
+          WHERE {condition} AND {EXISTS} AND p.project_id > ?1
           ORDER BY p.project_id LIMIT ?2"
     );
     let parameters = vec![after.into(), limit.into(), who.into()];
@@ -237,7 +245,7 @@ pub async fn rename(
 ) -> Result<Option<Project>, DatabaseError> {
     let sql = format!(
         "UPDATE projects AS p SET name = ?2, updated_at = ?3
-          WHERE p.project_id = ?1 AND p.deleted_at IS NULL RETURNING {}",
+          WHERE p.project_id = ?1 AND {EXISTS} RETURNING {}",
         COLUMNS.replace("p.", "")
     );
     let parameters = vec![project_id.into(), name.into(), clock.unix_seconds().into()];
@@ -309,10 +317,12 @@ pub async fn delete(
     clock: &dyn Clock,
     project_id: &str,
 ) -> Result<bool, DatabaseError> {
-    let sql = "UPDATE projects SET deleted_at = ?2, updated_at = 0, access_rev = access_rev + 1
-                WHERE project_id = ?1 AND deleted_at IS NULL RETURNING 1";
+    let sql = format!(
+        "UPDATE projects SET deleted_at = ?2, updated_at = 0, access_rev = access_rev + 1
+          WHERE project_id = ?1 AND {EXISTS} RETURNING 1"
+    );
     let parameters = vec![project_id.into(), clock.unix_seconds().into()];
-    changes(database, sql, parameters).await
+    changes(database, &sql, parameters).await
 }
 
 /// Counts up a project's `access_rev`; `false` if there is no such project.
@@ -324,10 +334,12 @@ pub async fn touch(
     clock: &dyn Clock,
     project_id: &str,
 ) -> Result<bool, DatabaseError> {
-    let sql = "UPDATE projects SET access_rev = access_rev + 1, updated_at = ?2
-                WHERE project_id = ?1 AND deleted_at IS NULL RETURNING 1";
+    let sql = format!(
+        "UPDATE projects SET access_rev = access_rev + 1, updated_at = ?2
+          WHERE project_id = ?1 AND {EXISTS} RETURNING 1"
+    );
     let parameters = vec![project_id.into(), clock.unix_seconds().into()];
-    changes(database, sql, parameters).await
+    changes(database, &sql, parameters).await
 }
 
 /// Lists the members of a project. The owner is not among them.

@@ -180,6 +180,30 @@ pub async fn take(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), Quo
     Ok(usage::add(ports.database, [&project, &owner], bytes).await?)
 }
 
+/// Checks that an owner may have a new project of this number of bytes.
+///
+/// # Errors
+/// As those of [`take`].
+pub async fn check_new(ports: Ports<'_>, owner: &str, bytes: u64) -> Result<(), QuotaError> {
+    let usage = look_at_owner(ports, owner).await?;
+    let allowed = Allowed::read(ports.config);
+    refuse_above("This project", 0, bytes, allowed.project)?;
+    refuse_above(OWNER, usage.total(), bytes, allowed.owner)
+}
+
+/// Adds the bytes of a new project to its owner's, until the next count finds them.
+///
+/// # Errors
+/// If the database fails.
+pub async fn add_new(
+    database: &dyn Database,
+    owner: &str,
+    bytes: u64,
+) -> Result<(), DatabaseError> {
+    let owner = Holder::owner(owner);
+    usage::add(database, [&owner, &owner], bytes).await
+}
+
 /// Checks that this number of bytes may come, and takes none of them.
 ///
 /// # Errors
@@ -190,29 +214,25 @@ pub async fn check(ports: Ports<'_>, project: &str, bytes: u64) -> Result<(), Qu
 
 async fn allowed(ports: Ports<'_>, project: &str, bytes: u64) -> Result<Counted, QuotaError> {
     let counted = look(ports, project, false).await?;
-    let Allowed {
-        project: of_project,
-        owner: of_owner,
-        ..
-    } = counted.allowed;
-    for (words, used, allowed) in [
-        ("This project", counted.of_project.total(), of_project),
-        (
-            "The owner of this project",
-            counted.of_owner.total(),
-            of_owner,
-        ),
-    ] {
-        if used.saturating_add(bytes) > allowed {
-            let words = format!(
-                "{words} keeps {} of the {} MiB that are allowed. Delete a project, or ask for a larger quota.",
-                used >> 20,
-                allowed >> 20
-            );
-            return Err(QuotaError::Exceeded(words));
-        }
-    }
+    let Allowed { project, owner, .. } = counted.allowed;
+    refuse_above("This project", counted.of_project.total(), bytes, project)?;
+    refuse_above(OWNER, counted.of_owner.total(), bytes, owner)?;
     Ok(counted)
+}
+
+/// The holder of the sum of all projects of an owner, in words.
+const OWNER: &str = "The owner of this project";
+
+/// Refuses bytes with which a holder, who is named by `words`, would have more than is allowed.
+fn refuse_above(words: &str, used: u64, bytes: u64, allowed: u64) -> Result<(), QuotaError> {
+    if used.saturating_add(bytes) <= allowed {
+        return Ok(());
+    }
+    Err(QuotaError::Exceeded(format!(
+        "{words} keeps {} of the {} MiB that are allowed. Delete a project, or ask for a larger quota.",
+        used >> 20,
+        allowed >> 20
+    )))
 }
 
 /// Counts full holders again, because something may have been deleted or a quota may have been raised. It does nothing
@@ -274,12 +294,8 @@ async fn look(ports: Ports<'_>, project: &str, at_once: bool) -> Result<Counted,
     let owner_id = usage::owner(database, project).await?;
     let owner = owner_id.as_deref().map(Holder::owner);
     let mut of_owner = of_project;
-    if let (Some(id), Some(holder)) = (&owner_id, &owner) {
-        let known = usage::last(database, holder).await?;
-        of_owner = match known.filter(|usage| usage.holds_at(now)) {
-            Some(usage) => usage,
-            None => usage::count_owner(database, id, now).await?,
-        };
+    if let Some(id) = &owner_id {
+        of_owner = look_at_owner(ports, id).await?;
     }
     let counted = Counted {
         owner,
@@ -293,4 +309,14 @@ async fn look(ports: Ports<'_>, project: &str, at_once: bool) -> Result<Counted,
         full::note(database, owner, counted.full_owner().as_ref(), now).await?;
     }
     Ok(counted)
+}
+
+/// Looks up the last count of an owner, and counts again if it is older than a minute.
+async fn look_at_owner(ports: Ports<'_>, owner: &str) -> Result<Usage, DatabaseError> {
+    let now = ports.clock.unix_seconds();
+    let known = usage::last(ports.database, &Holder::owner(owner)).await?;
+    match known.filter(|usage| usage.holds_at(now)) {
+        Some(usage) => Ok(usage),
+        None => usage::count_owner(ports.database, owner, now).await,
+    }
 }

@@ -64,12 +64,13 @@ pub(crate) async fn last(
     rows.first().map(Usage::of).transpose()
 }
 
-/// The owner of a project; `None` if there is no such project.
+/// The owner of a project; `None` if there is no such project, or none yet because it is being imported.
 pub(crate) async fn owner(
     database: &dyn Database,
     project: &str,
 ) -> Result<Option<String>, DatabaseError> {
-    let sql = "SELECT owner_id FROM projects WHERE project_id = ?1 AND deleted_at IS NULL";
+    let sql = "SELECT owner_id FROM projects
+                WHERE project_id = ?1 AND deleted_at IS NULL AND owner_id <> ''";
     let rows = database.execute(sql, vec![project.into()]).await?;
     rows.into_iter()
         .next()

@@ -52,7 +52,7 @@ impl AssetStore<'_> {
         project_id: Option<&str>,
     ) -> Result<Option<String>, DatabaseError> {
         let sql = "SELECT c.copy_id FROM asset_copies c JOIN projects p ON p.project_id = c.project_id
-                    WHERE c.asset_id = ?1 AND p.deleted_at IS NULL AND (?3 IS NULL OR c.project_id = ?3)
+                    WHERE c.asset_id = ?1 AND p.deleted_at IS NULL AND p.owner_id <> '' AND (?3 IS NULL OR c.project_id = ?3)
                       AND (?2 IS NULL OR p.owner_id = ?2 OR EXISTS (SELECT 1 FROM project_members m
                            WHERE m.project_id = c.project_id AND m.user_id = ?2))
                     LIMIT 1";

@@ -55,7 +55,7 @@ const MAX_RETRIES: f64 = 20.0;
 const DEFAULT_RETRIES: i64 = 3;
 
 /// The longest node id, in characters.
-const MAX_NODE_ID: usize = 1024;
+pub(crate) const MAX_NODE_ID: usize = 1024;
 
 /// The longest address of an agent, in characters.
 const MAX_CALLBACK_URL: usize = 2048;

@@ -54,6 +54,7 @@ pub use executor::{
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;
 pub use old_assets::OldAsset;
+pub use options::may_be_columns;
 pub use problem::{FieldError, Fields};
 pub use request::TaskRequest;
 pub use retention::Retention;

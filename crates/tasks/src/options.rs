@@ -2,9 +2,9 @@
 //! notified, and the time by which the task must have ended.
 
 use problem::Fields;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::task::Task;
+use crate::{create::MAX_NODE_ID, task::Task};
 
 /// The events of which an agent may be notified.
 const EVENTS: &[&str] = &["started", "completed", "failed", "cancelled"];
@@ -60,6 +60,31 @@ pub(crate) fn canonical(task: &Task) -> Option<Value> {
     (!is_plain).then(|| json!([after, task.notify_of, task.tags, task.metadata]))
 }
 
+/// Whether these columns may be those of a task. Their bounds are those of the fields of a new one.
+pub fn may_be_columns(node_id: Option<&str>, tags: Option<&str>, metadata: Option<&str>) -> bool {
+    let json = |text: Option<&str>| match text {
+        Some(text) => serde_json::from_str(text),
+        None => Ok(Value::Null),
+    };
+    let (Ok(tags_value), Ok(metadata_value)) = (json(tags), json(metadata)) else {
+        return false;
+    };
+    let values = [
+        ("node_id", json!(node_id)),
+        ("tags", tags_value),
+        ("metadata", metadata_value),
+    ];
+    let values: Map<String, Value> = values
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let mut fields = Fields::new(&values, "");
+    fields.text("node_id", MAX_NODE_ID);
+    self::tags(&mut fields);
+    self::metadata(&mut fields);
+    fields.finish().is_empty()
+}
+
 fn cancel_after(fields: &mut Fields<'_>) -> Option<i64> {
     let seconds = fields.seconds("cancel_after")?;
     if seconds > LONGEST {
@@ -110,7 +135,6 @@ fn metadata(fields: &mut Fields<'_>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Map;
 
     fn read(values: Value) -> (Options, Vec<String>) {
         let Value::Object(values) = values else {
@@ -154,6 +178,26 @@ mod tests {
             ("metadata", note(MAX_METADATA + 1)),
         ] {
             assert_eq!(read(json!({ name: value })).1, [name], "{value}");
+        }
+    }
+
+    #[test]
+    fn the_columns_of_a_task_have_the_bounds_of_its_fields() {
+        let node = "n".repeat(MAX_NODE_ID);
+        assert!(may_be_columns(None, None, None));
+        assert!(may_be_columns(
+            Some(&node),
+            Some("[\"a\"]"),
+            Some("{\"b\":1}")
+        ));
+        for (node, tags, metadata) in [
+            (Some(&*format!("{node}n")), None, None),
+            (None, Some("[1]"), None),
+            (None, Some("["), None),
+            (None, None, Some("[]")),
+            (None, None, Some("{")),
+        ] {
+            assert!(!may_be_columns(node, tags, metadata));
         }
     }
 }

@@ -67,6 +67,37 @@ async fn the_document_and_the_result_are_the_same(
     assert_eq!(shown.status, 200);
 }
 
+/// Notes that an import of a project began at this time, in Unix seconds, and was killed.
+fn note_import(host: &Host, project: &str, at: i64) {
+    let database = rusqlite::Connection::open(host.database()).unwrap();
+    let sql = "INSERT INTO projects (project_id, name, owner_id, created_at, updated_at) VALUES (?1, 'token', '', ?2, ?2)
+               ON CONFLICT (project_id) DO UPDATE SET updated_at = excluded.updated_at";
+    database
+        .execute(sql, rusqlite::params![project, at])
+        .unwrap();
+}
+
+/// An import that was killed lately keeps its id from others, and shows no project; an old one does neither.
+async fn an_id_whose_import_was_killed_waits(host: &Host, project: &str, archive: &Bytes) {
+    let path = format!("/projects/{project}");
+    let none = send(host, "GET", &path, "").await;
+    assert_eq!(none.status, 404, "{}", none.text());
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    note_import(host, project, now.try_into().unwrap());
+    let refused = ask(
+        host,
+        "PUT",
+        &format!("/internal/archives/{project}"),
+        archive.clone(),
+    )
+    .await;
+    assert_eq!(refused.header("retry-after"), "600");
+    refused.assert_problem(409, "project-exists");
+    let none = send(host, "GET", &path, "").await;
+    assert_eq!(none.status, 404, "{}", none.text());
+    note_import(host, project, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_project_is_the_same_on_a_second_server_and_under_another_id() {
     let (first, second) = (setup().start().await, setup().start().await);
@@ -86,6 +117,7 @@ async fn each_project_is_the_same_on_a_second_server_and_under_another_id() {
         let archive = ask(&first, "GET", &path, "").await;
         assert_eq!(archive.status, 200, "{}", archive.text());
         assert_eq!(archive.header("content-type"), "application/x-tar");
+        an_id_whose_import_was_killed_waits(&second, project, &archive.body).await;
         let made = ask(&second, "PUT", &path, archive.body).await;
         assert_eq!(made.status, 201, "{}", made.text());
         assert_eq!(

@@ -3,7 +3,7 @@
 use platform::{Condition, Database, DatabaseError, Row, Value};
 
 use super::{
-    row::{COLUMN_COUNT, COLUMNS, task},
+    row::{COLUMN_COUNT, COLUMNS, NOT_IMPORTED, task},
     shown::Shown,
 };
 use crate::task::Task;
@@ -67,6 +67,7 @@ pub async fn unprojected_projects(
         "SELECT project_id FROM (
              SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
              UNION SELECT project_id FROM aigc_tasks WHERE {})
+          WHERE {NOT_IMPORTED}
          ORDER BY random() LIMIT ?2",
         changed_since(head)
     );

@@ -2,7 +2,7 @@
 
 use platform::{Database, DatabaseError, Value};
 
-use super::row::select;
+use super::row::{NOT_IMPORTED, select};
 use crate::task::{self, Status, Task};
 
 /// Reads the task of this id.
@@ -101,6 +101,9 @@ pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>,
                  SELECT m.project_id FROM project_members m JOIN projects p ON p.project_id = m.project_id
                   WHERE m.user_id = ?{n} AND p.deleted_at IS NULL)"
         );
+    }
+    if filter.project_id.is_none() {
+        text += &format!(" AND {NOT_IMPORTED}");
     }
     if let Some(tag) = &filter.tag {
         parameters.push(tag.as_str().into());

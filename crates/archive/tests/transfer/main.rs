@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod broken_off;
+
 use archive::{ImportError, Imported, back_up, export, import, restore};
 use auth::{
     Role,
@@ -408,7 +410,28 @@ fn the_quota_of_the_owner_holds() {
     block_on(tasks::upload(first.ports(), "a", film)).unwrap();
     let error = imported(&second, "b", &exported(&first, "a")).unwrap_err();
     assert!(matches!(error, ImportError::Quota(_)), "{error}");
-    assert_eq!(count(&second, "SELECT count(*) FROM assets"), 0);
-    let deleted = "SELECT count(*) FROM projects WHERE deleted_at IS NOT NULL";
-    assert_eq!(count(&second, deleted), 1);
+    broken_off::assert_empty(&second, "the quota is used up");
+    // The id is free.
+    let small = world(&[]);
+    fill(&small);
+    imported(&second, "b", &exported(&small, "a")).unwrap();
+}
+
+/// The owner's quota holds for what all imports bring together, also within a minute.
+#[test]
+fn the_quota_of_the_owner_counts_imports() {
+    let (first, second) = (world(&[]), world(&[("owner_quota_mib", "1")]));
+    fill(&first);
+    let mut film = b"\0\0\0\x18ftypisom".to_vec();
+    film.resize(600 << 10, 7);
+    block_on(tasks::upload(first.ports(), "a", film)).unwrap();
+    let archive = exported(&first, "a");
+    imported(&second, "b", &archive).unwrap();
+    for pause in [0, 61] {
+        let now = second.ports().clock.unix_seconds();
+        second.clock.0.set(now + pause);
+        let error = imported(&second, "c", &archive).unwrap_err();
+        assert!(matches!(error, ImportError::Quota(_)), "{error}");
+        assert_eq!(count(&second, "SELECT count(*) FROM projects"), 1);
+    }
 }
