@@ -1,4 +1,4 @@
-//! What a client's document shows of tasks, and nodes that refer to a task.
+//! The tasks that a client's document shows, and the nodes that refer to a task.
 
 use loro::{LoroMap, ToJson};
 use serde_json::{Value, json};

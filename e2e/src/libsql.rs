@@ -16,7 +16,7 @@ use crate::server::{Reply, Request, Server};
 /// The token that the server requires.
 pub const TOKEN: &str = "a-database-token-for-tests";
 
-/// What its thread does with the server of `platform`, which stays on it.
+/// The orders to the thread of the server of `platform`, which stays on that thread.
 type Work = Box<dyn FnOnce(&mut HranaServer) + Send>;
 
 /// A running server. Dropping it ends it; the file stays.

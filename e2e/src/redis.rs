@@ -15,7 +15,7 @@ use crate::wait::until;
 /// The user of [`Lock::Password`], as an address has it, and as the server does.
 const USER: (&str, &str) = ("app:p%40ss%3Aword", "app on >p@ss:word ~* &* +@all");
 
-/// What a server requires of its clients.
+/// The credentials that a server requires of its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
     /// Nothing.

@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-/// What the server does with a request.
+/// The reaction of the server to a request.
 #[derive(Debug)]
 pub enum Reply {
     /// It sends this answer.

@@ -11,6 +11,8 @@ mod build;
 #[cfg(test)]
 mod deploy;
 mod generate;
+#[cfg(test)]
+mod licences;
 mod machine;
 mod manifest;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
+    bin_name = "cargo xtask",
     about = "The commands of Loro Sync Server for Spin"
 )]
 struct Cli {

@@ -63,7 +63,7 @@ pub(crate) struct Mutants {
     shard: Option<String>,
 }
 
-/// What became of the mutants of a crate.
+/// The fate of the mutants of a crate.
 #[derive(Default)]
 struct Report {
     own: usize,

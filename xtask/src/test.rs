@@ -25,6 +25,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The tests that run at once for each core. Most wait for servers and time limits, and compute little.
 const TESTS_PER_CORE: usize = 2;
 
+/// The folder of compiled components, which all hosts of the tests share (`compiled` in `e2e/src/built.rs`).
+const COMPILED: &str = "target/tmp/e2e/cache";
+
 /// The options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Test {
@@ -135,13 +138,14 @@ fn whole(parts: &mut Parts) -> Result<()> {
     })?;
     parts.time("browser", browser)?;
     parts.time("Python", || {
-        with_server("target/python-state", python::test)
+        with_server("target/python-state", "native", python::test)
     })?;
     eprintln!("==> all tests pass");
     Ok(())
 }
 
-/// Installs and builds everything that the tests start.
+/// Installs and builds everything that the tests start. A host starts once by itself, because several that start at once
+/// would each compile all components.
 fn build(parts: &mut Parts) -> Result<()> {
     parts.time("set-up", || {
         machine::wasm_target()?;
@@ -153,7 +157,10 @@ fn build(parts: &mut Parts) -> Result<()> {
         build::components()?;
         build::wasm(&[&[build::RELAY], build::GUESTS].concat())
     })?;
-    parts.time("build, native", build::everything)
+    parts.time("build, native", build::everything)?;
+    parts.time("compile, Wasm", || {
+        with_server("target/first-state", "wasm", |_| Ok(()))
+    })
 }
 
 /// The command that runs the Rust tests.
@@ -208,7 +215,7 @@ fn clippy_wasm() -> Result<()> {
 /// Runs the pages' blocks, and tests the page in Chromium, against its own server.
 fn browser() -> Result<()> {
     build::install("e2e/browser")?;
-    with_server("target/browser-state", |url| {
+    with_server("target/browser-state", "native", |url| {
         blocks::run(url)?;
         in_browser("test", url)
     })
@@ -217,7 +224,9 @@ fn browser() -> Result<()> {
 /// Runs the tests in Chromium that take minutes, against their own server.
 fn browser_long() -> Result<()> {
     build::install("e2e/browser")?;
-    with_server("target/browser-state", |url| in_browser("long", url))
+    with_server("target/browser-state", "native", |url| {
+        in_browser("long", url)
+    })
 }
 
 fn in_browser(script: &str, url: &str) -> Result<()> {
@@ -226,14 +235,20 @@ fn in_browser(script: &str, url: &str) -> Result<()> {
     run("testing in the browser", tests)
 }
 
-/// Starts a host on an empty state folder, and runs tests with its address.
-fn with_server(state: &str, tests: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+/// Starts a host with this relay on an empty state folder, and runs tests with its address. The compiled components are
+/// those of the end-to-end tests.
+fn with_server(state: &str, relay: &str, tests: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let state = root().join(state);
     let _ = std::fs::remove_dir_all(&state);
+    let compiled = root().join(COMPILED);
+    for folder in [&state, &compiled] {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::os::unix::fs::symlink(compiled, state.join("cache"))?;
     let mut server = Server::start(
         program(
             "target/release/loro-host",
-            &["--listen", "127.0.0.1:0", "--state-dir"],
+            &["--listen", "127.0.0.1:0", "--relay", relay, "--state-dir"],
         )
         .arg(&state),
     )?;

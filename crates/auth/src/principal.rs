@@ -14,7 +14,7 @@ pub enum Principal {
     User {
         /// The user's id in Better Auth.
         id: String,
-        /// When the session ends at the latest, in Unix seconds; `None` if there are no sessions.
+        /// The latest end of the session, in Unix seconds; `None` if there are no sessions.
         expires_at: Option<i64>,
     },
     /// An agent with a token of one project.
@@ -25,7 +25,7 @@ pub enum Principal {
         project_id: String,
         /// The agent's role in the project.
         role: Role,
-        /// When the token ends, in Unix seconds; `None` if it never does.
+        /// The end of the token, in Unix seconds; `None` if it never does.
         expires_at: Option<i64>,
     },
     /// A trusted backend, with the token of the whole server (`agent_token`).
@@ -65,7 +65,7 @@ impl Principal {
         }
     }
 
-    /// When the session or the token ends, in Unix seconds; `None` if it has no end.
+    /// The end of the session or of the token, in Unix seconds; `None` if it has no end.
     pub fn expires_at(&self) -> Option<i64> {
         match self {
             Self::User { expires_at, .. } | Self::Token { expires_at, .. } => *expires_at,

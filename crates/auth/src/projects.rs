@@ -16,9 +16,9 @@ pub struct Project {
     pub name: String,
     /// The id of the user who owns it.
     pub owner_id: String,
-    /// When it was made, in Unix seconds.
+    /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// When it was last renamed, given away or shared, in Unix seconds.
+    /// The time at which it was last renamed, given away or shared, in Unix seconds.
     pub updated_at: i64,
 }
 
@@ -29,7 +29,7 @@ pub struct Member {
     pub user_id: String,
     /// The user's role: read or write.
     pub role: Role,
-    /// When the user became a member, in Unix seconds.
+    /// The time at which the user became a member, in Unix seconds.
     pub created_at: i64,
 }
 

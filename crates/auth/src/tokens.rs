@@ -18,11 +18,11 @@ pub struct Token {
     pub role: Role,
     /// The id of the user who made it; `None` if the trusted backend did.
     pub created_by: Option<String>,
-    /// When it was made, in Unix seconds.
+    /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// When it ends, in Unix seconds; `None` if it never does.
+    /// Its end, in Unix seconds; `None` if it never does.
     pub expires_at: Option<i64>,
-    /// When it was last used, in Unix seconds, to the minute.
+    /// The minute in which it was last used, in Unix seconds.
     pub last_used_at: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ pub struct NewToken<'a> {
     pub name: &'a str,
     /// The role of its agent in the project: read or write.
     pub role: Role,
-    /// When it ends, in Unix seconds; `None` if it never does.
+    /// Its end, in Unix seconds; `None` if it never does.
     pub expires_at: Option<i64>,
     /// The name of the principal that makes it.
     pub created_by: &'a str,

@@ -1,4 +1,4 @@
-//! Which triggers run in this process.
+//! The triggers that run in this process.
 //!
 //! `spin up` runs each kind of trigger as a process of its own, and so can this host: several processes share a state
 //! folder and a Redis, and each runs the components of its triggers alone.

@@ -97,7 +97,7 @@ pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -
     match text.trim().parse() {
         Ok(number) if (1..=most).contains(&number) => number,
         _ => {
-            tracing::error!(%setting, most, default, "a setting is not a whole number from 1 to the most, so its default is used");
+            tracing::error!(%setting, most, default, "a setting is not a whole number within its bounds, so its default is used");
             default
         }
     }

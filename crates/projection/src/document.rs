@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(after["tasks"]["task_2"], with_note);
     }
 
-    /// What a new entry is to a client of a release before 1.13: it has no mergeable maps, so it sees bytes.
+    /// A new entry as a client of a release before 1.13 sees it: that has no mergeable maps, so it sees bytes.
     #[test]
     fn an_entry_is_its_fields_and_its_key_holds_a_mark() {
         let doc = LoroDoc::new();

@@ -1,4 +1,4 @@
-//! Which task a node shows, and when it is written.
+//! The task that a node shows, and the time at which it is written.
 //!
 //! A node whose `data.taskId` names a task shows that one; any other node shows the task that was posted for it last,
 //! whichever ends first. Each version of a task is written into a node once. What a user writes or deletes there

@@ -124,25 +124,24 @@ impl World {
         .unwrap();
     }
 
-    fn compact(&self) {
-        let merged = block_on(rooms::merge(
-            &self.database,
-            &self.clock,
+    fn merged(&self) -> rooms::Merged {
+        let (database, clock) = (&self.database, &self.clock);
+        block_on(rooms::merge(
+            database,
+            clock,
             ROOM,
             rooms::Memory::default(),
         ))
-        .unwrap();
+        .unwrap()
+    }
+
+    fn compact(&self) {
+        let merged = self.merged();
         block_on(rooms::compact(&self.database, &self.clock, ROOM, &merged)).unwrap();
     }
 
     fn shown(&self) -> serde_json::Value {
-        let merged = block_on(rooms::merge(
-            &self.database,
-            &self.clock,
-            ROOM,
-            rooms::Memory::default(),
-        ))
-        .unwrap();
+        let merged = self.merged();
         let doc: serde_json::Value = serde_json::from_str(&merged.json().unwrap()).unwrap();
         doc["tasks"]["t"].clone()
     }
@@ -258,13 +257,7 @@ fn many_projections_leave_few_peers_behind() {
         world.sql("UPDATE aigc_tasks SET status = 'failed', result_url = NULL, version = version + 1, projected_status = NULL");
         world.project();
     }
-    let merged = block_on(rooms::merge(
-        &world.database,
-        &world.clock,
-        ROOM,
-        rooms::Memory::default(),
-    ))
-    .unwrap();
+    let merged = world.merged();
     let version = loro::VersionVector::decode(&merged.version()).unwrap();
     assert_eq!(version.len(), 1);
     assert_eq!(world.heard(), world.shown());
@@ -361,13 +354,7 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
     }
     assert!(world.due().is_empty(), "it is not tried for ever");
     assert!(large(&world) <= 1024 * 1024, "{}", large(&world));
-    let merged = block_on(rooms::merge(
-        &world.database,
-        &world.clock,
-        ROOM,
-        rooms::Memory::default(),
-    ))
-    .unwrap();
+    let merged = world.merged();
     let doc: serde_json::Value = serde_json::from_str(&merged.json().unwrap()).unwrap();
     assert_eq!(doc["tasks"]["t"]["status"], "completed");
     assert_eq!(

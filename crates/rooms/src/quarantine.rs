@@ -95,9 +95,9 @@ pub struct Quarantined {
     pub bytes: u64,
     /// The writer, such as a relay's id.
     pub origin: String,
-    /// When it was stored, in Unix seconds.
+    /// The time at which it was stored, in Unix seconds.
     pub created_at: i64,
-    /// When it was moved aside, in Unix seconds.
+    /// The time at which it was moved aside, in Unix seconds.
     pub quarantined_at: i64,
     /// Loro's reason, in words.
     pub reason: String,

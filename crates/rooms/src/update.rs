@@ -16,7 +16,7 @@ pub(crate) struct Span {
     pub(crate) end: Counter,
 }
 
-/// Which operations an update has, and upon which it builds.
+/// The operations that an update has, and those upon which it builds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outline {
     /// One for each of its peers.

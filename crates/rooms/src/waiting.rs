@@ -1,4 +1,4 @@
-//! Which stored updates still wait for operations that the room does not have, and for which.
+//! The stored updates that still wait for operations that the room does not have, and those operations.
 
 use std::collections::HashSet;
 

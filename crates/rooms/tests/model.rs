@@ -124,7 +124,7 @@ fn memory() -> impl Strategy<Value = Memory> {
     prop_oneof![2 => Just(Memory::default()), 1 => Just(Memory::of_mib(6))]
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Debug, Clone)]
 enum Step {
     /// An editor types, draws or deletes.
@@ -309,7 +309,7 @@ impl Editor {
 struct Acknowledged {
     update: Update,
     rev: u64,
-    /// When it was stored, in Unix seconds.
+    /// The time at which it was stored, in Unix seconds.
     at: i64,
 }
 
@@ -353,6 +353,13 @@ impl World {
             unfinished: None,
             _folder: folder,
         }
+    }
+
+    /// Puts the log into a snapshot.
+    fn compacts(&self) {
+        let (database, clock) = (&self.database, &self.clock);
+        let merged = block_on(rooms::merge(database, clock, ROOM, Memory::default())).unwrap();
+        block_on(rooms::compact(database, clock, ROOM, &merged)).unwrap();
     }
 
     /// Runs something with a database that may be killed meanwhile, and revives the database.
@@ -811,15 +818,7 @@ fn a_client_that_joins_gets_few_blobs_also_while_a_compaction_is_under_way() {
             let update = world.editors[0].take_unsent().unwrap();
             world.append(vec![update], None);
             if n == 50 && is_compacted_before {
-                let merged = block_on(rooms::merge(
-                    &world.database,
-                    &world.clock,
-                    ROOM,
-                    Memory::default(),
-                ))
-                .unwrap();
-                let (database, clock) = (&world.database, &world.clock);
-                block_on(rooms::compact(database, clock, ROOM, &merged)).unwrap();
+                world.compacts();
             }
         }
         let now = world.clock.0.get();
@@ -851,14 +850,7 @@ fn a_relay_gets_what_it_lacks_and_no_more() {
     assert_eq!(after(7).rev, 10);
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
 
-    let merged = block_on(rooms::merge(
-        &world.database,
-        &world.clock,
-        ROOM,
-        Memory::default(),
-    ))
-    .unwrap();
-    block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
+    world.compacts();
     // The log is gone; the snapshot holds all.
     assert_eq!((after(7).rev, after(7).blobs.len()), (10, 1));
     assert_eq!((after(10).rev, after(10).blobs.len()), (10, 0));
@@ -876,14 +868,7 @@ fn the_sweep_finds_what_is_due_by_age_count_or_bytes() {
     world.clock.0.set(1000 + limits::COMPACT_SECONDS);
     assert_eq!(sweep(&world), [ROOM]);
 
-    let merged = block_on(rooms::merge(
-        &world.database,
-        &world.clock,
-        ROOM,
-        Memory::default(),
-    ))
-    .unwrap();
-    block_on(rooms::compact(&world.database, &world.clock, ROOM, &merged)).unwrap();
+    world.compacts();
     assert!(sweep(&world).is_empty());
 
     for _ in 0..limits::COMPACT_UPDATES {

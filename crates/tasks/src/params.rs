@@ -19,7 +19,7 @@ pub(crate) struct Params {
     pub(crate) values: Map<String, Value>,
     /// The pictures that are to be stored.
     pub(crate) pictures: Vec<Picture>,
-    /// What is wrong with pictures.
+    /// The faults of pictures.
     pub(crate) errors: Vec<FieldError>,
 }
 
@@ -84,7 +84,7 @@ impl Params {
     }
 }
 
-/// What is wrong with a picture of this type, in words for the user.
+/// The fault of a picture of this type, in words for the user.
 pub(crate) fn wrong_type(media_type: &str, types: &[&str]) -> String {
     let types: Vec<&str> = types
         .iter()

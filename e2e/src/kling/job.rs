@@ -19,7 +19,7 @@ pub struct Job {
     pub model: Option<String>,
     /// The body of its submission.
     pub body: Value,
-    /// When the submission arrived.
+    /// The time at which the submission arrived.
     pub arrived: Instant,
     /// The origin to which it was submitted.
     pub(super) origin: String,
@@ -55,7 +55,7 @@ impl Job {
         !self.finished && self.arrived.elapsed() < self.course.duration
     }
 
-    /// What Kling reports about it now, in the words of its generation.
+    /// The report of Kling about it now, in the words of its generation.
     pub fn data(&self) -> Value {
         let first = self.data_of_first();
         if self.model.is_none() {

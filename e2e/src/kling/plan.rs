@@ -1,4 +1,4 @@
-//! What a test prescribes to Kling: how its calls fail, and how its jobs go.
+//! The plan that a test gives to Kling: how its calls fail, and how its jobs go.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ pub type FaultPlan = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
 /// Decides how a job goes, by its index among all jobs and its prompt.
 pub type CoursePlan = Box<dyn Fn(usize, &str) -> Course + Send + Sync>;
 
-/// What Kling does. By default no call fails, and each job succeeds and calls back once.
+/// The behaviour of Kling. By default no call fails, and each job succeeds and calls back once.
 pub struct Plan {
     /// How a call fails, if it does.
     pub fault: FaultPlan,

@@ -58,6 +58,20 @@ fn they_are_built_by_the_rust_of_this_repository() {
     assert_eq!(relay["bin"][0]["name"].as_str(), Some("relay"));
 }
 
+/// They install the programs that the README asks for before a build.
+#[test]
+fn they_install_what_a_build_needs() {
+    for (name, needed) in [
+        ("relay", &["gcc", "make", "musl-dev"][..]),
+        ("loro-host", &["gcc", "make", "musl-dev", "nodejs", "npm"]),
+    ] {
+        let all = instructions(&format!("deploy/containers/{name}.Containerfile"));
+        let installed = rest(&all, "RUN").strip_prefix("apk add --no-cache ");
+        let installed: Vec<&str> = installed.unwrap().split(' ').collect();
+        assert_eq!(installed, needed, "{name}");
+    }
+}
+
 #[test]
 fn their_settings_are_known() {
     let mut words = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{metrics, options, read};
 
-/// What follows a prefix in a page, as far as it is small letters, digits, `_` and `-`.
+/// The text that follows a prefix in a page, as far as it is small letters, digits, `_` and `-`.
 fn after(page: &str, prefix: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     page.split(prefix)

@@ -2,7 +2,7 @@
 
 use super::{Value, yaml};
 
-/// What is wrong with an object, as paths and reasons.
+/// The faults of an object, as paths and reasons.
 pub(super) fn errors(object: &Value) -> Vec<String> {
     let shapes = yaml(include_str!("shapes.yaml")).remove(0);
     let part = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();

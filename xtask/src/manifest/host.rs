@@ -17,7 +17,7 @@ pub(crate) enum HostName {
     Akamai,
 }
 
-/// What a host allows an app, as far as it concerns this one.
+/// The things that a host allows an app, as far as they concern this one.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// The name of the host in a sentence.
@@ -35,7 +35,7 @@ pub(crate) struct Host {
     pub(crate) instance_memory: &'static str,
     /// The defaults of the variables that tell the app its limits.
     pub(crate) limits: &'static [(&'static str, &'static str)],
-    /// What does not work there, as a sentence.
+    /// The things that do not work there, as a sentence.
     pub(crate) warning: Option<&'static str>,
 }
 

@@ -33,7 +33,7 @@ pub(super) fn places(config: &dyn Config) -> u32 {
 pub struct Session {
     /// The user's id.
     pub user_id: String,
-    /// When it ends at the latest, in Unix seconds.
+    /// Its latest end, in Unix seconds.
     pub expires_at: i64,
 }
 

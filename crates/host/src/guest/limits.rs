@@ -142,7 +142,7 @@ pub(crate) struct Meter {
     epoch: Instant,
     /// The length of the polls that are over, in nanoseconds.
     used: AtomicU64,
-    /// When the present poll began, in nanoseconds after `epoch`.
+    /// The beginning of the present poll, in nanoseconds after `epoch`.
     began: AtomicU64,
     /// The bytes of its memory, which never shrinks.
     held: AtomicUsize,

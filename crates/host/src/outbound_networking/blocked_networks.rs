@@ -69,7 +69,7 @@ impl BlockedNetworks {
     }
 }
 
-/// Which networks are blocked for the hosts that a component may call.
+/// The networks that are blocked for the hosts that a component may call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blocked {
     /// The networks that are blocked for hosts that only a wildcard in `allowed_outbound_hosts` allows.

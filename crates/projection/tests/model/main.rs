@@ -44,10 +44,19 @@ fn reduced(seeds: u64) -> u64 {
     if is_on_hrana() { seeds / 5 } else { seeds }
 }
 
+/// Runs this once for each core, at the same time.
+fn on_all_cores(work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(&work);
+        }
+    });
+}
+
 /// Runs these seeds on all cores, and returns the number of tasks that ended.
 fn run_all(seeds: &[u64]) -> usize {
     let (next, tasks, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
-    let work = || {
+    on_all_cores(|| {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             match catch_unwind(|| run::run(*seed, Mutant::NONE)) {
                 Ok(story) => drop(tasks.fetch_add(story.tasks, Ordering::Relaxed)),
@@ -57,11 +66,6 @@ fn run_all(seeds: &[u64]) -> usize {
                     return;
                 }
             }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
         }
     });
     assert_eq!(failed.into_inner(), 0, "seeds failed");
@@ -101,11 +105,14 @@ fn every_mistake_is_found() {
         catch_unwind(|| run::run(*seed, mutant)).is_err()
             || catch_unwind(|| run::crowd(*seed, mutant)).is_err()
     };
-    for mutant in MUTANTS {
-        let found = (0..SEEDS_A_MUTANT).find(|seed| finds(seed, *mutant));
-        println!("{}: found by seed {found:?}", mutant.0);
-        assert!(found.is_some(), "{}: no seed finds it", mutant.0);
-    }
+    let next = AtomicUsize::new(0);
+    on_all_cores(|| {
+        while let Some(mutant) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = (0..SEEDS_A_MUTANT).find(|seed| finds(seed, *mutant));
+            println!("{}: found by seed {found:?}", mutant.0);
+            assert!(found.is_some(), "{}: no seed finds it", mutant.0);
+        }
+    });
 }
 
 #[test]

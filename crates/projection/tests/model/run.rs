@@ -41,13 +41,13 @@ struct Process<'w> {
     ready: Arc<Ready>,
 }
 
-/// What happened in a run.
+/// The story of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Story {
     /// The number of tasks, all of which have ended.
     pub(crate) tasks: usize,
     statements: u64,
-    /// When it was over, in milliseconds.
+    /// Its end, in milliseconds.
     end: u64,
 }
 

@@ -14,7 +14,7 @@ use tasks::{Callback, Executor, Failure, Fields, Media, Outside, Product, Progre
 
 use crate::shared::{Job, Shared};
 
-/// What became of the last submission of a job.
+/// The fate of the last submission of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Answer {
     /// It was refused, without an effect.
@@ -29,7 +29,7 @@ enum Answer {
 
 #[derive(Debug, Default, Clone)]
 struct Known {
-    /// When its work ends; `None` if it was not begun.
+    /// The end of its work; `None` if it was not begun.
     ends: Option<u64>,
     fails: bool,
     last: Option<Answer>,

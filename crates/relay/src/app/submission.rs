@@ -21,7 +21,7 @@ pub(crate) struct Submission {
     pub(crate) number: u64,
     /// Its number among all updates of this relay, by which the app knows it if it is appended again.
     pub(crate) serial: u64,
-    /// When it had arrived.
+    /// The time at which it had arrived.
     pub(crate) arrived: Instant,
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,

@@ -218,7 +218,7 @@ impl Evidence {
 pub(crate) struct Witness {
     /// The number of updates on trial.
     accused: AtomicUsize,
-    /// When the app last answered an append of updates.
+    /// The time at which the app last answered an append of updates.
     stored: Mutex<Option<Instant>>,
 }
 

@@ -271,7 +271,7 @@ impl Drop for Begun {
 /// A body that is read in parts.
 struct Whole<B> {
     body: B,
-    /// What has come of the next part.
+    /// The bytes that have come of the next part.
     rest: Bytes,
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Ready {
     patience: Duration,
     /// How many bytes of updates may wait.
     queue: u64,
-    /// When the app was last seen healthy.
+    /// The time at which the app was last seen healthy.
     healthy: Mutex<Option<Instant>>,
 }
 

@@ -60,7 +60,7 @@ struct Group {
     others: Vec<Waiting>,
 }
 
-/// What the last read has told about its room.
+/// The things that the last read has told about its room.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     /// The operations that the room had.

@@ -29,7 +29,7 @@ struct Standing {
     /// The time at which the permission ends at the latest, in Unix seconds.
     expires_at: Option<i64>,
     access_rev: u64,
-    /// When the app gave its newest verdict.
+    /// The time of the app's newest verdict.
     judged: Instant,
     /// The next check happens no earlier.
     not_before: Instant,

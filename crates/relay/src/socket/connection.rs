@@ -53,9 +53,9 @@ pub(crate) struct Connection {
     last_heard: Instant,
     /// The number of bytes that were written when the kernel last accepted some, and that time.
     written: (u64, Instant),
-    /// When the next ping is due.
+    /// The time at which the next ping is due.
     next_ping: Instant,
-    /// When the answer to the upgrade goes out at the latest; `None` after that.
+    /// The latest time at which the answer to the upgrade goes out; `None` after that.
     opens_at: Option<Instant>,
     /// The room that the client joins when its version has come, and the time until which it may come.
     joins: Option<(Arc<Room>, Instant)>,

@@ -26,7 +26,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// When the answer to the upgrade goes out at the latest. A client that sends its version needs it first.
+    /// The latest time at which the answer to the upgrade goes out. A client that sends its version needs it first.
     pub(crate) fn answer_by(&self, now: Instant) -> Instant {
         if self.awaits_version { now } else { now + HELD }
     }

@@ -2,7 +2,8 @@
 
 use crate::client::Client;
 use crate::fake_app::Mood;
-use crate::{PATIENCE, Relay, both_ways, until, within};
+use crate::{PATIENCE, Relay, Way, both_ways, until, within};
+use futures_util::future::join_all;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -131,48 +132,56 @@ both_ways! {
     }
 }
 
+/// The app fails in a way for a moment, while two clients write: no update is refused, none is lost, and those of each
+/// writer stay in order.
+async fn the_app_fails_for_a_moment(way: Way, mood: Mood, burst: Duration) {
+    let relay = Relay::start(|settings| way.set(settings)).await;
+    let mut a = relay.join("p").await;
+    let mut b = relay.join("p").await;
+    let mut reader = relay.join("p").await;
+    relay.app.mood(mood);
+    let start = Instant::now();
+    let mut sent = 0;
+    while start.elapsed() < burst {
+        a.update(format!("a{sent}")).await;
+        b.update(format!("b{sent}")).await;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(relay.metric("append_retries_total").await > 0, "{mood:?}");
+    relay.app.mood(Mood::Well);
+    let mut read = Vec::new();
+    for _ in 0..2 * sent {
+        read.push(String::from_utf8(reader.binary().await).unwrap());
+    }
+    for writer in ['a', 'b'] {
+        let of: Vec<_> = read
+            .iter()
+            .filter(|update| update.starts_with(writer))
+            .collect();
+        let expected: Vec<_> = (0..sent).map(|n| format!("{writer}{n}")).collect();
+        assert_eq!(of, expected.iter().collect::<Vec<_>>(), "{mood:?}");
+    }
+    assert_eq!(relay.metric("updates_refused_total").await, 0, "{mood:?}");
+    relay.stop().await;
+}
+
 both_ways! {
-    /// Whatever fails for a moment, and whether or not an empty append passes meanwhile: no update is refused, none is
-    /// lost, and those of each writer stay in order.
+    /// Whatever fails for a moment, and whether or not an empty append passes meanwhile. Each has a relay of its own, so all
+    /// run at once.
     async fn my_edit_was_refused_because_the_app_failed_for_a_moment(way: Way) {
-        for (mood, burst) in [
-            (Mood::Fails, Duration::from_millis(300)),
-            (Mood::FailsOnUpdates, Duration::from_millis(300)),
-            (Mood::FailsOnUpdates, Duration::from_millis(3000)),
-            (Mood::FailsOnUpdates, Duration::from_millis(8000)),
-            (Mood::FailsEverySecond, Duration::from_millis(8000)),
-            (Mood::Rejects, Duration::from_millis(300)),
-        ] {
-            let relay = Relay::start(|settings| way.set(settings)).await;
-            let mut a = relay.join("p").await;
-            let mut b = relay.join("p").await;
-            let mut reader = relay.join("p").await;
-            relay.app.mood(mood);
-            let start = Instant::now();
-            let mut sent = 0;
-            while start.elapsed() < burst {
-                a.update(format!("a{sent}")).await;
-                b.update(format!("b{sent}")).await;
-                sent += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            assert!(relay.metric("append_retries_total").await > 0, "{mood:?}");
-            relay.app.mood(Mood::Well);
-            let mut read = Vec::new();
-            for _ in 0..2 * sent {
-                read.push(String::from_utf8(reader.binary().await).unwrap());
-            }
-            for writer in ['a', 'b'] {
-                let of: Vec<_> = read
-                    .iter()
-                    .filter(|update| update.starts_with(writer))
-                    .collect();
-                let expected: Vec<_> = (0..sent).map(|n| format!("{writer}{n}")).collect();
-                assert_eq!(of, expected.iter().collect::<Vec<_>>(), "{mood:?}");
-            }
-            assert_eq!(relay.metric("updates_refused_total").await, 0, "{mood:?}");
-            relay.stop().await;
-        }
+        let moments = [
+            (Mood::Fails, 300),
+            (Mood::FailsOnUpdates, 300),
+            (Mood::FailsOnUpdates, 3000),
+            (Mood::FailsOnUpdates, 8000),
+            (Mood::FailsEverySecond, 8000),
+            (Mood::Rejects, 300),
+        ];
+        join_all(moments.map(|(mood, burst)| {
+            the_app_fails_for_a_moment(way, mood, Duration::from_millis(burst))
+        }))
+        .await;
     }
 }
 

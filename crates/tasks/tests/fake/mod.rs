@@ -19,7 +19,7 @@ use tasks::{AssetStore, Executor, FieldError, Fields, Outside, Registry};
 /// A picture of one pixel.
 pub(crate) const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
-/// What a service was asked.
+/// A request that a service got.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Asked {
     /// The method and the address.
