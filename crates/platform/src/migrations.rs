@@ -6,6 +6,8 @@
 //! the `CREATE TABLE` of its table, one column a line, and [`apply`] adds the columns that an older table
 //! lacks. Such a column may be null or has a default.
 
+use std::collections::BTreeSet;
+
 use crate::{Clock, Database, DatabaseError};
 
 /// One step of the schema.
@@ -59,14 +61,20 @@ const MIGRATIONS: &[Migration] = &[
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.
 ///
+/// A step is applied if its own number is not recorded, also if a later one is: two branches may each bring a step, and the
+/// one with the lower number may reach a database last. So no step may rely on being applied before those that follow it.
+///
 /// # Errors
 /// If the database fails. The steps that were applied stay, and the next call continues.
 pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), DatabaseError> {
-    let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     // An error here most likely means that there is no such table yet. After any other error the statements
     // below fail too.
-    let applied = applied(database).await.unwrap_or(0);
-    if applied >= newest {
+    let applied = applied(database).await.unwrap_or_default();
+    let missing: Vec<&Migration> = MIGRATIONS
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
     database
@@ -85,7 +93,7 @@ pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), Dat
     {
         add_missing_columns(database, &table).await?;
     }
-    for migration in MIGRATIONS.iter().filter(|m| m.version > applied) {
+    for migration in missing {
         for statement in statements(migration.sql) {
             database.execute(&statement, vec![]).await?;
         }
@@ -107,11 +115,18 @@ pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), Dat
     Ok(())
 }
 
-async fn applied(database: &dyn Database) -> Result<u64, DatabaseError> {
-    let rows = database
-        .execute("SELECT max(version) FROM schema_migrations", vec![])
-        .await?;
-    rows.first().map_or(Ok(0), |row| row.unsigned(0))
+/// The numbers of the steps that were applied. One row holds them all, because each instance asks.
+async fn applied(database: &dyn Database) -> Result<BTreeSet<u64>, DatabaseError> {
+    let sql = "SELECT ifnull(group_concat(version), '') FROM schema_migrations";
+    let rows = database.execute(sql, vec![]).await?;
+    let numbers = rows
+        .into_iter()
+        .next()
+        .map_or(Ok(String::new()), |mut row| row.text(0))?;
+    Ok(numbers
+        .split(',')
+        .filter_map(|number| number.parse().ok())
+        .collect())
 }
 
 /// A table, as a `CREATE TABLE` declares it.
@@ -334,6 +349,42 @@ mod tests {
         });
         let database = SqliteFile::open(&path).unwrap();
         assert!(rows(&database, "SELECT * FROM loro_updates").is_empty());
+    }
+
+    /// A lower number that reaches a database after a higher one, as by a branch that was merged late, is applied too, and
+    /// those that were applied are not applied again.
+    #[test]
+    fn each_step_that_is_not_recorded_is_applied() {
+        for late in MIGRATIONS {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("new.db");
+            let database = new_database(&folder);
+            let tables = tables(late.sql);
+            for Table { name, .. } in &tables {
+                rows(&database, &format!("DROP TABLE {name}"));
+            }
+            let sql = format!(
+                "DELETE FROM schema_migrations WHERE version = {}",
+                late.version
+            );
+            rows(&database, &sql);
+            rows(&database, "UPDATE schema_migrations SET applied_at = 1");
+            // Several instances start with the new release at once.
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        let database = SqliteFile::open(&path).unwrap();
+                        block_on(apply(&database, &SystemClock)).unwrap();
+                    });
+                }
+            });
+            for Table { name, .. } in &tables {
+                rows(&database, &format!("SELECT * FROM {name}"));
+            }
+            let sql = "SELECT group_concat(version) FROM schema_migrations WHERE applied_at <> 1";
+            let again = rows(&database, sql)[0].optional_text(0).unwrap();
+            assert_eq!(again, Some(late.version.to_string()), "{}", late.name);
+        }
     }
 
     #[test]

@@ -57,6 +57,27 @@ fn assert_whole(manifest: &Table) {
     assert_eq!(used, keys(manifest, "variables"));
 }
 
+/// Every component that reads `redis_url` may call it if `redis_origin` is its origin, or if it is on this machine.
+#[test]
+fn what_reads_the_address_of_redis_may_call_it() {
+    let manifest = printed(HostName::Local);
+    let mut readers = 0;
+    for id in keys(&manifest, "component") {
+        let variables = manifest["component"][&id].get("variables");
+        let reads = variables.is_some_and(|variables| variables.get("redis_url").is_some());
+        readers += usize::from(reads);
+        for address in [
+            "{{ redis_origin }}",
+            "redis://127.0.0.1:*",
+            "redis://localhost:*",
+        ] {
+            let may = hosts(&manifest, &id).contains(&address.to_owned());
+            assert_eq!(may, reads, "{id}: {address}");
+        }
+    }
+    assert!(readers > 0);
+}
+
 #[test]
 fn local_is_spin_toml_itself() {
     for cron in [None, Some(Cron::V0_3)] {

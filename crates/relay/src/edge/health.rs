@@ -28,6 +28,8 @@ pub(crate) struct Health {
     /// The app's newest answer. The lock is held while the app is asked, so there is one question at a time, and its
     /// answer serves all requests that waited meanwhile.
     known: Arc<Mutex<Option<Known>>>,
+    /// The time at which the app last said that it is healthy.
+    good: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
 
 struct Known {
@@ -53,13 +55,22 @@ impl Health {
         Self {
             upstream,
             known: Arc::default(),
+            good: Arc::default(),
         }
     }
 
-    /// Whether the app is healthy, as it said within the last second.
-    pub(crate) async fn is_good(&self) -> bool {
-        let answer = self.known().await;
-        answer.is_ok_and(|answer| answer.status == StatusCode::OK)
+    /// Returns the time at which the app last said that it is healthy. If that is more than a second ago, the app is asked, and this waits so
+    /// long at most for its answer.
+    pub(crate) async fn last_good(&self, wait: Duration) -> Option<Instant> {
+        // An answer that comes later counts for the next question.
+        let _ = timeout(wait, self.known()).await;
+        *self.good.lock()
+    }
+
+    /// Whether the app is being asked just now.
+    #[cfg(test)]
+    pub(crate) fn is_asking(&self) -> bool {
+        self.known.try_lock().is_err()
     }
 
     /// Answers a GET or a HEAD.
@@ -88,10 +99,16 @@ impl Health {
             return known.answer.clone();
         }
         // A task of its own, so that the question goes on if the client that caused it hangs up.
-        let upstream = self.upstream.clone();
+        let (upstream, good) = (self.upstream.clone(), self.good.clone());
         let asking = tokio::spawn(async move {
             let answer = timeout(PATIENCE, ask(&upstream)).await;
             let answer = answer.unwrap_or_else(|_| Err(app_silent()));
+            if answer
+                .as_ref()
+                .is_ok_and(|answer| answer.status == StatusCode::OK)
+            {
+                *good.lock() = Some(Instant::now());
+            }
             *known = Some(Known {
                 told: Instant::now(),
                 answer: answer.clone(),

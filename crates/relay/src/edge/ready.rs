@@ -6,12 +6,14 @@ use crate::edge::problem::response;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use http::{HeaderValue, Method, Request, Response, header};
-use parking_lot::Mutex;
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// How long an answer waits for the app's. It is shorter than a second, after which many load balancers give up.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Whether this relay is ready.
 pub(crate) struct Ready {
@@ -22,8 +24,6 @@ pub(crate) struct Ready {
     patience: Duration,
     /// How many bytes of updates may wait.
     queue: u64,
-    /// The time at which the app was last seen healthy.
-    healthy: Mutex<Option<Instant>>,
 }
 
 /// Whether a request asks if the relay is ready.
@@ -46,16 +46,13 @@ impl Ready {
             draining: draining.clone(),
             patience: settings.app_patience,
             queue: settings.max_commit_queue as u64,
-            healthy: Mutex::new(None),
         }
     }
 
     /// Answers 200, or 503 with all reasons.
     pub(crate) async fn answer(&self, method: &Method) -> Response<Body> {
-        if self.health.is_good().await {
-            *self.healthy.lock() = Some(Instant::now());
-        }
-        let reasons = self.reasons(Instant::now());
+        let healthy = self.health.last_good(WAIT).await;
+        let reasons = self.reasons(healthy, Instant::now());
         if !reasons.is_empty() {
             let words = format!("This relay is not ready: {}.", reasons.join("; "));
             return response(&Problem::unavailable(words));
@@ -72,13 +69,13 @@ impl Ready {
         answer
     }
 
-    /// The reasons why the relay is not ready at this time; none if it is.
-    fn reasons(&self, now: Instant) -> Vec<String> {
+    /// The reasons why the relay is not ready at this time, if the app was last seen healthy then; none if it is ready.
+    fn reasons(&self, healthy: Option<Instant>, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.draining.is_cancelled() {
             reasons.push("it drains".to_owned());
         }
-        match *self.healthy.lock() {
+        match healthy {
             None => {
                 reasons.push("the app has not been healthy since this relay started".to_owned())
             }
@@ -100,10 +97,13 @@ mod tests {
     use super::*;
     use crate::app::upstream::Upstream;
     use http::StatusCode;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
-    /// A relay before an address at which no app listens.
-    fn alone() -> Ready {
-        let upstream = Upstream::new("http://127.0.0.1:1").unwrap();
+    /// A relay before the app at this address.
+    fn before(app: &str) -> Ready {
+        let upstream = Upstream::new(&format!("http://{app}")).unwrap();
         let health = Arc::new(Health::new(Arc::new(upstream)));
         let settings = Settings {
             app_patience: Duration::from_secs(30),
@@ -120,28 +120,73 @@ mod tests {
 
     #[tokio::test]
     async fn each_reason_is_told_and_goes() {
-        let ready = alone();
+        // No app listens there.
+        let ready = before("127.0.0.1:1");
         let answer = ready.answer(&Method::GET).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let now = Instant::now();
-        assert!(ready.reasons(now)[0].contains("since this relay started"));
-
-        *ready.healthy.lock() = Some(now);
-        let answer = ready.answer(&Method::GET).await;
-        assert_eq!(answer.status(), StatusCode::OK, "a short outage is held");
+        assert!(ready.reasons(None, now)[0].contains("since this relay started"));
 
         // At the bound, and beyond it.
-        assert!(ready.reasons(now + Duration::from_secs(30)).is_empty());
-        let words = ready.reasons(now + Duration::from_secs(31));
-        assert_eq!(words, ["the app has not been healthy for 31 s"]);
+        let at = |seconds| ready.reasons(Some(now), now + Duration::from_secs(seconds));
+        assert!(at(30).is_empty());
+        assert_eq!(at(31), ["the app has not been healthy for 31 s"]);
 
         ready.metrics.pending_bytes.add(999);
-        assert!(ready.reasons(now).is_empty());
+        assert!(at(0).is_empty());
         ready.metrics.pending_bytes.add(1);
-        let words = ready.reasons(now);
-        assert_eq!(words, ["too many updates wait to be stored"]);
+        assert_eq!(at(0), ["too many updates wait to be stored"]);
         ready.draining.cancel();
-        assert_eq!(ready.reasons(now)[0], "it drains");
-        assert_eq!(ready.reasons(now).len(), 2);
+        assert_eq!(at(0)[0], "it drains");
+        assert_eq!(at(0).len(), 2);
+    }
+
+    /// An app that is healthy until `hangs` is set. It then takes questions, and answers none.
+    async fn app(listener: TcpListener, hangs: Arc<AtomicBool>) {
+        let mut open = Vec::new();
+        for _ in 0..1000 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if hangs.load(Ordering::SeqCst) {
+                open.push(stream);
+                continue;
+            }
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            let healthy = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(healthy).await.unwrap();
+        }
+    }
+
+    /// While an app hangs, its relay is ready for as long as it is patient, and says so before the app's time is up.
+    #[tokio::test]
+    async fn an_app_that_hangs_delays_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ready = before(&listener.local_addr().unwrap().to_string());
+        let hangs = Arc::new(AtomicBool::new(false));
+        let app = tokio::spawn(app(listener, hangs.clone()));
+        let mut is_ready = false;
+        for _ in 0..100 {
+            is_ready |= ready.answer(&Method::GET).await.status() == StatusCode::OK;
+            if is_ready {
+                break;
+            }
+        }
+        assert!(is_ready);
+
+        hangs.store(true, Ordering::SeqCst);
+        let mut came_first = false;
+        for _ in 0..100 {
+            let answer = ready.answer(&Method::GET).await;
+            assert_eq!(answer.status(), StatusCode::OK, "a short outage is held");
+            came_first = ready.health.is_asking();
+            if came_first {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(came_first, "each answer waited for the app's");
+        app.abort();
     }
 }
