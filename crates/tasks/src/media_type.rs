@@ -106,6 +106,34 @@ fn of_film(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// Whether bytes are a page or a message: they are neither picture nor film, but markup other than a drawing (SVG), or JSON, or
+/// are called so.
+pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
+    const MOST_HEAD: usize = 1024;
+    if recognised(first).is_some() {
+        return false;
+    }
+    let head = first[..first.len().min(MOST_HEAD)].to_ascii_lowercase();
+    // The mark of the byte order, with which some files begin.
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
+    let head = head.trim_ascii_start();
+    let has = |words: &[u8]| head.windows(words.len()).any(|here| here == words);
+    let told = told.split(';').next().unwrap_or_default().trim();
+    let is_called = [
+        "text/html",
+        "application/json",
+        "application/xml",
+        "text/xml",
+    ]
+    .iter()
+    .any(|page| told.eq_ignore_ascii_case(page));
+    match head {
+        [b'<', ..] => has(b"<html") || !has(b"<svg"),
+        [b'{', ..] => true,
+        _ => is_called,
+    }
+}
+
 /// The longest subtype that is kept, in bytes.
 const MAX_SUBTYPE: usize = 100;
 
@@ -159,6 +187,25 @@ mod tests {
             &format!("image/{}", "x".repeat(101)),
         ] {
             assert_eq!(safe(told), OCTET_STREAM, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_first_bytes_or_its_name() {
+        for (first, told, is_page) in [
+            (&b"<!doctype html><p>"[..], "video/mp4", true),
+            (b"\xef\xbb\xbf\r\n<HTML>", "image/png", true),
+            (b"<?xml version='1.0'?><Error/>", "", true),
+            (b"{\"error\": 1}", "", true),
+            (b"no such film", "Text/HTML; charset=utf-8", true),
+            (b"<?xml version='1.0'?><svg/>", "image/svg+xml", false),
+            (b"<html><svg/></html>", "image/svg+xml", true),
+            (b"\x89PNG\r\n\x1a\n", "text/html", false),
+            (b"ID3\x04", "audio/mpeg", false),
+            (b"\0", "video/mp4", false),
+            (b"", "", false),
+        ] {
+            assert_eq!(super::is_page(first, told), is_page, "{first:?} {told}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The body of a request for a task, read without a tree of the whole: first the few fields, then the parameters.
 
-use std::fmt;
+use std::{cell::Cell, fmt, marker::PhantomData};
 
 use problem::FieldError;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
@@ -45,7 +45,14 @@ impl<'a> TaskRequest<'a> {
     /// [`CreateError::NotAnObject`] if it is not a JSON object, [`CreateError::Invalid`] if a field is too long.
     pub fn read(body: &'a [u8]) -> Result<Self, CreateError> {
         let budget = Budget::new(MAX_FIELDS);
-        let read = whole(body, Fields(&budget));
+        let failed = Cell::new(None);
+        let read = whole(
+            body,
+            Fields {
+                budget: &budget,
+                failed: &failed,
+            },
+        );
         match read {
             Ok(fields) => Ok(Self { body, fields }),
             Err(_) if budget.is_spent() => {
@@ -53,7 +60,12 @@ impl<'a> TaskRequest<'a> {
                 let field = FIELDS.join(", ");
                 Err(CreateError::Invalid(vec![FieldError::new(field, words)]))
             }
-            Err(_) => Err(CreateError::NotAnObject),
+            Err(error) => Err(match failed.get() {
+                Some(field) if is_json(body) => {
+                    CreateError::Invalid(vec![FieldError::new(field, unreadable(&error))])
+                }
+                _ => CreateError::NotAnObject,
+            }),
         }
     }
 
@@ -74,9 +86,11 @@ impl<'a> TaskRequest<'a> {
             pictures,
             types: executor.and_then(|executor| executor.picture_types()),
         });
-        whole(self.body, seed).map_err(|_| {
+        whole(self.body, seed).map_err(|error| {
             if budget.is_spent() {
                 format!("must have at most {MAX_PARAMS} bytes without its pictures")
+            } else if error.is_syntax() {
+                unreadable(&error)
             } else {
                 "must be an object".to_owned()
             }
@@ -92,8 +106,22 @@ fn whole<'a, S: DeserializeSeed<'a>>(body: &'a [u8], seed: S) -> serde_json::Res
     Ok(value)
 }
 
+/// Whether a body has the grammar of JSON. A number in it may be too large, and a character half, so that it cannot be read.
+fn is_json(body: &[u8]) -> bool {
+    whole(body, PhantomData::<IgnoredAny>).is_ok()
+}
+
+/// What is wrong with a value that cannot be read, in words for the user.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("has a value that cannot be read: {error}")
+}
+
 /// Reads [`FIELDS`] and passes over everything else.
-struct Fields<'b>(&'b Budget);
+struct Fields<'b> {
+    budget: &'b Budget,
+    /// The field that could not be read.
+    failed: &'b Cell<Option<&'static str>>,
+}
 
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = Map<String, Value>;
@@ -113,11 +141,13 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut fields = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if FIELDS.contains(&key.as_str()) {
-                fields.insert(key, entries.next_value_seed(Bounded(self.0))?);
-            } else {
+            let Some(name) = FIELDS.iter().find(|name| **name == key) else {
                 entries.next_value::<IgnoredAny>()?;
-            }
+                continue;
+            };
+            let value = entries.next_value_seed(Bounded(self.budget));
+            let value = value.inspect_err(|_| self.failed.set(Some(name)))?;
+            fields.insert(key, value);
         }
         Ok(fields)
     }

@@ -9,6 +9,7 @@ use url::Url;
 use crate::{
     address,
     executor::{Failure, Media},
+    media_type,
 };
 
 /// The longest address of a result that a row holds, in bytes.
@@ -90,10 +91,12 @@ pub(crate) async fn fetch(url: &Url, http: &dyn HttpClient) -> Result<Media, Fai
     }
     let media_type = answer.headers().get("content-type");
     let media_type = media_type.and_then(|value| value.to_str().ok());
-    Ok(Media::Inline {
-        media_type: media_type.unwrap_or_default().to_owned(),
-        bytes: answer.into_body(),
-    })
+    let media_type = media_type.unwrap_or_default().to_owned();
+    let bytes = answer.into_body();
+    if media_type::is_page(&bytes, &media_type) {
+        return Err(cannot());
+    }
+    Ok(Media::Inline { media_type, bytes })
 }
 
 fn inline(rest: &str) -> Option<Media> {
@@ -180,6 +183,11 @@ mod tests {
             })
         );
         let later = block_on(fetch(&public, &answer(404)));
+        assert!(matches!(later, Err(Failure::Retry { .. })), "{later:?}");
+        let page = AnswerWith(|_: http::Request<Vec<u8>>| {
+            Ok(http::Response::new(b"<!doctype html>".to_vec()))
+        });
+        let later = block_on(fetch(&public, &page));
         assert!(matches!(later, Err(Failure::Retry { .. })), "{later:?}");
         let too_large = AnswerWith(|_: http::Request<Vec<u8>>| Err(HttpError::TooLarge));
         let never = block_on(fetch(&public, &too_large));

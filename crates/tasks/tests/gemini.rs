@@ -407,3 +407,49 @@ fn parameters_that_gemini_would_refuse_are_named() {
         assert!(gemini.process_webhook(&answer).is_some(), "{answer}");
     }
 }
+
+#[test]
+fn generation_config_has_the_bounds_of_the_parameters_beside_it() {
+    let of = |config: Value| {
+        let params = json!({ "prompt": "a", "generation_config": config });
+        let found = wrong_fields_with(&MODELS, "nano_banana", &params);
+        let names = found.iter().map(|field| {
+            field
+                .strip_prefix("params.generation_config.")
+                .unwrap()
+                .to_owned()
+        });
+        names.collect::<Vec<String>>()
+    };
+    for right in [
+        json!({ "imageConfig": { "imageSize": "4K", "aspectRatio": "8:1" }, "seed": 5 }),
+        json!({ "responseModalities": ["IMAGE"], "candidateCount": 1 }),
+    ] {
+        assert_eq!(of(right.clone()), [""; 0], "{right}");
+    }
+    for (wrong, name) in [
+        (
+            json!({ "imageConfig": { "imageSize": "9K" } }),
+            "imageConfig.imageSize",
+        ),
+        (
+            json!({ "imageConfig": { "aspectRatio": 7 } }),
+            "imageConfig.aspectRatio",
+        ),
+        (
+            json!({ "image_config": { "aspect_ratio": "7:3" } }),
+            "image_config.aspect_ratio",
+        ),
+        (
+            json!({ "responseModalities": ["TEXT"] }),
+            "responseModalities",
+        ),
+        (json!({ "response_modalities": [] }), "response_modalities"),
+        (json!({ "candidateCount": 8 }), "candidateCount"),
+    ] {
+        assert_eq!(of(wrong.clone()), [name], "{wrong}");
+    }
+    let edit = json!({ "prompt": "a", "base64_images": vec!["/assets/asset_a"; 14], "edit_of": "task_1_a" });
+    let fields = wrong_fields_with(&MODELS, "nano_banana", &edit);
+    assert_eq!(fields, ["params.reference_image_urls"]);
+}

@@ -258,3 +258,74 @@ fn an_address_of_a_private_network_is_never_fetched() {
         assert_eq!(now.result_url.as_deref(), Some(url));
     }
 }
+
+#[test]
+fn an_address_may_send_on_three_times_and_never_to_a_private_network() {
+    let hop = |n: usize| format!("https://cdn.example.com/hop-{n}");
+    let with = |hops: usize, end: &str| {
+        let shop = Shop::with_bucket();
+        // It is there even if nothing should ask for it.
+        shop.source(end, 6 * MIB);
+        for n in 1..hops {
+            // The address may be a path.
+            shop.send_on(&hop(n), &format!("/hop-{}", n + 1));
+        }
+        shop.send_on(&hop(hops), end);
+        let task = shop.posted();
+        shop.call_back(&task, &hop(1));
+        shop.keep(&task);
+        (shop, task)
+    };
+    for hops in [1, 3] {
+        let (shop, task) = with(hops, FILM);
+        let (now, data) = shop.read(&task);
+        assert_eq!(now.status, Status::Completed, "{hops}");
+        let url = now.result_url.unwrap();
+        assert!(shop.object(&url) == shop.bytes(FILM), "{hops}");
+        assert_eq!(data, json!({ "source_url": hop(1) }));
+    }
+    for (hops, end, words) in [
+        (4, FILM, "too often"),
+        (1, "http://10.0.0.1/film.mp4", "not public"),
+        (3, "http://169.254.169.254/a", "not public"),
+        (1, "https://cdn.test/film.mp4", "not public"),
+    ] {
+        let (shop, task) = with(hops, end);
+        let (now, _) = shop.read(&task);
+        assert_eq!(now.status, Status::Processing, "{end}");
+        let told = now.message.unwrap();
+        assert!(told.contains(words), "{end}: {told}");
+        assert_eq!(shop.objects.borrow().len(), 0, "{end}");
+    }
+}
+
+/// Services answer so, with status 200, while a film is not there.
+#[test]
+fn a_page_is_no_result_and_its_copy_is_tried_again() {
+    const PAGE: &[u8] = b"<!doctype html><title>Not yet</title>";
+    for shop in [Shop::without_bucket(), Shop::with_bucket()] {
+        shop.place(FILM, PAGE);
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        shop.keep(&task);
+        assert_eq!(shop.read(&task).0.status, Status::Processing);
+        shop.wait_until_due(&task);
+        shop.source(FILM, MIB);
+        shop.keep(&task);
+        let now = shop.read(&task).0;
+        assert_eq!(now.status, Status::Completed);
+        assert!(now.result_url.unwrap().starts_with("/assets/"));
+    }
+    let shop = Shop::without_bucket();
+    shop.place(FILM, PAGE);
+    let task = shop.posted();
+    shop.call_back(&task, FILM);
+    for _ in 0..4 {
+        shop.keep(&task);
+        shop.wait(129);
+    }
+    let now = shop.read(&task).0;
+    assert_eq!(now.status, Status::Completed);
+    assert_eq!(now.result_url.as_deref(), Some(FILM));
+    assert!(now.result_expires_at.is_some());
+}

@@ -140,6 +140,95 @@ fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
     );
 }
 
+/// The second generation takes a wish in several spellings, which are all checked, and none may contradict another.
+#[test]
+fn every_spelling_of_the_second_generation_is_checked() {
+    let refused = |params: &Value| {
+        let mut all = params.clone();
+        all["prompt"] = json!("a hill");
+        wrong_fields("kling_video", &all)
+    };
+    for (params, field) in [
+        (
+            json!({ "model": "kling-2.6", "mode": "pro", "sound": "on", "resolution": "720p" }),
+            "resolution",
+        ),
+        (json!({ "model": "kling-2.6", "audio": "native" }), "audio"),
+        (
+            json!({ "model": "kling-2.6", "mode": "std", "audio": "native" }),
+            "audio",
+        ),
+        (
+            json!({ "model": "kling-2.6", "settings": { "audio": "native" } }),
+            "settings.audio",
+        ),
+        (
+            json!({ "model": "kling-3.0", "sound": "off", "settings": { "audio": "native" } }),
+            "settings.audio",
+        ),
+        (json!({ "model": "kling-3.0", "audio": "loud" }), "audio"),
+        (
+            json!({ "model": "kling-2.6", "settings": { "duration": 7 } }),
+            "settings.duration",
+        ),
+        (
+            json!({ "model": "kling-3.0", "settings": { "duration": 99 } }),
+            "settings.duration",
+        ),
+        (
+            json!({ "model": "kling-3.0", "duration": 5, "settings": { "duration": 6 } }),
+            "settings.duration",
+        ),
+        (
+            json!({ "model": "kling-3.0-turbo", "settings": { "resolution": "4k" } }),
+            "settings.resolution",
+        ),
+        (
+            json!({ "model": "kling-3.0-turbo", "settings": { "audio": "off" } }),
+            "settings.audio",
+        ),
+        (
+            json!({ "model": "kling-3.0", "mode": "std", "settings": { "resolution": "4k" } }),
+            "settings.resolution",
+        ),
+        (
+            json!({ "model": "kling-3.0", "settings": { "cfg_scale": 0.7 } }),
+            "settings.cfg_scale",
+        ),
+        (
+            json!({ "model": "kling-3.0", "settings": { "aspect_ratio": "2:1" } }),
+            "settings.aspect_ratio",
+        ),
+        (
+            json!({ "model": "kling-3.0", "contents": ["x"] }),
+            "contents[0]",
+        ),
+        (
+            json!({ "model": "kling-3.0-turbo", "contents": [{ "type": "last_frame", "url": "https://a.example/a.png" }] }),
+            "contents[0]",
+        ),
+        (
+            json!({ "model": "kling-3.0", "contents": [{}, { "type": "first_frame", "url": "https://a.example/a.webp" }] }),
+            "contents[1].url",
+        ),
+        (json!({ "model": "kling-video-o1", "mode": "4k" }), "mode"),
+        (json!({ "model": "kling-video-o1", "sound": "on" }), "sound"),
+        (json!({ "model": "KLING-3.0" }), "model"),
+        (json!({ "model": "Kling-V2-6" }), "model"),
+    ] {
+        assert_eq!(refused(&params), [format!("params.{field}")], "{params}");
+    }
+    for params in [
+        json!({ "model": "kling-2.6", "sound": "on", "resolution": "1080p" }),
+        json!({ "model": "kling-2.6", "audio": "native", "settings": { "resolution": "1080p" } }),
+        json!({ "model": "kling-3.0", "mode": "4k", "settings": { "resolution": "4k", "duration": 15, "fps": 30 } }),
+        json!({ "model": "kling-9.0", "audio": "loud", "settings": { "resolution": "8k", "duration": 90 } }),
+        json!({ "model": "MY-OWN", "mode": "4k" }),
+    ] {
+        assert_eq!(refused(&params), [""; 0], "{params}");
+    }
+}
+
 /// The answer of the second generation about a job.
 fn job_2(id: &str, status: &str) -> Value {
     json!({ "id": id, "status": status, "message": "", "external_id": "task_1_a" })
@@ -203,6 +292,18 @@ fn a_submission_of_the_second_generation_has_the_model_in_its_path() {
             }),
         ),
         (
+            json!({
+                "model": "kling-3.0", "prompt": "go", "aspect_ratio": "1:1",
+                "contents": [{ "type": "first_frame", "url": far }],
+            }),
+            "/image-to-video/kling-3.0",
+            json!({
+                "contents": [{ "type": "prompt", "text": "go" }, { "type": "first_frame", "url": far }],
+                "settings": { "duration": 5 },
+                "options": options,
+            }),
+        ),
+        (
             json!({ "model": "kling-3.0-turbo", "image_path": far }),
             "/image-to-video/kling-3.0-turbo",
             json!({
@@ -234,6 +335,35 @@ fn a_submission_of_the_second_generation_has_the_model_in_its_path() {
         (&json!(true), &json!("on"))
     );
     assert_eq!(body["callback_url"], "https://here.example/webhooks/kling");
+}
+
+/// Kling cannot reach a server behind a firewall.
+#[test]
+fn a_picture_in_contents_that_is_kept_here_goes_as_its_bytes() {
+    let service = kling(&[KEY, BASE], [answer_2(job_2("k1", "submitted"))]);
+    let sent = service.with(async |kling, outside| {
+        let png = b"\x89PNG\r\n\x1a\n".to_vec();
+        let id = outside.assets.store("p", "t", "image/png", png, 7).await;
+        let contents = json!([
+            { "type": "last_frame", "url": format!("/assets/{}", id.unwrap()) },
+            { "type": "element", "url": "element-7" },
+        ]);
+        let params = json!({
+            "model": "kling-3.0", "prompt": "a", "image_path": "https://pictures.example/a.png",
+            "contents": contents,
+        });
+        kling.submit(&task(), &params, outside).await
+    });
+    goes_on(sent);
+    let contents = &service.asked()[0].body["contents"];
+    assert_eq!(
+        contents[2],
+        json!({ "type": "last_frame", "url": "iVBORw0KGgo=" })
+    );
+    assert_eq!(
+        contents[3],
+        json!({ "type": "element", "url": "element-7" })
+    );
 }
 
 #[test]

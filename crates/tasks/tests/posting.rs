@@ -166,6 +166,26 @@ fn every_wrong_field_is_named() {
     }
 }
 
+/// Such values have the grammar of JSON, but no program can keep them.
+#[test]
+fn a_value_that_cannot_be_read_names_its_field() {
+    let world = world();
+    for value in ["1e400", r#""\ud800""#] {
+        for field in ["metadata", "tags", "params"] {
+            let body = format!(
+                r#"{{"project_id": "p", "task_type": "painting", "{field}": {{"a": {value}}}}}"#
+            );
+            match post_bytes(&world, body.as_bytes(), None) {
+                Err(CreateError::Invalid(errors)) => {
+                    assert_eq!(errors[0].field, field, "{errors:?}");
+                    assert!(errors[0].message.contains("cannot be read"), "{errors:?}");
+                }
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_task_is_stored_as_it_was_asked_for() {
     let world = world();

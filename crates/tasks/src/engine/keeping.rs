@@ -10,8 +10,12 @@ use platform::{
     HttpError,
     http_client::{Limits, Pieces},
 };
+use url::Url;
 
-use super::Engine;
+use super::{
+    Engine,
+    source::{Source, sent_on},
+};
 use crate::{
     address, asset_address,
     assets::AssetError,
@@ -27,6 +31,9 @@ const IN_DATABASE: u64 = 8 * 1024 * 1024;
 
 /// How long the service may keep silent.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// The most times that the address of a result may send on to another.
+const HOPS: usize = 3;
 
 /// The seconds for which a task is claimed for a copy: [`WORK`], and the time of another part.
 const LEASE: i64 = 60;
@@ -52,7 +59,7 @@ enum Copied {
 }
 
 /// The copy of one result failed.
-enum Failed {
+pub(super) enum Failed {
     /// The copy failed for this reason.
     For(String),
     /// Another instance has claimed the task.
@@ -218,10 +225,32 @@ impl Engine<'_> {
         copying.run(upload, &mut source).await
     }
 
-    /// Opens a result at this byte; `None` if it is too large.
+    /// Opens a result at this byte; `None` if it is too large. An address may send on to another, which is checked like the
+    /// first.
     async fn source(&self, url: &str, from: u64, most: u64) -> Result<Option<Source<'_>>, Failed> {
         let url = address::check_callback(url, self.ports.config);
-        let url = url.map_err(|reason| Failed::For(format!("its address {reason}")))?;
+        let mut url = url.map_err(|reason| Failed::For(format!("its address {reason}")))?;
+        for _ in 0..=HOPS {
+            let answer = self.ask_for(&url, from, most).await?;
+            let Some(next) = sent_on(&url, &answer) else {
+                return Source::of(answer, from, most);
+            };
+            if !self.is_to_keep(next.as_str()) {
+                let words = "its address sends on to one that is not public";
+                return Err(Failed::For(words.into()));
+            }
+            url = next;
+        }
+        Err(Failed::For("its address sends on too often".into()))
+    }
+
+    /// Asks an address for a result from this byte on.
+    async fn ask_for(
+        &self,
+        url: &Url,
+        from: u64,
+        most: u64,
+    ) -> Result<http::Response<Box<dyn Pieces + '_>>, Failed> {
         let mut request = http::Request::get(url.as_str());
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
@@ -233,34 +262,7 @@ impl Engine<'_> {
             // Without ranges, the beginning comes again.
             max_bytes: usize::try_from(most).unwrap_or(usize::MAX),
         };
-        let answer = self.ports.http.open(request, limits).await?;
-        let (head, body) = answer.into_parts();
-        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let length: Option<u64> = header("content-length").and_then(|text| text.parse().ok());
-        let skip = match head.status.as_u16() {
-            206 if from > 0 => {
-                let begins = format!("bytes {from}-");
-                if !header("content-range").is_some_and(|range| range.starts_with(&begins)) {
-                    return Err(Failed::For("the service sent another range".into()));
-                }
-                0
-            }
-            // Its last byte was copied before.
-            416 if from > 0 => return Ok(Some(Source::at_end(from))),
-            200 => from,
-            status => return Err(Failed::For(format!("the service answered {status}"))),
-        };
-        let total = length.map(|length| length.saturating_add(from - skip));
-        if total.is_some_and(|total| total > most) {
-            return Ok(None);
-        }
-        Ok(Some(Source {
-            body: Some(body),
-            at: from - skip,
-            from,
-            total,
-            media_type: header("content-type").unwrap_or_default().to_owned(),
-        }))
+        Ok(self.ports.http.open(request, limits).await?)
     }
 }
 
@@ -274,47 +276,6 @@ impl Product {
             url: path.unwrap_or_else(|| std::mem::take(&mut medium.url)),
             is_settled: true,
         };
-    }
-}
-
-/// A result on its way.
-struct Source<'a> {
-    body: Option<Box<dyn Pieces + 'a>>,
-    /// How many of its bytes have come.
-    at: u64,
-    /// The first byte that is wanted.
-    from: u64,
-    total: Option<u64>,
-    media_type: String,
-}
-
-impl Source<'_> {
-    fn at_end(at: u64) -> Self {
-        Self {
-            body: None,
-            at,
-            from: at,
-            total: None,
-            media_type: String::new(),
-        }
-    }
-
-    /// Reads the next piece that is wanted, which may be empty; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failed> {
-        let Some(body) = &mut self.body else {
-            return Ok(None);
-        };
-        let Some(mut piece) = body.next().await? else {
-            if self.total.is_some_and(|total| total != self.at) {
-                return Err(Failed::For("the result broke off".into()));
-            }
-            return Ok(None);
-        };
-        let known = self.from.saturating_sub(self.at);
-        self.at += piece.len() as u64;
-        let known = usize::try_from(known).unwrap_or(usize::MAX);
-        piece.drain(..known.min(piece.len()));
-        Ok(Some(piece))
     }
 }
 
@@ -378,7 +339,7 @@ impl Copying<'_, '_, '_> {
         let upload = match upload {
             Some(upload) => upload,
             None => {
-                let media_type = kind(&part, told);
+                let media_type = kind(&part, told)?;
                 let project = &self.claimed.project_id;
                 let begun = assets.begin_upload(project, media_type, self.now()).await?;
                 self.product.asset_id = Some(begun.asset_id.clone());
@@ -425,7 +386,7 @@ impl Copying<'_, '_, '_> {
         let id = match upload {
             None if last.is_empty() => return Err(Failed::For("the result is empty".into())),
             None => {
-                let media_type = kind(&last, &source.media_type);
+                let media_type = kind(&last, &source.media_type)?;
                 let project = &self.claimed.project_id;
                 assets
                     .store(project, task_id, media_type, last, now)
@@ -443,11 +404,15 @@ impl Copying<'_, '_, '_> {
     }
 }
 
-/// The media type of a result by its first bytes, or else the one that its service told.
-fn kind<'t>(first: &[u8], told: &'t str) -> &'t str {
+/// The media type of a result by its first bytes, or else the one that its service told. A page is no result, but what a
+/// service sends in place of one that it cannot find.
+fn kind<'t>(first: &[u8], told: &'t str) -> Result<&'t str, Failed> {
     match media_type::recognised(first) {
-        Some(media_type) => media_type,
-        None if told.is_empty() => OCTET_STREAM,
-        None => told,
+        Some(media_type) => Ok(media_type),
+        None if media_type::is_page(first, told) => {
+            Err(Failed::For("the service sent a page instead".into()))
+        }
+        None if told.is_empty() => Ok(OCTET_STREAM),
+        None => Ok(told),
     }
 }

@@ -24,6 +24,7 @@ mod lease;
 mod polling;
 mod publishing;
 mod retrying;
+mod source;
 mod submitting;
 mod work;
 

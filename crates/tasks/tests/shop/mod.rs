@@ -79,6 +79,8 @@ pub(crate) struct Shop {
     pubsub: Published,
     config: MapConfig,
     sources: RefCell<HashMap<String, Vec<u8>>>,
+    /// Addresses that send on to others.
+    hops: RefCell<HashMap<String, String>>,
     /// Whether the place of results knows ranges, and tells lengths.
     pub(crate) has_ranges: Cell<bool>,
     pub(crate) tells_length: Cell<bool>,
@@ -128,6 +130,7 @@ impl Shop {
             pubsub: Published::default(),
             config: MapConfig::from_pairs(&all),
             sources: RefCell::default(),
+            hops: RefCell::default(),
             has_ranges: Cell::new(true),
             tells_length: Cell::new(true),
             seconds_a_piece: Cell::new(0),
@@ -167,6 +170,18 @@ impl Shop {
         let head = &head[..head.len().min(length)];
         bytes[..head.len()].copy_from_slice(head);
         self.sources.borrow_mut().insert(url.to_owned(), bytes);
+    }
+
+    /// Puts bytes at an address.
+    pub(crate) fn place(&self, url: &str, bytes: &[u8]) {
+        let mut sources = self.sources.borrow_mut();
+        sources.insert(url.to_owned(), bytes.to_vec());
+    }
+
+    /// Lets an address send on to another.
+    pub(crate) fn send_on(&self, url: &str, next: &str) {
+        let mut hops = self.hops.borrow_mut();
+        hops.insert(url.to_owned(), next.to_owned());
     }
 
     pub(crate) fn bytes(&self, url: &str) -> Vec<u8> {
@@ -387,6 +402,15 @@ impl HttpClient for Shop {
         limits: Limits,
     ) -> Result<Response<Box<dyn Pieces + 's>>, HttpError> {
         let url = request.uri().to_string();
+        if let Some(next) = self.hops.borrow().get(&url) {
+            let nothing = Film {
+                shop: self,
+                left: Vec::new(),
+                most: 0,
+            };
+            let answer = Response::builder().status(302).header("location", next);
+            return Ok(answer.body(Box::new(nothing) as Box<dyn Pieces>).unwrap());
+        }
         let Some(bytes) = self.sources.borrow().get(&url).cloned() else {
             return Err(HttpError::NotSent("no server".into()));
         };

@@ -5,7 +5,10 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::executor::{Failure, Media, Product, Progress, retry_after};
+use crate::{
+    executor::{Failure, Media, Product, Progress, retry_after},
+    media_type,
+};
 
 /// The beginning of the error of a task for which Gemini made no image, although it refused nothing.
 const NO_IMAGE: &str = "Gemini made no image";
@@ -24,9 +27,7 @@ pub(super) fn read(
     if status == 200 {
         return match body {
             Some(body) => product(body, before),
-            None => Err(Failure::retry(
-                "Gemini sent an answer that cannot be understood",
-            )),
+            None => Err(without_image("its answer cannot be understood", "", before)),
         };
     }
     let error = body.map(|body| body["error"].clone()).unwrap_or_default();
@@ -39,6 +40,11 @@ pub(super) fn read(
         408 | 500.. => Failure::Retry { reason, after },
         _ => Failure::Permanent(reason),
     })
+}
+
+/// The failure of a task whose answer is larger than may be read. Gemini has charged for it.
+pub(super) fn too_large(before: Option<&str>) -> Failure {
+    without_image("its answer is too large", "", before)
 }
 
 /// Whether Gemini refuses a request because of the signature in it.
@@ -74,6 +80,7 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
     let mut media = Vec::new();
     let mut signature = None;
     let mut has_drafts = false;
+    let mut has_broken = false;
     let mut words = String::new();
     for mut part in parts {
         let is_thought = part["thought"] == true;
@@ -86,13 +93,17 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
         if is_thought {
             has_drafts = true;
         } else {
+            let Some(image) = image_of(part["inlineData"].take()) else {
+                has_broken = true;
+                continue;
+            };
             // The first picture is the one to go on from.
             if media.is_empty()
                 && let Value::String(words) = part["thoughtSignature"].take()
             {
                 signature = Some(words);
             }
-            media.extend(image_of(part["inlineData"].take())?);
+            media.push(image);
         }
     }
     if !media.is_empty() {
@@ -108,8 +119,11 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
     let more: String = more.chars().take(400).collect();
     match reason {
         Some("STOP") | None if has_drafts => Err(without_image("drafts alone", &more, before)),
+        Some("STOP") | None if has_broken => {
+            Err(without_image("an image that cannot be read", &more, before))
+        }
         Some("STOP") | None if words.is_empty() => {
-            Err(Failure::retry("Gemini sent an answer without an image"))
+            Err(without_image("an answer without an image", &more, before))
         }
         Some("STOP") | None => Err(Failure::Permanent(format!(
             "Gemini answered in words alone: {more}"
@@ -118,8 +132,8 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
     }
 }
 
-/// The failure of a task for which Gemini stopped without an image. A refusal is final. Anything else may be chance, so it
-/// is tried once more.
+/// The failure of a task for which Gemini stopped without an image that can be used, and may have charged for it. A refusal
+/// is final. Anything else may be chance, so it is tried once more.
 fn without_image(reason: &str, more: &str, before: Option<&str>) -> Failure {
     if let Some(why) = refusal(reason) {
         let words = format!("Gemini refused: {why} ({reason}) {more}");
@@ -149,17 +163,13 @@ fn refusal(reason: &str) -> Option<&'static str> {
     })
 }
 
-/// The image of an `inlineData`, if it has one.
-fn image_of(inline: Value) -> Result<Option<Media>, Failure> {
-    let (Some(media_type), Some(data)) = (inline["mimeType"].as_str(), inline["data"].as_str())
-    else {
-        return Ok(None);
-    };
-    let bytes = STANDARD
-        .decode(data)
-        .map_err(|_| Failure::retry("Gemini sent an image that cannot be read"))?;
+/// The image of an `inlineData`; `None` if it has none that can be read.
+fn image_of(inline: Value) -> Option<Media> {
+    let (media_type, data) = (inline["mimeType"].as_str()?, inline["data"].as_str()?);
+    let bytes = STANDARD.decode(data).ok()?;
     let media_type = media_type.to_owned();
-    Ok((!bytes.is_empty()).then_some(Media::Inline { media_type, bytes }))
+    let is_image = !bytes.is_empty() && !media_type::is_page(&bytes, &media_type);
+    is_image.then_some(Media::Inline { media_type, bytes })
 }
 
 #[cfg(test)]
@@ -193,9 +203,12 @@ mod tests {
         );
     }
 
+    /// Gemini charges for an answer of any form.
     #[test]
-    fn an_answer_of_another_form_is_tried_again() {
-        for body in [
+    fn an_answer_of_another_form_is_tried_once_more() {
+        let part = |part: Value| json!({ "candidates": [{ "content": { "parts": [part] } }] });
+        let inline = |data: Value| part(json!({ "inlineData": data }));
+        let bodies = [
             json!({}),
             json!([]),
             json!(null),
@@ -205,13 +218,39 @@ mod tests {
             json!({ "candidates": { "0": 1 } }),
             json!({ "candidates": [{ "content": "words" }] }),
             json!({ "candidates": [{ "content": { "parts": ["words", null] } }] }),
-        ] {
-            let read = read_answer(answer(200, body.clone()));
-            assert!(
-                matches!(read, Err(Failure::Retry { .. })),
-                "{body}: {read:?}"
-            );
+            inline(json!({ "mimeType": "image/png", "data": "?" })),
+            inline(json!({ "mimeType": "image/png", "data": "" })),
+            inline(json!({ "mimeType": "image/png", "data": STANDARD.encode("<html>") })),
+            inline(json!({ "mime_type": "image/png", "data": "AAEC" })),
+            part(json!({ "inline_data": { "mime_type": "image/png", "data": "AAEC" } })),
+        ];
+        let mut answers = bodies.map(|body| body.to_string()).to_vec();
+        answers.extend(["<html>".to_owned(), "{\"candidates\":[".to_owned()]);
+        for body in answers {
+            let answer = || http::Response::new(body.clone().into_bytes());
+            let Err(Failure::Retry { reason, .. }) = read_answer(answer()) else {
+                panic!("{body}: not to be tried again");
+            };
+            let second = read(answer(), Some(&reason));
+            assert_eq!(second, Err(Failure::Permanent(reason)), "{body}");
         }
+        let Failure::Retry { reason, .. } = too_large(None) else {
+            panic!("not to be tried again");
+        };
+        assert_eq!(too_large(Some(&reason)), Failure::Permanent(reason));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_takes_nothing_from_the_others() {
+        let inline =
+            |data: &str| json!({ "inlineData": { "mimeType": "image/png", "data": data } });
+        let body =
+            json!({ "candidates": [{ "content": { "parts": [inline("?"), inline("AAEC")] } }] });
+        let read = read_answer(answer(200, body));
+        let Ok(Progress::Done(product)) = read else {
+            panic!("{read:?}");
+        };
+        assert_eq!(product.media.len(), 1);
     }
 
     /// The first picture of an answer is often a draft.

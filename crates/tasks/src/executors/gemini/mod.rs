@@ -1,13 +1,14 @@
 //! Gemini: images from words and other images. Its answer to a submission is the result.
 
 mod answer;
+mod check;
 mod models;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future;
-use platform::{Config, Setting, http_client::Limits};
+use platform::{Config, HttpError, Setting, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +18,7 @@ use crate::{
     earlier::Earlier,
     executor::{Callback, Executor, Failure, Outside, Progress, setting},
     image,
-    task::{MAX_TEXT, Task},
+    task::Task,
 };
 
 /// The service Gemini.
@@ -55,11 +56,6 @@ const CALL: Limits = Limits {
 
 /// The parameter with the task whose picture is to be changed.
 const EDIT_OF: &str = "edit_of";
-/// The most characters of a task's id.
-const MAX_NAME: usize = 128;
-/// The most characters of a size or a ratio.
-const MOST_CHOICE: usize = 32;
-const MOST_IMAGES: usize = 14;
 const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
 /// The parameter for settings that this release does not know: its fields are added to Gemini's `generationConfig`.
 const GENERATION_CONFIG: &str = "generation_config";
@@ -111,58 +107,9 @@ impl Executor for Gemini {
     }
 
     fn check(&self, task_type: &str, params: &mut Fields<'_>) {
-        params.text(EDIT_OF, MAX_NAME);
-        // Agents send the prompt under one name or the other.
-        if params.value("text").is_some() {
-            params.required_text("text", MAX_TEXT);
-        } else {
-            params.required_text("prompt", MAX_TEXT);
-        }
-        params.text("system_prompt", MAX_TEXT);
         let [plain, pro] = &self.names;
         let model = if is_pro(task_type) { pro } else { plain };
-        let family = self.models.family(model);
-        for (name, choices) in [
-            ("aspect_ratio", &family.ratios),
-            ("image_size", &family.sizes),
-        ] {
-            match choices {
-                None => drop(params.text(name, MOST_CHOICE)),
-                Some(none) if none.is_empty() => {
-                    if params.text(name, MOST_CHOICE).is_some() {
-                        params.wrong(
-                            name,
-                            format!("is not a parameter of `{model}`; leave it out"),
-                        );
-                    }
-                }
-                Some(choices) => {
-                    let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-                    params.one_of(name, &choices);
-                }
-            }
-        }
-        let most = family.references.unwrap_or(MOST_IMAGES);
-        let count: usize = IMAGES
-            .iter()
-            .map(|name| params.texts(name, MOST_IMAGES).len())
-            .sum();
-        if count > most {
-            let [first, _] = IMAGES;
-            params.wrong(
-                first,
-                format!("`{model}` takes {most} pictures at most, all together"),
-            );
-        }
-        if params
-            .value(GENERATION_CONFIG)
-            .is_some_and(|value| !value.is_object())
-        {
-            params.wrong(
-                GENERATION_CONFIG,
-                "must be an object, which Gemini gets as it is",
-            );
-        }
+        check::check(model, &self.models.family(model), params);
     }
 
     /// Reference images may take 10 s, and the call 120.
@@ -205,7 +152,10 @@ impl Executor for Gemini {
             // Both of them may have megabytes.
             drop(body);
             let answer = outside.http.send(request, CALL).await;
-            answer.map_err(|error| Failure::retry(format!("Gemini: {error}")))
+            answer.map_err(|error| match error {
+                HttpError::TooLarge => answer::too_large(task.error_message.as_deref()),
+                error => Failure::retry(format!("Gemini: {error}")),
+            })
         };
         let mut answer = send(request_body(task, params, outside).await?).await?;
         if let Some(earlier) = outside.earlier.filter(|one| one.signature.is_some())

@@ -9,7 +9,7 @@ use super::{
     KLING_BASE_URL,
     answer::{date, id, is_token_off, read_answer},
     models::Generation,
-    request::{has_image, model},
+    request::{begins_with_picture, has_image, model},
     token::{bearer, key},
 };
 use crate::{
@@ -40,7 +40,7 @@ impl Way<'_> {
         let path = match self.generation {
             Generation::First => self.first_path().to_owned(),
             Generation::Second => {
-                let kind = if has_image(self.params) {
+                let kind = if begins_with_picture(self.params) {
                     "image-to-video"
                 } else {
                     "text-to-video"

@@ -117,8 +117,8 @@ impl Models {
             ..of_second(family(long, Sound::Always, &two))
         };
         let o1 = Family {
-            durations: Some((3..=10).collect()),
-            ..Family::default()
+            ratios: None,
+            ..family((3..=10).collect(), Sound::Never, &two)
         };
         let instead = |model: &str| Family {
             instead: Some(model.to_owned()),
@@ -144,6 +144,11 @@ impl Models {
     /// Finds the parameters of a model: those of the family with the longest beginning of its name.
     pub(super) fn family(&self, model: &str) -> Family {
         self.0.family(model)
+    }
+
+    /// Whether the parameters of a model are known.
+    pub(super) fn is_known(&self, model: &str) -> bool {
+        self.family(model) != Family::default()
     }
 
     /// The form of the API that a model has.

@@ -15,6 +15,10 @@ pub(super) const DEFAULT_MODEL: &str = "kling-v1";
 /// The `cfg_scale` that Kling takes if there is none.
 pub(super) const DEFAULT_SCALE: f64 = 0.5;
 
+/// The words of the second generation for sound, and for none.
+pub(super) const NATIVE: &str = "native";
+pub(super) const OFF: &str = "off";
+
 /// The seconds of a video whose task names none.
 const DEFAULT_SECONDS: f64 = 5.0;
 
@@ -53,6 +57,19 @@ pub(super) fn model(params: &Value) -> &str {
 /// Whether a task has the picture that its video begins with.
 pub(super) fn has_image(params: &Value) -> bool {
     params["image_path"].as_str().is_some_and(|i| !i.is_empty())
+}
+
+/// Whether the second generation gets such a picture: by its parameter, or in `contents`.
+pub(super) fn begins_with_picture(params: &Value) -> bool {
+    has_image(params)
+        || contents(params)
+            .iter()
+            .any(|entry| entry["type"] == "first_frame")
+}
+
+/// The entries of `contents`.
+fn contents(params: &Value) -> &[Value] {
+    params["contents"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// The resolution that the second generation calls by its number of lines.
@@ -117,8 +134,10 @@ pub(super) async fn second(
         "negative_prompt",
         params["negative_prompt"].clone(),
     );
+    let given = contents(params);
     let mut contents = Vec::new();
-    if has_image(params) {
+    // A body has a prompt or contents.
+    if has_image(params) || !given.is_empty() {
         if params["prompt"]
             .as_str()
             .is_some_and(|text| !text.is_empty())
@@ -134,7 +153,14 @@ pub(super) async fn second(
     } else {
         put(&mut body, "prompt", params["prompt"].clone());
     }
-    contents.extend(params["contents"].as_array().into_iter().flatten().cloned());
+    for entry in given {
+        let mut entry = entry.clone();
+        // Kling cannot reach what is kept here.
+        if entry["url"].as_str().is_some_and(image::may_be_kept) {
+            entry["url"] = picture(task, &entry, "url", outside).await?;
+        }
+        contents.push(entry);
+    }
     if !contents.is_empty() {
         put(&mut body, "contents", json!(contents));
     }
@@ -154,11 +180,11 @@ fn settings(params: &Value, takes_scale: bool) -> Value {
         put(&mut settings, "resolution", json!(resolution(mode)));
     }
     if let Some(sound) = sound(params) {
-        let audio = if sound { "native" } else { "off" };
+        let audio = if sound { NATIVE } else { OFF };
         put(&mut settings, "audio", json!(audio));
     }
     pass(&mut settings, params, |name| SETTINGS.contains(&name));
-    if !has_image(params) {
+    if !begins_with_picture(params) {
         put(
             &mut settings,
             "aspect_ratio",
@@ -205,7 +231,12 @@ fn pass(body: &mut Map<String, Value>, params: &Value, which: impl Fn(&str) -> b
 
 /// A parameter that is a number, or a string that holds one.
 fn number(params: &Value, name: &str) -> Option<f64> {
-    match &params[name] {
+    read_number(&params[name])
+}
+
+/// Reads a number, or a string that holds one.
+pub(super) fn read_number(value: &Value) -> Option<f64> {
+    match value {
         Value::String(text) => text.trim().parse().ok(),
         value => value.as_f64(),
     }

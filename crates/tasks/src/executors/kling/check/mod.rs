@@ -1,11 +1,13 @@
 //! The check of a new task's parameters: what Kling would refuse for its form is refused here, with what to send instead.
 
+mod second;
+
 use problem::Fields;
 
 use super::{
     IMAGES,
     models::{Family, Generation, Models, Sound},
-    request::{DEFAULT_MODEL, DEFAULT_SCALE, resolution},
+    request::{DEFAULT_MODEL, DEFAULT_SCALE, NATIVE, OFF, resolution},
 };
 use crate::task::MAX_TEXT;
 
@@ -27,6 +29,11 @@ pub(super) fn check(models: &Models, params: &mut Fields<'_>) {
         params.wrong("model", words);
     }
     let family = models.family(model);
+    let lower = model.to_ascii_lowercase();
+    if lower != model && lower.starts_with("kling-") && !models.is_known(model) {
+        let words = format!("is written in lower case at Kling: send `{lower}`");
+        params.wrong("model", words);
+    }
     if let Some(instead) = &family.instead {
         params.wrong("model", format!("cannot be used here; send `{instead}`"));
     }
@@ -48,10 +55,10 @@ pub(super) fn check(models: &Models, params: &mut Fields<'_>) {
     one_of(params, "mode", family.modes.as_deref());
     check_scale(params, &family, model);
     check_duration(params, &family, model);
-    check_sound(params, &family, model);
     if models.generation(model) == Generation::Second {
-        check_second(params, &family);
+        second::check(params, &family, model);
     }
+    check_sound(params, &family, model, models.generation(model));
 }
 
 /// Whether a name can stand in the path of an address as it is.
@@ -102,16 +109,18 @@ fn check_scale(params: &mut Fields<'_>, family: &Family, model: &str) {
 }
 
 fn check_duration(params: &mut Fields<'_>, family: &Family, model: &str) {
-    let Some(duration) = params.number("duration", 1.0, MOST_SECONDS) else {
-        return;
-    };
-    let Some(durations) = &family.durations else {
-        return;
-    };
-    if durations.iter().all(|one| f64::from(*one) != duration) {
-        let words = format!("must be {}, with `{model}`", seconds(durations));
+    if let Some(duration) = params.number("duration", 1.0, MOST_SECONDS)
+        && let Some(words) = wrong_duration(duration, family, model)
+    {
         params.wrong("duration", words);
     }
+}
+
+/// What is wrong with a duration, if anything is.
+fn wrong_duration(duration: f64, family: &Family, model: &str) -> Option<String> {
+    let durations = family.durations.as_ref()?;
+    let is_wrong = durations.iter().all(|one| f64::from(*one) != duration);
+    is_wrong.then(|| format!("must be {}, with `{model}`", seconds(durations)))
 }
 
 /// The durations in words: `5 or 10`, or `a whole number from 3 to 15`.
@@ -128,52 +137,36 @@ fn seconds(durations: &[u32]) -> String {
     }
 }
 
-fn check_sound(params: &mut Fields<'_>, family: &Family, model: &str) {
-    let wanted = match params.value("sound") {
-        None => return,
-        Some(value) => match value.as_bool() {
-            Some(wanted) => wanted,
-            None => match params.one_of("sound", &["on", "off"]) {
-                Some(word) => word == "on",
-                None => return,
-            },
-        },
-    };
-    let wrong = match family.sound {
-        Some(Sound::Never) if wanted => format!("is not available with `{model}`; send off"),
-        Some(Sound::Pro) if wanted && params.value("mode").is_none_or(|mode| mode != "pro") => {
-            format!("is available with `{model}` in mode pro alone; send `mode` pro, or off")
-        }
-        Some(Sound::Always) if !wanted => {
-            format!("is part of every video of `{model}`; leave it out")
-        }
-        _ => return,
-    };
-    params.wrong("sound", wrong);
-}
-
-/// Checks what only the second generation has.
-fn check_second(params: &mut Fields<'_>, family: &Family) {
-    let resolutions: Option<Vec<String>> = family.modes.as_ref().map(|modes| {
-        let of_modes = modes.iter().map(|mode| resolution(mode).to_owned());
-        of_modes.collect()
-    });
-    one_of(params, "resolution", resolutions.as_deref());
-    for name in ["settings", "options"] {
-        if params.value(name).is_some_and(|value| !value.is_object()) {
-            params.wrong(
-                name,
-                "must be an object, whose fields Kling gets as they are",
-            );
-        }
-    }
+/// Checks each field that asks for sound, or for none. Sound may depend on the resolution, in whichever spelling.
+fn check_sound(params: &mut Fields<'_>, family: &Family, model: &str, generation: Generation) {
     if params
-        .value("contents")
-        .is_some_and(|value| !value.is_array())
+        .value("sound")
+        .is_some_and(|value| !value.is_boolean())
     {
-        params.wrong(
-            "contents",
-            "must be a list, whose entries Kling gets as they are",
-        );
+        params.one_of("sound", &["on", "off"]);
+    }
+    let resolutions = second::resolutions(params, generation);
+    let is_pro = resolutions.iter().any(|(_, one)| *one == resolution("pro"));
+    for (name, wanted) in second::sounds(params, generation) {
+        let (on, off) = if name == "sound" {
+            ("on", "off")
+        } else {
+            (NATIVE, OFF)
+        };
+        let wrong = match family.sound {
+            Some(Sound::Never) if wanted => {
+                format!("{on} is not available with `{model}`; send {off}")
+            }
+            Some(Sound::Pro) if wanted && !is_pro => format!(
+                "{on} is available with `{model}` in mode pro alone; send `mode` pro, or {off}"
+            ),
+            Some(Sound::Always) if !wanted => {
+                format!("is part of every video of `{model}`; leave it out")
+            }
+            _ => continue,
+        };
+        if params.is_right(name) {
+            params.wrong(name, wrong);
+        }
     }
 }
