@@ -383,3 +383,57 @@ fn incoming(updates: Vec<Placed>, parameters: &mut Vec<Value>) -> String {
     }
     incoming
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Memory, compact, head, merge};
+    use loro::{ExportMode, LoroDoc};
+    use platform::native::{SetClock, SqliteFile, block_on};
+
+    /// An update of a client of its own.
+    fn update(peer: u64) -> Update {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(peer).unwrap();
+        doc.get_map("map").insert("key", peer as i64).unwrap();
+        doc.commit();
+        Update {
+            project: "p".into(),
+            payload: doc.export(ExportMode::all_updates()).unwrap().into(),
+            serial: None,
+        }
+    }
+
+    #[test]
+    fn what_the_app_made_from_an_older_room_is_not_stored() {
+        let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
+        let is_five = |number: u64| Condition {
+            sql: "?1 = 5".into(),
+            parameters: vec![number.into()],
+        };
+        let tried = |peer, read, condition| {
+            block_on(append_if(
+                &database,
+                &clock,
+                "app",
+                update(peer),
+                read,
+                condition,
+            ))
+            .unwrap()
+        };
+        assert_eq!(tried(1, 0, is_five(5)), Some(1));
+        let others = block_on(append(&database, &clock, "relay", vec![update(2)])).unwrap();
+        assert_eq!(others, [stored((2, false))]);
+        // What clients write in between is merged. What the app wrote itself must have been read.
+        assert_eq!(tried(3, 1, is_five(5)), Some(3));
+        assert_eq!(tried(4, 2, is_five(5)), None);
+        assert_eq!(tried(4, 3, is_five(6)), None);
+        // A compaction may hide that the app wrote.
+        let merged = block_on(merge(&database, &clock, "p", Memory::default())).unwrap();
+        block_on(compact(&database, &clock, "p", &merged)).unwrap();
+        assert_eq!(tried(4, 2, is_five(5)), None);
+        assert_eq!(block_on(head(&database, "p")).unwrap(), 3);
+        assert_eq!(tried(4, 3, is_five(5)), Some(4));
+    }
+}

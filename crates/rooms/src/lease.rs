@@ -239,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_has_ten_minutes_and_a_compaction_two() {
+        let world = World::new();
+        for (work, seconds) in [(Work::Compact, 120), (Work::Merge, 600)] {
+            world.clock.0.set(1000);
+            let _lease = world.take(work).unwrap();
+            for (now, held) in [(1000 + seconds - 1, true), (1000 + seconds, false)] {
+                world.clock.0.set(now);
+                assert_eq!(world.is_held(work), held, "{work:?} at {now}");
+            }
+        }
+    }
+
+    #[test]
     fn waits_double_up_to_an_hour() {
         let world = World::new();
         let waits: Vec<i64> = (0..12).map(|_| world.wait()).collect();

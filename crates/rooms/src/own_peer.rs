@@ -133,6 +133,7 @@ mod tests {
             (version(&[]), false),
             (version(&[(peer, 5)]), false),
             (version(&[(1, 9), (peer, 3)]), false),
+            (version(&[(1, 9), (peer, 5)]), false),
             (version(&[(1, 9), (2, 9)]), false),
             (version(&[(peer, 6)]), true),
         ] {

@@ -280,3 +280,204 @@ pub async fn discard_old(
     let rows = database.execute(sql, vec![until.into(), most.into()]);
     Ok(rows.await?.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{append, head, own_peer};
+    use loro::{ExportMode, LoroDoc};
+    use platform::native::{SetClock, SqliteFile, block_on};
+    use wire::{Outcome, Update};
+
+    struct World {
+        database: SqliteFile,
+        clock: SetClock,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                database: SqliteFile::with_schema(),
+                clock: SetClock::default(),
+            }
+        }
+
+        /// Appends an update of a client of its own, and returns it with its rev.
+        fn append(&self, project: &str, peer: u64) -> (u64, Vec<u8>) {
+            let doc = LoroDoc::new();
+            doc.set_peer_id(peer).unwrap();
+            doc.get_text("text").insert(0, "x").unwrap();
+            doc.commit();
+            let payload = doc.export(ExportMode::all_updates()).unwrap();
+            let update = Update {
+                project: project.into(),
+                payload: payload.clone().into(),
+                serial: None,
+            };
+            let stored = append(&self.database, &self.clock, "relay", vec![update]);
+            match block_on(stored).unwrap()[0] {
+                Outcome::Stored { rev, .. } => (rev, payload),
+                ref other => panic!("{other:?}"),
+            }
+        }
+
+        /// Moves an update aside at this time.
+        fn quarantine(&self, project: &str, rev: u64, now: i64) {
+            self.clock.0.set(now);
+            block_on(quarantine(&self.database, &self.clock, project, rev, "why")).unwrap();
+        }
+
+        fn listed(&self, project: &str, after: u64, most: u64) -> Vec<Quarantined> {
+            block_on(quarantined(&self.database, project, after, most)).unwrap()
+        }
+
+        fn revs(&self, project: &str) -> Vec<u64> {
+            let listed = self.listed(project, 0, 100);
+            listed.iter().map(|update| update.rev).collect()
+        }
+
+        fn read(&self, project: &str, rev: u64) -> Option<Vec<u8>> {
+            block_on(quarantined_update(&self.database, project, rev)).unwrap()
+        }
+
+        fn discard(&self, project: &str, rev: u64) -> bool {
+            block_on(discard(&self.database, project, rev)).unwrap()
+        }
+
+        /// The update of the log with this rev, and its origin.
+        fn logged(&self, project: &str, rev: u64) -> (Vec<u8>, String) {
+            let sql = "SELECT payload, origin FROM loro_updates WHERE project_id = ?1 AND rev = ?2";
+            let rows = self.database.execute(sql, vec![project.into(), rev.into()]);
+            let mut row = block_on(rows).unwrap().remove(0);
+            (row.blob(0).unwrap(), row.text(1).unwrap())
+        }
+    }
+
+    #[test]
+    fn an_owner_lists_reads_and_deletes_what_was_moved_aside() {
+        let world = World::new();
+        world.clock.0.set(5);
+        let payloads: Vec<Vec<u8>> = (1..4).map(|peer| world.append("p", peer).1).collect();
+        world.quarantine("p", 3, 8);
+        world.quarantine("p", 1, 9);
+        // Again is harmless, also for the words and the time of the first.
+        world.quarantine("p", 1, 10);
+        let update = |rev: u64, quarantined_at| Quarantined {
+            rev,
+            bytes: payloads[rev as usize - 1].len() as u64,
+            origin: "relay".into(),
+            created_at: 5,
+            quarantined_at,
+            reason: "why".into(),
+        };
+        assert_eq!(world.listed("p", 0, 100), [update(1, 9), update(3, 8)]);
+        assert_eq!(world.listed("p", 0, 1), [update(1, 9)]);
+        assert_eq!(world.listed("p", 1, 100), [update(3, 8)]);
+        assert!(world.revs("other").is_empty());
+        let projects = ["other".to_owned(), "p".to_owned()];
+        let counts = block_on(quarantine_counts(&world.database, &projects));
+        assert_eq!(counts.unwrap(), [0, 2]);
+
+        assert_eq!(world.read("p", 3).as_ref(), Some(&payloads[2]));
+        assert_eq!(world.read("p", 2), None);
+        assert_eq!(world.read("other", 3), None);
+        assert!(!world.discard("other", 3));
+        assert!(!world.discard("p", 2));
+        assert!(world.discard("p", 3));
+        assert!(!world.discard("p", 3));
+        assert_eq!(world.revs("p"), [1]);
+        // The rev of the update is not given to another.
+        assert_eq!(world.append("p", 9).0, 4);
+    }
+
+    #[test]
+    fn what_is_restored_is_in_the_log_again_under_a_new_rev() {
+        let world = World::new();
+        let (rev, payload) = world.append("p", 1);
+        world.append("p", 2);
+        world.quarantine("p", rev, 7);
+        assert_eq!(world.logged("p", rev), (Vec::new(), "relay".into()));
+        let restored = |rev| block_on(restore(&world.database, &world.clock, "p", rev)).unwrap();
+        assert_eq!(restored(2), None);
+        assert_eq!(restored(rev), Some(3));
+        // No relay takes it for one of its own.
+        assert_eq!(world.logged("p", 3), (payload, "restored".into()));
+        assert_eq!(restored(rev), None);
+        assert!(world.revs("p").is_empty());
+        assert_eq!(block_on(head(&world.database, "p")).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_holds_the_update_is_given_up_with_it() {
+        let world = World::new();
+        for (project, rev, kept) in [
+            ("before", 1u64, true),
+            ("with", 2, false),
+            ("after", 3, false),
+        ] {
+            for peer in 1..4 {
+                world.append(project, peer);
+            }
+            let peer = block_on(own_peer(&world.database, project)).unwrap();
+            let sql = "INSERT INTO loro_blobs (project_id, rev, blob, version, waiting, updated_at)
+                       VALUES (?1, ?2, x'01', x'01', '[]', 0)";
+            let insert = world
+                .database
+                .execute(sql, vec![project.into(), rev.into()]);
+            block_on(insert).unwrap();
+            world.quarantine(project, 2, 7);
+            let sql = "SELECT 1 FROM loro_blobs WHERE project_id = ?1";
+            let blobs = block_on(world.database.execute(sql, vec![project.into()]));
+            assert_eq!(!blobs.unwrap().is_empty(), kept, "{project}");
+            let next = block_on(own_peer(&world.database, project)).unwrap();
+            assert_ne!(next, peer, "{project}");
+        }
+    }
+
+    #[test]
+    fn an_import_keeps_what_was_in_quarantine_apart() {
+        let world = World::new();
+        world.append("p", 1);
+        let update = Quarantined {
+            rev: 40,
+            bytes: 3,
+            origin: "elsewhere".into(),
+            created_at: 2,
+            quarantined_at: 3,
+            reason: "a reason".into(),
+        };
+        block_on(adopt_quarantined(
+            &world.database,
+            "p",
+            &update,
+            vec![1, 2, 3],
+        ))
+        .unwrap();
+        assert_eq!(
+            world.listed("p", 0, 100),
+            [Quarantined { rev: 2, ..update }]
+        );
+        assert_eq!(world.read("p", 2), Some(vec![1, 2, 3]));
+        assert_eq!(world.logged("p", 2), (Vec::new(), "elsewhere".into()));
+        assert_eq!(world.append("p", 2).0, 3);
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_so_many_at_a_time() {
+        let world = World::new();
+        for (project, now) in [("a", 30), ("b", 10), ("c", 20), ("d", 40)] {
+            world.append(project, 1);
+            world.quarantine(project, 1, now);
+        }
+        let left = || -> Vec<&str> {
+            let projects = ["a", "b", "c", "d"].into_iter();
+            projects
+                .filter(|project| world.read(project, 1).is_some())
+                .collect()
+        };
+        let discard = |most| block_on(discard_old(&world.database, 30, most)).unwrap();
+        assert_eq!((discard(2), left()), (2, vec!["a", "d"]));
+        assert_eq!((discard(2), left()), (1, vec!["d"]));
+        assert_eq!((discard(2), left()), (0, vec!["d"]));
+    }
+}

@@ -343,23 +343,7 @@ pub async fn work(
             store(database, clock, project, &merged?).await?;
             Ok(State::default())
         }
-        Job::Compare { update } => {
-            let rows = rows::all(database, project).await?;
-            let history = History::of(&rows)?;
-            let refusal = match conflict::find(&history, update)? {
-                Some(id) => Some(Refusal::of_duplicate(&format!(
-                    "another client has written under the peer id {}; take a new one (operation {})",
-                    id.peer, id.counter
-                ))),
-                None => waiting::refusal(database, project, &rows, &history, update).await?,
-            };
-            let blobs = refusal
-                .map(|refusal| [refusal.reason, refusal.code].map(|text| text.into_bytes().into()));
-            Ok(State {
-                blobs: blobs.into_iter().flatten().collect(),
-                ..State::default()
-            })
-        }
+        Job::Compare { update } => compare(database, project, update).await,
         Job::Until { rev } => {
             let words = try_until(database, project, *rev, memory).await?;
             Ok(State {
@@ -371,6 +355,29 @@ pub async fn work(
             })
         }
     }
+}
+
+/// Compares an update with what is stored. The answer has a reason and a code if the update must be refused.
+async fn compare(
+    database: &dyn Database,
+    project: &str,
+    update: &[u8],
+) -> Result<State, RoomError> {
+    let rows = rows::all(database, project).await?;
+    let history = History::of(&rows)?;
+    let refusal = match conflict::find(&history, update)? {
+        Some(id) => Some(Refusal::of_duplicate(&format!(
+            "another client has written under the peer id {}; take a new one (operation {})",
+            id.peer, id.counter
+        ))),
+        None => waiting::refusal(database, project, &rows, &history, update).await?,
+    };
+    let blobs =
+        refusal.map(|refusal| [refusal.reason, refusal.code].map(|text| text.into_bytes().into()));
+    Ok(State {
+        blobs: blobs.into_iter().flatten().collect(),
+        ..State::default()
+    })
 }
 
 /// The whole document as a snapshot; as one update, if its state is not cheap.

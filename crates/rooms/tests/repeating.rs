@@ -234,3 +234,24 @@ fn receipts_are_forgotten() {
     world.compact("q");
     assert_eq!(world.receipts(), 0);
 }
+
+/// Two clients that share a peer id: the one that came first was stored, and its relay lost the answer.
+#[test]
+fn what_is_repeated_behind_another_client_of_its_peer_has_its_first_outcome() {
+    let world = World::new();
+    let typed = |text: &str, serial| {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(1).unwrap();
+        doc.get_text("text").insert(0, text).unwrap();
+        doc.commit();
+        Update {
+            payload: doc.export(ExportMode::all_updates()).unwrap().into(),
+            ..update("p", Some(serial))
+        }
+    };
+    let (first, other) = (typed("first", 1), typed("other", 2));
+    let alone = world.append("relay", std::slice::from_ref(&first));
+    assert_eq!(alone, [stored(1)]);
+    let together = world.append("relay", &[other, first]);
+    assert_eq!(together, [Outcome::Suspect, stored(1)]);
+}

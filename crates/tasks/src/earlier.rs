@@ -7,22 +7,11 @@ use serde_json::Value;
 use crate::{
     asset_address,
     assets::{AssetError, AssetStore},
-    executor::{Executor, Failure},
+    executor::{Earlier, Executor, Failure},
     image::MAX_IMAGE_BYTES,
     rows,
     task::{Status, Task},
 };
-
-/// The task from whose result another one goes on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Earlier {
-    /// Its parameters.
-    pub params: Value,
-    /// The address of its result, which is kept here.
-    pub result_url: String,
-    /// What the service gave with the result, to see it again now.
-    pub signature: Option<String>,
-}
 
 /// The id of the task from whose result a task with these parameters goes on, with the name of the parameter; `None` if it
 /// begins anew.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use problem::Fields;
 
-use crate::{assets::AssetStore, earlier::Earlier, task::Task};
+use crate::{assets::AssetStore, task::Task};
 
 /// A service that does tasks.
 ///
@@ -143,6 +143,17 @@ pub const POLL_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The longest name that a service may give a job, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// The task from whose result another one goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    /// Its parameters.
+    pub params: Value,
+    /// The address of its result, which is kept here.
+    pub result_url: String,
+    /// What the service gave with the result, to see it again now.
+    pub signature: Option<String>,
+}
 
 /// The ports that an executor may use.
 #[derive(Clone, Copy)]

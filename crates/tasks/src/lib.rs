@@ -43,13 +43,12 @@ pub use asset_address::{addressed_data, is_asset_id};
 pub use assets::{Asset, AssetError, AssetStore, digest};
 pub use create::{CreateError, create};
 pub use delete::delete;
-pub use earlier::Earlier;
 pub use engine::Engine;
 pub use error::TaskError;
 pub use event::project_of_event;
 pub use executor::{
-    Arrived, Authenticity, Callback, Executor, Failure, Media, Outside, POLL_PATIENCE, Product,
-    Progress,
+    Arrived, Authenticity, Callback, Earlier, Executor, Failure, Media, Outside, POLL_PATIENCE,
+    Product, Progress,
 };
 pub use executors::Registry;
 pub use media_type::OCTET_STREAM;

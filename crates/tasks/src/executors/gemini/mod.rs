@@ -15,8 +15,7 @@ use serde_json::{Map, Value, json};
 use models::{Models, NoTable};
 
 use crate::{
-    earlier::Earlier,
-    executor::{Callback, Executor, Failure, Outside, Progress, setting},
+    executor::{Callback, Earlier, Executor, Failure, Outside, Progress, setting},
     image,
     task::Task,
 };
