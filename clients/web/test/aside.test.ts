@@ -51,8 +51,9 @@ test("after another client's update was moved aside, it joins once to compare, a
   assert.equal(server.joins.length, 2);
   // Each new socket is told the same.
   tell(server, 1);
-  await connection.whenSaved();
-  assert.deepEqual([connection.status.state, connection.status.saved.all], ["live", true]);
+  server.tell({ type: "peers", count: 99 });
+  const { saved } = await until(connection, "it has read that", ({ peers }) => peers === 99);
+  assert.deepEqual([saved.all, server.joins.length], [true, 2]);
   // But on one socket it is told of those that came since.
   tell(server, 1);
   await eventually("it compares again", () => server.joins.length === 3);
@@ -98,9 +99,36 @@ test("what was stored once more and is moved aside once more is not offered a th
   assert.deepEqual([text(server.doc), server.joins.length], ["base, bad, good", 2]);
   moveAside(2);
   const { saved, reason } = await rejected(connection);
+  await eventually("it has left", () => server.members.size === 0);
   assert.deepEqual([saved.all, saved.waitsFor.length, text(server.doc), text(doc)], [false, 2, "base, ", "base, bad, good"]);
   assert.equal(reason, "edits made here cannot be saved: 2 updates were moved aside");
   assert.deepEqual([errors.at(-1)?.code, errors.at(-1)?.final, server.joins.length], ["quarantined", true, 3]);
+});
+
+test("a client that is told before it is live compares after that", async () => {
+  const server = await room();
+  server.state = () => {
+    server.state = undefined;
+    tell(server, 1);
+    return [server.doc.export({ mode: "snapshot" })];
+  };
+  const { connection } = join(server);
+  await live(connection);
+  assert.equal(connection.status.saved.all, false);
+  await allSaved(connection);
+  assert.equal(server.joins.length, 2);
+});
+
+test("a connection that is lost before the server has decided does not forget what is missing", async () => {
+  const { server, moveAside, connection } = await begin();
+  server.decide = () => "ignore";
+  moveAside(1);
+  await until(connection, "it is missing", ({ saved }) => saved.waitsFor.length === 2);
+  server.decide = () => "store";
+  server.cut();
+  await allSaved(connection);
+  moveAside(2);
+  await rejected(connection);
 });
 
 test("a server whose version says less than it has does not lack what its state has", async () => {

@@ -11,8 +11,9 @@ use crate::{
     head::head_sql,
     peers::{self, Place},
     quarantine, receipts,
+    refusal::Refusal,
     request::{Disputed, Request},
-    supervise::{self, Merger, Refusal},
+    supervise::{self, Merger},
     update::{self, Outline},
     waiting,
 };

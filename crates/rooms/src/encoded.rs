@@ -183,13 +183,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a number of seven bits a byte.
-    fn number(&mut self) -> Result<usize, Flaw> {
+    fn number(&mut self) -> Result<u64, Flaw> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return usize::try_from(number).map_err(|_| Flaw::NotRead);
+                return Ok(number);
             }
         }
         Err(Flaw::NotRead)
@@ -199,9 +199,14 @@ impl<'a> Reader<'a> {
         (0..count).try_for_each(|_| self.number().map(drop))
     }
 
+    /// Reads a length. Loro, too, cuts it to what an address has of bits, which are 32 in an instance.
+    fn length(&mut self) -> Result<usize, Flaw> {
+        Ok(self.number()? as usize)
+    }
+
     /// Reads bytes with their length before them.
     fn counted(&mut self) -> Result<&'a [u8], Flaw> {
-        let length = self.number()?;
+        let length = self.length()?;
         self.take(length)
     }
 
@@ -263,7 +268,7 @@ impl<'a> Reader<'a> {
                 4 => drop(self.take(8)?),
                 5 | 6 => drop(self.counted()?),
                 kind @ (LIST | MAP) => {
-                    open.push((self.number()?, kind == MAP));
+                    open.push((self.length()?, kind == MAP));
                     deepest = deepest.max(open.len());
                 }
                 9 => drop(self.byte()?),
@@ -424,6 +429,8 @@ mod tests {
             true.into(),
             false.into(),
             1_000_000_i64.into(),
+            i64::MIN.into(),
+            i64::MAX.into(),
             1.5.into(),
             "words".into(),
             vec![1_u8, 2, 3].into(),

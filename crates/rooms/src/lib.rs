@@ -49,6 +49,7 @@ mod peers;
 mod pending;
 mod quarantine;
 mod receipts;
+mod refusal;
 mod request;
 mod rows;
 mod stages;

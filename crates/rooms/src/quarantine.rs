@@ -2,9 +2,7 @@
 
 use platform::{Clock, Database, DatabaseError};
 
-use crate::{
-    error::RoomError, head::head_sql, own_peer, peers, supervise::Refusal, update::Outline,
-};
+use crate::{error::RoomError, head::head_sql, own_peer, peers, refusal::Refusal, update::Outline};
 
 /// The most updates in quarantine with which one that is sent again is compared. Another one is taken, and moved aside
 /// again.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use loro::VersionVector;
 use platform::{Clock, Database};
 use thiserror::Error;
-use wire::{EncodedState, Job, Outcome, State, Update};
+use wire::{EncodedState, Job, State, Update};
 
 use crate::{
     blame::culprit,
@@ -29,6 +29,7 @@ use crate::{
     operations, own_peer,
     pending::together,
     quarantine::quarantine,
+    refusal::Refusal,
     rows::{self, Rows},
     unread::Unread,
     waiting,
@@ -113,34 +114,6 @@ pub async fn run(
         }
     }
     Err(RoomError::Merge("too many updates panic".into()))
-}
-
-/// The reason why an update is refused after a look at the document.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// The reason in words, for the sender.
-    pub(crate) reason: String,
-    /// The reason as a word, for programs.
-    pub(crate) code: String,
-}
-
-impl Refusal {
-    /// The refusal of an update that was written under a peer id that is in use.
-    pub(crate) fn of_duplicate(reason: &str) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            code: wire::DUPLICATE_PEER.to_owned(),
-        }
-    }
-}
-
-impl From<Refusal> for Outcome {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused {
-            reason: refusal.reason,
-            code: Some(refusal.code),
-        }
-    }
 }
 
 /// Compares an update with the document, and returns its refusal if one of its operations differs there, or if it

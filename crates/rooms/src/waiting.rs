@@ -11,8 +11,8 @@ use crate::{
     history::History,
     limits::{WAITING_BYTES, WAITING_UPDATES},
     peers,
+    refusal::Refusal,
     rows::{self, LogRow, Rows},
-    supervise::Refusal,
     update::Outline,
 };
 

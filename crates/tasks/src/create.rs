@@ -21,7 +21,7 @@ use crate::{
     public_url::public_url,
     request::TaskRequest,
     rows,
-    task::{MAX_TEXT, Task},
+    task::{MAX_NODE_ID, MAX_TEXT, Task},
 };
 
 /// The reason for which a task was not created.
@@ -53,9 +53,6 @@ const MAX_RETRIES: f64 = 20.0;
 
 /// The retries of a task that names none.
 const DEFAULT_RETRIES: i64 = 3;
-
-/// The longest node id, in characters.
-pub(crate) const MAX_NODE_ID: usize = 1024;
 
 /// The longest address of an agent, in characters.
 const MAX_CALLBACK_URL: usize = 2048;

@@ -4,7 +4,7 @@
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
-use crate::{create::MAX_NODE_ID, task::Task};
+use crate::task::{MAX_NODE_ID, Task};
 
 /// The events of which an agent may be notified.
 const EVENTS: &[&str] = &["started", "completed", "failed", "cancelled"];

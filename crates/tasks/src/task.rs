@@ -7,6 +7,9 @@ use serde_json::Value;
 /// The longest text of a task, such as a prompt, in characters.
 pub(crate) const MAX_TEXT: usize = 16 * 1024;
 
+/// The longest node id, in characters.
+pub(crate) const MAX_NODE_ID: usize = 1024;
+
 /// The status of a task: `pending -> processing -> completed | failed | cancelled`. A service that has no place
 /// puts a task back to `pending`; a failed or cancelled one can be set back by its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

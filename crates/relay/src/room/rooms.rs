@@ -284,9 +284,6 @@ impl Rooms {
 
     /// Tells how many updates of a room are in quarantine, to each of its sockets that was told of fewer.
     pub(crate) fn announce_quarantined(&self, room: &Room, updates: u64) {
-        if updates == 0 {
-            return;
-        }
         let event = raw::quarantined(updates);
         for socket in room.sockets() {
             if socket.is_quarantine_news(updates) {
