@@ -50,7 +50,12 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
                 log,
             };
             eprintln!("  {}", room.words);
-            rows.extend(room.measure(server.address, &database, base).await?);
+            let measured = room.measure(server.address, &database, base).await?;
+            // The table comes last, after half an hour.
+            for row in &measured {
+                eprintln!("    {}: {} ({})", row.measure, row.ours, row.theirs);
+            }
+            rows.extend(measured);
         }
     }
     server.kill()?;

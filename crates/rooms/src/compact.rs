@@ -8,7 +8,7 @@ use crate::{
     lease, limits,
     memory::Memory,
     merge::Merged,
-    operations, receipts,
+    operations, packed, receipts,
     rows::{self, LogRow},
     unread::Unread,
 };
@@ -27,6 +27,8 @@ pub async fn compact(
     if merged.rev == 0 {
         return Ok(());
     }
+    let snapshot = merged.snapshot()?;
+    let operations = operations::with_saved(merged.operations, packed::saved(&snapshot));
     database
         .execute(
             "INSERT INTO loro_snapshots (project_id, snapshot, version, updated_at, rev, has_state)
@@ -38,7 +40,7 @@ pub async fn compact(
                 OR excluded.rev = loro_snapshots.rev AND loro_snapshots.has_state = 0",
             vec![
                 project.into(),
-                merged.snapshot()?.into(),
+                snapshot.into(),
                 merged.version().into(),
                 clock.unix_seconds().into(),
                 merged.rev.into(),
@@ -46,7 +48,7 @@ pub async fn compact(
         )
         .await?;
     shorten(database, clock, project, merged.rev, &merged.pending).await?;
-    operations::note(database, project, merged.rev, merged.operations).await?;
+    operations::note(database, project, merged.rev, operations).await?;
     tracing::debug!(project, rev = merged.rev, "a room was compacted");
     Ok(())
 }
@@ -102,8 +104,10 @@ pub(crate) async fn pack(
     let bytes = rows.bytes();
     let (blob, version, left, operations) = if memory.exports(bytes) {
         let history = History::of(&rows)?;
+        let saved = rows.saved();
         drop(rows);
-        let operations = operations::count(&history, memory, bytes)?;
+        let operations = operations::count(&history, memory, bytes + saved)?;
+        let operations = operations::with_saved(operations, saved);
         let blob = history.since_snapshot()?;
         let version = history.version();
         (blob, version, history.into_pending(), operations)

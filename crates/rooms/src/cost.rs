@@ -177,6 +177,31 @@ impl<'a> Newer<'a> {
         })
     }
 
+    /// The cost of applying these operations as one update.
+    pub(crate) fn as_one(&self) -> Cost {
+        let pairs = self.pairs();
+        // To find the runs takes long.
+        if self.longest_runs() <= pairs {
+            return pairs;
+        }
+        pairs.max(self.runs())
+    }
+
+    /// The most that the [runs](Newer::runs) can cost, whatever the containers are.
+    fn longest_runs(&self) -> Cost {
+        let mut runs: HashMap<PeerID, u64> = HashMap::new();
+        let mut ended = Vec::new();
+        for change in &self.changes {
+            if !follows_itself(change) {
+                ended.extend(runs.remove(&change.id.peer));
+            }
+            let length = end(change) - start(change, self.base);
+            *runs.entry(change.id.peer).or_default() += u64::try_from(length).unwrap_or(0);
+        }
+        ended.extend(runs.into_values());
+        Cost::of_runs(ended, u64::MAX)
+    }
+
     /// The cost of the runs: each is what one peer does to one text or list, one operation after the other, without
     /// seeing what others do. Values of maps cost no square.
     pub(crate) fn runs(&self) -> Cost {
@@ -495,6 +520,19 @@ mod tests {
         typed(&one, 3000);
         assert_eq!(runs(&[&one], &base), 2 * half(3000) + half(2000));
         assert_eq!(runs(&[&LoroDoc::new()], &nothing), 0);
+    }
+
+    #[test]
+    fn the_runs_cost_at_most_what_they_would_in_one_container() {
+        let (all, versions) = busy();
+        for base in &versions {
+            let newer = Newer::than(base, &all).unwrap();
+            assert!(newer.runs() <= newer.longest_runs());
+            assert_eq!(newer.as_one(), newer.pairs().max(newer.runs()));
+        }
+        let nothing = VersionVector::default();
+        let newer = Newer::than(&nothing, &all).unwrap();
+        assert!(newer.longest_runs() < Cost(total(&all.oplog_vv()).pow(2) as u64 / 2));
     }
 
     #[test]

@@ -8,12 +8,13 @@
 
 use std::ops::Bound;
 
-use bytes::Bytes;
-use loro_kv_store::{MemKvStore, mem_store::MemKvConfig};
 use serde::Deserialize;
 use serde_columnar::columnar;
 
-use crate::depth::{MOST_LEVELS, TOO_DEEP};
+use crate::{
+    depth::{MOST_LEVELS, TOO_DEEP},
+    packed,
+};
 
 /// The bytes before the kind of an update: the name of the format, and the checksum.
 const BEFORE_KIND: usize = 4 + 16;
@@ -79,10 +80,7 @@ fn check_updates(mut blocks: Reader<'_>) -> Result<(), Flaw> {
 fn check_snapshot(mut body: Reader<'_>) -> Result<(), Flaw> {
     let length = body.take(4)?.try_into().map_err(|_| Flaw::NotRead)?;
     let history = body.take(u32::from_le_bytes(length) as usize)?;
-    let mut store = MemKvStore::new(MemKvConfig::default());
-    store
-        .import_all(Bytes::copy_from_slice(history))
-        .map_err(|_| Flaw::NotRead)?;
+    let store = packed::store(history).ok_or(Flaw::NotRead)?;
     for (key, block) in store.scan(Bound::Unbounded, Bound::Unbounded) {
         if key.len() == BLOCK_KEY {
             check_block(&block)?;

@@ -44,6 +44,7 @@ mod memory;
 mod merge;
 mod operations;
 mod own_peer;
+mod packed;
 pub mod panics;
 mod peers;
 mod pending;

@@ -379,8 +379,10 @@ impl Merged {
         way: Option<Way>,
     ) -> Result<Result<Self, Fault>, RoomError> {
         let stored = rows.bytes();
-        let operations = operations::count(&history, bounds.memory, stored)?;
-        let stage = bounds.memory.stage(stored, operations)?;
+        let saved = rows.saved();
+        let operations = operations::count(&history, bounds.memory, stored + saved)?;
+        let counted = operations::with_saved(operations, saved);
+        let stage = bounds.memory.stage(stored, counted)?;
         let (way, cost) = match way {
             Some(way) => (way, way.cost(&rows, &history)?),
             None => Way::cheapest(&rows, &history).map(|(way, cost)| (way, Some(cost)))?,

@@ -3,7 +3,7 @@
 use loro::VersionVector;
 use platform::{Database, DatabaseError, Row};
 
-use crate::head::head_sql;
+use crate::{head::head_sql, packed};
 
 /// The snapshot of a room.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,6 +53,12 @@ impl Rows {
         let snapshot = self.snapshot.as_ref().map_or(0, |row| row.blob.len());
         let blob = self.blob.as_ref().map_or(0, |row| row.blob.len());
         snapshot + blob + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
+    }
+
+    /// The bytes that compression saves in the snapshot. Updates are not compressed.
+    pub(crate) fn saved(&self) -> usize {
+        let snapshot = self.snapshot.as_ref().filter(|row| row.has_state);
+        snapshot.map_or(0, |row| packed::saved(&row.blob))
     }
 
     /// The bytes of all blobs whose state is not known.

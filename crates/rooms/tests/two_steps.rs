@@ -929,3 +929,31 @@ fn one_compaction_of_a_room_runs_at_a_time() {
     assert_eq!(*world.jobs.borrow(), [Job::Compact]);
     assert_eq!(world.log(), 0);
 }
+
+/// A snapshot of values that repeat themselves has a hundredth of their bytes, but its state takes memory for all of them.
+#[test]
+fn what_compression_saves_counts_like_operations() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let write = |key: &str| {
+        let before = doc.oplog_vv();
+        doc.get_map("map").insert(key, "x".repeat(1 << 20)).unwrap();
+        doc.commit();
+        world.append([doc.export(ExportMode::updates(&before)).unwrap()]);
+    };
+    for number in 0..8 {
+        write(&number.to_string());
+        world.work(&Job::Compact, 256);
+    }
+    let snapshot = world.count("SELECT length(snapshot) FROM loro_snapshots");
+    assert!(snapshot < 256 << 10, "{snapshot}");
+    let counted = world.count("SELECT operations FROM loro_operations");
+    assert!(counted * quota::BYTES_OF_OPERATION > 7 << 20, "{counted}");
+    write("last");
+    let too_large = world.try_to_work(&Job::Json, 64).unwrap_err();
+    assert!(
+        matches!(too_large, RoomError::TooLarge { .. }),
+        "{too_large}"
+    );
+    world.json().unwrap();
+}
