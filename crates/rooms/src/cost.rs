@@ -177,9 +177,8 @@ impl<'a> Newer<'a> {
         })
     }
 
-    /// The cost of applying these operations as one update.
-    pub(crate) fn as_one(&self) -> Cost {
-        let pairs = self.pairs();
+    /// The cost of applying these operations, which have these [pairs](Newer::pairs), as one update.
+    pub(crate) fn as_one(&self, pairs: Cost) -> Cost {
         // To find the runs takes long.
         if self.longest_runs() <= pairs {
             return pairs;
@@ -221,15 +220,11 @@ impl<'a> Newer<'a> {
             let mut from = start(change, self.base);
             // To look at a change takes as long as to look at a piece of it, and most concern one text or list.
             let whole = self.sequence(ID::new(peer, from), end - from);
+            let step = if whole.is_some() { end - from } else { PIECE };
             while from < end {
-                let to = match whole {
-                    Some(_) => end,
-                    None => from.saturating_add(PIECE).min(end),
-                };
-                let piece = match &whole {
-                    Some(container) => Some(container.clone()),
-                    None => self.sequence(ID::new(peer, from), to - from),
-                };
+                let to = from.saturating_add(step).min(end);
+                let piece = whole.clone();
+                let piece = piece.or_else(|| self.sequence(ID::new(peer, from), to - from));
                 let piece = piece.map(|container| Run {
                     container,
                     start: from,
@@ -528,7 +523,8 @@ mod tests {
         for base in &versions {
             let newer = Newer::than(base, &all).unwrap();
             assert!(newer.runs() <= newer.longest_runs());
-            assert_eq!(newer.as_one(), newer.pairs().max(newer.runs()));
+            let pairs = newer.pairs();
+            assert_eq!(newer.as_one(pairs), pairs.max(newer.runs()));
         }
         let nothing = VersionVector::default();
         let newer = Newer::than(&nothing, &all).unwrap();

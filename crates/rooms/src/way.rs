@@ -49,7 +49,7 @@ impl Way {
             }
             Self::InParts => Some(in_parts(&newer, history)),
             Self::Whole if history.base().is_empty() => None,
-            Self::AsOne | Self::Whole => Some(newer.as_one()),
+            Self::AsOne | Self::Whole => Some(newer.as_one(pairs)),
         })
     }
 
@@ -59,8 +59,9 @@ impl Way {
     /// If Loro cannot read the history.
     pub(crate) fn cheapest(rows: &Rows, history: &History) -> Result<(Self, Cost), RoomError> {
         let newer = Newer::than(history.base(), history.doc())?;
-        if newer.pairs() > Cost::NONE {
-            return Ok((Self::AsOne, newer.as_one()));
+        let pairs = newer.pairs();
+        if pairs > Cost::NONE {
+            return Ok((Self::AsOne, newer.as_one(pairs)));
         }
         if !rows.has_state() {
             return Ok((Self::Whole, Cost::NONE));

@@ -82,6 +82,16 @@ struct Dies<'a> {
     runs: Cell<u32>,
 }
 
+impl<'a> Dies<'a> {
+    fn of<const N: usize>(world: &'a World, revs: [u64; N]) -> Self {
+        Self {
+            world,
+            of: revs.into(),
+            runs: Cell::new(0),
+        }
+    }
+}
+
 #[async_trait::async_trait(?Send)]
 impl Merger for Dies<'_> {
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError> {
@@ -124,11 +134,7 @@ fn updates_that_trap_are_found_and_moved_aside() {
         doc.set_peer_id(n + 1).unwrap();
         world.append(letter(&doc, "x"));
     }
-    let merger = Dies {
-        world: &world,
-        of: vec![1, 17, 40],
-        runs: Cell::new(0),
-    };
+    let merger = Dies::of(&world, [1, 17, 40]);
     let state = world.run(&merger, &Job::Snapshot).unwrap();
     assert_eq!(text(&state).len(), 37);
     assert_eq!(state.rev, 40);
@@ -221,11 +227,7 @@ fn that_do_not_fit() -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn an_update_that_loro_refuses_is_moved_aside() {
     let world = World::new();
-    let here = Dies {
-        world: &world,
-        of: Vec::new(),
-        runs: Cell::new(0),
-    };
+    let here = Dies::of(&world, []);
     let (ours, theirs) = that_do_not_fit();
     world.append(ours);
     let bad = world.append(theirs);
@@ -244,11 +246,7 @@ fn an_update_that_loro_refuses_is_moved_aside() {
 #[test]
 fn an_update_that_loro_refuses_once_it_waits_no_more_is_moved_aside() {
     let world = World::new();
-    let here = Dies {
-        world: &world,
-        of: Vec::new(),
-        runs: Cell::new(0),
-    };
+    let here = Dies::of(&world, []);
     let (ours, theirs) = that_do_not_fit();
     let bad = world.append(theirs);
     world.run(&here, &Job::Compact).unwrap();
@@ -300,11 +298,7 @@ fn an_update_that_traps_once_it_waits_no_more_is_moved_aside() {
 #[test]
 fn what_is_in_quarantine_is_refused_until_its_owner_decides() {
     let world = World::new();
-    let here = Dies {
-        world: &world,
-        of: Vec::new(),
-        runs: Cell::new(0),
-    };
+    let here = Dies::of(&world, []);
     let send = |payload: &[u8]| {
         let updates = vec![Update {
             project: ROOM.into(),
