@@ -141,7 +141,8 @@ pub(crate) async fn move_aside(
     Ok(())
 }
 
-/// Computes the state of the log up to the update of this rev, in the order of their effects, reads it as a reader does, and drops it, to find out whether that traps.
+/// Computes the state of the log up to the update of this rev, in the order of the effects, reads it as a reader does, and
+/// drops it, to find out whether that traps.
 /// Returns the reason in words if the log has no state although it does not trap.
 ///
 /// # Errors
