@@ -27,6 +27,10 @@ const LOOK_BYTES: u64 = 256 * 1024;
 /// The most rooms that one sweep compacts; the next one goes on.
 const SWEEP_ROOMS: u64 = 32;
 
+/// A sweep begins no further merge after so many seconds, or so many merges. The next sweep comes ten seconds after it.
+const MERGE_SECONDS: i64 = 8;
+const MERGES: usize = 32;
+
 /// The revs and bytes that an append adds to each room.
 pub(crate) struct Growth {
     rooms: Vec<Grown>,
@@ -126,8 +130,9 @@ pub(crate) async fn compact_now<'a>(request: &Request<'a>, project: &str) -> Ans
     Ok(Reply::new(202))
 }
 
-/// `POST /internal/sweep`: compacts the rooms that are due, and goes on, after the answer, with the merge of one room
-/// whose log was compacted without its state. It merges one room for each sweep, so that merges never pile up.
+/// `POST /internal/sweep`: compacts the rooms that are due, and goes on, after the answer, with merges of rooms whose log
+/// was compacted without its state: one after the other, and for a time that ends before the next sweep, so that merges
+/// never pile up.
 pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     for project in rooms::sweep(ports.database, ports.clock, SWEEP_ROOMS).await? {
@@ -137,22 +142,32 @@ pub(crate) async fn sweep<'a>(request: &Request<'a>) -> Answer<'a> {
         count(ports, &project).await;
     }
     rooms::forget_receipts(ports.database, ports.clock).await?;
-    Ok(Reply::new(202).then(merge_one(ports)))
+    Ok(Reply::new(202).then(merge_due(ports)))
 }
 
-async fn merge_one(ports: Ports<'_>) {
-    let due = rooms::to_merge(ports.database, ports.clock, 1).await;
-    let due = due.unwrap_or_else(|error| {
-        tracing::error!(%error, "the rooms to merge could not be read");
-        Vec::new()
-    });
-    for project in due {
+async fn merge_due(ports: Ports<'_>) {
+    let end = ports.clock.unix_seconds() + MERGE_SECONDS;
+    for _ in 0..MERGES {
+        let due = rooms::to_merge(ports.database, ports.clock, 1).await;
+        let due = due.unwrap_or_else(|error| {
+            tracing::error!(%error, "the rooms to merge could not be read");
+            Vec::new()
+        });
+        let Some(project) = due.first() else {
+            return;
+        };
         let merger = SelfMerger(ports);
-        let merged = supervise::merge(ports.database, ports.clock, &merger, &project).await;
-        if let Err(error) = merged {
-            tracing::warn!(project, %error, "a room was not merged");
-        }
+        let merged = supervise::merge(ports.database, ports.clock, &merger, project).await;
         // The merge may have found the document too large.
-        count(ports, &project).await;
+        count(ports, project).await;
+        match merged {
+            Ok(()) => {}
+            // The room is still due.
+            Err(RoomError::Busy) => return,
+            Err(error) => tracing::warn!(project, %error, "a room was not merged"),
+        }
+        if ports.clock.unix_seconds() >= end {
+            return;
+        }
     }
 }

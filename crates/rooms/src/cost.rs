@@ -10,7 +10,8 @@ use std::{
 };
 
 use loro::{
-    ChangeMeta, ContainerID, ContainerType, Counter, ID, IdSpan, LoroDoc, PeerID, VersionVector,
+    ChangeMeta, ContainerID, ContainerType, Counter, Frontiers, ID, IdSpan, LoroDoc, PeerID,
+    VersionVector,
 };
 
 use crate::error::RoomError;
@@ -136,10 +137,9 @@ impl<'a> Newer<'a> {
             let dep = change.deps.as_single();
             let dep = dep.filter(|_| start == change.id.counter);
             let seen = dep.and_then(|dep| seen_by.and_including(dep));
-            // To make a version takes a time that grows with the number of peers.
             let seen = seen.unwrap_or_else(|| {
-                let seen = self.doc.frontiers_to_vv(&change.deps).unwrap_or_default();
-                total(&seen) + i64::from(start - change.id.counter)
+                let seen = seen_by.heads_and_before(&change.deps, self.doc);
+                seen + i64::from(start - change.id.counter)
             });
             let end = end(change);
             let length = i64::from(end - start);
@@ -157,7 +157,7 @@ impl<'a> Newer<'a> {
         u64::try_from(all).unwrap_or(0)
     }
 
-    /// The number of small parts, of each of which the square costs little.
+    /// The number of small parts, of which the square costs nothing beside the imports.
     pub(crate) fn small_parts(&self) -> usize {
         usize::try_from(self.count() / SMALL + 1).unwrap_or(usize::MAX)
     }
@@ -167,14 +167,15 @@ impl<'a> Newer<'a> {
         let (all, count) = (self.count(), count as u64);
         let longest = all / count.max(1) + 1;
         let pairs = Cost(self.pairs().0.saturating_mul(count));
-        // To find the runs takes longer than to apply small parts.
-        let runs = Cost::of_runs([all], longest);
-        let is_known = longest <= SMALL || runs <= Cost::CHEAP;
-        pairs.max(if is_known {
-            runs
-        } else {
-            self.runs_up_to(longest)
-        })
+        if longest <= SMALL {
+            return pairs;
+        }
+        let mut runs = Cost::of_runs([all], longest);
+        // To find the runs takes long.
+        if runs > Cost::CHEAP {
+            runs = self.runs_up_to(longest);
+        }
+        pairs.max(runs)
     }
 
     /// The cost of applying these operations, which have these [pairs](Newer::pairs), as one update.
@@ -264,7 +265,11 @@ impl<'a> Newer<'a> {
 
 /// How many operations the author of each change had seen, by peer.
 #[derive(Debug, Default)]
-struct SeenBy(HashMap<PeerID, Vec<Seen>>);
+struct SeenBy {
+    of_peers: HashMap<PeerID, Vec<Seen>>,
+    /// The heads that were asked for last, and how many operations they and all before them are.
+    last: (Frontiers, i64),
+}
 
 /// A change, and how many operations its author had seen before its start.
 #[derive(Debug)]
@@ -277,24 +282,34 @@ struct Seen {
 impl SeenBy {
     /// Notes the next change of a peer.
     fn note(&mut self, peer: PeerID, change: Seen) {
-        self.0.entry(peer).or_default().push(change);
+        self.of_peers.entry(peer).or_default().push(change);
     }
 
     /// The operations that the author of this one had seen, with this one; `None` if its change was not noted.
     fn and_including(&self, id: ID) -> Option<i64> {
-        let of_peer = self.0.get(&id.peer)?;
+        let of_peer = self.of_peers.get(&id.peer)?;
         let place = of_peer.partition_point(|change| change.start <= id.counter);
         let change = of_peer.get(place.checked_sub(1)?)?;
         let seen = change.seen + i64::from(id.counter - change.start) + 1;
         (id.counter < change.end).then_some(seen)
+    }
+
+    /// The operations that these heads and all before them are. To make their version takes a time that grows with the
+    /// number of peers, and authors who have seen all that the others did write upon the same heads.
+    fn heads_and_before(&mut self, heads: &Frontiers, doc: &LoroDoc) -> i64 {
+        if self.last.0 != *heads {
+            let version = doc.frontiers_to_vv(heads).unwrap_or_default();
+            self.last = (heads.clone(), total(&version));
+        }
+        self.last.1
     }
 }
 
 /// The number of operations that are looked at together. The cost of a shorter run is too small to count.
 const PIECE: Counter = 1024;
 
-/// The most operations of a small part. The import of a part takes some 0.1 ms, and its square as long.
-const SMALL: u64 = 4096;
+/// The most operations of a small part. Its square takes less than the rest of its import, some 0.1 ms.
+const SMALL: u64 = 8192;
 
 /// Operations of one peer to one container, one after the other.
 #[derive(Debug)]

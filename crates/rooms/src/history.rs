@@ -14,8 +14,14 @@ use crate::{
     rows::{LogRow, Rows},
 };
 
-/// The bytes that are imported before they go back into their encoded form, which takes far less memory.
-const TAKEN_IN_AT_ONCE: usize = 128 * 1024;
+/// The bytes of memory that imported operations may take before they go back into their encoded form, which takes far less.
+const UNPACKED: usize = 4 * 1024 * 1024;
+
+/// The bytes of memory that an operation takes beside its text, while it is not in its encoded form.
+const OPERATION: usize = 256;
+
+/// The bytes of the parts in which many updates that were made one are imported.
+const PART: usize = 128 * 1024;
 
 /// The changes whose operations are counted before they go back into their encoded form.
 const COUNTED_AT_ONCE: usize = 1000;
@@ -179,7 +185,7 @@ impl History {
 struct Counts {
     /// The operations of each change, by its first id, because later updates may continue a change.
     of_changes: HashMap<ID, usize>,
-    /// The bytes that are unpacked.
+    /// The bytes of memory that the unpacked ones take, about.
     unpacked: usize,
 }
 
@@ -189,12 +195,12 @@ impl Counts {
     /// # Errors
     /// If Loro refuses it.
     fn import(&mut self, doc: &LoroDoc, update: &[u8]) -> LoroResult<ImportStatus> {
-        self.unpacked += update.len();
-        if self.unpacked > TAKEN_IN_AT_ONCE {
+        if self.unpacked > UNPACKED {
             doc.compact_change_store();
-            self.unpacked = update.len();
+            self.unpacked = 0;
         }
         let status = doc.import(update)?;
+        self.unpacked += update.len();
         for (peer, (start, end)) in status.success.iter() {
             let mut counter = *start;
             while counter < *end
@@ -204,7 +210,8 @@ impl Counts {
                     let change = oplog.get_change_at(change.id);
                     change.map_or(0, |change| change.ops().len())
                 });
-                self.of_changes.insert(change.id, count);
+                let before = self.of_changes.insert(change.id, count);
+                self.unpacked += OPERATION * count.saturating_sub(before.unwrap_or(0));
                 counter = i32::try_from(change.len)
                     .map_or(*end, |length| {
                         change.id.counter.saturating_add(length.max(1))
@@ -220,7 +227,7 @@ impl Counts {
     /// # Errors
     /// If Loro refuses a part of it.
     fn import_parted(&mut self, doc: &LoroDoc, update: &[u8]) -> Result<(), RoomError> {
-        for part in parted(update, TAKEN_IN_AT_ONCE) {
+        for part in parted(update, PART) {
             self.import(doc, &part).map_err(RoomError::of_loro)?;
         }
         Ok(())

@@ -170,6 +170,26 @@ pub(crate) async fn is_held(
     Ok(!database.execute(sql, parameters).await?.is_empty())
 }
 
+/// Whether this work on the room failed since it last succeeded. A try under way has not.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn has_failed(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    work: Work,
+) -> Result<bool, DatabaseError> {
+    let sql =
+        "SELECT 1 FROM loro_leases WHERE project_id = ?1 AND work = ?2 AND failures > (until > ?3)";
+    let parameters = vec![
+        project.into(),
+        work.name().into(),
+        clock.unix_seconds().into(),
+    ];
+    Ok(!database.execute(sql, parameters).await?.is_empty())
+}
+
 /// An SQL condition on a row `l` of the table, which may be missing: no try is under way, and the next is
 /// due. `now` is an SQL expression.
 pub(crate) fn due_sql(now: &str) -> String {

@@ -22,6 +22,10 @@ pub(crate) const COMPACT_BYTES: u64 = 1024 * 1024;
 /// A log whose oldest update is this old, in seconds, is due for compaction.
 pub const COMPACT_SECONDS: i64 = 300;
 
+/// A compaction computes the state, too, if snapshot and log have up to this many bytes together. That of a larger document
+/// takes up to a second, so that a merge of its own follows.
+pub(crate) const MERGE_AT_ONCE_BYTES: u64 = 1024 * 1024;
+
 /// A snapshot and log up to this many bytes together are merged for a client that joins, so that the
 /// state is one blob; the log of a larger document is imported by the client itself.
 pub(crate) const MERGE_ON_READ_BYTES: usize = 512 * 1024;

@@ -153,6 +153,17 @@ pub(crate) async fn lacks_state(
         .is_some_and(|row| row.integer(0).is_ok_and(|lacks| lacks != 0)))
 }
 
+/// The bytes of a room's snapshot and log together.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn bytes(database: &dyn Database, project: &str) -> Result<u64, DatabaseError> {
+    let sql = "SELECT ifnull((SELECT length(snapshot) FROM loro_snapshots WHERE project_id = ?1), 0)
+                    + ifnull((SELECT sum(length(payload)) FROM loro_updates WHERE project_id = ?1), 0)";
+    let rows = database.execute(sql, vec![project.into()]).await?;
+    rows.first().map_or(Ok(0), |row| row.unsigned(0))
+}
+
 const UNMERGED: &str = "
     SELECT iif(has_state, 0, 4), rev, snapshot, version FROM loro_snapshots WHERE project_id = ?1
     UNION ALL

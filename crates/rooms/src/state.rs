@@ -6,6 +6,7 @@ use wire::{EncodedState, Job, State};
 
 use crate::{
     error::RoomError,
+    lease::{self, Work},
     limits,
     pending::together,
     rows::{self, Rows},
@@ -186,7 +187,9 @@ pub async fn json(
     merger: &dyn Merger,
     project: &str,
 ) -> Result<EncodedState, RoomError> {
-    if rows::lacks_state(database, project).await? {
+    let is_due = rows::lacks_state(database, project).await?;
+    // A state that no merge has tried to compute yet may be cheap.
+    if is_due && lease::has_failed(database, clock, project, Work::Merge).await? {
         return Err(RoomError::StateUnavailable);
     }
     match supervise::run(database, clock, merger, project, &Job::Json).await {
@@ -197,7 +200,7 @@ pub async fn json(
             tracing::warn!(project, %error, "a document has no JSON for now");
             Err(RoomError::StateUnavailable)
         }
-        Err(error @ (RoomError::StateUnavailable | RoomError::TooLarge { .. })) => {
+        Err(error @ (RoomError::StateUnavailable | RoomError::TooLarge { .. })) if !is_due => {
             if let Err(error) = supervise::compact(database, clock, merger, project, Wait::No).await
             {
                 tracing::warn!(project, %error, "a room was not compacted");

@@ -24,6 +24,7 @@ use crate::{
     head::head,
     history::History,
     lease::{self, Lease, Work},
+    limits,
     memory::Memory,
     merge::{Bounds, merge as merge_cheap, merge_within, try_until},
     operations, own_peer,
@@ -284,9 +285,12 @@ pub async fn work(
         }
         Job::Compact => {
             // While there is a blob, a merge of its own is due, and only that one computes the state.
-            let merged = match rows::lacks_state(database, project).await? {
-                true => Err(RoomError::StateUnavailable),
-                false => merge_cheap(database, clock, project, memory).await,
+            let merged = if rows::lacks_state(database, project).await?
+                || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
+            {
+                Err(RoomError::StateUnavailable)
+            } else {
+                merge_cheap(database, clock, project, memory).await
             };
             match merged {
                 Ok(merged) => store(database, clock, project, &merged).await?,

@@ -64,8 +64,8 @@ impl World {
             // What others waited for has ids below theirs, so it is compared.
             let (database, clock) = (&self.database, &self.clock);
             let outcomes = block_on(rooms::append_surely(database, clock, self, "test", updates));
-            let stored = matches!(outcomes.unwrap()[0], Outcome::Stored { .. });
-            assert!(stored);
+            let outcome = &outcomes.unwrap()[0];
+            assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
         }
     }
 
@@ -215,6 +215,27 @@ fn a_long_paste_beside_a_single_letter_is_merged_later() {
     assert!(world.json().unwrap().len() > 160_000);
 }
 
+/// It is cheap, but takes up to a second, and a compaction takes less.
+#[test]
+fn a_large_document_is_compacted_without_its_state_and_merged_later() {
+    let world = World::new();
+    for peer in 1..=20 {
+        let text = format!("{peer:05}").repeat(13_000);
+        world.append([update(peer, |doc| {
+            doc.get_map("map").insert(&peer.to_string(), text).unwrap();
+        })]);
+    }
+    world.compact().unwrap();
+    assert_eq!((world.log(), world.blobs()), (20, 1));
+    assert_eq!(*world.jobs.borrow(), [Job::Compact]);
+    // It can be read meanwhile.
+    let json = world.json().unwrap();
+    assert!(json.len() > 20 * 65_000);
+    world.merge().unwrap();
+    assert_eq!((world.log(), world.blobs()), (0, 0));
+    assert_eq!(world.json().unwrap(), json);
+}
+
 /// Its log is short and young, so nothing else makes it due.
 #[test]
 fn a_document_that_is_asked_for_as_json_is_merged_by_the_next_sweep() {
@@ -226,7 +247,16 @@ fn a_document_that_is_asked_for_as_json_is_merged_by_the_next_sweep() {
     assert_eq!((world.log(), world.blobs(), world.to_merge()), (2, 1, 1));
     world.jobs.borrow_mut().clear();
     assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
-    assert!(world.jobs.borrow().is_empty(), "a merge is due");
+    assert_eq!(*world.jobs.borrow(), [Job::Json]);
+
+    // Once a merge has failed, the state cannot be cheap.
+    let words = || "too slow".to_owned();
+    world.faults.borrow_mut().push(MergeError::Died(words()));
+    assert!(world.merge().is_err());
+    world.jobs.borrow_mut().clear();
+    assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
+    assert_eq!(*world.jobs.borrow(), []);
+    world.clock.0.set(world.clock.0.get() + 10);
     world.merge().unwrap();
     assert!(world.json().unwrap().len() > 160_000);
 }
@@ -268,8 +298,8 @@ fn a_busy_board_is_merged_at_once() {
     let world = World::new();
     world.append([update(1, |doc| {
         let nodes = doc.get_map("nodes");
-        for n in 0..200_000 {
-            nodes.insert(&(n % 1000).to_string(), n).unwrap();
+        for n in 0..160_000 {
+            nodes.insert(&(n % 10).to_string(), n % 50).unwrap();
         }
     })]);
     world.append([update(2, |doc| paste(doc, 1))]);
@@ -943,7 +973,7 @@ fn what_compression_saves_counts_like_operations() {
     };
     for number in 0..8 {
         write(&number.to_string());
-        world.work(&Job::Compact, 256);
+        world.work(&Job::Merge, 256);
     }
     let snapshot = world.count("SELECT length(snapshot) FROM loro_snapshots");
     assert!(snapshot < 256 << 10, "{snapshot}");
