@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use e2e::both_relays;
-use e2e::host::{Host, Setup};
+use e2e::host::{Host, Kind, Setup};
 use e2e::raw::{Client, Heard, change};
 use e2e::wait::until_within;
 use http::Method;
@@ -103,5 +103,38 @@ both_relays! {
             _ => None,
         });
         assert!(state.unwrap().mode.is_snapshot());
+    }
+}
+
+/// Documents of more than 1 MiB are compacted without their state, which takes longer. No cron component sweeps here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_sweep_merges_all_large_documents() {
+    let setup = Setup::new(Kind::Native).option("--triggers", "http");
+    let host = setup.variable("internal_token", "t").start().await;
+    let internal = async |path: &str| {
+        let headers = [("authorization", "Bearer t")];
+        let (http, nothing) = (host.app_http(), Bytes::new());
+        let answer = http.send(Method::POST, path, &headers, nothing).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    };
+    let is_merged = async |project: &str| {
+        let stored = host.http().get(&format!("/sync/{project}")).await;
+        let meta = LoroDoc::decode_import_blob_meta(&stored.body, false).unwrap();
+        meta.mode.is_snapshot()
+    };
+    let rooms = ["p", "q", "r"];
+    for project in rooms {
+        let doc = LoroDoc::new();
+        for _ in 0..3 {
+            let path = format!("/sync/{project}");
+            let answer = host.http().post(&path, append(&doc, 400 << 10)).await;
+            assert_eq!(answer.status, 200);
+        }
+        internal(&format!("/internal/rooms/{project}/compact")).await;
+        until_within(SOON, "a blob", async || !is_merged(project).await).await;
+    }
+    internal("/internal/sweep").await;
+    for project in rooms {
+        until_within(MERGED, "the state", async || is_merged(project).await).await;
     }
 }
