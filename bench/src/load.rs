@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -308,12 +309,12 @@ async fn read(
         };
         let now = journal.start.elapsed();
         // No other task locks it before this one has ended.
-        let mut noted = receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = receipts.lock();
         if noted.note(&journal, &bytes, now) == expected {
             return stream;
         }
     }
-    let mut noted = receipts.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut noted = receipts.lock();
     noted.lost = noted.delivered < expected;
     drop(noted);
     stream
@@ -343,10 +344,7 @@ fn gather(waiting: Vec<Waiting>, seconds: f64) -> Outcome {
     let mut latencies = Vec::new();
     let (mut delivered, mut expected, mut unknown, mut lost_clients) = (0, 0, 0, 0);
     for client in waiting {
-        let mut receipts = client
-            .receipts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut receipts = client.receipts.lock();
         latencies.append(&mut receipts.micros);
         delivered += receipts.delivered;
         expected += client.expected;

@@ -10,7 +10,7 @@ use futures_util::SinkExt;
 use rusqlite::{Connection, params};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::Bench;
+use super::sides::Bench;
 use crate::client::Dialect;
 use crate::client_raw;
 use crate::connection::JoinOptions;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Bench, Pair, Side, relays};
+use super::relays;
+use super::sides::{Bench, Pair, Side};
 use crate::load::{self, Outcome, Plan, Room};
 use crate::machine;
 use crate::stats::median;

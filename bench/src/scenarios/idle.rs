@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 
-use super::{Bench, Side};
+use super::sides::{Bench, Side};
 use crate::connection::JoinOptions;
 use crate::http::Http;
 use crate::load::{CONNECT_AT_ONCE, join_patiently};

@@ -14,7 +14,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::Bench;
+use super::sides::Bench;
 use crate::client::Dialect;
 use crate::client_official;
 use crate::connection::{self, JoinOptions};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::saturation::{self, Acknowledged};
-use super::{Bench, Side};
+use super::sides::{Bench, Side};
 use crate::table::{Cell, Row};
 
 /// The times of a round trip, in milliseconds.

@@ -12,7 +12,7 @@ use hyper::Method;
 use loro::LoroDoc;
 use rusqlite::{Connection, params};
 
-use super::Bench;
+use super::sides::Bench;
 use crate::http::Http;
 use crate::native;
 use crate::shapes::{Shape, version};

@@ -7,7 +7,7 @@ use futures_util::SinkExt;
 use futures_util::future::try_join_all;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::Bench;
+use super::sides::Bench;
 use crate::client::Dialect;
 use crate::client_raw;
 use crate::connection::JoinOptions;

@@ -8,7 +8,7 @@ use futures_util::SinkExt;
 use loro::{LoroDoc, VersionVector};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Bench, Pair, Side};
+use super::sides::{Bench, Pair, Side};
 use crate::client_raw;
 use crate::connection::{self, JoinOptions, Joined};
 use crate::servers::Server;

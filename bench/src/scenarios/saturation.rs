@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Bench, Pair, Side};
+use super::sides::{Bench, Pair, Side};
 use crate::client_raw::{self, Event};
 use crate::connection::{JoinOptions, Socket};
 use crate::load::{fingerprint, join_patiently};

@@ -14,24 +14,18 @@
 //! `?look=assets`, it deletes old assets that the document does not show, too.
 
 mod archives;
+mod ourselves;
 mod projecting;
 mod purging;
 mod retaining;
 
-use std::time::Duration;
-
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
-use platform::{AskError, Gauge, Ports, config::unprotected, http_client::Limits, migrations};
+use ourselves::ask_ourselves;
+use platform::{Gauge, Ports, config::unprotected, migrations};
 use problem::Problem;
 use tasks::Engine;
 use wire::Polled;
-
-/// How long a request to ourselves may take.
-const OURSELVES: Limits = Limits {
-    timeout: Duration::from_secs(60),
-    max_bytes: 64 * 1024,
-};
 
 door::http_component!(route);
 
@@ -114,10 +108,4 @@ async fn sweep_rooms(ports: Ports<'_>) {
     if let Err(error) = ask_ourselves(ports, "/internal/sweep").await {
         tracing::warn!(%error, "the sweep of rooms failed");
     }
-}
-
-/// Sends a request to an internal route of the app itself, and returns the status.
-async fn ask_ourselves(ports: Ports<'_>, path: &str) -> Result<u16, AskError> {
-    let answer = ports.ask_ourselves(path, Vec::new(), OURSELVES).await?;
-    Ok(answer.status().as_u16())
 }

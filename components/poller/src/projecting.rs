@@ -6,7 +6,7 @@ use platform::Ports;
 use problem::Problem;
 use rooms::{Memory, RoomError};
 
-use crate::ask_ourselves;
+use crate::ourselves::ask_ourselves;
 
 /// The most projects whose documents one round brings up to date, and how many at once.
 const PROJECTIONS: u64 = 256;

@@ -6,7 +6,7 @@ use platform::Ports;
 use problem::{Kind, Problem};
 use tasks::{Asset, AssetStore, OCTET_STREAM, range};
 
-use crate::{Answer, Request, access};
+use crate::request::{Answer, Request, access};
 
 /// How long a browser may keep the way to a bucket: shorter than the address is valid.
 const REDIRECT_KEPT: &str = "private, max-age=3000";

@@ -16,7 +16,10 @@ use tasks::{
     rows::{self, Changes},
 };
 
-use crate::{Answer, Request, task};
+use crate::{
+    request::{Answer, Request},
+    task,
+};
 
 /// The most events of one answer.
 const PAGE: u64 = 100;

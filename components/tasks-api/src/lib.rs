@@ -7,19 +7,15 @@ mod asset;
 mod events;
 mod list;
 mod marks;
+mod request;
 mod task;
 mod upload;
 mod waiting;
 
-use auth::{Denied, Grant, Principal};
-use door::{Admitted, Reply, routes::Tasks};
-use platform::Ports;
-use problem::Problem;
+use door::routes::Tasks;
+use request::{Answer, Request};
 
 door::http_component!(route);
-
-type Request<'a> = Admitted<'a, Tasks>;
-type Answer<'a> = Result<Reply<'a>, Problem>;
 
 async fn route(request: Request<'_>) -> Answer<'_> {
     match request.route() {
@@ -36,13 +32,5 @@ async fn route(request: Request<'_>) -> Answer<'_> {
         Tasks::UploadPart { project, upload } => upload::go_on(&request, project, upload).await,
         Tasks::GiveUpUpload { project, upload } => upload::give_up(&request, project, upload).await,
         Tasks::Asset { asset } => asset::get(&request, asset).await,
-    }
-}
-
-/// Finds what the caller may do with a row of this project. For a caller without access, the row does not exist.
-async fn access(ports: Ports<'_>, caller: &Principal, project: &str) -> Result<Grant, Problem> {
-    match caller.access(ports, project).await {
-        Err(Denied::Forbidden | Denied::NoSuchProject) => Err(Problem::not_found()),
-        other => Ok(other?),
     }
 }

@@ -10,7 +10,7 @@ use tasks::{
     rows::{self, Filter},
 };
 
-use crate::{Answer, Request};
+use crate::request::{Answer, Request};
 
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;

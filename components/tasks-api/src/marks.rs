@@ -5,7 +5,7 @@ use problem::Problem;
 use tasks::rows;
 use wire::{MAX_MARKS, Marks, MarksRequest};
 
-use crate::{Answer, Request};
+use crate::request::{Answer, Request};
 
 /// Reads the mark of each task, and the last change of each project, each in one statement.
 pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {

@@ -14,7 +14,7 @@ use tasks::{
 };
 
 use crate::{
-    Answer, Request, access,
+    request::{Answer, Request, access},
     waiting::{self, OWN_WAIT},
 };
 

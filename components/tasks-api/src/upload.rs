@@ -8,7 +8,7 @@ use tasks::{
     large_upload::{self, Progress},
 };
 
-use crate::{Answer, Request};
+use crate::request::{Answer, Request};
 
 /// Stores the picture or film that the body is.
 pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {

@@ -11,6 +11,7 @@
 
 mod access;
 mod advice;
+pub mod conditions;
 mod credentials;
 mod denied;
 pub mod imports;

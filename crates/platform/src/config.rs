@@ -5,7 +5,10 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 use problem::Problem;
 use thiserror::Error;
 
-use crate::{Setting, setting::number};
+use crate::{
+    Form, Setting,
+    setting::{Declaration, Preset},
+};
 
 crate::settings! {
     /// `development`, or any other word for a deployment. Until the settings that protect it are set, a deployment
@@ -82,6 +85,29 @@ pub trait Config {
     }
 }
 
+/// Reads a setting that is [declared](crate::settings!) as a whole number. If it is not set, or is not such a number, its
+/// declared value counts.
+pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -> u32 {
+    let declaration = declared.iter().find(|of| of.setting == setting);
+    let (default, most) = match declaration.map(|of| (of.preset, of.form)) {
+        Some((Preset::Value(default), Form::Number(most))) => (default.parse().unwrap_or(1), most),
+        other => {
+            tracing::error!(%setting, ?other, "a setting is not declared as a number");
+            (1, u32::MAX)
+        }
+    };
+    let Some(text) = config.get(setting) else {
+        return default;
+    };
+    match text.trim().parse() {
+        Ok(number) if (1..=most).contains(&number) => number,
+        _ => {
+            tracing::error!(%setting, most, default, "a setting is not a whole number within its bounds, so its default is used");
+            default
+        }
+    }
+}
+
 /// A setting cannot be read: its provider failed, or the component does not list it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the setting `{name}` cannot be read: {reason}")]
@@ -139,7 +165,6 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    #[allow(dead_code)] // The list is for documented settings.
     mod made_up {
         crate::settings! {
             /// It has a value
@@ -148,9 +173,11 @@ mod tests {
             pub(super) UNSET = "unset", Unset;
             /// It cannot be read
             pub(super) BROKEN = "broken", Unset;
+            /// It is a number
+            pub(super) COUNT = "count", Value("5"), Number(7);
         }
     }
-    use made_up::{BROKEN, SET, UNSET};
+    use made_up::{BROKEN, COUNT, SET, UNSET};
 
     struct Counted(Cell<u32>);
 
@@ -166,6 +193,29 @@ mod tests {
                 }),
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_makes_no_sense_is_the_declared_one() {
+        use crate::native::MapConfig;
+        for (given, expected) in [
+            (" 3 ", 3),
+            ("7", 7),
+            ("8", 5),
+            ("0", 5),
+            ("-1", 5),
+            ("three", 5),
+            ("", 5),
+        ] {
+            let config = MapConfig::from_pairs(&[("count", given)]);
+            assert_eq!(
+                number(&config, made_up::SETTINGS, COUNT),
+                expected,
+                "{given:?}"
+            );
+        }
+        let unset = MapConfig::from_pairs(&[]);
+        assert_eq!(number(&unset, made_up::SETTINGS, COUNT), 5);
     }
 
     #[test]

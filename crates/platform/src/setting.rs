@@ -6,10 +6,7 @@
 
 use std::fmt;
 
-use crate::{
-    Config,
-    form::{Form, WrongForm},
-};
+use crate::form::{Form, WrongForm};
 
 /// A setting of the app, to be read through [`Config`](crate::Config). On Spin it is a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,29 +77,6 @@ impl Declaration {
     }
 }
 
-/// Reads a setting that is [declared](settings!) as a whole number. If it is not set, or is not such a number, its
-/// declared value counts.
-pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -> u32 {
-    let declaration = declared.iter().find(|of| of.setting == setting);
-    let (default, most) = match declaration.map(|of| (of.preset, of.form)) {
-        Some((Preset::Value(default), Form::Number(most))) => (default.parse().unwrap_or(1), most),
-        other => {
-            tracing::error!(%setting, ?other, "a setting is not declared as a number");
-            (1, u32::MAX)
-        }
-    };
-    let Some(text) = config.get(setting) else {
-        return default;
-    };
-    match text.trim().parse() {
-        Ok(number) if (1..=most).contains(&number) => number,
-        _ => {
-            tracing::error!(%setting, most, default, "a setting is not a whole number within its bounds, so its default is used");
-            default
-        }
-    }
-}
-
 /// Declares settings: a constant for each, and the list `SETTINGS` of their declarations. After its preset, a setting may
 /// have a [`Form`]; it is a text otherwise.
 ///
@@ -145,7 +119,6 @@ macro_rules! settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::MapConfig;
 
     settings! {
         /// The first
@@ -155,31 +128,11 @@ mod tests {
         SECOND = "second", Secret;
         /// The third
         THIRD = "third", Unset, Number(7);
-        /// The fourth
-        FOURTH = "fourth", Value("5"), Number(7);
-    }
-
-    #[test]
-    fn a_number_that_makes_no_sense_is_the_declared_one() {
-        for (given, expected) in [
-            (" 3 ", 3),
-            ("7", 7),
-            ("8", 5),
-            ("0", 5),
-            ("-1", 5),
-            ("three", 5),
-            ("", 5),
-        ] {
-            let config = MapConfig::from_pairs(&[("fourth", given)]);
-            assert_eq!(number(&config, SETTINGS, FOURTH), expected, "{given:?}");
-        }
-        let unset = MapConfig::from_pairs(&[]);
-        assert_eq!(number(&unset, SETTINGS, FOURTH), 5);
     }
 
     #[test]
     fn a_declaration_has_all_of_a_setting() {
-        assert_eq!(SETTINGS.len(), 4);
+        assert_eq!(SETTINGS.len(), 3);
         let wrong = WrongForm {
             setting: THIRD,
             form: Form::Number(7),

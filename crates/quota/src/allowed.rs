@@ -1,6 +1,9 @@
 //! The bytes that may be kept.
 
-use platform::{Config, config::max_body, setting::number};
+use platform::{
+    Config,
+    config::{max_body, number},
+};
 
 /// The most MiB that a setting may allow: nearly a PiB, more than a disk has.
 const MOST_MIB: u32 = 1_000_000_000;

@@ -1,5 +1,6 @@
 //! The holders that take no more. An append looks them up by the same keys.
 
+use auth::conditions::owner;
 use platform::{Database, DatabaseError};
 
 use crate::usage::Holder;
@@ -59,6 +60,32 @@ pub(crate) async fn note(
         now.into(),
     ];
     database.execute(sql, parameters).await.map(drop)
+}
+
+/// The SQL condition that neither a project nor its owner is too full for an update; `project` and `bytes` are expressions.
+/// While no holder is full, this costs one look into an empty table, however many the updates are.
+pub fn takes_sql(project: &str, bytes: &str) -> String {
+    format!(
+        "(NOT EXISTS (SELECT 1 FROM quota_full)
+          OR NOT EXISTS (
+              SELECT 1 FROM quota_full f
+               WHERE f.holder IN ('project:' || {project}, 'owner:' || {})
+                 AND f.largest < {bytes}))",
+        owner(project)
+    )
+}
+
+/// The statement that lists why the projects in the table `asked` take no update, or none above a size: for each reason
+/// a number to sort by, the project, the largest update that is taken all the same, the code, and the words.
+pub fn reasons_sql() -> String {
+    format!(
+        "SELECT 1, asked.project_id, f.largest, f.code, f.reason
+           FROM asked JOIN quota_full f ON f.holder = 'project:' || asked.project_id
+         UNION ALL
+         SELECT 2, asked.project_id, f.largest, f.code, f.reason
+           FROM asked JOIN quota_full f ON f.holder = 'owner:' || {}",
+        owner("asked.project_id")
+    )
 }
 
 /// Takes up to `most` holders that were last counted before `before`, in Unix seconds.

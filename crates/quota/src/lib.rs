@@ -26,6 +26,7 @@ use crate::{
 pub use allowed::{
     BYTES_OF_OPERATION, INSTANCE_MEMORY_MIB, ROOM_BYTES, instance_memory_mib, largest_room,
 };
+pub use full::{reasons_sql, takes_sql};
 
 /// The code of a document that has reached its largest size.
 pub const ROOM_FULL: &str = "room_full";

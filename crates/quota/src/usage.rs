@@ -1,5 +1,6 @@
 //! Counting bytes. A sum is kept in a row for a minute.
 
+use auth::conditions;
 use platform::{Database, DatabaseError, Row};
 
 use crate::allowed::BYTES_OF_OPERATION;
@@ -69,9 +70,12 @@ pub(crate) async fn owner(
     database: &dyn Database,
     project: &str,
 ) -> Result<Option<String>, DatabaseError> {
-    let sql = "SELECT owner_id FROM projects
-                WHERE project_id = ?1 AND deleted_at IS NULL AND owner_id <> ''";
-    let rows = database.execute(sql, vec![project.into()]).await?;
+    let sql = format!(
+        "SELECT {} WHERE {}",
+        conditions::owner("?1"),
+        conditions::exists("?1")
+    );
+    let rows = database.execute(&sql, vec![project.into()]).await?;
     rows.into_iter()
         .next()
         .map(|mut row| row.text(0))
@@ -131,18 +135,20 @@ pub(crate) async fn count_owner(
     owner: &str,
     now: i64,
 ) -> Result<Usage, DatabaseError> {
-    let sql = "
-        INSERT INTO quota_usage (holder, document, rest, counted_at, rest_counted_at)
+    let sql = format!(
+        "INSERT INTO quota_usage (holder, document, rest, counted_at, rest_counted_at)
         SELECT ?1, ifnull(sum(u.document), 0), ifnull(sum(u.rest), 0), ?3, ?3
-          FROM projects p JOIN quota_usage u ON u.holder = 'project:' || p.project_id
-         WHERE p.owner_id = ?2 AND p.deleted_at IS NULL
+          FROM ({}) p JOIN quota_usage u ON u.holder = 'project:' || p.project_id
+         WHERE true
         ON CONFLICT (holder) DO UPDATE SET
             document = excluded.document, rest = excluded.rest,
             counted_at = excluded.counted_at, rest_counted_at = excluded.rest_counted_at
-        RETURNING document, room, rest, counted_at";
+        RETURNING document, room, rest, counted_at",
+        conditions::owned("?2")
+    );
     let holder = Holder::owner(owner);
     let parameters = vec![holder.0.into(), owner.into(), now.into()];
-    counted(database, sql, parameters).await
+    counted(database, &sql, parameters).await
 }
 
 async fn counted(

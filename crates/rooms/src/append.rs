@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use auth::conditions;
 use platform::{Clock, Condition, Database, DatabaseError, Value};
 use wire::{Outcome, Update};
 
 use crate::{
     error::RoomError,
-    full::{self, NotTaken},
+    full::NotTaken,
     head::head_sql,
     peers::{self, Place},
     quarantine, receipts,
@@ -309,15 +310,15 @@ async fn insert(
     let (by, at) = (parameters.len() + 1, parameters.len() + 2);
     parameters.extend([Value::from(origin), clock.unix_seconds().into()]);
     let waits = peers::waits_sql("i.project_id", "i.needs");
+    let takes = quota::takes_sql("i.project_id", "length(i.payload)");
     let guard = match guard {
-        Guard::Room => full::takes_sql(),
+        Guard::Room => format!("AND {takes}"),
         Guard::NoOverlap { heads } => {
             parameters.push(heads.into());
             let overlapping = peers::overlapping_sql(&format!("?{}", parameters.len()));
             // The log is counted only for an update that may wait.
             format!(
-                "{} AND i.chain NOT IN ({overlapping}) AND NOT ({waits} AND {})",
-                full::takes_sql(),
+                "AND {takes} AND i.chain NOT IN ({overlapping}) AND NOT ({waits} AND {})",
                 waiting::may_be_too_many_sql()
             )
         }
@@ -336,6 +337,7 @@ async fn insert(
     };
     let incoming = incoming(updates, &mut parameters);
     let head = head_sql("i.project_id");
+    let is_deleted = conditions::deleted("i.project_id");
     let is_known = receipts::is_known_sql(&format!("?{by}"), "i.serial");
     let sql = format!(
         "WITH incoming (n, project_id, payload, serial, digest, spans, needs, chain) AS (VALUES {incoming})
@@ -343,9 +345,7 @@ async fn insert(
          SELECT i.project_id, {head} + row_number() OVER (PARTITION BY i.project_id ORDER BY i.n),
                 i.payload, ?{by}, ?{at}, i.serial, i.digest, i.spans, {waits}
            FROM incoming i
-          WHERE NOT EXISTS (SELECT 1 FROM projects p
-                             WHERE p.project_id = i.project_id AND p.deleted_at IS NOT NULL)
-            AND NOT {is_known} {guard}
+          WHERE NOT {is_deleted} AND NOT {is_known} {guard}
          RETURNING project_id, rev, serial, waits, digest"
     );
     let mut rows: HashMap<Key, VecDeque<Row>> = HashMap::new();

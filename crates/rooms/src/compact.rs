@@ -1,5 +1,6 @@
 //! Merging the log into the snapshot, or putting it together as a blob beside it.
 
+use auth::conditions::imported;
 use platform::{Clock, Database, DatabaseError};
 
 use crate::{
@@ -169,12 +170,9 @@ pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, Data
     Ok(row.unsigned(0)? >= limits::COMPACT_UPDATES || row.unsigned(1)? >= limits::COMPACT_BYTES)
 }
 
-/// The projects that are being imported (`auth::imports`). Their rooms wait, because an import that fails deletes its room,
-/// and a compaction that is under way would bring a snapshot back.
-const IMPORTED: &str = "SELECT project_id FROM projects WHERE owner_id = ''";
-
 /// Lists up to `most` rooms whose log is due for compaction by its age, count or bytes. A room whose last
-/// compaction failed comes again after a wait, so it never holds up others.
+/// compaction failed comes again after a wait, so it never holds up others. The room of a project that is being imported
+/// waits, because an import that fails deletes its room, and a compaction that is under way would bring a snapshot back.
 ///
 /// # Errors
 /// If the database fails.
@@ -190,12 +188,13 @@ pub async fn sweep(
                 LEFT JOIN loro_blobs b ON b.project_id = u.project_id
                 LEFT JOIN loro_leases l ON l.project_id = u.project_id AND l.work = 'compact'
           WHERE u.rev > ifnull(s.rev, 0) AND u.rev > ifnull(b.rev, 0) AND {}
-            AND u.project_id NOT IN ({IMPORTED})
+            AND NOT {}
           GROUP BY u.project_id
          HAVING min(u.created_at) <= ?1 OR count(*) >= ?2 OR sum(length(u.payload)) >= ?3
           ORDER BY min(u.created_at)
           LIMIT ?4",
-        lease::due_sql("?5")
+        lease::due_sql("?5"),
+        imported("u.project_id")
     );
     let now = clock.unix_seconds();
     let parameters = vec![
@@ -223,10 +222,11 @@ pub async fn to_merge(
            FROM (SELECT project_id FROM loro_blobs
                  UNION SELECT project_id FROM loro_snapshots WHERE has_state = 0) b
                 LEFT JOIN loro_leases l ON l.project_id = b.project_id AND l.work = 'merge'
-          WHERE {} AND b.project_id NOT IN ({IMPORTED})
+          WHERE {} AND NOT {}
           ORDER BY ifnull(l.due_at, 0), b.project_id
           LIMIT ?1",
-        lease::due_sql("?2")
+        lease::due_sql("?2"),
+        imported("b.project_id")
     );
     let parameters = vec![most.into(), clock.unix_seconds().into()];
     projects(database, &sql, parameters).await

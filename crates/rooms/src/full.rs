@@ -5,18 +5,6 @@ use std::collections::HashMap;
 use platform::{Database, DatabaseError};
 use wire::Outcome;
 
-/// The end of an SQL condition on an incoming update `i`: neither its project nor the owner is too full for it. While no
-/// holder is full, this costs one look into an empty table, however many the updates are.
-pub(crate) fn takes_sql() -> String {
-    "AND (NOT EXISTS (SELECT 1 FROM quota_full)
-          OR NOT EXISTS (
-              SELECT 1 FROM quota_full f
-               WHERE f.holder IN ('project:' || i.project_id, 'owner:' || (
-                         SELECT p.owner_id FROM projects p WHERE p.project_id = i.project_id))
-                 AND f.largest < length(i.payload)))"
-        .to_owned()
-}
-
 /// The reasons why projects take no update, or none above a size.
 #[derive(Debug, Default)]
 pub(crate) struct NotTaken(HashMap<String, Vec<Reason>>);
@@ -43,22 +31,17 @@ impl NotTaken {
         if projects.is_empty() {
             return Ok(Self::default());
         }
-        let sql = "
-            WITH asked (project_id) AS (SELECT DISTINCT value FROM json_each(?1))
-            SELECT 0, p.project_id, -1, NULL, 'the project was deleted'
-              FROM asked JOIN projects p ON p.project_id = asked.project_id
-             WHERE p.deleted_at IS NOT NULL
-            UNION ALL
-            SELECT 1, asked.project_id, f.largest, f.code, f.reason
-              FROM asked JOIN quota_full f ON f.holder = 'project:' || asked.project_id
-            UNION ALL
-            SELECT 2, p.project_id, f.largest, f.code, f.reason
-              FROM asked JOIN projects p ON p.project_id = asked.project_id
-                   JOIN quota_full f ON f.holder = 'owner:' || p.owner_id
-            ORDER BY 1";
+        let sql = format!(
+            "WITH asked (project_id) AS (SELECT DISTINCT value FROM json_each(?1))
+            SELECT 0, project_id, -1, NULL, 'the project was deleted' FROM asked WHERE {}
+            UNION ALL {}
+            ORDER BY 1",
+            auth::conditions::deleted("asked.project_id"),
+            quota::reasons_sql()
+        );
         let parameters = vec![format!("[{}]", projects.join(",")).into()];
         let mut reasons: HashMap<String, Vec<Reason>> = HashMap::new();
-        for mut row in database.execute(sql, parameters).await? {
+        for mut row in database.execute(&sql, parameters).await? {
             let reason = Reason {
                 largest: row.integer(2)?,
                 code: row.optional_text(3)?,

@@ -144,19 +144,18 @@ pub(crate) async fn reached(
 ) -> Result<(), DatabaseError> {
     let peers = version.iter();
     let peers = array(peers.map(|(peer, end)| format!("[{},{end}]", signed(*peer))));
-    database
-        .execute(
-            "INSERT INTO loro_peers (project_id, peer, counter, written, start, digest)
-             SELECT ?1, json_extract(v.value, '$[0]'), json_extract(v.value, '$[1]'),
-                    json_extract(v.value, '$[1]'), json_extract(v.value, '$[1]'), 0
-               FROM json_each(?2) v
-              WHERE NOT EXISTS (SELECT 1 FROM projects p
-                                 WHERE p.project_id = ?1 AND p.deleted_at IS NOT NULL)
-             ON CONFLICT (project_id, peer) DO UPDATE SET
-                 counter = max(loro_peers.counter, excluded.counter),
-                 written = max(loro_peers.written, excluded.written)",
-            vec![project.into(), peers.into()],
-        )
-        .await?;
+    let sql = format!(
+        "INSERT INTO loro_peers (project_id, peer, counter, written, start, digest)
+         SELECT ?1, json_extract(v.value, '$[0]'), json_extract(v.value, '$[1]'),
+                json_extract(v.value, '$[1]'), json_extract(v.value, '$[1]'), 0
+           FROM json_each(?2) v
+          WHERE NOT {}
+         ON CONFLICT (project_id, peer) DO UPDATE SET
+             counter = max(loro_peers.counter, excluded.counter),
+             written = max(loro_peers.written, excluded.written)",
+        auth::conditions::deleted("?1")
+    );
+    let parameters = vec![project.into(), peers.into()];
+    database.execute(&sql, parameters).await?;
     Ok(())
 }

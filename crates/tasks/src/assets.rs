@@ -9,7 +9,7 @@ use std::{ops::Range, time::Duration};
 use auth::secrets;
 use platform::{
     Config, Database, DatabaseError, HttpClient, HttpError, Problem, Setting, UnreadableSetting,
-    Value, http_client::Limits, setting::number,
+    Value, config::number, http_client::Limits,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};

@@ -3,6 +3,7 @@
 //! The document names them by ids that are taken. So the copies have other ids, and a caller who has access
 //! to the imported project alone gets the copy under the id that the document has.
 
+use auth::conditions::{exists, of_user};
 use platform::DatabaseError;
 
 use crate::{
@@ -51,13 +52,16 @@ impl AssetStore<'_> {
         user_id: Option<&str>,
         project_id: Option<&str>,
     ) -> Result<Option<String>, DatabaseError> {
-        let sql = "SELECT c.copy_id FROM asset_copies c JOIN projects p ON p.project_id = c.project_id
-                    WHERE c.asset_id = ?1 AND p.deleted_at IS NULL AND p.owner_id <> '' AND (?3 IS NULL OR c.project_id = ?3)
-                      AND (?2 IS NULL OR p.owner_id = ?2 OR EXISTS (SELECT 1 FROM project_members m
-                           WHERE m.project_id = c.project_id AND m.user_id = ?2))
-                    LIMIT 1";
+        let sql = format!(
+            "SELECT c.copy_id FROM asset_copies c
+              WHERE c.asset_id = ?1 AND (?3 IS NULL OR c.project_id = ?3) AND {}
+                AND (?2 IS NULL OR {})
+              LIMIT 1",
+            exists("c.project_id"),
+            of_user("c.project_id", "?2")
+        );
         let parameters = vec![id.into(), user_id.into(), project_id.into()];
-        let rows = self.database.execute(sql, parameters).await?;
+        let rows = self.database.execute(&sql, parameters).await?;
         rows.into_iter()
             .next()
             .map(|mut row| row.text(0))

@@ -3,7 +3,10 @@
 //! So no instance waits for a slow client, or holds more than a part. Any instance may take the next part, because a row says
 //! how far the upload is. Until the last part nothing refers to it. If none comes for an hour, the poller gives it up.
 
-use platform::{Ports, config::max_body, setting::number};
+use platform::{
+    Ports,
+    config::{max_body, number},
+};
 
 use crate::{
     asset_address,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform::{Config, HttpError, Ports, UnreadableSetting, http_client::Limits, setting::number};
+use platform::{Config, HttpError, Ports, UnreadableSetting, config::number, http_client::Limits};
 use serde::Deserialize;
 
 use crate::denied::Denied;

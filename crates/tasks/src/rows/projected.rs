@@ -1,9 +1,10 @@
 //! The versions of tasks that documents show.
 
+use auth::conditions::imported;
 use platform::{Condition, Database, DatabaseError, Row, Value};
 
 use super::{
-    row::{COLUMN_COUNT, COLUMNS, NOT_IMPORTED, task},
+    row::{COLUMN_COUNT, COLUMNS, task},
     shown::Shown,
 };
 use crate::task::Task;
@@ -67,9 +68,10 @@ pub async fn unprojected_projects(
         "SELECT project_id FROM (
              SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
              UNION SELECT project_id FROM aigc_tasks WHERE {})
-          WHERE {NOT_IMPORTED}
+          WHERE NOT {}
          ORDER BY random() LIMIT ?2",
-        changed_since(head)
+        changed_since(head),
+        imported("project_id")
     );
     let rows = database
         .execute(&sql, vec![since(now), most.into()])

@@ -1,8 +1,9 @@
 //! Reading tasks for their users.
 
+use auth::conditions::{imported, of_user};
 use platform::{Database, DatabaseError, Value};
 
-use super::row::{NOT_IMPORTED, select};
+use super::row::select;
 use crate::task::{self, Status, Task};
 
 /// Reads the task of this id.
@@ -94,16 +95,10 @@ pub async fn list(database: &dyn Database, filter: &Filter) -> Result<Vec<Task>,
     if let Some(user_id) = &filter.user_id {
         parameters.push(user_id.as_str().into());
         let n = parameters.len();
-        text += &format!(
-            " AND project_id IN (
-                 SELECT project_id FROM projects WHERE owner_id = ?{n} AND deleted_at IS NULL
-                  UNION
-                 SELECT m.project_id FROM project_members m JOIN projects p ON p.project_id = m.project_id
-                  WHERE m.user_id = ?{n} AND p.deleted_at IS NULL)"
-        );
+        text += &format!(" AND {}", of_user("project_id", &format!("?{n}")));
     }
     if filter.project_id.is_none() {
-        text += &format!(" AND {NOT_IMPORTED}");
+        text += &format!(" AND NOT {}", imported("project_id"));
     }
     if let Some(tag) = &filter.tag {
         parameters.push(tag.as_str().into());

@@ -17,10 +17,6 @@ pub(super) const COLUMN_COUNT: usize = 30;
 /// The condition of a task that is not finished.
 pub(super) const OPEN: &str = "status IN ('pending', 'processing')";
 
-/// The condition of a task of a project that is not just being imported: see `auth::imports`.
-pub(super) const NOT_IMPORTED: &str =
-    "project_id NOT IN (SELECT project_id FROM projects WHERE owner_id = '')";
-
 /// Reads a row of [`COLUMNS`].
 pub(super) fn task(mut row: Row) -> Result<Task, DatabaseError> {
     let status = row.text(3)?;

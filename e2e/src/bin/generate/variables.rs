@@ -1,22 +1,27 @@
-//! The variables of `spin.toml`, and their table.
+//! The variables of `spin.toml`, the addresses of services in it, and the table of variables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
 use e2e::manifest::{named_in, settings_read};
 use loro_host::declarations;
-use platform::setting::Preset;
+use platform::{Form, setting::Preset};
 
 use crate::markdown;
 
 /// The line of `spin.toml` above the generated part.
 const MARK: &str = "# What follows is written by `cargo xtask generate`, from the settings that the code declares.\n";
 
+/// The line of `spin.toml` above the addresses in a component's list of hosts.
+const HOSTS: &str =
+    "    # The addresses of services and of the bucket, by `cargo xtask generate`:\n";
+
 /// The most columns of a comment.
 const WIDTH: usize = 116;
 
-/// Writes the variables into the manifest: all of them, and for each component those that its code reads.
+/// Writes the variables into the manifest: all of them, and for each component those that its code reads; and the
+/// addresses of services that a component reads into its list of hosts.
 ///
 /// # Errors
 /// If a component, or the part that is written by hand, names a setting that is not declared, or neither names one that
@@ -24,6 +29,7 @@ const WIDTH: usize = 116;
 pub(crate) fn manifest(text: &str) -> Result<String> {
     let (by_hand, _) = text.split_once(MARK).context("the mark is missing")?;
     let read = settings_read(&by_hand.parse()?)?;
+    let by_hand = &with_hosts(by_hand, &read)?;
     let declared: BTreeSet<&str> = declarations().map(|one| one.setting.name()).collect();
     let by_components = read.values().flatten().map(String::as_str);
     let used: BTreeSet<&str> = by_components.chain(named_in(by_hand)).collect();
@@ -52,6 +58,27 @@ pub(crate) fn manifest(text: &str) -> Result<String> {
                 writeln!(text, "{name} = \"{{{{ {name} }}}}\"")?;
             }
         }
+    }
+    Ok(text)
+}
+
+/// Writes the addresses of services into the lists of hosts that have the mark for them. A component may call them also
+/// if they are in a private network, because the operator set them.
+fn with_hosts(by_hand: &str, read: &BTreeMap<String, BTreeSet<String>>) -> Result<String> {
+    let mut lists = by_hand.split(HOSTS);
+    let mut text = lists.next().unwrap_or_default().to_owned();
+    for list in lists {
+        let (_, component) = text.rsplit_once("[component.").context("no component")?;
+        let (component, _) = component.split_once(']').context("no component")?;
+        let read = read.get(component).context("no such component")?;
+        let (_, rest) = list.split_once("]\n").context("an open list of hosts")?;
+        let mut hosts = String::new();
+        for one in tasks::settings().filter(|one| one.form == Form::Origin) {
+            if read.contains(one.setting.name()) {
+                writeln!(hosts, "    \"{{{{ {} }}}}\",", one.setting)?;
+            }
+        }
+        text += &format!("{HOSTS}{hosts}]\n{rest}");
     }
     Ok(text)
 }

@@ -3,8 +3,14 @@
 use problem::Fields;
 use serde_json::Value;
 
-use super::{EDIT_OF, GENERATION_CONFIG, IMAGES, models::Family};
+use super::models::Family;
 use crate::task::MAX_TEXT;
+
+/// The parameter with the task whose picture is to be changed.
+pub(super) const EDIT_OF: &str = "edit_of";
+pub(super) const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
+/// The parameter for settings that this release does not know: its fields are added to Gemini's `generationConfig`.
+pub(super) const GENERATION_CONFIG: &str = "generation_config";
 
 /// The most characters of a task's id.
 const MAX_NAME: usize = 128;

@@ -3,6 +3,7 @@
 mod answer;
 mod check;
 mod models;
+mod settings;
 
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use platform::{Config, HttpError, Setting, http_client::Limits};
 use problem::Fields;
 use serde_json::{Map, Value, json};
 
+use check::{EDIT_OF, GENERATION_CONFIG, IMAGES};
 use models::{Models, NoTable};
+pub(super) use settings::SETTINGS;
+use settings::{GEMINI_API_KEY, GEMINI_BASE_URL, NANO_BANANA_MODEL, NANO_BANANA_PRO_MODEL};
 
 use crate::{
     executor::{Callback, Earlier, Executor, Failure, Outside, Progress, setting},
@@ -27,21 +31,6 @@ pub(super) struct Gemini {
     names: [String; 2],
 }
 
-platform::settings! {
-    /// The address of Gemini, which makes images
-    GEMINI_BASE_URL = "gemini_base_url", Value("https://generativelanguage.googleapis.com"), Origin;
-    /// Gemini's API key
-    GEMINI_API_KEY = "gemini_api_key", Secret;
-    /// The model of `nano_banana` tasks. If Gemini no longer has it, these tasks fail with an error that names this
-    /// setting
-    NANO_BANANA_MODEL = "nano_banana_model", Value("gemini-nano-banana-2.1");
-    /// The model of `nano_banana_pro` tasks
-    NANO_BANANA_PRO_MODEL = "nano_banana_pro_model", Value("gemini-3-pro-image");
-    /// The parameters of models that this release does not know, or that have changed, by the beginnings of the models'
-    /// names, such as `{"gemini-4": {"sizes": ["1K"], "ratios": ["1:1"], "references": 3}}`
-    GEMINI_MODELS = "gemini_models", Unset, JsonObject;
-}
-
 /// Checks the settings of Gemini that the form of their values does not.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), NoTable> {
     Models::read(config).map(drop)
@@ -52,12 +41,6 @@ const CALL: Limits = Limits {
     timeout: Duration::from_secs(120),
     max_bytes: 64 * 1024 * 1024,
 };
-
-/// The parameter with the task whose picture is to be changed.
-const EDIT_OF: &str = "edit_of";
-const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
-/// The parameter for settings that this release does not know: its fields are added to Gemini's `generationConfig`.
-const GENERATION_CONFIG: &str = "generation_config";
 
 impl Gemini {
     /// Reads the settings that tell which models there are.

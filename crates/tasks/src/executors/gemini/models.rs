@@ -5,7 +5,7 @@ use platform::Config;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::GEMINI_MODELS;
+use super::settings::GEMINI_MODELS;
 use crate::executors::families::Families;
 
 /// The parameters of the models whose names begin alike. A parameter that is not given here is not checked.

@@ -6,10 +6,10 @@ use platform::http_client::Limits;
 use serde_json::Value;
 
 use super::{
-    KLING_BASE_URL,
     answer::{date, id, is_token_off, read_answer},
     models::Generation,
     request::{begins_with_picture, has_image, model},
+    settings::KLING_BASE_URL,
     token::{bearer, key},
 };
 use crate::{

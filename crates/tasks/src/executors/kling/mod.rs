@@ -5,13 +5,14 @@ mod call;
 mod check;
 mod models;
 mod request;
+mod settings;
 mod token;
 
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use auth::standard_webhooks::{Secret, Signed};
-use platform::{Config, setting::number};
+use platform::{Config, config::number};
 use problem::Fields;
 use serde_json::Value;
 
@@ -22,41 +23,17 @@ use crate::{
 use answer::{adopted, id, progress, status};
 use call::{Way, call, jobs};
 use models::{Generation, Models};
-use request::model;
+use request::{IMAGES, model};
+pub(super) use settings::SETTINGS;
+use settings::{
+    KLING_ACCESS_KEY, KLING_API_KEY, KLING_LONGEST_JOB, KLING_PLACES, KLING_SECRET_KEY,
+    KLING_WEBHOOK_SECRET, LONGEST_JOB,
+};
 
 /// The service Kling.
 pub(super) struct Kling {
     models: Models,
 }
-
-platform::settings! {
-    /// The address of Kling, which makes videos. The other region is `https://api-beijing.klingai.com`
-    pub(super) KLING_BASE_URL = "kling_base_url", Value("https://api-singapore.klingai.com"), Origin;
-    /// Kling's API key
-    KLING_API_KEY = "kling_api_key", Secret;
-    /// The access key of the older pair of keys, which is used if `kling_api_key` is not set
-    KLING_ACCESS_KEY = "kling_access_key", Secret;
-    /// The secret key of that pair
-    KLING_SECRET_KEY = "kling_secret_key", Secret;
-    /// The number of jobs that the account may have at Kling at once. Kling would refuse more, so further tasks wait here
-    KLING_PLACES = "kling_places", Value("100"), Number(MOST_PLACES);
-    /// The hours that a job may take after Kling has accepted it. After that its task fails; a retry first looks
-    /// whether the job has a result by then
-    KLING_LONGEST_JOB = "kling_longest_job", Value("24"), Number(LONGEST_JOB);
-    /// The parameters of models that this release does not know, or that have changed, by the beginnings of the models'
-    /// names, such as
-    /// `{"kling-4": {"generation": 2, "durations": [5, 10], "sound": "optional", "modes": ["std", "pro"]}}`
-    KLING_MODELS = "kling_models", Unset, JsonObject;
-    /// The secret with which Kling signs its callbacks, as its console shows it (`whsec_…`). If it is set, a callback
-    /// without that signature is refused (401); if not, the signature in the callback's address is enough
-    KLING_WEBHOOK_SECRET = "kling_webhook_secret", Secret;
-}
-
-/// The most places that an operator may set.
-const MOST_PLACES: u32 = 100_000;
-
-/// The most hours for a job that an operator may set: Kling keeps results for so long.
-const LONGEST_JOB: u32 = 30 * 24;
 
 /// The most jobs of the second generation that one question is about, so that its address has less than 4 KiB.
 const MOST_TOGETHER: usize = 100;
@@ -67,8 +44,6 @@ const NO_SECRET: &str =
 
 /// How long Kling keeps results, in seconds.
 const RESULTS_KEPT: u64 = LONGEST_JOB as u64 * 3600;
-
-const IMAGES: &[&str] = &["image_path", "image_tail"];
 
 /// Checks that the table of models is one, and that the older keys are a pair. An error is in words for the operator.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {

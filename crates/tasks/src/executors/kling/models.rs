@@ -5,7 +5,7 @@ use platform::Config;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::KLING_MODELS;
+use super::settings::KLING_MODELS;
 use crate::executors::families::Families;
 
 /// One of the two forms of Kling's API.

@@ -19,6 +19,9 @@ pub(super) const DEFAULT_SCALE: f64 = 0.5;
 pub(super) const NATIVE: &str = "native";
 pub(super) const OFF: &str = "off";
 
+/// The parameters that hold pictures.
+pub(super) const IMAGES: &[&str] = &["image_path", "image_tail"];
+
 /// The seconds of a video whose task names none.
 const DEFAULT_SECONDS: f64 = 5.0;
 

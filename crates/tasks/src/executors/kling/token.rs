@@ -6,7 +6,7 @@ use platform::Config;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::{KLING_ACCESS_KEY, KLING_API_KEY, KLING_SECRET_KEY};
+use super::settings::{KLING_ACCESS_KEY, KLING_API_KEY, KLING_SECRET_KEY};
 use crate::executor::{Failure, setting};
 
 /// The API key. The second generation takes nothing else.

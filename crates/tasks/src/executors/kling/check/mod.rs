@@ -5,9 +5,8 @@ mod second;
 use problem::Fields;
 
 use super::{
-    IMAGES,
     models::{Family, Generation, Models, Sound},
-    request::{DEFAULT_MODEL, DEFAULT_SCALE, NATIVE, OFF, resolution},
+    request::{DEFAULT_MODEL, DEFAULT_SCALE, IMAGES, NATIVE, OFF, resolution},
 };
 use crate::task::MAX_TEXT;
 
