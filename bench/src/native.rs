@@ -88,7 +88,7 @@ pub(crate) async fn best(
     let mut best: Option<f64> = None;
     for way in Way::value_variants() {
         let patience = best.map_or(PATIENCE, |best| {
-            // So long a time for the start of the process and the reading.
+            // The two seconds are for the start of the process and for reading.
             Duration::from_secs_f64(best / 1000.0) + Duration::from_secs(2)
         });
         if let Some(took) = by(*way, folder, patience).await? {

@@ -72,7 +72,7 @@ impl Shape {
     }
 }
 
-/// In each round every writer inserts once, and then sees what the others inserted.
+/// Makes updates in rounds: in each, every writer inserts once, and then sees what the others inserted.
 fn ten_writers(writer: &dyn Fn(u64) -> Result<LoroDoc>, bytes: usize) -> Result<Vec<Vec<u8>>> {
     let mut random = StdRng::seed_from_u64(7);
     let writers: Vec<LoroDoc> = (101..111).map(writer).collect::<Result<_>>()?;

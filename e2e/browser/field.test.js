@@ -1,4 +1,4 @@
-// What went wrong for people who use such pages and clients, each case by what they said.
+// Things that went wrong for people who use such pages and clients, each under what they said.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";

@@ -51,7 +51,7 @@ function appended(count, length) {
   return Array.from({ length: count }, () => append(doc, length));
 }
 
-/** In each round every writer inserts once, and then sees what the others inserted. */
+/** Makes updates in rounds: in each, every writer inserts once, and then sees what the others inserted. */
 function tenWriters(rounds, length) {
   const writers = Array.from({ length: 10 }, () => new LoroDoc());
   const updates = [];

@@ -5,7 +5,7 @@ import { WebSocket, WebSocketServer } from "ws";
 export class RefusingDoor {
   /** The number of the next edits, over all sockets, that are refused with an error frame instead of passed on. */
   refusals = 0;
-  /** What an edit is refused with. */
+  /** The error with which an edit is refused. */
   error = { code: "invalid_update", message: "not a Loro update" };
 
   #server;

@@ -117,7 +117,7 @@ function refused(tab, name, hasText) {
   return upload(tab, name).getByTestId("upload-error").filter({ hasText }).waitFor();
 }
 
-/** Makes what a drop or a paste brings: files with a content in base64, or a film of so many bytes. */
+/** Makes what a drop or a paste brings: files with a content in base64, or a film of this many bytes. */
 function transfer(tab, files, text) {
   return tab.page.evaluateHandle(
     ([files, text]) => {

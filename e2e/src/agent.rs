@@ -44,7 +44,7 @@ impl Agent {
     }
 }
 
-/// Whether a notification is signed with this secret, as Standard Webhooks demands.
+/// Returns whether a notification is signed with this secret, as Standard Webhooks demands.
 pub fn is_signed(notification: &Request, secret: &str) -> bool {
     let key = STANDARD
         .decode(secret.strip_prefix("whsec_").unwrap())

@@ -18,11 +18,11 @@ const PASSWORD: &str = "a long password";
 pub struct Options {
     /// The prefix of its cookies' names.
     pub prefix: Option<String>,
-    /// Whether its cookies are those of https, with names that begin with `__Secure-`.
+    /// Says whether its cookies are those of https, with names that begin with `__Secure-`.
     pub secure: bool,
-    /// Whether the cookies hold a copy of the session, which is valid by itself for five minutes.
+    /// Says whether the cookies hold a copy of the session, which is valid by itself for five minutes.
     pub cookie_cache: bool,
-    /// Whether users have so much data that this copy takes several cookies.
+    /// Says whether users have so much data that this copy takes several cookies.
     pub large: bool,
     /// The most questions for sessions from one address in 10 s.
     pub limit: Option<u32>,

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-/// How often a delayed piece checks whether its delay is over.
+/// The interval at which a delayed piece checks whether its delay is over.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A proxy for TCP connections. Dropping it cuts them.

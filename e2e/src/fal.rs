@@ -33,9 +33,9 @@ pub struct Job {
     pub input: Value,
     /// The address for the callback.
     pub callback_url: String,
-    /// How often fal was asked how it is.
+    /// The number of times that fal was asked how it is.
     pub looks: usize,
-    /// Whether fal was told to cancel it.
+    /// Says whether fal was told to cancel it.
     pub is_cancelled: bool,
     has_ended: bool,
 }
@@ -102,7 +102,7 @@ impl Fal {
         self.kept().jobs.len()
     }
 
-    /// How often the public keys were asked for.
+    /// Returns how often the public keys were asked for.
     pub fn asked_for_keys(&self) -> usize {
         self.kept().asked_for_keys
     }
@@ -119,7 +119,7 @@ impl Fal {
         }
     }
 
-    /// Calls back about a job that has ended so many seconds ago, and returns the status of the answer. `error` stands in
+    /// Calls back about a job that ended this many seconds ago, and returns the status of the answer. `error` stands in
     /// place of a result.
     pub async fn call_back(&self, request_id: &str, age: i64, error: Option<&str>) -> u16 {
         let job = self.job(request_id);

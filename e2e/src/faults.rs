@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// How long a connection is drained after its last answer, so that the client reads that answer before a reset.
+/// The time that a connection is drained after its last answer, so that the client reads that answer before a reset.
 const DISCARD: Duration = Duration::from_secs(2);
 
 /// The fate of a connection that carries data during a burst.

@@ -67,7 +67,7 @@ pub fn signature(prompt: &str) -> String {
     format!("signed: {prompt}")
 }
 
-/// Whether the turns before the newest prompt are a prompt and the picture that it got, as that was given.
+/// Returns whether the turns before the newest prompt are a prompt and the picture that it got, as that was given.
 fn is_remembered(body: &Value) -> bool {
     let Some([before @ .., _]) = body["contents"].as_array().map(Vec::as_slice) else {
         return false;

@@ -220,7 +220,7 @@ impl Held {
     }
 }
 
-/// Whether bytes are a complete answer with a `content-length`.
+/// Returns whether bytes are a complete answer with a `content-length`.
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

@@ -74,7 +74,7 @@ impl Process {
             .unwrap_or_else(|| panic!("{} has ended", self.name))
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

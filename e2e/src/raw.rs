@@ -32,7 +32,7 @@ pub enum Heard {
     Text(String),
 }
 
-/// How a connection ended.
+/// The ways in which a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
     /// With a close frame of this code; 1005 if the frame had none.
@@ -279,7 +279,7 @@ impl Client {
             .unwrap_or(0)
     }
 
-    /// How the connection ended, if it has ended.
+    /// Returns the way in which the connection ended, if it has ended.
     pub fn closed(&self) -> Option<Closed> {
         self.seen().closed.clone()
     }

@@ -17,7 +17,7 @@ pub const TOKEN: &str = "a-token-for-tests";
 /// The setting `webhook_key`.
 pub const WEBHOOK_KEY: &str = "a-webhook-key-for-tests";
 
-/// How long a task may take if it needs several rounds of the poller.
+/// The time that a task may take if it needs several rounds of the poller.
 pub const ROUNDS: Duration = Duration::from_secs(60);
 
 /// A host and the doubles of its services.

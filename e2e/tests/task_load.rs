@@ -25,7 +25,7 @@ const TASKS: usize = 1000;
 const PROJECTS: usize = 4;
 const AT_ONCE: usize = 50;
 
-/// So many that all tasks may be under way at once, because each job takes half a minute.
+/// Enough that all tasks may be under way at once, because each job takes half a minute.
 const PLACES: &str = "2000";
 
 /// The longest time for a whole test.

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-/// How long `sqlite3` waits for a database that is locked, in milliseconds. Readers wait only while another program
+/// The time that `sqlite3` waits for a database that is locked, in milliseconds. Readers wait only while another program
 /// recovers it.
 const PATIENCE: &str = ".timeout 10000";
 
@@ -214,7 +214,7 @@ fn is_database(name: &str) -> bool {
     name.starts_with("sqlite_") && name.ends_with(".db")
 }
 
-/// Whether a file is of a copy that is not yet a database: the copy, or SQLite's log or journal of it.
+/// Returns whether a file is of a copy that is not yet a database: the copy, or SQLite's log or journal of it.
 fn is_partial(name: &str) -> bool {
     let database = name.split_once(PARTIAL).map(|(database, _)| database);
     database.is_some_and(is_database)

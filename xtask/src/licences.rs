@@ -20,7 +20,7 @@ const PERMISSIVE: &[&str] = &[
     "Zlib",
 ];
 
-/// Packages under MPL-2.0, which asks that changes to their own files are published. There is none here.
+/// Packages under MPL-2.0, which asks that changes to their own files are published. Nothing of them is changed here.
 const UNDER_MPL: &[&str] = &["bitmaps", "im", "sized-chunks", "smartstring"];
 
 /// The platforms of the native programs and of the components.
@@ -35,8 +35,8 @@ const NPM: &[&str] = &[
     "e2e/browser/package-lock.json",
 ];
 
-/// Whether a package may be used under its licence, an expression of SPDX. Of alternatives one must be known, of several
-/// that hold together each. An old form writes alternatives with a slash.
+/// Returns whether a package may be used under its licence, an expression of SPDX. Of alternatives one must be known, of
+/// several that hold together each. An old form writes alternatives with a slash.
 fn is_allowed(licence: &str) -> bool {
     let licence = licence.trim();
     // An AND binds more tightly, so the alternatives are taken apart first.

@@ -11,6 +11,9 @@ use crate::steps::root;
 /// test data inside its folder.
 const OTHERWISE_NAMED: &[&str] = &["loro-host", "host-guests"];
 
+/// Members that log and are programs of their own, of which no component has anything.
+const PROGRAMS: &[&str] = &["loro-host", "relay"];
+
 /// Reads the folder of each workspace member and the name of its package.
 fn members() -> Result<Vec<(PathBuf, String)>> {
     let workspace: Table = std::fs::read_to_string(root().join("Cargo.toml"))?.parse()?;
@@ -42,6 +45,19 @@ fn the_folder_of_every_member_has_the_name_of_its_package() {
     for (folder, package) in members().unwrap() {
         if !OTHERWISE_NAMED.contains(&package.as_str()) {
             assert_eq!(folder.file_name().unwrap(), package.as_str());
+        }
+    }
+}
+
+/// A component logs what the crates of this list log, and nothing else.
+#[test]
+fn the_log_of_a_component_has_the_lines_of_every_crate_that_logs() {
+    let log = std::fs::read_to_string(root().join("crates/door/src/spin/log.rs")).unwrap();
+    for (folder, package) in members().unwrap() {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        if manifest.contains("\ntracing") && !PROGRAMS.contains(&package.as_str()) {
+            let target = format!("\"{}\"", package.replace('-', "_"));
+            assert!(log.contains(&target), "{target}");
         }
     }
 }

@@ -118,7 +118,7 @@ fn pages() -> Vec<Page> {
     files.into_iter().map(Page::read).collect()
 }
 
-/// Whether a file of Rust declares an item: a function, a type, a trait, a constant or a macro.
+/// Returns whether a file of Rust declares an item: a function, a type, a trait, a constant or a macro.
 fn declares(code: &str, item: &str) -> bool {
     const KINDS: &[&str] = &[
         "fn ",
@@ -145,7 +145,7 @@ fn declares(code: &str, item: &str) -> bool {
     })
 }
 
-/// Whether a file of Rust has an `impl` for a type.
+/// Returns whether a file of Rust has an `impl` for a type.
 fn implements(code: &str, of: &str) -> bool {
     code.lines().any(|line| {
         let words = || line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
@@ -263,7 +263,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Whether a file of Rust has a statement that writes to the app's database, outside of its tests.
+/// Returns whether a file of Rust has a statement that writes to the app's database, outside of its tests.
 fn writes(code: &str) -> bool {
     let code = code.split("mod tests {").next().unwrap_or_default();
     let lines = code.lines().map(str::trim_start);

@@ -24,7 +24,7 @@ pub(super) struct Case {
     writers: usize,
     /// The updates that each writer sends a second.
     rate: usize,
-    /// Whether p99 must be at or below the official server's, and p50 at most that and one append.
+    /// Says whether p99 must be at or below the official server's, and p50 at most that and one append.
     beats_theirs: bool,
     /// The highest p99 that is allowed, in milliseconds.
     p99_ms: Option<f64>,

@@ -19,7 +19,7 @@ use crate::shapes::{Shape, version};
 use crate::table::{Cell, Row, Target};
 use crate::updates;
 
-/// How long a merge may take until the bench says that the room stays a blob.
+/// The time that a merge may take until the bench says that the room stays a blob.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {

@@ -10,7 +10,7 @@ use crate::servers::{Places, Server};
 pub(crate) struct Bench {
     /// The folders of the programs and of their files.
     pub places: Places,
-    /// Whether this is a smoke test: shorter and smaller, so that the numbers say little.
+    /// Says whether this is a smoke test: shorter and smaller, so that the numbers say little.
     pub quick: bool,
 }
 

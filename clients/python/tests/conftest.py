@@ -23,7 +23,7 @@ QUICK = RetryPolicy(attempts=4, first_pause=0.01, longest_pause=2.0)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the scripted server says to one request: bytes as they are, anything else as JSON."""
+    """The answer of the scripted server to one request: bytes as they are, anything else as JSON."""
 
     status: int
     body: Any = None
@@ -98,7 +98,7 @@ class ScriptedServer:
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def take(self, request: Seen) -> Answer:
-        """Keeps the request, and gives the next answer; 418 where there is none left."""
+        """Keeps the request, and gives the next answer; 418 if there is none left."""
         self.seen.append(request)
         return self._answers.pop(0) if self._answers else Answer(418)
 

@@ -1,4 +1,4 @@
-"""What may stand for an image."""
+"""The values that may stand for an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the server is, and the token."""
+"""The address of the server, and the token."""
 
 from __future__ import annotations
 

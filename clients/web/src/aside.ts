@@ -5,12 +5,13 @@ import type { Operation } from "./waiting.js";
 export const QUARANTINED = "quarantined";
 
 /**
- * What the server may have moved aside of this document. It tells only that it has moved updates. If they are this document's, all
- * that builds upon them is stored, but in no document that others see, and the server's version at the next join shows it.
+ * The updates of this document that the server may have moved aside. The server tells only that it has moved updates. If they
+ * are this document's, all that builds upon them is stored, but in no document that others see, and the server's version at
+ * the next join shows it.
  */
 export class Aside {
   #words: string | undefined;
-  /** Whether the server has told on the present socket. */
+  /** Says whether the server has told on the present socket. */
   #isTold = false;
   #isOpen = false;
   #operations: readonly Operation[] = [];
@@ -18,7 +19,7 @@ export class Aside {
   readonly #offered = new Map<string, number>();
   #again: readonly Operation[] = [];
 
-  /** Whether updates were moved since the last join. */
+  /** Returns whether updates were moved since the last join. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
@@ -55,7 +56,10 @@ export class Aside {
     this.#again = this.#operations.filter(({ peer, counter }) => counter <= (this.#offered.get(peer) ?? -1));
   }
 
-  /** Whether the server's version lacks what was stored once more after the server had moved it: it may have moved it again. */
+  /**
+   * Returns whether the server's version lacks what was stored once more after the server had moved it: it may have moved it
+   * again.
+   */
   get isAgain(): boolean {
     return this.#again.length > 0;
   }

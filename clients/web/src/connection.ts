@@ -54,7 +54,7 @@ class RoomConnection implements Connection {
   readonly #attempts: Attempts;
   /** The number of answers in a row that another program than the sync server may have given. */
   #strange = 0;
-  /** Why the server does not let this client in for now, in its words. */
+  /** The reason why the server does not let this client in for now, in its words. */
   #why: string | undefined;
 
   constructor(base: URL, doc: LoroDoc, options: Options) {
@@ -114,7 +114,7 @@ class RoomConnection implements Connection {
     this.#end(this.#reporter.status.state === "rejected" ? this.#reporter.status.reason : undefined);
   }
 
-  /** What the exchange needs of this connection. */
+  /** The part of this connection that the exchange needs. */
   #line(): Line {
     const reporter = this.#reporter;
     return {

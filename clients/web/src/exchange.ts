@@ -15,7 +15,7 @@ import { type Operation, Waiting } from "./waiting.js";
 /** An error before it is decided whether it is final. */
 export type Fault = Omit<SyncError, "final">;
 
-/** What an exchange needs of its connection. */
+/** The part of a connection that an exchange needs. */
 export interface Line {
   /** Sends a binary frame; does nothing while there is no socket. */
   send(frame: Uint8Array): void;
@@ -35,11 +35,11 @@ export interface Line {
   report(fault: Fault): void;
   /** Brings the status up to date. */
   update(): void;
-  /** Whether the connection has ended, or makes no further attempt by itself. */
+  /** Says whether the connection has ended, or makes no further attempt by itself. */
   readonly isOver: boolean;
 }
 
-/** What a document and the server tell each other: which operations each has, and what is saved. It outlives each socket. */
+/** The exchange between a document and the server: which operations each has, and what is saved. It outlives each socket. */
 export class Exchange {
   readonly #line: Line;
   readonly #replace: Settings["replaceDocument"];
@@ -59,24 +59,24 @@ export class Exchange {
   #lost = 0;
   /** The blobs that have arrived and are not imported yet. */
   #arrived: Uint8Array[] = [];
-  /** Whether an import waits until the browser has shown that it is coming, or that one goes on. */
+  /** Says whether an import waits until the browser has shown that it is coming, or that one goes on. */
   #isAnnounced = false;
   /** The length of the updates that waited for others before what has arrived was imported. */
   #waited = 0;
-  /** Whether the first state is: on its way, complete but not imported, or imported. */
+  /** Says whether the first state is on its way, complete but not imported, or imported. */
   #state: "partial" | "complete" | "imported" = "partial";
   /**
-   * Whether the server has operations that may be this document's or another client's. Its state is not imported before
+   * Says whether the server has operations that may be this document's or another client's. Its state is not imported before
    * the server has told, because another client's operations under the same ids would spoil the document.
    */
   #isInDoubt = false;
-  /** Whether the server has told that operations of this document have ids that another client has used. */
+  /** Says whether the server has told that operations of this document have ids that another client has used. */
   #isDuplicate = false;
   /** The operations for which the client has joined again, because it has them and the server waits for them. */
   readonly #offeredFor = new Set<string>();
-  /** Whether an import or export is under way. Edits that subscribers make meanwhile are offered after it. */
+  /** Says whether an import or export is under way. Edits that subscribers make meanwhile are offered after it. */
   #busy = false;
-  /** Whether the server has refused edits once, and has not yet saved everything that was offered again. */
+  /** Says whether the server has refused edits once, and has not yet saved everything that was offered again. */
   #offeredAgain = false;
   /** The number of frames of this socket's join. Once they are saved, so is everything that was offered again. */
   #joinFrames = 0;
@@ -98,7 +98,7 @@ export class Exchange {
     return this.#doc;
   }
 
-  /** What is saved by now. */
+  /** The operations that are saved by now. */
   get saved(): Status["saved"] {
     this.#waiting.look(this.#known.version);
     const { unsaved, refused } = this.#outbox;
@@ -108,12 +108,12 @@ export class Exchange {
     return { all, unsaved, refused, waitsFor };
   }
 
-  /** Whether an import is announced that may take seconds, or goes on. */
+  /** Returns whether an import is announced that may take seconds, or goes on. */
   get importing(): boolean {
     return this.#isAnnounced;
   }
 
-  /** Whether the server has decided on every frame that was sent. */
+  /** Returns whether the server has decided on every frame that was sent. */
   get decidedAll(): boolean {
     return this.#outbox.decidedAll;
   }

@@ -26,7 +26,7 @@ export class Outbox {
     return this.#frames;
   }
 
-  /** Whether the server has decided on every frame that was sent on this connection. */
+  /** Returns whether the server has decided on every frame that was sent on this connection. */
   get decidedAll(): boolean {
     return this.#onTheWay.length === 0;
   }

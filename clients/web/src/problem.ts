@@ -1,4 +1,4 @@
-/** What the server says about a request that it refuses (`application/problem+json`). */
+/** The server's answer to a request that it refuses (`application/problem+json`). */
 export interface Problem {
   /** The stable name of the kind of refusal, such as `urn:loro-sync:problem:quota`. */
   readonly type: string;

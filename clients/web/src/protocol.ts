@@ -4,9 +4,10 @@ import type { Operation } from "./waiting.js";
 export const MAX_MESSAGE = 16 * 1024 * 1024;
 
 /**
- * The largest message in which refused edits are offered again, in bytes, unless it is a single operation. A proxy before
- * the server may accept less than the server (1 MiB is a common limit), and good edits no longer share a message with a
- * bad one. It is not smaller, because a server merges a few large pieces of one paste far quicker than many small ones.
+ * The largest message in which refused edits are offered again, in bytes, unless it is a single operation. It is far below
+ * the server's own limit, because a proxy before the server may accept less (1 MiB is a common limit), and because good edits
+ * then share no message with a bad one. It is not smaller, because a server merges a few large pieces of one paste far quicker
+ * than many small ones.
  */
 export const SMALL_MESSAGE = 256 * 1024;
 

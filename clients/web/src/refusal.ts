@@ -17,13 +17,13 @@ const DENIED = new Set([401, 403]);
 
 /** The reason why no connection can be opened. */
 export interface Refusal {
-  /** Whether signing in, or being let in, may cure it; otherwise the address is wrong. */
+  /** Says whether signing in, or being let in, may cure it; otherwise the address is wrong. */
   readonly curable: boolean;
   /** The reason in words for a user: the server's own, if it gave any. */
   readonly words: string;
-  /** Whether it may pass by itself: too many requests, or a server that is not ready. */
+  /** Says whether it may pass by itself: too many requests, or a server that is not ready. */
   readonly passing: boolean;
-  /** Whether the sync server itself said so. Another program in its place may do so for a moment only. */
+  /** Says whether the sync server itself said so. Another program in its place may do so for a moment only. */
   readonly certain: boolean;
 }
 

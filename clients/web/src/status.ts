@@ -20,9 +20,9 @@ export interface Status {
   readonly state: State;
   readonly saved: {
     /**
-     * Whether the server has confirmed, on the present socket, that everything in the document is stored. False while
-     * that is not known: before the first join, from the loss of a connection until the next join, and after the server
-     * has moved updates aside.
+     * Says whether the server has confirmed, on the present socket, that everything in the document is stored. False while
+     * that is not known: before the first join, from the loss of a connection until the next join, and after the server has
+     * moved updates aside.
      */
     readonly all: boolean;
     /** The number of edits (local commits, or imports by the application) that are not known to be stored. */
@@ -37,8 +37,9 @@ export interface Status {
     readonly waitsFor: readonly Operation[];
   };
   /**
-   * Whether an import has been announced that may take seconds, or goes on. The page responds between two updates, but not
-   * while one is imported. What a listener writes into the page when this becomes true, a browser shows before that begins.
+   * Says whether an import has been announced that may take seconds, or goes on. The page responds between two updates, but
+   * not while one is imported. What a listener writes into the page when this becomes true, a browser shows before that
+   * begins.
    */
   readonly importing: boolean;
   /** The number of sockets in the room, including this one; `undefined` while it is not known. */

@@ -2,7 +2,10 @@ import { problemOf } from "./problem.js";
 import { socketUrl } from "./protocol.js";
 import { baseOf } from "./result.js";
 
-/** The longest time that an upload may take, in milliseconds, and so much more for each of these bytes: the server's rule. */
+/**
+ * The longest time that an upload may take, in milliseconds. Each byte adds to it, at the rate below: this is the server's
+ * rule.
+ */
 const PATIENCE = 180_000;
 const BYTES_A_MILLISECOND = 40;
 

@@ -299,7 +299,7 @@ test("many updates are imported in turns, between which the page responds, and n
   assert.equal(server.joins.length, 1);
 });
 
-/** Records the document's imports, and makes each take so many milliseconds. */
+/** Records the document's imports, and makes each take this many milliseconds. */
 function counted(doc: LoroDoc, time = 0): Uint8Array[] {
   const imports: Uint8Array[] = [];
   const original = doc.import.bind(doc);

@@ -9,9 +9,9 @@ import { write } from "./client.js";
 const NOTHING = Buffer.from(new LoroDoc().oplogVersion().encode()).toString("base64url");
 
 let connection: Connection;
-/** What the server sends to each that joins, after a state that is empty. */
+/** The update that the server sends to each client that joins, after a state that is empty. */
 let update: Uint8Array;
-/** What the server sends as the state. */
+/** The bytes that the server sends as the state. */
 let state: Uint8Array;
 /** The times of all joins so far, from the start of the test on. */
 let joins: number[];

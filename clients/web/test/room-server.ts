@@ -16,9 +16,9 @@ export interface Faults {
 interface Member {
   readonly socket: WebSocket;
   readonly url: URL;
-  /** What the client had when it joined; `undefined` before its first frame. */
+  /** The version that the client had when it joined; `undefined` before its first frame. */
   version: VersionVector | undefined;
-  /** Whether an update was refused because of its ids. */
+  /** Says whether an update was refused because of its ids. */
   isDuplicate: boolean;
   /** The number of updates. The version is none. */
   frames: number;
@@ -44,13 +44,13 @@ export class RoomServer {
   state: ((version: VersionVector) => Uint8Array[]) | undefined;
   /** Returns a version that the server has reached, to be sent in place of the latest one. */
   version: (() => VersionVector) | undefined;
-  /** Whether updates are refused if the document has other operations under the same ids. */
+  /** Says whether updates are refused if the document has other operations under the same ids. */
   refusesDuplicates = false;
-  /** Whether the server tells what it has decided. */
+  /** Says whether the server tells what it has decided. */
   confirms = true;
-  /** Whether the server answers the text "ping". */
+  /** Says whether the server answers the text "ping". */
   answersPings = true;
-  /** Whether the server answers a join at all. */
+  /** Says whether the server answers a join at all. */
   answersJoins = true;
   /** The code with which the server closes each new socket at once. */
   closesNew: { code: number; reason?: string } | undefined;

@@ -4,7 +4,7 @@
 /// The folder of the files whose names change with their content.
 const HASHED: &str = "static/";
 
-/// Whether a browser may keep a file forever, because other content gets another name.
+/// Returns whether a browser may keep a file forever, because other content gets another name.
 pub(crate) fn is_immutable(path: &str) -> bool {
     path.starts_with(HASHED)
 }

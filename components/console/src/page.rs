@@ -9,7 +9,7 @@ pub struct File {
     pub path: &'static str,
     /// The media type, as `Content-Type` has it.
     pub media_type: &'static str,
-    /// Whether the content never changes, because other content gets another name.
+    /// Says whether the content never changes, because other content gets another name.
     pub immutable: bool,
     /// The file as it is.
     pub plain: Representation,

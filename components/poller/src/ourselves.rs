@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use platform::{AskError, Ports, http_client::Limits};
 
-/// How long a request to ourselves may take.
+/// The time that a request to ourselves may take.
 const OURSELVES: Limits = Limits {
     timeout: Duration::from_secs(60),
     max_bytes: 64 * 1024,

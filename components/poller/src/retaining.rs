@@ -5,7 +5,7 @@ use platform::Ports;
 
 use crate::projecting;
 
-/// How many documents are looked at at once.
+/// The number of documents that are looked at at once.
 const AT_ONCE: usize = 2;
 
 /// Deletes what is due, and looks at the documents of projects that have old assets.

@@ -27,7 +27,8 @@ const LOOK_BYTES: u64 = 256 * 1024;
 /// The most rooms that one sweep compacts; the next one goes on.
 const SWEEP_ROOMS: u64 = 32;
 
-/// A sweep begins no further merge after so many seconds, or so many merges. The next sweep comes ten seconds after it.
+/// A sweep begins no further merge after this many seconds, or this many merges. The next sweep comes ten seconds after
+/// it.
 const MERGE_SECONDS: i64 = 8;
 const MERGES: usize = 32;
 

@@ -21,8 +21,8 @@ use crate::{
     request::{Answer, Request},
 };
 
-/// How long a job may take that a caller waits for, and one that may compute a state that is not cheap. A document is as
-/// large as the memory of an instance allows.
+/// The time that a job may take if a caller waits for it, and the time for one that may compute a state that is not
+/// cheap. A document is as large as the memory of an instance allows.
 const SHORT: Limits = Limits {
     timeout: Duration::from_secs(60),
     max_bytes: usize::MAX,
@@ -85,7 +85,7 @@ impl SelfMerger<'_> {
     }
 }
 
-/// Whether a body is a problem of this kind.
+/// Returns whether a body is a problem of this kind.
 fn is_of_kind(body: &[u8], kind: Kind) -> bool {
     let body: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     body.is_some_and(|body| {
@@ -104,7 +104,7 @@ pub(crate) async fn answer<'a>(request: &Request<'a>, project: &str) -> Answer<'
         door::report_panics(panics::REPORT, texts, panics::MAX_REASON);
     }
     let ports = request.ports();
-    // A job holds at most a client's version vector, which came in a body of at most this size.
+    // A job holds at most an update or a client's version vector, which came in a body of at most this size.
     let body = request.body(wire::MAX_APPEND_BYTES).await?;
     let job: Job = decode(&body)?;
     let memory = Memory::of_app(ports.config);

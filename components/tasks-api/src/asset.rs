@@ -8,7 +8,7 @@ use tasks::{Asset, AssetStore, OCTET_STREAM, range};
 
 use crate::request::{Answer, Request, access};
 
-/// How long a browser may keep the way to a bucket: shorter than the address is valid.
+/// The time that a browser may keep the way to a bucket: shorter than the address is valid.
 const REDIRECT_KEPT: &str = "private, max-age=3000";
 
 /// Finds the asset with this id, or else its copy in an imported project, to which the caller has access.
@@ -81,7 +81,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
             .header("cache-control", REDIRECT_KEPT)
             .header("referrer-policy", "no-referrer"));
     }
-    // If `If-Range` names another version, the client wants the whole asset.
+    // If `If-Range` names another version, the client needs the whole asset.
     let same = head.header("if-range").is_none_or(|given| tag.is(given));
     let range = head.header("range").filter(|_| same);
     let range = match range.and_then(|range| range::parse(range, asset.length)) {

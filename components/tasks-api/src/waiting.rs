@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The wait of a caller who posts a task, as far as this component grants it.
 pub(crate) struct WaitForEnd {
     pub(crate) seconds: u64,
-    /// Whether the caller asked by a header `Prefer`, so that the answer says that it was heeded.
+    /// Says whether the caller asked by a header `Prefer`, so that the answer says that it was heeded.
     pub(crate) is_preference: bool,
 }
 

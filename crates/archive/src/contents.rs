@@ -242,7 +242,7 @@ fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a text is a line of a length that fields have.
+/// Returns whether a text is a line of a length that fields have.
 pub(crate) fn is_text(text: &str) -> bool {
     (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control)
 }

@@ -81,7 +81,7 @@ pub enum ImportError {
     /// An asset could not be stored.
     #[error(transparent)]
     Asset(#[from] AssetError),
-    /// What an import that broke off has left could not be purged.
+    /// The rest of an import that broke off could not be purged.
     #[error(transparent)]
     NotPurged(#[from] TaskError),
 }

@@ -4,7 +4,7 @@
 //! memory. [`import`] takes a whole archive and makes a new project of it.
 //!
 //! ```text
-//! project.json               the format and the name
+//! project.json               the format, the name, and in a backup the owner and the members
 //! document/000001.loro …     the document, as Loro blobs in their order
 //! quarantine/000001.json, quarantine/000001 …     updates that Loro cannot apply
 //! assets/{id}.json, assets/{id}

@@ -1,4 +1,4 @@
-//! As much of the tar format (ustar, POSIX.1-1988) as an archive of a project needs: regular files with short names.
+//! The tar format (ustar, POSIX.1-1988), as much of it as an archive of a project needs: regular files with short names.
 
 use thiserror::Error;
 

@@ -96,7 +96,7 @@ impl TaskFile {
     }
 }
 
-/// Whether a result may be at this address: it is of the web, or the path of an asset.
+/// Returns whether a result may be at this address: it is of the web, or the path of an asset.
 fn is_address(address: &str) -> bool {
     if address.len() > MAX_ADDRESS {
         return false;

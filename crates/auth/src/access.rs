@@ -11,7 +11,7 @@ use crate::{
 };
 
 platform::settings! {
-    /// Whether opening a project that does not exist makes it, with the user who opened it as its owner: `true` or
+    /// Says whether opening a project that does not exist makes it, with the user who opened it as its owner: `true` or
     /// `false`. If it is not set, that is so in development alone
     pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset, Boolean;
 }
@@ -66,7 +66,7 @@ impl Principal {
         }
     }
 
-    /// Whether the principal makes a project by opening it. If the setting for that cannot be read, it does not.
+    /// Returns whether the principal makes a project by opening it. If the setting for that cannot be read, it does not.
     pub fn makes_what_it_opens(&self, ports: Ports<'_>) -> bool {
         matches!(self.first_owner(ports), Ok(Some(_)))
     }

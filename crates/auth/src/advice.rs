@@ -16,7 +16,7 @@ pub struct Advice {
     pub(crate) address: String,
     /// The whole setting: the origins that are allowed already, and this one.
     setting: String,
-    /// Whether the caller may read the setting, too.
+    /// Says whether the caller may read the setting, too.
     is_told: bool,
 }
 

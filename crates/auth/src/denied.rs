@@ -1,4 +1,4 @@
-//! Refusals: why a caller may not do something, and the answer that they get.
+//! The refusals: why a caller may not do something, and the answer that they get.
 
 use platform::{DatabaseError, UnreadableSetting};
 use problem::{Kind, Problem};

@@ -63,7 +63,7 @@ fn reserved(project_id: &str, token: &str) -> Vec<Value> {
     vec![project_id.into(), token.into()]
 }
 
-/// Whether the id is still reserved by this token.
+/// Returns whether the id is still reserved by this token.
 ///
 /// # Errors
 /// If the database fails.

@@ -33,8 +33,8 @@ pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> R
     }
 }
 
-/// Whether a request with this `Authorization` header may pass to an internal route. It takes the same time whatever is
-/// wrong with the header.
+/// Returns whether a request with this `Authorization` header may pass to an internal route. It takes the same time
+/// whatever is wrong with the header.
 fn may_pass(
     config: &dyn Config,
     authorization: Option<&str>,

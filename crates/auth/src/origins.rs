@@ -37,7 +37,7 @@ pub fn wrong_setting(config: &dyn Config) -> Result<Option<WrongForm>, Unreadabl
 pub struct Page {
     /// Its origin; `None` if the client is not a browser, or if every page may send the request.
     pub origin: Option<String>,
-    /// How its origin relates to ours, in the browser's words (`Sec-Fetch-Site`).
+    /// The relation of its origin to ours, in the browser's words (`Sec-Fetch-Site`).
     pub site: Option<String>,
     /// The name under which the client reached us, as the relay or a proxy before it reports.
     pub host: Option<String>,
@@ -46,12 +46,12 @@ pub struct Page {
 }
 
 impl Page {
-    /// Whether a page sends the request at all.
+    /// Returns whether a page sends the request at all.
     pub fn is_one(&self) -> bool {
         self.origin.is_some() || self.site.as_deref().is_some_and(|site| site != "none")
     }
 
-    /// Whether this page may use its visitor's cookies. Clients other than browsers always may.
+    /// Returns whether this page may use its visitor's cookies. Clients other than browsers always may.
     pub fn may_act(&self, config: &dyn Config) -> bool {
         match &self.origin {
             Some(origin) => self.is_allowed(config, origin),
@@ -106,9 +106,9 @@ impl Page {
         headers
     }
 
-    /// Whether the page may be on a foreign name that was pointed at this server (DNS rebinding). Its browser takes
-    /// such a page for one of ours; in a development without sessions, it could then read everything. IP addresses and
-    /// names without a dot cannot be rebound.
+    /// Returns whether the page may be on a foreign name that was pointed at this server (DNS rebinding). Its browser
+    /// takes such a page for one of ours; in a development without sessions, it could then read everything. IP addresses
+    /// and names without a dot cannot be rebound.
     pub fn may_be_rebound(&self, config: &dyn Config) -> bool {
         self.foreign_host(config).is_some()
     }
@@ -149,7 +149,7 @@ impl Page {
         self.is_own(config, &url)
     }
 
-    /// Whether the page is one of ours: its origin has the name under which the client reached us.
+    /// Returns whether the page is one of ours: its origin has the name under which the client reached us.
     fn is_own(&self, config: &dyn Config, origin: &Url) -> bool {
         let Some(host) = &self.host else {
             return false;
@@ -168,7 +168,7 @@ impl Page {
     }
 }
 
-/// Whether a name can have been pointed at this server by a stranger.
+/// Returns whether a name can have been pointed at this server by a stranger.
 fn is_foreign(config: &dyn Config, host: &str) -> bool {
     let Ok(here) = Url::parse(&format!("http://{host}")) else {
         return !host.is_empty();

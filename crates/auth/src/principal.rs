@@ -25,7 +25,7 @@ pub enum Principal {
         project_id: String,
         /// The agent's role in the project.
         role: Role,
-        /// The end of the token, in Unix seconds; `None` if it never does.
+        /// The end of the token, in Unix seconds; `None` if it never ends.
         expires_at: Option<i64>,
     },
     /// A trusted backend, with the token of the whole server (`agent_token`).
@@ -42,7 +42,7 @@ impl Principal {
         }
     }
 
-    /// The user's id in a name from [`Principal::name`]; `None` if the principal is not a user.
+    /// Makes the user of a name from [`Principal::name`]; `None` if the name is not a user's.
     pub fn user_of_name(name: &str) -> Option<Self> {
         Some(Self::User {
             id: name.strip_prefix("user:")?.to_owned(),

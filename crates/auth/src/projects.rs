@@ -18,7 +18,7 @@ pub struct Project {
     pub owner_id: String,
     /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// The time at which it was last renamed, given away or shared, in Unix seconds.
+    /// The time at which its name or the access to it last changed, in Unix seconds.
     pub updated_at: i64,
 }
 
@@ -58,7 +58,7 @@ pub const MAX_NAME: usize = 200;
 /// The longest id of a user, in bytes.
 const MAX_USER: usize = 255;
 
-/// Whether a text can be a user's id.
+/// Returns whether a text can be a user's id.
 pub fn is_user_id(id: &str) -> bool {
     (1..=MAX_USER).contains(&id.len()) && !id.chars().any(char::is_control)
 }
@@ -77,10 +77,11 @@ pub fn id_is_taken() -> Problem {
 
 const COLUMNS: &str = "p.project_id, p.name, p.owner_id, p.created_at, p.updated_at";
 
-/// Whether the row of a project is that of one that exists: it is neither deleted nor of an [import](crate::imports).
+/// The condition that the row is of a project that exists: it is neither deleted nor of an [import](crate::imports).
 const EXISTS: &str = "deleted_at IS NULL AND owner_id <> ''";
 
-/// How long work that began before a project was deleted may go on, and how long an import may, in seconds.
+/// The time that work may go on which began before a project was deleted, and the time that an import may take, in
+/// seconds.
 pub(crate) const UNDER_WAY: i64 = 600;
 
 fn project(mut row: Row) -> Result<Project, DatabaseError> {
@@ -102,7 +103,7 @@ async fn one(
     rows.into_iter().next().map(project).transpose()
 }
 
-/// Whether a statement finds rows, or with `RETURNING` something to change.
+/// Returns whether a statement finds rows, or with `RETURNING` something to change.
 pub(crate) async fn changes(
     database: &dyn Database,
     sql: &str,
@@ -259,11 +260,11 @@ pub struct Transfer<'a> {
     pub from: &'a str,
     /// The new owner: a member, or the present owner.
     pub to: &'a str,
-    /// Whether the transfer revokes all tokens of the project.
+    /// Says whether the transfer revokes all tokens of the project.
     pub revoke_tokens: bool,
 }
 
-/// Whether a transfer of project `?1` from `?2` to `?3` is still possible.
+/// The condition that a transfer of project `?1` from `?2` to `?3` is still possible.
 const TRANSFERABLE: &str = "EXISTS (
     SELECT 1 FROM projects WHERE project_id = ?1 AND owner_id = ?2 AND deleted_at IS NULL
        AND (?3 = ?2 OR EXISTS (SELECT 1 FROM project_members WHERE project_id = ?1 AND user_id = ?3)))";

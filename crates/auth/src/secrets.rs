@@ -23,7 +23,7 @@ pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text))
 }
 
-/// Whether two secrets are the same. It takes the same time wherever they differ; their lengths are not secret.
+/// Returns whether two secrets are the same. It takes the same time wherever they differ; their lengths are not secret.
 pub fn same(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }

@@ -38,8 +38,8 @@ impl Secret {
         (!key.is_empty()).then_some(Self(key))
     }
 
-    /// Whether one of the signatures is of this message, and the time of the message is within five minutes of `now`.
-    /// It takes the same time whatever is wrong with the signatures.
+    /// Returns whether one of the signatures is of this message, and the time of the message is within five minutes of
+    /// `now`. It takes the same time whatever is wrong with the signatures.
     pub fn verifies(&self, signed: Signed<'_>, body: &[u8], now: i64) -> bool {
         let Ok(timestamp) = signed.timestamp.parse::<i64>() else {
             return false;

@@ -20,14 +20,14 @@ pub struct Token {
     pub created_by: Option<String>,
     /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// Its end, in Unix seconds; `None` if it never does.
+    /// Its end, in Unix seconds; `None` if it never ends.
     pub expires_at: Option<i64>,
-    /// The minute in which it was last used, in Unix seconds.
+    /// The time at which it was last used, in Unix seconds, to within a minute.
     pub last_used_at: Option<i64>,
 }
 
 impl Token {
-    /// Whether the token is valid at this time, in Unix seconds.
+    /// Returns whether the token is valid at this time, in Unix seconds.
     pub fn holds_at(&self, now: i64) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
@@ -42,7 +42,7 @@ pub struct NewToken<'a> {
     pub name: &'a str,
     /// The role of its agent in the project: read or write.
     pub role: Role,
-    /// Its end, in Unix seconds; `None` if it never does.
+    /// Its end, in Unix seconds; `None` if it never ends.
     pub expires_at: Option<i64>,
     /// The name of the principal that makes it.
     pub created_by: &'a str,
@@ -50,7 +50,7 @@ pub struct NewToken<'a> {
 
 const COLUMNS: &str = "token_id, name, role, created_at, expires_at, last_used_at, created_by";
 
-/// Whether the user who made a token of `project_tokens t` still belongs to the project.
+/// The condition that the user who made a token of `project_tokens t` still belongs to the project.
 const MAKER_BELONGS: &str = "(t.created_by NOT LIKE 'user:%'
      OR EXISTS (SELECT 1 FROM projects p
                  WHERE p.project_id = t.project_id AND p.owner_id = substr(t.created_by, 6))
@@ -131,7 +131,7 @@ pub async fn revoke(
     Ok(!rows.is_empty())
 }
 
-/// Whether this looks like a token that was made here.
+/// Returns whether this looks like a token that was made here.
 pub fn is_like_ours(given: &str) -> bool {
     given.starts_with(PREFIX)
 }

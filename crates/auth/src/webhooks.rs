@@ -88,8 +88,8 @@ impl WebhookKey {
         self.current.sign(service, job)
     }
 
-    /// Whether a signature is the one of this service and job, with either key. It takes the same time whatever is
-    /// wrong with the signature, and whichever key made it.
+    /// Returns whether a signature is the one of this service and job, with either key. It takes the same time whatever
+    /// is wrong with the signature, and whichever key made it.
     pub fn verifies(&self, service: &str, job: &str, signature: &str) -> bool {
         let is_right = self.keys().fold(Choice::from(0), |is_right, key| {
             let right = key.sign(service, job);

@@ -244,7 +244,7 @@ pub(crate) async fn admit<'a, R: Routes>(
 /// Admits a request that came on a line, which was admitted itself.
 ///
 /// # Errors
-/// 404 if no route on lines has this path.
+/// 404 if no route on lines has this path, and 405 if one has it with another method.
 pub(crate) fn admit_on_line<'a, R: Routes>(
     ports: Ports<'a>,
     head: Head,
@@ -289,7 +289,7 @@ async fn enter<R: Routes>(
     if !is_shown && !may_act(ports, &credentials, page) {
         return Err(Denied::CrossSite(page.refused_origin(ports.config)));
     }
-    keep_out_the_rebound(ports, &credentials, page)?;
+    refuse_rebound(ports, &credentials, page)?;
     let principal = credentials.principal(ports, sessions::KNOWN_FOR).await?;
     if let Some(grant) = access::<R>(ports, found, &credentials, page, &principal).await? {
         grant.require(needed(found, &principal))?;
@@ -331,7 +331,7 @@ fn needed(found: &Found, principal: &Principal) -> Role {
 
 /// Refuses a page on a foreign name that was pointed at this server (DNS rebinding), if callers need no credentials:
 /// its browser takes the page for one of ours, so it could read everything.
-pub(crate) fn keep_out_the_rebound(
+pub(crate) fn refuse_rebound(
     ports: Ports<'_>,
     credentials: &Credentials,
     page: &Page,
@@ -345,8 +345,8 @@ pub(crate) fn keep_out_the_rebound(
     }
 }
 
-/// Whether the page may act for its user. A bearer token is never sent by a browser on its own, so a request with one
-/// needs no check of its origin.
+/// Returns whether the page may act for its user. A bearer token is never sent by a browser on its own, so a request with
+/// one needs no check of its origin.
 pub(crate) fn may_act(ports: Ports<'_>, credentials: &Credentials, page: &Page) -> bool {
     credentials.bearer.is_some() || page.may_act(ports.config)
 }

@@ -9,7 +9,7 @@ use futures_util::{
 use platform::Clock;
 use problem::{Kind, Problem};
 
-/// How long a body may take to arrive: as long as the relay waits for an answer.
+/// The time that a body may take to arrive: as long as the relay waits for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// The longest body that is read although it is refused, in bytes: the relay sends none that is longer. It is read

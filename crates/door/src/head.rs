@@ -56,17 +56,17 @@ impl Head {
         &self.path
     }
 
-    /// Whether the path leads to the internal routes.
+    /// Returns whether the path leads to the internal routes.
     pub(crate) fn is_internal(&self) -> bool {
         self.path == "/internal" || self.path.starts_with("/internal/")
     }
 
-    /// Whether the client asks only for the head of the answer (HEAD).
+    /// Returns whether the client asks only for the head of the answer (HEAD).
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
-    /// Whether a relay has passed the request on, or asks on behalf of a client whose request it holds.
+    /// Returns whether a relay has passed the request on, or asks on behalf of a client whose request it holds.
     pub fn is_from_relay(&self) -> bool {
         self.header(CLIENT).is_some()
     }
@@ -109,7 +109,7 @@ impl Head {
         named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
     }
 
-    /// Whether the client has the representation of this tag already (`If-None-Match`).
+    /// Returns whether the client has the representation of this tag already (`If-None-Match`).
     pub fn knows(&self, tag: &Tag) -> bool {
         self.joined("if-none-match", ",")
             .is_some_and(|header| tag.is_in(&header))

@@ -6,7 +6,7 @@ use problem::Problem;
 use wire::{AccessCheck, Verdict};
 
 use crate::{
-    admit::{keep_out_the_rebound, may_act},
+    admit::{may_act, refuse_rebound},
     readiness,
 };
 
@@ -63,7 +63,7 @@ async fn try_judge(ports: Ports<'_>, check: AccessCheck) -> Result<(Principal, G
     if !may_act(ports, &credentials, &page) {
         return Err(Denied::CrossSite(page.refused_origin(ports.config)));
     }
-    keep_out_the_rebound(ports, &credentials, &page)?;
+    refuse_rebound(ports, &credentials, &page)?;
     if check.again {
         let principal = credentials.principal(ports, sessions::KNOWN_FOR_SOCKETS);
         let principal = principal.await?;

@@ -161,7 +161,7 @@ impl<'a, R: Routes> Line<'a, R> {
         Ok(answer.is_last)
     }
 
-    /// Whether the line has reached a bound, in an instance that has taken `memory` bytes.
+    /// Returns whether the line has reached a bound, in an instance that has taken `memory` bytes.
     fn is_full(&self, memory: usize) -> bool {
         self.requests >= wire::LINE_REQUESTS
             || self.read >= wire::LINE_BYTES

@@ -1,4 +1,4 @@
-//! Whether the settings suffice to serve.
+//! Checks whether the settings suffice to serve.
 
 use auth::{
     internal, origins,

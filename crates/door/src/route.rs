@@ -25,7 +25,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Whether the caller must be a principal.
+    /// Returns whether the caller must be a principal.
     pub(crate) const fn is_of_principal(self) -> bool {
         !matches!(self, Self::Nothing | Self::Signature | Self::Relay)
     }

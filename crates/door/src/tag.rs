@@ -12,7 +12,7 @@ impl Tag {
         Self(format!("\"{name}\""))
     }
 
-    /// Whether an `If-None-Match` header lists this tag. A weak tag matches, too, as the RFC says.
+    /// Returns whether an `If-None-Match` header lists this tag. A weak tag matches, too, as the RFC says.
     pub fn is_in(&self, header: &str) -> bool {
         header
             .split(',')
@@ -20,7 +20,7 @@ impl Tag {
             .any(|given| given == self.0 || given == "*")
     }
 
-    /// Whether this is the tag of an `If-Range` header.
+    /// Returns whether this is the tag of an `If-Range` header.
     pub fn is(&self, header: &str) -> bool {
         self.0 == header
     }

@@ -29,7 +29,7 @@ impl<'a> Arrival<'a> {
         Self { head, body, found }
     }
 
-    /// Whether the route has this mark.
+    /// Returns whether the route has this mark.
     pub(crate) fn has(&self, mark: Mark) -> bool {
         let found = self.found.as_ref();
         found.is_ok_and(|found| found.spec.marks.contains(&mark))
@@ -100,7 +100,7 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     })
 }
 
-/// Whether a request was refused for the page's origin, or for the name under which the page reached the server.
+/// Returns whether a request was refused for the page's origin, or for the name under which the page reached the server.
 fn is_refused_page(problem: &Problem) -> bool {
     [Kind::CROSS_SITE, Kind::FOREIGN_HOST].contains(&problem.kind())
 }

@@ -48,7 +48,7 @@ struct Cli {
         default_value = "http,redis,cron"
     )]
     triggers: Vec<Trigger>,
-    /// How the relay runs.
+    /// The way in which the relay runs.
     #[arg(long, value_enum, default_value_t = RelayKind::Native)]
     relay: RelayKind,
     /// The relay's Wasm build, for `--relay wasm`.

@@ -14,13 +14,13 @@ use wasmtime::{
 use crate::guest::capacity;
 use crate::guest::limits::Limits;
 
-/// How often a running guest gives way to other tasks and is checked against its limits.
+/// The interval at which a running guest gives way to other tasks and is checked against its limits.
 const TICK: Duration = Duration::from_millis(10);
 /// The bytes of memory that stay mapped at a place after an instance, for the next one. Each place keeps them for good,
 /// so after a storm that used every place, each holds that much. A small request touches about 1 MiB, but it is no
 /// faster if that much is kept.
 const KEPT: usize = 64 << 10;
-/// How long a compilation may take before it is logged.
+/// The time that a compilation may take before it is logged.
 const SILENT: Duration = Duration::from_millis(500);
 
 /// An engine whose compiled code is kept in `cache`, with room for as many instances as `limits` allows. The receiver

@@ -11,9 +11,9 @@
 //!  cron_trigger ──┘
 //! ```
 //!
-//! Each trigger and each capability is a folder with the same three files: `manifest`, its part of the manifest;
-//! `shared`, the part that the whole app shares; `guest`, the calls that a guest makes, or by which it is called. A
-//! process may run some of the triggers alone, beside others on the same state folder ([`Triggers`]).
+//! Each trigger and each capability is a folder with the same three files, as far as it needs them: `manifest`, its part
+//! of the manifest; `shared`, the part that the whole app shares; `guest`, the calls that a guest makes, or by which it
+//! is called. A process may run some of the triggers alone, beside others on the same state folder ([`Triggers`]).
 
 mod addresses;
 mod budget;

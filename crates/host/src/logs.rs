@@ -60,7 +60,7 @@ impl GuestOutput {
         }
     }
 
-    /// Whether `line` is the one that the host waits for. It is passed on then.
+    /// Returns whether `line` is the one that the host waits for. It is passed on then.
     fn was_awaited(&self, line: &str) -> bool {
         let Some(watch) = &self.watch else {
             return false;

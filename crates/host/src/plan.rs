@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     pub(crate) manifest: Manifest,
     /// The variables' values, as far as they depend on nothing that is still to be opened.
     pub(crate) variables: Variables,
-    /// Whether the variable `environment` says `development`.
+    /// Says whether the variable `environment` says `development`.
     pub(crate) development: bool,
     /// The Redis server; without one, a broker runs in this process.
     pub(crate) redis: Option<String>,

@@ -26,7 +26,7 @@ use crate::triggers::Trigger;
 use crate::variables::shared::Variables;
 use crate::{cron_trigger, engine, http_trigger, programs, redis_trigger};
 
-/// How long instances get to finish at a stop.
+/// The time that instances get to finish at a stop.
 const FINISH: Duration = Duration::from_secs(30);
 
 /// A running application, with its relay.

@@ -20,7 +20,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// A Redis server; without one, a broker runs in this process.
     pub redis: Option<String>,
-    /// How the relay runs.
+    /// The way in which the relay runs.
     pub relay: RelayKind,
     /// The relay's Wasm build.
     pub relay_wasm: PathBuf,

@@ -29,8 +29,8 @@ pub(crate) fn open(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is the host's: a database with the files that SQLite keeps beside it, compiled code, or the copies of
-/// components' files that earlier releases made.
+/// Returns whether a file is the host's: a database with the files that SQLite keeps beside it, compiled code, or the
+/// copies of components' files that earlier releases made.
 fn is_ours(name: &str) -> bool {
     let is_database = |end| name.starts_with("sqlite_") && name.ends_with(end);
     matches!(name, "cache" | "files")

@@ -53,12 +53,12 @@ impl std::fmt::Display for Triggers {
 }
 
 impl Triggers {
-    /// Whether this kind of trigger runs here.
+    /// Returns whether this kind of trigger runs here.
     pub(crate) fn has(&self, trigger: Trigger) -> bool {
         self.0.contains(&trigger)
     }
 
-    /// Whether every kind of trigger runs here.
+    /// Returns whether every kind of trigger runs here.
     pub(crate) fn are_all(&self) -> bool {
         *self == Self::default()
     }

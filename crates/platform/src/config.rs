@@ -24,9 +24,9 @@ crate::settings! {
     /// The seconds after which the host ends a request. The app gives up a submission to a service 3 s before that, and
     /// counts it as a try. `cargo xtask manifest` sets it for hosts that have such a limit
     MAX_HANDLER_SECONDS = "max_handler_seconds", Value("300"), Number(86_400);
-    /// Whether the host keeps the app from private networks: `blocked` or `open`. It changes no protection: if it is
-    /// `open`, a relay that ticks logs at its start what is unprotected. Set it to `open` if Spin's runtime config
-    /// blocks none. `cargo xtask manifest` sets it for hosts that block none
+    /// Says whether the host keeps the app from private networks: `blocked` or `open`. It changes no protection: if it is
+    /// `open`, a relay that ticks logs at its start what is unprotected. Set it to `open` if Spin's runtime config blocks
+    /// none. `cargo xtask manifest` sets it for hosts that block none
     PRIVATE_NETWORKS = "private_networks", Value("blocked");
 }
 
@@ -79,7 +79,7 @@ pub trait Config {
         })
     }
 
-    /// Whether `environment` was read and is the word `development`. Anything else is a deployment.
+    /// Returns whether `environment` was read and is the word `development`. Anything else is a deployment.
     fn is_development(&self) -> bool {
         matches!(self.read(ENVIRONMENT), Ok(Some(environment)) if environment == "development")
     }

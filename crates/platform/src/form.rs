@@ -43,7 +43,7 @@ pub struct WrongForm {
 }
 
 impl Form {
-    /// Whether a value has this form. A setting that is empty is not set, and has any form.
+    /// Returns whether a value has this form. A setting that is empty is not set, and has any form.
     pub fn fits(self, value: &str) -> bool {
         if value.is_empty() {
             return true;

@@ -124,7 +124,7 @@ impl Database for SqliteFile {
     }
 }
 
-/// How often a statement is tried again while another connection holds the database.
+/// The number of times that a statement is tried again while another connection holds the database.
 const BUSY_ATTEMPTS: u32 = 100;
 
 impl SqliteFile {

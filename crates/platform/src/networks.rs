@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is of the public internet, and not of a private network, this machine, a protocol's own use or
-/// documentation (the IANA registries of special-purpose addresses). An IPv6 address that stands for an IPv4 address
+/// Returns whether an address is of the public internet, and not of a private network, this machine, a protocol's own use
+/// or documentation (the IANA registries of special-purpose addresses). An IPv6 address that stands for an IPv4 address
 /// is judged as that one.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -16,7 +16,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the host of a URL (an IPv6 address in brackets) leads to this machine or a private network, and so to
+/// Returns whether the host of a URL (an IPv6 address in brackets) leads to this machine or a private network, and so to
 /// different servers on different machines. A name of one word does, such as `localhost` or that of a container.
 pub fn is_local_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -24,8 +24,8 @@ pub fn is_local_host(host: &str) -> bool {
         .map_or(!host.contains('.'), |address| !is_public(address))
 }
 
-/// Whether the host of a URL is the unspecified address (`0.0.0.0`, `[::]`): a server that listens there listens on every
-/// network, and no client on another machine can use it. Browsers take `0` for the same.
+/// Returns whether the host of a URL is the unspecified address (`0.0.0.0`, `[::]`): a server that listens there listens
+/// on every network, and no client on another machine can use it. Browsers take `0` for the same.
 pub fn is_unspecified_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse() {
@@ -40,7 +40,7 @@ pub fn is_unspecified_host(host: &str) -> bool {
     }
 }
 
-/// Whether the host of a URL is local ([`is_local_host`]), or a name with an ending that no public server has.
+/// Returns whether the host of a URL is local ([`is_local_host`]), or a name with an ending that no public server has.
 pub fn is_private_host(host: &str) -> bool {
     let ends = [".localhost", ".local", ".internal"];
     is_local_host(host) || ends.iter().any(|end| host.ends_with(end))
@@ -79,8 +79,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Whether an address is global unicast (2000::/3), without protocol assignments (2001::/23) and documentation. The
-/// rest is local or not in use.
+/// Returns whether an address is global unicast (2000::/3), without protocol assignments (2001::/23) and documentation.
+/// The rest is local or not in use.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,

@@ -35,7 +35,7 @@ pub enum AskError {
 }
 
 impl AskError {
-    /// Whether the host did not send the request, so that nothing was done.
+    /// Returns whether the host did not send the request, so that nothing was done.
     pub fn is_not_sent(&self) -> bool {
         matches!(self, Self::Http(HttpError::NotSent(_)))
     }

@@ -164,7 +164,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether nothing is wrong with a field so far.
+    /// Returns whether nothing is wrong with a field so far.
     pub fn is_right(&self, name: &str) -> bool {
         let field = format!("{}{name}", self.prefix);
         self.errors.iter().all(|error| error.field != field)

@@ -58,7 +58,7 @@ pub(crate) fn write_entries(
     Ok(repaired)
 }
 
-/// Whether an entry shows its task as it was before its end, by an editor who had not seen the end.
+/// Returns whether an entry shows its task as it was before its end, by an editor who had not seen the end.
 fn is_set_back(
     doc: &LoroDoc,
     peer: PeerID,
@@ -104,9 +104,9 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
     ]
 }
 
-/// Whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`). Only
-/// tasks that have ended are looked at again, so this may be what stood there before their end. `None` if it shows an
-/// end.
+/// Returns whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`).
+/// Only tasks that have ended are looked at again, so this may be what stood there before their end. `None` if it shows
+/// an end.
 pub(crate) fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
     let text = |key: &str| match data.and_then(|data| field(data, key)) {
         None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),
@@ -123,7 +123,7 @@ pub(crate) fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
     }
 }
 
-/// Whether the `data` of a node shows a task already.
+/// Returns whether the `data` of a node shows a task already.
 pub(crate) fn shows(data: Option<&ValueOrContainer>, task: &Task) -> bool {
     shown(task).into_iter().all(|(key, value)| {
         let present = data.and_then(|data| field(data, key));

@@ -1,4 +1,4 @@
-//! Whether an editor who wrote over a projection had seen it.
+//! Finds out whether an editor who wrote over a projection had seen it.
 //!
 //! A deletion is a write like any other: if its editor had seen the projection, it stands, even if the result looks
 //! like what stood there before. If not, it was not an answer to the projection. The document's history tells the
@@ -11,11 +11,11 @@ use loro::{
 /// The most operations of a peer among which its last write is looked for.
 const LOOKED_AT: i32 = 4096;
 
-/// How many of them are read at once. Each may hold a whole node.
+/// The number of them that are read at once. Each may hold a whole node.
 const AT_ONCE: i32 = 128;
 
-/// Whether the editor who last wrote a key of a map had seen what the peer `ours` wrote there before. `None` if that cannot
-/// be told.
+/// Returns whether the editor who last wrote a key of a map had seen what the peer `ours` wrote there before. `None` if
+/// that cannot be told.
 pub(crate) fn had_seen(doc: &LoroDoc, ours: PeerID, map: &LoroMap, key: &str) -> Option<bool> {
     let editor = map.get_last_editor(key)?;
     if editor == ours {

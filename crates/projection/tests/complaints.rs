@@ -1,4 +1,4 @@
-//! What users said about documents that fight them, each as a test with the right behaviour.
+//! The complaints of users about documents that fight them, each as a test with the right behaviour.
 
 #![allow(clippy::unwrap_used)]
 

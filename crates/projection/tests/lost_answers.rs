@@ -1,4 +1,4 @@
-//! What is repeated after a lost answer of a database over HTTP, as `docs/libsql.md` says.
+//! The operations that are repeated after a lost answer of a database over HTTP, as `docs/libsql.md` says.
 //!
 //! Each operation is carried out once undisturbed. Then, in a new world for each of its statements that write, the answer
 //! of that one is lost, and the caller repeats the operation.
@@ -32,7 +32,7 @@ struct World {
     http: AnswerWith<NoHttp>,
 }
 
-/// Whether an operation succeeded. How it failed is in the words.
+/// The outcome of an operation. If it failed, the words say how.
 type Done = Result<(), String>;
 
 /// An operation of the app.
@@ -40,10 +40,10 @@ struct Operation {
     name: &'static str,
     before: fn(&World) -> Done,
     run: fn(&World) -> Done,
-    /// What a query finds after it.
+    /// The rows that a query finds after it.
     query: &'static str,
     found: &'static str,
-    /// What the query may find as well if the operation was repeated.
+    /// The rows that the query may find as well if the operation was repeated.
     repeated: &'static str,
 }
 

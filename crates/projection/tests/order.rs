@@ -146,7 +146,7 @@ impl World {
         doc["tasks"]["t"].clone()
     }
 
-    /// What clients have that heard every update, in the order of the log.
+    /// Returns the document of clients that got every update, in the order of the log.
     fn heard(&self) -> serde_json::Value {
         let doc = LoroDoc::new();
         for (_, message) in &*self.pubsub.0.borrow() {

@@ -1,4 +1,4 @@
-//! What an operator keeps for so many days alone is deleted then, and nothing that a task or a document needs.
+//! Assets that an operator keeps for some days alone are deleted after them, but none that a task or a document needs.
 
 #![allow(clippy::unwrap_used)]
 

@@ -29,7 +29,7 @@ fn rows(database: &SqliteFile, sql: &str) -> Vec<Row> {
     block_on(database.execute(sql, vec![])).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-/// What the blobs that a client gets make of a document.
+/// Makes a document of the blobs that a client gets.
 fn document(database: &SqliteFile, project: &str) -> (Value, u64) {
     let state = block_on(rooms::updates_after(database, project, 0)).unwrap();
     let document = LoroDoc::new();

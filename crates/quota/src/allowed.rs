@@ -19,7 +19,7 @@ platform::settings! {
     pub INSTANCE_MEMORY_MIB = "instance_memory_mib", Value("256"), Number(MOST_MEMORY_MIB);
 }
 
-/// As much as 32 bits can address.
+/// The most memory that 32 bits can address.
 const MOST_MEMORY_MIB: u32 = 4095;
 
 /// The MiB of memory that the host gives an instance.

@@ -20,7 +20,7 @@ pub(crate) struct Full {
 }
 
 impl Full {
-    /// Whether `used` bytes are too many for `allowed`; `what` begins the sentence that says so.
+    /// Returns the quota as full if `used` bytes are too many for `allowed`; `what` begins the sentence that says so.
     pub(crate) fn of(code: &'static str, what: &str, used: u64, allowed: u64) -> Option<Self> {
         let is_full = used >= allowed;
         let largest = if used >= allowed.saturating_add(allowed / 10) {

@@ -63,7 +63,7 @@ pub struct Report {
     pub owner_bytes: u64,
     /// The most that they may be.
     pub owner_bytes_allowed: u64,
-    /// Whether one of the three has reached 80 %.
+    /// Says whether one of the three has reached 80 %.
     pub nearly_full: bool,
     /// `room_full` or `quota` if edits are refused.
     pub full: Option<&'static str>,

@@ -5,7 +5,7 @@ use platform::{Database, DatabaseError, Row};
 
 use crate::allowed::BYTES_OF_OPERATION;
 
-/// How long a count holds, in seconds.
+/// The time that a count holds, in seconds.
 const HOLDS: i64 = 60;
 
 /// The holder of a quota: its name is the key of its rows.

@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
-/// How many rooms one comparison of heads asks about.
+/// The number of rooms that one comparison of heads asks about.
 const HEADS_PER_REQUEST: usize = 1000;
 
 /// The shortest time between two announcements of the number of sockets.
 const PEERS_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often the relay looks whether a line without requests is to end.
+/// The interval at which the relay looks whether a line without requests is to end.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the app is asked to do what is due.
+/// The interval at which the app is asked to do what is due.
 const TICK: Duration = Duration::from_secs(10);
 
 fn every(period: Duration) -> Interval {
@@ -117,7 +117,7 @@ struct Poller {
     app: Arc<App>,
     /// The app's warnings about what it does not protect. Each is logged once.
     unprotected: Vec<String>,
-    /// Whether a task was open when the app was asked last.
+    /// Says whether a task was open when the app was asked last.
     has_open_tasks: bool,
 }
 

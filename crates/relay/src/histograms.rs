@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 
 macro_rules! histograms {
     ($($(#[doc = $help:literal])* histogram $name:ident from $first:literal by $factor:literal in $buckets:literal),+ $(,)?) => {
-        /// How long things took, in seconds, and how many there were at once.
+        /// The distributions of the seconds that things took, and of how many there were at once.
         pub(crate) struct Histograms {
             registry: Registry,
             $($(#[doc = $help])* pub(crate) $name: Histogram,)+

@@ -9,7 +9,7 @@ macro_rules! metrics {
         /// The relay's counters and gauges, and its histograms.
         #[derive(Default)]
         pub(crate) struct Metrics {
-            /// How long things took, and how many there were at once.
+            /// The distributions of the time that things took, and of how many there were at once.
             pub(crate) histograms: Histograms,
             $($(#[doc = $help])* pub(crate) $name: Metric,)+
         }
@@ -91,7 +91,7 @@ metrics! {
     counter closed_dead_total,
     /// Bytes of messages that have arrived in part.
     gauge partial_bytes,
-    /// Whether Redis is connected.
+    /// Says whether Redis is connected.
     gauge redis_connected,
     /// Notices received from Redis.
     counter notices_total,
@@ -99,7 +99,7 @@ metrics! {
     counter proxied_total,
     /// Requests that the app did not answer.
     counter proxy_errors_total,
-    /// Whether the app reported its numbers when it was last asked.
+    /// Says whether the app reported its numbers when it was last asked.
     gauge app_metrics_told,
 }
 

@@ -50,13 +50,13 @@ pub struct Settings {
     /// connections it can hold.
     #[arg(long, env = "RELAY_MAX_CONNECTIONS", default_value = "10000", value_parser = count)]
     pub max_connections: usize,
-    /// How long a client may take to send a request's head.
+    /// The time that a client may take to send a request's head.
     #[arg(long, env = "RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub header_timeout: Duration,
     /// The largest head of a request, in bytes.
     #[arg(long, env = "RELAY_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
     pub max_header_bytes: usize,
-    /// How long the app may take to begin its answer to a client's request. Then the relay answers 504.
+    /// The time that the app may take to begin its answer to a client's request. Then the relay answers 504.
     #[arg(long, env = "RELAY_PROXY_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub proxy_timeout: Duration,
 
@@ -78,52 +78,53 @@ pub struct Settings {
     /// credentials the app has not accepted within the last minute share as many.
     #[arg(long, env = "RELAY_REQUESTS_PER_USER", default_value = "16", value_parser = count)]
     pub requests_per_user: usize,
-    /// The most requests that wait for a task (`?wait=`) and streams of events (`/tasks/{id}/events`) together, half of
-    /// which may come from one address. A further one is answered with 503.
+    /// The most requests that wait for a task (`?wait=`) and streams of events (`/tasks/{id}/events`,
+    /// `/projects/{id}/tasks/events`) together, half of which may come from one address or one user. A further one is
+    /// answered with 503.
     #[arg(long, env = "RELAY_MAX_WAITERS", default_value = "10000", value_parser = count)]
     pub max_waiters: usize,
 
-    /// How many requests a second one address may send, on average (of IPv6, one /64). Further ones are answered with 429.
-    /// An upgrade is one request. 0 means no limit.
+    /// The number of requests a second that one address may send, on average (of IPv6, one /64). Further ones are
+    /// answered with 429. An upgrade is one request. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_ADDRESS", default_value = "1000")]
     pub rate_per_address: u32,
-    /// How many requests one address may send at once before that average holds.
+    /// The number of requests that one address may send at once before that average holds.
     #[arg(long, env = "RELAY_BURST_PER_ADDRESS", default_value = "20000")]
     pub burst_per_address: u32,
-    /// How many requests a second one user, or one token, may send, on average. Further ones are answered with 429. 0 means
-    /// no limit.
+    /// The number of requests a second that one user, or one token, may send, on average. Further ones are answered with
+    /// 429. 0 means no limit.
     #[arg(long, env = "RELAY_RATE_PER_USER", default_value = "300")]
     pub rate_per_user: u32,
-    /// How many requests one user, or one token, may send at once before that average holds.
+    /// The number of requests that one user, or one token, may send at once before that average holds.
     #[arg(long, env = "RELAY_BURST_PER_USER", default_value = "5000")]
     pub burst_per_user: u32,
 
-    /// How often the relay checks whether a WebSocket may still be in its room. It also checks whenever it hears of a
-    /// change. Five minutes at most.
+    /// The interval at which the relay checks whether a WebSocket may still be in its room. It also checks whenever it
+    /// hears of a change. Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
-    /// How long that check may fail because the app does not answer, before the WebSocket is closed with 1013.
+    /// The time for which that check may fail because the app does not answer, before the WebSocket is closed with 1013.
     #[arg(long, env = "RELAY_RECHECK_PATIENCE", default_value = "5m", value_parser = duration)]
     pub recheck_patience: Duration,
 
-    /// How often the server pings a WebSocket.
+    /// The interval at which the server pings a WebSocket.
     #[arg(long, env = "RELAY_PING_INTERVAL", default_value = "20s", value_parser = duration)]
     pub ping_interval: Duration,
-    /// How long a WebSocket may send no frame, not even a pong, before it is dropped.
+    /// The time that a WebSocket may send no frame, not even a pong, before it is dropped.
     #[arg(long, env = "RELAY_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub idle_timeout: Duration,
-    /// How long a client may read nothing while bytes wait for it, before the relay drops its connection.
+    /// The time that a client may read nothing while bytes wait for it, before the relay drops its connection.
     #[arg(long, env = "RELAY_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub write_timeout: Duration,
-    /// How long a closing handshake may take.
+    /// The time that a closing handshake may take.
     #[arg(long, env = "RELAY_CLOSE_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub close_timeout: Duration,
-    /// How long a client that announced its version for its first frame may take to send that. It is part of the
+    /// The time within which a client must send its first frame if it announced its version for that. It is part of the
     /// protocol, and so no flag.
     #[arg(skip = Duration::from_secs(30))]
     pub version_timeout: Duration,
-    /// How long a stored update may wait for operations that the server has not got, before its sender is told. It is part
-    /// of the protocol, and so no flag.
+    /// The time that a stored update may wait for operations that the server has not got, before its sender is told. It
+    /// is part of the protocol, and so no flag.
     #[arg(skip = Duration::from_secs(5))]
     pub waiting_after: Duration,
     /// The most bytes that are queued for one WebSocket, besides the state that it gets when it joins. A WebSocket that
@@ -154,14 +155,14 @@ pub struct Settings {
     /// counts once, and one room has a quarter of them. Another client that joins waits.
     #[arg(long, env = "RELAY_MAX_STATES", default_value = "256MiB", value_parser = size)]
     pub max_states: usize,
-    /// How long the app may take to answer an internal request.
+    /// The time that the app may take to answer an internal request.
     #[arg(long, env = "RELAY_APP_TIMEOUT", default_value = "15s", value_parser = duration)]
     pub app_timeout: Duration,
-    /// How long the app may be away before the WebSockets that wait for it are closed with 1013.
+    /// The time that the app may be away before the WebSockets that wait for it are closed with 1013.
     #[arg(long, env = "RELAY_APP_PATIENCE", default_value = "30s", value_parser = duration)]
     pub app_patience: Duration,
-    /// How long a line to the app is open: one HTTP request that carries many, and whose body and answer both stream.
-    /// 20 s at most. Set it below the time after which the app's host ends a request.
+    /// The time that a line to the app is open: one HTTP request that carries many, and whose body and answer both
+    /// stream. 20 s at most. Set it below the time after which the app's host ends a request.
     #[arg(long, env = "RELAY_LINE_TIME", default_value = "20s", value_parser = duration)]
     pub line_time: Duration,
     /// The most bytes on one line, in each direction. Set it below the largest body that the app's host takes.
@@ -177,28 +178,28 @@ pub struct Settings {
     /// The number of recent updates that are kept for each room, for clients that join.
     #[arg(long, env = "RELAY_RECENT_UPDATES", default_value = "4096")]
     pub recent_updates: usize,
-    /// How long a state that was read serves clients that join later.
+    /// The time that a state that was read serves clients that join later.
     #[arg(long, env = "RELAY_STATE_RETENTION", default_value = "2s", value_parser = duration)]
     pub state_retention: Duration,
-    /// How long the relay waits for a missing rev, which may be on its way, before it fetches it from the app.
+    /// The time that the relay waits for a missing rev, which may be on its way, before it fetches it from the app.
     #[arg(long, env = "RELAY_GAP_WAIT", default_value = "50ms", value_parser = duration)]
     pub gap_wait: Duration,
-    /// How often the heads of rooms, and the permissions there, are compared with the app's. By default every 3 s with
-    /// Redis, and every second without.
+    /// The interval at which the heads of rooms, and the permissions there, are compared with the app's. By default every
+    /// 3 s with Redis, and every second without.
     #[arg(long, env = "RELAY_HEADS_INTERVAL", value_parser = duration)]
     pub heads_interval: Option<Duration>,
-    /// How long after a room became empty the app is asked to compact it.
+    /// The time after which the app is asked to compact a room that became empty.
     #[arg(long, env = "RELAY_COMPACT_DELAY", default_value = "2s", value_parser = duration)]
     pub compact_delay: Duration,
-    /// How often the app is asked to compact the rooms that are due.
+    /// The interval at which the app is asked to compact the rooms that are due.
     #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
     pub sweep_interval: Duration,
-    /// How often relays tell each other how many sockets they have in a room. A relay that is silent for three times as
-    /// long is no longer counted.
+    /// The interval at which relays tell each other how many sockets they have in a room. A relay that is silent for
+    /// three times as long is no longer counted.
     #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
     pub peers_interval: Duration,
 
-    /// How long queued updates may take to be stored when the relay drains.
+    /// The time that queued updates may take to be stored when the relay drains.
     #[arg(long, env = "RELAY_DRAIN_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub drain_timeout: Duration,
 }
@@ -232,7 +233,7 @@ pub enum SettingError {
 }
 
 impl Settings {
-    /// How often heads are compared.
+    /// Returns the interval at which heads are compared.
     pub(crate) fn heads_interval(&self) -> Duration {
         let usual = match (self.requests_a_month, &self.redis) {
             (Some(_), _) => 60,

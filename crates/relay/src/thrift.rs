@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// The length of a month.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long a reason counts after it has ended, because projections, notifications and compactions may follow.
+/// The time that a reason counts after it has ended, because projections, notifications and compactions may follow.
 const REASON_LASTS: Duration = Duration::from_secs(300);
 
 /// The longest pause, because the app may have something to do of which this relay does not know.
@@ -34,7 +34,7 @@ pub(crate) struct Thrift {
 pub(crate) struct Seen {
     /// All requests that were sent to the app, since the start of the relay.
     pub(crate) sent: u64,
-    /// Whether there is a reason: a socket, a request of a client since the last look, or an open task.
+    /// Says whether there is a reason: a socket, a request of a client since the last look, or an open task.
     pub(crate) reason: bool,
 }
 
@@ -50,7 +50,7 @@ impl Thrift {
         }
     }
 
-    /// Whether to tick now. The caller then does.
+    /// Returns whether to tick now. The caller then does.
     pub(crate) fn ticks(&mut self, now: Instant, seen: Seen) -> bool {
         if now.duration_since(self.month_began) >= MONTH {
             self.month_began = now;

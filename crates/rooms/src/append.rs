@@ -180,7 +180,8 @@ fn absent<'a>(
 /// Appends like [`append`], and decides each suspect. A suspect is refused with [`wire::DUPLICATE_PEER`] if an
 /// operation of it differs from the stored one with the same id, or if it builds upon another of the list that was
 /// refused for that. It is refused with [`wire::QUARANTINED`] if an operation of it is in quarantine, and with
-/// [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if that cannot be found out, it is stored. This imports the room's log, so no other update should wait for it.
+/// [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if that cannot be found out, it is stored.
+/// This imports the room's log, so no other update should wait for it.
 ///
 /// # Errors
 /// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.

@@ -1,5 +1,5 @@
-//! Whether an update has an operation that differs from the one with the same id in the document: two clients have
-//! written under one peer id. Loro would skip the second one without notice.
+//! Finds out whether an update has an operation that differs from the one with the same id in the document: two clients
+//! have written under one peer id. Loro would skip the second one without notice.
 
 use loro::{Frontiers, ID, IdSpan, LoroDoc, VersionVector};
 use serde_json::Value;

@@ -33,7 +33,7 @@ enum Flaw {
     NotRead,
 }
 
-/// What precedes the content of a nested value.
+/// The byte that precedes the content of a nested value.
 const LIST: u8 = 7;
 const MAP: u8 = 8;
 
@@ -59,7 +59,7 @@ fn measure(payload: &[u8]) -> Result<(), Flaw> {
     }
 }
 
-/// What follows the header.
+/// The kinds of what follows the header.
 enum Kind {
     Snapshot,
     Updates,
@@ -156,7 +156,7 @@ fn check_block(block: &[u8]) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// What is not read yet of some bytes.
+/// The part of some bytes that is not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         (0..count).try_for_each(|_| self.number().map(drop))
     }
 
-    /// Reads a length. Loro, too, cuts it to what an address has of bits, which are 32 in an instance.
+    /// Reads a length. Loro, too, cuts it to the bits of an address, of which there are 32 in an instance.
     fn length(&mut self) -> Result<usize, Flaw> {
         Ok(self.number()? as usize)
     }

@@ -14,7 +14,7 @@ pub enum RoomError {
     /// The version vector of a request is not one of Loro's.
     #[error("not a Loro version vector")]
     BadVersion,
-    /// Loro could not make a snapshot, or read one that was stored before.
+    /// Loro could not export from a document, or read what was stored before.
     #[error("Loro: {0}")]
     Loro(String),
     /// The state is not there yet, and computing it takes longer than a caller can wait. The updates are all

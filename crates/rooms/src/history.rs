@@ -162,7 +162,7 @@ impl History {
         self.since(&self.stored)
     }
 
-    /// Whether Loro exports all that the state lacks, and no more.
+    /// Returns whether Loro exports all that the state lacks, and no more.
     ///
     /// # Errors
     /// If Loro cannot export.
@@ -238,7 +238,7 @@ impl Counts {
     }
 }
 
-/// Whether every change of `update` is part of the version `reached`.
+/// Returns whether every change of `update` is part of the version `reached`.
 pub(crate) fn is_within(update: &[u8], reached: &VersionVector) -> bool {
     // An update that cannot be read is kept.
     LoroDoc::decode_import_blob_meta(update, false)

@@ -19,8 +19,8 @@ impl Work {
         }
     }
 
-    /// How long a lease holds, in seconds: longer than the work takes on a busy machine. If it ends before,
-    /// two do the same work at once, which is harmless.
+    /// Returns the seconds that a lease holds: longer than the work takes on a busy machine. If it ends before, two do
+    /// the same work at once, which is harmless.
     fn seconds(self) -> i64 {
         match self {
             Self::Compact => 120,
@@ -151,7 +151,7 @@ impl Lease {
     }
 }
 
-/// Whether another does this work on the room just now.
+/// Returns whether another does this work on the room just now.
 ///
 /// # Errors
 /// If the database fails.
@@ -170,7 +170,7 @@ pub(crate) async fn is_held(
     Ok(!database.execute(sql, parameters).await?.is_empty())
 }
 
-/// Whether this work on the room failed since it last succeeded. A try under way has not.
+/// Returns whether this work on the room failed since it last succeeded. A try under way has not.
 ///
 /// # Errors
 /// If the database fails.

@@ -15,10 +15,9 @@
 //!   the stored one with the same id (`conflict`).
 //! - An update that cannot be applied does not stop the room: it is moved to the quarantine table.
 //!
-//! Loro code runs in three places only. `update` decodes what comes in; `history` imports the log without
-//! computing a state, which is linear; `merge` computes the state. That may trap and take down the whole
-//! Wasm instance, so callers ask for it through the [`supervise::Merger`] port, which runs it in an instance
-//! of its own.
+//! Loro code has three tasks here. `update` decodes what comes in, alone; `history` and `unread` put the log together
+//! without computing a state, which is linear; `merge` computes the state. That may trap and take down the whole Wasm
+//! instance, so callers ask for it through the [`supervise::Merger`] port, which runs it in an instance of its own.
 
 #![forbid(unsafe_code)]
 

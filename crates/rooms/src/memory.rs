@@ -54,21 +54,21 @@ impl Memory {
         Self(u64::from(mib) * MIB)
     }
 
-    /// Whether Loro may read this many stored bytes and make one update of them. Like a state, that takes many times the
-    /// memory of the stored form.
+    /// Returns whether Loro may read this many stored bytes and make one update of them. Like a state, that takes many
+    /// times the memory of the stored form.
     pub(crate) fn exports(self, stored: usize) -> bool {
         ITSELF + APPLIED.saturating_mul(stored as u64) <= self.0
     }
 
-    /// Whether the operations of a room of this many stored bytes count, because the room may be too large if they are
-    /// small.
+    /// Returns whether the operations of a room of this many stored bytes count, because the room may be too large if
+    /// they are small.
     pub(crate) fn counts_operations(self, stored: usize) -> bool {
         let stored = stored as u64;
         self.beside(stored, stored / BYTES_OF_OPERATION) < stored
     }
 
-    /// Whether the history of a snapshot of this many bytes may be written out in parts, if `beside` bytes are stored beside
-    /// it.
+    /// Returns whether the history of a snapshot of this many bytes may be written out in parts, if `beside` bytes are
+    /// stored beside it.
     pub(crate) fn writes_out(self, snapshot: usize, beside: usize) -> bool {
         let taken = STORED.saturating_mul(snapshot as u64) + 2 * beside as u64;
         ITSELF + taken <= self.0

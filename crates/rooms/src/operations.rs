@@ -1,5 +1,6 @@
-//! The operations of large rooms, which the quota counts beside their bytes, because a state takes memory for each. It takes as
-//! much for every [`BYTES_OF_OPERATION`] bytes that compression saves in the snapshot, so these count as one more.
+//! The operations of large rooms, which the quota counts beside their bytes, because a state takes memory for each. It
+//! takes as much for every [`BYTES_OF_OPERATION`] bytes that compression saves in the snapshot, so these count as one
+//! more.
 
 use platform::{Database, DatabaseError};
 

@@ -1,5 +1,5 @@
-//! How far each peer has written: whether an update fits, waits for others, or overlaps with what is stored, is known
-//! from that without the document.
+//! The operations up to which each peer has written. They tell, without the document, whether an update fits, waits for
+//! others, or overlaps with what is stored.
 //!
 //! The table `loro_peers` is written by the statement that appends. Its rows are never ahead of the document, but may be
 //! behind it: a room from before the table has none. So what it says is a hint: an update that may wait or that may be in
@@ -19,9 +19,9 @@ pub(crate) struct Place {
     pub(crate) outline: Outline,
     /// The [`digest`] of its payload.
     pub(crate) digest: i64,
-    /// How far each of these peers must have written before the request.
+    /// The operations up to which each of these peers must have written before the request.
     pub(crate) needs: HashMap<PeerID, Counter>,
-    /// Whether it builds upon others of its request.
+    /// Says whether it builds upon others of its request.
     pub(crate) relies: bool,
     /// The number of its chain in the request.
     pub(crate) chain: usize,
@@ -77,7 +77,7 @@ pub(crate) fn signed(number: u64) -> i64 {
     number as i64
 }
 
-/// Whether an update may wait for operations that its room has not got, as an SQL expression. `project` and `needs` are
+/// Returns the SQL expression that an update may wait for operations that its room has not got. `project` and `needs` are
 /// SQL expressions.
 pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
     format!(

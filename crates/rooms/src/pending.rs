@@ -60,7 +60,7 @@ fn has_encoding(update: &[u8], encoding: &[u8]) -> bool {
     update.starts_with(NAME) && update.get(CHECKED_FROM..BLOCKS_FROM) == Some(encoding)
 }
 
-/// Whether the checksum of an update is right.
+/// Returns whether the checksum of an update is right.
 fn is_whole(update: &[u8]) -> bool {
     let checksum = update.get(CHECKED_FROM - 4..CHECKED_FROM);
     let checked = update.get(CHECKED_FROM..).unwrap_or_default();

@@ -13,7 +13,7 @@ const DELETED_AT_ONCE: usize = 5000;
 /// The most statements of one call of [`forget`]. A later call goes on.
 const DELETIONS: usize = 50;
 
-/// Whether an update is stored already, as an SQL expression. `origin` and `serial` are SQL expressions.
+/// Returns the SQL expression that an update is stored already. `origin` and `serial` are SQL expressions.
 pub(crate) fn is_known_sql(origin: &str, serial: &str) -> String {
     format!(
         "(EXISTS (SELECT 1 FROM loro_updates k WHERE k.origin = {origin} AND k.serial = {serial})

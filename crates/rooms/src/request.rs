@@ -185,7 +185,7 @@ impl<'a> Disputed<'a> {
         }
     }
 
-    /// Whether an update may build upon these operations.
+    /// Returns whether an update may build upon these operations.
     pub(crate) fn builds_on(&self, project: &str, outline: &Outline) -> bool {
         let from = |peer| self.0.get(&(project, peer));
         !self.0.is_empty()

@@ -12,7 +12,7 @@ pub(crate) struct SnapshotRow {
     pub(crate) rev: u64,
     /// The Loro snapshot; a Loro update if it has no state.
     pub(crate) blob: Vec<u8>,
-    /// Whether its state is known. If no merge could compute it, the whole document stands here as one update.
+    /// Says whether its state is known. If no merge could compute it, the whole document stands here as one update.
     pub(crate) has_state: bool,
     /// Its encoded version vector.
     pub(crate) version: Vec<u8>,
@@ -78,7 +78,7 @@ impl Rows {
         self.blob.as_ref().map_or(snapshot, |row| row.rev)
     }
 
-    /// Whether snapshot and blob hold everything that doesn't wait for other updates.
+    /// Returns whether snapshot and blob hold everything that doesn't wait for other updates.
     pub(crate) fn is_compacted(&self) -> bool {
         self.head <= self.compacted()
     }
@@ -89,7 +89,7 @@ impl Rows {
         self.log.iter().filter(|row| row.rev > compacted).count()
     }
 
-    /// Whether the state at the snapshot's version is known, as it is before anything was written.
+    /// Returns whether the state at the snapshot's version is known, as it is before anything was written.
     pub(crate) fn has_state(&self) -> bool {
         self.snapshot.as_ref().is_none_or(|row| row.has_state)
     }
@@ -136,7 +136,7 @@ pub(crate) async fn all(database: &dyn Database, project: &str) -> Result<Rows, 
     collect(database.execute(ALL, vec![project.into()]).await?)
 }
 
-/// Whether a merge of its own is due for a room, because its log was compacted without the state.
+/// Returns whether a merge of its own is due for a room, because its log was compacted without the state.
 ///
 /// # Errors
 /// If the database fails.

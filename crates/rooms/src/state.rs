@@ -60,7 +60,7 @@ pub async fn state(
     Ok(as_stored(rows)?.into())
 }
 
-/// Whether an encoded version vector, which may be empty bytes, has any operation.
+/// Returns whether an encoded version vector, which may be empty bytes, has any operation.
 ///
 /// # Errors
 /// If it is no version vector.

@@ -54,14 +54,14 @@ impl Outline {
         }
     }
 
-    /// How far each peer must have written before the update can be applied.
+    /// Returns the operations up to which each peer must have written before the update can be applied.
     pub(crate) fn needs(&self) -> impl Iterator<Item = (PeerID, Counter)> {
         let starts = self.spans.iter().map(|span| (span.peer, span.start));
         let deps = self.deps.iter().map(|dep| (dep.peer, dep.counter + 1));
         starts.chain(deps).filter(|(_, counter)| *counter > 0)
     }
 
-    /// Whether both have an operation of the same id.
+    /// Returns whether both have an operation of the same id.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let overlap = |one: &Span| {
             let others = other.spans.iter().filter(|two| two.peer == one.peer);
@@ -71,7 +71,7 @@ impl Outline {
         self.spans.iter().any(overlap)
     }
 
-    /// Whether a document of this version has all that the update builds upon.
+    /// Returns whether a document of this version has all that the update builds upon.
     pub(crate) fn fits(&self, version: &VersionVector) -> bool {
         self.needs()
             .all(|(peer, counter)| version.get(&peer).is_some_and(|end| *end >= counter))

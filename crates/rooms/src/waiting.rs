@@ -16,9 +16,8 @@ use crate::{
     update::Outline,
 };
 
-/// Whether more updates may wait in a room than the limit allows if the incoming update `i` waits, too, as an SQL
-/// condition.
-/// This counts the whole log, and all updates of the room that come in before it: [`refusal`] tells exactly.
+/// Returns the SQL condition that more updates may wait in a room than the limit allows, if the incoming update `i`
+/// waits, too. This counts the whole log, and all updates of the room that come in before it: [`refusal`] tells exactly.
 pub(crate) fn may_be_too_many_sql() -> String {
     format!(
         "(SELECT count(*) >= {WAITING_UPDATES} OR ifnull(sum(bytes), 0) >= {WAITING_BYTES} FROM (

@@ -20,7 +20,7 @@ use xxhash_rust::xxh32::xxh32;
 
 const ROOM: &str = "room";
 
-/// So many updates are damaged, each in a room of its own.
+/// The number of updates that are damaged, each in a room of its own.
 const CASES: u64 = 2000;
 
 /// The number of the case with which a process begins.
@@ -145,7 +145,8 @@ impl World {
     }
 }
 
-/// What the writers have written into: a damaged update may make another container of the same name.
+/// Returns the containers that the writers have written into: a damaged update may make another container of the same
+/// name.
 fn roots(doc: &LoroDoc) -> Vec<LoroValue> {
     vec![
         doc.get_text("text").get_richtext_value(),

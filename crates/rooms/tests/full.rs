@@ -67,7 +67,7 @@ fn a_full_room_takes_small_updates_alone_and_other_rooms_take_all() {
     );
 }
 
-/// What builds upon an update for which there is no room is stored, but waits.
+/// An update that builds upon one for which there is no room is stored, but waits.
 #[test]
 fn what_builds_on_what_was_too_large_waits() {
     let world = World::new(MapConfig::default());

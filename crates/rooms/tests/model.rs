@@ -33,12 +33,12 @@ struct Here<'a> {
     memory: Memory,
 }
 
-/// How the instance of a run ends.
+/// The ways in which the instance of a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// Its code panics, though no update is to blame.
     Panic,
-    /// It has no time or no memory left after so many statements. If it needs fewer, only its answer is lost.
+    /// It has no time or no memory left after this number of statements. If it needs fewer, only its answer is lost.
     Death(u32),
     /// There is none.
     NoPlace,
@@ -49,7 +49,7 @@ struct Instance<'a> {
     database: &'a KillableDatabase,
     /// The statements before that.
     left: Cell<u32>,
-    /// What comes in between. It returns whether the instance lives on.
+    /// The work that comes in between. It returns whether the instance lives on.
     between: RefCell<Option<Box<dyn FnOnce() -> bool + 'a>>>,
     is_dead: Cell<bool>,
 }
@@ -179,7 +179,7 @@ enum Step {
         faults: Vec<Option<Fault>>,
         memory: Memory,
         killed: Option<(u32, bool)>,
-        /// Whether the waits after earlier failures are over.
+        /// Says whether the waits after earlier failures are over.
         later: bool,
     },
     /// Two instances do such work at once: the second one between two statements of the first, and an editor sends

@@ -1,4 +1,4 @@
-//! How far each peer has written: what an append tells from it, and what keeps it right.
+//! The operations up to which each peer has written: what an append tells from them, and what keeps them right.
 
 #![allow(clippy::unwrap_used)]
 
@@ -203,7 +203,7 @@ fn a_request_knows_sixteen_beginnings_of_an_update() {
     }
 }
 
-/// What is not known is not missing, and is found out once.
+/// A peer of which nothing is known is not taken for missing; the app finds it out once.
 #[test]
 fn a_room_from_before_goes_on() {
     let world = World::new();

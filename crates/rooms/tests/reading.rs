@@ -19,7 +19,7 @@ use wire::{EncodedState, Job, State, Update};
 
 const ROOM: &str = "room";
 
-/// What happens to a job.
+/// The things that happen to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runs {
     Well,
@@ -148,7 +148,7 @@ impl World {
         block_on(supervise::work(database, clock, ROOM, job, self.memory)).unwrap();
     }
 
-    /// What a `GET` answers, and its rev.
+    /// Returns what a `GET` answers, and its rev.
     fn read(&self) -> (Vec<u8>, u64) {
         let (database, clock) = (&self.database, &self.clock);
         let state = block_on(rooms::snapshot(database, clock, self, ROOM));

@@ -24,7 +24,7 @@ struct World {
     clock: SetClock,
     /// The jobs that were run.
     jobs: RefCell<Vec<Job>>,
-    /// How the next runs fail, before they do anything.
+    /// The failures of the next runs, before they do anything.
     faults: RefCell<Vec<MergeError>>,
 }
 
@@ -107,7 +107,7 @@ impl World {
         Ok(String::from_utf8(state.blobs[0].to_vec()).unwrap())
     }
 
-    /// Does a job in an instance of so many MiB of memory.
+    /// Does a job in an instance of this many MiB of memory.
     fn work(&self, job: &Job, mib: u32) -> State {
         self.try_to_work(job, mib).unwrap()
     }

@@ -41,8 +41,8 @@ fn name(url: &Url) -> Option<&str> {
     Some(url.host_str()?.trim_end_matches('.'))
 }
 
-/// Whether a server may take this path for `/internal` or a path below it: it holds that word, or escapes that may hide
-/// it (of letters, and of `%`).
+/// Returns whether a server may take this path for `/internal` or a path below it: it holds that word, or escapes that
+/// may hide it (of letters, and of `%`).
 fn may_be_internal(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     path.contains("internal")
@@ -74,7 +74,7 @@ fn is_public(host: &Host<&str>) -> bool {
     }
 }
 
-/// Whether the name may be one of the public DNS.
+/// Returns whether the name may be one of the public DNS.
 fn is_public_name(name: &str) -> bool {
     // A name without a dot is one of this machine or its network, or Spin's `self`.
     let name = name.trim_end_matches('.');
@@ -88,7 +88,7 @@ fn is_public_name(name: &str) -> bool {
         && !name.ends_with(".home.arpa")
 }
 
-/// Whether no server of the Internet has this name, because it is reserved for examples and tests (RFC 6761).
+/// Returns whether no server of the Internet has this name, because it is reserved for examples and tests (RFC 6761).
 pub(crate) fn is_reserved(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();

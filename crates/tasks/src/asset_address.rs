@@ -41,7 +41,7 @@ pub(crate) fn id_in(path: &str) -> Option<&str> {
     is_id.then_some(id)
 }
 
-/// Whether a text has the form of an asset's id.
+/// Returns whether a text has the form of an asset's id.
 pub fn is_asset_id(id: &str) -> bool {
     id_in(&path(id)) == Some(id)
 }

@@ -1,5 +1,5 @@
-//! Results that are too large for a row or a document: in SQLite, or in an S3-compatible bucket (R2,
-//! MinIO, …) if one is configured.
+//! Assets: results, pictures that came with a task, and uploads. Their bytes are in SQLite, or in an S3-compatible bucket
+//! (R2, MinIO, …) if one is configured.
 //!
 //! An asset never changes, and its id cannot be guessed. Its row is always in SQLite; with a bucket, its
 //! bytes are not.
@@ -58,7 +58,7 @@ pub struct Asset {
     pub length: u64,
     /// The SHA-256 of the content, in hexadecimal.
     pub digest: String,
-    /// Whether its bytes are in a bucket.
+    /// Says whether its bytes are in a bucket.
     pub is_in_bucket: bool,
     /// The bytes that the caller asked for.
     pub bytes: Vec<u8>,

@@ -34,7 +34,7 @@ impl Budget {
         }
     }
 
-    /// Whether the reading ended because the budget did not suffice.
+    /// Returns whether the reading ended because the budget did not suffice.
     pub(crate) fn is_spent(&self) -> bool {
         self.is_spent.get()
     }

@@ -22,8 +22,8 @@ pub trait Executor {
     /// The types of tasks that the service does, as users are told them.
     fn task_types(&self) -> &'static [&'static str];
 
-    /// Whether the service does tasks of this type. A service with more types than it can list knows them by their
-    /// beginning.
+    /// Returns whether the service does tasks of this type. A service with more types than it can list knows them by
+    /// their beginning.
     fn does(&self, task_type: &str) -> bool {
         self.task_types().contains(&task_type)
     }
@@ -45,7 +45,7 @@ pub trait Executor {
         Duration::from_secs(24 * 3600)
     }
 
-    /// How long the service keeps a result after it was made; `None` if that is not known, or for good.
+    /// Returns the time that the service keeps a result after it was made; `None` if that is not known, or for good.
     fn keeps_results(&self) -> Option<Duration> {
         None
     }
@@ -107,7 +107,7 @@ pub trait Executor {
         1
     }
 
-    /// Whether a task with these parameters may share a question with others.
+    /// Returns whether a task with these parameters may share a question with others.
     fn is_polled_together(&self, _params: &Value) -> bool {
         false
     }
@@ -124,7 +124,7 @@ pub trait Executor {
         Ok(vec![None; tasks.len()])
     }
 
-    /// Whether the service signs its callbacks with something that this server has.
+    /// Returns whether the service signs its callbacks with something that this server has.
     fn signs_callbacks(&self, _config: &dyn Config) -> bool {
         false
     }
@@ -151,7 +151,7 @@ pub struct Earlier {
     pub params: Value,
     /// The address of its result, which is kept here.
     pub result_url: String,
-    /// What the service gave with the result, to see it again now.
+    /// The signature that the service gave with the result, and expects back now.
     pub signature: Option<String>,
 }
 
@@ -195,8 +195,8 @@ pub struct Product {
     pub media: Vec<Media>,
     /// More about them, for `result_data`; a JSON object of at most 64 KiB.
     pub data: Value,
-    /// What the service wants to see again if a later task goes on from this; no client sees it. At most 4 MiB, else it is
-    /// dropped.
+    /// The signature that the service expects back if a later task goes on from this; no client sees it. At most 4 MiB,
+    /// else it is dropped.
     pub signature: Option<String>,
 }
 
@@ -304,7 +304,7 @@ pub struct Arrived<'a> {
     pub body: &'a [u8],
 }
 
-/// Whether a callback is its service's.
+/// The verdict on whether a callback is its service's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authenticity {
     /// The service signs nothing but the address that it was given.

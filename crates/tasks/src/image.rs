@@ -118,7 +118,7 @@ pub(crate) fn address_of(asset_id: &str) -> String {
     format!("/assets/{asset_id}")
 }
 
-/// Whether an address may be that of a result of this server.
+/// Returns whether an address may be that of a result of this server.
 pub(crate) fn may_be_kept(address: &str) -> bool {
     address.contains(OWN)
 }

@@ -24,7 +24,7 @@ platform::settings! {
 /// The most MiB that an operator may set: as many as 10,000 parts have, which is all that S3 takes.
 const MOST_MIB: u32 = 48 * 1024;
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
     /// The parts up to this byte are stored.
@@ -38,7 +38,7 @@ pub enum Progress {
     Whole(Upload),
 }
 
-/// Begins an upload of so many bytes, and stores its first part.
+/// Begins an upload of `total` bytes, and stores its first part.
 ///
 /// # Errors
 /// See [`UploadError`]. Then nothing is left of the upload, or the poller deletes it.

@@ -80,7 +80,7 @@ pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting>
     executors::check_settings(config).map_err(WrongSetting::Service)
 }
 
-/// The settings of the services, and of the store of their results.
+/// The settings of the services, of the store of assets, and of the times for which all this is kept.
 pub fn settings() -> impl Iterator<Item = &'static platform::setting::Declaration> {
     let services = executors::SETTINGS.iter().copied().flatten();
     services

@@ -106,8 +106,8 @@ fn of_film(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Whether bytes are a page or a message: they are neither picture nor film, but markup other than a drawing (SVG), or JSON, or
-/// are called so.
+/// Returns whether bytes are a page or a message: they are neither picture nor film, but markup other than a drawing
+/// (SVG), or JSON, or are called so.
 pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
     const MOST_HEAD: usize = 1024;
     if recognised(first).is_some() {
@@ -137,7 +137,7 @@ pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
 /// The longest subtype that is kept, in bytes.
 const MAX_SUBTYPE: usize = 100;
 
-/// Whether the text is a token (RFC 9110, section 5.6.2).
+/// Returns whether the text is a token (RFC 9110, section 5.6.2).
 fn is_token(text: &str) -> bool {
     let is_token_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -1,4 +1,4 @@
-//! Notifying an agent that its task is finished, at the address that the agent chose.
+//! Notifying an agent that its task has begun or has ended, at the address that the agent chose.
 //!
 //! A notification is signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
 //! `webhook-timestamp` in Unix seconds, and `webhook-signature`, which is `v1,` and the base64 of the
@@ -48,7 +48,7 @@ pub(crate) enum NotificationError {
     Status(u16),
 }
 
-/// Notifies the agent of a finished task. The agent confirms by a status of 2xx.
+/// Notifies the agent of the status of its task. The agent confirms by a status of 2xx.
 pub(crate) async fn send(
     http: &dyn HttpClient,
     key: &WebhookKey,

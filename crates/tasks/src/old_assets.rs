@@ -40,7 +40,7 @@ pub struct OldAsset {
 }
 
 impl OldAsset {
-    /// Whether a text names the asset, with its ending or without.
+    /// Returns whether a text names the asset, with its ending or without.
     pub fn is_in(&self, text: &str) -> bool {
         let names = [Some(&self.id), self.copy_of.as_ref()];
         names.into_iter().flatten().any(|name| {

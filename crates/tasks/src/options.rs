@@ -60,7 +60,7 @@ pub(crate) fn canonical(task: &Task) -> Option<Value> {
     (!is_plain).then(|| json!([after, task.notify_of, task.tags, task.metadata]))
 }
 
-/// Whether these columns may be those of a task. Their bounds are those of the fields of a new one.
+/// Returns whether these columns may be those of a task. Their bounds are those of the fields of a new one.
 pub fn may_be_columns(node_id: Option<&str>, tags: Option<&str>, metadata: Option<&str>) -> bool {
     let json = |text: Option<&str>| match text {
         Some(text) => serde_json::from_str(text),

@@ -106,12 +106,13 @@ fn whole<'a, S: DeserializeSeed<'a>>(body: &'a [u8], seed: S) -> serde_json::Res
     Ok(value)
 }
 
-/// Whether a body has the grammar of JSON. A number in it may be too large, and a character half, so that it cannot be read.
+/// Returns whether a body has the grammar of JSON. A number in it may be too large, and a character half, so that it
+/// cannot be read.
 fn is_json(body: &[u8]) -> bool {
     whole(body, PhantomData::<IgnoredAny>).is_ok()
 }
 
-/// What is wrong with a value that cannot be read, in words for the user.
+/// Says what is wrong with a value that cannot be read, in words for the user.
 fn unreadable(error: &serde_json::Error) -> String {
     format!("has a value that cannot be read: {error}")
 }

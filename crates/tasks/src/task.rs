@@ -23,7 +23,7 @@ pub enum Status {
     Completed,
     /// The task has no result and will not get one.
     Failed,
-    /// The user has cancelled the task.
+    /// The task was cancelled, by a user or because its time was up.
     Cancelled,
 }
 
@@ -51,7 +51,7 @@ impl Status {
         })
     }
 
-    /// Whether the task is finished.
+    /// Returns whether the task is finished.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
@@ -86,7 +86,7 @@ pub struct Task {
     pub message: Option<String>,
     /// The time at which the task was posted.
     pub created_at: i64,
-    /// The time of the row's last change.
+    /// The time of the last change that users see.
     pub updated_at: i64,
     /// The time at which the task was finished.
     pub completed_at: Option<i64>,
@@ -108,7 +108,7 @@ pub struct Task {
     /// The node of the document for which the task was posted.
     #[serde(skip)]
     pub node_id: Option<String>,
-    /// The address of the agent to notify of the end.
+    /// The address of the agent to notify of its events.
     #[serde(skip)]
     pub callback_url: Option<String>,
     /// The count of changes that a document shows.
@@ -133,10 +133,10 @@ pub struct Task {
     /// The place in the order in which the tasks of the project were posted; a retry counts as posted.
     #[serde(skip)]
     pub seq: i64,
-    /// How often in a row the service had no place for the task.
+    /// The number of times in a row that the service had no place for the task.
     #[serde(skip)]
     pub waits: i64,
-    /// Whether the claim was a try for one more place than the service is known to have.
+    /// Says whether the claim was a try for one more place than the service is known to have.
     #[serde(skip)]
     pub is_probe: bool,
 }
@@ -229,7 +229,7 @@ impl Task {
         accepted
     }
 
-    /// Whether this run may have reached its service before, although the answer did not arrive.
+    /// Returns whether this run may have reached its service before, although the answer did not arrive.
     pub fn was_attempted(&self) -> bool {
         self.attempts > 1
     }

@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// What Kling sends when a job has ended, in its newer form.
+/// Returns what Kling sends when a job has ended, in its newer form.
 fn ended(status: &str) -> Value {
     json!({
         "id": "k1", "status": status, "message": "too dark", "external_id": "any", "create_time": 1, "update_time": 2,

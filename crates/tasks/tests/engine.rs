@@ -42,14 +42,14 @@ enum Mood {
 /// A service that knows jobs by our names.
 struct Service {
     database: Rc<KillableDatabase>,
-    /// How often each job is still to be asked about.
+    /// The number of times that each job is still to be asked about.
     jobs: RefCell<HashMap<String, u32>>,
     /// Jobs in the order in which they were begun.
     begun: RefCell<Vec<String>>,
     moods: RefCell<Vec<Mood>>,
-    /// How many jobs the account may have at once.
+    /// The number of jobs that the account may have at once.
     account: Cell<usize>,
-    /// How many tasks the engine may have under way.
+    /// The number of tasks that the engine may have under way.
     places: Cell<u32>,
 }
 
@@ -564,7 +564,7 @@ fn the_same_request_under_one_key_is_one_task() {
     );
 }
 
-/// What kills an instance may kill the next one too, and each try may be paid for.
+/// A task that kills an instance may kill the next one too, and each try may be paid for.
 #[test]
 fn a_task_that_kills_its_instance_each_time_ends() {
     let world = World::new();

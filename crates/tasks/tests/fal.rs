@@ -1,4 +1,4 @@
-//! What fal is asked, and which callbacks are believed, without a fal.
+//! The requests to fal, and the callbacks that are believed, without a fal.
 
 #![allow(clippy::unwrap_used)]
 

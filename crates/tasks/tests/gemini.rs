@@ -1,4 +1,4 @@
-//! What Gemini is asked, without a Gemini: requests are compared as they leave.
+//! The requests to Gemini, without a Gemini: requests are compared as they leave.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What Kling is asked, and what becomes of its answers, without a Kling: requests are compared as they leave.
+//! The requests to Kling, and what becomes of its answers, without a Kling: requests are compared as they leave.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What Kling's models take, and what its second generation is asked.
+//! The parameters that Kling's models take, and the requests to its second generation.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use fake::{Asked, PIXEL, wrong_fields};
 use serde_json::{Value, json};
 use tasks::{Failure, Media, Progress, Task};
 
-/// What the facts about each model rule out, and what a user is told to send instead.
+/// The facts about each model rule out some parameters, and tell the user what to send instead.
 #[test]
 fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
     for (params, field, words) in [

@@ -1,4 +1,4 @@
-//! What a request for a task must be, what is stored of it, and how tasks are listed.
+//! Requests for tasks: what they must be, what is stored of them, and how tasks are listed.
 
 #![allow(clippy::unwrap_used)]
 

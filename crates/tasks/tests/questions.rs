@@ -15,7 +15,7 @@ use tasks::{Engine, Status, TaskRequest, rows};
 /// The most jobs that one question is about.
 const MOST: usize = 100;
 
-/// How Kling answers a question about these jobs, by their names there.
+/// An answer of Kling to a question about these jobs, by their names there.
 type Answer = dyn Fn(&[&str]) -> (u16, Value);
 
 struct World {
@@ -35,7 +35,7 @@ fn all(names: &[&str], status: &str) -> (u16, Value) {
 }
 
 impl World {
-    /// So many tasks of the second generation that Kling has accepted, and so many of the first.
+    /// This many tasks of the second generation that Kling has accepted, and this many of the first.
     fn new(second: usize, first: usize) -> Self {
         let answer: Rc<RefCell<Box<Answer>>> =
             Rc::new(RefCell::new(Box::new(|names| all(names, "processing"))));

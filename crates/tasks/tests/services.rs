@@ -1,4 +1,4 @@
-//! What a service says in its answers and in callbacks, and what becomes of a result.
+//! The answers and callbacks of a service, and what becomes of a result.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ use tasks::{
     Registry, Status, Task, TaskError, TaskRequest, rows,
 };
 
-/// What the service calls the job of every task.
+/// The service's name for the job of every task.
 const JOB: &str = "job-7";
 
 type News = Result<Progress, Failure>;
@@ -30,12 +30,12 @@ type News = Result<Progress, Failure>;
 /// A service that accepts every task, and says in a callback what the test wants.
 struct Painter {
     name: &'static str,
-    /// What it calls a job.
+    /// Its name for a job.
     job: RefCell<String>,
-    /// When it wants to be asked about a new job.
+    /// The time after which it expects to be asked about a new job.
     look_again: Cell<Option<Duration>>,
     polls: Cell<u32>,
-    /// How many submissions it has no place for.
+    /// The number of submissions that it has no place for.
     refuses: Cell<u32>,
     says: RefCell<Option<(Option<String>, News)>>,
     /// The addresses for callbacks that it was given.

@@ -39,7 +39,7 @@ mod bindings {
     });
 }
 
-/// How long the poller may take to answer that it has begun, in nanoseconds.
+/// The time that the poller may take to answer that it has begun, in nanoseconds.
 const TIMEOUT: u64 = 5_000_000_000;
 
 /// Asks the poller at `app_url`, which answers when it has begun.

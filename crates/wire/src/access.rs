@@ -34,7 +34,7 @@ pub struct AccessCheck {
     /// The name under which the client reached the relay.
     #[n(5)]
     pub host: Option<String>,
-    /// Whether the socket is in its room already. Then a cached session must be quite new.
+    /// Says whether the socket is in its room already. Then a cached session must be quite new.
     #[n(6)]
     pub again: bool,
     /// The socket's principal by the last verdict.
@@ -62,7 +62,7 @@ pub struct AccessResponse {
     pub verdicts: Vec<Verdict>,
 }
 
-/// Whether a socket may be in its room.
+/// The verdict on whether a socket may be in its room.
 #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Verdict {
     /// The socket may be there.
@@ -71,7 +71,7 @@ pub enum Verdict {
         /// The socket's principal, such as `user:abc`.
         #[n(0)]
         principal: String,
-        /// Whether the socket may change the document.
+        /// Says whether the socket may change the document.
         #[n(1)]
         write: bool,
         /// The time at which the permission ends at the latest, in Unix seconds.
@@ -93,8 +93,8 @@ pub enum Verdict {
         /// A header to answer: its name and its value.
         #[n(2)]
         header: Option<Vec<String>>,
-        /// If the app cannot tell whether the session still holds: whether its last known principal may
-        /// change the document.
+        /// Says whether the last known principal may change the document, if the app cannot tell whether the session
+        /// still holds.
         #[n(3)]
         write: Option<bool>,
     },

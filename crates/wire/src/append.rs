@@ -39,8 +39,8 @@ pub struct AppendRequest {
     /// The updates. Those of one room are stored in this order.
     #[n(1)]
     pub updates: Vec<Update>,
-    /// Whether the relay sends each update that this request leaves undecided ([`Outcome::Suspect`]) again, alone, so
-    /// that no other update waits for it. If it does not, the app decides all of them.
+    /// Says whether the relay sends each update that this request leaves undecided ([`Outcome::Suspect`]) again, alone,
+    /// so that no other update waits for it. If it does not, the app decides all of them.
     #[n(2)]
     pub defers: Option<bool>,
 }
@@ -78,7 +78,7 @@ pub enum Outcome {
         /// Its place in the room's log.
         #[n(0)]
         rev: u64,
-        /// Whether it may wait for operations that the room lacks. A [`WaitingRequest`](crate::WaitingRequest) tells
+        /// Says whether it may wait for operations that the room lacks. A [`WaitingRequest`](crate::WaitingRequest) tells
         /// whether it does.
         #[n(1)]
         waits: Option<bool>,
@@ -101,7 +101,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the update was refused with [`DUPLICATE_PEER`].
+    /// Returns whether the update was refused with [`DUPLICATE_PEER`].
     pub fn is_duplicate_peer(&self) -> bool {
         matches!(self, Self::Refused { code: Some(code), .. } if code == DUPLICATE_PEER)
     }

@@ -51,7 +51,7 @@ pub struct LineAnswer<B> {
     /// The body.
     #[n(2)]
     pub body: B,
-    /// Whether the line ends with this answer.
+    /// Says whether the line ends with this answer.
     #[n(3)]
     pub is_last: bool,
 }

@@ -20,7 +20,8 @@ pub enum Notice {
     /// if they did not come through a relay.
     #[n(0)]
     Updates {
-        /// The id of the relay, so that it can skip its own notices; or `http` or `tasks`.
+        /// The id of the relay, so that it can skip its own notices; or a word for the part of the app that stored them:
+        /// `http`, `tasks` or `restored`.
         #[n(0)]
         origin: String,
         /// The rev of the first update; the others follow without a gap.

@@ -6,7 +6,7 @@ use minicbor::{CborLen, Decode, Encode};
 /// body.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode, CborLen)]
 pub struct Polled {
-    /// Whether a task is not finished.
+    /// Says whether there is a task that is not finished.
     #[n(0)]
     pub has_open_tasks: bool,
     /// The warnings about what the app and its host do not protect, as sentences for an operator.

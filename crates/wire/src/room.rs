@@ -7,7 +7,7 @@ use crate::{ByteSlice, ByteVec, DecodeError, decode, encode};
 /// The longest project id, in characters of `[A-Za-z0-9_-]`.
 pub const MAX_PROJECT_ID: usize = 128;
 
-/// Whether `id` can name a project: 1 to 128 characters of `[A-Za-z0-9_-]`.
+/// Returns whether `id` can name a project: 1 to 128 characters of `[A-Za-z0-9_-]`.
 pub fn is_project_id(id: &str) -> bool {
     (1..=MAX_PROJECT_ID).contains(&id.len())
         && id
@@ -148,7 +148,7 @@ pub enum Job {
 }
 
 impl Job {
-    /// Whether the job may compute a state that is not cheap, which may take minutes.
+    /// Returns whether the job may compute a state that is not cheap, which may take minutes.
     pub fn is_long(&self) -> bool {
         matches!(self, Self::Merge | Self::Until { .. })
     }

@@ -233,7 +233,7 @@ fn access_heads_and_notices_are_understood_both_ways() {
     }
 }
 
-/// What only a later release knows is an error in words, and never another message.
+/// A message that only a later release knows is an error in words, and never another message.
 #[test]
 fn what_a_later_release_invents_is_a_clear_error() {
     // An outcome number 9 with one field.

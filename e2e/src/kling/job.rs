@@ -24,7 +24,7 @@ pub struct Job {
     /// The origin to which it was submitted.
     pub(super) origin: String,
     pub(super) course: Course,
-    /// Whether the test ended it before its duration was over.
+    /// Says whether the test ended it before its duration was over.
     pub(super) finished: bool,
 }
 
@@ -50,7 +50,7 @@ impl Job {
         prompt(&self.body)
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether it has not ended yet.
     pub(super) fn is_running(&self) -> bool {
         !self.finished && self.arrived.elapsed() < self.course.duration
     }

@@ -16,17 +16,17 @@ pub struct Call {
     pub name: String,
     /// The prompt of the job that is submitted or asked about.
     pub prompt: String,
-    /// Whether the call submits a job.
+    /// Says whether the call submits a job.
     pub is_submission: bool,
     /// The number of jobs that the call is about.
     pub jobs: usize,
     /// The number of calls about the same job before this one.
     pub before: usize,
-    /// How many of those failed.
+    /// The number of those that failed.
     pub wrong: usize,
 }
 
-/// How a call fails.
+/// The ways in which a call fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It is answered with this status, code and message.
@@ -50,7 +50,7 @@ impl Fault {
     pub const REFUSED: Self = Self::Error(400, 1301, "the risk control system objects");
 }
 
-/// How a job goes.
+/// The course of a job.
 #[derive(Debug, Clone)]
 pub struct Course {
     /// The time that it takes.
@@ -59,7 +59,7 @@ pub struct Course {
     pub callbacks: usize,
     /// The error message, if it fails.
     pub failure: Option<&'static str>,
-    /// Whether it ends, and calls back, before its submission is answered.
+    /// Says whether it ends, and calls back, before its submission is answered.
     pub is_early: bool,
     /// The bytes of its film, which Kling then serves itself. Otherwise the address of the film leads nowhere.
     pub film: Option<Bytes>,
@@ -95,9 +95,9 @@ pub type CoursePlan = Box<dyn Fn(usize, &str) -> Course + Send + Sync>;
 
 /// The behaviour of Kling. By default no call fails, and each job succeeds and calls back once.
 pub struct Plan {
-    /// How a call fails, if it does.
+    /// The failure of a call, if it fails.
     pub fault: FaultPlan,
-    /// How a job goes.
+    /// The course of a job.
     pub course: CoursePlan,
     /// The most jobs at once that the account may have.
     pub places: usize,

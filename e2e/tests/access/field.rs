@@ -1,4 +1,4 @@
-//! What went wrong for people with a real Better Auth, each case by what they said.
+//! Things that went wrong for people with a real Better Auth, each under what they said.
 
 use e2e::better_auth::{BetterAuth, Options};
 use e2e::host::Kind;

@@ -41,7 +41,7 @@ const OWN_OR_SELF: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 /// A row of another project is 404, as if it did not exist.
 const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
 const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
-/// Who may write hears what the request lacks, or that there is no such upload.
+/// A caller who may write is told what the request lacks, or that there is no such upload.
 const WRITE_LACKING: [u16; 9] = [401, 401, 403, 403, 422, 422, 403, 401, 422];
 const WRITE_NOTHING: [u16; 9] = [401, 401, 403, 403, 404, 404, 403, 401, 404];
 /// A token of a project cannot create one, and the backend must name the owner.

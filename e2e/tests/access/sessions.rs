@@ -66,10 +66,10 @@ both_relays! {
             .await;
             client.assert_fine(mode);
         }
-        // Her role is still checked, although her session cannot be.
+        // The user's role is still checked, although their session cannot be.
         let backend = Caller::with_token(AGENT_TOKEN);
         backend.admits(&host.http(), "p", &carol.user_id, "read").await;
-        until_within(Duration::from_secs(10), "she may no longer write", async || {
+        until_within(Duration::from_secs(10), "the user may no longer write", async || {
             writer.typed("?").await;
             writer.events("error").iter().any(|error| error["code"] == "read_only")
         })

@@ -1,4 +1,4 @@
-//! What went wrong for people who set such servers up, each case by what they said.
+//! Things that went wrong for people who set such servers up, each under what they said.
 
 use clap::CommandFactory;
 use e2e::built::built;

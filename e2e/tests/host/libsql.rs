@@ -80,8 +80,8 @@ async fn a_task_whose_answer_was_lost_is_one_task() {
     host.stop().await;
 }
 
-/// What the server refuses before anything happens is sent again without a word to the client. While it is away longer,
-/// the app says 503 and the relay keeps edits.
+/// A request that the server refuses before anything happens is sent again without a word to the client. While it is away
+/// longer, the app says 503 and the relay keeps edits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_busy_or_away_loses_nothing() {
     let (host, setup) = start().await;

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 const MIB: usize = 1 << 20;
 
-/// An update of some more than so many bytes.
+/// An update of a little more than this many bytes.
 fn update(bytes: usize) -> Vec<u8> {
     change(&LoroDoc::new(), |doc| {
         doc.get_map("large")
@@ -18,7 +18,8 @@ fn update(bytes: usize) -> Vec<u8> {
     })
 }
 
-/// What fits the host is stored, what does not is refused by the relay in words, and by the app if no relay did.
+/// A body that fits the host is stored. One that does not is refused by the relay in words, or by the app if no relay
+/// did.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_the_hosts_limit_are_refused_with_the_limit_in_the_words() {
     let host = Setup::new(Kind::Native)

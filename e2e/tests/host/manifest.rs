@@ -14,7 +14,7 @@ fn triggers(manifest: &Table) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a route of the manifest takes a path. `:name` is any segment, and `...` whatever follows.
+/// Returns whether a route of the manifest takes a path. `:name` is any segment, and `...` whatever follows.
 fn fits(route: &str, path: &str) -> bool {
     let (mut route, mut path) = (route.split('/'), path.split('/'));
     loop {
@@ -76,7 +76,7 @@ const SPIN: [&str; 5] = [
     "fermyon:spin/variables@2.0.0",
 ];
 
-/// What the cron plugin offers to the component that it calls: 0.3, and 0.6.
+/// The interfaces that the cron plugin offers to the component that it calls: 0.3, and 0.6.
 const CRON: [&str; 2] = [
     "fermyon:spin-cron/cron-types@2.0.0",
     "spin:cron/cron-types@3.0.0",

@@ -61,7 +61,7 @@ async fn complete_a_task(host: &Host) -> String {
     id
 }
 
-/// What the document shows of a task's state.
+/// Returns what the document shows of a task's state.
 async fn shown(host: &Host, id: &str) -> Value {
     let accept = [("accept", "application/json")];
     let document = host.app_http().get_with("/sync/p", &accept).await.json();

@@ -18,7 +18,7 @@ async fn posted(host: &Host) -> String {
     id(&created(&host.http(), &body).await)
 }
 
-/// Whether the document shows the end of a task.
+/// Returns whether the document shows the end of a task.
 async fn shows(host: &Host, task: &str) -> bool {
     let accept = [("accept", "application/json")];
     let document = host.http().get_with("/sync/p", &accept).await.json();

@@ -52,7 +52,7 @@ async fn a_relay_of_the_release_before_works_with_the_app() {
     client.typed("new").await;
     client.saved(1).await;
 
-    // Who may be there.
+    // The clients that may be there.
     let check = before::AccessCheck {
         project: "p".into(),
         cookie: None,

@@ -78,8 +78,8 @@ both_relays! {
         }
     }
 
-    /// What is sent in pieces to the app, or to the client, waits 40 ms for an acknowledgement if no TCP_NODELAY can be
-    /// set, as on WASI, and then every edit takes that long. On a busy machine one of 20 is quicker than that.
+    /// A message that is sent in pieces to the app, or to the client, waits 40 ms for an acknowledgement if TCP_NODELAY
+    /// cannot be set, as on WASI, and then every edit takes that long. On a busy machine one of 20 is quicker than that.
     async fn an_edit_waits_for_no_acknowledgement(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;

@@ -32,7 +32,7 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// Writes updates of so many bytes together into a document.
+    /// Writes updates of this many bytes together into a document.
     pub(crate) fn write(self, doc: &LoroDoc, bytes: usize) -> Vec<Vec<u8>> {
         let (mut updates, mut made) = (Vec::new(), 0);
         let mut number = i64::try_from(doc.len_ops()).unwrap();
@@ -124,7 +124,7 @@ pub(crate) fn fill(
     stored
 }
 
-/// A host whose instances have so much memory.
+/// A host whose instances have this much memory.
 struct World {
     host: Host,
 }
@@ -172,7 +172,7 @@ impl World {
             .await
     }
 
-    /// Compacts a document of this shape and of so many stored bytes, and reads it in every way.
+    /// Compacts a document of this shape and of this many stored bytes, and reads it in every way.
     async fn holds(&self, shape: Shape, kib: usize, is_grown: bool) {
         let project = format!("{shape:?}-{is_grown}").to_lowercase();
         let doc = LoroDoc::new();

@@ -1,5 +1,5 @@
-//! What a death of the real component proves: a panic of its own code, which it reports before it dies, blames the update
-//! on which it panicked; a lack of time blames none.
+//! The proof that a death of the real component gives: a panic of its own code, which it reports before it dies, blames
+//! the update on which it panicked; a lack of time blames none.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
@@ -54,7 +54,7 @@ fn panicking(doc: &LoroDoc, is_read_back: bool) -> (Vec<u8>, String) {
     panic!("Loro panics on none of them");
 }
 
-/// How the app reads a document with an update: which way it takes to a state is its own choice.
+/// The ways in which the app reads a document with an update: which way it takes to a state is its own choice.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Detached,

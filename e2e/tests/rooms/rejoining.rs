@@ -21,7 +21,7 @@ const UPDATES: usize = 4096;
 /// The longest that the last of them may wait, on two cores that do nothing else.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// How the peers write.
+/// The ways in which the peers write.
 #[derive(Debug, Clone, Copy)]
 enum Edits {
     /// A value of a map: one operation.

@@ -1,4 +1,4 @@
-//! What was answered with `saved` is in the document, or its sender is told why not.
+//! An update that was answered with `saved` is in the document, or its sender is told why not.
 
 use std::time::{Duration, Instant};
 
@@ -99,8 +99,9 @@ both_relays! {
         assert_eq!(newest, rev + 2);
     }
 
-    /// What another client wrote under the same peer id may end exactly where an update begins. Nothing in the update tells
-    /// upon what it builds, so it is stored, once, for everyone alike; what is before it is refused when it is offered.
+    /// The operations that another client wrote under the same peer id may end exactly where an update begins. Nothing in
+    /// the update tells upon what it builds, so it is stored, once, for everyone alike; what is before it is refused when
+    /// it is offered.
     async fn one_peer_id_in_two_clients_that_fits_by_accident(relay: Kind) {
         let host = Host::start(relay).await;
         let one = joined(&host, writer(42)).await;

@@ -1,4 +1,4 @@
-//! The kinds of storms. Each begins with so many callers at one address, which go on until the storm is dropped.
+//! The kinds of storms. Each begins with a number of callers at one address, which go on until the storm is dropped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,9 +47,9 @@ pub(crate) enum Storm {
 /// A storm that goes on. Dropping it ends it.
 pub(crate) struct Raging {
     _callers: JoinSet<()>,
-    /// What the server answered, and how often.
+    /// The server's answers, and how often each came.
     pub(crate) seen: Arc<Seen>,
-    /// How long it took until all sockets had joined.
+    /// The time that it took until all sockets had joined.
     pub(crate) joined: Option<Duration>,
 }
 
@@ -139,13 +139,13 @@ impl Storm {
     }
 }
 
-/// What a storm sends.
+/// The things that a storm sends.
 pub(crate) enum Prepared {
     /// No request.
     Nothing,
     /// This request.
     Request(Bytes),
-    /// This request to upgrade, after which at least so many bytes come.
+    /// This request to upgrade, after which at least this many bytes come.
     Join(Bytes, usize),
 }
 
@@ -228,7 +228,7 @@ fn collect(folder: &Path, files: &mut Vec<(PathBuf, u64)>) {
     }
 }
 
-/// How long an answer asks its client to wait, as clients do.
+/// Reads how long an answer asks its client to wait, as clients do.
 fn asked_to_wait(answer: &[u8]) -> Option<Duration> {
     let answer = String::from_utf8_lossy(answer);
     let seconds = answer.lines().find_map(|line| {

@@ -119,19 +119,19 @@ async fn type_until(address: &str, mut over: watch::Receiver<bool>) -> Vec<Durat
     took
 }
 
-/// How many letters of a peer the document has after this update.
+/// Returns how many letters of a peer the document has after this update.
 fn letters(update: &[u8], peer: u64) -> usize {
     let meta = LoroDoc::decode_import_blob_meta(update, false).unwrap();
     let count = meta.partial_end_vv.get(&peer).copied().unwrap_or(0);
     usize::try_from(count).unwrap()
 }
 
-/// What the server answered to the question whether it is healthy.
+/// The server's answers to the question whether it is healthy.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// How often it was asked.
+    /// The number of times that it was asked.
     pub(crate) asked: usize,
-    /// What went wrong.
+    /// The things that went wrong.
     pub(crate) bad: Vec<String>,
     /// The longest time until an answer.
     pub(crate) slowest: Duration,

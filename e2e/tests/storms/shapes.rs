@@ -24,7 +24,7 @@ const IDLE: f64 = 2.0;
 /// The updates that one client sends, in their order.
 type Sent = Vec<Vec<u8>>;
 
-/// One client appends pieces of so many bytes to a text.
+/// One client appends pieces of this many bytes to a text.
 fn appended(text: &str, count: usize, bytes: usize) -> Sent {
     let doc = LoroDoc::new();
     let append = |_| insert(&doc, text, doc.get_text(text).len_unicode(), bytes);
@@ -54,7 +54,7 @@ fn ten_at_once(text: &str, rounds: usize) -> Vec<Sent> {
     sent
 }
 
-/// What the clients of all six shapes send.
+/// Returns what the clients of all six shapes send.
 fn all() -> Vec<Sent> {
     let mut all = vec![
         appended("short", 384, KIB),
@@ -153,7 +153,7 @@ async fn beside<T>(host: &Host, when: &str, meanwhile: impl Future<Output = T>) 
     assert!(most <= terms.memory, "{most} MiB");
 }
 
-/// What is stored of the room, in words.
+/// Says in words what is stored of the room.
 fn stored(host: &Host) -> String {
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let count = |sql: &str| -> i64 { database.query_row(sql, [], |row| row.get(0)).unwrap() };

@@ -1,4 +1,4 @@
-//! What must hold during a storm, and after it.
+//! The terms that must hold during a storm, and after it.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ const CALM: Duration = Duration::from_secs(10);
 /// The time over which the memory of a host that has settled does not fall.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// What must hold.
+/// The terms that must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// How long the neighbours are looked at before the storm.
+    /// The time that the neighbours are looked at before the storm.
     pub(crate) before: Duration,
-    /// How long the storm goes on.
+    /// The time that the storm goes on.
     pub(crate) lasts: Duration,
     /// The 99th percentile of the time that a neighbour's edit takes.
     pub(crate) latency: Duration,
@@ -66,12 +66,12 @@ impl Terms {
     }
 }
 
-/// What was seen.
+/// The things that were seen.
 struct Report {
-    /// How long edits took before the storm, and during it.
+    /// The times that edits took before the storm, and during it.
     calm_took: Vec<Duration>,
     took: Vec<Duration>,
-    /// How long it took until all sockets had joined, if any did.
+    /// The time that it took until all sockets had joined, if any did.
     joined: Option<Duration>,
     health: Health,
     /// The host's memory before the storm and the most during it, in MiB.
@@ -85,11 +85,11 @@ struct Report {
 /// A host after a storm.
 #[derive(Debug, Clone, Copy)]
 struct Calm {
-    /// Since the storm ended.
+    /// The time since the storm ended.
     after: Duration,
-    /// In MiB.
+    /// The memory of the host, in MiB.
     memory: u64,
-    /// In percent of a core.
+    /// The processor time that the host uses, in percent of a core.
     processor: f64,
 }
 

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-/// How long the whole of a step may take, on a busy machine.
+/// The time that the whole of a step may take, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The ends that are told at once, so that the time until one is heard is not that of a queue.

@@ -9,7 +9,7 @@ use e2e::tasks::{World, id, post};
 use e2e::wait::until;
 use serde_json::{Value, json};
 
-/// A demo task that takes so many seconds.
+/// A demo task that takes this many seconds.
 fn demo(seconds: u64) -> Value {
     let params = json!({ "prompt": "a mill", "seconds": seconds });
     json!({ "project_id": "p", "task_type": "demo", "params": params })

@@ -84,8 +84,8 @@ fn options(program: &str) -> BTreeSet<String> {
     rows.map(|(option, _)| option.to_owned()).collect()
 }
 
-/// Whether a variable of the environment sets something: `SPIN_VARIABLE_` a variable of the app, `RELAY_` an option of
-/// the relay.
+/// Returns whether a variable of the environment sets something: `SPIN_VARIABLE_` a variable of the app, `RELAY_` an
+/// option of the relay.
 fn is_known(name: &str) -> bool {
     if let Some(variable) = name.strip_prefix("SPIN_VARIABLE_") {
         return variables().contains(&variable.to_lowercase());
@@ -113,7 +113,7 @@ fn metrics() -> BTreeSet<String> {
     names
 }
 
-/// Whether an image is named with a version, so that it does not change by itself.
+/// Returns whether an image is named with a version, so that it does not change by itself.
 fn has_version(image: &str) -> bool {
     let name = image.rsplit('/').next().unwrap_or(image);
     name.split_once(':')

@@ -2,7 +2,7 @@
 
 use super::{folder, is_known, options, read};
 
-/// What each unit has, so that a fault in it reaches nothing else.
+/// The settings that each unit has, so that a fault in it reaches nothing else.
 const HARDENING: &[&str] = &[
     "CapabilityBoundingSet=",
     "LockPersonality=yes",

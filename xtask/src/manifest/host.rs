@@ -24,9 +24,9 @@ pub(crate) struct Host {
     pub(crate) name: &'static str,
     /// The kinds of triggers that it has. It refuses an app with any other.
     pub(crate) triggers: &'static [&'static str],
-    /// Whether it has SQLite databases. If it has none, the app keeps its tables on a libSQL server.
+    /// Says whether it has SQLite databases. If it has none, the app keeps its tables on a libSQL server.
     pub(crate) has_sqlite: bool,
-    /// Whether an app there may call itself (`http://self`) and its other components (`http://*.spin.internal`).
+    /// Says whether an app there may call itself (`http://self`) and its other components (`http://*.spin.internal`).
     pub(crate) calls_itself: bool,
     /// The default of the variable `environment`.
     pub(crate) environment: &'static str,
@@ -89,7 +89,8 @@ const SPINKUBE: Host = Host {
     ),
 };
 
-/// Whether `http://self` works there is not known. An app that may not call itself does that work in its own instance.
+/// The host Fermyon Cloud. It is not known whether `http://self` works there. An app that may not call itself does that
+/// work in its own instance.
 const FERMYON_CLOUD: Host = Host {
     name: "Fermyon Cloud",
     triggers: &["http"],
@@ -101,7 +102,7 @@ const FERMYON_CLOUD: Host = Host {
         // 10 MB, with room for an envelope.
         ("max_body_mib", "9"),
         ("max_handler_seconds", "30"),
-        // 1,024 keys: twice so many, and that of the webhook key.
+        // 1,024 keys: twice as many as here, and that of the webhook key.
         ("session_places", "500"),
         ("private_networks", "open"),
     ],

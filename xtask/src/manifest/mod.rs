@@ -76,7 +76,7 @@ pub(crate) fn derived(host: &str) -> Result<String> {
 /// Derives the manifest for a host from the text of `spin.toml`. If nothing changes, it is that text.
 ///
 /// # Errors
-/// If the operator wants a trigger that the host does not have.
+/// If the operator asks for a trigger that the host does not have.
 fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     let host = name.rules();
     let cron = cron(host, wanted)?;
@@ -120,7 +120,7 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
 /// Decides which part ticks.
 ///
 /// # Errors
-/// If the operator wants a cron trigger that the host does not have.
+/// If the operator asks for a cron trigger that the host does not have.
 fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
     match (host.triggers.contains(&"cron"), wanted) {
         (true, wanted) => Ok(wanted.unwrap_or(Cron::V0_3)),
@@ -206,7 +206,7 @@ fn forbid_calls_of_itself(manifest: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Whether an entry of `allowed_outbound_hosts` is the app itself.
+/// Returns whether an entry of `allowed_outbound_hosts` is the app itself.
 fn is_the_app(host: &str) -> bool {
     let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
     authority == "self" || authority.ends_with(".spin.internal")

@@ -31,8 +31,8 @@ fn environment(manifest: &Table) -> &str {
     environment["default"].as_str().unwrap()
 }
 
-/// What holds of a manifest on every host: each trigger has its component, each component a trigger, and each variable
-/// is declared and used.
+/// Asserts what holds of a manifest on every host: each trigger has its component, each component a trigger, and each
+/// variable is declared and used.
 fn assert_whole(manifest: &Table) {
     let mut called: Vec<&str> = manifest["trigger"]
         .as_table()

@@ -27,7 +27,7 @@ from .uploads import FileBody, Upload
 _LONGEST_POLL = 25
 # The least time between two polls without news, in seconds, in case a proxy does not hold them.
 _SHORTEST_POLL = 1.0
-# How many requests of one client the server may hold at once.
+# The number of requests of one client that the server may hold at once.
 _MOST_HELD = 16
 # The most polls a second of all calls that wait with one client, if more of them wait than
 # are held.
@@ -35,7 +35,7 @@ _POLLS_A_SECOND = 50
 # The answers after which a picture is sent in the params: an older server, a project that its first
 # task makes, and what is too large for an upload or of a type that the task itself should judge.
 _NOT_UPLOADED = (404, 405, 413, 415)
-# From so many bytes on an upload goes to the server's bucket, which may take so many seconds more.
+# An upload of more bytes than this goes to the server's bucket, which may take these seconds more.
 _LARGE = 8 * 1024 * 1024
 _LARGE_HELD = 120.0
 

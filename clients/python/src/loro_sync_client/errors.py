@@ -52,7 +52,7 @@ class Unauthorized(SyncServerError):
 
 
 class NotFound(SyncServerError):
-    """404: there is no such task."""
+    """404: there is no such task, or no such project."""
 
 
 class Conflict(SyncServerError):

@@ -1,4 +1,4 @@
-"""What a client knows of a stream of events, independent of how it reads the stream."""
+"""The state of a stream of events at a client, independent of how it reads the stream."""
 
 from __future__ import annotations
 

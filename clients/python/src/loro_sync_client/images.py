@@ -13,7 +13,7 @@ from typing import Any, Protocol, Union, runtime_checkable
 
 @runtime_checkable
 class PilImage(Protocol):
-    """What the client uses of a `PIL.Image.Image`; Pillow itself is not needed."""
+    """The part of a `PIL.Image.Image` that the client uses; Pillow itself is not needed."""
 
     @property
     def mode(self) -> str:

@@ -9,10 +9,11 @@ TaskEvent = Literal["started", "completed", "failed", "cancelled"]
 
 
 class SubmitOptions(TypedDict, total=False):
-    """What a submission may say beside the task itself. None counts as left out."""
+    """The options that a submission may have beside the task itself. None counts as left out."""
 
     max_retries: int | None
-    """How many errors in a row are tried again before the service has accepted the task."""
+    """The number of errors in a row that are tried again before the service has accepted the task.
+    """
     node_id: str | None
     """The node of the project's document that shows the result, too."""
     callback_url: str | None

@@ -31,7 +31,7 @@ class Task:
     retry_count: int
     max_retries: int
     message: str | None = None
-    """Why the task waits, in words."""
+    """The reason why the task waits, in words."""
     tags: list[str] = field(default_factory=list)
     """The tags of the submission."""
     metadata: dict[str, Any] | None = None
@@ -59,7 +59,9 @@ class Task:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it is completed, failed or cancelled. It then changes only if it is retried."""
+        """Returns whether it is completed, failed or cancelled. It then changes only if it is
+        retried.
+        """
         return self.status in ("completed", "failed", "cancelled")
 
     def raise_for_failure(self) -> Task:

@@ -16,7 +16,7 @@ Reading = Callable[[str], AsyncIterator["Task | None"]]
 
 
 class Ear:
-    """What one waiter hears of its task: the newest state, or that the stream is gone."""
+    """The news that one waiter gets of its task: the newest state, or that the stream is gone."""
 
     def __init__(self, stream: ProjectStream, task_id: str) -> None:
         self._stream = stream
@@ -41,7 +41,7 @@ class Ear:
 
     @property
     def is_deaf(self) -> bool:
-        """Whether the stream has ended, so that the task has to be polled."""
+        """Returns whether the stream has ended, so that the task has to be polled."""
         return self._stream.is_over
 
     async def opened(self, timeout: float | None) -> None:

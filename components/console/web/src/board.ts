@@ -187,7 +187,7 @@ export class Board {
   }
 }
 
-/** What a card needs of the board. */
+/** The part of the board that a card needs. */
 interface Surroundings {
   /** Returns the scale of the view. */
   readonly scale: () => number;

@@ -39,7 +39,7 @@ export function takeFiles({ board, error }: DropElements, take: Take, words: (er
   addEventListener("paste", (event) => {
     const files = event.clipboardData?.files;
     if (!files || files.length === 0) return;
-    // Office programs put a picture of a text beside it, and who writes wants the text.
+    // Office programs put a picture of a text beside it, and a user who is writing means the text.
     const isWriting = event.target instanceof Element && event.target.matches("input, textarea");
     if (isWriting && event.clipboardData.types.includes("text/plain")) return;
     event.preventDefault();

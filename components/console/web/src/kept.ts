@@ -3,7 +3,7 @@ import { LoroMap } from "loro-crdt";
 /** The service that keeps a result at an address of its own, and the time at which it deletes it. */
 export interface Kept {
   readonly service: string;
-  /** In seconds since 1970. */
+  /** The time at which it deletes it, in seconds since 1970. */
   readonly until: number;
 }
 

@@ -29,7 +29,7 @@ export interface BoardNode {
   readonly taskId: string | undefined;
   /** The prompt of that task. */
   readonly prompt: string | undefined;
-  /** What tells until when there is the content; `undefined` if it stays. */
+  /** The service that keeps the content, and until when; `undefined` if it stays. */
   readonly kept: Kept | undefined;
 }
 

@@ -61,7 +61,7 @@ export function bindText(area: HTMLTextAreaElement, open: OpenDocument, undo: Ge
   /** The contents of the text area when it last agreed with the document. */
   let shown = "";
   let composing = false;
-  /** Whether an edit from the text area is being written, which the text area therefore shows already. */
+  /** Says whether an edit from the text area is being written, which the text area therefore shows already. */
   let writing = false;
   /** The edits of other users while an input method was composing, when the text area must not be changed. */
   let missed: Delta<string>[][] = [];

@@ -21,7 +21,7 @@ export class GestureUndo {
   #gesture = 0;
   /** The place where the user is typing, and the time of the last letter. */
   #typing: { readonly place: string; readonly at: number } | undefined;
-  /** Whether steps that are recorded now belong to the gesture that is undone or redone. */
+  /** Says whether steps that are recorded now belong to the gesture that is undone or redone. */
   #replaying = false;
 
   /** Commits whose origin begins with one of `excluded` are not the user's edits. */

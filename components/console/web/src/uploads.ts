@@ -16,7 +16,7 @@ const COLUMNS = 4;
 /** The distances between the nodes of one drop, in CSS pixels: a node with a picture and a gap. */
 const STEP = { x: 204, y: 218 };
 
-/** What a user sees of a file until it has become a node, or they have let it go. */
+/** The state of a file that a user sees until it has become a node, or they have let it go. */
 export interface Showing {
   /** Says that the file is being sent. */
   sending(): void;
@@ -49,7 +49,7 @@ export class Uploads {
     this.#settings = { send: (room, file, signal) => upload(room, file, { signal }), ...settings };
   }
 
-  /** Whether a file has not become a node yet, and its user has not let it go. */
+  /** Returns whether a file has not become a node yet, and its user has not let it go. */
   get areUnsettled(): boolean {
     return this.#unsettled > 0;
   }

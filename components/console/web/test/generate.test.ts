@@ -6,7 +6,7 @@ import { ACCOUNT, type BoardNode, deleteNode, readNodes, renameNode, setData } f
 
 const PLACE = { x: 1, y: 2 };
 
-/** What the server answers, request by request: an answer, or the failure of the network. */
+/** The server's answers, request by request: an answer, or the failure of the network. */
 type Reply = Response | Error | (() => Response);
 
 interface Request {

@@ -4,7 +4,7 @@ import { LoroDoc, LoroMap } from "loro-crdt";
 import { LoroDoc as OldLoroDoc } from "loro-crdt-1.8";
 import { type BoardNode, createNode, deleteNode, moveNode, readNodes, renameNode, setData } from "../src/nodes.js";
 
-/** What a node is that has nothing but a place and a label. */
+/** A node that has nothing but a place and a label. */
 const PLAIN: Omit<BoardNode, "id" | "position" | "label"> = {
   status: undefined,
   src: undefined,

@@ -38,7 +38,7 @@ test("any replacement, done, makes the one text of the other", () => {
   }
 });
 
-/** Whether a text has no half of a surrogate pair. */
+/** Returns whether a text has no half of a surrogate pair. */
 function isWhole(text: string): boolean {
   return new TextDecoder().decode(new TextEncoder().encode(text)) === text;
 }

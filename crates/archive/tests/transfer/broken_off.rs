@@ -12,10 +12,10 @@ use tasks::rows;
 
 use super::*;
 
-/// After this time, in seconds, an import has broken off.
+/// The seconds after which an import has broken off.
 const UNDER_WAY: i64 = 600;
 
-/// How a statement fails.
+/// The ways in which a statement fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
     /// It does not happen, and later ones do.
@@ -142,7 +142,7 @@ fn backup() -> (World, Vec<u8>) {
     (world, archive)
 }
 
-/// Whether project `a` is there as a whole, and nothing more.
+/// Asserts that project `a` is there as a whole, and nothing more.
 fn assert_whole(world: &World, first: &World, case: &str) {
     assert_eq!(document(world, "a"), document(first, "a"), "{case}");
     let tasks = tasks_of(world, "a");
@@ -315,7 +315,8 @@ fn a_project_is_nowhere_while_it_is_imported_but_its_id_is_taken() {
     }
 }
 
-/// What rounds do to rooms and documents would bring contents back if the import fails meanwhile.
+/// A round must leave the project alone, because its work on rooms and documents would bring contents back if the import
+/// fails meanwhile.
 #[test]
 fn rounds_leave_a_project_alone_while_it_is_imported() {
     let (_, archive) = backup();

@@ -136,7 +136,7 @@ fn document(world: &World, project: &str) -> LoroValue {
     document.get_deep_value()
 }
 
-/// What a task's user sees of the tasks of a project, without their ids.
+/// The tasks of a project as their user sees them, without their ids.
 fn tasks_of(world: &World, project: &str) -> Vec<String> {
     let rows = world.rows(&format!(
         "SELECT json_array(task_type, status, params, result_url, created_at, completed_at, node_id, tags,

@@ -61,7 +61,7 @@ const ASK: Limits = Limits {
     max_bytes: 256 * 1024,
 };
 
-/// How long to wait after an answer of 429 that names no time, in seconds.
+/// The time to wait after an answer of 429 that names no time, in seconds.
 const USUAL_WAIT: i64 = 10;
 
 /// The longest wait after an answer of 429, in seconds.

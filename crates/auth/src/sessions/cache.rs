@@ -32,7 +32,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether the session counts for a caller who takes answers of up to `max_age` seconds.
+    /// Returns whether the session counts for a caller who takes answers of up to `max_age` seconds.
     pub(super) fn counts(&self, now: i64, max_age: i64) -> bool {
         (0..max_age).contains(&(now - self.asked_at)) && now < self.expires_at
     }
@@ -45,7 +45,7 @@ impl Known {
     }
 }
 
-/// How a question ended.
+/// The ways in which a question ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Ended {
     /// There is a session, or none.
@@ -62,7 +62,7 @@ struct Place {
     /// The digest of the cookies.
     cookies: String,
     known: Option<Known>,
-    /// How the last question ended, and when it was asked.
+    /// The end of the last question, and the time at which it was asked.
     ended: Ended,
     asked_at: i64,
 }
@@ -151,7 +151,7 @@ impl<'a> Cache<'a> {
         None
     }
 
-    /// Whether an instance is asking about the cookies at the moment.
+    /// Returns whether an instance is asking about the cookies at the moment.
     async fn is_asked(&self) -> bool {
         let sql = "SELECT 1 FROM auth_questions
               WHERE place = ?1 AND cookies = ?2 AND asked_at BETWEEN ?3 - ?4 + 1 AND ?3";

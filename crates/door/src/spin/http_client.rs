@@ -126,7 +126,7 @@ async fn begin(request: http::Request<Vec<u8>>) -> Result<http::Response<Chunks>
     }
     let chunks = response.take_body_stream();
     let chunks = chunks.map(move |chunk| {
-        // The host may want the response to live as long as its body.
+        // The host may require that the response lives as long as its body.
         let _ = &response;
         chunk.map_err(|error| HttpError::NoAnswer(error.to_string()))
     });

@@ -8,6 +8,7 @@ pub(super) fn to_stderr() {
     // Loro's own lines and spans cost time, and may quote a document.
     let ours = Targets::new().with_targets(
         [
+            "archive",
             "auth",
             "door",
             "events",

@@ -100,7 +100,7 @@ impl Config for SpinConfig {
     }
 }
 
-/// Whether the schema of the database is checked before the first statement.
+/// Says whether the schema of the database is checked before the first statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Schema {
     /// The schema is checked, and brought up to date.

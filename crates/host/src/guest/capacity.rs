@@ -50,7 +50,7 @@ impl Busy {
 }
 
 impl Capacity {
-    /// As many free places, and as much free memory, as `limits` allows.
+    /// Makes as many free places, and as much free memory, as `limits` allows.
     ///
     /// # Errors
     /// If the system has no thread left.
@@ -136,7 +136,7 @@ impl Capacity {
     }
 }
 
-/// How many instances may run at one time, over all lanes.
+/// The number of instances that may run at one time, over all lanes.
 pub(crate) fn places(limits: &Limits) -> u32 {
     if limits.lanes {
         Lane::ALL.iter().map(|lane| lane.places(limits)).sum()

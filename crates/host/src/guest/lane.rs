@@ -45,7 +45,7 @@ const APPENDERS: u32 = 32;
 const MERGES: u32 = 1;
 /// Questions about the app's health at one time. A relay has one.
 const QUESTIONS: u32 = 4;
-/// Messages of Redis at one time. A trigger takes one message after the other, so this is the number of components that
+/// Messages of Redis at one time. A trigger takes one message after the other, so this is the most components that may
 /// listen to one channel.
 const MESSAGES: u32 = 4;
 /// Cron events at one time; a trigger takes one after the other.
@@ -95,8 +95,8 @@ impl Lane {
         }
     }
 
-    /// How many instances of this lane may run at one time. Users have the places that `limits` names. Other internal
-    /// requests have a quarter of as many, and so have requests of the app to itself.
+    /// The number of instances of this lane that may run at one time. Users have the places that `limits` names. Other
+    /// internal requests have a quarter of as many, and so have requests of the app to itself.
     pub(crate) fn places(self, limits: &Limits) -> u32 {
         match self {
             Self::Append => APPENDERS,
@@ -109,9 +109,9 @@ impl Lane {
         }
     }
 
-    /// Whether a call waits for a place. A user's request does not: many that wait would hold as many connections of the
-    /// relay, so they are refused at once. The other callers are parts of the app or of the relay, which are few, and
-    /// whose refused calls would fail a user's request that is half done.
+    /// Returns whether a call waits for a place. A user's request does not: many that wait would hold as many connections
+    /// of the relay, so they are refused at once. The other callers are parts of the app or of the relay, which are few,
+    /// and whose refused calls would fail a user's request that is half done.
     pub(crate) fn waits(self) -> bool {
         self != Self::Public
     }
@@ -142,13 +142,13 @@ impl Lane {
         }
     }
 
-    /// Whether an instance runs at a low priority.
+    /// Returns whether an instance runs at a low priority.
     pub(crate) fn is_background(self) -> bool {
         self == Self::Merge
     }
 
-    /// Whether the processor time of an instance is counted anew whenever the caller takes a part of its answer. Such an
-    /// instance answers many messages in one long request, and only the relay can make one.
+    /// Returns whether the processor time of an instance is counted anew whenever the caller takes a part of its answer.
+    /// Such an instance answers many messages in one long request, and only the relay can make one.
     pub(crate) fn counts_between_answers(self) -> bool {
         matches!(self, Self::Append | Self::Internal)
     }

@@ -29,10 +29,10 @@ pub struct Limits {
     /// The most instances at one time that answer users; calls of the relay, and of the app to itself, have places of
     /// their own.
     pub instances: u32,
-    /// How long a call waits for an instance before it is refused, if its lane lets it wait.
+    /// The time that a call waits for an instance before it is refused, if its lane lets it wait.
     pub queue: Duration,
-    /// Whether calls of different kinds have places of their own. Without lanes, as on a real Spin, all share those of
-    /// the users and wait for them.
+    /// Says whether calls of different kinds have places of their own. Without lanes, as on a real Spin, all share those
+    /// of the users and wait for them.
     pub lanes: bool,
     /// The limits of another host that this one keeps.
     pub of_host: Option<&'static HostLimits>,

@@ -22,8 +22,8 @@ impl InternalTokens {
         )
     }
 
-    /// Whether a request has one of the tokens. The application itself decides whether it is let in; this decides which
-    /// lane it takes.
+    /// Returns whether a request has one of the tokens. The application itself decides whether it is let in; this decides
+    /// which lane it takes.
     pub(crate) fn are_in(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));

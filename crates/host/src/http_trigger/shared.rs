@@ -26,9 +26,9 @@ use crate::guest::lane::Lane;
 use crate::other_host::HostLimits;
 use crate::outbound_http::shared::{Answer, Application};
 
-/// How long a client may take to send a request's headers.
+/// The time that a client may take to send a request's headers.
 const HEADERS: Duration = Duration::from_secs(30);
-/// How long open requests get to finish when the server stops.
+/// The time that open requests get to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Paths that Spin answers itself.
 const WELL_KNOWN: &str = "/.well-known/spin/";

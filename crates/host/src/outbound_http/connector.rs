@@ -20,7 +20,7 @@ use wasmtime_wasi_http::Error;
 
 use crate::outbound_networking::blocked_networks::BlockedNetworks;
 
-/// How long connecting may take, whatever a guest sets.
+/// The time that connecting may take, whatever a guest sets.
 pub(crate) const CONNECT: Duration = Duration::from_secs(30);
 
 /// The reason why there is no connection.

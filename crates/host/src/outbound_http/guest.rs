@@ -25,7 +25,7 @@ use super::connector::{CONNECT, ConnectFailure};
 use super::shared::{Destinations, NetworkClient};
 use crate::outbound_networking::allowed_hosts::{AllowedHosts, SELF_HOST, is_chaining};
 
-/// How long the rest may take if a guest sets no limit.
+/// The time that the rest may take if a guest sets no limit.
 const DEFAULT: Duration = Duration::from_secs(600);
 
 /// The hosts that one component may call.
@@ -84,7 +84,7 @@ pub(crate) fn add_to_linker<T: WasiHttpView + 'static>(
         )
 }
 
-/// Whether a request has no host. spin-sdk writes the authority of a relative URI as a port alone, such as `:80`.
+/// Returns whether a request has no host. spin-sdk writes the authority of a relative URI as a port alone, such as `:80`.
 fn has_no_host(authority: Option<&str>) -> bool {
     authority.is_none_or(|authority| authority.is_empty() || authority.starts_with(':'))
 }

@@ -86,7 +86,7 @@ impl Hourly {
 
 impl Destinations {
     /// Clients that do not reach blocked networks, and an application at `address`. Requests are counted if another host
-    /// allows so many an hour.
+    /// counts them, and allows `most_an_hour`.
     pub(crate) fn new(blocked: Blocked, address: SocketAddr, most_an_hour: Option<u32>) -> Self {
         Self {
             count: most_an_hour.map(Hourly::new),

@@ -46,7 +46,7 @@ fn well_known_port(scheme: &str) -> Option<u16> {
     })
 }
 
-/// Whether a host is a component of the application, by the name that service chaining gives it.
+/// Returns whether a host is a component of the application, by the name that service chaining gives it.
 pub(crate) fn is_chaining(host: &str) -> bool {
     host.strip_suffix(SERVICE_CHAINING)
         .is_some_and(|rest| rest.ends_with('.'))
@@ -187,13 +187,13 @@ impl AllowedHosts {
         })
     }
 
-    /// Whether a call to `host` is allowed. Without a port, it goes to the scheme's own.
+    /// Returns whether a call to `host` is allowed. Without a port, it goes to the scheme's own.
     pub(crate) fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         self.any(scheme, host, port, |_| true)
     }
 
-    /// Whether an entry that allows a call to `host` names it, or a range of addresses around it. A host that only a
-    /// wildcard allows is not named.
+    /// Returns whether an entry that allows a call to `host` names it, or a range of addresses around it. A host that
+    /// only a wildcard allows is not named.
     pub(crate) fn names(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
         self.any(scheme, host, port, |rule| {
             matches!(rule, HostRule::One(_) | HostRule::Range(_))
@@ -223,7 +223,7 @@ impl AllowedHosts {
         })
     }
 
-    /// Whether the component may call its own application.
+    /// Returns whether the component may call its own application.
     pub(crate) fn allows_self(&self) -> bool {
         self.entries.iter().any(|entry| {
             entry

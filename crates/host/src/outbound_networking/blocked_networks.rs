@@ -54,7 +54,7 @@ impl BlockedNetworks {
         Ok(blocked)
     }
 
-    /// Whether `address` is in a blocked network.
+    /// Returns whether `address` is in a blocked network.
     pub(crate) fn blocks(&self, address: IpAddr) -> bool {
         if (self.private && !is_public(address))
             || self.networks.iter().any(|net| net.contains(&address))

@@ -12,7 +12,7 @@ use redis::{AsyncConnectionConfig, ErrorKind, RedisError};
 
 use crate::outbound_networking::blocked_networks::BlockedNetworks;
 
-/// How long connecting, and any one call, may take.
+/// The time that connecting, and any one call, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections to Redis servers, by address.

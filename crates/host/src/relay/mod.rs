@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// How the relay runs.
+/// The way in which the relay runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum RelayKind {
     /// The relay runs as native code in this process.
@@ -54,9 +54,9 @@ pub struct RelaySettings {
     pub cache: PathBuf,
 }
 
-/// How long the relay may take to start.
+/// The time that the relay may take to start.
 const START: Duration = Duration::from_secs(60);
-/// How long the relay may take to drain, beyond what its own settings allow.
+/// The time that the relay may take to drain, beyond what its own settings allow.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// A running relay.

@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{Host as _, StreamError};
 /// The interface as wasmtime-wasi's linker names it.
 const STREAMS: &str = "wasi:io/streams@0.2.12";
 
-/// How long a client may take to read what was written before its stream was dropped.
+/// The time that a client may take to read what was written before its stream was dropped.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Puts these streams in place of those of wasmtime-wasi.

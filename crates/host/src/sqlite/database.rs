@@ -20,13 +20,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-/// How long the checkpoint thread rests after a checkpoint.
+/// The time that the checkpoint thread rests after a checkpoint.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a writer waits for its turn.
+/// The time that a writer waits for its turn.
 const BUSY: Duration = Duration::from_secs(5);
 /// The number of idle connections that are kept, each of which may hold 8 MiB of pages.
 const IDLE: usize = 32;
-/// How long a connection is kept that no guest needs. What a storm has opened is closed after it.
+/// The time that a connection is kept that no guest needs. What a storm has opened is closed after it.
 const KEPT: Duration = Duration::from_secs(10);
 /// Pages in the WAL (4 KiB each) past which a checkpoint is due.
 const CHECKPOINT_PAGES: u64 = 1000;

@@ -103,7 +103,7 @@ impl Template {
         })
     }
 
-    /// Whether it names no variable.
+    /// Returns whether it names no variable.
     pub(crate) fn is_literal(&self) -> bool {
         self.names().next().is_none()
     }

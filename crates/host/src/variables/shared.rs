@@ -43,8 +43,8 @@ impl Given {
         })
     }
 
-    /// The environment's variables, with their prefix, that give a value to a variable which is not declared: most likely
-    /// a name with a mistake in it.
+    /// The variables of the environment and of `.env`, with their prefix, that give a value to a variable which is not
+    /// declared: most likely a name with a mistake in it.
     pub(crate) fn unknown(&self, declared: &Declared) -> Vec<String> {
         let names = self.environment.keys().chain(self.dotenv.keys());
         names
@@ -76,7 +76,7 @@ pub(crate) struct Variables {
 #[derive(Clone)]
 struct Value {
     text: String,
-    /// Whether the operator gave it.
+    /// Says whether the operator gave it.
     given: bool,
 }
 

@@ -55,7 +55,7 @@ async fn a_memory_hog_is_stopped() {
     host.stop().await;
 }
 
-/// What component `g` answers if a call fails.
+/// The status that component `g` answers if a call fails.
 const REFUSED: u16 = 502;
 
 /// Fermyon Cloud's: 10 MB a body, 1,024 keys of 255 bytes with values of 1 MB, and private networks open.

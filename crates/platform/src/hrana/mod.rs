@@ -44,7 +44,7 @@ pub struct HranaDatabase<H, C> {
     authorization: Option<http::HeaderValue>,
 }
 
-/// How a request failed, which decides whether it is sent again.
+/// The way in which a request failed, which decides whether it is sent again.
 enum Failure {
     /// The statement did not happen, and may succeed later.
     NotYet(DatabaseError),
@@ -172,7 +172,7 @@ fn refused_statement(refused: Refused) -> Failure {
     }
 }
 
-/// Whether a statement certainly writes nothing.
+/// Returns whether a statement certainly writes nothing.
 fn only_reads(sql: &str) -> bool {
     sql.trim_start()
         .get(..6)

@@ -22,7 +22,7 @@ use crate::{
 /// The most bytes of a request that the server takes: Akamai Functions' limit of a body.
 const MOST: usize = 10 << 20;
 
-/// How a request fails.
+/// The ways in which a request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing happens, and no server is there.
@@ -43,11 +43,11 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Faults {
     next: VecDeque<Fault>,
-    /// How many statements that write are answered before the answer of one is lost.
+    /// The number of statements that write and are answered before the answer of one is lost.
     until_lost: Option<u32>,
     /// The state of the generator; without a seed, nothing fails by itself.
     seed: Option<u64>,
-    /// How many requests in a row have failed by the seed. The adapter tolerates two.
+    /// The number of requests in a row that have failed by the seed. The adapter tolerates two.
     in_a_row: u32,
 }
 
@@ -94,7 +94,7 @@ pub struct HranaServer {
     database: SqliteFile,
     token: Option<String>,
     faults: Faults,
-    /// How many statements were carried out.
+    /// The number of statements that were carried out.
     carried_out: u64,
 }
 
@@ -179,12 +179,12 @@ impl HranaServer {
         self.faults.until_lost = Some(others);
     }
 
-    /// Whether such an answer is still to be lost. From now on none will be.
+    /// Returns whether such an answer is still to be lost. From now on none will be.
     pub fn is_still_to_lose(&mut self) -> bool {
         self.faults.until_lost.take().is_some()
     }
 
-    /// How many statements it has carried out, also if they failed.
+    /// Returns the number of statements that it has carried out, also if they failed.
     pub fn carried_out(&self) -> u64 {
         self.carried_out
     }
@@ -277,8 +277,8 @@ fn results(first: Json) -> Json {
     json!({ "baton": null, "base_url": null, "results": [first, close] })
 }
 
-/// Whether the tests are to run on libSQL, as `cargo xtask test` has those of the models do after they ran on SQLite: the
-/// environment variable `TEST_DATABASE` is `hrana`.
+/// Returns whether the tests are to run on libSQL, as `cargo xtask test` has those of the models do after they ran on
+/// SQLite: the environment variable `TEST_DATABASE` is `hrana`.
 pub fn is_on_hrana() -> bool {
     std::env::var_os("TEST_DATABASE").is_some_and(|database| database == "hrana")
 }

@@ -39,7 +39,7 @@ const CROWDS: u64 = 40;
 /// The most seeds that a mistake may need to be found.
 const SEEDS_A_MUTANT: u64 = 400;
 
-/// How many of so many seeds are run: on libSQL, where a statement takes longer, a fifth.
+/// Returns how many of these seeds are run: on libSQL a fifth, because a statement takes longer there.
 fn reduced(seeds: u64) -> u64 {
     if is_on_hrana() { seeds / 5 } else { seeds }
 }

@@ -306,7 +306,7 @@ async fn process(world: &World, job: Job) {
     }
 }
 
-/// What the component does for `/internal/submissions/{service}`.
+/// Does what the component does for `/internal/submissions/{service}`.
 async fn submit(engine: &tasks::Engine<'_>, service: &str, answer: Rc<Cell<Option<u16>>>) {
     let claimed = engine.claim_next(service).await.unwrap();
     answer.set(Some(if claimed.is_some() { 202 } else { 204 }));

@@ -1,4 +1,4 @@
-//! What the world and the fake services share: chance, time, what is to happen, and which process runs.
+//! The state that the world and the fake services share: chance, time, what is to happen, and which process runs.
 
 use std::{
     cell::{Cell, RefCell},
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     random: Cell<u64>,
     /// Milliseconds since the beginning.
     pub(crate) now: Cell<u64>,
-    /// What happens later, by its time and a number.
+    /// The jobs that happen later, by their time and a number.
     pub(crate) timeline: RefCell<BTreeMap<(u64, u64), Job>>,
     pub(crate) sleepers: RefCell<BTreeMap<(u64, u64), Waker>>,
     numbers: Cell<u64>,
@@ -53,11 +53,11 @@ pub(crate) struct Shared {
     pub(crate) statements: Cell<u64>,
     /// The most tasks that may be under way at each service.
     pub(crate) places: Cell<u32>,
-    /// Whether nothing goes wrong at all.
+    /// Says whether nothing goes wrong at all.
     pub(crate) is_calm: Cell<bool>,
-    /// Whether anything may go wrong.
+    /// Says whether anything may go wrong.
     pub(crate) is_chaos: Cell<bool>,
-    /// Whether the service of films is asked about several jobs in one question.
+    /// Says whether the service of films is asked about several jobs in one question.
     pub(crate) is_together: bool,
     /// The process that runs.
     pub(crate) process: Cell<u64>,
@@ -94,7 +94,7 @@ impl Shared {
         (z ^ (z >> 31)) % n
     }
 
-    /// Whether something happens that happens `n` times in a hundred, while things may go wrong.
+    /// Returns whether something happens that happens `n` times in a hundred, while things may go wrong.
     pub(crate) fn mishap(&self, n: u64) -> bool {
         self.is_chaos.get() && self.below(100) < n
     }

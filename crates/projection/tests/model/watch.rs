@@ -1,5 +1,5 @@
-//! What must be true of claims, whatever the statements of the engine say: the oldest task of a project comes first, and a
-//! service that has refused a task is asked no more often than the rule for that allows.
+//! The rules that claims must keep, whatever the statements of the engine say: the oldest task of a project comes first,
+//! and a service that has refused a task is asked no more often than the rule for that allows.
 
 use std::{
     cell::RefCell,
@@ -15,18 +15,18 @@ const LONGEST_PAUSE: i64 = 300;
 /// The number of times in a row that a service may say "too often" before it is left alone.
 const DOUBTS: u32 = 3;
 
-/// What is known of a service that has refused a task.
+/// The knowledge about a service that has refused a task.
 #[derive(Debug, Default)]
 struct Known {
-    /// How many tasks it takes at once.
+    /// The number of tasks that it takes at once.
     places: i64,
-    /// How many tries for one more it has refused in a row.
+    /// The number of tries for one more that it has refused in a row.
     refusals: u32,
     /// The earliest time of the next such try.
     not_before: i64,
     /// The earliest time of any submission, because it asked for that.
     quiet_until: i64,
-    /// How often in a row it has said that it is asked too often.
+    /// The number of times in a row that it has said that it is asked too often.
     doubts: u32,
     /// The task of the try that is under way, and the end of its claim.
     probe: Option<(String, i64)>,

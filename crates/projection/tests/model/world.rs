@@ -68,11 +68,11 @@ pub(crate) struct World {
     watch: Watch,
     key_value: MemoryKeyValue,
     config: MapConfig,
-    /// Whether the host lets the app ask itself.
+    /// Says whether the host lets the app ask itself.
     asks_itself: bool,
-    /// Whether there are documents. They take most of the time, so most seeds have none.
+    /// Says whether there are documents. They take most of the time, so most seeds have none.
     pub(crate) has_documents: bool,
-    /// What processes have begun and the scheduler is to run.
+    /// The jobs that processes have begun and that the scheduler is to run.
     pub(crate) begun: RefCell<Vec<Job>>,
 }
 

@@ -30,15 +30,15 @@ const MAX_VERSION_IN_URL: usize = 1024;
 /// The largest state of a room, in bytes.
 const MAX_STATE: usize = 512 * 1024 * 1024;
 
-/// How many states, and how many pieces of logs, are read at once, over all rooms. One room has a part of the reads of
-/// states.
+/// The number of states, and of pieces of logs, that are read at once, over all rooms. One room has a part of the reads
+/// of states.
 const READS: usize = 16;
 
-/// How long a join waits for its turn on the line. After that it asks by a request of its own, so that no join waits long
-/// for another.
+/// The time that a join waits for its turn on the line. After that it asks by a request of its own, so that no join waits
+/// long for another.
 const TURN: Duration = Duration::from_millis(25);
 
-/// How long the verdict about a client may take on the line for joins. After that the line counts as silent, and the
+/// The time that the verdict about a client may take on the line for joins. After that the line counts as silent, and the
 /// relay asks by a request of its own. The verdict is the first question of each join, so a state, which may take long
 /// and should not be read twice, is seldom asked for on a silent line.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -330,7 +330,7 @@ impl App {
         }))
     }
 
-    /// How many requests were sent to the app, those of clients included.
+    /// Returns how many requests were sent to the app, those of clients included.
     pub(crate) fn requests(&self) -> u64 {
         self.upstream.requests.get()
     }
@@ -438,8 +438,8 @@ fn accepted(answer: line::Answer) -> Result<Bytes, AppError> {
     }
 }
 
-/// Whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may find a
-/// request too large, but only the app can tell that a request is bad.
+/// Returns whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may
+/// find a request too large, but only the app can tell that a request is bad.
 fn refuses(status: StatusCode, media_type: &[u8]) -> bool {
     let is_problem = media_type.starts_with(MEDIA_TYPE.as_bytes());
     status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem

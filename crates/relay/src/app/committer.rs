@@ -30,12 +30,12 @@ use tokio::time::{Instant, sleep, timeout};
 /// Decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
 
-/// How long the main lane waits for an answer before it asks whether the batch is the reason for the delay. If the app
-/// is slow altogether, the lane waits for as long as any request.
+/// The time that the main lane waits for an answer before it asks whether the batch is the reason for the delay. If the
+/// app is slow altogether, the lane waits for as long as any request.
 const LATE: Duration = Duration::from_secs(3);
 
-/// How often the app may have no room for a batch, though it has room for an empty append, before the batch is set
-/// aside.
+/// The number of times that the app may have no room for a batch, although it has room for an empty append, before the
+/// batch is set aside.
 const TURNED_AWAY: u32 = 3;
 
 /// The main lane: sends batches to the app, one after the other.
@@ -251,7 +251,7 @@ fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<
     (decided, undecided)
 }
 
-/// Whether the app says that it has no room at the moment, which is seldom the fault of the request.
+/// Returns whether the app says that it has no room at the moment, which is seldom the fault of the request.
 fn is_full(error: &AppError) -> bool {
     matches!(
         error,

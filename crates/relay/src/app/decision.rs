@@ -7,7 +7,7 @@ pub(crate) enum Decision {
     Stored {
         /// Its place in the room's log.
         rev: u64,
-        /// Whether it may wait for operations that the room lacks.
+        /// Says whether it may wait for operations that the room lacks.
         waits: bool,
     },
     /// The update was refused, and nothing of it was kept.
@@ -52,7 +52,7 @@ impl Decision {
         }
     }
 
-    /// Whether the update was refused because its peer id is in use twice.
+    /// Returns whether the update was refused because its peer id is in use twice.
     pub(crate) fn is_duplicate_peer(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == wire::DUPLICATE_PEER)
     }

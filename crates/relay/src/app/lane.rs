@@ -128,7 +128,7 @@ async fn first_answer<T>(
 pub(crate) struct Lane {
     shared: Lanes,
     connection: Option<Dedicated>,
-    /// Whether the app may leave updates undecided, so that no other waits for them.
+    /// Says whether the app may leave updates undecided, so that no other waits for them.
     defers: bool,
 }
 
@@ -138,7 +138,7 @@ impl Lane {
         encode(&self.shared.origin, batch, self.defers)
     }
 
-    /// Whether the next append goes over a connection that was used before. The app may have closed it meanwhile.
+    /// Returns whether the next append goes over a connection that was used before. The app may have closed it meanwhile.
     pub(crate) fn is_reused(&self) -> bool {
         self.connection.is_some()
     }
@@ -161,8 +161,8 @@ impl Lane {
         self.shared.metrics.append_retries_total.add(1);
     }
 
-    /// Whether the app answers an append of nothing. It is the control of a trial: if it fails too, the updates are not
-    /// at fault.
+    /// Returns whether the app answers an append of nothing. It is the control of a trial: if it fails too, the updates
+    /// are not at fault.
     pub(crate) async fn passes_empty(&mut self, patience: Duration) -> bool {
         let nothing = self.encode(&[]);
         self.append(nothing, 0, patience).await.is_ok()

@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use wire::{ByteSlice, LineAnswer, LineReader, LineRequest};
 
-/// How long the first answer may take. Some proxies keep bodies or answers back until they are whole, and then it never
-/// comes.
+/// The time that the first answer may take. Some proxies keep bodies or answers back until they are whole, and then it
+/// never comes.
 const PROOF: Duration = Duration::from_secs(1);
 
 /// The time before the app ends a line in which no more requests are sent on it, so that none is under way at the end.
@@ -64,7 +64,7 @@ impl Opener {
         }
     }
 
-    /// Whether the settings allow lines, and a request of this many bytes is a small part of one.
+    /// Returns whether the settings allow lines, and a request of this many bytes is a small part of one.
     pub(crate) fn suits(&self, request: usize) -> bool {
         self.bounds.requests > 0 && request <= self.bounds.bytes / 4
     }
@@ -169,7 +169,7 @@ pub(crate) enum Wear {
 }
 
 impl Line {
-    /// How much of the line is used up by requests so far and one of this many bytes.
+    /// Tells how much of the line is used up by the requests so far and one of this many bytes.
     pub(crate) fn wear(&mut self, request: usize) -> Wear {
         let (bounds, bytes) = (self.bounds, (self.sent + request).max(self.received));
         let age = self.opened.elapsed();
@@ -190,7 +190,7 @@ impl Line {
         }
     }
 
-    /// Whether the line has carried nothing but the proof that it works.
+    /// Returns whether the line has carried nothing but the proof that it works.
     pub(crate) fn is_unused(&self) -> bool {
         self.asked == 0
     }
@@ -275,7 +275,7 @@ impl Driver {
         }
     }
 
-    /// Whether the app has closed the connection. Nothing drives it between two requests, so it is polled here.
+    /// Returns whether the app has closed the connection. Nothing drives it between two requests, so it is polled here.
     fn has_closed(&mut self) -> bool {
         if let Some(connection) = self.0.as_mut()
             && connection.as_mut().now_or_never().is_some()

@@ -78,12 +78,12 @@ impl PubSub {
         Ok((pubsub, Some(inbox)))
     }
 
-    /// Whether a notice comes from this relay.
+    /// Returns whether a notice comes from this relay.
     pub(crate) fn is_own(&self, origin: &str) -> bool {
         *self.origin == *origin
     }
 
-    /// Whether Redis is there, as far as the relay knows.
+    /// Returns whether Redis is there, as far as the relay knows.
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Ordering::Relaxed)
     }

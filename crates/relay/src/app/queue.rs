@@ -100,12 +100,12 @@ impl CommitQueue {
         Ok(())
     }
 
-    /// Whether a socket that already has updates here should not be read for now.
+    /// Returns whether a socket that already has updates here should not be read for now.
     pub(crate) fn is_congested(&self) -> bool {
         !self.is_away.load(Ordering::Relaxed) && self.lines.lock().bytes > self.limit / 2
     }
 
-    /// Whether the app is away, which decides how much may wait.
+    /// Notes whether the app is away, which decides how much may wait.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::Relaxed);
     }

@@ -62,7 +62,7 @@ impl Submission {
         decision.or_else(|| self.socket.is_duplicate().then(follows))
     }
 
-    /// Whether it is too large for the main lane, where all other clients would wait for it.
+    /// Returns whether it is too large for the main lane, where all other clients would wait for it.
     pub(crate) fn is_large(&self) -> bool {
         self.frame.payload().len() > LARGE
     }

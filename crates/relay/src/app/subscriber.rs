@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-/// How long Redis may take to connect, or to confirm a request.
+/// The time that Redis may take to connect, or to confirm a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The number of channels in one SUBSCRIBE.
@@ -35,7 +35,7 @@ enum Broken {
     Closed,
 }
 
-/// How a session with Redis ended.
+/// The ways in which a session with Redis ends.
 enum Session {
     NeverBegan(Broken),
     Lost(Broken),

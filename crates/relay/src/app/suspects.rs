@@ -25,16 +25,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-/// How many requests about suspects are under way at once.
+/// The number of requests about suspects that are under way at once.
 const SIDE_LANES: usize = 8;
 
-/// How often an update fails alone before it is refused.
+/// The number of times that an update fails alone before it is refused.
 const FAILURES: u32 = 3;
 
 /// The time over which it fails. For a shorter time the app may fail on any request.
 const FAILING: Duration = Duration::from_secs(5);
 
-/// How many empty appends must pass between two tries.
+/// The number of empty appends that must pass between two tries.
 const CONTROLS: RangeInclusive<u32> = 2..=4;
 
 /// All suspects of a relay.
@@ -175,7 +175,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Whether the app answers several appends of nothing in a row.
+    /// Returns whether the app answers several appends of nothing in a row.
     async fn passes_empty(&mut self) -> bool {
         for _ in 0..rand::random_range(CONTROLS) {
             // The semaphore is never closed.
@@ -196,7 +196,8 @@ impl Trial<'_> {
     }
 }
 
-/// How often, and since when, an update has failed alone while empty appends passed.
+/// The evidence against an update: the number of times that it failed alone while empty appends passed, and the time
+/// since when.
 #[derive(Default)]
 struct Evidence {
     failures: u32,
@@ -233,7 +234,7 @@ impl Witness {
         Accusation(self)
     }
 
-    /// Whether an update that has failed since this moment is the only one that fails, because others were stored
+    /// Returns whether an update that has failed since this moment is the only one that fails, because others were stored
     /// meanwhile or no other is on trial.
     fn speaks_against(&self, since: Instant) -> bool {
         let stored = *self.stored.lock();

@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// How long connecting may take.
+/// The time that connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most idle connections. Beyond it the oldest is closed.
+/// The most idle connections. Beyond it one of the oldest is closed.
 const MAX_IDLE: usize = 64;
 
 /// A connection that was idle for longer is not used again, because hosts close it after 30 s or more, and a router on
@@ -197,8 +197,8 @@ pub(crate) struct Dedicated {
 type Driver = Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 impl Dedicated {
-    /// Whether the next request may go over this connection: the app has not closed it, and it was not idle for too
-    /// long. Nothing drives the connection between two requests, so it is polled here.
+    /// Returns whether the next request may go over this connection: the app has not closed it, and it was not idle for
+    /// too long. Nothing drives the connection between two requests, so it is polled here.
     pub(crate) fn is_usable(&mut self) -> bool {
         let Some(connection) = self.connection.as_mut() else {
             return false;

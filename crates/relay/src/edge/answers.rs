@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 /// The bytes of an answer that are read before its head is sent on.
 const FIRST: usize = 64 * 1024;
 
-/// How long the relay waits for these bytes if the answer does not have a length.
+/// The time that the relay waits for these bytes if the answer does not have a length.
 const FIRST_PATIENCE: Duration = Duration::from_millis(5);
 
 /// The bytes of one answer that may wait for its client.

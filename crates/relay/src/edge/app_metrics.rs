@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// How old the numbers may be.
+/// The age that the numbers may have.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How long the app may take to report them.
+/// The time that the app may take to report them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The numbers of the app.

@@ -25,11 +25,11 @@ const PLAIN_CONNECTIONS: usize = 1024;
 /// The part of the connections that may be new: one in this many.
 const NEW_SHARE: usize = 4;
 
-/// How many connections may wait for a place at once.
+/// The number of connections that may wait for a place at once.
 const WAITING: usize = 1024;
 
-/// How long a connection waits for a place. A crowd behind one address, such as an office after a restart, takes seconds to
-/// be let in.
+/// The time that a connection waits for a place. A crowd behind one address, such as an office after a restart, takes
+/// seconds to be let in.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of all connections.

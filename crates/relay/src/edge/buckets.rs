@@ -1,5 +1,6 @@
 //! Token buckets: a bucket fills at a rate and holds a burst. A request takes one token; if there is none, it is
-//! refused with the time until there will be. Memory is bounded, because full buckets can be dropped.
+//! refused with the time until there will be. Memory is bounded, because the fuller buckets are dropped if there are too
+//! many.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// How long a request waits for its place. Most requests take milliseconds, so a longer wait helps none.
+/// The time that a request waits for its place. Most requests take milliseconds, so a longer wait helps none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The client that a request counts for, beside its address.
@@ -29,12 +29,12 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whether the app has not let the client in.
+    /// Returns whether the app has not let the client in.
     pub(crate) fn is_stranger(&self) -> bool {
         matches!(self, Self::Anonymous | Self::Unknown(_))
     }
 
-    /// Whether the client has a share of its own, beside that of its address.
+    /// Returns whether the client has a share of its own, beside that of its address.
     fn is_capped(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Known(_))
     }

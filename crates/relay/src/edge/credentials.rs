@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// The most credentials that are kept.
 const MOST: usize = 65_536;
 
-/// How long the app's word about a credential is believed.
+/// The time that the app's word about a credential is believed.
 const BELIEVED: Duration = Duration::from_secs(60);
 
 /// A credential of a request.

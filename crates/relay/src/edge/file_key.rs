@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 /// The longest path of a file that is kept, in bytes.
 const MAX_PATH: usize = 256;
 
-/// Whether a path is that of a file of the page.
+/// Returns whether a path is that of a file of the page.
 pub(crate) fn is_of_the_page(path: &str) -> bool {
     path == "/" || path.starts_with("/static/")
 }

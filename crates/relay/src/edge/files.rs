@@ -29,13 +29,13 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The bytes that a file counts in addition to its own, so that the number of files is bounded, too.
 const ENVELOPE: usize = 64 * 1024;
 
-/// How long a file is kept if its name changes with its content.
+/// The time that a file is kept if its name changes with its content.
 const IMMUTABLE_FOR: Duration = Duration::from_secs(3600);
 
-/// How long any other file is kept.
+/// The time that any other file is kept.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// How long a request waits for another that asks for the same file. Then it asks for itself.
+/// The time that a request waits for another that asks for the same file. Then it asks for itself.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The headers of a file that an answer of 304 does not have, because they describe a body (RFC 9110, section 15.4.5).
@@ -84,7 +84,7 @@ pub(crate) struct File {
     until: Instant,
 }
 
-/// How long the answer with these headers may be kept; `None` if it may not.
+/// Returns the time that the answer with these headers may be kept; `None` if it may not.
 pub(crate) fn lifetime(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let control = text(header::CACHE_CONTROL)?;
@@ -233,7 +233,7 @@ impl File {
         response
     }
 
-    /// Whether a value of `If-None-Match` has the file's tag (RFC 9110, section 13.1.2).
+    /// Returns whether a value of `If-None-Match` has the file's tag (RFC 9110, section 13.1.2).
     fn is_named_by(&self, known: &HeaderValue) -> bool {
         let (Ok(known), Some(Ok(tag))) = (
             known.to_str(),

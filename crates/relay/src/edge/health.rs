@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// How old an answer may be.
+/// The age that an answer may have.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long the app may take. After that it is not healthy.
+/// The time that the app may take. After that it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The largest body of an answer, in bytes.
@@ -44,7 +44,7 @@ struct Answer {
     body: Bytes,
 }
 
-/// Whether a request asks for the app's health.
+/// Returns whether a request asks for the app's health.
 pub(crate) fn is_asked_for<B>(request: &Request<B>) -> bool {
     request.uri().path() == "/health" && [Method::GET, Method::HEAD].contains(request.method())
 }
@@ -59,15 +59,15 @@ impl Health {
         }
     }
 
-    /// Returns the time at which the app last said that it is healthy. If that is more than a second ago, the app is asked, and this waits so
-    /// long at most for its answer.
+    /// Returns the time at which the app last said that it is healthy. If that is more than a second ago, the app is
+    /// asked, and this waits for its answer, but for `wait` at most.
     pub(crate) async fn last_good(&self, wait: Duration) -> Option<Instant> {
         // An answer that comes later counts for the next question.
         let _ = timeout(wait, self.known()).await;
         *self.good.lock()
     }
 
-    /// Whether the app is being asked just now.
+    /// Returns whether the app is being asked just now.
     #[cfg(test)]
     pub(crate) fn is_asking(&self) -> bool {
         self.known.try_lock().is_err()

@@ -82,8 +82,8 @@ impl Internal {
     }
 }
 
-/// Whether a request has the internal token. If none is set, no request has it, not even one from this machine, because
-/// the app calls addresses that users give, from this machine too.
+/// Returns whether a request has the internal token. If none is set, no request has it, not even one from this machine,
+/// because the app calls addresses that users give, from this machine too.
 fn is_operator(headers: &HeaderMap, token: &str) -> bool {
     headers
         .get(header::AUTHORIZATION)

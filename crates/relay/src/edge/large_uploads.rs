@@ -28,15 +28,15 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::{MAX_WHOLE_UPLOAD, UPLOAD_PART};
 
-/// How often a part is tried, because the upload is lost with it.
+/// The number of times that a part is tried, because the upload is lost with it.
 const TRIES: u32 = 4;
 
 /// The longest waits before the second and before the last try of a part.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
-/// How much of a refused upload is read, in bytes, and for how long: a client that is still sending when the answer comes may
-/// see a broken connection instead.
+/// The part of a refused upload that is read, in bytes, and the time for that: a client that is still sending when the
+/// answer comes may see a broken connection instead.
 const DISCARDED: u64 = 64 * 1024 * 1024;
 const DISCARDED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -283,7 +283,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Whole<B> {
         }
     }
 
-    /// The next bytes, so many of them.
+    /// The next bytes, `length` of them.
     fn part(&mut self, length: u64) -> Part<'_, B> {
         Part {
             whole: self,

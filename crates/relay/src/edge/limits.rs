@@ -1,4 +1,4 @@
-//! How many requests one address, and one user, may send.
+//! The limits of the requests that one address, and one user, may send.
 
 use crate::edge::address;
 use crate::edge::buckets::Buckets;
@@ -92,7 +92,7 @@ impl Limits {
     }
 }
 
-/// Whether a principal has no limit: the trusted backend, and the one user of a development server.
+/// Returns whether a principal has no limit: the trusted backend, and the one user of a development server.
 fn is_exempt(principal: &str) -> bool {
     matches!(principal, "server" | "user:dev")
 }

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
-/// How often a path may have been percent-encoded. Each layer costs a pass over the path.
+/// The number of times that a path may have been percent-encoded. Each layer costs a pass over the path.
 const LAYERS: usize = 3;
 
 /// The error that a path has more layers of percent-encoding than [`LAYERS`].
@@ -11,8 +11,8 @@ const LAYERS: usize = 3;
 #[error("The path is percent-encoded more than {} times", LAYERS)]
 pub(crate) struct TooDeep;
 
-/// Whether some server might take this path for `/internal` or something below it: after decoding it (more than once),
-/// resolving dots, joining slashes and ignoring case.
+/// Returns whether some server might take this path for `/internal` or something below it: after decoding it (more than
+/// once), resolving dots, joining slashes and ignoring case.
 ///
 /// # Errors
 /// If the path is encoded more often than any client needs.

@@ -12,21 +12,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer waits for the app's. It is shorter than a second, after which many load balancers give up.
+/// The time that an answer waits for the app's. It is shorter than a second, after which many load balancers give up.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Whether this relay is ready.
+/// Decides whether this relay is ready.
 pub(crate) struct Ready {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
-    /// How long the app may be away. Meanwhile the relay holds updates.
+    /// The time that the app may be away. Meanwhile the relay holds updates.
     patience: Duration,
-    /// How many bytes of updates may wait.
+    /// The number of bytes of updates that may wait.
     queue: u64,
 }
 
-/// Whether a request asks if the relay is ready.
+/// Returns whether a request asks if the relay is ready.
 pub(crate) fn is_asked_for<B>(request: &Request<B>) -> bool {
     request.uri().path() == "/ready" && [Method::GET, Method::HEAD].contains(request.method())
 }

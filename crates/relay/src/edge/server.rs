@@ -42,10 +42,10 @@ pub(crate) const REFUSALS: usize = 64;
 /// The most header fields of a request.
 const MAX_HEADERS: usize = 128;
 
-/// How long to wait after the system ran out of descriptors.
+/// The time to wait after the system ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a refused connection may take to read that it is refused.
+/// The time that a refused connection may take to read that it is refused.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The smallest buffer that hyper takes, in bytes.
@@ -199,8 +199,8 @@ impl Server {
     }
 }
 
-/// Answers 503 to a client whose request has arrived, and closes the connection. Everything that the client has sent is
-/// read, because an unread byte would make the kernel reset the connection before the client sees the answer.
+/// Answers 503 to a client whose request has arrived, and closes the connection. Its first 4 KiB are read, because an
+/// unread byte would make the kernel reset the connection before the client sees the answer.
 fn refuse_at_once(stream: TcpStream) -> std::io::Result<()> {
     let mut stream = stream.into_std()?;
     if stream.read(&mut [0; 4096])? > 0 {

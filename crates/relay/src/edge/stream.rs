@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Whether what is written next is the answer to an upgrade, which is to go out together with the first frames of the
-/// WebSocket. Shared by a stream and the part that answers upgrades.
+/// A mark that says whether the next bytes to write are the answer to an upgrade, which is to go out together with the
+/// first frames of the WebSocket. Shared by a stream and the part that answers upgrades.
 #[derive(Clone, Default)]
 pub(crate) struct Upgrading(Arc<AtomicBool>);
 
@@ -26,7 +26,7 @@ impl Upgrading {
 /// A stream that fails if its client takes no byte for too long, and that keeps the answer to an upgrade.
 pub(crate) struct Stream {
     tcp: TcpStream,
-    /// How long the client may read nothing while there are bytes to write.
+    /// The time that the client may read nothing while there are bytes to write.
     patience: Duration,
     /// Runs while the kernel takes no bytes.
     stalled: Option<Pin<Box<Sleep>>>,

@@ -44,7 +44,7 @@ pub const UPGRADES: [&str; 1] = ["/sync/{project}"];
 /// The path of the raw protocol, before the project.
 pub(crate) const RAW_PATH: &str = "/sync/";
 
-/// Whether the client asks for a WebSocket.
+/// Returns whether the client asks for a WebSocket.
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
     has_token(headers, header::UPGRADE, "websocket")
 }

@@ -24,7 +24,7 @@ const OF_ADDRESS: usize = 32 * 1024 * 1024;
 /// The bytes of those of strangers, so that a part is left for clients that the app has let in.
 const OF_STRANGERS: usize = OF_ALL / 2;
 
-/// How long a body may wait for memory.
+/// The time that a body may wait for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time after which a body must have come at [`RATE`], and is given up once it lags behind.
@@ -33,10 +33,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The bytes a second that a body must bring, on average.
 const RATE: f64 = 16.0 * 1024.0;
 
-/// How long a body may pause.
+/// The time that a body may pause.
 const MOVES_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long a body may take in all.
+/// The time that a body may take in all.
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// The memory of bodies.

@@ -21,10 +21,10 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use wire::{AccessCheck, Verdict};
 
-/// How many requests about sockets are under way at once.
+/// The number of requests about sockets that are under way at once.
 const AT_ONCE: usize = 4;
 
-/// How long an upgrade waits for an app that is away.
+/// The time that an upgrade waits for an app that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -130,7 +130,7 @@ pub(crate) async fn admit(
     }
 }
 
-/// Whether the same question may get an answer later.
+/// Returns whether the same question may get an answer later.
 fn may_pass(error: &AppError) -> bool {
     match error {
         AppError::Unreachable(_) | AppError::Timeout(_) => true,

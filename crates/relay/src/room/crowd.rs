@@ -29,7 +29,7 @@ const GROUP: usize = 256;
 /// The most reads that are kept for clients that come a little later.
 const RECENT: usize = 8;
 
-/// How often a client reads together with others. If it would get too much each time, it then reads alone.
+/// The number of times that a client reads together with others. If it would get too much each time, it then reads alone.
 const TRIES: usize = 3;
 
 /// The clients of one room that join with a version.
@@ -71,7 +71,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Takes a read since a version of so many operations. `None` if it does not tell how many bytes they take.
+    /// Takes a read since a version that has `since` operations. `None` if it does not tell how many bytes they take.
     fn of(read: &Snapshot, reached: &Counters, since: u64) -> Option<Self> {
         let reached = reached.total();
         let operations = reached.saturating_sub(since);
@@ -82,7 +82,8 @@ impl Scale {
         })
     }
 
-    /// Whether a client that has `has` operations of the room may get all those since a version of `since` operations.
+    /// Returns whether a client that has `has` operations of the room may get all those since a version of `since`
+    /// operations.
     fn serves(self, has: u64, since: u64) -> bool {
         let surplus = has.saturating_sub(since);
         let lacking = self.reached.saturating_sub(has);
@@ -218,7 +219,7 @@ impl Crowd {
             }
             let with = common.common(&waiting.counters);
             let largest = most.max(waiting.counters.total());
-            // Who lacks the least gets the largest surplus.
+            // The client that lacks the least gets the largest surplus.
             let is_bounded = match scale {
                 Some(scale) => scale.serves(largest, with.total()),
                 None => largest.saturating_sub(with.total()) <= SURPLUS,
@@ -237,8 +238,8 @@ impl Crowd {
     }
 }
 
-/// Whether a read since a version serves a client of this version: it is small, or all would get the same, or the client
-/// gets not much that it has.
+/// Returns whether a read since a version serves a client of this version: it is small, or all would get the same, or the
+/// client gets little that it has already.
 fn serves(snapshot: &Snapshot, since: &Counters, client: &Counters) -> bool {
     let is_small = snapshot.bytes() as u64 <= SURPLUS_BYTES;
     if is_small || snapshot.is_whole() || since == client {

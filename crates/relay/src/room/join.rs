@@ -1,5 +1,5 @@
-//! How a socket joins a room: subscribe, enter, read the state, then what came since. The room is subscribed before the
-//! state is read, so no update falls between.
+//! The way of a socket into a room: subscribe, enter, read the state, then the updates that came since. The room is
+//! subscribed before the state is read, so no update falls between.
 
 use crate::app::backoff::Backoff;
 use crate::app::error::AppError;
@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a join waits for Redis to confirm the room's subscription.
+/// The time that a join waits for Redis to confirm the room's subscription.
 const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// If the app fails on a state this often, and over this time, the sockets that wait for it are closed. A burst of
-/// errors is shorter.
+/// The number of times that the app fails on a state, and the time over which it does, before the sockets that wait for
+/// it are closed. A burst of errors is shorter.
 const FAILURES: u32 = 3;
 const FAILING: Duration = Duration::from_secs(5);
 
@@ -161,7 +161,7 @@ async fn read_for(rooms: &Arc<Rooms>, room: &Arc<Room>, version: &Version) -> Re
     room.crowd.read(version, is_usable, begin).await
 }
 
-/// Whether a state that was read a moment ago still serves a client that joins.
+/// Returns whether a state that was read a moment ago still serves a client that joins.
 fn is_usable(rooms: &Rooms, room: &Room, snapshot: &Snapshot) -> bool {
     snapshot.read_at.elapsed() < rooms.settings.state_retention && room.covers(snapshot.rev)
 }

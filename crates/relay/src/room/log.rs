@@ -71,7 +71,7 @@ impl Log {
         self.known
     }
 
-    /// Whether anything was stored since the room exists.
+    /// Returns whether anything was stored since the room exists.
     pub(crate) fn has_changed(&self) -> bool {
         self.has_changed
     }
@@ -81,7 +81,7 @@ impl Log {
         self.known = self.known.max(rev);
     }
 
-    /// Whether the updates after `rev` are all in memory and few, and no newer ones are known of.
+    /// Returns whether the updates after `rev` are all in memory and few, and no newer ones are known of.
     pub(crate) fn covers(&self, rev: u64) -> bool {
         match self.head {
             Some(head) => {
@@ -169,7 +169,7 @@ impl Log {
         self.head.is_some_and(|head| self.known > head)
     }
 
-    /// Whether updates are missing and no task is fetching them. The caller then is that task, until
+    /// Returns whether updates are missing and no task is fetching them. The caller then is that task, until
     /// [`missing_after`](Self::missing_after) says `None`.
     pub(crate) fn start_fetching(&mut self) -> bool {
         let start = !self.is_fetching && self.has_gap();

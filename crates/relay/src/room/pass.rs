@@ -11,7 +11,7 @@ use wire::{AccessCheck, Verdict};
 /// project has not reached would be checked without pause.
 pub(crate) const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long to wait after the app could not judge.
+/// The time to wait after the app could not judge.
 const RETRY_PAUSE: Duration = Duration::from_secs(3);
 
 /// The longest time between two checks, whatever the settings say.
@@ -61,7 +61,7 @@ impl Pass {
         &self.check
     }
 
-    /// Whether the client may change the document.
+    /// Returns whether the client may change the document.
     pub(crate) fn may_write(&self) -> bool {
         self.standing.lock().write
     }
@@ -71,8 +71,8 @@ impl Pass {
         self.standing.lock().access_rev
     }
 
-    /// Whether the app must be asked again: the interval has passed, the session has ended, the project has a newer
-    /// `access_rev`, or all verdicts before `doubted` are in doubt.
+    /// Returns whether the app must be asked again: the interval has passed, the session has ended, the project has a
+    /// newer `access_rev`, or all verdicts before `doubted` are in doubt.
     pub(crate) fn is_due(
         &self,
         access_rev: u64,

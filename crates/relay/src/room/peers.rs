@@ -22,7 +22,7 @@ impl Peers {
         self.others.insert(relay, (count, Instant::now())).is_none()
     }
 
-    /// Whether another relay told its count within `expiry`.
+    /// Returns whether another relay told its count within `expiry`.
     pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
         self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
         !self.others.is_empty()

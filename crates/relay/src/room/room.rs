@@ -29,9 +29,9 @@ pub(crate) struct Room {
     pub(crate) crowd: Crowd,
     /// The other relays in this room.
     pub(crate) peers: Mutex<Peers>,
-    /// Whether Redis has confirmed the subscription to the room's channel.
+    /// Says whether Redis has confirmed the subscription to the room's channel.
     pub(crate) subscribed: watch::Sender<bool>,
-    /// Whether a task asks which updates of its sockets wait.
+    /// Says whether a task asks which updates of its sockets wait.
     pub(crate) is_watched: AtomicBool,
     /// The newest `access_rev` of the project that the relay was told of.
     access_rev: AtomicU64,
@@ -51,9 +51,9 @@ struct Member {
 
 /// The room that a socket has left.
 pub(crate) struct Left {
-    /// How many sockets are still there.
+    /// The number of sockets that are still there.
     pub(crate) size: usize,
-    /// Whether anything was stored since the room exists.
+    /// Says whether anything was stored since the room exists.
     pub(crate) has_changed: bool,
 }
 
@@ -132,7 +132,7 @@ impl Room {
         self.inner.lock().log.known()
     }
 
-    /// Whether a socket that has everything up to `rev` can be brought up to date from memory, by a few updates.
+    /// Returns whether a socket that has everything up to `rev` can be brought up to date from memory, by a few updates.
     pub(crate) fn covers(&self, rev: u64) -> bool {
         self.inner.lock().log.covers(rev)
     }
@@ -177,7 +177,7 @@ impl Room {
         self.inner.lock().apply(updates)
     }
 
-    /// The rev after which updates are missing and a socket wants them. After `None` the caller fetches no more.
+    /// The rev after which updates are missing that a socket needs. After `None` the caller fetches no more.
     pub(crate) fn missing_after(&self) -> Option<u64> {
         let mut inner = self.inner.lock();
         let is_wanted = !inner.members.is_empty();

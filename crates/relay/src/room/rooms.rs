@@ -22,10 +22,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How many sockets are written before other tasks get a turn.
+/// The number of sockets that are written before other tasks get a turn.
 const WRITES_PER_TURN: usize = 128;
 
-/// How many rooms are compacted at once on this relay's request.
+/// The number of rooms that are compacted at once on this relay's request.
 const COMPACTIONS: usize = 2;
 
 /// The rooms that have sockets.
@@ -262,7 +262,7 @@ impl Rooms {
             .collect()
     }
 
-    /// Whether another relay has sockets in a project's room, or may have.
+    /// Returns whether another relay has sockets in a project's room, or may have.
     pub(crate) fn is_shared(&self, project: &str) -> bool {
         self.pubsub.is_connected()
             && self

@@ -107,7 +107,7 @@ impl Stored {
         self.last
     }
 
-    /// Whether a socket that has everything up to `rev` lacks this. A socket has its own updates.
+    /// Returns whether a socket that has everything up to `rev` lacks this. A socket has its own updates.
     pub(crate) fn is_news_to(&self, socket: u64, rev: u64) -> bool {
         self.last > rev && self.sender != socket
     }
@@ -146,7 +146,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether it holds the whole room as it is stored, whatever was asked for.
+    /// Returns whether it holds the whole room as it is stored, whatever was asked for.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole
     }

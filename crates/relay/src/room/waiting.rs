@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 /// The most updates of a room in one question. The others are asked about when these are settled.
 const MOST: usize = 1000;
 
-/// How often the pause between two questions doubles.
+/// The number of times that the pause between two questions doubles.
 const DOUBLINGS: u32 = 3;
 
 /// Makes sure that a task asks about the waiting updates of a room.

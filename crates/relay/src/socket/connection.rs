@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 /// The number of messages that are read before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// After a payload larger than this, in bytes, tungstenite must not reuse its buffer, because it would keep it.
+/// The size of a payload, in bytes, beyond which tungstenite must not reuse its buffer, because it would keep it.
 const LARGE: usize = 16 * 1024;
 
 /// The bytes that a client may go on sending after it was told that the connection has failed.
@@ -78,7 +78,7 @@ enum Phase {
     },
 }
 
-/// How a connection goes on.
+/// The ways in which a connection goes on.
 enum Step {
     /// The connection has nothing to do until an event.
     Wait,
@@ -345,8 +345,8 @@ impl Connection {
         }
     }
 
-    /// Whether to read. While the committer has its share of this socket, or the relay drains, nothing is read, so that
-    /// TCP itself holds the client back.
+    /// Returns whether to read. While the committer has its share of this socket, or the relay drains, nothing is read,
+    /// so that TCP itself holds the client back.
     fn may_read(&self) -> bool {
         if !matches!(self.phase, Phase::Open) {
             return true;

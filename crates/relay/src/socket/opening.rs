@@ -11,8 +11,9 @@ const READ_BUFFER: usize = 2 * 1024;
 /// The largest version vector in a frame, in bytes: some 80,000 peers.
 pub(crate) const MAX_VERSION: usize = 1024 * 1024;
 
-/// How long the answer to an upgrade waits for the first frames, with which it then goes out in one write. It is as long
-/// as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's algorithm).
+/// The time that the answer to an upgrade waits for the first frames, with which it then goes out in one write. It is as
+/// long as a client's system may put off an acknowledgement, for which a second write may have to wait (Nagle's
+/// algorithm).
 const HELD: Duration = Duration::from_millis(40);
 
 /// The parts of a WebSocket before its first frame.
@@ -21,7 +22,7 @@ pub(crate) struct Opening {
     pub(crate) answer: Vec<u8>,
     /// The bytes that the client sent right after its request.
     pub(crate) early: Vec<u8>,
-    /// Whether the client's first frame is its version.
+    /// Says whether the client's first frame is its version.
     pub(crate) awaits_version: bool,
 }
 

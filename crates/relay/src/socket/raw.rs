@@ -23,7 +23,7 @@ pub(crate) struct Query {
     pub(crate) token: Option<String>,
 }
 
-/// How a client tells the version of the document that it already has.
+/// The ways in which a client tells the version of the document that it already has.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announced {
     /// The version is in the URL, as an encoded Loro version vector; `None` if the client has nothing.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How many sockets with much to write do so at once. The others wait in line, so that the task of an edit does not wait
-/// behind a thousand that write states.
+/// The number of sockets with much to write that do so at once. The others wait in line, so that the task of an edit does
+/// not wait behind a thousand that write states.
 const LARGE_WRITES: usize = 4;
 
 /// The parts of the relay that all connections share.

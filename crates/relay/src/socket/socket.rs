@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-/// How many frames go out in one `writev`.
+/// The number of frames that go out in one `writev`.
 #[cfg(not(target_arch = "wasm32"))]
 const FRAMES_PER_WRITE: usize = 64;
 
-/// How many bytes go out before other tasks get a turn. A thousand states that go out at once would otherwise hold up
-/// every edit for as long as they take.
+/// The number of bytes that go out before other tasks get a turn. A thousand states that go out at once would otherwise
+/// hold up every edit for as long as they take.
 const BYTES_PER_TURN: usize = 64 * 1024;
 
 /// A queue that needed more room than this gives it back when it is empty.
@@ -36,7 +36,7 @@ const NOT_YET: u64 = u64::MAX;
 pub(crate) struct Socket {
     /// Unique in this relay.
     pub(crate) id: u64,
-    /// Whether the client asked for text frames that tell what happens in the room (`?events=1`).
+    /// Says whether the client asked for text frames that tell what happens in the room (`?events=1`).
     pub(crate) wants_events: bool,
     /// The client's credentials and current permissions.
     pub(crate) pass: Pass,
@@ -54,7 +54,7 @@ pub(crate) struct Socket {
     peers: AtomicU64,
     /// The number of quarantined updates that the client was told of.
     quarantined: AtomicU64,
-    /// Whether an update of the socket was refused because its peer id is in use twice.
+    /// Says whether an update of the socket was refused because its peer id is in use twice.
     is_duplicate: AtomicBool,
 }
 
@@ -248,7 +248,7 @@ impl Socket {
         self.changed.notify_one();
     }
 
-    /// How many updates of this socket the committer has not decided, and their bytes.
+    /// Returns how many updates of this socket the committer has not decided, and their bytes.
     pub(crate) fn pending(&self) -> (usize, usize) {
         (
             self.pending_updates.load(Ordering::Relaxed),
@@ -261,7 +261,7 @@ impl Socket {
         self.peers.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the client has its state and has not heard of this number of peers. Then it counts as told.
+    /// Returns whether the client has its state and has not heard of this number of peers. Then it counts as told.
     pub(crate) fn is_news(&self, peers: u64) -> bool {
         let known = self.peers.load(Ordering::Relaxed);
         if known == NOT_YET || known == peers {
@@ -271,7 +271,7 @@ impl Socket {
         true
     }
 
-    /// Whether more updates are in quarantine than the client was told of. Then this number counts as told.
+    /// Returns whether more updates are in quarantine than the client was told of. Then this number counts as told.
     pub(crate) fn is_quarantine_news(&self, updates: u64) -> bool {
         self.quarantined.swap(updates, Ordering::Relaxed) < updates
     }
@@ -281,7 +281,7 @@ impl Socket {
         self.is_duplicate.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an update was refused because its peer id is in use twice.
+    /// Returns whether an update was refused because its peer id is in use twice.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.is_duplicate.load(Ordering::Relaxed)
     }
@@ -314,7 +314,7 @@ impl Queue {
         self.bytes > BYTES_PER_TURN
     }
 
-    /// Whether the kernel may take more, and the answer to the upgrade need not wait.
+    /// Returns whether the kernel may take more, and the answer to the upgrade need not wait.
     fn may_write(&self) -> bool {
         !self.blocked && !self.held
     }

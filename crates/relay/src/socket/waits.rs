@@ -32,7 +32,7 @@ impl Waits {
         self.updates.insert(frame, Wait { rev, since });
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.updates.is_empty()
     }

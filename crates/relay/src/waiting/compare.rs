@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How often tasks are compared while nothing tells of their changes.
+/// The interval at which tasks are compared while nothing tells of their changes.
 const WITHOUT_REDIS: Duration = Duration::from_secs(2);
 
-/// How often they are compared while Redis tells, because it may lose a message.
+/// The interval at which they are compared while Redis tells, because it may lose a message.
 const WITH_REDIS: Duration = Duration::from_secs(10);
 
 /// Compares for as long as the relay runs. While no request waits, the app is asked nothing.

@@ -20,17 +20,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many requests that wait may ask the app at once. One task's end may wake them all, and more of them at once
-/// would keep the app from the edits of other clients.
+/// The number of waiting requests that may ask the app at once. One task's end may wake them all, and more of them at
+/// once would keep the app from the edits of other clients.
 const ASKING: usize = 8;
 
 /// The time after which a request asks again if the app has no place for it. It doubles with each try.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a request tries again in this way. After that the client gets the app's answer.
+/// The time that a request tries again in this way. After that the client gets the app's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The part of all places that may be of one address, or of one user.
+/// The part of all places that may be of one address, or of one user: one in this many.
 const SHARE: usize = 2;
 
 /// Answers requests that wait.
@@ -177,8 +177,8 @@ impl Desk {
     }
 }
 
-/// Whether the first answer says that there is something to wait for: the task is as the client knows it, or the client
-/// knows nothing of it, and it is not finished.
+/// Reads from the first answer what the client waits to see changed. `None` if it need not wait: the task is not as the
+/// client knows it, or is finished.
 fn unchanged(asked: &Asked, own: Option<&HeaderValue>, waiter: &Waiter) -> Option<Unchanged> {
     let tag = asked.response.headers().get(header::ETAG);
     let known = match (asked.response.status(), own) {

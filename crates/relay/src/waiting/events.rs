@@ -34,7 +34,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// The most bytes of one answer of the app. The last event may exceed [`wire::MAX_EVENTS`] by the size of its task.
 const MAX_ANSWER: usize = wire::MAX_EVENTS + 1024 * 1024;
 
-/// How often a silent stream sends a comment, so that no proxy takes it for dead.
+/// The interval at which a silent stream sends a comment, so that no proxy takes it for dead.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 
 /// A comment.
@@ -86,7 +86,7 @@ struct Held {
     /// The head of the request, with the credentials of its client.
     head: Parts,
     waiter: Waiter,
-    /// At most one piece waits for the connection.
+    /// The way to the connection, for which at most one piece waits.
     sender: mpsc::Sender<Bytes>,
     _place: Place,
 }

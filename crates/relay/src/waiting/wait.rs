@@ -49,11 +49,11 @@ pub(crate) fn streamed<B>(request: &Request<B>) -> Option<Subject> {
     subject.filter(|_| request.method() == Method::GET)
 }
 
-/// How long the client that posts a task waits for its end.
+/// The wait of a client that posts a task for the end of that task.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WaitForEnd {
     pub(crate) time: Duration,
-    /// Whether the client asked by a header `Prefer`, so that the answer says that it was heeded.
+    /// Says whether the client asked by a header `Prefer`, so that the answer says that it was heeded.
     pub(crate) is_preference: bool,
 }
 

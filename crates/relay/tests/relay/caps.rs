@@ -1,4 +1,4 @@
-//! What one client can take, and what is left to others.
+//! The share that one client can take, and what is left to others.
 
 use crate::client::Client;
 use crate::fake_app::{BIG, Task};
@@ -64,7 +64,7 @@ async fn one_address_takes_its_share_of_requests() {
         refused.contains("urn:loro-sync:problem:too-busy") && refused.contains("retry-after"),
         "{refused}"
     );
-    // Who hangs up gives the place back.
+    // A client that hangs up gives the place back.
     held.pop();
     let fourth = ask(from(1, relay.address).await, "/x").await;
     assert!(fourth.starts_with("HTTP/1.1 200"), "{fourth}");
@@ -245,7 +245,7 @@ async fn idle_connections_of_one_address_keep_no_other_out() {
         "{:?}",
         begun.elapsed()
     );
-    // Who is inside goes on.
+    // The clients that are inside go on.
     inside.update("one").await;
     assert_eq!(other.binary().await, b"one");
     until("those above the bound are refused", async || {

@@ -161,7 +161,7 @@ async fn a_stream_outlives_an_app_that_is_away_and_ends_with_its_access() {
     until("the app was asked in vain", async || asked() > before + 2).await;
     relay.app.log().mood = Mood::default();
     stream.until("id: 2\n").await;
-    // Who may no longer ask is not served on.
+    // A client that may no longer ask is not served on.
     relay.app.log().tasks.clear();
     assert_eq!(stream.end().await, [1, 2]);
     let question = "GET /tasks/t/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-/// How the internal routes answer.
+/// The ways in which the internal routes answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) enum Mood {
     #[default]
@@ -44,7 +44,7 @@ pub(crate) enum Mood {
     Rejects,
 }
 
-/// How the app and the way to it treat lines.
+/// The ways in which the app and the way to it treat lines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) enum Lines {
     #[default]
@@ -76,7 +76,7 @@ pub(crate) struct Log {
     pub(crate) compacted: Vec<String>,
     /// Connections that are open now.
     pub(crate) connections: usize,
-    /// How long a connection may be idle before the app closes it.
+    /// The time that a connection may be idle before the app closes it.
     pub(crate) keep_alive: Option<Duration>,
     /// `METHOD target` of each request, those on lines included.
     pub(crate) seen: Vec<String>,
@@ -85,7 +85,7 @@ pub(crate) struct Log {
     pub(crate) marks: Vec<usize>,
     /// The rev of each update that came with a serial number, and its relay.
     serials: HashMap<(String, u64), u64>,
-    /// What becomes of lines.
+    /// The treatment of lines.
     pub(crate) lines: Lines,
     /// The number of lines that were opened, and of requests on them.
     pub(crate) lines_opened: usize,
@@ -93,7 +93,7 @@ pub(crate) struct Log {
     pub(crate) line_requests: usize,
     /// The bytes of each part of uploads that was taken.
     pub(crate) parts: Vec<Bytes>,
-    /// How many parts are still refused with this status.
+    /// The number of parts that are still refused, and the status.
     pub(crate) refused_parts: (usize, u16),
 }
 
@@ -493,7 +493,7 @@ fn task(log: &Mutex<Log>, id: &str, head: &hyper::http::request::Parts) -> Respo
     answer.body(body.into()).unwrap()
 }
 
-/// How often this was asked.
+/// Returns how often this was asked.
 fn times(log: &Mutex<Log>, asked: &str) -> usize {
     let log = log.lock().unwrap();
     log.seen.iter().filter(|seen| *seen == asked).count()
@@ -599,7 +599,7 @@ fn upload(
     response
 }
 
-/// What arrived, as JSON.
+/// Answers with what arrived, as JSON.
 fn echo(head: &hyper::http::request::Parts, body: &[u8]) -> Response<Full<Bytes>> {
     let headers: Vec<(String, String)> = head
         .headers

@@ -351,7 +351,7 @@ async fn upgrades_that_are_refused() {
     relay.stop().await;
 }
 
-/// Where no TCP_NODELAY can be set, a second small write waits for the acknowledgement of the first, 40 ms.
+/// If TCP_NODELAY cannot be set, a second small write waits for the acknowledgement of the first, 40 ms.
 #[tokio::test]
 async fn the_answer_to_an_upgrade_and_the_state_are_one_write() {
     let relay = Relay::start(|_| {}).await;

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// How the relay's requests reach the app.
+/// The ways in which the relay's requests reach the app.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Lines,

@@ -1,4 +1,4 @@
-//! What a client is told of its updates beside `saved`: that one is refused, or waits for others.
+//! The news that a client gets of its updates beside `saved`: that one is refused, or waits for others.
 
 use crate::client::Client;
 use crate::{Relay, both_ways, until};
@@ -27,8 +27,8 @@ async fn next(client: &mut Client, kind: &str) -> Value {
 }
 
 both_ways! {
-    /// What the app leaves undecided goes alone, with what its sender sent behind it; no other client waits or hears of
-    /// it twice.
+    /// An update that the app leaves undecided goes alone, with what its sender sent behind it; no other client waits or
+    /// hears of it twice.
     async fn an_undecided_update_is_decided_alone(way: Way) {
         let relay = Relay::start(|settings| way.set(settings)).await;
         let mut reader = relay.join("p").await;

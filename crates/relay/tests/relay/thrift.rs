@@ -4,7 +4,7 @@ use crate::{Relay, until};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long an idle relay is watched. With neither Redis nor a quota, it compares heads each second.
+/// The time that an idle relay is watched. With neither Redis nor a quota, it compares heads each second.
 const WATCHED: Duration = Duration::from_secs(4);
 
 /// Returns the number of polls until a client has joined, and that of all requests in a while in which nothing happens.

@@ -35,7 +35,7 @@ async fn send(relay: &Relay, path: &str, body: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// What the app was asked about uploads.
+/// Returns what the app was asked about uploads.
 fn asked(relay: &Relay) -> Vec<String> {
     let log = relay.app.log();
     let mut seen = log.seen.clone();

@@ -33,7 +33,7 @@ async fn relay_with(adjust: impl FnOnce(&mut Settings)) -> Relay {
     relay
 }
 
-/// How often the app was asked about the task.
+/// Returns how often the app was asked about the task.
 fn asked(relay: &Relay) -> usize {
     let log = relay.app.log();
     log.seen
@@ -79,7 +79,7 @@ async fn the_relay_waits_and_asks_the_app_twice() {
             .any(|seen| seen.contains("wait"))
     );
 
-    // Who knows nothing waits for a change of what is there; a finished task does not change.
+    // A client that knows nothing waits for a change of what is there; a finished task does not change.
     let ignorant = ask(relay.address, "/tasks/t?wait=30", None);
     until("it was asked", async || asked(&relay) == 3).await;
     change(&relay, true);

@@ -1,4 +1,4 @@
-//! What clients write, for the tests of rooms.
+//! The updates that clients write, for the tests of rooms.
 
 use loro::{ExportMode, LoroDoc};
 

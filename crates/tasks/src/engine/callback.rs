@@ -69,9 +69,9 @@ impl Engine<'_> {
         self.call_back(service, job, callback.body).await
     }
 
-    /// Takes a callback about the job whose address it came to, from a caller that has checked where it comes from: for
-    /// what arrives over the network that is [`hear`](Self::hear), because [`authenticate`](Self::authenticate) does not
-    /// see the service's own signature. A late or repeated callback changes nothing.
+    /// Takes a callback about the job whose address it came to. The caller has checked where it comes from:
+    /// [`hear`](Self::hear) does so for what arrives over the network, because [`authenticate`](Self::authenticate) does
+    /// not see the service's own signature. A late or repeated callback changes nothing.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service or task, [`TaskError::NotACallback`] if the body is

@@ -22,7 +22,7 @@ const MAX_MEDIA: usize = 16;
 /// The most bytes of a service's description of a result.
 const MAX_DATA_BYTES: usize = 64 * 1024;
 
-/// The most bytes of what a service wants to see again with a result.
+/// The most bytes of the signature that a service expects back if a later task goes on from the result.
 const MAX_SIGNATURE_BYTES: usize = 4 * 1024 * 1024;
 
 impl Engine<'_> {
@@ -210,7 +210,7 @@ impl Engine<'_> {
     }
 }
 
-/// Whether this is a picture that came with the service's answer.
+/// Returns whether this is a picture that came with the service's answer.
 fn is_image(media: &Media) -> bool {
     matches!(media, Media::Inline { media_type, .. } if media_type.starts_with("image/"))
 }

@@ -29,7 +29,7 @@ use crate::{
 /// The largest result that is kept in the database, in bytes.
 const IN_DATABASE: u64 = 8 * 1024 * 1024;
 
-/// How long the service may keep silent.
+/// The time that the service may keep silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The most times that the address of a result may send on to another.
@@ -84,7 +84,7 @@ impl From<AssetError> for Failed {
 }
 
 impl Engine<'_> {
-    /// Whether a result at this address is to be copied.
+    /// Returns whether a result at this address is to be copied.
     pub(super) fn is_to_keep(&self, url: &str) -> bool {
         address::check_callback(url, self.ports.config).is_ok_and(|url| {
             url.host_str()

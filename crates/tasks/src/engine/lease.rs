@@ -7,7 +7,7 @@ use platform::{Config, config::max_call};
 use super::Engine;
 use crate::{executor::Executor, rows::Rule};
 
-/// How much longer a task is claimed than the work on it may take.
+/// The time that a task is claimed beyond the time that the work on it may take.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// The longest that one submission may take: what the service needs, or less if the host ends a request before.

@@ -13,6 +13,7 @@
 //! | `retrying` | an error, or no place: the task is tried again, or ends |
 //! | `completing` | a result, and the end of a task |
 //! | `keeping` | copies of results that services delete |
+//! | `source` | a result on its way from its service |
 //! | `callback` | callbacks of services |
 //! | `publishing` | events and notifications |
 //! | `lease` | the length of a claim, and the rule for claims |
@@ -51,7 +52,7 @@ const LATE_AT_ONCE: u64 = 32;
 pub struct Engine<'a> {
     /// The ports.
     pub ports: Ports<'a>,
-    /// The store of results that services send inline.
+    /// The store of results, and of the pictures that tasks take.
     pub assets: AssetStore<'a>,
     /// The services.
     pub registry: Registry,
@@ -78,8 +79,9 @@ impl<'a> Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Does one round of the poller: all submissions, polls and notifications that are due. Each service
-    /// has a limit of its own, so that one that hangs does not hold up the others.
+    /// Does one round of the poller: all submissions, polls, copies and notifications that are due. Cancels the tasks
+    /// whose time is up, and deletes what is left over. Each service has a limit of its own, so that one that hangs does
+    /// not hold up the others.
     pub async fn tick(&self) {
         let begun = self.ports.clock.unix_seconds();
         let services = self.registry.iter().map(|executor| async move {
@@ -157,7 +159,7 @@ impl Engine<'_> {
         executor
     }
 
-    /// Whether a round that began at this time may begin something new.
+    /// Returns whether a round that began at this time may begin something new.
     fn is_time_left(&self, begun: i64) -> bool {
         self.ports.clock.unix_seconds() - begun < TICK
     }

@@ -12,8 +12,8 @@ const POLLS_AT_ONCE: usize = 32;
 /// Tasks are claimed when this many polls can begin, so that not each task takes a statement.
 const CLAIM_FROM: usize = POLLS_AT_ONCE / 4;
 
-/// The most bytes of parameters that are read to tell whether a task may share a question. A task has no more since pictures
-/// are kept apart.
+/// The most bytes of parameters that are read to tell whether a task may share a question. A task has no more, because
+/// its pictures are kept apart; one of an earlier release may.
 const MOST_PARAMS: u64 = 64 * 1024;
 
 /// The polls of one service in one round of the poller.
@@ -24,7 +24,7 @@ struct Round<'r> {
     at_work: FuturesUnordered<LocalBoxFuture<'r, ()>>,
     /// The claimed tasks that wait for others to share their question.
     together: Vec<Task>,
-    /// Whether no task is due any more.
+    /// Says whether no task is due any more.
     is_empty: bool,
 }
 
@@ -58,7 +58,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether more tasks are to be claimed now.
+    /// Returns whether more tasks are to be claimed now.
     fn may_claim(&self, round: &Round<'_>) -> bool {
         let room = POLLS_AT_ONCE.saturating_sub(round.at_work.len());
         room >= CLAIM_FROM && !round.is_empty && self.is_time_left(round.begun)

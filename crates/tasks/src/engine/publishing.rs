@@ -41,7 +41,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notifies the agents of all finished tasks for which that is due, or of this task.
+    /// Notifies the agents of all tasks for which that is due, or the agent of this task.
     pub(super) async fn notify(&self, task_id: Option<&str>) {
         let Ports {
             database,

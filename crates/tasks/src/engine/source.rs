@@ -18,7 +18,7 @@ pub(super) fn sent_on<T>(url: &Url, answer: &Response<T>) -> Option<Url> {
 /// A result on its way.
 pub(super) struct Source<'a> {
     body: Option<Box<dyn Pieces + 'a>>,
-    /// How many of its bytes have come.
+    /// The number of its bytes that have come.
     pub(super) at: u64,
     /// The first byte that is wanted.
     from: u64,

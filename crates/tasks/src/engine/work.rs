@@ -20,7 +20,7 @@ use crate::{
 /// An instance that has submitted a task stays to poll if the poll is due this soon.
 const STAY: Duration = Duration::from_secs(10);
 
-/// How many of the answers to one question are noted at once.
+/// The number of answers to one question that are noted at once.
 const NOTES_AT_ONCE: usize = 8;
 
 /// The error of a task that waits for a later round because a question about it and others was refused.

@@ -16,7 +16,7 @@ impl<F, const N: usize> From<[(&str, F); N]> for Families<F> {
 }
 
 impl<F: Clone + Default + DeserializeOwned> Families<F> {
-    /// These families, and those of a setting, which come before them.
+    /// Adds the families of a setting, which come before these.
     ///
     /// # Errors
     /// If the setting is not a table of families.

@@ -1,8 +1,7 @@
 //! The services of this release.
 //!
-//! A service is one file or folder here, with an [`Executor`] and its settings, and its names in [`Registry::standard`] and
-//! [`SETTINGS`].
-//! `docs/adding-a-service.md` shows it with a complete example.
+//! A service is one file or folder here, with an [`Executor`] and its settings, and its names in [`Registry::standard`]
+//! and [`SETTINGS`]. `docs/adding-a-service.md` shows it with a complete example.
 
 mod demo;
 mod fal;

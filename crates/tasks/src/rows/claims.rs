@@ -182,7 +182,7 @@ pub(crate) async fn claim_submission(
     one(database, &sql, parameters).await
 }
 
-/// Whether a task of this service is due to be submitted. There may be no place for it.
+/// Returns whether a task of this service is due to be submitted. There may be no place for it.
 pub(crate) async fn is_submission_due(
     database: &dyn Database,
     service: &str,

@@ -49,7 +49,7 @@ pub async fn gauges(database: &dyn Database, now: i64) -> Result<Vec<Gauge>, Dat
     Ok(vec![states, oldest.value(age.unsigned_abs()), ends])
 }
 
-/// Whether a task is not finished.
+/// Returns whether there is a task that is not finished.
 ///
 /// # Errors
 /// If the database fails.

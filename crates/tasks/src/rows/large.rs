@@ -54,7 +54,7 @@ pub async fn result_data(
     column(database, "result_data", task_id).await
 }
 
-/// Keeps what the service of a run that is not over wants to see again with the run's result.
+/// Keeps the signature that the service of a run that is not over expects back if a later task goes on from its result.
 ///
 /// # Errors
 /// If the database fails. Doing it again is harmless.
@@ -73,7 +73,7 @@ pub(crate) async fn keep_signature(
     database.execute(&sql, parameters).await.map(drop)
 }
 
-/// Reads what the service of a task wants to see again with its result; `None` if it gave nothing.
+/// Reads the signature that the service of a task gave with its result; `None` if it gave none.
 ///
 /// # Errors
 /// If the database fails.

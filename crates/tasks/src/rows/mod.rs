@@ -1,5 +1,5 @@
-//! The rows of `aigc_tasks`. Each function is one statement, so that any number of instances may run
-//! them at once and be killed between any two.
+//! The rows of `aigc_tasks`. Each function is one statement, so that any number of instances may run them at once and be
+//! killed between any two. `store_product` is two, and the next poll repeats it if an instance was killed between them.
 //!
 //! A document shows a `version` of a task: every statement that changes what the document shows counts
 //! the version up and sets `projected_status` to NULL, which means that the document does not show it yet.

@@ -1,8 +1,8 @@
 //! The known places at a service that has refused a task, because the account may have fewer than the setting says.
 //!
-//! A refusal tells how many tasks the service takes at once: as many as were under way without the refused one. So many
-//! are claimed from then on without a pause, so that a place which becomes free is filled at once. One more is a try: there
-//! is one at a time, after a pause which grows while tries are refused, and at once after one that was taken.
+//! A refusal tells how many tasks the service takes at once: as many as were under way without the refused one. From then
+//! on that many are claimed without a pause, so that a place which becomes free is filled at once. One more is a try:
+//! there is one at a time, after a pause which grows while tries are refused, and at once after one that was taken.
 //!
 //! "Too often" says nothing of places: such a task has a pause of its own, and others go on. After [`DOUBTS`] such answers in
 //! a row, with no task taken between them, the service gets one task at a time, each after a pause that grows, until it takes

@@ -15,7 +15,7 @@ use crate::task::{Task, shortened};
 pub(crate) struct Medium {
     /// Its address: at its service, or the path of an asset.
     pub(crate) url: String,
-    /// Whether that is its address for good.
+    /// Says whether that is its address for good.
     pub(crate) is_settled: bool,
 }
 

@@ -59,8 +59,8 @@ pub(crate) async fn put_off(
 
 /// Puts a claimed task back to `pending`, because its service has no place for it or is asked too often. It is due again in
 /// `wait` seconds. If there was no place, that is at once, so that the task stays before those posted after it: the pause
-/// is the service's. The submission had no effect, so it counts neither as an error
-/// nor as an attempt. `None` if the claim no longer holds.
+/// is the service's. The submission had no effect, so it counts neither as an error nor as an attempt. `None` if the
+/// claim no longer holds.
 ///
 /// Every other such try is no turn of its project: a service that frees a place a moment after it has said so refuses
 /// the first try and takes the second, and otherwise one of two projects would get every refusal and the other every place.

@@ -14,11 +14,11 @@ use crate::task::Task;
 pub struct Unprojected {
     /// The task.
     pub task: Task,
-    /// Whether another task was posted for its node later.
+    /// Says whether another task was posted for its node later.
     pub is_superseded: bool,
     /// The nodes that have shown this version of it; `None` if it was not projected yet.
     pub shown: Option<Shown>,
-    /// Whether one of them was repaired since.
+    /// Says whether one of them was repaired since.
     pub is_repaired: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Projected<'a> {
     pub task: &'a Task,
     /// The nodes that have shown this version of it.
     pub shown: Shown,
-    /// Whether one of them was repaired.
+    /// Says whether one of them was repaired.
     pub is_repaired: bool,
 }
 

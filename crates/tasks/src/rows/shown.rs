@@ -31,7 +31,7 @@ impl Shown {
         self.nodes.insert(node.to_owned());
     }
 
-    /// Whether a node has shown the version. If there are more nodes than are remembered, each may have.
+    /// Returns whether a node has shown the version. If there are more nodes than are remembered, each may have.
     pub fn may_include(&self, node: &str) -> bool {
         self.is_full || self.nodes.contains(node)
     }

@@ -147,7 +147,7 @@ pub(crate) fn wrong_fields_with(
     errors.into_iter().map(|one| one.field).collect()
 }
 
-/// What a service with these settings says of parameters that it refuses.
+/// Returns what a service with these settings says of parameters that it refuses.
 pub(crate) fn errors_with(
     settings: &[(&str, &str)],
     task_type: &str,

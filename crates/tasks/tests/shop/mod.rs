@@ -81,10 +81,10 @@ pub(crate) struct Shop {
     sources: RefCell<HashMap<String, Vec<u8>>>,
     /// Addresses that send on to others.
     hops: RefCell<HashMap<String, String>>,
-    /// Whether the place of results knows ranges, and tells lengths.
+    /// Says whether the place of results knows ranges, and tells lengths.
     pub(crate) has_ranges: Cell<bool>,
     pub(crate) tells_length: Cell<bool>,
-    /// How long a piece of one MiB takes.
+    /// The time that a piece of one MiB takes.
     pub(crate) seconds_a_piece: Cell<i64>,
     /// The objects of the bucket, by path.
     pub(crate) objects: RefCell<HashMap<String, Vec<u8>>>,
@@ -93,7 +93,7 @@ pub(crate) struct Shop {
     /// The largest body that the bucket got, and the number of parts.
     pub(crate) largest_body: Cell<usize>,
     pub(crate) parts_sent: Cell<usize>,
-    /// How many times the bucket still answers 403.
+    /// The number of times that the bucket still answers 403.
     pub(crate) broken_bucket: Cell<usize>,
 }
 
@@ -210,7 +210,7 @@ impl Shop {
         .unwrap();
     }
 
-    /// What follows the answer to the callback, or the part of a round that is about this task.
+    /// Does what follows the answer to the callback, or the part of a round that is about this task.
     pub(crate) fn keep(&self, task: &Task) {
         block_on(self.engine().keep_results(&task.job()));
     }

@@ -77,7 +77,7 @@ impl Executor for Fal {
         IMAGES
     }
 
-    /// Checks nothing, because each model takes other parameters, which fal checks.
+    /// Checks the form of pictures alone, because each model takes other parameters, which fal checks.
     fn check(&self, _task_type: &str, params: &mut Fields<'_>) {
         for name in IMAGES {
             if name.ends_with("urls") {

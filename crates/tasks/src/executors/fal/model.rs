@@ -58,7 +58,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Whether fal may have given a job this name.
+/// Returns whether fal may have given a job this name.
 pub(super) fn is_job(name: &str) -> bool {
     let is_known = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_known)

@@ -47,7 +47,7 @@ pub(super) fn too_large(before: Option<&str>) -> Failure {
     without_image("its answer is too large", "", before)
 }
 
-/// Whether Gemini refuses a request because of the signature in it.
+/// Returns whether Gemini refuses a request because of the signature in it.
 pub(super) fn refuses_signature(answer: &http::Response<Vec<u8>>) -> bool {
     let words = || String::from_utf8_lossy(answer.body()).to_lowercase();
     answer.status() == http::StatusCode::BAD_REQUEST && words().contains("signature")

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::executor::{Failure, Media, Product, Progress, retry_after};
 
-/// Whether Kling says that the token is not valid yet, or has expired.
+/// Returns whether Kling says that the token is not valid yet, or has expired.
 pub(super) fn is_token_off(answer: &http::Response<Vec<u8>>) -> bool {
     let envelope: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     matches!(envelope["code"].as_i64(), Some(1003 | 1004))

@@ -42,10 +42,11 @@ const MOST_TOGETHER: usize = 100;
 const NO_SECRET: &str =
     "`kling_webhook_secret` is not `whsec_` and base64, as Kling's console shows it";
 
-/// How long Kling keeps results, in seconds.
+/// The time that Kling keeps results, in seconds.
 const RESULTS_KEPT: u64 = LONGEST_JOB as u64 * 3600;
 
-/// Checks that the table of models is one, and that the older keys are a pair. An error is in words for the operator.
+/// Checks that the table of models is one, that the secret of callbacks is one, and that the older keys are a pair. An
+/// error is in words for the operator.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
     Models::read(config).map_err(|error| error.to_string())?;
     let secret = config.get(KLING_WEBHOOK_SECRET);
@@ -100,7 +101,7 @@ impl Executor for Kling {
         "Kling"
     }
 
-    /// How many jobs an account may have at once depends on its plan.
+    /// Returns the number of jobs that the account may have at once. It depends on the account's plan.
     fn places(&self, config: &dyn Config) -> u32 {
         number(config, SETTINGS, KLING_PLACES)
     }

@@ -30,7 +30,7 @@ impl TryFrom<u8> for Generation {
     }
 }
 
-/// Whether a model makes sound.
+/// Says whether a model makes sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sound {
@@ -53,17 +53,17 @@ pub(super) struct Family {
     generation: Option<Generation>,
     /// The seconds that a video may have.
     pub(super) durations: Option<Vec<u32>>,
-    /// Whether they make sound.
+    /// Says whether they make sound.
     pub(super) sound: Option<Sound>,
     /// The values of `mode`.
     pub(super) modes: Option<Vec<String>>,
     /// The values of `aspect_ratio`.
     pub(super) ratios: Option<Vec<String>>,
-    /// Whether they take `cfg_scale`.
+    /// Says whether they take `cfg_scale`.
     pub(super) cfg_scale: Option<bool>,
-    /// Whether they take `negative_prompt`.
+    /// Says whether they take `negative_prompt`.
     pub(super) negative_prompt: Option<bool>,
-    /// Whether they take `image_tail`.
+    /// Says whether they take `image_tail`.
     pub(super) image_tail: Option<bool>,
     /// The model to send in place of these, because this server cannot use them.
     pub(super) instead: Option<String>,
@@ -146,7 +146,7 @@ impl Models {
         self.0.family(model)
     }
 
-    /// Whether the parameters of a model are known.
+    /// Returns whether the parameters of a model are known.
     pub(super) fn is_known(&self, model: &str) -> bool {
         self.family(model) != Family::default()
     }

@@ -57,12 +57,12 @@ pub(super) fn model(params: &Value) -> &str {
         .unwrap_or(DEFAULT_MODEL)
 }
 
-/// Whether a task has the picture that its video begins with.
+/// Returns whether a task has the picture that its video begins with.
 pub(super) fn has_image(params: &Value) -> bool {
     params["image_path"].as_str().is_some_and(|i| !i.is_empty())
 }
 
-/// Whether the second generation gets such a picture: by its parameter, or in `contents`.
+/// Returns whether the second generation gets such a picture: by its parameter, or in `contents`.
 pub(super) fn begins_with_picture(params: &Value) -> bool {
     has_image(params)
         || contents(params)
@@ -245,7 +245,7 @@ pub(super) fn read_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Whether the task asks for sound; `None` if it does not say.
+/// Returns whether the task asks for sound; `None` if it does not say.
 fn sound(params: &Value) -> Option<bool> {
     match &params["sound"] {
         Value::Bool(sound) => Some(*sound),

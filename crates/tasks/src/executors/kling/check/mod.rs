@@ -60,7 +60,7 @@ pub(super) fn check(models: &Models, params: &mut Fields<'_>) {
     check_sound(params, &family, model, models.generation(model));
 }
 
-/// Whether a name can stand in the path of an address as it is.
+/// Returns whether a name can stand in the path of an address as it is.
 fn is_model(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name
@@ -115,7 +115,7 @@ fn check_duration(params: &mut Fields<'_>, family: &Family, model: &str) {
     }
 }
 
-/// What is wrong with a duration, if anything is.
+/// Says what is wrong with a duration, if anything is.
 fn wrong_duration(duration: f64, family: &Family, model: &str) -> Option<String> {
     let durations = family.durations.as_ref()?;
     let is_wrong = durations.iter().all(|one| f64::from(*one) != duration);

@@ -69,7 +69,7 @@ pub(super) fn resolutions<'a>(
     said.collect()
 }
 
-/// Whether a task asks for sound, once for each field that says so.
+/// Returns whether a task asks for sound, once for each field that says so.
 pub(super) fn sounds(params: &Fields<'_>, generation: Generation) -> Vec<(&'static str, bool)> {
     let spellings = match generation {
         Generation::First => &["sound"][..],
