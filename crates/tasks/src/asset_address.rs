@@ -111,6 +111,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_the_whole_last_part_of_a_path() {
+        let id = format!("asset_{}", "a1".repeat(RANDOM / 2));
+        for (text, is_one) in [
+            (id.clone(), true),
+            (format!("{id}.mp4"), true),
+            (format!("{id}."), false),
+            (format!("{id}1"), false),
+            (format!("x/assets/{id}"), false),
+            ("asset_".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_asset_id(&text), is_one, "{text}");
+        }
+    }
+
+    #[test]
     fn a_result_of_this_server_is_recognised() {
         let public = "https://canvas.example/base";
         let id = format!("asset_{}", "a1".repeat(RANDOM / 2));

@@ -143,6 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_value_costs_about_what_it_has_bytes() {
+        for (text, cost) in [
+            ("null", 5),
+            ("true", 5),
+            ("-12", 4),
+            ("2.5", 4),
+            ("\"ab\"", 5),
+            ("[]", 3),
+            ("[1,2]", 7),
+            ("{}", 3),
+            ("{\"ab\":1}", 10),
+        ] {
+            assert!(read(text, &Budget::new(cost)).is_some(), "{text}");
+            assert!(read(text, &Budget::new(cost - 1)).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_not_too_large() {
         let budget = Budget::new(1000);
         assert_eq!(read("{\"a\":", &budget), None);

@@ -295,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn base64_holds_at_most_the_largest_image() {
+        let most = 10 * 1024 * 1024;
+        for (bytes, is_taken) in [(most, true), (most + 3, false)] {
+            let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
+            image.resize(bytes, 0);
+            let taken = read(&BASE64.encode(image));
+            match taken {
+                Ok(_) => assert!(is_taken, "{bytes}"),
+                Err(words) => assert!(!is_taken && words.contains("10485760 bytes"), "{words}"),
+            }
+        }
+    }
+
+    #[test]
     fn anything_else_says_what_to_send() {
         for bad in [
             "",
@@ -317,8 +331,8 @@ mod tests {
     }
 
     /// The images that a task of project `a` names, in order, and the addresses that were called for them.
-    /// `{own}` in them stands for an asset of project `a`, `{large}` for one that is too large, and `{other}` for one of
-    /// project `b`.
+    /// `{own}` in them stands for an asset of project `a`, `{most}` for one that is as large as may be, `{large}` for one
+    /// that is larger, and `{other}` for one of project `b`.
     struct Obtained {
         images: Vec<Result<Image, Failure>>,
         for_services: Vec<Result<Option<String>, Failure>>,
@@ -336,7 +350,7 @@ mod tests {
                 "/moved.png" => Response::builder()
                     .status(302)
                     .header("location", "http://127.0.0.1/"),
-                _ => Response::builder().status(200),
+                path => Response::builder().status(path.strip_prefix("/status/").unwrap_or("200")),
             };
             let ImageSource::Inline(pixel) = read(PIXEL).unwrap() else {
                 panic!("not inline");
@@ -349,11 +363,13 @@ mod tests {
             let stored = assets.store(project, "t", "image/png", project.as_bytes().to_vec(), 7);
             block_on(stored).unwrap()
         };
-        let (own, large, other) = (store("a"), store("a"), store("b"));
-        let sql = "UPDATE assets SET length = ?2 WHERE asset_id = ?1";
-        let length = MAX_IMAGE_BYTES as u64 + 1;
-        let parameters = vec![large.as_str().into(), length.into()];
-        block_on(database.execute(sql, parameters)).unwrap();
+        let (own, most, large, other) = (store("a"), store("a"), store("a"), store("b"));
+        for (id, more) in [(&most, 0), (&large, 1)] {
+            let sql = "UPDATE assets SET length = ?2 WHERE asset_id = ?1";
+            let length = MAX_IMAGE_BYTES as u64 + more;
+            let parameters = vec![id.as_str().into(), length.into()];
+            block_on(database.execute(sql, parameters)).unwrap();
+        }
         let outside = Outside {
             http: &client,
             config: &config,
@@ -366,7 +382,7 @@ mod tests {
         let given: Vec<ImageSource> = given
             .iter()
             .map(|text| text.replace("{own}", &own).replace("{other}", &other))
-            .map(|text| text.replace("{large}", &large))
+            .map(|text| text.replace("{large}", &large).replace("{most}", &most))
             .map(|text| read(&text).unwrap())
             .collect();
         let for_services = given
@@ -390,6 +406,7 @@ mod tests {
             "http://127.0.0.1:8787/base/assets/{own}",
             "HTTP://127.1:8787/base/./assets/{own}",
             "/assets/{own}",
+            "/assets/{most}",
             "http://0.0.0.0:1/assets/{own}",
             "http://localhost:8787/assets/{own}",
             "https://any.tunnel.example/assets/{own}",
@@ -398,11 +415,11 @@ mod tests {
             "/assets/{other}",
             "/assets/{large}",
         ]);
-        for image in &obtained.images[..6] {
+        for image in &obtained.images[..7] {
             assert_eq!(image.as_ref().unwrap().bytes, b"a");
         }
-        for (n, image) in obtained.images.iter().enumerate().skip(6) {
-            let end = if n == 9 { "bytes" } else { "does not exist" };
+        for (n, image) in obtained.images.iter().enumerate().skip(7) {
+            let end = if n == 10 { "bytes" } else { "does not exist" };
             assert!(
                 matches!(image, Err(Failure::Permanent(words)) if words.ends_with(end)),
                 "{image:?}"
@@ -456,6 +473,29 @@ mod tests {
         let expected = Failure::retry("https://db.corp.example/a.png cannot be fetched");
         for told in told {
             assert_eq!(told, Err(expected.clone()));
+        }
+    }
+
+    #[test]
+    fn a_picture_is_asked_for_again_only_if_that_may_help() {
+        for (status, is_retried) in [
+            (400, false),
+            (404, false),
+            (408, true),
+            (425, true),
+            (429, true),
+            (499, false),
+            (500, true),
+            (503, true),
+        ] {
+            let address = format!("https://example.com/status/{status}");
+            let words = format!("{address} answers with status {status}");
+            let expected = if is_retried {
+                Failure::retry(words)
+            } else {
+                Failure::Permanent(words)
+            };
+            assert_eq!(obtained(&[&address]).images, [Err(expected)]);
         }
     }
 

@@ -103,4 +103,19 @@ mod tests {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
     }
+
+    #[test]
+    fn a_number_may_be_as_large_as_a_service_or_a_bucket_allows() {
+        for (name, most) in [
+            // Of 10,000 parts, which is all that S3 takes.
+            ("max_asset_mib", 49_152),
+            ("max_upload_mib", 49_152),
+            // Kling keeps results for 30 days.
+            ("kling_longest_job", 720),
+        ] {
+            let form = super::settings().find(|one| one.setting.name() == name);
+            let form = form.map(|one| one.form);
+            assert_eq!(form, Some(platform::Form::Number(most)), "{name}");
+        }
+    }
 }

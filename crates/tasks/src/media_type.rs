@@ -191,6 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn the_ending_of_an_address_tells_only_what_a_service_would_refuse() {
+        for (address, told) in [
+            ("https://a.example/b.webp", Some("image/webp")),
+            ("https://a.example/b.GIF?size=1", Some("image/gif")),
+            ("https://a.example/b.bmp#x", Some("image/bmp")),
+            ("https://a.example/b.c.heic", Some("image/heic")),
+            ("https://a.example/b.avif", Some("image/avif")),
+            ("https://a.example/b.png", None),
+            ("https://a.example/b", None),
+            ("b.webp", None),
+        ] {
+            assert_eq!(by_ending(address), told, "{address}");
+        }
+    }
+
+    #[test]
     fn a_page_is_known_by_its_first_bytes_or_its_name() {
         for (first, told, is_page) in [
             (&b"<!doctype html><p>"[..], "video/mp4", true),

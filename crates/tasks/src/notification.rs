@@ -102,5 +102,7 @@ mod tests {
         let both = WebhookKey::new("new").with_previous("old");
         assert_eq!(sign(&both), format!("{} {}", sign(&new), sign(&old)));
         assert_eq!(secret(&both, "task_1_a"), secret(&new, "task_1_a"));
+        let of_task = STANDARD.encode(new.notification_secret("task_1_a"));
+        assert_eq!(secret(&new, "task_1_a"), format!("whsec_{of_task}"));
     }
 }

@@ -54,6 +54,13 @@ mod tests {
             read(json!({ "task_id": "x", "status": "failed", "error": " " })),
             Some(Err(Failure::permanent("the service reported a failure")))
         );
+        assert_eq!(
+            read(json!({ "task_id": "x", "status": "processing" })),
+            Some(Ok(Progress::Running {
+                external_task_id: "x".into(),
+                look_again: None,
+            }))
+        );
         for nonsense in [
             json!(null),
             json!([]),

@@ -9,7 +9,7 @@ use platform::{
     Database, HttpError,
     native::{AnswerWith, MapConfig, SqliteFile, block_on},
 };
-use tasks::AssetStore;
+use tasks::{Asset, AssetStore};
 
 fn bucket() -> MapConfig {
     MapConfig::from_pairs(&[
@@ -79,9 +79,15 @@ fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
             ("image/png", 256)
         );
         assert_eq!(whole.bytes, bytes);
+        let sha256 = "40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880";
+        assert_eq!(whole.digest, sha256);
+        let is_in_bucket = service.objects.borrow().len() == 1;
+        assert_eq!(whole.is_in_bucket, is_in_bucket);
         let part = block_on(store.read(&id, Some(10..20))).unwrap().unwrap();
         assert_eq!(part.bytes, bytes[10..20]);
         assert_eq!(part.digest, whole.digest);
+        let none = block_on(store.read(&id, Some(10..10))).unwrap().unwrap();
+        assert_eq!(none.bytes, [0; 0]);
         assert_eq!(block_on(store.read("asset_none", None)).unwrap(), None);
     }
     assert_eq!(service.objects.borrow().len(), 1);
@@ -95,7 +101,10 @@ fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
         (vec![Ok(503)], true),
         (vec![Err(HttpError::NoAnswer("cut".into()))], true),
         (vec![Ok(503), Ok(503)], false),
+        (vec![Err(HttpError::NoAnswer("cut".into())); 2], false),
         (vec![Ok(403)], false),
+        // The same answer would be too large again.
+        (vec![Err(HttpError::TooLarge)], false),
     ] {
         let service = Bucket::default();
         *service.faults.borrow_mut() = faults.clone();
@@ -103,6 +112,34 @@ fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
         let store = AssetStore::open(&database, &http, &config).unwrap();
         let result = block_on(store.store("p", "t", "image/png", vec![1], 7));
         assert_eq!(result.is_ok(), stored, "{faults:?}: {result:?}");
+        if let (Err(error), Some(Err(fault))) = (result, faults.first()) {
+            assert!(error.to_string().contains(&fault.to_string()), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_has_more_than_eight_mib_is_read_from_the_bucket_itself() {
+    const MOST: u64 = 8 * 1024 * 1024;
+    let database = SqliteFile::with_schema();
+    let http = AnswerWith(|_| Err(HttpError::NotSent(String::new())));
+    let config = bucket();
+    let store = AssetStore::open(&database, &http, &config).unwrap();
+    for (length, is_in_bucket, is_there) in [
+        (MOST, true, false),
+        (MOST + 1, true, true),
+        (MOST + 1, false, false),
+    ] {
+        let asset = Asset {
+            project_id: "p".into(),
+            media_type: "video/mp4".into(),
+            length,
+            digest: String::new(),
+            is_in_bucket,
+            bytes: Vec::new(),
+        };
+        let address = store.signed_address("asset_a", &asset).unwrap();
+        assert_eq!(address.is_some(), is_there, "{length} {is_in_bucket}");
     }
 }
 
@@ -113,6 +150,9 @@ fn half_a_bucket_is_an_error_that_names_the_setting() {
     let config = MapConfig::from_pairs(&[("s3_bucket", "results")]);
     let error = AssetStore::open(&database, &http, &config).err().unwrap();
     assert!(error.to_string().contains("s3_endpoint"), "{error}");
+    let error = tasks::check_settings(&config).unwrap_err();
+    assert!(error.to_string().contains("s3_endpoint"), "{error}");
+    assert!(tasks::check_settings(&bucket()).is_ok());
 }
 
 #[test]

@@ -156,6 +156,12 @@ fn the_consoles_test_is_taken_and_changes_nothing() {
             (Err(TaskError::BadSignature), Err(TaskError::BadSignature)) => assert!(!is_signed),
             other => panic!("{other:?}"),
         }
+        // Half an address is neither the bare one nor a job's.
+        let job = world.task.job();
+        for (job, signature) in [(job.as_str(), ""), ("", "a signature")] {
+            let half = world.engine().authenticate("kling", job, signature);
+            assert!(matches!(half, Err(TaskError::BadSignature)), "{job}");
+        }
         // Not even the end of a job comes to the bare address.
         drop(world.call("", &ended("succeeded"), Some(NOW)));
         assert_eq!(world.seen(), before);

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     rc::Rc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ struct Service {
     account: Cell<usize>,
     /// The number of tasks that the engine may have under way.
     places: Cell<u32>,
+    /// How long a submission takes, in seconds.
+    seconds: Cell<u64>,
 }
 
 impl Service {
@@ -92,9 +95,11 @@ impl Executor for Stub {
         &self,
         task: &Task,
         params: &Value,
-        _: &Outside<'_>,
+        outside: &Outside<'_>,
     ) -> Result<Progress, Failure> {
         assert!(params["prompt"].is_string());
+        let seconds = Duration::from_secs(self.0.seconds.get());
+        outside.clock.sleep(seconds).await;
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
         if mood == Mood::Refuses {
             return Err(Failure::retry("refused"));
@@ -191,6 +196,7 @@ impl World {
                 moods: RefCell::default(),
                 account: Cell::new(usize::MAX),
                 places: Cell::new(100),
+                seconds: Cell::new(0),
             }),
             database,
             clock,
@@ -390,6 +396,10 @@ fn a_task_that_has_not_ended_in_time_is_cancelled_in_words() {
     assert_eq!(cancelled.status, Status::Cancelled);
     let words = "cancelled, because it had not ended 30 s after it was posted";
     assert_eq!(cancelled.error_message.as_deref(), Some(words));
+    let told = world.pubsub.0.borrow().last().cloned().unwrap().1;
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    let event = json!({ "task_id": late.task_id, "project_id": "p", "status": "cancelled" });
+    assert_eq!(told, event);
     assert_eq!(world.task(&other.task_id).status, Status::Pending);
     // A retry has all the time that it needs.
     let again = block_on(world.engine().set_back(&cancelled)).unwrap();
@@ -422,6 +432,38 @@ fn the_last_tries_of_a_task_are_told() {
     let tries = block_on(rows::tries(&*world.database, &task.task_id)).unwrap();
     assert_eq!(tries.len(), 20);
     assert_eq!(tries[19].error.as_deref(), Some("error 29"));
+}
+
+/// An instance that was asked may be at work although its answer does not come.
+#[test]
+fn a_task_is_submitted_here_only_if_no_other_instance_can_have_been_asked() {
+    for (error, is_here) in [
+        (HttpError::NotSent("no server".into()), true),
+        (HttpError::NoAnswer("cut".into()), false),
+    ] {
+        let world = World::new();
+        let task = world.post();
+        let http = AnswerWith(|_: http::Request<Vec<u8>>| Err(error.clone()));
+        let mut engine = world.engine();
+        engine.ports.http = &http;
+        block_on(engine.take_up(&task));
+        assert_eq!(!world.service.begun.borrow().is_empty(), is_here, "{error}");
+    }
+}
+
+/// The next round begins ten seconds after this one.
+#[test]
+fn a_round_begins_nothing_more_after_nine_seconds() {
+    for (seconds, expected) in [(0, 6), (2, 5), (3, 3), (4, 3), (9, 1)] {
+        let world = World::new();
+        for _ in 0..6 {
+            world.post();
+        }
+        world.service.seconds.set(seconds);
+        world.tick_after(0);
+        let begun = world.service.begun.borrow().len();
+        assert_eq!(begun, expected, "{seconds} s each");
+    }
 }
 
 #[test]
@@ -500,11 +542,13 @@ fn still_running_costs_no_retry() {
     let task = world.post();
     world.tick_after(10);
     world.service.jobs.borrow_mut().insert(task.job(), 1000);
+    let accepted = world.clock.unix_seconds();
     for _ in 0..100 {
         world.tick_after(10);
     }
     let row = world.task(&task.task_id);
     assert_eq!((row.status, row.retry_count), (Status::Processing, 0));
+    assert_eq!(row.updated_at, accepted, "nothing is written");
     let left = world.service.jobs.borrow()[&task.job()];
     assert_eq!(left, 900, "asked every 10 s");
 }
@@ -658,7 +702,7 @@ fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
     let late = world.post_with(0);
     world.tick_after(10);
     *world.service.moods.borrow_mut() = vec![Mood::LocksOut; 10_000];
-    world.tick_after(31 * day);
+    world.tick_after(30 * day);
     let row = world.task(&late.task_id);
     assert_eq!(row.status, Status::Failed);
     assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
@@ -718,11 +762,18 @@ fn tasks_are_due_after_the_clock_was_set_back() {
         let row = world.task(&task.task_id);
         assert_eq!(row.status, Status::Completed, "{row:?}");
     }
-    // An agent waits to be told.
-    world.sql(
-        "UPDATE aigc_tasks SET callback_url = 'http://127.0.0.1:1/', notify_at = 1800000000, notify_attempts = 0",
-    );
-    world.tick_after(10);
+    // An agent waits to be told. No wait between two notifications is longer than 10,240 s.
+    let wait = |seconds: i64| {
+        world.sql(&format!(
+            "UPDATE aigc_tasks SET callback_url = 'http://127.0.0.1:1/', notify_attempts = 0, notify_at = {}",
+            world.clock.unix_seconds() + 10 + seconds
+        ));
+        world.tick_after(10);
+    };
+    wait(10_240);
+    let sql = "SELECT 1 FROM aigc_tasks WHERE notify_attempts > 0";
+    assert_eq!(world.sql(sql).len(), 0);
+    wait(10_241);
     let sql = "SELECT min(notify_attempts), max(notify_at) FROM aigc_tasks";
     let row = &world.sql(sql)[0];
     assert_eq!(row.integer(0).unwrap(), 1);

@@ -55,7 +55,8 @@ fn polled(answers: &[(u16, Value)]) -> (Result<Progress, Failure>, Vec<String>) 
 
 #[test]
 fn a_submission_has_the_parameters_as_they_came() {
-    let params = json!({ "prompt": "a hill", "num_images": 2, "image_url": PIXEL, "mask_url": "" });
+    let params = json!({ "prompt": "a hill", "num_images": 2, "image_url": PIXEL, "mask_url": "",
+        "image_urls": ["https://a.example/b.png", PIXEL] });
     let accepted = json!({ "request_id": "r-1", "status_url": "https://elsewhere.example/" });
     let (news, fal) = submitted(&task(), params, &[(200, accepted)]);
     let running = Progress::Running {
@@ -68,7 +69,8 @@ fn a_submission_has_the_parameters_as_they_came() {
     let expected = Asked {
         call: format!("POST https://fal.example/fal-ai/flux/dev?fal_webhook={callback}"),
         key: "Key secret".into(),
-        body: json!({ "prompt": "a hill", "num_images": 2, "image_url": inline }),
+        body: json!({ "prompt": "a hill", "num_images": 2, "image_url": inline,
+            "image_urls": ["https://a.example/b.png", inline] }),
     };
     assert_eq!(fal.asked(), [expected]);
 }
@@ -156,6 +158,8 @@ fn the_registry_finds_fal_by_the_beginning_of_the_type() {
         registry.for_type(MODEL).map(|found| found.service()),
         Some("fal")
     );
+    let types = registry.for_type(MODEL).unwrap().task_types();
+    assert_eq!(types, ["fal:{model}"], "as users are told");
     for other in ["fal:", "fal:x", "fal:a/../b", "falcon:a/b"] {
         assert!(registry.for_type(other).is_none(), "{other}");
     }
@@ -195,12 +199,21 @@ fn signed(key: &SigningKey, at: i64, body: &Value) -> (Vec<(&'static str, String
     (headers, body)
 }
 
-/// A fal with an accepted task, and a count of the questions for its keys.
+/// Its keys, as it tells them.
+fn keys() -> Value {
+    json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(key().verifying_key()) }] })
+}
+
+/// A fal with an accepted task.
 fn fal_with_job() -> (Service, Task) {
-    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(key().verifying_key()) }] });
+    fal_that_tells(200, keys())
+}
+
+/// The same, which answers so if it is asked for its keys.
+fn fal_that_tells(status: u16, keys: Value) -> (Service, Task) {
     let fal = Service::answering("fal", &SETTINGS, move |asked| {
         if asked.call.ends_with("/jwks.json") {
-            return (200, keys.clone());
+            return (status, keys.clone());
         }
         if asked.call.starts_with("PUT ") {
             return (202, json!({ "status": "CANCELLATION_REQUESTED" }));
@@ -274,14 +287,14 @@ fn a_callback_is_believed_with_fals_signature_of_the_last_five_minutes() {
         unsigned,
         changed,
         signed(&SigningKey::from_bytes(&[8; 32]), at, &done),
-        signed(&key(), at - 360, &done),
-        signed(&key(), at + 360, &done),
+        signed(&key(), at - 301, &done),
+        signed(&key(), at + 301, &done),
     ] {
         let heard = hear(&fal, &task, &wrong);
         assert!(matches!(heard, Err(TaskError::BadSignature)), "{heard:?}");
     }
     assert_eq!(now(&fal, &task).status, Status::Processing);
-    let right = signed(&key(), at - 299, &done);
+    let right = signed(&key(), at - 300, &done);
     hear(&fal, &task, &right).unwrap();
     let ended = now(&fal, &task);
     assert_eq!(ended.status, Status::Completed);
@@ -290,6 +303,68 @@ fn a_callback_is_believed_with_fals_signature_of_the_last_five_minutes() {
     hear(&fal, &task, &right).unwrap();
     assert_eq!(now(&fal, &task), ended);
     assert_eq!(asked_for_keys(&fal), 1);
+}
+
+#[test]
+fn fals_keys_are_kept_for_a_day_and_asked_for_again_if_they_do_not_fit() {
+    let (fal, task) = fal_with_job();
+    let (start, other) = (
+        fal.ports().clock.unix_seconds(),
+        SigningKey::from_bytes(&[8; 32]),
+    );
+    // It says nothing new of the job.
+    let body = json!({ "request_id": "r-1", "status": "OK" });
+    let day = 24 * 3600;
+    for (seconds, key, is_believed, times) in [
+        (0, key(), true, 1),
+        (299, other.clone(), false, 1),
+        // fal may have other keys by now.
+        (300, other, false, 2),
+        (301, key(), true, 2),
+        (300 + day - 1, key(), true, 2),
+        (300 + day, key(), true, 3),
+        // The clock was set back.
+        (0, key(), true, 4),
+    ] {
+        let at = start + seconds;
+        fal.world.clock.0.set(at);
+        let heard = hear(&fal, &task, &signed(&key, at, &body));
+        assert_eq!(heard.is_ok(), is_believed, "{seconds}: {heard:?}");
+        assert_eq!(asked_for_keys(&fal), times, "{seconds}");
+    }
+}
+
+#[test]
+fn without_fals_keys_a_callback_is_neither_believed_nor_called_wrong() {
+    let x = keys()["keys"][0]["x"].clone();
+    for (status, keys, is_clear) in [
+        (200, keys(), true),
+        (500, keys(), false),
+        (200, json!({ "keys": [] }), false),
+        (200, json!({ "keys": [{ "kty": "OKP", "x": 7 }] }), false),
+        (200, json!({ "keys": [{ "kty": "EC", "x": x }] }), false),
+    ] {
+        let (fal, task) = fal_that_tells(status, keys.clone());
+        let at = fal.ports().clock.unix_seconds();
+        let body = json!({ "request_id": "r-1", "status": "OK" });
+        match hear(&fal, &task, &signed(&key(), at, &body)) {
+            Ok(()) => assert!(is_clear, "{status} {keys}"),
+            Err(TaskError::NotChecked(_)) => assert!(!is_clear, "{status} {keys}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_picture_for_fal_is_kept_here_until_it_is_sent() {
+    let fal = Service::new("fal", &SETTINGS, []);
+    let params = json!({ "image_url": format!("data:image/png;base64,{PIXEL}") });
+    let request = json!({ "project_id": "p", "task_type": MODEL, "params": params }).to_string();
+    let request = TaskRequest::read(request.as_bytes()).unwrap();
+    let (ports, engine) = (fal.ports(), engine(&fal));
+    let task = block_on(tasks::create(ports, &engine.registry, &request, None)).unwrap();
+    let kept = block_on(rows::params(ports.database, &task.task_id)).unwrap();
+    assert!(kept.unwrap().starts_with("{\"image_url\":\"/assets/"));
 }
 
 #[test]

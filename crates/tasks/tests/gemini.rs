@@ -45,6 +45,17 @@ fn submitted(
 }
 
 #[test]
+fn a_table_of_models_that_is_none_is_told_to_the_operator() {
+    for (text, is_table) in [(r#"{"gemini-4": {"sizes": ["1K"]}}"#, true), ("[]", false)] {
+        let told = tasks::check_settings(&MapConfig::from_pairs(&[("gemini_models", text)]));
+        assert_eq!(told.is_ok(), is_table, "{text}");
+        if let Err(error) = told {
+            assert!(error.to_string().contains("`gemini_models`"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_submission_says_what_gemini_needs_and_no_more() {
     let inline = json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL } });
     let plain = json!({ "responseModalities": ["TEXT", "IMAGE"] });
@@ -258,6 +269,12 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
         assert_eq!(wrong, [format!("params.edit_of {words}")]);
     }
     let third = posted(&engine, "nano_banana", &edit).unwrap();
+    for (length, is_right) in [(10 << 20, true), ((10 << 20) + 1, false)] {
+        let sql = format!("UPDATE assets SET length = {length}");
+        gemini.world.rows(&sql);
+        let answer = posted(&engine, "nano_banana", &edit);
+        assert_eq!(answer.is_ok(), is_right, "{length}: {answer:?}");
+    }
     gemini.world.rows("DELETE FROM assets");
     let wrong = posted(&engine, "nano_banana", &edit).unwrap_err();
     assert_eq!(

@@ -54,6 +54,10 @@ fn with_a_bucket_a_result_of_sixty_mib_goes_there_in_parts() {
         assert_eq!(data, json!({ "source_url": FILM }));
         assert!(shop.object(&url) == shop.bytes(FILM), "{length}");
         assert!(shop.largest_body.get() <= 5 * MIB);
+        // What fits into one part is no upload in parts.
+        let parts = length.div_ceil(5 * MIB);
+        let sent = if parts == 1 { 0 } else { parts };
+        assert_eq!(shop.parts_sent.get(), sent, "{length}");
         let address = shop.signed_address(&url);
         assert_eq!(address.is_some(), length > 8 * MIB, "{length}");
         if let Some(address) = address {
@@ -213,6 +217,23 @@ fn a_copy_in_which_eight_instances_die_is_given_up_and_each_part_counts_anew() {
 }
 
 #[test]
+fn a_round_of_the_poller_copies_every_result_that_is_due() {
+    let shop = Shop::without_bucket();
+    shop.source(FILM, MIB);
+    let tasks = [(); 2].map(|()| {
+        let task = shop.posted();
+        shop.call_back(&task, FILM);
+        task
+    });
+    shop.tick();
+    for task in &tasks {
+        let now = shop.read(task).0;
+        assert_eq!(now.status, Status::Completed);
+        assert!(now.result_url.unwrap().starts_with("/assets/"));
+    }
+}
+
+#[test]
 fn a_result_that_is_being_copied_takes_no_place_at_its_service() {
     let shop = Shop::with_bucket();
     shop.source(FILM, 7 * MIB);
@@ -296,6 +317,34 @@ fn an_address_may_send_on_three_times_and_never_to_a_private_network() {
         let told = now.message.unwrap();
         assert!(told.contains(words), "{end}: {told}");
         assert_eq!(shop.objects.borrow().len(), 0, "{end}");
+    }
+}
+
+#[test]
+fn a_result_of_another_kind_is_kept_as_its_service_calls_it_and_an_empty_one_is_none() {
+    for (bytes, told, kept) in [
+        (&b"ID3\x04"[..], "audio/mpeg", Some("audio/mpeg")),
+        (b"ID3\x04", "", Some("application/octet-stream")),
+        (b"\x1a\x45\xdf\xa3", "audio/mpeg", Some("video/webm")),
+        (b"not found", "text/html", None),
+        (b"", "audio/mpeg", None),
+    ] {
+        for shop in [Shop::without_bucket(), Shop::with_bucket()] {
+            shop.place(FILM, bytes);
+            shop.media_type.replace(told.to_owned());
+            let task = shop.posted();
+            shop.call_back(&task, FILM);
+            shop.keep(&task);
+            let now = shop.read(&task).0;
+            let Some(kept) = kept else {
+                assert_eq!(now.status, Status::Processing, "{told}");
+                assert!(now.message.is_some());
+                continue;
+            };
+            assert_eq!(now.status, Status::Completed, "{told}");
+            let sql = format!("SELECT 1 FROM assets WHERE media_type = '{kept}'");
+            assert_eq!(shop.count(&sql), 1, "{told}");
+        }
     }
 }
 

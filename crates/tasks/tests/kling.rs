@@ -4,11 +4,14 @@
 
 mod fake;
 
-use fake::kling::{BASE, KEY, goes_on, job, kling, submit, task};
+use std::cell::RefCell;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use fake::kling::{BASE, KEY, NOW, goes_on, job, kling, submit, task};
 use fake::{Asked, PIXEL, wrong_fields};
-use platform::native::MapConfig;
+use platform::native::{AnswerWith, MapConfig};
 use serde_json::{Value, json};
-use tasks::{Failure, Progress, Registry, Task};
+use tasks::{Failure, Outside, Progress, Registry, Task};
 
 /// The answer about a job that Kling does not know.
 fn unknown() -> (u16, Value) {
@@ -90,7 +93,7 @@ fn a_submission_says_what_kling_needs_and_no_more() {
         (
             json!({
                 "prompt": "a hill", "negative_prompt": "", "mode": "pro", "aspect_ratio": "1:1",
-                "duration": "10", "cfg_scale": 0.5, "model": "kling-v2", "image_path": "",
+                "duration": "10", "cfg_scale": 0.5, "model": "kling-v2", "image_path": "", "sound": "",
             }),
             text,
             and(json!({
@@ -246,6 +249,34 @@ fn a_token_that_is_off_by_klings_clock_is_made_again_by_that_clock() {
 }
 
 #[test]
+fn without_its_date_kling_is_taken_to_be_a_minute_behind() {
+    let pair = [
+        ("kling_access_key", "access"),
+        ("kling_secret_key", "secret"),
+        BASE,
+    ];
+    let begins = RefCell::new(Vec::new());
+    let http = AnswerWith(|request: http::Request<Vec<u8>>| {
+        let token = request.headers()["authorization"].to_str().unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
+        let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+        begins.borrow_mut().push(claims["nbf"].as_i64().unwrap());
+        let early = json!({ "code": 1003, "message": "too early" }).to_string();
+        Ok(http::Response::new(early.into_bytes()))
+    });
+    let answer = kling(&pair, []).with(async |executor, outside| {
+        let outside = Outside {
+            http: &http,
+            ..*outside
+        };
+        let params = json!({ "prompt": "a hill" });
+        executor.submit(&task(), &params, &outside).await
+    });
+    assert!(matches!(answer, Err(Failure::Retry { .. })), "{answer:?}");
+    assert_eq!(*begins.borrow(), [NOW - 5, NOW - 65]);
+}
+
+#[test]
 fn without_a_key_kling_is_not_asked() {
     for settings in [&[BASE][..], &[KEY]] {
         let service = kling(settings, []);
@@ -273,6 +304,8 @@ fn the_places_and_the_longest_job_are_settings() {
         let longest = kling.longest_job(&config).as_secs();
         assert_eq!(longest, hours * 3600, "{settings:?}");
     }
+    let kept = kling.keeps_results().unwrap().as_secs();
+    assert_eq!(kept, 30 * 24 * 3600);
     assert_eq!(kling.title(), "Kling");
     let enveloped = json!({ "data": { "task_id": "k1", "task_status": "processing" } });
     let callback = kling.process_webhook(&enveloped).unwrap();

@@ -49,7 +49,11 @@ fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
             "resolution",
             "720p, 1080p",
         ),
-        (json!({ "sound": "on" }), "sound", "send off"),
+        (
+            json!({ "sound": "on" }),
+            "sound",
+            "on is not available with `kling-v1`; send off",
+        ),
         (json!({ "sound": "loud" }), "sound", "on, off"),
         (
             json!({ "model": "kling-v2-6", "sound": "on" }),
@@ -115,6 +119,9 @@ fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
         json!({ "model": "kling-v3", "duration": 15, "mode": "4k", "sound": "on" }),
         json!({ "model": "kling-v2-6", "sound": "on", "mode": "pro" }),
         json!({ "model": "kling-v2-6", "sound": false }),
+        json!({ "sound": "off" }),
+        json!({ "model": "kling-video-o1", "aspect_ratio": "21:9" }),
+        json!({ "model": "kling-3.0-turbo", "sound": "on" }),
         json!({ "model": "kling-3.0-turbo", "duration": "3" }),
         // A client that always sends what Kling takes anyway asks for nothing.
         json!({ "model": "kling-v2-6", "cfg_scale": 0.5 }),
@@ -126,10 +133,15 @@ fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
         let found = wrong_fields("kling_video", &all);
         assert_eq!(found, [""; 0], "{params}");
     }
-    let table = r#"{"kling-v1": {"durations": [7]}, "kling-old": {"instead": "kling-v3"}}"#;
+    let table = r#"{"kling-v1": {"durations": [7]}, "kling-old": {"instead": "kling-v3"}, "Kling-X": {"modes": ["x"]}}"#;
     let refused =
         |params: Value| fake::wrong_fields_with(&[("kling_models", table)], "kling_video", &params);
     assert_eq!(refused(json!({ "prompt": "a", "duration": 7 })), [""; 0]);
+    assert_eq!(
+        refused(json!({ "prompt": "a", "model": "Kling-X" })),
+        [""; 0],
+        "the operator knows how it is written"
+    );
     assert_eq!(
         refused(json!({ "prompt": "a", "duration": 5 })),
         ["params.duration"]
@@ -224,6 +236,9 @@ fn every_spelling_of_the_second_generation_is_checked() {
         json!({ "model": "kling-3.0", "mode": "4k", "settings": { "resolution": "4k", "duration": 15, "fps": 30 } }),
         json!({ "model": "kling-9.0", "audio": "loud", "settings": { "resolution": "8k", "duration": 90 } }),
         json!({ "model": "MY-OWN", "mode": "4k" }),
+        json!({ "model": "kling-3.0-turbo", "audio": "" }),
+        json!({ "model": "kling-3.0-turbo", "contents": [{ "type": "first_frame", "url": "https://a.example/a.png" }] }),
+        json!({ "model": "kling-3.0", "contents": [{ "type": "last_frame", "url": "https://a.example/a.png" }] }),
     ] {
         assert_eq!(refused(&params), [""; 0], "{params}");
     }

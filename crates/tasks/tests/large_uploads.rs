@@ -94,6 +94,48 @@ fn a_film_in_parts_becomes_an_asset_that_stays_and_is_read_from_the_bucket() {
 }
 
 #[test]
+fn an_upload_is_whole_only_if_the_bucket_has_completed_it() {
+    let shop = Shop::with_bucket();
+    let film = film(2 * PART);
+    let id = begun(&shop, &film);
+    let last = || {
+        let part = film[PART..].to_vec();
+        block_on(go_on(shop.ports(), ("p", &id), PART as u64, part, true))
+    };
+    shop.fails_late.set(true);
+    assert_eq!(refused(last()).0, 503);
+    shop.fails_late.set(false);
+    assert!(matches!(last(), Ok(Progress::Whole(_))));
+    // What is whole has no more parts.
+    let more = film[..PART].to_vec();
+    let more = block_on(go_on(
+        shop.ports(),
+        ("p", &id),
+        2 * PART as u64,
+        more,
+        false,
+    ));
+    assert_eq!(refused(more).0, 404);
+}
+
+/// A bucket may delete the parts of old uploads itself, and an instance may die after it has asked for that.
+#[test]
+fn an_upload_that_the_bucket_does_not_know_is_given_up_and_one_that_it_keeps_stays() {
+    for (is_known, failures, is_gone) in [(true, 0, true), (false, 0, true), (true, 1, false)] {
+        let shop = Shop::with_bucket();
+        let id = begun(&shop, &film(2 * PART));
+        if !is_known {
+            shop.uploads.borrow_mut().clear();
+        }
+        shop.broken_bucket.set(failures);
+        let given_up = block_on(give_up(shop.ports(), "p", &id));
+        assert_eq!(given_up.is_ok(), is_gone, "{is_known} {given_up:?}");
+        let left = shop.count("SELECT 1 FROM asset_uploads");
+        assert_eq!(left, usize::from(!is_gone), "{is_known}");
+    }
+}
+
+#[test]
 fn a_part_that_comes_twice_is_stored_once_and_no_other_part_is_taken() {
     let shop = Shop::with_bucket();
     let film = film(3 * PART);
@@ -148,6 +190,11 @@ fn what_is_too_large_or_no_film_is_refused_before_anything_is_stored() {
             Shop::with(&[("max_body_mib", "7")]),
             2 * PART,
             ["`max_body_mib`", &seven],
+        ),
+        (
+            Shop::with(&[("max_body_mib", "8")]),
+            2 * PART,
+            ["at most 8 MiB (8388608 bytes).", ""],
         ),
         (
             Shop::with_bucket(),

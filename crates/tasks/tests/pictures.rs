@@ -4,6 +4,7 @@
 
 mod fake;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use fake::PIXEL;
 use platform::native::{MapConfig, World, block_on};
 use serde_json::{Value, json};
@@ -14,8 +15,17 @@ fn world() -> World {
 }
 
 fn create(world: &World, params: &Value, key: Option<&str>) -> Result<Task, CreateError> {
+    create_of("nano_banana", world, params, key)
+}
+
+fn create_of(
+    task_type: &str,
+    world: &World,
+    params: &Value,
+    key: Option<&str>,
+) -> Result<Task, CreateError> {
     let ports = world.ports();
-    let body = json!({ "project_id": "p", "task_type": "nano_banana", "params": params });
+    let body = json!({ "project_id": "p", "task_type": task_type, "params": params });
     let body = body.to_string();
     let request = TaskRequest::read(body.as_bytes())?;
     let registry = Registry::standard(ports.config);
@@ -59,6 +69,11 @@ fn a_picture_is_kept_once_and_the_parameters_hold_its_address() {
         );
         assert!(asset.bytes.starts_with(b"\x89PNG"));
     }
+    // The quota counts the pictures and what is left of the parameters.
+    let pixel = BASE64_STANDARD.decode(PIXEL).unwrap().len();
+    let sql = "SELECT rest FROM quota_usage WHERE holder = 'project:p'";
+    let counted = world.rows(sql)[0].integer(0).unwrap();
+    assert_eq!(counted as usize, kept.to_string().len() + 2 * pixel);
     // The same request again is the same task, and another picture is another request.
     assert_eq!(
         create(&world, &sent, Some("key")).unwrap().task_id,
@@ -70,6 +85,25 @@ fn a_picture_is_kept_once_and_the_parameters_hold_its_address() {
         Err(CreateError::Conflict)
     ));
     assert_eq!(assets(&world), 2);
+}
+
+#[test]
+fn as_many_addresses_as_a_model_takes_fit_into_the_parameters() {
+    let world = world();
+    let address = format!("https://example.com/{}.png", "x".repeat(80));
+    let sent = json!({ "prompt": "x", "reference_image_urls": vec![address; 14] });
+    let task = create(&world, &sent, None).unwrap();
+    assert_eq!(params(&world, &task), sent);
+}
+
+#[test]
+fn a_service_that_takes_no_pictures_gets_its_parameters_as_they_came() {
+    let world = world();
+    let picture = format!("data:image/png;base64,{PIXEL}");
+    let sent = json!({ "prompt": "x", "": picture, "image": picture, "xyzzy": picture });
+    let task = create_of("demo", &world, &sent, None).unwrap();
+    assert_eq!(params(&world, &task), sent);
+    assert_eq!(assets(&world), 0);
 }
 
 #[test]
@@ -101,6 +135,10 @@ fn what_is_wrong_stores_nothing() {
         ),
         (
             json!({ "prompt": "x", "base64_images": vec![""; 2000] }),
+            "params",
+        ),
+        (
+            json!({ "prompt": "x", "base64_images": vec![Value::Null; 14_000] }),
             "params",
         ),
         (json!("x"), "params"),

@@ -94,6 +94,11 @@ fn params_of(world: &World, task: &Task) -> Value {
     serde_json::from_str(&block_on(params).unwrap().unwrap()).unwrap()
 }
 
+fn stored(world: &World, task: &Task) -> Task {
+    let stored = block_on(rows::get(world.ports().database, &task.task_id));
+    stored.unwrap().unwrap()
+}
+
 #[test]
 fn every_wrong_field_is_named() {
     let world = world();
@@ -160,7 +165,17 @@ fn every_wrong_field_is_named() {
         }
         error => panic!("{error}"),
     }
-    for body in ["", "[]", "null", "{", "\"a\"", "{} {}"] {
+    for (project_id, named) in [
+        (json!("q"), Some("q")),
+        (json!(7), None),
+        (json!(null), None),
+    ] {
+        let body = request(json!({ "project_id": project_id })).to_string();
+        let read = TaskRequest::read(body.as_bytes()).unwrap();
+        assert_eq!(read.project_id(), named);
+    }
+    let half = r#"{"project_id": "p", "metadata": {"a": 1e400}"#;
+    for body in ["", "[]", "null", "{", "\"a\"", "{} {}", half] {
         let refused = post_bytes(&world, body.as_bytes(), None);
         assert!(matches!(refused, Err(CreateError::NotAnObject)), "{body}");
     }
@@ -194,17 +209,19 @@ fn a_task_is_stored_as_it_was_asked_for() {
     let full = json!({
         "params": { "prompt": "a hill", "style": { "of": ["oil", 1, -2, 1.5, true, null] } },
         "max_retries": 7, "node_id": "n", "callback_url": "https://agent.example/hook",
+        "tags": ["red", "night"], "metadata": { "shot": 7 },
     });
     let task = post(&world, full.clone(), None).unwrap();
     assert_ne!(task.task_id, plain.task_id);
     assert_eq!((task.status, task.created_at), (Status::Pending, NOW));
-    let stored = block_on(rows::get(world.ports().database, &task.task_id));
-    let stored = stored.unwrap().unwrap();
+    let stored = stored(&world, &task);
     assert_eq!(stored.project_id, "p");
     assert_eq!(stored.task_type, "painting");
     assert_eq!(stored.external_service.as_deref(), Some("painter"));
     assert_eq!(stored.max_retries, 7);
     assert_eq!(stored.node_id.as_deref(), Some("n"));
+    assert_eq!(stored.tags, ["red", "night"]);
+    assert_eq!(stored.metadata, Some(full["metadata"].clone()));
     let url = stored.callback_url.as_deref();
     assert_eq!(url, Some("https://agent.example/hook"));
     assert_eq!(params_of(&world, &task), full["params"]);
@@ -232,13 +249,20 @@ fn pictures_go_to_the_asset_store_and_their_addresses_into_the_parameters() {
         (json!([]), 0),
         // The check of the fields says what is wrong with these, not the asset store.
         (json!(7), 0),
+        (json!(-1), 0),
+        (json!(1.5), 0),
+        (json!(true), 0),
         (json!(null), 0),
         (json!({ "a": 1 }), 0),
     ] {
         let before = assets();
         let task = post(&world, with(image.clone()), None).unwrap();
         assert_eq!(assets() - before, stored, "{image}");
-        let kept = params_of(&world, &task)["image"].to_string();
+        let kept = params_of(&world, &task)["image"].clone();
+        if !image.is_string() && !image.is_array() && !image.is_object() {
+            assert_eq!(kept, image);
+        }
+        let kept = kept.to_string();
         assert!(!kept.contains("base64"), "{kept}");
         assert_eq!(kept.matches("/assets/asset_").count(), stored, "{kept}");
         assert_eq!(kept.contains(far), image.to_string().contains(far));
@@ -255,6 +279,38 @@ fn pictures_go_to_the_asset_store_and_their_addresses_into_the_parameters() {
         assert_eq!(found, [field], "{image}");
     }
     assert_eq!(assets(), before);
+}
+
+#[test]
+fn the_same_request_a_minute_later_is_the_same_task() {
+    let world = world();
+    let sent = || json!({ "cancel_after": 600, "tags": ["red"] });
+    let first = post(&world, sent(), Some("key")).unwrap();
+    assert_eq!(first.cancel_at, Some(NOW + 600));
+    world.clock.0.set(NOW + 60);
+    assert_eq!(
+        post(&world, sent(), Some("key")).unwrap(),
+        stored(&world, &first)
+    );
+    let other = json!({ "cancel_after": 660, "tags": ["red"] });
+    let conflict = post(&world, other, Some("key"));
+    assert!(matches!(conflict, Err(CreateError::Conflict)));
+    // Each of these fields alone makes another request.
+    let url = "https://agent.example/hook";
+    post(&world, json!({ "callback_url": url }), Some("plain")).unwrap();
+    for (name, value) in [
+        ("cancel_after", json!(600)),
+        ("events", json!(["failed"])),
+        ("tags", json!(["red"])),
+        ("metadata", json!({ "a": 1 })),
+    ] {
+        let other = post(
+            &world,
+            json!({ "callback_url": url, name: value }),
+            Some("plain"),
+        );
+        assert!(matches!(other, Err(CreateError::Conflict)), "{name}");
+    }
 }
 
 #[test]

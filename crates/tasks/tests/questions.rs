@@ -69,7 +69,9 @@ impl World {
     }
 
     fn post(&self, model: &str) -> String {
-        let params = json!({ "prompt": "a hill", "model": model });
+        // The longest prompt, because a question is shared whatever the tasks say.
+        let prompt = "x".repeat(16 * 1024);
+        let params = json!({ "prompt": prompt, "model": model });
         let body = json!({ "project_id": "p", "task_type": "kling_video", "params": params });
         let body = body.to_string();
         let request = TaskRequest::read(body.as_bytes()).unwrap();
@@ -191,6 +193,15 @@ fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
             assert_eq!(world.task(n).status, expected, "{n}");
         }
     }
+}
+
+#[test]
+fn a_refused_question_about_one_job_is_followed_by_one_about_it_alone() {
+    let world = World::new(1, 0);
+    *world.answer.borrow_mut() =
+        Box::new(|_| (404, json!({ "code": 1203, "message": "no such task" })));
+    assert_eq!(world.round().len(), 2);
+    assert_eq!(world.task(0).status, Status::Failed);
 }
 
 /// The job for which Kling refuses every question is found in twice as many more questions as a hundred can be halved.

@@ -40,6 +40,8 @@ struct Painter {
     says: RefCell<Option<(Option<String>, News)>>,
     /// The addresses for callbacks that it was given.
     addresses: RefCell<Vec<String>>,
+    /// How many jobs it was told are not wanted any more.
+    unwanted: Cell<u32>,
 }
 
 impl Painter {
@@ -52,6 +54,7 @@ impl Painter {
             refuses: Cell::default(),
             says: RefCell::default(),
             addresses: RefCell::default(),
+            unwanted: Cell::default(),
         })
     }
 }
@@ -98,6 +101,10 @@ impl Executor for Known {
     async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> News {
         self.0.polls.set(self.0.polls.get() + 1);
         running()
+    }
+
+    async fn cancel(&self, _: &Task, _: &Outside<'_>) {
+        self.0.unwanted.set(self.0.unwanted.get() + 1);
     }
 
     fn process_webhook(&self, _: &Value) -> Option<Callback> {
@@ -402,6 +409,7 @@ fn a_result_has_an_address_and_at_most_sixteen() {
             .unwrap();
         let now = world.task(&task);
         assert_eq!(now.result_url, Some(address(0)));
+        assert_eq!(now.result_expires_at, None, "that is not known");
         let rows = world.native.rows("SELECT result_data FROM aigc_tasks");
         let stored = rows.into_iter().next().unwrap().text(0).unwrap();
         let mut stored: Value = serde_json::from_str(&stored).unwrap();
@@ -443,6 +451,45 @@ fn a_result_that_comes_with_the_answer_is_kept_here_and_none_is_a_failure() {
     assert!(now.error_message.unwrap().contains("without a result"));
 }
 
+/// It is for a later task alone, so a result is not lost for it.
+#[test]
+fn what_a_service_wants_to_see_again_is_kept_up_to_four_mib() {
+    const MOST: usize = 4 * 1024 * 1024;
+    for (length, kept) in [(1, 1), (MOST, MOST), (MOST + 1, 0)] {
+        let world = World::new();
+        let task = world.accepted();
+        let news = Progress::Done(Product {
+            media: vec![picture(1)],
+            data: json!({}),
+            signature: Some("x".repeat(length)),
+        });
+        world.call(&task.job(), None, Ok(news)).unwrap();
+        assert_eq!(world.task(&task).status, Status::Completed);
+        let sql = "SELECT ifnull(length(signature), 0) FROM aigc_tasks";
+        let stored = world.native.rows(sql)[0].integer(0).unwrap();
+        assert_eq!(stored, kept as i64, "{length}");
+    }
+}
+
+#[test]
+fn a_service_is_told_of_a_cancelled_job_that_it_has_accepted_and_of_no_other() {
+    let cancel = |world: &World, task: &Task| {
+        let engine = world.engine();
+        block_on(async { engine.ended(&engine.cancel(task).await.unwrap()).await });
+        world.painter.unwanted.get()
+    };
+    let world = World::new();
+    let task = world.post();
+    assert_eq!(cancel(&world, &task), 0, "it has not seen it");
+    let task = world.accepted();
+    assert_eq!(cancel(&world, &task), 1);
+    for news in [done(), Err(Failure::permanent("no"))] {
+        let task = world.accepted();
+        world.call(&task.job(), None, news).unwrap();
+        assert_eq!(world.painter.unwanted.get(), 1, "it has ended");
+    }
+}
+
 #[test]
 fn an_agent_that_does_not_answer_is_notified_ten_times_over_some_hours() {
     for answers_at in [None, Some(3)] {
@@ -476,12 +523,25 @@ fn an_agent_that_does_not_answer_is_notified_ten_times_over_some_hours() {
 }
 
 #[test]
+fn a_service_that_says_nothing_of_places_has_a_hundred_and_a_project_half_of_them() {
+    let world = World::new();
+    for _ in 0..51 {
+        world.post();
+    }
+    block_on(world.engine().tick());
+    assert_eq!(world.painter.addresses.borrow().len(), 50);
+}
+
+#[test]
 fn an_agent_hears_once_that_its_task_has_started_however_often_there_is_no_place() {
     let world = World::new();
     world.painter.refuses.set(2);
     let task = world.post_telling(&["started"]);
     block_on(world.engine().take_up(&task));
-    assert_eq!(world.task(&task).status, Status::Pending);
+    let waiting = world.task(&task);
+    assert_eq!(waiting.status, Status::Pending);
+    let words = "waiting for a place at painter";
+    assert_eq!(waiting.message.as_deref(), Some(words));
     for _ in 0..10 {
         let clock = &world.native.clock.0;
         clock.set(clock.get() + 300);
@@ -492,6 +552,11 @@ fn an_agent_hears_once_that_its_task_has_started_however_often_there_is_no_place
     let told = world.agent.told.borrow();
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["status"], "processing");
+    drop(told);
+    // It hears at once if there is a place.
+    let task = world.post_telling(&["started"]);
+    block_on(world.engine().take_up(&task));
+    assert_eq!(world.agent.told.borrow().len(), 2);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     address, asset_address,
     assets::AssetError,
     error::TaskError,
-    media_type::{self, OCTET_STREAM},
+    media_type,
     parts::{PART, PartUpload},
     rows::{self, Medium, Product},
     task::Task,
@@ -412,7 +412,6 @@ fn kind<'t>(first: &[u8], told: &'t str) -> Result<&'t str, Failed> {
         None if media_type::is_page(first, told) => {
             Err(Failed::For("the service sent a page instead".into()))
         }
-        None if told.is_empty() => Ok(OCTET_STREAM),
         None => Ok(told),
     }
 }

@@ -42,10 +42,16 @@ mod tests {
 
     #[test]
     fn a_submission_ends_before_the_host_ends_the_request() {
-        for (seconds, image, film) in [("300", 135, 25), ("30", 27, 25), ("20", 17, 17)] {
+        for (seconds, image, film, fal) in
+            [("300", 135, 25, 30), ("30", 27, 25, 27), ("20", 17, 17, 17)]
+        {
             let config = MapConfig::from_pairs(&[("max_handler_seconds", seconds)]);
             let registry = Registry::standard(&config);
-            for (task_type, expected) in [("nano_banana", image), ("kling_video", film)] {
+            for (task_type, expected) in [
+                ("nano_banana", image),
+                ("kling_video", film),
+                ("fal:a/b", fal),
+            ] {
                 let executor = registry.for_type(task_type).unwrap();
                 let longest = patience(executor, &config).as_secs();
                 assert_eq!(longest, expected, "{task_type} within {seconds}");

@@ -93,3 +93,104 @@ impl<'a> Source<'a> {
         Ok(Some(piece))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use platform::{HttpError, native::block_on};
+
+    use super::*;
+
+    struct Bytes(Vec<Vec<u8>>);
+
+    #[async_trait(?Send)]
+    impl Pieces for Bytes {
+        async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+            Ok(self.0.pop())
+        }
+    }
+
+    /// The bytes that are wanted of an answer to a request from byte `from` on, or why there are none.
+    fn read(
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+        from: u64,
+    ) -> Result<Option<String>, String> {
+        let mut answer = Response::builder().status(status);
+        for (name, value) in headers {
+            answer = answer.header(*name, *value);
+        }
+        let pieces = body.bytes().rev().map(|byte| vec![byte]).collect();
+        let body: Box<dyn Pieces> = Box::new(Bytes(pieces));
+        let words = |failed| match failed {
+            Failed::For(words) => words,
+            Failed::Claim | Failed::TooLarge => "another failure".to_owned(),
+        };
+        let source = Source::of(answer.body(body).unwrap(), from, 10).map_err(words)?;
+        let Some(mut source) = source else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            match block_on(source.next()).map_err(words)? {
+                Some(piece) => bytes.extend(piece),
+                None => return Ok(Some(String::from_utf8(bytes).unwrap())),
+            }
+        }
+        panic!("it does not end");
+    }
+
+    #[test]
+    fn a_copy_goes_on_at_its_byte_whatever_the_service_answers() {
+        let range = ("content-range", "bytes 2-5/6");
+        let long = |length| ("content-length", length);
+        for (status, headers, body, from, expected) in [
+            (200, &[long("6")][..], "abcdef", 0, Ok(Some("abcdef"))),
+            (206, &[range, long("4")], "cdef", 2, Ok(Some("cdef"))),
+            // A service without ranges sends the beginning again.
+            (200, &[long("6")], "abcdef", 2, Ok(Some("cdef"))),
+            (200, &[], "abcdef", 6, Ok(Some(""))),
+            // Its last byte was copied before.
+            (416, &[], "", 6, Ok(Some(""))),
+            (416, &[], "", 0, Err("the service answered 416")),
+            (206, &[range], "cdef", 0, Err("the service answered 206")),
+            (
+                206,
+                &[range],
+                "def",
+                3,
+                Err("the service sent another range"),
+            ),
+            (206, &[], "cdef", 2, Err("the service sent another range")),
+            (404, &[], "", 2, Err("the service answered 404")),
+            // The largest has ten bytes, those that were copied before among them.
+            (200, &[long("10")], "abcdefghij", 0, Ok(Some("abcdefghij"))),
+            (200, &[long("11")], "", 0, Ok(None)),
+            (
+                206,
+                &[range, long("8")],
+                "cdefghij",
+                2,
+                Ok(Some("cdefghij")),
+            ),
+            (206, &[range, long("9")], "", 2, Ok(None)),
+            (200, &[long("6")], "abc", 0, Err("the result broke off")),
+            (
+                206,
+                &[range, long("4")],
+                "cde",
+                2,
+                Err("the result broke off"),
+            ),
+        ] {
+            let expected = expected.map(|found: Option<&str>| found.map(str::to_owned));
+            let found = read(status, headers, body, from);
+            assert_eq!(
+                found,
+                expected.map_err(str::to_owned),
+                "{status} {headers:?} {from}"
+            );
+        }
+    }
+}

@@ -208,6 +208,29 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// So that a canvas that is drawn anew looks as it did.
+    #[test]
+    fn a_prompt_has_the_same_picture_in_every_release() {
+        let all: String = ["a hill", "a lake", "rain"].map(draw).concat();
+        let digest = auth::secrets::hex(&Sha256::digest(all));
+        assert_eq!(
+            digest,
+            "58fc4d7c7e7163b8a91ec76934014b28b6d295eeb40e008c2b1a0c086afeafd0"
+        );
+    }
+
+    #[test]
+    fn a_picture_is_called_by_its_prompt_without_what_xml_cannot_hold() {
+        let svg = draw("<a> & \"b\"\u{0}\n\u{fffe}\u{ffff}\u{fffd}");
+        let title = "<title>&lt;a&gt; &amp; &quot;b&quot;\u{fffd}</title>";
+        assert!(svg.contains(title), "{svg}");
+        let long = draw(&"x".repeat(60));
+        assert!(
+            long.contains(&format!(">{}</text>", "x".repeat(48))),
+            "{long}"
+        );
+    }
+
     #[test]
     fn the_same_prompt_gives_the_same_picture_and_no_markup() {
         assert_eq!(draw("a hill"), draw("a hill"));

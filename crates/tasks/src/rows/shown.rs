@@ -75,6 +75,14 @@ mod tests {
         assert!(shown.may_include("one more") && shown.may_include("another"));
         assert_eq!(Shown::from_json(&shown.to_json()), shown);
 
+        let mut large = Shown::default();
+        for node in ["a", "b"] {
+            large.add(&node.repeat(8 * 1024));
+        }
+        assert!(!large.may_include("c"), "16 KiB are remembered");
+        large.add("c");
+        assert!(large.may_include("any"));
+
         let mut long = Shown::default();
         long.add(&"x".repeat(MOST_BYTES + 1));
         assert!(long.may_include("any") && long.to_json() == "[null]");

@@ -84,6 +84,8 @@ pub(crate) struct Shop {
     /// Says whether the place of results knows ranges, and tells lengths.
     pub(crate) has_ranges: Cell<bool>,
     pub(crate) tells_length: Cell<bool>,
+    /// The media type of a result, if it tells one.
+    pub(crate) media_type: RefCell<String>,
     /// The time that a piece of one MiB takes.
     pub(crate) seconds_a_piece: Cell<i64>,
     /// The objects of the bucket, by path.
@@ -93,6 +95,8 @@ pub(crate) struct Shop {
     /// The largest body that the bucket got, and the number of parts.
     pub(crate) largest_body: Cell<usize>,
     pub(crate) parts_sent: Cell<usize>,
+    /// Whether the bucket finds an error after it has answered 200 to the end of an upload.
+    pub(crate) fails_late: Cell<bool>,
     /// The number of times that the bucket still answers 403.
     pub(crate) broken_bucket: Cell<usize>,
 }
@@ -133,11 +137,13 @@ impl Shop {
             hops: RefCell::default(),
             has_ranges: Cell::new(true),
             tells_length: Cell::new(true),
+            media_type: RefCell::default(),
             seconds_a_piece: Cell::new(0),
             objects: RefCell::default(),
             uploads: RefCell::default(),
             largest_body: Cell::new(0),
             parts_sent: Cell::new(0),
+            fails_late: Cell::new(false),
             broken_bucket: Cell::new(0),
         }
     }
@@ -322,6 +328,9 @@ impl Shop {
                 answer.headers_mut().insert("etag", tag);
                 answer
             }
+            (Method::POST, Some(_)) if self.fails_late.get() => {
+                answer(200, "<Error><Code>InternalError</Code></Error>")
+            }
             (Method::POST, Some(name)) => {
                 let Some(parts) = uploads.remove(&(path.clone(), name)) else {
                     return answer(404, "<Error><Code>NoSuchUpload</Code></Error>");
@@ -435,6 +444,9 @@ impl HttpClient for Shop {
         }
         if self.tells_length.get() {
             answer = answer.header("content-length", left.len());
+        }
+        if !self.media_type.borrow().is_empty() {
+            answer = answer.header("content-type", &*self.media_type.borrow());
         }
         let most = limits.max_bytes;
         let film = Film {

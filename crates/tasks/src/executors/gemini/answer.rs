@@ -322,6 +322,59 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_place_of_an_image_is_told() {
+        let inline = json!({ "mimeType": "image/png", "data": "?" });
+        let draft = json!({ "inlineData": inline, "thought": true });
+        let broken = json!({ "inlineData": inline });
+        let words = json!({ "text": "No." });
+        for (parts, reason, told) in [
+            (
+                json!([draft]),
+                "STOP",
+                "Gemini made no image (drafts alone)",
+            ),
+            (
+                json!([broken]),
+                "STOP",
+                "Gemini made no image (an image that cannot be read)",
+            ),
+            (
+                json!([]),
+                "STOP",
+                "Gemini made no image (an answer without an image)",
+            ),
+            (
+                json!([words]),
+                "STOP",
+                "Gemini answered in words alone: No.",
+            ),
+            (json!([words]), "OTHER", "Gemini made no image (OTHER) No."),
+            (json!([draft]), "OTHER", "Gemini made no image (OTHER)"),
+        ] {
+            let candidate = json!({ "finishReason": reason, "content": { "parts": parts } });
+            let read = read_answer(answer(200, json!({ "candidates": [candidate] })));
+            let (Err(Failure::Retry { reason, .. }) | Err(Failure::Permanent(reason))) = read
+            else {
+                panic!("{told}: {read:?}");
+            };
+            assert_eq!(reason, told);
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_overloaded_names_a_time_and_one_that_is_down_does_not() {
+        for wait in [Some("7"), None] {
+            let mut answer = http::Response::builder().status(503);
+            if let Some(wait) = wait {
+                answer = answer.header("retry-after", wait);
+            }
+            let read = read_answer(answer.body(Vec::new()).unwrap());
+            let is_rate = matches!(read, Err(Failure::TooOften { .. }));
+            assert_eq!(is_rate, wait.is_some(), "{read:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_refusal_is_tried_once_more() {
         for reason in [
             "NO_IMAGE",

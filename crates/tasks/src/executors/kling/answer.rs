@@ -214,11 +214,13 @@ mod tests {
             (400, 1300, Us),
             (200, 1301, TheJob),
             (429, 1302, TheRate),
+            (200, 1302, TheRate),
             (200, 1303, ThePlaces),
             (429, 1304, Us),
             (500, 5000, TheMoment),
             (503, 5001, TheMoment),
             (200, 5002, TheMoment),
+            (400, 5002, TheMoment),
         ];
         for (status, code, expected) in cases {
             let body = json!({ "code": code, "message": "words" }).to_string();
@@ -237,6 +239,10 @@ mod tests {
             (429, "", TheRate),
             (200, "", TheMoment),
             (200, "{\"code\":0}", TheMoment),
+            (200, "{\"data\":{}}", TheMoment),
+            (500, "{\"code\":0,\"data\":{}}", TheMoment),
+            (408, "", TheMoment),
+            (425, "", TheMoment),
             (200, "nonsense", TheMoment),
             (404, "", Us),
             (401, "{}", Us),
@@ -244,6 +250,21 @@ mod tests {
         ] {
             let failure = read_answer(&answer(status, body)).unwrap_err();
             assert_eq!(concerns(&failure), expected, "{status} {body}");
+            let words = format!("{failure:?}");
+            assert!(words.contains("cannot be understood"), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_goes_on_has_a_name() {
+        for status in ["submitted", "processing"] {
+            let named = progress(&json!({ "id": "k1", "status": status }));
+            assert!(matches!(named, Ok(Progress::Running { .. })), "{named:?}");
+            let nameless = progress(&json!({ "status": status }));
+            assert!(
+                matches!(nameless, Err(Failure::Retry { .. })),
+                "{nameless:?}"
+            );
         }
     }
 
@@ -268,5 +289,14 @@ mod tests {
             panic!("not to be tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));
+        // A service that is overloaded names a time, too; one that is down does not.
+        for (wait, expected) in [(Some("7"), TheRate), (None, TheMoment)] {
+            let mut answer = http::Response::builder().status(503);
+            if let Some(wait) = wait {
+                answer = answer.header("retry-after", wait);
+            }
+            let failure = read_answer(&answer.body(Vec::new()).unwrap()).unwrap_err();
+            assert_eq!(concerns(&failure), expected, "{wait:?}");
+        }
     }
 }

@@ -268,6 +268,7 @@ mod tests {
             json!({}),
             json!({ "task_status": 3, "task_id": "x" }),
             json!({ "id": "x", "status": "perhaps" }),
+            json!({ "status": "succeeded", "outputs": [{ "url": "https://cdn/v.mp4" }] }),
         ] {
             assert_eq!(kling().process_webhook(&nonsense), None);
         }

@@ -179,11 +179,14 @@ mod tests {
         );
         assert_eq!(known.family("kling-v2-master").sound, Some(Sound::Never));
         let of = |text: &str| Models::read(&MapConfig::from_pairs(&[("kling_models", text)]));
-        let table = of(r#"{"kling-4": {"durations": [30]}, "kling-v2-6": {"generation": 2}}"#);
+        let table = of(
+            r#"{"kling-4": {"durations": [30]}, "kling-v2-6": {"generation": 2}, "kling-5": {"generation": 1}}"#,
+        );
         let table = table.unwrap();
         assert_eq!(table.family("kling-4.1").durations, Some(vec![30]));
         assert_eq!(table.family("kling-v2-6").durations, None);
         assert_eq!(table.generation("kling-v2-6"), Generation::Second);
+        assert_eq!(table.generation("kling-5"), Generation::First);
         for wrong in [
             "[]",
             r#"{"kling-4": {"duration": [30]}}"#,

@@ -169,3 +169,21 @@ fn check_sound(params: &mut Fields<'_>, family: &Family, model: &str, generation
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_one_by_one_unless_each_follows_the_last() {
+        for (durations, words) in [
+            (&[7][..], "7"),
+            (&[5, 6], "5 or 6"),
+            (&[5, 10], "5 or 10"),
+            (&[3, 5, 9], "3 or 5 or 9"),
+            (&[3, 4, 5], "a whole number from 3 to 5"),
+        ] {
+            assert_eq!(seconds(durations), words);
+        }
+    }
+}
