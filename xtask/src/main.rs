@@ -25,6 +25,8 @@ mod python;
 mod steps;
 mod test;
 mod up;
+#[cfg(test)]
+mod words;
 
 use clap::{Parser, Subcommand};
 

@@ -179,3 +179,124 @@ pub async fn take_abandoned(
     let rows = database.execute(sql, parameters).await?;
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        principal::Principal,
+        projects,
+        world::{make_project, world},
+    };
+    use platform::native::{World, block_on};
+
+    fn reserve(world: &World, project_id: &str, token: &str) -> Reservation {
+        let ports = world.ports();
+        block_on(super::reserve(
+            ports.database,
+            ports.clock,
+            project_id,
+            token,
+        ))
+        .unwrap()
+    }
+
+    fn is_reserved(world: &World, token: &str) -> bool {
+        block_on(super::is_reserved(world.ports().database, "a", token)).unwrap()
+    }
+
+    fn members(world: &World) -> Vec<(String, Role)> {
+        let members = block_on(projects::members(world.ports().database, "a")).unwrap();
+        let member = |member: projects::Member| (member.user_id, member.role);
+        members.into_iter().map(member).collect()
+    }
+
+    fn add(world: &World, token: &str, role: Role) {
+        let ports = world.ports();
+        let members = [("bob", role)];
+        let added = add_members(ports.database, ports.clock, "a", token, &members);
+        block_on(added).unwrap();
+    }
+
+    fn publish(world: &World, token: &str) -> bool {
+        let ports = world.ports();
+        let new = NewProject {
+            project_id: "a",
+            name: "a",
+            owner_id: "ada",
+        };
+        block_on(super::publish(ports.database, ports.clock, token, new)).unwrap()
+    }
+
+    /// An import that another one has taken over makes no project, and neither adds nor deletes anything of the other
+    /// one's.
+    #[test]
+    fn an_id_is_of_one_import_at_a_time() {
+        let world = world(&[]);
+        let database = world.ports().database;
+        make_project(&world, "taken", "ada");
+        assert_eq!(reserve(&world, "taken", "one"), Reservation::Taken);
+        assert_eq!(reserve(&world, "a", "one"), Reservation::Made);
+        world.clock.0.set(world.clock.0.get() + UNDER_WAY - 1);
+        assert_eq!(reserve(&world, "a", "two"), Reservation::UnderWay);
+        assert!(is_reserved(&world, "one") && !is_reserved(&world, "two"));
+        world.clock.0.set(world.clock.0.get() + 1);
+        assert_eq!(reserve(&world, "a", "two"), Reservation::Made);
+        assert!(is_reserved(&world, "two") && !is_reserved(&world, "one"));
+        add(&world, "one", Role::Write);
+        assert_eq!(members(&world), []);
+        add(&world, "two", Role::Read);
+        add(&world, "two", Role::Write);
+        block_on(drop_members(database, "a", "one")).unwrap();
+        assert_eq!(members(&world), [("bob".to_owned(), Role::Write)]);
+        assert!(!publish(&world, "one"));
+        block_on(release(database, "a", "one")).unwrap();
+        assert!(publish(&world, "two"));
+        assert!(!is_reserved(&world, "two"));
+        // What is a project now is out of the reach of every import.
+        block_on(drop_members(database, "a", "two")).unwrap();
+        block_on(release(database, "a", "two")).unwrap();
+        assert!(!publish(&world, "two"));
+        assert_eq!(reserve(&world, "a", "three"), Reservation::Taken);
+        let bob = Principal::User {
+            id: "bob".into(),
+            expires_at: None,
+        };
+        let grant = block_on(bob.access(world.ports(), "a")).unwrap();
+        assert!(grant.require(Role::Write).is_ok());
+    }
+
+    #[test]
+    fn what_an_import_has_stored_goes_with_it() {
+        let world = world(&[]);
+        let database = world.ports().database;
+        assert_eq!(reserve(&world, "a", "one"), Reservation::Made);
+        add(&world, "one", Role::Read);
+        block_on(drop_members(database, "a", "one")).unwrap();
+        assert_eq!(members(&world), []);
+        block_on(release(database, "a", "one")).unwrap();
+        assert!(!is_reserved(&world, "one"));
+        assert_eq!(reserve(&world, "a", "two"), Reservation::Made);
+    }
+
+    #[test]
+    fn the_sweep_takes_over_the_imports_that_broke_off_first() {
+        let world = world(&[]);
+        let ports = world.ports();
+        make_project(&world, "whole", "ada");
+        for (project, at) in [("x", 3), ("y", 1), ("z", 2), ("young", 4)] {
+            world.clock.0.set(at);
+            assert_eq!(reserve(&world, project, "token"), Reservation::Made);
+        }
+        world.clock.0.set(UNDER_WAY + 3);
+        let take = |limit| {
+            let taken = take_abandoned(ports.database, ports.clock, "sweep", limit);
+            let mut taken = block_on(taken).unwrap();
+            taken.sort();
+            taken
+        };
+        assert_eq!(take(2), ["y", "z"]);
+        assert_eq!(take(2), ["x"]);
+        assert!(take(2).is_empty());
+    }
+}

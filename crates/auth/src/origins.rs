@@ -192,6 +192,26 @@ mod tests {
     use platform::native::MapConfig;
 
     #[test]
+    fn a_setting_of_the_wrong_form_is_found() {
+        for (settings, wrong) in [
+            (&[][..], None),
+            (&[("public_url", "https://a.example/canvas")], None),
+            (&[("public_url", "a.example")], Some("public_url")),
+            (&[("allowed_origins", "https://a.example")], None),
+            (
+                &[("allowed_origins", "https://a.example/b")],
+                Some("allowed_origins"),
+            ),
+        ] {
+            let found = wrong_setting(&MapConfig::from_pairs(settings)).unwrap();
+            let found = found.map(|found| found.setting.name());
+            assert_eq!(found, wrong, "{settings:?}");
+        }
+        let unreadable = MapConfig::default().with_unreadable("public_url");
+        assert!(wrong_setting(&unreadable).is_err());
+    }
+
+    #[test]
     fn only_the_own_origin_and_those_listed() {
         let development = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787")]);
         let production = MapConfig::from_pairs(&[

@@ -110,4 +110,26 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_user_owns_what_they_make_and_a_token_makes_nothing() {
+        let token = Principal::Token {
+            id: "t".into(),
+            project_id: "p".into(),
+            role: Role::Owner,
+            expires_at: None,
+        };
+        let user = Principal::User {
+            id: "ada".into(),
+            expires_at: None,
+        };
+        for (principal, expected) in [
+            (user, Ok(Some("ada"))),
+            (Principal::Server, Ok(None)),
+            (token, Err(403)),
+        ] {
+            let owner = principal.as_owner().map_err(|problem| problem.status());
+            assert_eq!(owner, expected, "{}", principal.name());
+        }
+    }
 }

@@ -527,6 +527,21 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_user_is_a_short_text_on_one_line() {
+        for (id, is_one) in [
+            ("a", true),
+            ("auth0|ä 1", true),
+            (&"a".repeat(255), true),
+            (&"a".repeat(256), false),
+            ("", false),
+            ("a\nb", false),
+            ("a\u{7f}", false),
+        ] {
+            assert_eq!(is_user_id(id), is_one, "{id:?}");
+        }
+    }
+
+    #[test]
     fn a_project_goes_to_a_member_and_from_its_owner_alone() {
         let world = shared();
         assert_eq!(given(&world, "ann", "stranger", true), None);

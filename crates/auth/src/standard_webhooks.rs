@@ -98,6 +98,8 @@ mod tests {
     fn the_example_of_a_sender_verifies_and_nothing_else_does() {
         assert!(verifies(RIGHT, BODY, AT));
         assert!(verifies(&format!("v1,AAAA {RIGHT}"), BODY, AT));
+        // A sender that has just changed its secret may send the same signature twice.
+        assert!(verifies(&format!("{RIGHT} {RIGHT}"), BODY, AT));
         assert!(!verifies(RIGHT, &BODY.replace("succeeded", "failed"), AT));
         assert!(!verifies("", BODY, AT));
         assert!(!verifies(&RIGHT.replace("v1,", "v2,"), BODY, AT));

@@ -112,6 +112,32 @@ mod tests {
         assert_eq!(read(None, vec![ab(), Err(BrokenOff)]), Err(400));
     }
 
+    /// A caller that is still sending would see a broken connection instead of the answer.
+    #[test]
+    fn a_body_that_is_too_large_is_read_before_it_is_refused() {
+        for (declared, is_read) in [
+            (5, true),
+            (wire::MAX_UPDATE_BYTES, true),
+            (wire::MAX_UPDATE_BYTES + 1, false),
+        ] {
+            let was_read = std::cell::Cell::new(false);
+            let chunks = stream::once(async {
+                was_read.set(true);
+                Ok(Vec::new())
+            });
+            let body = Body {
+                declared: Some(declared),
+                chunks: Box::pin(chunks),
+            };
+            let problem = block_on(body.read(4, &SetClock::default())).unwrap_err();
+            assert_eq!(
+                (problem.status(), was_read.get()),
+                (413, is_read),
+                "{declared}"
+            );
+        }
+    }
+
     #[test]
     fn a_host_limits_updates_and_not_their_envelopes() {
         const MIB: usize = 1 << 20;

@@ -272,6 +272,12 @@ mod tests {
                 ],
                 "https://box.lan:8443/canvas",
             ),
+            // A client that has no proxy before it came by a port of its own.
+            (
+                "https://h.example/canvas",
+                &[("host", "box.lan:8443"), ("x-forwarded-for", "10.0.0.2")],
+                "http://box.lan:8443",
+            ),
             (
                 "https://h.example/c/",
                 &[("host", "h.example")],
@@ -340,6 +346,13 @@ mod tests {
             let config = MapConfig::from_pairs(&[("public_url", "http://127.0.0.1:8787")]);
             assert_eq!(head(&headers, None).base(&config), base, "{prefix:?}");
         }
+    }
+
+    #[test]
+    fn a_relay_names_the_client() {
+        let named = [("x-loro-internal-client", "10.0.0.1")];
+        assert!(head(&named, None).is_from_relay());
+        assert!(!head(&[("x-forwarded-for", "10.0.0.1")], None).is_from_relay());
     }
 
     #[test]

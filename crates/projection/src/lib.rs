@@ -195,3 +195,21 @@ async fn notify_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload:
         tracing::warn!(project = project_id, %error, "the relays were not notified");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_has_a_mebibyte_at_most() {
+        for (bytes, beyond) in [
+            (0, None),
+            (1 << 20, None),
+            ((1 << 20) + 1, Some((1 << 20) + 1)),
+        ] {
+            let update = vec![0; bytes];
+            assert_eq!(bytes_beyond_limit(Some(&update)), beyond);
+        }
+        assert_eq!(bytes_beyond_limit(None), None);
+    }
+}

@@ -122,3 +122,63 @@ fn children(map: &LoroMap) -> Vec<(String, ValueOrContainer)> {
     map.for_each(|key, value| children.push((key.to_owned(), value)));
     children
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tasks::{Status, Task, rows::Shown};
+
+    fn task() -> Task {
+        Task {
+            task_id: "t".into(),
+            status: Status::Completed,
+            result_url: Some("https://a/b".into()),
+            ..Task::new(5)
+        }
+    }
+
+    #[test]
+    fn a_version_is_shown_once_and_repaired_once() {
+        let ended = json!({ "status": "completed", "src": "https://a/b" });
+        let other = json!({ "status": "completed", "src": "https://old" });
+        let before = json!({ "status": "processing" });
+        let nothing = json!({});
+        use Deed::{Leave, Repair, Show};
+        let (seen, unseen) = (Some(true), Some(false));
+        for (was_shown, is_repaired, data, is_whole, had_seen, expected) in [
+            (false, false, &ended, false, seen, Show),
+            (true, true, &before, false, unseen, Leave),
+            (true, false, &before, false, unseen, Repair),
+            (true, false, &before, false, seen, Leave),
+            (true, false, &before, false, None, Repair),
+            (true, false, &nothing, false, unseen, Repair),
+            (true, false, &nothing, false, seen, Leave),
+            (true, false, &nothing, false, None, Leave),
+            (true, false, &ended, true, unseen, Leave),
+            (true, false, &other, true, unseen, Repair),
+            (true, false, &other, true, seen, Leave),
+            (true, false, &other, true, None, Leave),
+            (true, false, &other, false, unseen, Leave),
+        ] {
+            let mut shown = Shown::default();
+            shown.add(if was_shown { "n" } else { "another" });
+            let of = Unprojected {
+                task: task(),
+                is_superseded: false,
+                shown: Some(shown),
+                is_repaired,
+            };
+            let value = ValueOrContainer::Value(LoroValue::from(data.clone()));
+            let deed = deed(&of, "n", Some(&value), is_whole, || had_seen);
+            assert_eq!(deed, expected, "{data} {is_whole} {had_seen:?}");
+        }
+        let new = Unprojected {
+            task: task(),
+            is_superseded: false,
+            shown: None,
+            is_repaired: false,
+        };
+        assert_eq!(deed(&new, "n", None, false, || seen), Show);
+    }
+}

@@ -5,6 +5,8 @@
 //! deleted if that state is not the whole document: while it cannot be computed, and while updates wait for others or are
 //! in quarantine, because their owner may restore them.
 
+use std::num::NonZero;
+
 use platform::Ports;
 use rooms::{Memory, RoomError};
 use tasks::{AssetError, AssetStore, Retention, TaskError};
@@ -21,13 +23,13 @@ pub async fn drop_old(ports: Ports<'_>) -> Result<Vec<String>, TaskError> {
     let Ports { database, .. } = ports;
     let (retention, now) = (Retention::of(ports.config), ports.clock.unix_seconds());
     let ended = retention.drop_old_tasks(database, now).await?;
-    if ended > 0 {
-        tracing::info!(tasks = ended, "old tasks were deleted");
+    if let Some(tasks) = NonZero::new(ended) {
+        tracing::info!(tasks, "old tasks were deleted");
     }
     if let Some(kept_for) = retention.quarantine {
         let dropped = rooms::discard_old(database, now - kept_for, QUARANTINED_AT_ONCE).await?;
-        if dropped > 0 {
-            tracing::warn!(updates = dropped, "old updates in quarantine were deleted");
+        if let Some(updates) = NonZero::new(dropped) {
+            tracing::warn!(updates, "old updates in quarantine were deleted");
         }
     }
     let assets = AssetStore::open(database, ports.http, ports.config)?;

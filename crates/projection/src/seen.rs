@@ -56,3 +56,40 @@ fn is_at(content: &JsonOpContent, at: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document whose map one peer has written: a key, between other writes.
+    fn written(before: i32, after: i32) -> (LoroDoc, ContainerID) {
+        let doc = LoroDoc::new();
+        doc.set_peer_id(7).unwrap();
+        let map = doc.get_map("map");
+        let others = |count| (0..count).for_each(|n| map.insert("other", n).unwrap());
+        others(before);
+        map.insert("key", 1).unwrap();
+        others(after);
+        doc.commit();
+        (doc, map.id())
+    }
+
+    #[test]
+    fn the_last_write_is_found_among_the_latest_of_a_peer() {
+        for (before, after, is_found) in [
+            (0, 0, true),
+            (0, 5, true),
+            (5, 0, true),
+            (5000, 0, true),
+            (100, LOOKED_AT - 1, true),
+            (100, LOOKED_AT, false),
+        ] {
+            let (doc, map) = written(before, after);
+            let found = last_write(&doc, 7, &map, "key");
+            let expected = is_found.then(|| ID::new(7, before));
+            assert_eq!(found, expected, "{before} {after}");
+            assert_eq!(last_write(&doc, 7, &map, "never"), None);
+            assert_eq!(last_write(&doc, 8, &map, "key"), None);
+        }
+    }
+}

@@ -448,12 +448,16 @@ fn my_note_about_the_task_threw_its_result_away() {
         completed("t"),
         "it is repaired"
     );
-    // Once: an editor that insists has its way.
-    canvas.hear();
-    edit_entry(&canvas, reset);
-    for _ in 0..3 {
-        canvas.project();
-        assert_eq!(entry()["status"], "processing");
+    // Once: an editor that insists has its way, whether it has heard of the repair or not.
+    for hears in [false, true] {
+        if hears {
+            canvas.hear();
+        }
+        edit_entry(&canvas, reset);
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(entry()["status"], "processing");
+        }
     }
 }
 
@@ -471,15 +475,25 @@ fn my_drag_threw_the_result_away() {
     assert_eq!(canvas.shows("n1").0, "processing");
     canvas.project();
     assert_eq!(canvas.shows("n1"), completed("t"), "it is repaired");
-    // Once: an editor that insists has its way.
-    canvas.hear();
-    canvas.set(
-        "n1",
-        &[("status", json!("processing")), ("src", Value::Null)],
-    );
-    for _ in 0..3 {
-        canvas.project();
-        assert_eq!(canvas.shows("n1").0, "processing");
+    // Once: an editor that insists has its way, whether it has heard of the repair or not.
+    for hears in [false, true] {
+        if hears {
+            canvas.hear();
+        }
+        for x in 0..20 {
+            canvas.set(
+                "n1",
+                &[
+                    ("x", json!(x)),
+                    ("status", json!("processing")),
+                    ("src", Value::Null),
+                ],
+            );
+        }
+        for _ in 0..3 {
+            canvas.project();
+            assert_eq!(canvas.shows("n1").0, "processing");
+        }
     }
 }
 

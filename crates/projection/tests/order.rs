@@ -72,6 +72,13 @@ impl World {
         );
     }
 
+    fn add_completed(&self, id: &str) {
+        self.sql(&format!(
+            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, result_url, completed_at)
+             VALUES ('{id}', 'p', 'demo', 'completed', '{{}}', 1700000000, 1700000000, 'https://a/{id}', 1700000000)",
+        ));
+    }
+
     fn project(&self) {
         let (database, clock) = (&self.database, &self.clock);
         block_on(projection::project(
@@ -109,6 +116,11 @@ impl World {
     fn edit(&self) {
         let doc = LoroDoc::new();
         doc.get_text("text").insert(0, "hello").unwrap();
+        self.append(&doc);
+    }
+
+    /// Appends what an editor has written.
+    fn append(&self, doc: &LoroDoc) {
         doc.commit();
         let update = Update {
             project: ROOM.into(),
@@ -331,24 +343,9 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
     for n in 0..30 {
         let id = format!("t{n}");
         node(&id, "small");
-        world.sql(&format!(
-            "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, result_url, completed_at)
-             VALUES ('{id}', 'p', 'demo', 'completed', '{{}}', 1700000000, 1700000000, 'https://a/{id}', 1700000000)",
-        ));
+        world.add_completed(&id);
     }
-    doc.commit();
-    let update = Update {
-        project: ROOM.into(),
-        payload: doc.export(loro::ExportMode::all_updates()).unwrap().into(),
-        serial: None,
-    };
-    block_on(rooms::append(
-        &world.database,
-        &world.clock,
-        "editor",
-        vec![update],
-    ))
-    .unwrap();
+    world.append(&doc);
     for _ in 0..3 {
         world.project();
     }
@@ -365,4 +362,62 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
         let id = format!("t{n}");
         assert_eq!(doc["nodes"][&id]["data"]["src"], format!("https://a/{id}"));
     }
+}
+
+/// Plain nodes are written whole. Each of these fits a projection, and two do.
+#[test]
+fn results_that_are_too_large_together_are_written_in_parts() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let ids: Vec<String> = (0..4).map(|n| format!("t{n}")).collect();
+    for id in &ids {
+        let note = "x".repeat(400 * 1024);
+        let node = serde_json::json!({ "data": { "taskId": id, "note": note } });
+        doc.get_map("nodes").insert(id, node).unwrap();
+        world.add_completed(id);
+    }
+    world.append(&doc);
+    world.project();
+    assert!(world.due().is_empty(), "one call writes all of them");
+    let bytes = large(&world);
+    assert!((700 * 1024..=1024 * 1024).contains(&bytes), "{bytes}");
+    let doc: serde_json::Value = serde_json::from_str(&world.merged().json().unwrap()).unwrap();
+    for id in &ids {
+        assert_eq!(doc["nodes"][id]["data"]["src"], format!("https://a/{id}"));
+    }
+}
+
+/// Each of these fits a projection, and both together do not.
+#[test]
+fn a_task_whose_nodes_are_too_large_together_is_shown_in_its_entry_alone() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    for id in ["one", "two"] {
+        let note = "x".repeat(600 * 1024);
+        let node = serde_json::json!({ "data": { "taskId": "t", "note": note } });
+        doc.get_map("nodes").insert(id, node).unwrap();
+    }
+    world.append(&doc);
+    world.complete();
+    world.project();
+    assert!(world.due().is_empty(), "it is not tried for ever");
+    assert!(large(&world) < 10_000, "{}", large(&world));
+    let doc: serde_json::Value = serde_json::from_str(&world.merged().json().unwrap()).unwrap();
+    assert_eq!(doc["tasks"]["t"]["src"], "https://a/b");
+    for id in ["one", "two"] {
+        assert_eq!(doc["nodes"][id]["data"]["src"], serde_json::Value::Null);
+    }
+}
+
+#[test]
+fn one_call_writes_more_tasks_than_one_projection_has() {
+    let world = World::new();
+    for n in 0..201 {
+        world.add_completed(&format!("t{n}"));
+    }
+    world.project();
+    let projections = world.sql("SELECT 1 FROM loro_updates WHERE origin = 'tasks'");
+    assert_eq!(projections.len(), 2);
+    let doc: serde_json::Value = serde_json::from_str(&world.merged().json().unwrap()).unwrap();
+    assert_eq!(doc["tasks"].as_object().unwrap().len(), 202);
 }

@@ -345,6 +345,16 @@ fn a_task_goes_after_its_end_and_its_result_after_the_document_shows_it_no_more(
 }
 
 #[test]
+fn an_update_stays_in_quarantine_for_as_long_as_the_setting_says() {
+    let project = Project::new(&SETTINGS);
+    project.sql("INSERT INTO loro_quarantine VALUES ('p', 1, x'01', 'o', 0, 1700000000, 'r')");
+    for (days, left) in [(0, 1), (9, 1), (1, 0)] {
+        project.after(days);
+        assert_eq!(project.count("loro_quarantine"), left);
+    }
+}
+
+#[test]
 fn each_round_has_a_bound() {
     let project = Project::new(&SETTINGS);
     for n in 0..65 {

@@ -150,7 +150,7 @@ pub(crate) fn revs(rows: &[LogRow]) -> String {
     format!("[{}]", revs.join(","))
 }
 
-/// Whether the part of a room's log that is not compacted yet has grown past a limit of count or bytes.
+/// Returns whether the part of a room's log that is not compacted yet has grown past a limit of count or bytes.
 ///
 /// # Errors
 /// If the database fails.
@@ -239,4 +239,47 @@ async fn projects(
 ) -> Result<Vec<String>, DatabaseError> {
     let rows = database.execute(sql, parameters).await?;
     rows.into_iter().map(|mut row| row.text(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::{ExportMode, LoroDoc};
+    use platform::native::{SetClock, SqliteFile, block_on};
+    use quota::BYTES_OF_OPERATION;
+
+    /// A snapshot of a value that repeats itself has few bytes, but its state takes memory for all of them.
+    #[test]
+    fn operations_count_beside_what_compression_saves() {
+        let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
+        let doc = LoroDoc::new();
+        let map = doc.get_map("map");
+        map.insert("x", "x".repeat(4 << 20)).unwrap();
+        doc.commit();
+        let snapshot = doc.export(ExportMode::Snapshot).unwrap();
+        let version = doc.oplog_vv();
+        map.insert("y", true).unwrap();
+        doc.commit();
+        let update = doc.export(ExportMode::updates(&version)).unwrap();
+        for (sql, parameters) in [
+            (
+                "INSERT INTO loro_snapshots (project_id, rev, snapshot, version, updated_at, has_state)
+                 VALUES ('p', 1, ?1, ?2, 0, 1)",
+                vec![snapshot.into(), version.encode().into()],
+            ),
+            (
+                "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
+                 VALUES ('p', 2, ?1, 'test', 0)",
+                vec![update.into()],
+            ),
+        ] {
+            block_on(database.execute(sql, parameters)).unwrap();
+        }
+        let saved = block_on(rows::all(&database, "p")).unwrap().saved();
+        block_on(pack(&database, &clock, "p", Memory::default())).unwrap();
+        let sql = "SELECT operations FROM loro_operations";
+        let counted = block_on(database.execute(sql, vec![])).unwrap();
+        let counted = counted[0].unsigned(0).unwrap();
+        assert_eq!(counted, saved as u64 / BYTES_OF_OPERATION + 2);
+    }
 }

@@ -22,12 +22,8 @@ pub(crate) fn find(history: &History, update: &[u8]) -> Result<Option<ID>, RoomE
     let version = history.version();
     let reached = |version: &VersionVector, peer| version.get(&peer).copied().unwrap_or(0);
     let is_stored = |id: &ID| id.counter < reached(&version, id.peer);
-    let starts = outline.spans.iter().filter(|span| span.start > 0);
-    let starts = starts.map(|span| ID::new(span.peer, span.start - 1));
-    let before: Frontiers = starts
-        .chain(outline.deps.iter().copied())
-        .filter(is_stored)
-        .collect();
+    // These are all operations outside of it that its changes name, also those of its own peers.
+    let before: Frontiers = outline.deps.iter().copied().filter(is_stored).collect();
     let Some(before) = stored.frontiers_to_vv(&before) else {
         return Ok(None);
     };
@@ -239,5 +235,39 @@ mod tests {
         let log = [typed(&one, "hello")];
         two.import(&typed(&third, "unknown ")).unwrap();
         assert_eq!(found(&log, &typed(&two, "other")), None);
+    }
+
+    /// An update may hold what waits beside what does not.
+    #[test]
+    fn what_waits_hides_no_conflict_beside_it() {
+        let (one, two, third) = (writer(42), writer(42), writer(7));
+        let log = [typed(&one, "hello")];
+        // One operation, the next of its peer.
+        typed(&third, "m");
+        typed(&two, "help me");
+        two.import(&third.export(ExportMode::all_updates()).unwrap())
+            .unwrap();
+        let missing = two.oplog_vv().get(&7).copied().unwrap();
+        two.import(&typed(&third, "later ")).unwrap();
+        let since = [(7, missing)].into_iter().collect();
+        let update = two.export(ExportMode::updates(&since)).unwrap();
+        assert_eq!(found(&log, &update), Some(ID::new(42, 3)));
+    }
+
+    /// The twin has read another client's answer, which the room has not got, and goes on beside it.
+    #[test]
+    fn what_the_twin_has_read_meanwhile_hides_no_conflict() {
+        let (one, two, third) = (writer(42), writer(42), writer(7));
+        let log = [typed(&one, "hello "), typed(&one, "world")];
+        for doc in [&two, &third] {
+            doc.import(&log[0]).unwrap();
+        }
+        two.set_peer_id(42).unwrap();
+        typed(&two, "moon");
+        two.import(&typed(&third, "answer ")).unwrap();
+        let mut since = two.oplog_vv();
+        since.insert(42, 6);
+        let update = two.export(ExportMode::updates(&since)).unwrap();
+        assert_eq!(found(&log, &update), Some(ID::new(42, 6)));
     }
 }

@@ -38,7 +38,8 @@ impl Cost {
     /// Linear in the bytes.
     pub(crate) const NONE: Self = Self(0);
 
-    /// The cost of importing so many updates into a document of so many peers, one by one: each import looks at all peers.
+    /// Computes the cost of importing this many updates into a document of this many peers, one by one: each import looks
+    /// at all peers.
     pub(crate) fn of_imports(updates: usize, peers: usize) -> Self {
         let each = OF_A_LOOK
             .saturating_mul(peers as u64)
@@ -263,7 +264,7 @@ impl<'a> Newer<'a> {
     }
 }
 
-/// How many operations the author of each change had seen, by peer.
+/// The operations that the author of each change had seen, by peer.
 #[derive(Debug, Default)]
 struct SeenBy {
     of_peers: HashMap<PeerID, Vec<Seen>>,
@@ -329,7 +330,7 @@ impl Run {
     }
 }
 
-/// How many operations a version has.
+/// Returns the number of operations that a version has.
 fn total(version: &VersionVector) -> i64 {
     version.values().map(|end| i64::from(*end)).sum()
 }
@@ -344,7 +345,7 @@ fn end(change: &ChangeMeta) -> Counter {
     change.id.counter + Counter::try_from(change.len).unwrap_or(Counter::MAX)
 }
 
-/// Whether a change's author had seen nothing new since their last one.
+/// Returns whether a change's author had seen nothing new since their last one.
 fn follows_itself(change: &ChangeMeta) -> bool {
     let dep = change.deps.as_single();
     dep.is_some_and(|dep| dep.peer == change.id.peer)
@@ -473,6 +474,36 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_taken_in_small_parts() {
+        let nothing = VersionVector::default();
+        for (length, parts) in [(0, 1), (8191, 1), (8192, 2), (3 * 8192 - 1, 3)] {
+            let doc = writer(1);
+            typed(&doc, length);
+            let before = doc.oplog_vv();
+            let newer = Newer::than(&nothing, &doc).unwrap();
+            assert_eq!(newer.small_parts(), parts, "{length}");
+            // Only what the state lacks counts.
+            typed(&doc, 8192);
+            let newer = Newer::than(&before, &doc).unwrap();
+            assert_eq!(newer.small_parts(), 2, "{length}");
+        }
+        let doc = writer(1);
+        typed(&doc, 4 * 8192);
+        let newer = Newer::than(&nothing, &doc).unwrap();
+        for (count, cost) in [(1, 32_768 * 32_768 / 2), (4, 32_768 * 8193 / 2), (5, 0)] {
+            assert_eq!(newer.in_parts(count).0, cost, "{count}");
+        }
+        // If it may be too much, the runs are looked at: here are two of half the length.
+        let doc = writer(1);
+        typed(&doc, 75_000);
+        let other = doc.get_text("another");
+        other.insert(0, &"x".repeat(75_000)).unwrap();
+        doc.commit();
+        let newer = Newer::than(&nothing, &doc).unwrap();
+        assert_eq!(newer.in_parts(1).0, 75_000 * 75_000);
+    }
+
+    #[test]
     fn writers_who_never_meet_cost_the_product_of_their_lengths() {
         let (one, two, three) = (writer(1), writer(2), writer(3));
         for _ in 0..10 {
@@ -497,7 +528,7 @@ mod tests {
         let base = one.oplog_vv();
         typed(&two, 30);
         assert_eq!(cost(&[&one, &two], &base), 1000 * 30);
-        // Who has seen it all is concurrent to nothing, though the snapshot ends amid a change.
+        // A writer who has seen it all is concurrent to nothing, though the snapshot ends amid a change.
         typed(&one, 500);
         assert_eq!(cost(&[&one], &base), 0);
         import(&one, &two);

@@ -98,7 +98,7 @@ fn nodes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loro::{ExportMode, LoroList, LoroMap};
+    use loro::{ExportMode, LoroList, LoroMap, LoroTree};
 
     fn nested(levels: usize) -> LoroValue {
         let mut value = LoroValue::I64(1);
@@ -114,18 +114,58 @@ mod tests {
 
     #[test]
     fn values_within_the_bound_pass_and_deeper_ones_do_not() {
-        // The root and its map are two levels.
+        // The root's container is one level.
         for (levels, passes) in [
             (0, true),
             (1, true),
-            (MOST_LEVELS - 2, true),
+            (MOST_LEVELS - 1, true),
             (MOST_LEVELS, false),
             (MOST_LEVELS + 1, false),
         ] {
+            let docs = [(); 4].map(|()| LoroDoc::new());
+            let value = || nested(levels);
+            docs[0].get_map("map").insert("x", value()).unwrap();
+            docs[1].get_list("list").push(value()).unwrap();
+            docs[2].get_movable_list("list").push(value()).unwrap();
+            // A level less, because another container is below the root's.
+            let map = docs[3].get_map("map");
+            let map = map.insert_container("x", LoroMap::new()).unwrap();
+            map.insert("x", nested(levels.saturating_sub(1))).unwrap();
+            for (n, doc) in docs.iter().enumerate() {
+                doc.commit();
+                assert_eq!(check(doc).is_ok(), passes, "{n}: {levels}");
+            }
+        }
+    }
+
+    /// Each node is two levels, and its data follows them.
+    #[test]
+    fn nodes_below_nodes_count_twice() {
+        for (is_below, nodes, levels, passes) in [
+            (false, 255, 1, true),
+            (false, 255, 2, false),
+            (false, 256, 0, false),
+            (true, 255, 0, true),
+            (true, 255, 1, false),
+            (true, 254, 2, true),
+            (true, 254, 3, false),
+            (true, 256, 0, false),
+        ] {
             let doc = LoroDoc::new();
-            doc.get_map("map").insert("x", nested(levels)).unwrap();
+            let tree = if is_below {
+                let map = doc.get_map("map");
+                map.insert_container("tree", LoroTree::new()).unwrap()
+            } else {
+                doc.get_tree("tree")
+            };
+            let mut node = tree.create(None).unwrap();
+            for _ in 1..nodes {
+                node = tree.create(node).unwrap();
+            }
+            let data = tree.get_meta(node).unwrap();
+            data.insert("x", nested(levels)).unwrap();
             doc.commit();
-            assert_eq!(check(&doc).is_ok(), passes, "{levels}");
+            assert_eq!(check(&doc).is_ok(), passes, "{is_below} {nodes} {levels}");
         }
     }
 

@@ -71,22 +71,30 @@ fn check_updates(mut blocks: Reader<'_>) -> Result<(), Flaw> {
     if levels.count() <= MOST_OF_A_VALUE {
         return Ok(());
     }
-    while !blocks.0.is_empty() {
-        check_block(blocks.counted()?)?;
-    }
-    Ok(())
+    let next = || (!blocks.0.is_empty()).then(|| blocks.counted());
+    check_blocks(std::iter::from_fn(next))
 }
 
 fn check_snapshot(mut body: Reader<'_>) -> Result<(), Flaw> {
     let length = body.take(4)?.try_into().map_err(|_| Flaw::NotRead)?;
     let history = body.take(u32::from_le_bytes(length) as usize)?;
     let store = packed::store(history).ok_or(Flaw::NotRead)?;
-    for (key, block) in store.scan(Bound::Unbounded, Bound::Unbounded) {
-        if key.len() == BLOCK_KEY {
-            check_block(&block)?;
+    let blocks = store.scan(Bound::Unbounded, Bound::Unbounded);
+    let blocks = blocks.filter(|(key, _)| key.len() == BLOCK_KEY);
+    check_blocks(blocks.map(|(_, block)| Ok(block)))
+}
+
+fn check_blocks(blocks: impl Iterator<Item = Result<impl AsRef<[u8]>, Flaw>>) -> Result<(), Flaw> {
+    let mut all = Ok(());
+    for block in blocks {
+        match check_block(block?.as_ref()) {
+            Ok(()) => {}
+            // A later one may be too deep all the same.
+            Err(Flaw::NotRead) => all = Err(Flaw::NotRead),
+            Err(Flaw::TooDeep) => return Err(Flaw::TooDeep),
         }
     }
-    Ok(())
+    all
 }
 
 /// The changes of a peer, as far as their values are concerned.
@@ -153,7 +161,11 @@ fn check_block(block: &[u8]) -> Result<(), Flaw> {
             return Err(Flaw::TooDeep);
         }
     }
-    Ok(())
+    match values.0 {
+        [] => Ok(()),
+        // These are not the values of those operations.
+        _ => Err(Flaw::NotRead),
+    }
 }
 
 /// The part of some bytes that is not read yet.
@@ -287,192 +299,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use loro::{ExpandType, ExportMode, LoroDoc, LoroValue, StyleConfig, StyleConfigMap};
-
-    use super::*;
-    use crate::update;
-
-    /// Enough for Loro to make what is nested so deeply.
-    const STACK: usize = 512 << 20;
-
-    fn nested(levels: usize) -> LoroValue {
-        let mut value = LoroValue::I64(1);
-        for level in 0..levels {
-            value = if level % 2 == 0 {
-                LoroValue::List(vec![true.into(), value].into())
-            } else {
-                LoroValue::Map([("a".to_owned(), value)].into_iter().collect())
-            };
-        }
-        value
-    }
-
-    const PLACES: [&str; 5] = ["map", "list", "movable", "set", "mark"];
-
-    /// A document with this value in a place, and with what overwrites it, if it is overwritten.
-    fn document(place: &str, levels: usize, overwritten: bool) -> LoroDoc {
-        let doc = LoroDoc::new();
-        let value = nested(levels);
-        match place {
-            "map" => {
-                let map = doc.get_map("map");
-                map.insert("x", value).unwrap();
-                if overwritten {
-                    map.insert("x", 1).unwrap();
-                }
-            }
-            "list" => {
-                let list = doc.get_list("list");
-                list.insert(0, 1).unwrap();
-                list.insert(1, value).unwrap();
-                if overwritten {
-                    list.delete(0, 2).unwrap();
-                }
-            }
-            "movable" | "set" => {
-                let list = doc.get_movable_list("list");
-                if place == "set" {
-                    list.insert(0, "words").unwrap();
-                    doc.commit();
-                    list.set(0, value).unwrap();
-                } else {
-                    list.insert(0, value).unwrap();
-                }
-                if overwritten {
-                    list.set(0, 1).unwrap();
-                }
-            }
-            _ => {
-                let mut styles = StyleConfigMap::new();
-                let expand = ExpandType::After;
-                styles.insert("note".into(), StyleConfig { expand });
-                doc.config_text_style(styles);
-                let text = doc.get_text("text");
-                text.insert(0, "hello").unwrap();
-                text.mark(0..5, "note", value).unwrap();
-                if overwritten {
-                    text.delete(0, 5).unwrap();
-                }
-            }
-        }
-        doc.commit();
-        doc
-    }
-
-    fn deep(test: impl FnOnce() + Send + 'static) {
-        let thread = thread::Builder::new().stack_size(STACK).spawn(test);
-        thread.unwrap().join().unwrap();
-    }
-
-    #[test]
-    fn the_deepest_value_passes_and_one_level_more_does_not_wherever_it_is() {
-        deep(|| {
-            for place in PLACES {
-                for overwritten in [false, true] {
-                    for (levels, passes) in
-                        [(1, true), (MOST_OF_A_VALUE, true), (MOST_LEVELS, false)]
-                    {
-                        let doc = document(place, levels, overwritten);
-                        for mode in [ExportMode::all_updates(), ExportMode::Snapshot] {
-                            let update = doc.export(mode).unwrap();
-                            let checked = update::check(&update).map(drop);
-                            let expected = if passes { Ok(()) } else { Err(TOO_DEEP.into()) };
-                            assert_eq!(checked, expected, "{place} {overwritten} {levels}");
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn a_deep_value_that_waits_for_other_updates_is_refused() {
-        deep(|| {
-            let doc = document("map", 1, false);
-            let version = doc.oplog_vv();
-            doc.get_map("map").insert("y", nested(MOST_LEVELS)).unwrap();
-            doc.commit();
-            let update = doc.export(ExportMode::updates(&version)).unwrap();
-            assert_eq!(update::check(&update), Err(TOO_DEEP.to_owned()));
-        });
-    }
-
-    #[test]
-    fn hundred_thousand_levels_are_refused_with_a_small_stack() {
-        deep(|| {
-            for place in PLACES {
-                let doc = document(place, 100_000, true);
-                let update = doc.export(ExportMode::all_updates()).unwrap();
-                let small = thread::Builder::new().stack_size(128 << 10);
-                let checked = small.spawn(move || update::check(&update));
-                let checked = checked.unwrap().join().unwrap();
-                assert_eq!(checked, Err(TOO_DEEP.to_owned()), "{place}");
-            }
-        });
-    }
-
-    #[test]
-    fn every_kind_of_operation_is_read() {
-        let doc = LoroDoc::new();
-        let tree = doc.get_tree("tree");
-        let nodes: Vec<_> = (0..3).map(|_| tree.create(None).unwrap()).collect();
-        tree.mov(nodes[1], nodes[0]).unwrap();
-        tree.delete(nodes[2]).unwrap();
-        let map = doc.get_map("map");
-        let values = [
-            LoroValue::Null,
-            true.into(),
-            false.into(),
-            1_000_000_i64.into(),
-            i64::MIN.into(),
-            i64::MAX.into(),
-            1.5.into(),
-            "words".into(),
-            vec![1_u8, 2, 3].into(),
-            LoroValue::List(vec![].into()),
-            LoroValue::Map(Default::default()),
-        ];
-        for (key, value) in values.iter().enumerate() {
-            map.insert(&key.to_string(), value.clone()).unwrap();
-        }
-        map.insert("all", LoroValue::List(values.to_vec().into()))
-            .unwrap();
-        map.delete("all").unwrap();
-        map.insert_container("text", loro::LoroText::new()).unwrap();
-        let list = doc.get_movable_list("list");
-        for value in &values {
-            list.push(value.clone()).unwrap();
-        }
-        list.mov(0, 3).unwrap();
-        list.set(1, nested(3)).unwrap();
-        list.delete(0, 2).unwrap();
-        let text = doc.get_text("text");
-        text.insert(0, "hello hello").unwrap();
-        text.delete(2, 3).unwrap();
-        doc.get_counter("counter").increment(2.5).unwrap();
-        doc.commit();
-        let update = doc.export(ExportMode::all_updates()).unwrap();
-        let mut blocks = Reader(&update);
-        assert!(matches!(blocks.kind(), Some(Kind::Updates)));
-        while !blocks.0.is_empty() {
-            check_block(blocks.counted().unwrap()).unwrap();
-        }
-    }
-
-    #[test]
-    fn an_update_with_many_levels_none_of_which_is_deep_passes() {
-        let doc = LoroDoc::new();
-        let list = doc.get_list("list");
-        for _ in 0..2 * MOST_LEVELS {
-            list.push(nested(3)).unwrap();
-        }
-        doc.commit();
-        let update = doc.export(ExportMode::all_updates()).unwrap();
-        update::check(&update).unwrap();
-        let cut = &update[..update.len() - 1];
-        assert_eq!((measure(cut), check(cut)), (Err(Flaw::NotRead), Ok(())));
-    }
-}
+mod tests;

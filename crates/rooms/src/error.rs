@@ -50,3 +50,15 @@ impl RoomError {
 pub(crate) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_in_its_first_line() {
+        for (text, told) in [("", ""), ("one", "one"), ("one\n  at two\n", "one")] {
+            assert_eq!(first_line(text), told);
+        }
+    }
+}

@@ -63,3 +63,34 @@ impl NotTaken {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_update_that_is_taken_is_taken() {
+        let reason = |largest, words: &str| Reason {
+            largest,
+            code: None,
+            words: words.to_owned(),
+        };
+        let reasons = vec![reason(20, "its owner"), reason(10, "the project")];
+        let deleted = vec![reason(-1, "deleted")];
+        let not_taken = NotTaken([("p".to_owned(), reasons), ("q".to_owned(), deleted)].into());
+        for (project, bytes, words) in [
+            ("p", 10, None),
+            ("p", 11, Some("the project")),
+            ("p", 20, Some("the project")),
+            ("p", 21, Some("its owner")),
+            ("q", 0, Some("deleted")),
+            ("other", usize::MAX, None),
+        ] {
+            let told = match not_taken.refusal(project, bytes) {
+                Some(Outcome::Refused { reason, .. }) => Some(reason),
+                _ => None,
+            };
+            assert_eq!(told.as_deref(), words, "{bytes} in {project}");
+        }
+    }
+}

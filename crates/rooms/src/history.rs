@@ -244,3 +244,88 @@ pub(crate) fn is_within(update: &[u8], reached: &VersionVector) -> bool {
     LoroDoc::decode_import_blob_meta(update, false)
         .is_ok_and(|meta| reached.includes_vv(&meta.partial_end_vv))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::SnapshotRow;
+
+    #[test]
+    fn operations_are_counted_however_a_room_is_stored() {
+        let doc = LoroDoc::new();
+        let mut log = Vec::new();
+        for key in 0..5 {
+            // Loro joins what one peer writes.
+            doc.set_peer_id(key).unwrap();
+            let before = doc.oplog_vv();
+            let map = doc.get_map("map");
+            map.insert(&key.to_string(), true).unwrap();
+            map.insert("x", key as i64).unwrap();
+            doc.commit();
+            log.push(doc.export(ExportMode::updates(&before)).unwrap());
+        }
+        let first = LoroDoc::new();
+        first.import(&log[0]).unwrap();
+        let snapshot = |mode, has_state| SnapshotRow {
+            rev: 1,
+            blob: first.export(mode).unwrap(),
+            has_state,
+            version: first.oplog_vv().encode(),
+        };
+        let with_state = snapshot(ExportMode::Snapshot, true);
+        let without_state = snapshot(ExportMode::all_updates(), false);
+        for (snapshot, is_base) in [
+            (None, false),
+            (Some(with_state), true),
+            (Some(without_state), false),
+        ] {
+            let rows = (1..).zip(&log).map(|(rev, payload)| LogRow {
+                rev,
+                payload: payload.clone(),
+            });
+            let rows = Rows {
+                log: rows.skip(usize::from(snapshot.is_some())).collect(),
+                snapshot,
+                ..Rows::default()
+            };
+            let mut history = History::of(&rows).unwrap();
+            assert_eq!(history.operations().unwrap(), 10);
+            assert_eq!(history.version(), doc.oplog_vv());
+            assert_eq!(history.base().is_empty(), !is_base);
+            assert!(history.reads_back().unwrap());
+            // As if Loro left out what it has imported.
+            history.base.insert(9, 1);
+            assert!(!history.reads_back().unwrap());
+            assert!(history.into_pending().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_waits_is_known_by_the_end_of_the_log() {
+        let doc = LoroDoc::new();
+        let updates = [(); 4].map(|()| {
+            let before = doc.oplog_vv();
+            doc.get_text("text").insert(0, "x").unwrap();
+            doc.commit();
+            doc.export(ExportMode::updates(&before)).unwrap()
+        });
+        for (order, pending) in [
+            (&[0, 1, 2, 3][..], &[][..]),
+            (&[1, 0, 3], &[3]),
+            (&[3, 2, 1, 0], &[]),
+            (&[2, 0], &[1]),
+        ] {
+            let log = (1..).zip(order).map(|(rev, at): (u64, &usize)| LogRow {
+                rev,
+                payload: updates[*at].clone(),
+            });
+            let rows = Rows {
+                log: log.collect(),
+                ..Rows::default()
+            };
+            let history = History::of(&rows).unwrap();
+            let revs: Vec<u64> = history.pending.iter().map(|row| row.rev).collect();
+            assert_eq!(revs, pending, "{order:?}");
+        }
+    }
+}

@@ -32,3 +32,17 @@ pub(crate) const MERGE_ON_READ_BYTES: usize = 512 * 1024;
 
 /// The most updates after the snapshot that a client gets when it joins: a longer log is merged first.
 pub const STATE_UPDATES: usize = 384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_as_the_documentation_tells() {
+        const MIB: usize = 1 << 20;
+        assert_eq!((WAITING_UPDATES, WAITING_BYTES), (1024, 8 * MIB));
+        assert_eq!((COMPACT_UPDATES, COMPACT_BYTES), (128, MIB as u64));
+        assert_eq!((LONG_LOG, STATE_UPDATES), (1024, 384));
+        assert_eq!(MERGE_ON_READ_BYTES, MIB / 2);
+    }
+}

@@ -105,6 +105,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use platform::native::MapConfig;
 
     fn stage(mib: u32, stored: u64, operations: u64) -> Option<usize> {
         let stored = usize::try_from(stored).unwrap();
@@ -162,6 +163,54 @@ mod tests {
                     "{mib} MiB, {stored} bytes, {operations} operations"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_settings_say_how_much_memory_there_is() {
+        let memory = |settings: &[_]| Memory::of_app(&MapConfig::from_pairs(settings));
+        let small = memory(&[("instance_memory_mib", "128")]);
+        assert_eq!(small, Memory::of_mib(128));
+        assert_eq!(memory(&[]), Memory::default());
+    }
+
+    /// At each bound, in bytes.
+    #[test]
+    fn what_fits_to_the_byte_fits_and_one_more_does_not() {
+        // Of 10 MiB, 4 MiB are for the room.
+        let memory = Memory::of_mib(10);
+        for (stored, counts) in [(35_849, false), (35_850, true)] {
+            assert_eq!(memory.counts_operations(stored), counts, "{stored}");
+        }
+        for (stored, exports) in [(83_886, true), (83_887, false)] {
+            assert_eq!(memory.exports(stored), exports, "{stored}");
+        }
+        for (snapshot, beside, fits) in [
+            (599_186, 0, true),
+            (599_187, 0, false),
+            (0, 2 << 20, true),
+            (0, (2 << 20) + 1, false),
+            (300_000, 1_047_152, true),
+            (300_000, 1_047_153, false),
+        ] {
+            let writes_out = memory.writes_out(snapshot, beside);
+            assert_eq!(writes_out, fits, "{snapshot} {beside}");
+        }
+        // Of 20 MiB, 14 MiB are.
+        for (stored, operations, expected) in [
+            (1_000_020, 4693, Some(128 * 1024)),
+            (1_000_021, 4693, None),
+            // All at once, although it is more than what fits beside it.
+            (855_004, 1000, Some(855_004)),
+            (855_005, 1000, Some(169_100)),
+            (855_004, 1001, Some(169_095)),
+        ] {
+            assert_eq!(stage(20, stored, operations), expected, "{stored}");
+        }
+        let counted = |stored| Memory::of_mib(20).stage(stored, Some(stored as u64 / 4));
+        for stored in [0, 99_999, 121_000] {
+            let not_counted = Memory::of_mib(20).stage(stored, None).unwrap();
+            assert_eq!(not_counted, counted(stored).unwrap(), "{stored}");
         }
     }
 }

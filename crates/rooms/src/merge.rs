@@ -19,7 +19,7 @@ use crate::{
 /// The reason if Loro imports an update whose bytes are damaged, and exports fewer or more operations than it imported.
 const NOT_READ_BACK: &str = "its operations cannot be read back";
 
-/// In place of a rev, stands for the whole log.
+/// The number that stands for the whole log in place of a rev.
 const ALL: u64 = u64::MAX;
 
 /// A room's document with its state.
@@ -141,9 +141,9 @@ pub(crate) async fn move_aside(
     Ok(())
 }
 
-/// Computes the state of the log up to the update of this rev, in the order of the effects, reads it as a reader does, and
-/// drops it, to find out whether that traps.
-/// Returns the reason in words if the log has no state although it does not trap.
+/// Computes the state of the log up to the update of this rev, in the order of the effects, reads it as a reader does,
+/// and drops it, to find out whether that traps. Returns the reason, in words, if the log has no state although it does
+/// not trap.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
@@ -228,7 +228,7 @@ impl Room<'_> {
         }
     }
 
-    /// Whether the log up to `rev` has no state.
+    /// Returns whether the log up to `rev` has no state.
     async fn fails(&self, rev: u64) -> Result<bool, RoomError> {
         let fault = self.fails_looking(rev, |_| Ok(())).await?;
         Ok(fault.is_some())
@@ -456,7 +456,7 @@ impl Merged {
             .map_err(RoomError::of_loro)
     }
 
-    /// Whether the document shows every update of the room: none waits for others.
+    /// Returns whether the document shows every update of the room: none waits for others.
     pub fn is_whole(&self) -> bool {
         self.pending.is_empty()
     }
@@ -477,3 +477,6 @@ impl Merged {
         Ok(value.to_json())
     }
 }
+
+#[cfg(test)]
+mod tests;

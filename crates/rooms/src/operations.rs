@@ -53,3 +53,67 @@ pub(crate) async fn note(
     let parameters = vec![project.into(), rev.into(), operations.into()];
     database.execute(sql, parameters).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{LogRow, Rows};
+    use loro::{ExportMode, LoroDoc};
+    use platform::native::{SqliteFile, block_on};
+
+    #[test]
+    fn what_compression_saves_counts_from_a_mebibyte_on_or_beside_operations() {
+        let bytes = usize::try_from(BYTES_OF_OPERATION).unwrap();
+        let mebibyte = 1 << 20;
+        for (operations, saved, expected) in [
+            (None, 0, None),
+            (None, mebibyte - 1, None),
+            (None, mebibyte, Some((mebibyte / bytes) as u64)),
+            (Some(5), 0, Some(5)),
+            (Some(5), bytes - 1, Some(5)),
+            (Some(5), 3 * bytes, Some(8)),
+        ] {
+            let counted = with_saved(operations, saved);
+            assert_eq!(counted, expected, "{operations:?} {saved}");
+        }
+    }
+
+    #[test]
+    fn operations_are_counted_if_they_may_take_too_much_memory() {
+        let doc = LoroDoc::new();
+        for key in ["a", "b", "c"] {
+            doc.get_map("map").insert(key, 1).unwrap();
+        }
+        doc.commit();
+        let payload = doc.export(ExportMode::all_updates()).unwrap();
+        let rows = Rows {
+            log: vec![LogRow { rev: 1, payload }],
+            ..Rows::default()
+        };
+        let history = History::of(&rows).unwrap();
+        for (bytes, expected) in [(35_849, None), (35_850, Some(3))] {
+            let counted = count(&history, Memory::of_mib(10), bytes).unwrap();
+            assert_eq!(counted, expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_count_of_the_newest_rev_stays() {
+        let database = SqliteFile::with_schema();
+        for (rev, operations, expected) in [
+            (5, None, &[][..]),
+            (5, Some(7), &[(5, 7)]),
+            (4, Some(9), &[(5, 7)]),
+            (5, Some(9), &[(5, 7)]),
+            (6, None, &[(5, 7)]),
+            (6, Some(3), &[(6, 3)]),
+        ] {
+            block_on(note(&database, "p", rev, operations)).unwrap();
+            let sql = "SELECT rev, operations FROM loro_operations WHERE project_id = 'p'";
+            let rows = block_on(database.execute(sql, vec![])).unwrap();
+            let rows = rows.iter();
+            let noted = rows.map(|row| (row.unsigned(0).unwrap(), row.unsigned(1).unwrap()));
+            assert_eq!(noted.collect::<Vec<_>>(), expected, "{rev} {operations:?}");
+        }
+    }
+}

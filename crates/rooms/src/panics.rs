@@ -61,8 +61,13 @@ mod tests {
         let take = |run: &str| block_on(take(&database, &clock, run)).unwrap();
         assert_eq!(take(&ours).as_deref(), Some("out of range"));
         assert_eq!(take(&ours), None);
+        let left = || {
+            let rows = block_on(database.execute("SELECT 1 FROM loro_panics", vec![]));
+            rows.unwrap().len()
+        };
+        clock.0.set(KEPT_SECONDS - 1);
+        assert_eq!((take("no run"), left()), (None, 1));
         clock.0.set(KEPT_SECONDS);
-        assert_eq!(take("no run"), None);
-        assert_eq!(take(&theirs), None);
+        assert_eq!((take("no run"), left()), (None, 0));
     }
 }

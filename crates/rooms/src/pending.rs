@@ -215,7 +215,24 @@ mod tests {
                 assert_eq!(joined(&parts).unwrap(), update);
             }
             assert!(counts[0] >= least);
+            assert!(least == 1 || counts[..3].is_sorted_by(|more, fewer| more > fewer));
             assert_eq!(counts[3], 1);
+        }
+    }
+
+    #[test]
+    fn a_block_has_its_length_before_it() {
+        for (bytes, length) in [
+            (&[0][..], Some(1)),
+            (&[5, 9], Some(6)),
+            (&[0x80, 1], Some(130)),
+            (&[0xff, 0x7f], Some(16_385)),
+            (&[0x80, 0x80, 0x80, 0x80, 1], Some((1 << 28) + 5)),
+            (&[0x80, 0x80, 0x80, 0x80, 0x80, 1], None),
+            (&[0x80], None),
+            (&[], None),
+        ] {
+            assert_eq!(block_length(bytes), length, "{bytes:?}");
         }
     }
 
@@ -227,6 +244,22 @@ mod tests {
         cut.pop();
         for update in [snapshot, cut, b"nonsense".to_vec(), Vec::new()] {
             assert_eq!(parted(&update, 1), [&update[..]]);
+        }
+        // The name, the checksum, the encoding, and the first and the last byte of what follows.
+        let update = joined(&updates).unwrap();
+        for at in [
+            0,
+            CHECKED_FROM - 1,
+            CHECKED_FROM + 1,
+            BLOCKS_FROM,
+            update.len() - 1,
+        ] {
+            let mut damaged = update.clone();
+            damaged[at] ^= 1;
+            assert_eq!(parted(&damaged, 1), [&damaged[..]], "{at}");
+            // Only updates that were checked are joined unread.
+            let is_named = ![0, CHECKED_FROM + 1].contains(&at);
+            assert_eq!(joined_unread(&[damaged]).is_some(), is_named, "{at}");
         }
     }
 

@@ -194,3 +194,83 @@ impl<'a> Disputed<'a> {
                 .any(|(peer, counter)| from(peer).is_some_and(|from| *from < counter))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::ID;
+
+    /// An update with operations of these peers, from one counter to another, that builds upon these operations.
+    fn place(spans: &[(PeerID, Counter, Counter)], deps: &[(PeerID, Counter)]) -> Place {
+        let spans = spans.iter();
+        let spans = spans.map(|&(peer, start, end)| Span { peer, start, end });
+        let deps = deps.iter().map(|&(peer, counter)| ID::new(peer, counter));
+        let outline = Outline {
+            spans: spans.collect(),
+            deps: deps.collect(),
+        };
+        Place::new(outline, 0)
+    }
+
+    fn take(request: &mut Request<'_>, place: &mut Place) -> bool {
+        request.take("p", place)
+    }
+
+    #[test]
+    fn an_update_needs_what_those_of_its_request_do_not_bring() {
+        // One writes 5 and 6, upon what another has written before.
+        let first = place(&[(1, 5, 7)], &[(2, 2)]);
+        for (dep, needs, relies) in [
+            (4, &[(1, 5)][..], false),
+            (5, &[(1, 5), (2, 3)], true),
+            (6, &[(1, 5), (2, 3)], true),
+            (7, &[(1, 8)], false),
+        ] {
+            let mut request = Request::default();
+            assert!(take(&mut request, &mut first.clone()));
+            let mut next = place(&[(3, 0, 1)], &[(1, dep)]);
+            assert!(take(&mut request, &mut next));
+            let mut found: Vec<_> = next.needs.into_iter().collect();
+            found.sort_unstable();
+            assert_eq!(found, needs, "upon {dep}");
+            assert_eq!(next.relies, relies, "upon {dep}");
+            // If the first overlaps with what is stored, what builds upon it is not stored either.
+            let heads: &[usize] = if dep < 5 { &[1] } else { &[0, 1] };
+            assert_eq!(request.chains[next.chain], heads, "upon {dep}");
+        }
+    }
+
+    #[test]
+    fn an_update_that_builds_upon_too_many_others_of_its_request_is_a_suspect() {
+        let most = MOST_HEADS as u64;
+        for (others, own, is_taken) in [
+            (most, 0, true),
+            (most + 1, 0, false),
+            (most - 1, 1, true),
+            (most, 1, false),
+            (most - 2, 2, true),
+            (most - 2, 3, false),
+            (1, most - 1, true),
+            (1, most, false),
+            // Those of which none is of another update are not bounded.
+            (0, most + 1, true),
+        ] {
+            let mut request = Request::default();
+            for peer in 0..others {
+                assert!(take(&mut request, &mut place(&[(peer, 0, 1)], &[])));
+            }
+            let fresh = (0..own).map(|peer| (100 + peer, 0, 1));
+            // What goes on with the first, or begins.
+            let goes_on = (others > 0).then_some((0, 1, 2));
+            let spans: Vec<_> = fresh.chain(goes_on).collect();
+            let deps: Vec<_> = (1..others).map(|peer| (peer, 0)).collect();
+            let mut next = place(&spans, &deps);
+            let taken = take(&mut request, &mut next);
+            assert_eq!(taken, is_taken, "{own} beside {others}");
+            if taken {
+                let heads = request.chains[next.chain].len() as u64;
+                assert_eq!(heads, own + others, "{own} beside {others}");
+            }
+        }
+    }
+}

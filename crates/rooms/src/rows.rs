@@ -234,3 +234,92 @@ fn collect(result: Vec<Row>) -> Result<Rows, DatabaseError> {
     rows.log.sort_by_key(|row| row.rev);
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loro::{ExportMode, LoroDoc};
+
+    /// A snapshot of a value that repeats itself, so that compression saves much.
+    fn repeated() -> Vec<u8> {
+        let doc = LoroDoc::new();
+        doc.get_map("map").insert("x", "x".repeat(4 << 20)).unwrap();
+        doc.commit();
+        doc.export(ExportMode::Snapshot).unwrap()
+    }
+
+    fn version(end: i32) -> Vec<u8> {
+        VersionVector::from_iter([(1, end)]).encode()
+    }
+
+    /// A room with all kinds of rows: the log after a blob after a snapshot, and an update that waits.
+    fn room(snapshot: Vec<u8>, has_state: bool) -> Rows {
+        Rows {
+            snapshot: Some(SnapshotRow {
+                rev: 5,
+                blob: snapshot,
+                has_state,
+                version: version(5),
+            }),
+            blob: Some(BlobRow {
+                rev: 8,
+                blob: vec![0; 20],
+                version: version(8),
+            }),
+            log: [(3, 4), (8, 5), (9, 6), (10, 7)]
+                .map(|(rev, bytes)| LogRow {
+                    rev,
+                    payload: vec![0; bytes],
+                })
+                .into(),
+            head: 10,
+        }
+    }
+
+    #[test]
+    fn a_room_is_counted_by_its_rows() {
+        for has_state in [true, false] {
+            let room = room(vec![0; 100], has_state);
+            assert_eq!(room.bytes(), 100 + 20 + 22);
+            let without_state = if has_state { 42 } else { 142 };
+            assert_eq!(room.bytes_without_state(), without_state);
+            assert_eq!(room.has_state(), has_state);
+            assert_eq!(room.count(), 6);
+            assert_eq!(room.saved(), 0);
+        }
+        let nothing = Rows::default();
+        assert_eq!((nothing.bytes(), nothing.bytes_without_state()), (0, 0));
+        assert_eq!((nothing.count(), nothing.saved()), (0, 0));
+        assert!(nothing.has_state() && nothing.is_compacted());
+        let repeated = repeated();
+        assert!(room(repeated.clone(), true).saved() > 1 << 20);
+        // What stands in the place of a snapshot without a state is an update, which is not compressed.
+        assert_eq!(room(repeated, false).saved(), 0);
+    }
+
+    #[test]
+    fn what_snapshot_and_blob_should_hold_and_do_not_waits() {
+        let mut whole = room(vec![0; 100], true);
+        assert_eq!((whole.compacted(), whole.uncompacted()), (8, 2));
+        assert!(!whole.is_compacted());
+        assert_eq!(whole.version(), version(8));
+        let revs = |rows: &[LogRow]| rows.iter().map(|row| row.rev).collect::<Vec<_>>();
+        let waiting = whole.take_pending();
+        assert_eq!(
+            (revs(&waiting), revs(&whole.log)),
+            (vec![3, 8], vec![9, 10])
+        );
+        let mut without_blob = room(vec![0; 100], true);
+        without_blob.blob = None;
+        assert_eq!(
+            (without_blob.compacted(), without_blob.uncompacted()),
+            (5, 3)
+        );
+        assert_eq!(without_blob.version(), version(5));
+        for (head, is_compacted) in [(4, true), (5, true), (6, false)] {
+            without_blob.head = head;
+            assert_eq!(without_blob.is_compacted(), is_compacted, "{head}");
+        }
+        assert_eq!(revs(&without_blob.take_pending()), [3]);
+    }
+}

@@ -94,3 +94,73 @@ pub(crate) fn parts(
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{LogRow, Rows};
+    use loro::VersionVector;
+
+    /// A document of four peers, and an update of each.
+    fn written() -> (LoroDoc, Vec<Vec<u8>>) {
+        let doc = LoroDoc::new();
+        let updates = (1..=4).map(|peer| {
+            doc.set_peer_id(peer).unwrap();
+            let before = doc.oplog_vv();
+            let text = "x".repeat(100);
+            doc.get_map("map").insert(&peer.to_string(), text).unwrap();
+            doc.commit();
+            doc.export(ExportMode::updates(&before)).unwrap()
+        });
+        let updates = updates.collect();
+        (doc, updates)
+    }
+
+    #[test]
+    fn a_document_is_encoded_before_more_is_applied_than_a_stage_has() {
+        let (doc, updates) = written();
+        let length = |n: usize| updates[n].len();
+        let one_by_one = [length(0), length(1), length(2), length(3)];
+        let (first, last) = (length(0) + length(1), length(2) + length(3));
+        assert!(first <= last, "later ones name what they build upon");
+        let all = [length(0), first, first + length(2), first + last];
+        for (stage, applied) in [
+            (1, one_by_one),
+            (last, [length(0), first, length(2), last]),
+            (usize::MAX, all),
+        ] {
+            let mut stages = Stages::new(None, stage).unwrap();
+            for (update, applied) in updates.iter().zip(applied) {
+                stages.apply(update.clone()).unwrap();
+                assert_eq!(stages.applied, applied, "{stage}");
+            }
+            assert_eq!(stages.into_doc().get_deep_value(), doc.get_deep_value());
+        }
+    }
+
+    #[test]
+    fn parts_are_halved_until_they_fit_a_stage_or_are_of_one_peer() {
+        let (doc, updates) = written();
+        let rows = (1..)
+            .zip(updates)
+            .map(|(rev, payload)| LogRow { rev, payload });
+        let rows = Rows {
+            log: rows.collect(),
+            ..Rows::default()
+        };
+        let history = History::of(&rows).unwrap();
+        let nothing = VersionVector::default();
+        let newer = Newer::than(&nothing, history.doc()).unwrap();
+        let whole = history.since(&nothing).unwrap().len();
+        for (stage, count) in [(whole, 1), (whole - 1, 2), (1, 4)] {
+            let parts = parts(&history, &newer, 1, stage).unwrap();
+            assert_eq!(parts.len(), count, "{stage} of {whole}");
+            let read = LoroDoc::new();
+            for part in &parts {
+                let status = read.import(part).unwrap();
+                assert!(status.pending.is_none(), "{stage}");
+            }
+            assert_eq!(read.get_deep_value(), doc.get_deep_value());
+        }
+    }
+}

@@ -246,3 +246,6 @@ fn as_stored(mut rows: Rows) -> Result<State, RoomError> {
         revs: Some(revs),
     })
 }
+
+#[cfg(test)]
+mod tests;

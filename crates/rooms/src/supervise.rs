@@ -75,7 +75,7 @@ pub enum MergeError {
 /// cause.
 const MOST_CULPRITS: usize = 8;
 
-/// How often, and how many times, a caller looks whether the compaction under way has ended.
+/// The pause between two looks of a caller whether the compaction under way has ended, and the number of looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 50;
 
@@ -157,7 +157,7 @@ pub(crate) async fn refusal(
     })
 }
 
-/// Whether a caller waits for a compaction that another has under way.
+/// Says whether a caller waits for a compaction that another has under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// The caller waits, for a few seconds at most.

@@ -174,3 +174,114 @@ fn written_out(snapshot: &[u8]) -> Result<Vec<Vec<u8>>, RoomError> {
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    /// The operations of [`document`].
+    const OPERATIONS: usize = 63;
+
+    /// A document of some 600 KiB that no compression makes smaller, by three peers. Its snapshot holds it twice.
+    fn document() -> LoroDoc {
+        let doc = LoroDoc::new();
+        let mut random = StdRng::seed_from_u64(7);
+        for peer in 1..=3 {
+            doc.set_peer_id(peer).unwrap();
+            for key in 0..OPERATIONS / 3 {
+                let mut bytes = vec![0_u8; 10 * 1024];
+                random.fill(&mut bytes[..]);
+                let key = format!("{peer} {key}");
+                doc.get_map("map").insert(&key, bytes).unwrap();
+            }
+            doc.commit();
+        }
+        doc
+    }
+
+    /// The parts of as many operations each in which it is written out.
+    fn parts(snapshot: &[u8]) -> usize {
+        let most = OPERATIONS / (snapshot.len() / WRITTEN_AT_ONCE + 1) + 1;
+        OPERATIONS.div_ceil(most)
+    }
+
+    fn read(updates: &[Vec<u8>]) -> LoroDoc {
+        let doc = LoroDoc::new();
+        for update in updates {
+            doc.import(update).unwrap();
+        }
+        doc
+    }
+
+    #[test]
+    fn the_history_of_a_snapshot_is_written_out_in_parts_of_a_bounded_size() {
+        let doc = document();
+        let snapshot = doc.export(ExportMode::Snapshot).unwrap();
+        let written = written_out(&snapshot).unwrap();
+        assert_eq!(written.len(), parts(&snapshot));
+        for update in &written {
+            assert!(update.len() < WRITTEN_AT_ONCE, "{}", update.len());
+        }
+        let read = read(&written);
+        assert_eq!(read.get_deep_value(), doc.get_deep_value());
+        assert_eq!(read.oplog_vv(), doc.oplog_vv());
+    }
+
+    #[test]
+    fn a_snapshot_among_updates_is_read_if_it_fits_the_memory() {
+        let doc = document();
+        let update = doc.export(ExportMode::all_updates()).unwrap();
+        let snapshot = doc.export(ExportMode::Snapshot).unwrap();
+        for (payload, mib, beside, expected) in [
+            (&update, 7, 0, Ok(None)),
+            // At once, in parts, or not at all.
+            (&snapshot, 96, 0, Ok(Some(1))),
+            (&snapshot, 16, 0, Ok(Some(parts(&snapshot)))),
+            (&snapshot, 16, 16 << 20, Err(())),
+            (&snapshot, 7, 0, Err(())),
+        ] {
+            let updates = as_updates(payload, beside, Memory::of_mib(mib));
+            let updates = updates.map_err(drop);
+            if let Ok(Some(updates)) = &updates {
+                assert_eq!(read(updates).get_deep_value(), doc.get_deep_value());
+            }
+            let count = updates.map(|updates| updates.map(|updates| updates.len()));
+            assert_eq!(count, expected, "{mib} MiB");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_left_and_what_loro_refuses_is_told() {
+        let doc = LoroDoc::new();
+        let updates = [(); 5].map(|()| {
+            let before = doc.oplog_vv();
+            doc.get_text("text").insert(0, "x").unwrap();
+            doc.commit();
+            doc.export(ExportMode::updates(&before)).unwrap()
+        });
+        // The fourth never comes.
+        let [first, second, third, _, fifth] = updates;
+        let mut damaged = first.clone();
+        damaged.pop();
+        let log = [third, fifth.clone(), second, damaged, first];
+        let log = (1..).zip(log).map(|(rev, payload)| LogRow { rev, payload });
+        let rows = Rows {
+            log: log.collect(),
+            head: 5,
+            ..Rows::default()
+        };
+        let unread = Unread::since_snapshot(rows, Memory::default()).unwrap();
+        assert_eq!(read(&[unread.update]).oplog_vv(), unread.version);
+        assert_eq!(unread.version.values().sum::<i32>(), 3);
+        assert_eq!(
+            unread.left,
+            [LogRow {
+                rev: 2,
+                payload: fifth
+            }]
+        );
+        let refused: Vec<u64> = unread.refused.iter().map(|update| update.rev).collect();
+        assert_eq!(refused, [4]);
+    }
+}

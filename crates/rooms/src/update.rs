@@ -119,9 +119,68 @@ mod tests {
         doc
     }
 
+    /// An update with these operations of peer 1, upon operations of peer 2.
+    fn outline(start: Counter, end: Counter, deps: &[Counter]) -> Outline {
+        let deps = deps.iter().map(|counter| ID::new(2, *counter));
+        let span = Span {
+            peer: 1,
+            start,
+            end,
+        };
+        Outline {
+            spans: vec![span],
+            deps: deps.collect(),
+        }
+    }
+
+    #[test]
+    fn two_updates_overlap_if_they_have_an_operation_of_the_same_id() {
+        let update = outline(5, 8, &[]);
+        for (start, end, overlaps) in [
+            (0, 5, false),
+            (0, 6, true),
+            (6, 7, true),
+            (5, 8, true),
+            (7, 9, true),
+            (8, 9, false),
+        ] {
+            let other = outline(start, end, &[]);
+            assert_eq!(update.overlaps(&other), overlaps, "{start} to {end}");
+            assert_eq!(other.overlaps(&update), overlaps, "{start} to {end}");
+        }
+        let mut another = outline(5, 8, &[]);
+        another.spans[0].peer = 2;
+        assert!(!update.overlaps(&another));
+    }
+
+    #[test]
+    fn an_update_fits_if_what_it_builds_upon_is_there() {
+        for (start, deps, needs) in [
+            (0, &[][..], &[][..]),
+            (5, &[], &[(1, 5)]),
+            (0, &[3], &[(2, 4)]),
+            (0, &[0], &[(2, 1)]),
+            (5, &[3], &[(1, 5), (2, 4)]),
+        ] {
+            let update = outline(start, start + 1, deps);
+            assert_eq!(update.needs().collect::<Vec<_>>(), needs);
+            for lacking in 0..=needs.len() {
+                let ends = needs.iter().enumerate();
+                let ends = ends.map(|(n, (peer, end))| (*peer, end - i32::from(n == lacking)));
+                let version: VersionVector = ends.collect();
+                assert_eq!(update.fits(&version), lacking == needs.len(), "{needs:?}");
+            }
+        }
+    }
+
     #[test]
     fn updates_and_snapshots_are_taken() {
         let doc = document();
+        let update = doc.export(ExportMode::all_updates()).unwrap();
+        let outline = Outline::checked(&update).unwrap();
+        assert_eq!(outline.spans.len(), 1);
+        assert_eq!(Some(outline), Outline::read(&update));
+        assert!(Outline::checked(&update[..update.len() - 1]).is_err());
         check(&doc.export(ExportMode::all_updates()).unwrap()).unwrap();
         check(&doc.export(ExportMode::Snapshot).unwrap()).unwrap();
     }
@@ -144,7 +203,8 @@ mod tests {
             b"hello, this is no update at all",
             &[0; 64],
         ] {
-            assert!(check(nonsense).is_err(), "{nonsense:?}");
+            let refusal = check(nonsense).unwrap_err();
+            assert!(refusal.contains("not a Loro update"), "{refusal}");
         }
     }
 

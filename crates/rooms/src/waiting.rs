@@ -123,3 +123,60 @@ fn missing(rev: u64, outline: &Outline, version: &VersionVector) -> Option<Waiti
     let counter = u32::try_from(reached(peer)).unwrap_or(0);
     Some(Waiting { rev, peer, counter })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::Span;
+    use platform::native::{SqliteFile, block_on};
+
+    #[test]
+    fn the_first_operation_that_is_missing_is_told() {
+        let span = Span {
+            peer: 1,
+            start: 5,
+            end: 6,
+        };
+        let outline = Outline {
+            spans: vec![span],
+            deps: vec![loro::ID::new(2, 2)],
+        };
+        for (version, expected) in [
+            (&[][..], Some((1, 0))),
+            (&[(1, 4), (2, 9)], Some((1, 4))),
+            (&[(1, 5)], Some((2, 0))),
+            (&[(1, 5), (2, 2)], Some((2, 2))),
+            (&[(1, 5), (2, 3)], None),
+        ] {
+            let version: VersionVector = version.iter().copied().collect();
+            let missing = missing(7, &outline, &version);
+            let expected = expected.map(|(peer, counter)| Waiting {
+                rev: 7,
+                peer,
+                counter,
+            });
+            assert_eq!(missing, expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn an_update_that_was_stored_is_known_by_its_bytes() {
+        let database = SqliteFile::with_schema();
+        let sql = "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at, digest)
+                   VALUES (?1, ?2, ?3, 'test', 0, ?4)";
+        for (project, rev, payload) in [("p", 3_u64, "one"), ("p", 5, "one"), ("q", 7, "two")] {
+            let digest = peers::digest(payload.as_bytes());
+            let payload = payload.as_bytes().to_vec();
+            let parameters = vec![project.into(), rev.into(), payload.into(), digest.into()];
+            block_on(database.execute(sql, parameters)).unwrap();
+        }
+        for (project, payload, rev) in [
+            ("p", "one", Some(3)),
+            ("p", "two", None),
+            ("q", "two", Some(7)),
+        ] {
+            let found = block_on(stored(&database, project, payload.as_bytes())).unwrap();
+            assert_eq!(found, rev, "{payload} in {project}");
+        }
+    }
+}

@@ -75,18 +75,23 @@ fn what_builds_on_what_was_too_large_waits() {
     let large = update("p", Some(1), 20_000);
     let doc = LoroDoc::new();
     doc.import(&large.payload).unwrap();
-    let before = doc.oplog_vv();
-    doc.get_text("text").insert(0, "x").unwrap();
-    doc.commit();
-    let small = Update {
-        payload: doc.export(ExportMode::updates(&before)).unwrap().into(),
-        serial: Some(2),
-        ..large.clone()
+    let typed = |serial| {
+        let before = doc.oplog_vv();
+        doc.get_text("text").insert(0, "x").unwrap();
+        doc.commit();
+        Update {
+            payload: doc.export(ExportMode::updates(&before)).unwrap().into(),
+            serial: Some(serial),
+            ..large.clone()
+        }
     };
-    let outcomes = append(&world, vec![large, small]);
+    let outcomes = append(&world, vec![large.clone(), typed(2)]);
     assert_eq!(words(&outcomes[0]).0, Some("room_full"));
     let waits = Some(true);
     assert_eq!(outcomes[1], Outcome::Stored { rev: 1, waits });
+    // So does what builds upon that, in a request of its own.
+    let outcomes = append(&world, vec![typed(3)]);
+    assert_eq!(outcomes, [Outcome::Stored { rev: 2, waits }]);
 }
 
 #[test]

@@ -186,6 +186,8 @@ fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     }
     assert!(world.run(&NotInTrials, &Job::Snapshot).is_err());
     assert!(world.quarantined().is_empty());
+    let without_updates = World::new();
+    assert!(without_updates.run(&NotInTrials, &Job::Snapshot).is_err());
 }
 
 #[test]

@@ -230,6 +230,12 @@ fn receipts_are_forgotten() {
     world.clock.0.set(1_000_000 + kept + 1);
     forget(&world);
     assert_eq!(world.receipts(), 0);
+    // Also if they are more than one statement deletes.
+    let many = "WITH RECURSIVE n(serial) AS (SELECT 1 UNION ALL SELECT serial + 1 FROM n WHERE serial <= 5000)
+                INSERT INTO loro_receipts (origin, serial, rev, created_at) SELECT 'relay', serial, 1, 0 FROM n";
+    block_on(world.database.execute(many, vec![])).unwrap();
+    forget(&world);
+    assert_eq!(world.receipts(), 0);
     // What is older when it leaves the log gets none.
     world.compact("q");
     assert_eq!(world.receipts(), 0);

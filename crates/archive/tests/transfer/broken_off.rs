@@ -375,40 +375,6 @@ fn of_two_imports_at_once_one_wins() {
     assert!(matches!(late, Err(ImportError::Taken)));
 }
 
-/// An import that another one has taken over makes no project, and deletes nothing of the other one's.
-#[test]
-fn an_import_that_took_too_long_ends() {
-    let world = world(&[]);
-    let ports = world.ports();
-    let (database, clock) = (ports.database, ports.clock);
-    let reserve = |token| block_on(imports::reserve(database, clock, "a", token)).unwrap();
-    assert_eq!(reserve("one"), imports::Reservation::Made);
-    assert_eq!(reserve("two"), imports::Reservation::UnderWay);
-    pass(&world, UNDER_WAY);
-    assert_eq!(reserve("two"), imports::Reservation::Made);
-    let new = NewProject {
-        project_id: "a",
-        name: "a",
-        owner_id: "ada",
-    };
-    let publish = |token| block_on(imports::publish(database, clock, token, new)).unwrap();
-    let members = || count(&world, "SELECT count(*) FROM project_members");
-    let add = |token| {
-        let bob = [("bob", Role::Read)];
-        block_on(imports::add_members(database, clock, "a", token, &bob)).unwrap();
-    };
-    add("one");
-    assert_eq!(members(), 0);
-    assert!(!publish("one"));
-    block_on(imports::release(database, "a", "one")).unwrap();
-    add("two");
-    block_on(imports::drop_members(database, "a", "one")).unwrap();
-    assert_eq!(members(), 1);
-    assert!(publish("two"));
-    block_on(imports::release(database, "a", "two")).unwrap();
-    assert_eq!(project(&world, "a").owner_id, "ada");
-}
-
 /// A round sweeps a few, those that have waited longest first.
 #[test]
 fn a_sweep_has_a_bound() {

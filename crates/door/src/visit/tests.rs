@@ -380,6 +380,49 @@ fn a_handler_gets_the_request_and_the_address_of_its_caller() {
 }
 
 #[test]
+fn a_location_is_below_the_path_of_the_proxy() {
+    for (prefix, location) in [(None, "/assets/a"), (Some("/canvas"), "/canvas/assets/a")] {
+        let public = ("public_url", "http://127.0.0.1:8787");
+        let world = world(&[("agent_token", "trusted"), public]);
+        let mut headers = vec![
+            ("x-forwarded-host", "h.example"),
+            ("authorization", "Bearer trusted"),
+        ];
+        headers.extend(prefix.map(|prefix| ("x-forwarded-prefix", prefix)));
+        let handler = async |admitted: Admitted<'_, Tasks>| {
+            Ok(Reply::new(201).body(admitted.location("/assets/a")))
+        };
+        let head = head("GET", "/tasks", &headers);
+        let arrival = Arrival::at::<Tasks>(head, body(b""));
+        let reply = block_on(visit(world.ports(), arrival, HEADERS, handler));
+        assert_eq!(reply.content(), Some(location.as_bytes()), "{prefix:?}");
+    }
+}
+
+#[test]
+fn a_host_limits_the_bodies_that_not_every_host_takes() {
+    const MIB: usize = 1024 * 1024;
+    let world = world(&[("max_body_mib", "2")]);
+    let read = |declared: Option<usize>, sent: usize| {
+        let status = Cell::new(0);
+        let handler = async |admitted: Admitted<'_, Projects>| {
+            let read = admitted.body(8 * MIB).await;
+            status.set(read.map_or_else(|problem| problem.status(), |_| 200));
+            Ok(Reply::new(200))
+        };
+        let chunks: Chunks<'_> = Box::pin(stream::iter([Ok(vec![0; sent])]));
+        let body = Body { declared, chunks };
+        let arrival = Arrival::at::<Projects>(head("POST", "/projects", &[]), body);
+        block_on(visit(world.ports(), arrival, HEADERS, handler));
+        status.get()
+    };
+    for (bytes, expected) in [(MIB, 200), (2 * MIB, 200), (2 * MIB + 1, 413)] {
+        assert_eq!(read(Some(bytes), bytes), expected, "{bytes}");
+        assert_eq!(read(None, bytes), expected, "{bytes}, not declared");
+    }
+}
+
+#[test]
 fn a_body_is_read_once_and_fields_are_an_object() {
     let world = world(&[]);
     for (bytes, fields) in [
@@ -462,6 +505,11 @@ fn every_public_answer_is_dressed() {
     }
     let reply = answer::<Tasks>(&world, head("HEAD", "/tasks", &[]));
     assert_eq!((reply.status(), reply.content()), (200, None));
+    // Another page reads no answer, be it a refusal for another reason.
+    let get = head("GET", "/nothing", &[("origin", "https://other.example")]);
+    let reply = answer::<Tasks>(&world, get);
+    assert_eq!(reply.status(), 404);
+    assert_eq!(header(&reply, "access-control-allow-origin"), None);
 }
 
 #[test]
