@@ -126,6 +126,24 @@ impl Merger for Dies<'_> {
     }
 }
 
+/// It may be the reason why Loro panics on those that follow.
+#[test]
+fn a_trial_says_why_loro_refuses_an_update() {
+    let world = World::new();
+    let doc = LoroDoc::new();
+    let fine = world.append(letter(&doc, "a"));
+    let damaged = world.append(letter(&doc, "b"));
+    let sql = "UPDATE loro_updates SET payload = x'00' WHERE rev = ?1";
+    block_on(world.database.execute(sql, vec![damaged.into()])).unwrap();
+    let words = |rev| {
+        let (database, clock) = (&world.database, &world.clock);
+        let job = Job::Until { rev };
+        let trial = supervise::work(database, clock, ROOM, &job, Memory::default());
+        block_on(trial).unwrap().blobs.len()
+    };
+    assert_eq!((words(fine), words(damaged)), (0, 1));
+}
+
 #[test]
 fn updates_that_trap_are_found_and_moved_aside() {
     let world = World::new();

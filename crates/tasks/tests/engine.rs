@@ -52,7 +52,7 @@ struct Service {
     account: Cell<usize>,
     /// The number of tasks that the engine may have under way.
     places: Cell<u32>,
-    /// How long a submission takes, in seconds.
+    /// The time that a submission takes, in seconds.
     seconds: Cell<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! How long this server waits for each other one, and how much it reads of its answer: an instance is claimed for so long
-//! and has so much memory.
+//! The time that this server waits for each other one, and the bytes that it reads of an answer: an instance is claimed for
+//! so long and has so much memory.
 
 #![allow(clippy::unwrap_used)]
 

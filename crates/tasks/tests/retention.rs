@@ -1,4 +1,4 @@
-//! What is deleted after the days for which an operator keeps it, and what stays because something needs it.
+//! Retention: things are deleted after the days for which an operator keeps them, and stay if something needs them.
 
 #![allow(clippy::unwrap_used)]
 

@@ -40,7 +40,7 @@ struct Painter {
     says: RefCell<Option<(Option<String>, News)>>,
     /// The addresses for callbacks that it was given.
     addresses: RefCell<Vec<String>>,
-    /// How many jobs it was told are not wanted any more.
+    /// The number of jobs that it was told are not wanted any more.
     unwanted: Cell<u32>,
 }
 

@@ -105,7 +105,7 @@ impl Room {
         self
     }
 
-    /// What a client that joins asks for, and the blobs that it gets.
+    /// The jobs that a join asks for, and the blobs that its client gets.
     fn joined(&self, version: Option<&[u8]>) -> (Vec<&'static str>, usize) {
         let state = state(&self.database, &self.clock, self, "p", version);
         let state = block_on(state).unwrap();

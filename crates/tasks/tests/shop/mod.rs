@@ -95,7 +95,7 @@ pub(crate) struct Shop {
     /// The largest body that the bucket got, and the number of parts.
     pub(crate) largest_body: Cell<usize>,
     pub(crate) parts_sent: Cell<usize>,
-    /// Whether the bucket finds an error after it has answered 200 to the end of an upload.
+    /// Says whether the bucket finds an error after it has answered 200 to the end of an upload.
     pub(crate) fails_late: Cell<bool>,
     /// The number of times that the bucket still answers 403.
     pub(crate) broken_bucket: Cell<usize>,
