@@ -23,7 +23,7 @@ QUICK = RetryPolicy(attempts=4, first_pause=0.01, longest_pause=2.0)
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of the scripted server to one request: bytes as they are, anything else as JSON."""
+    """The answer of the scripted server to a request: bytes as they are, anything else as JSON."""
 
     status: int
     body: Any = None
