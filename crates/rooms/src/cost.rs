@@ -163,11 +163,12 @@ impl<'a> Newer<'a> {
         usize::try_from(self.count() / SMALL + 1).unwrap_or(usize::MAX)
     }
 
-    /// The cost of applying these operations in `count` parts, each of which may look at all concurrent operations again.
-    pub(crate) fn in_parts(&self, count: usize) -> Cost {
+    /// The cost of applying these operations, which have these [pairs](Newer::pairs), in `count` parts, each of which may look
+    /// at all concurrent operations again.
+    pub(crate) fn in_parts(&self, pairs: Cost, count: usize) -> Cost {
         let (all, count) = (self.count(), count as u64);
         let longest = all / count.max(1) + 1;
-        let pairs = Cost(self.pairs().0.saturating_mul(count));
+        let pairs = Cost(pairs.0.saturating_mul(count));
         if longest <= SMALL {
             return pairs;
         }
@@ -491,7 +492,7 @@ mod tests {
         typed(&doc, 4 * 8192);
         let newer = Newer::than(&nothing, &doc).unwrap();
         for (count, cost) in [(1, 32_768 * 32_768 / 2), (4, 32_768 * 8193 / 2), (5, 0)] {
-            assert_eq!(newer.in_parts(count).0, cost, "{count}");
+            assert_eq!(newer.in_parts(newer.pairs(), count).0, cost, "{count}");
         }
         // If it may be too much, the runs are looked at: here are two of half the length.
         let doc = writer(1);
@@ -500,7 +501,7 @@ mod tests {
         other.insert(0, &"x".repeat(75_000)).unwrap();
         doc.commit();
         let newer = Newer::than(&nothing, &doc).unwrap();
-        assert_eq!(newer.in_parts(1).0, 75_000 * 75_000);
+        assert_eq!(newer.in_parts(newer.pairs(), 1).0, 75_000 * 75_000);
     }
 
     #[test]

@@ -161,13 +161,7 @@ pub(crate) async fn is_held(
     project: &str,
     work: Work,
 ) -> Result<bool, DatabaseError> {
-    let sql = "SELECT 1 FROM loro_leases WHERE project_id = ?1 AND work = ?2 AND until > ?3";
-    let parameters = vec![
-        project.into(),
-        work.name().into(),
-        clock.unix_seconds().into(),
-    ];
-    Ok(!database.execute(sql, parameters).await?.is_empty())
+    holds(database, clock, project, work, "until > ?3").await
 }
 
 /// Returns whether this work on the room failed since it last succeeded. A try under way has not.
@@ -180,14 +174,25 @@ pub(crate) async fn has_failed(
     project: &str,
     work: Work,
 ) -> Result<bool, DatabaseError> {
+    holds(database, clock, project, work, "failures > (until > ?3)").await
+}
+
+/// Returns whether an SQL condition holds for the lease on this work; `?3` is the time.
+async fn holds(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    work: Work,
+    condition: &str,
+) -> Result<bool, DatabaseError> {
     let sql =
-        "SELECT 1 FROM loro_leases WHERE project_id = ?1 AND work = ?2 AND failures > (until > ?3)";
+        format!("SELECT 1 FROM loro_leases WHERE project_id = ?1 AND work = ?2 AND {condition}");
     let parameters = vec![
         project.into(),
         work.name().into(),
         clock.unix_seconds().into(),
     ];
-    Ok(!database.execute(sql, parameters).await?.is_empty())
+    Ok(!database.execute(&sql, parameters).await?.is_empty())
 }
 
 /// An SQL condition on a row `l` of the table, which may be missing: no try is under way, and the next is

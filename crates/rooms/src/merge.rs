@@ -327,11 +327,12 @@ fn steps(
         return Ok(Steps { base, updates });
     }
     let newer = Newer::than(known, history.doc())?;
+    let pairs = newer.pairs();
     let mut count = bytes / stage + 1;
-    if newer.pairs() == Cost::NONE {
+    if pairs == Cost::NONE {
         count = count.max(newer.small_parts());
     }
-    if newer.in_parts(count) > most {
+    if newer.in_parts(pairs, count) > most {
         return Err(RoomError::StateUnavailable);
     }
     let updates = stages::parts(history, &newer, count, stage)?;

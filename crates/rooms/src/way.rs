@@ -80,11 +80,9 @@ fn one_by_one(rows: &Rows) -> Cost {
     Cost::of_runs(lengths, u64::MAX)
 }
 
-/// The cost of small parts, if nothing is concurrent.
+/// The cost of small parts, if nothing is concurrent: that of their imports.
 fn in_parts(newer: &Newer<'_>, history: &History) -> Cost {
-    let count = newer.small_parts();
-    let imports = Cost::of_imports(count, history.version().len());
-    newer.in_parts(count).max(imports)
+    Cost::of_imports(newer.small_parts(), history.version().len())
 }
 
 /// The cost of importing the log's updates one by one, whatever is in them.

@@ -32,6 +32,12 @@ fn begun(shop: &Shop, film: &[u8]) -> String {
     }
 }
 
+/// Ends the upload of a film with its last part.
+fn ended(shop: &Shop, film: &[u8], id: &str) -> Result<Progress, UploadError> {
+    let part = film[PART..].to_vec();
+    block_on(go_on(shop.ports(), ("p", id), PART as u64, part, true))
+}
+
 /// Sends what follows the first part, and returns what the film has become.
 fn rest(shop: &Shop, id: &str, film: &[u8]) -> Upload {
     let mut at = PART;
@@ -98,10 +104,7 @@ fn an_upload_is_whole_only_if_the_bucket_has_completed_it() {
     let shop = Shop::with_bucket();
     let film = film(2 * PART);
     let id = begun(&shop, &film);
-    let last = || {
-        let part = film[PART..].to_vec();
-        block_on(go_on(shop.ports(), ("p", &id), PART as u64, part, true))
-    };
+    let last = || ended(&shop, &film, &id);
     shop.fails_late.set(true);
     assert_eq!(refused(last()).0, 503);
     shop.fails_late.set(false);
@@ -295,10 +298,7 @@ fn an_upload_that_breaks_at_its_end_can_be_ended_or_given_up() {
         let shop = Shop::with_bucket();
         let film = film(2 * PART);
         let id = begun(&shop, &film);
-        let last = || {
-            let part = film[PART..].to_vec();
-            block_on(go_on(shop.ports(), ("p", &id), PART as u64, part, true))
-        };
+        let last = || ended(&shop, &film, &id);
         shop.broken_bucket.set(1);
         assert!(matches!(last(), Err(UploadError::Asset(_))));
         assert_eq!(shop.count("SELECT 1 FROM assets"), 0);
