@@ -105,7 +105,8 @@ class AsyncSyncServerClient:
         """Waits until the task is finished; see `SyncServerClient.wait_for_task`.
 
         All calls that wait for tasks of one project share one stream of events, so any number of
-        them hold one connection. If the server has no streams, each call polls.
+        them hold one connection; each asks once more for the whole task when it hears of the end.
+        If the server has no streams, each call polls.
         """
         began = time.monotonic()
         task = await self._run(self._calls.get(task_id))
@@ -136,7 +137,10 @@ class AsyncSyncServerClient:
                 task = await self._run(self._calls.get(task))
             while not task.is_finished and not ear.is_deaf:
                 heard = await ear.heard(left())
-                task = heard if heard is not None else task
+                if heard is not None and heard.is_finished:
+                    # The stream leaves out the parameters and the result.
+                    heard = await self._run(self._calls.get(task))
+                task = heard or task
         except asyncio.TimeoutError:
             pass
         return task

@@ -41,11 +41,11 @@ class Task:
     result_expires_at: int | None = None
     """The time at which the service deletes the result, if only the service has it."""
     tries: list[dict[str, Any]] | None = field(default=None, repr=False)
-    """The last tries, each with `at`, `tried` and `error`; None in a list and in a notification."""
+    """The last tries, each with `at`, `tried` and `error`; None in lists, streams and callbacks."""
     params: str | None = field(default=None, repr=False)
-    """JSON text, with the addresses of pictures; None in a list and in a notification."""
+    """JSON text, with the addresses of pictures; None in lists, streams and callbacks."""
     result_data: str | None = field(default=None, repr=False)
-    """JSON text; None in a list and in a notification."""
+    """JSON text; None in lists, streams and callbacks."""
 
     @property
     def parsed_params(self) -> Any:
