@@ -25,13 +25,13 @@ impl Principal {
         if !wire::is_project_id(project_id) {
             return Err(Denied::BadProjectId);
         }
-        let found = projects::standing(ports.database, project_id, self.user_id()).await?;
-        let standing = found
-            .filter(|standing| !standing.is_deleted)
+        let found = projects::state(ports.database, project_id, self.user_id()).await?;
+        let state = found
+            .filter(|state| !state.is_deleted)
             .ok_or(Denied::NoSuchProject)?;
         let role = match self {
             Self::Server => Some(Role::Owner),
-            Self::User { .. } => standing.role,
+            Self::User { .. } => state.role,
             Self::Token {
                 project_id: of,
                 role,
@@ -40,7 +40,7 @@ impl Principal {
         };
         Ok(Grant {
             role: role.ok_or(Denied::Forbidden)?,
-            access_rev: standing.access_rev,
+            access_rev: state.access_rev,
         })
     }
 

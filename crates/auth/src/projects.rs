@@ -44,9 +44,9 @@ pub struct NewProject<'a> {
     pub owner_id: &'a str,
 }
 
-/// The role of a user in a project, and the project's state.
+/// The state of a project, and the role of a user in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct ProjectState {
     pub(crate) role: Option<Role>,
     pub(crate) access_rev: u64,
     pub(crate) is_deleted: bool,
@@ -132,12 +132,12 @@ pub async fn create(
     changes(database, sql, parameters).await
 }
 
-/// Reads the standing of a user in a project; `None` if no project ever had this id.
-pub(crate) async fn standing(
+/// Reads the state of a project, and the role of a user in it; `None` if no project ever had this id.
+pub(crate) async fn state(
     database: &dyn Database,
     project_id: &str,
     user_id: &str,
-) -> Result<Option<Standing>, DatabaseError> {
+) -> Result<Option<ProjectState>, DatabaseError> {
     let sql = "SELECT p.owner_id = ?2, m.role, p.access_rev, p.deleted_at IS NOT NULL
                  FROM projects p
                  LEFT JOIN project_members m ON m.project_id = p.project_id AND m.user_id = ?2
@@ -153,7 +153,7 @@ pub(crate) async fn standing(
         (0, Some(role)) => Some(Role::read(&role)?),
         _ => Some(Role::Owner),
     };
-    Ok(Some(Standing {
+    Ok(Some(ProjectState {
         role,
         access_rev: row.unsigned(2)?,
         is_deleted: row.integer(3)? != 0,

@@ -69,8 +69,7 @@ use edge::refused_pages::RefusedPages;
 use edge::server::{REFUSALS, Server};
 use edge::upgrade::Upgrades;
 use metrics::Metrics;
-use room::access::Recheck;
-use room::pass::Doubt;
+use room::recheck::{Recheck, RecheckSignal};
 use room::rooms::Rooms;
 use socket::close::Close;
 use socket::shared::Shared;
@@ -145,7 +144,7 @@ struct Relay {
     app: Arc<App>,
     rooms: Arc<Rooms>,
     queue: Arc<CommitQueue>,
-    doubt: Arc<Doubt>,
+    recheck: Arc<RecheckSignal>,
     waiters: Arc<Waiters>,
     /// The way to the app, of requests that the relay passes on.
     upstream: Arc<Upstream>,
@@ -163,7 +162,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let origin: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
         let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
-        let doubt = Arc::new(Doubt::default());
+        let recheck = Arc::new(RecheckSignal::default());
 
         let upstream = Arc::new(Upstream::new(&settings.app)?);
         let app = Arc::new(App::new(upstream.clone(), &settings, metrics.clone())?);
@@ -175,7 +174,7 @@ impl Relay {
             app.clone(),
             Arc::new(pubsub),
             queue.unanswered.clone(),
-            doubt.clone(),
+            recheck.clone(),
             draining.clone(),
         ));
 
@@ -187,7 +186,7 @@ impl Relay {
             app,
             rooms,
             queue,
-            doubt,
+            recheck,
             waiters,
             upstream,
             stop,
@@ -221,7 +220,7 @@ impl Relay {
                 &settings.internal_token,
                 metrics.clone(),
                 AppMetrics::new(self.app.clone(), metrics.clone()),
-                self.doubt.clone(),
+                self.recheck.clone(),
                 self.stop.clone(),
             ),
             upgrades: Upgrades::new(
@@ -257,7 +256,7 @@ impl Relay {
             metrics: self.metrics.clone(),
             app: app.clone(),
             rooms: rooms.clone(),
-            doubt: self.doubt.clone(),
+            signal: self.recheck.clone(),
         };
         let mut parts = JoinSet::new();
         parts.spawn(committer.run());

@@ -2,8 +2,8 @@
 
 use crate::app::error::AppError;
 use crate::app::line::{self, Opener};
+use crate::app::persistent_line::{Asked, PersistentLine};
 use crate::app::questions::Questions;
-use crate::app::standing::{Asked, Standing};
 use crate::app::states::States;
 use crate::app::upstream::{Dedicated, Upstream, read_body};
 use crate::edge::body::{Body, full};
@@ -58,7 +58,7 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     opener: Opener,
     /// The line for the questions of joins.
-    joins: Mutex<Standing>,
+    joins: Mutex<PersistentLine>,
 }
 
 impl App {
@@ -89,15 +89,15 @@ impl App {
             update_reads: Semaphore::new(READS),
             states: States::new(READS, settings.max_states),
             questions: Questions::default(),
-            joins: Mutex::new(Standing::new(opener.clone(), metrics.clone())),
+            joins: Mutex::new(PersistentLine::new(opener.clone(), metrics.clone())),
             opener,
             metrics,
         })
     }
 
     /// A line for appends.
-    pub(crate) fn line(&self) -> Standing {
-        Standing::new(self.opener.clone(), self.metrics.clone())
+    pub(crate) fn line(&self) -> PersistentLine {
+        PersistentLine::new(self.opener.clone(), self.metrics.clone())
     }
 
     /// Asks on the line for joins, or by a request of its own if there is no line or others hold it for long.
@@ -382,7 +382,7 @@ impl App {
     /// `updates`.
     pub(crate) async fn append_on(
         &self,
-        line: &mut Standing,
+        line: &mut PersistentLine,
         body: &[u8],
         updates: usize,
         patience: Duration,

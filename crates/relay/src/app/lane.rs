@@ -3,7 +3,7 @@
 use crate::app::client::App;
 use crate::app::error::AppError;
 use crate::app::lateness::Lateness;
-use crate::app::standing::{Asked, Standing};
+use crate::app::persistent_line::{Asked, PersistentLine};
 use crate::app::submission::{Submission, encode};
 use crate::app::upstream::Dedicated;
 use crate::metrics::Metrics;
@@ -50,7 +50,7 @@ impl Lanes {
 pub(crate) struct MainLane {
     /// The single requests.
     pub(crate) lane: Lane,
-    line: Standing,
+    line: PersistentLine,
     spare: Lane,
     lateness: Lateness,
 }

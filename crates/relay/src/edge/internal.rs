@@ -4,7 +4,7 @@ use crate::edge::app_metrics::AppMetrics;
 use crate::edge::body::{Body, full};
 use crate::edge::problem::response;
 use crate::metrics::Metrics;
-use crate::room::pass::Doubt;
+use crate::room::recheck::RecheckSignal;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use problem::Problem;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Internal {
     token: String,
     metrics: Arc<Metrics>,
     app: AppMetrics,
-    doubt: Arc<Doubt>,
+    recheck: Arc<RecheckSignal>,
     /// Asks the relay to drain.
     stop: CancellationToken,
 }
@@ -27,14 +27,14 @@ impl Internal {
         token: &str,
         metrics: Arc<Metrics>,
         app: AppMetrics,
-        doubt: Arc<Doubt>,
+        recheck: Arc<RecheckSignal>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             token: token.to_owned(),
             metrics,
             app,
-            doubt,
+            recheck,
             stop,
         }
     }
@@ -43,7 +43,7 @@ impl Internal {
     pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         match request.uri().path() {
             "/internal/drain" => self.on_request(request, || self.stop.cancel()),
-            "/internal/recheck" => self.on_request(request, || self.doubt.raise_for_all()),
+            "/internal/recheck" => self.on_request(request, || self.recheck.send_for_all()),
             _ => response(&Problem::not_found()),
         }
     }

@@ -15,7 +15,7 @@ use crate::edge::stream::Stream;
 use crate::edge::visitor::Visitor;
 use crate::metrics::Metrics;
 use crate::room::access::{self, Admitted, Refused};
-use crate::room::pass::Pass;
+use crate::room::grant::Grant;
 use crate::settings::Settings;
 use crate::socket::connection::Connection;
 use crate::socket::opening::Opening;
@@ -136,7 +136,7 @@ impl Upgrades {
         );
         let named = self.arrivals.named(client).map_err(|Full| self.full())?;
         let token = query.token.take();
-        let pass = self.admit(client, &request, &project, token).await?;
+        let grant = self.admit(client, &request, &project, token).await?;
         visitor.arrival.let_in();
         drop(named);
         let upgrade = hyper::upgrade::on(&mut request);
@@ -148,7 +148,7 @@ impl Upgrades {
             self.shared.clone(),
             project,
             query,
-            pass,
+            grant,
         ));
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -171,10 +171,10 @@ impl Upgrades {
         request: &Request<Incoming>,
         project: &str,
         token: Option<String>,
-    ) -> Result<Pass, Refusal> {
+    ) -> Result<Grant, Refusal> {
         let (headers, trust_forwarded) = (request.headers(), self.settings.trust_forwarded);
         let check = access::check(project, headers, token, client, trust_forwarded);
-        let Admitted { pass, principal } =
+        let Admitted { grant, principal } =
             access::admit(&self.app, check, self.settings.app_patience)
                 .await
                 .map_err(|refused| self.refusal(refused))?;
@@ -183,7 +183,7 @@ impl Upgrades {
             self.metrics.limited_total.add(1);
             return Err(too_many_requests(wait).into());
         }
-        Ok(pass)
+        Ok(grant)
     }
 
     /// The answer to a client that may not come in: the app's own, if it gave one.
@@ -225,7 +225,7 @@ fn serve(
     shared: Arc<Shared>,
     project: Arc<str>,
     query: raw::Query,
-    pass: Pass,
+    grant: Grant,
 ) -> impl Future<Output = ()> {
     async move {
         let _places = places;
@@ -245,7 +245,7 @@ fn serve(
             early,
             awaits_version: query.version == Announced::InFrame,
         };
-        let connection = Connection::new(shared, project, stream, opening, query.events, pass);
+        let connection = Connection::new(shared, project, stream, opening, query.events, grant);
         connection.run(query.version).await;
     }
 }

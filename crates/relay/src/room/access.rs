@@ -8,21 +8,12 @@
 use crate::app::backoff::Backoff;
 use crate::app::client::App;
 use crate::app::error::AppError;
-use crate::metrics::Metrics;
-use crate::room::pass::{CHECK_PAUSE, Doubt, Pass};
-use crate::room::rooms::Rooms;
-use crate::settings::Settings;
-use crate::socket::socket::Socket;
-use futures_util::{StreamExt, stream};
+use crate::room::grant::Grant;
 use http::{HeaderMap, HeaderName, header};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 use wire::{AccessCheck, Verdict};
-
-/// The number of requests about sockets that are under way at once.
-const AT_ONCE: usize = 4;
 
 /// The time that an upgrade waits for an app that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,7 +53,7 @@ pub(crate) fn check(
 
 /// A client that may come in.
 pub(crate) struct Admitted {
-    pub(crate) pass: Pass,
+    pub(crate) grant: Grant,
     /// The user or token that the app recognized, such as `user:abc`.
     pub(crate) principal: String,
 }
@@ -113,8 +104,8 @@ pub(crate) async fn admit(
                 principal: Some(principal.clone()),
                 ..check
             };
-            let pass = Pass::new(again, write, expires_at, access_rev);
-            Ok(Admitted { pass, principal })
+            let grant = Grant::new(again, write, expires_at, access_rev);
+            Ok(Admitted { grant, principal })
         }
         Some(Verdict::Denied {
             status,
@@ -136,67 +127,5 @@ fn may_pass(error: &AppError) -> bool {
         AppError::Unreachable(_) | AppError::Timeout(_) => true,
         AppError::Status(status) => status.is_server_error(),
         AppError::Refused(_) | AppError::Crowded | AppError::Garbage(_) => false,
-    }
-}
-
-/// The task that checks sockets again.
-pub(crate) struct Recheck {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) app: Arc<App>,
-    pub(crate) rooms: Arc<Rooms>,
-    pub(crate) doubt: Arc<Doubt>,
-}
-
-impl Recheck {
-    /// Checks sockets that are due, for as long as the relay runs.
-    pub(crate) async fn run(self) {
-        let mut ticks = interval(CHECK_PAUSE);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.doubt.raised() => {}
-            }
-            let due = self.due();
-            stream::iter(due.chunks(wire::MAX_ACCESS_CHECKS))
-                .for_each_concurrent(AT_ONCE, |sockets| self.judge(sockets))
-                .await;
-        }
-    }
-
-    /// The sockets that are due. Those whose project has changed come first.
-    fn due(&self) -> Vec<Arc<Socket>> {
-        let doubted = self.doubt.since();
-        let mut due: Vec<(bool, Arc<Socket>)> = Vec::new();
-        for room in self.rooms.all() {
-            let access_rev = room.access_rev();
-            for socket in room.sockets() {
-                let pass = &socket.pass;
-                if pass.is_due(access_rev, self.settings.recheck_interval, doubted) {
-                    due.push((pass.access_rev() >= access_rev, socket));
-                }
-            }
-        }
-        due.sort_by_key(|(is_unchanged, _)| *is_unchanged);
-        due.into_iter().map(|(_, socket)| socket).collect()
-    }
-
-    async fn judge(&self, sockets: &[Arc<Socket>]) {
-        let checks = sockets.iter().map(|socket| socket.pass.check().clone());
-        let mut verdicts = match self.app.access(checks.collect()).await {
-            Ok(verdicts) => verdicts.into_iter(),
-            Err(error) => {
-                tracing::warn!(%error, "the access of sockets could not be checked");
-                Vec::new().into_iter()
-            }
-        };
-        for socket in sockets {
-            let patience = self.settings.recheck_patience;
-            if let Some(close) = socket.pass.judged(verdicts.next(), patience) {
-                self.metrics.closed_access_total.add(1);
-                socket.close(close);
-            }
-        }
     }
 }

@@ -89,7 +89,7 @@ impl Room {
     pub(crate) fn enter(&self, socket: Arc<Socket>) {
         // The verdict on the socket is as new as the project's `access_rev` that it brings, so there is nothing to
         // check again.
-        let access_rev = socket.pass.access_rev();
+        let access_rev = socket.grant.access_rev();
         self.access_rev.fetch_max(access_rev, Ordering::Relaxed);
         let member = Member { socket, at: None };
         self.inner.lock().members.push(member);

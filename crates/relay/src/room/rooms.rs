@@ -7,7 +7,7 @@ use crate::app::unanswered::Unanswered;
 use crate::metrics::Metrics;
 use crate::room::effects::{Effects, Fetch};
 use crate::room::log::Recent;
-use crate::room::pass::Doubt;
+use crate::room::recheck::RecheckSignal;
 use crate::room::room::Room;
 use crate::room::stored::Stored;
 use crate::settings::Settings;
@@ -35,7 +35,7 @@ pub(crate) struct Rooms {
     pub(crate) app: Arc<App>,
     pub(crate) pubsub: Arc<PubSub>,
     unanswered: Arc<Unanswered>,
-    doubt: Arc<Doubt>,
+    recheck: Arc<RecheckSignal>,
     draining: CancellationToken,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
     /// Rooms whose number of sockets has changed since it was told, and whether other relays must hear of it too,
@@ -53,7 +53,7 @@ impl Rooms {
         app: Arc<App>,
         pubsub: Arc<PubSub>,
         unanswered: Arc<Unanswered>,
-        doubt: Arc<Doubt>,
+        recheck: Arc<RecheckSignal>,
         draining: CancellationToken,
     ) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Rooms {
             app,
             pubsub,
             unanswered,
-            doubt,
+            recheck,
             draining,
             rooms: Mutex::default(),
             changed: Mutex::default(),
@@ -172,7 +172,7 @@ impl Rooms {
             self.fetch_missing(room, fetch);
         }
         if recheck {
-            self.doubt.raise();
+            self.recheck.send();
         }
         if let Some(close) = close {
             close_room(room, close);

@@ -5,8 +5,8 @@
 //! everything else goes through, so that there is one order and one writer.
 
 use crate::app::submission::Submission;
+use crate::room::grant::Grant;
 use crate::room::join;
-use crate::room::pass::Pass;
 use crate::room::reads::{self, Version};
 use crate::room::room::Room;
 use crate::socket::close::Close;
@@ -96,7 +96,7 @@ impl Connection {
         stream: TcpStream,
         opening: Opening,
         wants_events: bool,
-        pass: Pass,
+        grant: Grant,
     ) -> Self {
         let (read, write) = stream.into_split();
         let now = Instant::now();
@@ -105,7 +105,7 @@ impl Connection {
         let socket = Socket::new(
             shared.next_socket_id(),
             wants_events,
-            pass,
+            grant,
             write,
             shared.settings.max_socket_queue,
             opening.answer.into(),
@@ -327,7 +327,7 @@ impl Connection {
         if payload.len() > LARGE {
             self.kept = Some(payload.clone());
         }
-        if !self.socket.pass.may_write() {
+        if !self.socket.grant.may_write() {
             self.shared.metrics.updates_refused_total.add(1);
             let message = "you may read this project, but not change it";
             self.socket.refuse("read_only", message, Some(self.frames));

@@ -1,7 +1,7 @@
 //! The half of a WebSocket that other tasks hold: rooms broadcast into its queue, and the committer reports what became
 //! of its updates.
 
-use crate::room::pass::Pass;
+use crate::room::grant::Grant;
 use crate::socket::close::Close;
 use crate::socket::frame::{Frame, Outbound};
 use crate::socket::raw;
@@ -39,7 +39,7 @@ pub(crate) struct Socket {
     /// Says whether the client asked for text frames that tell what happens in the room (`?events=1`).
     pub(crate) wants_events: bool,
     /// The client's credentials and current permissions.
-    pub(crate) pass: Pass,
+    pub(crate) grant: Grant,
     /// Wakes the socket's own task, because its queue has changed or it may read again.
     pub(crate) changed: Notify,
     /// The stored updates of the socket that may wait for others.
@@ -88,7 +88,7 @@ impl Socket {
     pub(crate) fn new(
         id: u64,
         wants_events: bool,
-        pass: Pass,
+        grant: Grant,
         stream: OwnedWriteHalf,
         queue_limit: usize,
         answer: Bytes,
@@ -110,7 +110,7 @@ impl Socket {
         Self {
             id,
             wants_events,
-            pass,
+            grant,
             changed: Notify::new(),
             waits: Mutex::default(),
             queue: Mutex::new(queue),
@@ -475,8 +475,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (read, write) = listener.accept().await.unwrap().0.into_split();
-        let pass = Pass::new(AccessCheck::default(), true, None, 1);
-        let socket = Socket::new(1, false, pass, write, usize::MAX, Bytes::new());
+        let grant = Grant::new(AccessCheck::default(), true, None, 1);
+        let socket = Socket::new(1, false, grant, write, usize::MAX, Bytes::new());
         (socket, read, client.unwrap())
     }
 

@@ -1,4 +1,4 @@
-//! The standing line: a line is open while requests flow, and the next one is opened before it ends.
+//! The persistent line: a line is open while requests flow, and the next one is opened before it ends.
 
 use crate::app::backoff::Backoff;
 use crate::app::error::AppError;
@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_secs(1);
 const DIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The line for one kind of requests. At most two are open at any moment, one of which carries nothing yet.
-pub(crate) struct Standing {
+pub(crate) struct PersistentLine {
     opener: Opener,
     metrics: Arc<Metrics>,
     open: Option<Line>,
@@ -49,7 +49,7 @@ pub(crate) enum Asked<T> {
     Ended,
 }
 
-impl Standing {
+impl PersistentLine {
     /// No line yet: it is opened with the first request.
     pub(crate) fn new(opener: Opener, metrics: Arc<Metrics>) -> Self {
         Self {

@@ -3,7 +3,6 @@
 use crate::socket::close::Close;
 use parking_lot::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use wire::{AccessCheck, Verdict};
 
@@ -18,13 +17,14 @@ const RETRY_PAUSE: Duration = Duration::from_secs(3);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The credentials of one client, with the app's newest verdict.
-pub(crate) struct Pass {
+pub(crate) struct Grant {
     check: AccessCheck,
-    standing: Mutex<Standing>,
+    permission: Mutex<Permission>,
 }
 
+/// What the newest verdict permits, and when the app is asked again.
 #[derive(Debug, Clone, Copy)]
-struct Standing {
+struct Permission {
     write: bool,
     /// The time at which the permission ends at the latest, in Unix seconds.
     expires_at: Option<i64>,
@@ -35,8 +35,8 @@ struct Standing {
     not_before: Instant,
 }
 
-impl Pass {
-    /// Admits a client.
+impl Grant {
+    /// A grant to a client that the app has admitted.
     pub(crate) fn new(
         check: AccessCheck,
         write: bool,
@@ -46,7 +46,7 @@ impl Pass {
         let now = Instant::now();
         Self {
             check,
-            standing: Mutex::new(Standing {
+            permission: Mutex::new(Permission {
                 write,
                 expires_at,
                 access_rev,
@@ -63,12 +63,12 @@ impl Pass {
 
     /// Returns whether the client may change the document.
     pub(crate) fn may_write(&self) -> bool {
-        self.standing.lock().write
+        self.permission.lock().write
     }
 
     /// The project's `access_rev` at which the verdict was computed.
     pub(crate) fn access_rev(&self) -> u64 {
-        self.standing.lock().access_rev
+        self.permission.lock().access_rev
     }
 
     /// Returns whether the app must be asked again: the interval has passed, the session has ended, the project has a
@@ -79,19 +79,21 @@ impl Pass {
         interval: Duration,
         doubted: Option<Instant>,
     ) -> bool {
-        let standing = *self.standing.lock();
+        let permission = *self.permission.lock();
         let now = Instant::now();
-        now >= standing.not_before
-            && (now - standing.judged >= interval.min(LONGEST_INTERVAL)
-                || standing.access_rev < access_rev
-                || doubted.is_some_and(|doubted| standing.judged < doubted)
-                || standing.expires_at.is_some_and(|end| end <= unix_seconds()))
+        now >= permission.not_before
+            && (now - permission.judged >= interval.min(LONGEST_INTERVAL)
+                || permission.access_rev < access_rev
+                || doubted.is_some_and(|doubted| permission.judged < doubted)
+                || permission
+                    .expires_at
+                    .is_some_and(|end| end <= unix_seconds()))
     }
 
     /// Takes note of a verdict; `None` if the app gave none. Returns why the socket must be closed, if it must: the app
     /// denied access, or has not been able to judge for `patience`.
     pub(crate) fn judged(&self, verdict: Option<Verdict>, patience: Duration) -> Option<Close> {
-        let mut standing = self.standing.lock();
+        let mut permission = self.permission.lock();
         let now = Instant::now();
         match verdict {
             Some(Verdict::Granted {
@@ -100,7 +102,7 @@ impl Pass {
                 access_rev,
                 ..
             }) => {
-                *standing = Standing {
+                *permission = Permission {
                     write,
                     expires_at,
                     access_rev,
@@ -117,10 +119,10 @@ impl Pass {
                     write: Some(write), ..
                 }) = unknown
                 {
-                    standing.write = write;
+                    permission.write = write;
                 }
-                standing.not_before = now + RETRY_PAUSE;
-                (now - standing.judged >= patience).then_some(Close::UNKNOWN)
+                permission.not_before = now + RETRY_PAUSE;
+                (now - permission.judged >= patience).then_some(Close::UNKNOWN)
             }
         }
     }
@@ -133,43 +135,12 @@ fn unix_seconds() -> i64 {
     })
 }
 
-/// Wakes the task that checks sockets again.
-#[derive(Default)]
-pub(crate) struct Doubt {
-    raised: Notify,
-    /// The moment before which every verdict is in doubt.
-    since: Mutex<Option<Instant>>,
-}
-
-impl Doubt {
-    /// Notes that the access to one project has changed.
-    pub(crate) fn raise(&self) {
-        self.raised.notify_one();
-    }
-
-    /// Notes that any client may have lost access to any project.
-    pub(crate) fn raise_for_all(&self) {
-        *self.since.lock() = Some(Instant::now());
-        self.raised.notify_one();
-    }
-
-    /// Resolves after a doubt was raised.
-    pub(crate) async fn raised(&self) {
-        self.raised.notified().await;
-    }
-
-    /// The moment before which every verdict is in doubt.
-    pub(crate) fn since(&self) -> Option<Instant> {
-        *self.since.lock()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pass() -> Pass {
-        Pass::new(AccessCheck::default(), true, None, 1)
+    fn grant() -> Grant {
+        Grant::new(AccessCheck::default(), true, None, 1)
     }
 
     fn denied(status: u16) -> Option<Verdict> {
@@ -191,11 +162,11 @@ mod tests {
             (denied(503), None),
             (None, None),
         ] {
-            let close = pass().judged(verdict.clone(), patience);
+            let close = grant().judged(verdict.clone(), patience);
             assert_eq!(close.map(|close| close.code), code, "{verdict:?}");
         }
         // A denial may still carry the role.
-        let reader = pass();
+        let reader = grant();
         let verdict = Some(Verdict::Denied {
             status: 503,
             problem: String::new(),
@@ -205,17 +176,17 @@ mod tests {
         assert_eq!(reader.judged(verdict, patience), None);
         assert!(!reader.may_write());
         // Access that cannot be checked for too long ends.
-        let close = pass().judged(denied(503), Duration::ZERO);
+        let close = grant().judged(denied(503), Duration::ZERO);
         assert_eq!(close, Some(Close::UNKNOWN));
-        let pass = pass();
+        let grant = grant();
         let granted = Verdict::Granted {
             principal: "user:a".into(),
             write: false,
             expires_at: Some(7),
             access_rev: 2,
         };
-        assert_eq!(pass.judged(Some(granted), patience), None);
-        assert!(!pass.may_write());
-        assert_eq!(pass.access_rev(), 2);
+        assert_eq!(grant.judged(Some(granted), patience), None);
+        assert!(!grant.may_write());
+        assert_eq!(grant.access_rev(), 2);
     }
 }
