@@ -14,16 +14,16 @@
 //! `?look=assets`, it deletes old assets that the document does not show, too.
 
 mod archives;
-mod ourselves;
 mod projecting;
 mod purging;
 mod retaining;
+mod self_request;
 
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::join;
-use ourselves::ask_ourselves;
 use platform::{Gauge, Ports, config::unprotected, migrations};
 use problem::Problem;
+use self_request::ask_self;
 use tasks::Engine;
 use wire::Polled;
 
@@ -105,7 +105,7 @@ async fn sweep_rooms(ports: Ports<'_>) {
     {
         return;
     }
-    if let Err(error) = ask_ourselves(ports, "/internal/sweep").await {
+    if let Err(error) = ask_self(ports, "/internal/sweep").await {
         tracing::warn!(%error, "the sweep of rooms failed");
     }
 }

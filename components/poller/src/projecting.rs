@@ -6,7 +6,7 @@ use platform::Ports;
 use problem::Problem;
 use rooms::{Memory, RoomError};
 
-use crate::ourselves::ask_ourselves;
+use crate::self_request::ask_self;
 
 /// The most projects whose documents one round brings up to date, and how many at once.
 const PROJECTIONS: u64 = 256;
@@ -31,12 +31,12 @@ pub(crate) async fn project_due(ports: Ports<'_>) {
 /// Brings a document up to date in an instance of its own, because a merge may trap; or in this one, if the host does
 /// not let the app call itself.
 async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
-    match ask_ourselves(ports, &format!("/internal/projections/{project}")).await {
+    match ask_self(ports, &format!("/internal/projections/{project}")).await {
         Ok(200) => Ok(()),
         Ok(status) => {
             // If an update traps, a compaction finds it and moves it aside.
             let compaction = format!("/internal/rooms/{project}/compact");
-            let compacted = ask_ourselves(ports, &compaction).await;
+            let compacted = ask_self(ports, &compaction).await;
             Err(format!("status {status}; compaction: {compacted:?}"))
         }
         Err(error) if error.is_not_sent() => {
@@ -50,7 +50,7 @@ async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String
 /// Looks at a document for old assets, in an instance of its own or in this one.
 pub(crate) async fn look_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
     let path = format!("/internal/projections/{project}?look=assets");
-    match ask_ourselves(ports, &path).await {
+    match ask_self(ports, &path).await {
         Ok(200) => Ok(()),
         Ok(status) => Err(format!("status {status}")),
         Err(error) if error.is_not_sent() => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use auth::projects;
 use platform::{Ports, http_client::Limits};
 
-const OURSELVES: Limits = Limits {
+/// The longest that the request to the poller may take, and the largest answer that it may have.
+const POLL_LIMITS: Limits = Limits {
     timeout: Duration::from_secs(10),
     max_bytes: 64 * 1024,
 };
@@ -27,7 +28,7 @@ impl Change {
             tracing::warn!(project, error, "the relays were not notified");
         }
         if self == Self::Deleted {
-            let asked = ports.ask_ourselves("/internal/poll", Vec::new(), OURSELVES);
+            let asked = ports.ask_self("/internal/poll", Vec::new(), POLL_LIMITS);
             if let Err(error) = asked.await {
                 tracing::warn!(project, %error, "the poller was not asked");
             }

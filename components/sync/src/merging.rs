@@ -46,7 +46,7 @@ impl Merger for SelfMerger<'_> {
         } else {
             (format!("/internal/rooms/{project}/work?run={run}"), SHORT)
         };
-        let answer = match self.0.ask_ourselves(&path, wire::encode(job), limits).await {
+        let answer = match self.0.ask_self(&path, wire::encode(job), limits).await {
             Ok(answer) => answer,
             Err(AskError::Http(HttpError::NoAnswer(reason))) => {
                 return Err(self.died(&run, reason).await);

@@ -1,6 +1,6 @@
 //! The token of the internal routes.
 
-use platform::{Config, UnreadableSetting, ourselves::INTERNAL_TOKEN};
+use platform::{Config, UnreadableSetting, self_request::INTERNAL_TOKEN};
 use problem::Problem;
 use subtle::{Choice, ConstantTimeEq};
 

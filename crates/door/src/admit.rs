@@ -13,7 +13,7 @@ use problem::Problem;
 use serde_json::{Map, Value};
 
 use crate::{
-    Head, Mark, Message, Names, Need, Routes,
+    Head, Mark, Message, Need, ProjectSource, Routes,
     body::{Body, Chunks, on_host},
     readiness,
     route::{self, Found},
@@ -190,7 +190,10 @@ impl<'a, R: Routes> Admitted<'a, R> {
     async fn enter_again(&self, found: &Found) -> Result<(), Denied> {
         let principal = self.credentials.principal(self.ports, sessions::KNOWN_FOR);
         let principal = principal.await?;
-        if matches!(found.spec.names, Names::Path | Names::Opens) {
+        if matches!(
+            found.spec.project_source,
+            ProjectSource::Path | ProjectSource::Opens
+        ) {
             let grant = principal.access(self.ports, found.part("project")).await?;
             grant.require(needed(found, &principal))?;
         }
@@ -306,14 +309,14 @@ async fn access<R: Routes>(
     principal: &Principal,
 ) -> Result<Option<Grant>, Denied> {
     let project = found.part("project");
-    Ok(match found.spec.names {
+    Ok(match found.spec.project_source {
         // A page of another site may send the request, but its browser shows it no answer; it must not make a project.
-        Names::Opens if R::NEEDS.opening && may_act(ports, credentials, page) => {
+        ProjectSource::Opens if R::NEEDS.opening && may_act(ports, credentials, page) => {
             let opening: Check<'_, Grant> = Box::pin(principal.open(ports, project));
             Some(opening.await?)
         }
-        Names::Path | Names::Opens => Some(principal.access(ports, project).await?),
-        Names::Nowhere | Names::Row => None,
+        ProjectSource::Path | ProjectSource::Opens => Some(principal.access(ports, project).await?),
+        ProjectSource::Nowhere | ProjectSource::FromRow => None,
     })
 }
 

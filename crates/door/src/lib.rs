@@ -35,7 +35,7 @@ pub use line::{Answering, line};
 pub use message::Message;
 pub use readiness::missing_setting;
 pub use reply::{Headers, Reply};
-pub use route::{Mark, Names, Need, Needs, Routes, Spec};
+pub use route::{Mark, Need, Needs, ProjectSource, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
 pub use spin::{hear, report_panics, serve};
 pub use tag::Tag;

@@ -19,14 +19,14 @@ use crate::{
     Admitted, Head, Reply, Routes,
     admit::admit_on_line,
     body::{Body, Chunks},
-    reply::{Afterwards, HungUp, Outlet, Streaming},
+    reply::{AfterReply, HungUp, Outlet, Streaming},
 };
 
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
 /// The most answers whose later work is under way. At this number a line ends, so that the work gets its time.
-const AFTERWARDS: usize = 4;
+const MAX_AFTER_REPLY: usize = 4;
 
 /// The answer to a request of a line, on its way.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply<'a>, Problem>> + 'a>>;
@@ -43,7 +43,7 @@ pub fn line<'a, R: Routes + 'a>(
         ports: request.ports(),
         chunks: request.chunks()?,
         reader: LineReader::new(wire::MAX_LINE_REQUEST),
-        afterwards: FuturesUnordered::new(),
+        after_reply: FuturesUnordered::new(),
         answer,
         requests: 0,
         read: 0,
@@ -62,7 +62,7 @@ struct Line<'a, R> {
     reader: LineReader,
     answer: fn(Admitted<'a, R>) -> Answering<'a>,
     /// The work after answers that is under way.
-    afterwards: FuturesUnordered<Afterwards<'a>>,
+    after_reply: FuturesUnordered<AfterReply<'a>>,
     /// The number of requests so far.
     requests: usize,
     /// The bytes of the body so far.
@@ -72,7 +72,7 @@ struct Line<'a, R> {
 }
 
 impl<R: Routes> Streaming for Line<'_, R> {
-    fn send<'s>(self: Box<Self>, outlet: Outlet) -> Afterwards<'s>
+    fn send<'s>(self: Box<Self>, outlet: Outlet) -> AfterReply<'s>
     where
         Self: 's,
     {
@@ -100,7 +100,7 @@ impl<'a, R: Routes> Line<'a, R> {
         }
         // This ends the answer, so that the relay does not wait for the work.
         drop(outlet);
-        while self.afterwards.next().await.is_some() {}
+        while self.after_reply.next().await.is_some() {}
     }
 
     /// Waits for the next request, and goes on with the work after answers. `None` at the end of the body.
@@ -114,11 +114,11 @@ impl<'a, R: Routes> Line<'a, R> {
                     return None;
                 }
             }
-            let chunk = if self.afterwards.is_empty() {
+            let chunk = if self.after_reply.is_empty() {
                 self.chunks.next().await
             } else {
                 // The work comes first, because a busy relay would never leave time for it.
-                match select(self.afterwards.next(), self.chunks.next()).await {
+                match select(self.after_reply.next(), self.chunks.next()).await {
                     Either::Left(_) => continue,
                     Either::Right((chunk, _)) => chunk,
                 }
@@ -144,7 +144,7 @@ impl<'a, R: Routes> Line<'a, R> {
     /// Sends an answer, and keeps the work that follows it. Returns whether it is the last one.
     async fn answer(&mut self, outlet: &mut Outlet, reply: Reply<'a>) -> Result<bool, HungUp> {
         self.requests += 1;
-        self.afterwards.extend(reply.afterwards);
+        self.after_reply.extend(reply.after_reply);
         let media_type = reply
             .headers
             .into_iter()
@@ -166,7 +166,7 @@ impl<'a, R: Routes> Line<'a, R> {
         self.requests >= wire::LINE_REQUESTS
             || self.read >= wire::LINE_BYTES
             || self.sent >= wire::LINE_BYTES
-            || self.afterwards.len() >= AFTERWARDS
+            || self.after_reply.len() >= MAX_AFTER_REPLY
             || memory >= MEMORY
     }
 }
@@ -315,7 +315,7 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         let world = World::new(MapConfig::default());
         let work = |count: usize| {
-            let works = (0..count).map(|_| Box::pin(async {}) as Afterwards<'_>);
+            let works = (0..count).map(|_| Box::pin(async {}) as AfterReply<'_>);
             works.collect::<FuturesUnordered<_>>()
         };
         for (requests, read, sent, works, memory, is_full) in [
@@ -332,7 +332,7 @@ mod tests {
                 chunks: Box::pin(stream::empty()),
                 reader: LineReader::new(0),
                 answer: |asked| Box::pin(answered(asked)),
-                afterwards: work(works),
+                after_reply: work(works),
                 requests,
                 read,
                 sent,

@@ -12,12 +12,12 @@ use crate::Tag;
 pub type Headers = &'static [(&'static str, &'static str)];
 
 /// Work that follows an answer. The caller does not wait for it.
-pub(crate) type Afterwards<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub(crate) type AfterReply<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Makes an answer's body while it is sent.
 pub(crate) trait Streaming {
     /// Sends the chunks, and then goes on with the work that follows.
-    fn send<'s>(self: Box<Self>, outlet: Outlet) -> Afterwards<'s>
+    fn send<'s>(self: Box<Self>, outlet: Outlet) -> AfterReply<'s>
     where
         Self: 's;
 }
@@ -34,7 +34,7 @@ pub(crate) struct HungUp;
 struct Parts<S>(S);
 
 impl<S: Stream<Item = Vec<u8>>> Streaming for Parts<S> {
-    fn send<'s>(self: Box<Self>, mut outlet: Outlet) -> Afterwards<'s>
+    fn send<'s>(self: Box<Self>, mut outlet: Outlet) -> AfterReply<'s>
     where
         Self: 's,
     {
@@ -57,7 +57,7 @@ pub struct Reply<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// `None` for an answer that has no body by its nature, and so declares no length.
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) afterwards: Option<Afterwards<'a>>,
+    pub(crate) after_reply: Option<AfterReply<'a>>,
     /// Sends the body instead, if it is not whole yet.
     pub(crate) streaming: Option<Box<dyn Streaming + 'a>>,
 }
@@ -69,7 +69,7 @@ impl<'a> Reply<'a> {
             status,
             headers: Vec::new(),
             body: Some(Vec::new()),
-            afterwards: None,
+            after_reply: None,
             streaming: None,
         }
     }
@@ -153,7 +153,7 @@ impl<'a> Reply<'a> {
     /// Adds work that follows the answer, in the same instance.
     #[must_use]
     pub fn then(mut self, work: impl Future<Output = ()> + 'a) -> Self {
-        self.afterwards = Some(Box::pin(work));
+        self.after_reply = Some(Box::pin(work));
         self
     }
 }

@@ -33,7 +33,7 @@ impl Need {
 
 /// The place in a request that names the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum ProjectSource {
     /// Nowhere: the route concerns no project, or all projects of the caller.
     Nowhere,
     /// In the path, as `{project}`.
@@ -41,7 +41,7 @@ pub enum Names {
     /// In the path, as `{project}`; a project that does not exist may be made by opening it.
     Opens,
     /// In the body, or in the row that the path leads to. The component checks access to it.
-    Row,
+    FromRow,
 }
 
 /// A difference of a route from the others.
@@ -75,7 +75,7 @@ pub struct Spec {
     /// The requirement for the caller.
     pub need: Need,
     /// The place that names its project.
-    pub names: Names,
+    pub project_source: ProjectSource,
     /// Its difference from other routes, if any.
     pub marks: &'static [Mark],
 }
@@ -121,7 +121,7 @@ impl Needs {
         while at < specs.len() {
             let spec = &specs[at];
             needs.principal |= spec.need.is_of_principal();
-            needs.opening |= matches!(spec.names, Names::Opens);
+            needs.opening |= matches!(spec.project_source, ProjectSource::Opens);
             needs.token |= matches!(spec.need, Need::Relay);
             needs.browsers |= !matches!(spec.need, Need::Relay);
             needs.ports |= !matches!(spec.marks, [Mark::SettingsOnly]);
@@ -139,7 +139,7 @@ macro_rules! routes {
             $(
                 $(#[doc = $about:literal])+
                 $variant:ident $({ $($field:ident),+ })? =
-                    $method:ident $path:literal, $need:ident, $names:ident $(, $mark:ident)*;
+                    $method:ident $path:literal, $need:ident, $project_source:ident $(, $mark:ident)*;
             )+
         }
     )+) => {
@@ -160,7 +160,7 @@ macro_rules! routes {
                     path: $path,
                     fields: &[$($(stringify!($field)),+)?],
                     need: Need::$need,
-                    names: Names::$names,
+                    project_source: ProjectSource::$project_source,
                     marks: &[$(Mark::$mark),*],
                 }),+];
 
@@ -347,13 +347,20 @@ mod tests {
             assert!(braces.eq(spec.fields.iter().copied()), "{spec:?}");
             let internal = spec.path.starts_with("/internal/");
             assert_eq!(spec.need == Need::Relay, internal, "{spec:?}");
-            let in_path = matches!(spec.names, Names::Path | Names::Opens);
+            let in_path = matches!(
+                spec.project_source,
+                ProjectSource::Path | ProjectSource::Opens
+            );
             assert!(!in_path || spec.fields.contains(&"project"), "{spec:?}");
             let by_role = matches!(
                 spec.need,
                 Need::Read | Need::Write | Need::Own | Need::OwnOrSelf
             );
-            assert_eq!(by_role, spec.names != Names::Nowhere, "{spec:?}");
+            assert_eq!(
+                by_role,
+                spec.project_source != ProjectSource::Nowhere,
+                "{spec:?}"
+            );
             let twice = all[..at]
                 .iter()
                 .any(|other| (other.method, other.path) == (spec.method, spec.path));

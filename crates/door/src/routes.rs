@@ -3,7 +3,7 @@
 //! From this list come the matcher, the header `Allow`, the typed parts of a path, the tables in the documentation, and
 //! the tests that walk all routes.
 
-use crate::route::{Mark, Names, Need, Routes, Spec, routes};
+use crate::route::{Mark, Need, ProjectSource, Routes, Spec, routes};
 
 routes! {
     /// The document of a project, and what the relay asks of the app.
@@ -77,17 +77,17 @@ routes! {
         /// Lists tasks
         List = GET "/tasks", Principal, Nowhere;
         /// Posts a task
-        Post = POST "/tasks", Write, Row;
+        Post = POST "/tasks", Write, FromRow;
         /// Reads a task, at once or when it changes
-        Task { task } = GET "/tasks/{task}", Read, Row;
+        Task { task } = GET "/tasks/{task}", Read, FromRow;
         /// Streams a task's changes as server-sent events
-        Events { task } = GET "/tasks/{task}/events", Read, Row;
+        Events { task } = GET "/tasks/{task}/events", Read, FromRow;
         /// Streams the changes of a project's tasks as server-sent events
         ProjectEvents { project } = GET "/projects/{project}/tasks/events", Read, Path;
         /// Cancels a task
-        Cancel { task } = POST "/tasks/{task}/cancel", Write, Row;
+        Cancel { task } = POST "/tasks/{task}/cancel", Write, FromRow;
         /// Retries a failed or cancelled task
-        Retry { task } = POST "/tasks/{task}/retry", Write, Row;
+        Retry { task } = POST "/tasks/{task}/retry", Write, FromRow;
         /// Reads the marks of tasks for which clients wait
         Marks = POST "/internal/tasks/marks", Relay, Nowhere;
         /// Stores a picture or a film
@@ -99,7 +99,7 @@ routes! {
         /// Gives a large upload up
         GiveUpUpload { project, upload } = DELETE "/projects/{project}/uploads/{upload}", Write, Path;
         /// Reads a result that is kept here
-        Asset { asset } = GET "/assets/{asset}", Read, Row;
+        Asset { asset } = GET "/assets/{asset}", Read, FromRow;
     }
 
     /// Callbacks of services.

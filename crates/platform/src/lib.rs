@@ -17,9 +17,9 @@ mod key_value;
 mod lazy_database;
 pub mod migrations;
 pub mod networks;
-pub mod ourselves;
 mod ports;
 pub mod pubsub;
+pub mod self_request;
 pub mod setting;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -35,15 +35,15 @@ pub use gauge::Gauge;
 pub use http_client::{HttpClient, HttpError};
 pub use key_value::{KeyValue, KeyValueError};
 pub use lazy_database::{LazyDatabase, Opening};
-pub use ourselves::AskError;
 pub use ports::Ports;
 pub use problem::Problem;
 pub use pubsub::{PubSub, PubSubError};
+pub use self_request::AskError;
 pub use setting::Setting;
 
 /// The settings of the app as a whole.
 pub fn settings() -> impl Iterator<Item = &'static setting::Declaration> {
-    [config::SETTINGS, ourselves::SETTINGS, pubsub::SETTINGS]
+    [config::SETTINGS, self_request::SETTINGS, pubsub::SETTINGS]
         .into_iter()
         .flatten()
 }

@@ -5,7 +5,7 @@
 
 use platform::{
     Setting,
-    ourselves::{APP_URL, INTERNAL_TOKEN},
+    self_request::{APP_URL, INTERNAL_TOKEN},
 };
 use wasi::http::{
     outgoing_handler,

@@ -58,9 +58,9 @@ pub async fn serve<R: Routes>(
         Schema::Checked
     });
     let mut reply = visit(world.of_request::<R>(), arrival, headers, handler).await;
-    let afterwards = reply.afterwards.take();
+    let after_reply = reply.after_reply.take();
     outgoing::send(reply, out).await;
-    if let Some(work) = afterwards {
+    if let Some(work) = after_reply {
         work.await;
     }
 }

@@ -10,7 +10,7 @@ use platform::native::{MapConfig, World, block_on};
 
 use super::*;
 use crate::{
-    Message, Names, Need, Spec, admit,
+    Message, Need, ProjectSource, Spec, admit,
     body::Chunks,
     routes::{self, Console, Projects, Sync, Tasks},
 };
@@ -177,11 +177,11 @@ fn every_route_asks_for_what_it_needs() {
             let headers: Vec<_> = authorization.into_iter().collect();
             status_of(&world, spec, head(spec.method, &path, &headers))
         });
-        let expected = match (spec.need, spec.names) {
+        let expected = match (spec.need, spec.project_source) {
             (Need::Nothing | Need::Signature, _) => [200, 200, 200, 200, 200],
             (Need::Relay, _) => [401, 401, 401, 401, 200],
             // The component checks the role in the row's project.
-            (Need::Principal, _) | (_, Names::Row) => [401, 200, 200, 200, 401],
+            (Need::Principal, _) | (_, ProjectSource::FromRow) => [401, 200, 200, 200, 401],
             (Need::Read, _) => [401, 200, 200, 200, 401],
             (Need::Write, _) => [401, 403, 200, 200, 401],
             (Need::Own | Need::OwnOrSelf, _) => [401, 403, 403, 200, 401],

@@ -161,7 +161,7 @@ impl Engine<'_> {
     async fn submit_elsewhere(&self, executor: &dyn Executor) -> Asked {
         let service = executor.service();
         let path = format!("{SUBMISSIONS_PATH}{service}");
-        let answer = self.ports.ask_ourselves(&path, Vec::new(), ANSWER).await;
+        let answer = self.ports.ask_self(&path, Vec::new(), ANSWER).await;
         match answer.map(|answer| answer.status().as_u16()) {
             Ok(202) => Asked::Claimed,
             Ok(204) => Asked::NoMore,

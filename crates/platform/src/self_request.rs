@@ -4,7 +4,7 @@
 //! sends itself a request to one of its internal routes, with the internal token.
 //!
 //! ```text
-//! ports.ask_ourselves(path, body, limits) -> Result<http::Response<Vec<u8>>, AskError>
+//! ports.ask_self(path, body, limits) -> Result<http::Response<Vec<u8>>, AskError>
 //! ```
 //!
 //! The method is always POST, and `path` begins with `/internal/`. Any status is an answer. If the host does
@@ -47,7 +47,7 @@ impl Ports<'_> {
     ///
     /// # Errors
     /// If the internal token cannot be read, or if no whole answer comes within the limits.
-    pub async fn ask_ourselves(
+    pub async fn ask_self(
         &self,
         path: &str,
         body: Vec<u8>,
@@ -106,7 +106,7 @@ mod tests {
             config,
             clock: &SetClock::default(),
         };
-        let answer = block_on(ports.ask_ourselves("/internal/poll", b"body".to_vec(), LIMITS));
+        let answer = block_on(ports.ask_self("/internal/poll", b"body".to_vec(), LIMITS));
         let status = answer.map(|answer| answer.status().as_u16());
         (status, sent.take())
     }
