@@ -65,7 +65,7 @@ pub trait Executor {
     }
 
     /// The name of the parameter that may name a completed task of the same type and project, from whose result the new one
-    /// goes on. The engine checks that its picture is kept here, and gives it to the submission as [`Outside::earlier`].
+    /// goes on. The engine checks that its picture is kept here, and gives it to the submission as [`Context::earlier`].
     fn continues(&self) -> Option<&'static str> {
         None
     }
@@ -87,7 +87,7 @@ pub trait Executor {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure>;
 
     /// Asks the service about a task that it has accepted. Takes at most [`POLL_PATIENCE`].
@@ -95,12 +95,12 @@ pub trait Executor {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure>;
 
     /// Tells the service that the result of a job, which it has accepted, is not wanted any more. The task is cancelled
     /// already, whatever the service answers. Takes at most [`POLL_PATIENCE`].
-    async fn cancel(&self, _task: &Task, _outside: &Outside<'_>) {}
+    async fn cancel(&self, _task: &Task, _outside: &Context<'_>) {}
 
     /// The most jobs that one question may be about; 1 if each is asked about alone.
     fn most_together(&self) -> usize {
@@ -119,7 +119,7 @@ pub trait Executor {
     async fn poll_together(
         &self,
         tasks: &[Task],
-        _outside: &Outside<'_>,
+        _outside: &Context<'_>,
     ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
         Ok(vec![None; tasks.len()])
     }
@@ -130,7 +130,7 @@ pub trait Executor {
     }
 
     /// Tells whether a callback is the service's, by its own signature. The signature of the address is checked already.
-    async fn authenticity(&self, _callback: &Arrived<'_>, _outside: &Outside<'_>) -> Authenticity {
+    async fn authenticity(&self, _callback: &Arrived<'_>, _outside: &Context<'_>) -> Authenticity {
         Authenticity::NotSigned
     }
 
@@ -155,9 +155,9 @@ pub struct Earlier {
     pub signature: Option<String>,
 }
 
-/// The ports that an executor may use.
+/// What an executor may use for one task: ports, the address for callbacks, and the task from which it goes on.
 #[derive(Clone, Copy)]
-pub struct Outside<'a> {
+pub struct Context<'a> {
     /// Outbound HTTP.
     pub http: &'a dyn HttpClient,
     /// Settings, such as the service's keys.

@@ -14,7 +14,7 @@ use url::Url;
 use crate::{
     address, asset_address,
     assets::AssetError,
-    executor::{Failure, Outside},
+    executor::{Context, Failure},
     media_type,
     public_url::public_url,
 };
@@ -134,8 +134,8 @@ enum Place {
     Either(String, Url),
 }
 
-fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
-    if let Some(id) = own(text, outside) {
+fn place(text: &str, context: &Context<'_>) -> Result<Place, Failure> {
+    if let Some(id) = own(text, context) {
         return Ok(Place::Own(id));
     }
     match address::check(text) {
@@ -148,8 +148,8 @@ fn place(text: &str, outside: &Outside<'_>) -> Result<Place, Failure> {
 }
 
 /// The id of the asset that an address leads to, if it is a result of this server.
-fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
-    asset_address::own(text, &public_url(outside.config))
+fn own(text: &str, context: &Context<'_>) -> Option<String> {
+    asset_address::own(text, &public_url(context.config))
 }
 
 /// The address of an image for services that fetch it themselves; `None` if they cannot, because it is
@@ -159,12 +159,12 @@ fn own(text: &str, outside: &Outside<'_>) -> Option<String> {
 /// Permanent if the address is not public.
 pub(crate) fn public_address(
     given: &ImageSource,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Option<String>, Failure> {
     let ImageSource::Address(text) = given else {
         return Ok(None);
     };
-    Ok(match place(text, outside)? {
+    Ok(match place(text, context)? {
         Place::Own(_) | Place::Either(..) => None,
         Place::Public(url) => Some(url.into()),
     })
@@ -178,17 +178,17 @@ pub(crate) fn public_address(
 pub(crate) async fn obtain(
     given: ImageSource,
     project_id: &str,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Image, Failure> {
     let text = match given {
         ImageSource::Inline(image) => return Ok(image),
         ImageSource::Address(text) => text,
     };
-    match place(&text, outside)? {
-        Place::Own(id) => kept(&text, &id, project_id, outside).await,
-        Place::Public(url) => fetched(&url, outside).await,
-        Place::Either(id, url) => match kept(&text, &id, project_id, outside).await {
-            Err(Failure::Permanent(_)) => fetched(&url, outside).await,
+    match place(&text, context)? {
+        Place::Own(id) => kept(&text, &id, project_id, context).await,
+        Place::Public(url) => fetched(&url, context).await,
+        Place::Either(id, url) => match kept(&text, &id, project_id, context).await {
+            Err(Failure::Permanent(_)) => fetched(&url, context).await,
             found => found,
         },
     }
@@ -198,18 +198,18 @@ async fn kept(
     url: &str,
     id: &str,
     project_id: &str,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Image, Failure> {
     let missing = || Failure::Permanent(format!("{url} does not exist"));
     let failed = |error: AssetError| Failure::retry(format!("{url}: {error}"));
-    let found = outside.assets.describe_in(project_id, id).await;
+    let found = context.assets.describe_in(project_id, id).await;
     let (id, asset) = found.map_err(failed)?.ok_or_else(missing)?;
     // A film in a bucket may be larger than memory.
     if asset.length > MAX_IMAGE_BYTES as u64 {
         let words = format!("{url} has more than {MAX_IMAGE_BYTES} bytes");
         return Err(Failure::Permanent(words));
     }
-    let asset = outside.assets.read(&id, None).await.map_err(failed)?;
+    let asset = context.assets.read(&id, None).await.map_err(failed)?;
     let asset = asset.ok_or_else(missing)?;
     Ok(Image {
         media_type: asset.media_type,
@@ -217,12 +217,12 @@ async fn kept(
     })
 }
 
-async fn fetched(url: &Url, outside: &Outside<'_>) -> Result<Image, Failure> {
+async fn fetched(url: &Url, context: &Context<'_>) -> Result<Image, Failure> {
     let request = http::Request::get(url.as_str())
         .header("accept", "image/*")
         .body(Vec::new())
         .map_err(|_| Failure::permanent(format!("{url} is not a URL")))?;
-    let answer = outside
+    let answer = context
         .http
         .send(request, FETCH)
         .await
@@ -370,7 +370,7 @@ mod tests {
             let parameters = vec![id.as_str().into(), length.into()];
             block_on(database.execute(sql, parameters)).unwrap();
         }
-        let outside = Outside {
+        let context = Context {
             http: &client,
             config: &config,
             clock: &clock,
@@ -387,11 +387,11 @@ mod tests {
             .collect();
         let for_services = given
             .iter()
-            .map(|given| public_address(given, &outside))
+            .map(|given| public_address(given, &context))
             .collect();
         let images = given
             .into_iter()
-            .map(|given| block_on(obtain(given, "a", &outside)))
+            .map(|given| block_on(obtain(given, "a", &context)))
             .collect();
         Obtained {
             images,
@@ -459,7 +459,7 @@ mod tests {
         ] {
             let client = AnswerWith(|_: Request<Vec<u8>>| Err(error.clone()));
             let assets = AssetStore::open(&database, &client, &config).unwrap();
-            let outside = Outside {
+            let context = Context {
                 http: &client,
                 config: &config,
                 clock: &clock,
@@ -468,7 +468,7 @@ mod tests {
                 callback_url: "",
                 earlier: None,
             };
-            told.push(block_on(obtain(given(), "a", &outside)));
+            told.push(block_on(obtain(given(), "a", &context)));
         }
         let expected = Failure::retry("https://db.corp.example/a.png cannot be fetched");
         for told in told {

@@ -47,7 +47,7 @@ pub use engine::Engine;
 pub use error::TaskError;
 pub use event::project_of_event;
 pub use executor::{
-    Arrived, Authenticity, Callback, Earlier, Executor, Failure, Media, Outside, POLL_PATIENCE,
+    Arrived, Authenticity, Callback, Context, Earlier, Executor, Failure, Media, POLL_PATIENCE,
     Product, Progress,
 };
 pub use executors::Registry;

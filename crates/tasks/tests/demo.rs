@@ -9,7 +9,7 @@ use std::time::Duration;
 use fake::{Service, wrong_fields};
 use platform::{HttpError, native::AnswerWith};
 use serde_json::{Value, json};
-use tasks::{Failure, Media, Outside, Progress, Task};
+use tasks::{Context, Failure, Media, Progress, Task};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -28,12 +28,12 @@ fn task(job: Option<&str>) -> Task {
 }
 
 fn submit(params: &Value) -> Result<Progress, Failure> {
-    demo().with(async |executor, outside| executor.submit(&task(None), params, outside).await)
+    demo().with(async |executor, context| executor.submit(&task(None), params, context).await)
 }
 
 fn poll(job: &str, params: &Value) -> Result<Progress, Failure> {
     let task = task(Some(job));
-    demo().with(async |executor, outside| executor.poll(&task, params, outside).await)
+    demo().with(async |executor, context| executor.poll(&task, params, context).await)
 }
 
 fn is_drawn(answer: &Result<Progress, Failure>) -> bool {
@@ -164,12 +164,12 @@ fn it_calls_back_with_what_it_would_have_answered() {
         });
         let job = format!("demo_{NOW}_task_1_a");
         let task = task(Some(&job));
-        let answer = demo().with(async |executor, outside| {
-            let outside = Outside {
+        let answer = demo().with(async |executor, context| {
+            let context = Context {
                 http: &http,
-                ..*outside
+                ..*context
             };
-            executor.poll(&task, &params, &outside).await
+            executor.poll(&task, &params, &context).await
         });
         let body: Value = serde_json::from_slice(&told.borrow()[0]).unwrap();
         match (answer, expected) {

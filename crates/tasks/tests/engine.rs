@@ -22,7 +22,7 @@ use platform::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tasks::{
-    AssetStore, Callback, CreateError, Engine, Executor, Failure, Fields, Media, Outside, Product,
+    AssetStore, Callback, Context, CreateError, Engine, Executor, Failure, Fields, Media, Product,
     Progress, Registry, Status, Task, TaskError, TaskRequest, rows,
 };
 
@@ -95,11 +95,11 @@ impl Executor for Stub {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         assert!(params["prompt"].is_string());
         let seconds = Duration::from_secs(self.0.seconds.get());
-        outside.clock.sleep(seconds).await;
+        context.clock.sleep(seconds).await;
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
         if mood == Mood::Refuses {
             return Err(Failure::retry("refused"));
@@ -127,7 +127,7 @@ impl Executor for Stub {
         })
     }
 
-    async fn poll(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, task: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         let mood = self.0.moods.borrow_mut().pop().unwrap_or(Mood::Fine);
         if mood == Mood::LocksOut {
             return Err(Failure::access("the key is wrong"));

@@ -39,7 +39,7 @@ fn submitted(
     answers: &[(u16, Value)],
 ) -> (Result<Progress, Failure>, Service) {
     let fal = Service::new("fal", &SETTINGS, answers.to_vec());
-    let news = fal.with(async |executor, outside| executor.submit(task, &params, outside).await);
+    let news = fal.with(async |executor, context| executor.submit(task, &params, context).await);
     (news, fal)
 }
 
@@ -49,7 +49,7 @@ fn polled(answers: &[(u16, Value)]) -> (Result<Progress, Failure>, Vec<String>) 
         external_task_id: Some("r-1".into()),
         ..task()
     };
-    let news = fal.with(async |executor, outside| executor.poll(&task, &json!({}), outside).await);
+    let news = fal.with(async |executor, context| executor.poll(&task, &json!({}), context).await);
     (news, fal.calls())
 }
 
@@ -143,7 +143,7 @@ fn what_the_operator_must_set_is_named() {
             .collect();
         let fal = Service::new("fal", &settings, []);
         let news =
-            fal.with(async |executor, outside| executor.submit(&task(), &json!({}), outside).await);
+            fal.with(async |executor, context| executor.submit(&task(), &json!({}), context).await);
         assert!(
             matches!(&news, Err(Failure::Access(why)) if why.contains(missing)),
             "{news:?}"

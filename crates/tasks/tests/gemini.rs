@@ -40,7 +40,7 @@ fn submitted(
         ..Task::new(0)
     };
     let answer =
-        gemini.with(async |executor, outside| executor.submit(&task, params, outside).await);
+        gemini.with(async |executor, context| executor.submit(&task, params, context).await);
     (answer, gemini.asked())
 }
 

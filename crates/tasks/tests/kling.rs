@@ -11,7 +11,7 @@ use fake::kling::{BASE, KEY, NOW, goes_on, job, kling, submit, task};
 use fake::{Asked, PIXEL, wrong_fields};
 use platform::native::{AnswerWith, MapConfig};
 use serde_json::{Value, json};
-use tasks::{Failure, Outside, Progress, Registry, Task};
+use tasks::{Context, Failure, Progress, Registry, Task};
 
 /// The answer about a job that Kling does not know.
 fn unknown() -> (u16, Value) {
@@ -137,7 +137,7 @@ fn what_the_first_generation_charged_is_told() {
     body["data"]["final_unit_deduction"] = json!("2");
     let service = kling(&[KEY, BASE], [(status, body)]);
     let params = json!({ "prompt": "a" });
-    let news = service.with(async |kling, outside| kling.poll(&accepted, &params, outside).await);
+    let news = service.with(async |kling, context| kling.poll(&accepted, &params, context).await);
     let Ok(Progress::Done(product)) = news else {
         panic!("{news:?}");
     };
@@ -221,7 +221,7 @@ fn a_poll_asks_about_the_job_where_it_was_submitted() {
     ] {
         let service = kling(&[KEY, BASE], [job("k1", "processing")]);
         let answer =
-            service.with(async |kling, outside| kling.poll(&accepted, &params, outside).await);
+            service.with(async |kling, context| kling.poll(&accepted, &params, context).await);
         assert_eq!(goes_on(answer), ("k1".into(), false));
         assert_eq!(service.calls(), [path]);
     }
@@ -264,13 +264,13 @@ fn without_its_date_kling_is_taken_to_be_a_minute_behind() {
         let early = json!({ "code": 1003, "message": "too early" }).to_string();
         Ok(http::Response::new(early.into_bytes()))
     });
-    let answer = kling(&pair, []).with(async |executor, outside| {
-        let outside = Outside {
+    let answer = kling(&pair, []).with(async |executor, context| {
+        let context = Context {
             http: &http,
-            ..*outside
+            ..*context
         };
         let params = json!({ "prompt": "a hill" });
-        executor.submit(&task(), &params, &outside).await
+        executor.submit(&task(), &params, &context).await
     });
     assert!(matches!(answer, Err(Failure::Retry { .. })), "{answer:?}");
     assert_eq!(*begins.borrow(), [NOW - 5, NOW - 65]);

@@ -356,9 +356,9 @@ fn a_submission_of_the_second_generation_has_the_model_in_its_path() {
 #[test]
 fn a_picture_in_contents_that_is_kept_here_goes_as_its_bytes() {
     let service = kling(&[KEY, BASE], [answer_2(job_2("k1", "submitted"))]);
-    let sent = service.with(async |kling, outside| {
+    let sent = service.with(async |kling, context| {
         let png = b"\x89PNG\r\n\x1a\n".to_vec();
-        let id = outside.assets.store("p", "t", "image/png", png, 7).await;
+        let id = context.assets.store("p", "t", "image/png", png, 7).await;
         let contents = json!([
             { "type": "last_frame", "url": format!("/assets/{}", id.unwrap()) },
             { "type": "element", "url": "element-7" },
@@ -367,7 +367,7 @@ fn a_picture_in_contents_that_is_kept_here_goes_as_its_bytes() {
             "model": "kling-3.0", "prompt": "a", "image_path": "https://pictures.example/a.png",
             "contents": contents,
         });
-        kling.submit(&task(), &params, outside).await
+        kling.submit(&task(), &params, context).await
     });
     goes_on(sent);
     let contents = &service.asked()[0].body["contents"];
@@ -412,7 +412,7 @@ fn a_job_of_the_second_generation_is_found_polled_and_its_cost_told() {
     let poll = |jobs: Value| {
         let service = kling(&[KEY, BASE], [answer_2(jobs)]);
         let news =
-            service.with(async |kling, outside| kling.poll(&accepted, &params, outside).await);
+            service.with(async |kling, context| kling.poll(&accepted, &params, context).await);
         assert_eq!(service.calls(), ["GET /tasks?task_ids=k1"]);
         news
     };

@@ -16,7 +16,7 @@ use platform::{
     native::{MapConfig, World, block_on},
 };
 use serde_json::json;
-use tasks::{Arrived, Engine, Outside, Task, TaskRequest, upload};
+use tasks::{Arrived, Context, Engine, Task, TaskRequest, upload};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -74,15 +74,15 @@ fn ask_services(http: &Unreachable) {
             external_task_id: Some("job-1".into()),
             ..Task::new(0)
         };
-        Service::new(service, &SETTINGS, []).with(async |executor, outside| {
-            let outside = Outside { http, ..*outside };
-            let _ = executor.submit(&task, &params, &outside).await;
-            let _ = executor.poll(&task, &params, &outside).await;
+        Service::new(service, &SETTINGS, []).with(async |executor, context| {
+            let context = Context { http, ..*context };
+            let _ = executor.submit(&task, &params, &context).await;
+            let _ = executor.poll(&task, &params, &context).await;
             let callback = Arrived {
                 header: &unsigned,
                 body: b"{}",
             };
-            let _ = executor.authenticity(&callback, &outside).await;
+            let _ = executor.authenticity(&callback, &context).await;
         });
     }
 }

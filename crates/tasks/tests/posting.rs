@@ -9,7 +9,7 @@ use auth::projects::{self, NewProject};
 use platform::native::{MapConfig, World, block_on};
 use serde_json::{Value, json};
 use tasks::{
-    Callback, CreateError, Executor, Failure, Fields, Outside, Progress, Registry, Status, Task,
+    Callback, Context, CreateError, Executor, Failure, Fields, Progress, Registry, Status, Task,
     TaskRequest,
     rows::{self, Filter},
 };
@@ -40,11 +40,11 @@ impl Executor for Painter {
         params.required_text("prompt", 100);
     }
 
-    async fn submit(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(&self, _: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Err(Failure::permanent("it paints nothing"))
     }
 
-    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, _: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Err(Failure::permanent("it paints nothing"))
     }
 

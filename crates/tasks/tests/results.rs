@@ -12,7 +12,7 @@ use platform::{
 };
 use serde_json::{Value, json};
 use tasks::{
-    AssetStore, Callback, Engine, Executor, Failure, Fields, Outside, Progress, Registry, Status,
+    AssetStore, Callback, Context, Engine, Executor, Failure, Fields, Progress, Registry, Status,
     Task, TaskRequest, rows,
 };
 
@@ -37,11 +37,11 @@ impl Executor for Service {
 
     fn check(&self, _: &str, _: &mut Fields<'_>) {}
 
-    async fn submit(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(&self, task: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Ok(running(task))
     }
 
-    async fn poll(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, task: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Ok(running(task))
     }
 

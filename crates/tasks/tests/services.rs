@@ -18,7 +18,7 @@ use platform::{
 };
 use serde_json::{Value, json};
 use tasks::{
-    AssetStore, Callback, Engine, Executor, Failure, Fields, Media, Outside, Product, Progress,
+    AssetStore, Callback, Context, Engine, Executor, Failure, Fields, Media, Product, Progress,
     Registry, Status, Task, TaskError, TaskRequest, rows,
 };
 
@@ -85,9 +85,9 @@ impl Executor for Known {
 
     fn check(&self, _: &str, _: &mut Fields<'_>) {}
 
-    async fn submit(&self, _: &Task, _: &Value, outside: &Outside<'_>) -> News {
+    async fn submit(&self, _: &Task, _: &Value, context: &Context<'_>) -> News {
         let mut addresses = self.0.addresses.borrow_mut();
-        addresses.push(outside.callback_url.to_owned());
+        addresses.push(context.callback_url.to_owned());
         if let Some(left) = self.0.refuses.get().checked_sub(1) {
             self.0.refuses.set(left);
             return Err(Failure::no_place("no place", None));
@@ -98,12 +98,12 @@ impl Executor for Known {
         })
     }
 
-    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> News {
+    async fn poll(&self, _: &Task, _: &Value, _: &Context<'_>) -> News {
         self.0.polls.set(self.0.polls.get() + 1);
         running()
     }
 
-    async fn cancel(&self, _: &Task, _: &Outside<'_>) {
+    async fn cancel(&self, _: &Task, _: &Context<'_>) {
         self.0.unwanted.set(self.0.unwanted.get() + 1);
     }
 

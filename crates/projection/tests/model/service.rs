@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use platform::Config;
 use serde_json::{Value, json};
-use tasks::{Callback, Executor, Failure, Fields, Media, Outside, Product, Progress, Task};
+use tasks::{Callback, Context, Executor, Failure, Fields, Media, Product, Progress, Task};
 
 use crate::shared::{Job, Shared};
 
@@ -115,11 +115,11 @@ impl Service {
     }
 
     /// Perhaps a failure that has no effect.
-    async fn mishap(&self, job: &str, is_poll: bool, outside: &Outside<'_>) -> Result<(), Failure> {
+    async fn mishap(&self, job: &str, is_poll: bool, context: &Context<'_>) -> Result<(), Failure> {
         let shared = &self.shared;
         if shared.mishap(8) {
             // Late, and perhaps too late.
-            outside
+            context
                 .clock
                 .sleep(Duration::from_millis(shared.below(30_000)))
                 .await;
@@ -271,7 +271,7 @@ impl Executor for Fake {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let (service, shared) = (&self.0, &self.0.shared);
         let job = task.job();
@@ -288,7 +288,7 @@ impl Executor for Fake {
         }
         service.change(&job, |known| known.last = Some(Answer::UnderWay));
         let _under_way = UnderWay(service, &job);
-        if let Err(failure) = service.mishap(&job, false, outside).await {
+        if let Err(failure) = service.mishap(&job, false, context).await {
             service.change(&job, |known| known.last = Some(Answer::Refused));
             return Err(failure);
         }
@@ -327,7 +327,7 @@ impl Executor for Fake {
     async fn poll_together(
         &self,
         tasks: &[Task],
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
         let service = &self.0;
         assert!((1..=3).contains(&tasks.len()), "{} jobs", tasks.len());
@@ -337,7 +337,7 @@ impl Executor for Fake {
             assert_eq!(task.external_task_id, Some(format!("their-{job}")));
         }
         let begun = service.shared.now.get();
-        service.mishap(&tasks[0].job(), true, outside).await?;
+        service.mishap(&tasks[0].job(), true, context).await?;
         if service.shared.mishap(3) {
             return Err(Failure::permanent("one of the jobs is not known"));
         }
@@ -357,13 +357,13 @@ impl Executor for Fake {
         &self,
         task: &Task,
         _: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let (service, job) = (&self.0, task.job());
         service.asked(&job);
         assert_eq!(task.external_task_id, Some(format!("their-{job}")));
         let begun = service.shared.now.get();
-        service.mishap(&job, true, outside).await?;
+        service.mishap(&job, true, context).await?;
         let took = service.shared.now.get() - begun;
         service.rest(&job, 8000_u64.saturating_sub(took));
         service.about(&job)

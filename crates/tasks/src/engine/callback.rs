@@ -53,7 +53,7 @@ impl Engine<'_> {
         callback: Arrived<'_>,
     ) -> Result<(), TaskError> {
         let executor = self.registry.service(service).ok_or(TaskError::NotFound)?;
-        match executor.authenticity(&callback, &self.outside("")).await {
+        match executor.authenticity(&callback, &self.context("")).await {
             Authenticity::Right => {}
             Authenticity::NotSigned if !job.is_empty() => {}
             Authenticity::NotSigned | Authenticity::Wrong => {

@@ -196,8 +196,8 @@ impl Engine<'_> {
             return;
         }
         if let Some(executor) = self.executor(ended) {
-            let (outside, too_long) = (self.outside(""), self.ports.clock.sleep(POLL_PATIENCE));
-            let told = executor.cancel(ended, &outside);
+            let (context, too_long) = (self.context(""), self.ports.clock.sleep(POLL_PATIENCE));
+            let told = executor.cancel(ended, &context);
             future::select(pin!(told), too_long).await;
         }
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     earlier,
     error::TaskError,
-    executor::{Executor, Failure, MAX_NAME_BYTES, Outside, POLL_PATIENCE, Progress},
+    executor::{Context, Executor, Failure, MAX_NAME_BYTES, POLL_PATIENCE, Progress},
     rows::{self, End},
     task::Task,
 };
@@ -122,8 +122,8 @@ impl Engine<'_> {
                 vec![None]
             } else {
                 halves_left -= usize::from(is_half);
-                let outside = self.outside("");
-                let question = executor.poll_together(&group, &outside);
+                let context = self.context("");
+                let question = executor.poll_together(&group, &context);
                 match self.within(POLL_PATIENCE, question).await {
                     Ok(news) => news,
                     Err(Failure::Permanent(_)) if group.len() > 1 => {
@@ -228,11 +228,11 @@ impl Engine<'_> {
         let callback_url = self.callback_url(executor.service(), task);
         let params = self.params(task).await?;
         let earlier = earlier::read(&self.assets, executor, task, &params).await?;
-        let outside = Outside {
+        let context = Context {
             earlier: earlier.as_ref(),
-            ..self.outside(&callback_url)
+            ..self.context(&callback_url)
         };
-        let submission = executor.submit(task, &params, &outside);
+        let submission = executor.submit(task, &params, &context);
         let news = self
             .within(patience(executor, self.ports.config), submission)
             .await;
@@ -242,9 +242,9 @@ impl Engine<'_> {
 
     async fn poll(&self, executor: &dyn Executor, task: &Task) -> Result<Progress, Failure> {
         let callback_url = self.callback_url(executor.service(), task);
-        let outside = self.outside(&callback_url);
+        let context = self.context(&callback_url);
         let params = self.params(task).await?;
-        let poll = executor.poll(task, &params, &outside);
+        let poll = executor.poll(task, &params, &context);
         let news = self.within(POLL_PATIENCE, poll).await;
         log_news(task, "polled", &news);
         news
@@ -280,8 +280,8 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn outside<'b>(&'b self, callback_url: &'b str) -> Outside<'b> {
-        Outside {
+    pub(super) fn context<'b>(&'b self, callback_url: &'b str) -> Context<'b> {
+        Context {
             http: self.ports.http,
             config: self.ports.config,
             clock: self.ports.clock,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    executor::{Callback, Executor, Failure, Media, Outside, Product, Progress},
+    executor::{Callback, Context, Executor, Failure, Media, Product, Progress},
     task::Task,
 };
 
@@ -51,7 +51,7 @@ impl Executor for Demo {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         if params["complete"] == "at_once" {
             return result(params);
@@ -61,7 +61,7 @@ impl Executor for Demo {
             // The name holds the time at which the job is done.
             external_task_id: format!(
                 "demo_{}_{}",
-                outside.clock.unix_seconds() + seconds.ceil() as i64,
+                context.clock.unix_seconds() + seconds.ceil() as i64,
                 task.job()
             ),
             look_again: Some(Duration::from_secs_f64(seconds)),
@@ -72,7 +72,7 @@ impl Executor for Demo {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let name = task.external_task_id.as_deref().unwrap_or_default();
         let done = name
@@ -85,14 +85,14 @@ impl Executor for Demo {
             look_again: None,
         };
         // The name holds whole seconds. A time beyond the longest drawing is of a clock that was set back since.
-        let left = done.saturating_sub(outside.clock.unix_seconds());
+        let left = done.saturating_sub(context.clock.unix_seconds());
         if left > 1 && left <= LONGEST {
             return Ok(running);
         }
         if params["complete"] != "webhook" {
             return result(params);
         }
-        call_back(name, params, outside).await?;
+        call_back(name, params, context).await?;
         Ok(running)
     }
 
@@ -107,16 +107,16 @@ impl Executor for Demo {
 }
 
 /// Calls back, as some services do.
-async fn call_back(name: &str, params: &Value, outside: &Outside<'_>) -> Result<(), Failure> {
+async fn call_back(name: &str, params: &Value, context: &Context<'_>) -> Result<(), Failure> {
     let mut body = json!({ "demo_job": name, "prompt": params["prompt"] });
     if let Err(Failure::Permanent(words)) = result(params) {
         body["error"] = json!(words);
     }
-    let request = http::Request::post(outside.callback_url)
+    let request = http::Request::post(context.callback_url)
         .header("content-type", "application/json")
         .body(body.to_string().into_bytes())
         .map_err(|_| Failure::permanent("`public_url` is not a URL"))?;
-    let answer = outside.http.send(request, CALL).await;
+    let answer = context.http.send(request, CALL).await;
     match answer {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(Failure::retry(format!(

@@ -25,7 +25,7 @@ pub(crate) fn kling(
 }
 
 pub(crate) fn submit(kling: &Service, task: &Task, params: Value) -> Result<Progress, Failure> {
-    kling.with(async |executor, outside| executor.submit(task, &params, outside).await)
+    kling.with(async |executor, context| executor.submit(task, &params, context).await)
 }
 
 pub(crate) fn task() -> Task {

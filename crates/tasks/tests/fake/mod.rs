@@ -14,7 +14,7 @@ use platform::{
     native::{MapConfig, World, block_on},
 };
 use serde_json::{Map, Value};
-use tasks::{AssetStore, Executor, FieldError, Fields, Outside, Registry};
+use tasks::{AssetStore, Context, Executor, FieldError, Fields, Registry};
 
 /// A picture of one pixel.
 pub(crate) const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -72,12 +72,12 @@ impl Service {
     }
 
     /// Does something with the executor and what it may use.
-    pub(crate) fn with<T>(&self, what: impl AsyncFnOnce(&dyn Executor, &Outside<'_>) -> T) -> T {
+    pub(crate) fn with<T>(&self, what: impl AsyncFnOnce(&dyn Executor, &Context<'_>) -> T) -> T {
         let ports = self.ports();
         let registry = Registry::standard(ports.config);
         let assets = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
         let callback_url = format!("https://here.example/webhooks/{}", self.name);
-        let outside = Outside {
+        let context = Context {
             http: ports.http,
             config: ports.config,
             clock: ports.clock,
@@ -86,7 +86,7 @@ impl Service {
             callback_url: &callback_url,
             earlier: None,
         };
-        block_on(what(registry.service(self.name).unwrap(), &outside))
+        block_on(what(registry.service(self.name).unwrap(), &context))
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {

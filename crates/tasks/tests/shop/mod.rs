@@ -20,7 +20,7 @@ use platform::{
 };
 use serde_json::{Value, json};
 use tasks::{
-    AssetStore, Callback, Engine, Executor, Failure, Fields, Outside, Progress, Registry, Task,
+    AssetStore, Callback, Context, Engine, Executor, Failure, Fields, Progress, Registry, Task,
     TaskRequest, rows,
 };
 
@@ -49,14 +49,14 @@ impl Executor for Service {
 
     fn check(&self, _: &str, _: &mut Fields<'_>) {}
 
-    async fn submit(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn submit(&self, task: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Ok(Progress::Running {
             external_task_id: format!("job-{}", task.job()),
             look_again: None,
         })
     }
 
-    async fn poll(&self, task: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, task: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Ok(Progress::Running {
             external_task_id: format!("job-{}", task.job()),
             look_again: None,

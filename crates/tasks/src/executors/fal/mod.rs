@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded::byte_serialize;
 
 use crate::{
-    executor::{Arrived, Authenticity, Callback, Executor, Failure, Outside, Progress, setting},
+    executor::{Arrived, Authenticity, Callback, Context, Executor, Failure, Progress, setting},
     image,
     task::{MAX_TEXT, Task},
 };
@@ -97,14 +97,14 @@ impl Executor for Fal {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let model = model_of(task)?;
         // The job of an earlier run is paid for. Unless it failed, its result serves this run too. fal knows jobs by its own
         // names alone, so a submission whose answer was lost cannot be found.
         let theirs = |name: &&str| Task::id_of_job(name) != task.task_id;
         if let Some(name) = task.earlier_jobs().into_iter().find(theirs) {
-            match look(&model, name, outside).await {
+            match look(&model, name, context).await {
                 Ok(_) => return Ok(answer::adopted(name)),
                 Err(Failure::Permanent(_)) => {}
                 // There may be such a job, so this is no reason to pay for another.
@@ -112,12 +112,12 @@ impl Executor for Fal {
                 Err(later) => return Err(later),
             }
         }
-        let body = request_body(task, params, outside).await?;
-        let callback: String = byte_serialize(outside.callback_url.as_bytes()).collect();
+        let body = request_body(task, params, context).await?;
+        let callback: String = byte_serialize(context.callback_url.as_bytes()).collect();
         let path = format!("{}?fal_webhook={callback}", model.path());
         let request =
-            http::Request::post(url(outside, &path)?).header("content-type", "application/json");
-        let answer = send(request, body.to_string().into_bytes(), CALL, outside).await?;
+            http::Request::post(url(context, &path)?).header("content-type", "application/json");
+        let answer = send(request, body.to_string().into_bytes(), CALL, context).await?;
         answer::accepted(&answer, &model)
     }
 
@@ -125,18 +125,18 @@ impl Executor for Fal {
         &self,
         task: &Task,
         _params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let name = task.external_task_id.as_deref().unwrap_or_default();
-        look(&model_of(task)?, name, outside).await
+        look(&model_of(task)?, name, context).await
     }
 
-    async fn cancel(&self, task: &Task, outside: &Outside<'_>) {
+    async fn cancel(&self, task: &Task, context: &Context<'_>) {
         let name = task.external_task_id.as_deref().unwrap_or_default();
         let told = async {
             let path = format!("{}/cancel", model_of(task)?.job(name)?);
-            let request = http::Request::put(url(outside, &path)?);
-            send(request, Vec::new(), POLL, outside).await
+            let request = http::Request::put(url(context, &path)?);
+            send(request, Vec::new(), POLL, context).await
         };
         let task_id = &task.task_id;
         match told.await.map(|answer| answer.status().as_u16()) {
@@ -149,8 +149,8 @@ impl Executor for Fal {
 
     /// fal signs every callback. It has no console that calls an address without a job, so such a one is refused before
     /// anything is asked of fal: `signs_callbacks` stays as it is.
-    async fn authenticity(&self, callback: &Arrived<'_>, outside: &Outside<'_>) -> Authenticity {
-        signature::authenticity(callback, outside).await
+    async fn authenticity(&self, callback: &Arrived<'_>, context: &Context<'_>) -> Authenticity {
+        signature::authenticity(callback, context).await
     }
 
     fn process_webhook(&self, body: &Value) -> Option<Callback> {
@@ -164,32 +164,32 @@ fn model_of(task: &Task) -> Result<Model<'_>, Failure> {
 }
 
 /// Asks how a job is, and for its result if it has ended.
-async fn look(model: &Model<'_>, name: &str, outside: &Outside<'_>) -> Result<Progress, Failure> {
+async fn look(model: &Model<'_>, name: &str, context: &Context<'_>) -> Result<Progress, Failure> {
     let job = model.job(name)?;
-    let request = http::Request::get(url(outside, &format!("{job}/status"))?);
-    let status = send(request, Vec::new(), POLL, outside).await?;
+    let request = http::Request::get(url(context, &format!("{job}/status"))?);
+    let status = send(request, Vec::new(), POLL, context).await?;
     if let Some(running) = answer::status(&status, name)? {
         return Ok(running);
     }
-    let request = http::Request::get(url(outside, &job)?);
-    answer::result(&send(request, Vec::new(), POLL, outside).await?)
+    let request = http::Request::get(url(context, &job)?);
+    answer::result(&send(request, Vec::new(), POLL, context).await?)
 }
 
 /// The input of the model: the parameters as they came, with pictures that fal can reach or has in the request itself.
 async fn request_body(
     task: &Task,
     params: &Value,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Value, Failure> {
     let mut body: Map<String, Value> = params.as_object().cloned().unwrap_or_default();
     for name in IMAGES {
         match body.get_mut(*name) {
             Some(Value::String(text)) if text.is_empty() => drop(body.remove(*name)),
-            Some(Value::String(text)) => *text = picture(text, task, outside).await?,
+            Some(Value::String(text)) => *text = picture(text, task, context).await?,
             Some(Value::Array(list)) => {
                 for text in list {
                     let given = text.as_str().unwrap_or_default();
-                    *text = picture(given, task, outside).await?.into();
+                    *text = picture(given, task, context).await?.into();
                 }
             }
             _ => {}
@@ -198,12 +198,12 @@ async fn request_body(
     Ok(Value::Object(body))
 }
 
-async fn picture(text: &str, task: &Task, outside: &Outside<'_>) -> Result<String, Failure> {
+async fn picture(text: &str, task: &Task, context: &Context<'_>) -> Result<String, Failure> {
     let given = image::read(text).map_err(Failure::Permanent)?;
-    if let Some(url) = image::public_address(&given, outside)? {
+    if let Some(url) = image::public_address(&given, context)? {
         return Ok(url);
     }
-    let image = image::obtain(given, &task.project_id, outside).await?;
+    let image = image::obtain(given, &task.project_id, context).await?;
     Ok(format!(
         "data:{};base64,{}",
         image.media_type,
@@ -211,13 +211,13 @@ async fn picture(text: &str, task: &Task, outside: &Outside<'_>) -> Result<Strin
     ))
 }
 
-fn needed(outside: &Outside<'_>, wanted: Setting) -> Result<String, Failure> {
-    setting(outside.config, wanted)?
+fn needed(context: &Context<'_>, wanted: Setting) -> Result<String, Failure> {
+    setting(context.config, wanted)?
         .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
 }
 
-fn url(outside: &Outside<'_>, path: &str) -> Result<String, Failure> {
-    let base = needed(outside, FAL_BASE_URL)?;
+fn url(context: &Context<'_>, path: &str) -> Result<String, Failure> {
+    let base = needed(context, FAL_BASE_URL)?;
     Ok(format!("{}{path}", base.trim_end_matches('/')))
 }
 
@@ -225,13 +225,13 @@ async fn send(
     request: http::request::Builder,
     body: Vec<u8>,
     limits: Limits,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<http::Response<Vec<u8>>, Failure> {
-    let key = needed(outside, FAL_KEY)?;
+    let key = needed(context, FAL_KEY)?;
     let request = request
         .header("authorization", format!("Key {key}"))
         .body(body)
         .map_err(|_| Failure::access("`fal_base_url` is not a URL, or fal's key cannot be sent"))?;
-    let answer = outside.http.send(request, limits).await;
+    let answer = context.http.send(request, limits).await;
     answer.map_err(|error| Failure::retry(format!("fal: {error}")))
 }

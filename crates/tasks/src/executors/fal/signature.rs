@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::FAL_REST_URL;
-use crate::executor::{Arrived, Authenticity, Outside, setting};
+use crate::executor::{Arrived, Authenticity, Context, setting};
 
 /// The seconds by which the time of a callback may differ from ours.
 const TOLERANCE: i64 = 300;
@@ -43,12 +43,12 @@ struct Keys {
 }
 
 /// Tells whether fal has signed a callback, within the last five minutes.
-pub(super) async fn authenticity(callback: &Arrived<'_>, outside: &Outside<'_>) -> Authenticity {
-    let now = outside.clock.unix_seconds();
+pub(super) async fn authenticity(callback: &Arrived<'_>, context: &Context<'_>) -> Authenticity {
+    let now = context.clock.unix_seconds();
     let Some((message, signature)) = signed(callback, now) else {
         return Authenticity::Wrong;
     };
-    if let Some(kept) = kept(outside, now).await {
+    if let Some(kept) = kept(context, now).await {
         if kept.verify(&message, &signature) {
             return Authenticity::Right;
         }
@@ -56,7 +56,7 @@ pub(super) async fn authenticity(callback: &Arrived<'_>, outside: &Outside<'_>) 
             return Authenticity::Wrong;
         }
     }
-    match told(outside, now).await {
+    match told(context, now).await {
         Ok(keys) if keys.verify(&message, &signature) => Authenticity::Right,
         Ok(_) => Authenticity::Wrong,
         Err(reason) => Authenticity::Unclear(reason),
@@ -91,8 +91,8 @@ impl Keys {
 }
 
 /// The keys that fal told less than a day ago.
-async fn kept(outside: &Outside<'_>, now: i64) -> Option<Keys> {
-    let kept = outside.key_value.get(STORED).await;
+async fn kept(context: &Context<'_>, now: i64) -> Option<Keys> {
+    let kept = context.key_value.get(STORED).await;
     let kept = kept.unwrap_or_else(|error| {
         tracing::warn!(%error, "fal's keys could not be read");
         None
@@ -104,13 +104,13 @@ async fn kept(outside: &Outside<'_>, now: i64) -> Option<Keys> {
 }
 
 /// Asks fal for its keys, and keeps them.
-async fn told(outside: &Outside<'_>, now: i64) -> Result<Keys, String> {
-    let base = setting(outside.config, FAL_REST_URL);
+async fn told(context: &Context<'_>, now: i64) -> Result<Keys, String> {
+    let base = setting(context.config, FAL_REST_URL);
     let base = base.ok().flatten().ok_or("there is no `fal_rest_url`")?;
     let url = format!("{}/.well-known/jwks.json", base.trim_end_matches('/'));
     let request = http::Request::get(url).body(Vec::new());
     let request = request.map_err(|_| "`fal_rest_url` is not a URL")?;
-    let answer = outside.http.send(request, CALL).await;
+    let answer = context.http.send(request, CALL).await;
     let answer = answer.map_err(|error| format!("fal's keys: {error}"))?;
     let set: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     let of_form = |key: &&Value| key["kty"] == "OKP" && key["x"].is_string();
@@ -128,7 +128,7 @@ async fn told(outside: &Outside<'_>, now: i64) -> Result<Keys, String> {
     }
     let keys = Keys { told_at: now, keys };
     let stored = serde_json::to_vec(&keys).unwrap_or_default();
-    if let Err(error) = outside.key_value.set(STORED, stored).await {
+    if let Err(error) = context.key_value.set(STORED, stored).await {
         tracing::warn!(%error, "fal's keys could not be kept");
     }
     Ok(keys)

@@ -19,7 +19,7 @@ pub(super) use settings::SETTINGS;
 use settings::{GEMINI_API_KEY, GEMINI_BASE_URL, NANO_BANANA_MODEL, NANO_BANANA_PRO_MODEL};
 
 use crate::{
-    executor::{Callback, Earlier, Executor, Failure, Outside, Progress, setting},
+    executor::{Callback, Context, Earlier, Executor, Failure, Progress, setting},
     image,
     task::Task,
 };
@@ -103,10 +103,10 @@ impl Executor for Gemini {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let setting = |wanted: Setting| {
-            setting(outside.config, wanted)?
+            setting(context.config, wanted)?
                 .ok_or_else(|| Failure::access(format!("the server has no `{wanted}`")))
         };
         let key = setting(GEMINI_API_KEY)?;
@@ -133,14 +133,14 @@ impl Executor for Gemini {
                 })?;
             // Both of them may have megabytes.
             drop(body);
-            let answer = outside.http.send(request, CALL).await;
+            let answer = context.http.send(request, CALL).await;
             answer.map_err(|error| match error {
                 HttpError::TooLarge => answer::too_large(task.error_message.as_deref()),
                 error => Failure::retry(format!("Gemini: {error}")),
             })
         };
-        let mut answer = send(request_body(task, params, outside).await?).await?;
-        if let Some(earlier) = outside.earlier.filter(|one| one.signature.is_some())
+        let mut answer = send(request_body(task, params, context).await?).await?;
+        if let Some(earlier) = context.earlier.filter(|one| one.signature.is_some())
             && answer::refuses_signature(&answer)
         {
             // It is of the model and the account that were set then. The picture goes without it.
@@ -148,11 +148,11 @@ impl Executor for Gemini {
                 signature: None,
                 ..earlier.clone()
             };
-            let outside = Outside {
+            let context = Context {
                 earlier: Some(&earlier),
-                ..*outside
+                ..*context
             };
-            answer = send(request_body(task, params, &outside).await?).await?;
+            answer = send(request_body(task, params, &context).await?).await?;
         }
         if answer.status() == http::StatusCode::NOT_FOUND {
             return Err(no_such_model(&model, model_setting));
@@ -160,7 +160,7 @@ impl Executor for Gemini {
         answer::read(answer, task.error_message.as_deref())
     }
 
-    async fn poll(&self, _: &Task, _: &Value, _: &Outside<'_>) -> Result<Progress, Failure> {
+    async fn poll(&self, _: &Task, _: &Value, _: &Context<'_>) -> Result<Progress, Failure> {
         Err(Failure::permanent("Gemini has no jobs to ask about"))
     }
 
@@ -176,10 +176,10 @@ impl Executor for Gemini {
 async fn request_body(
     task: &Task,
     params: &Value,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Value, Failure> {
-    let mut contents = match outside.earlier {
-        Some(earlier) => turns(earlier, task, outside).await?,
+    let mut contents = match context.earlier {
+        Some(earlier) => turns(earlier, task, context).await?,
         None => Vec::new(),
     };
     let mut parts = vec![json!({ "text": prompt(params) })];
@@ -190,7 +190,7 @@ async fn request_body(
         .filter_map(Value::as_str);
     let images = given.map(|text| async {
         let given = image::read(text).map_err(Failure::Permanent)?;
-        image::obtain(given, &task.project_id, outside).await
+        image::obtain(given, &task.project_id, context).await
     });
     for image in future::try_join_all(images).await? {
         let data = json!({ "mimeType": image.media_type, "data": image.base64() });
@@ -232,10 +232,10 @@ fn prompt(params: &Value) -> &str {
 async fn turns(
     earlier: &Earlier,
     task: &Task,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Vec<Value>, Failure> {
     let given = image::read(&earlier.result_url).map_err(Failure::Permanent)?;
-    let image = image::obtain(given, &task.project_id, outside).await?;
+    let image = image::obtain(given, &task.project_id, context).await?;
     let data = json!({ "mimeType": image.media_type, "data": image.base64() });
     let mut answered = json!({ "inlineData": data });
     if let Some(signature) = &earlier.signature {

@@ -13,7 +13,7 @@ use super::{
     token::{bearer, key},
 };
 use crate::{
-    executor::{Failure, Outside, setting},
+    executor::{Context, Failure, setting},
     task::Task,
 };
 
@@ -31,7 +31,7 @@ const POLL: Limits = Limits {
 pub(super) struct Way<'a> {
     pub(super) generation: Generation,
     pub(super) params: &'a Value,
-    pub(super) outside: &'a Outside<'a>,
+    pub(super) context: &'a Context<'a>,
 }
 
 impl Way<'_> {
@@ -48,7 +48,7 @@ impl Way<'_> {
                 format!("/{kind}/{}", model(self.params))
             }
         };
-        call(self.outside, self.generation, &path, Some(body)).await
+        call(self.context, self.generation, &path, Some(body)).await
     }
 
     /// Finds the `data` of a job by our name or Kling's; `None` if there is no such job.
@@ -66,7 +66,7 @@ impl Way<'_> {
     pub(super) async fn look_up(&self, task: &Task, name: &str) -> Result<Value, Failure> {
         if self.generation == Generation::First {
             let path = format!("{}/{name}", self.first_path());
-            return call(self.outside, self.generation, &path, None).await;
+            return call(self.context, self.generation, &path, None).await;
         }
         let is_ours = Task::id_of_job(name) == task.task_id;
         let which = if is_ours {
@@ -75,7 +75,7 @@ impl Way<'_> {
             "task_ids"
         };
         let path = format!("/tasks?{which}={name}");
-        let found = call(self.outside, self.generation, &path, None).await?;
+        let found = call(self.context, self.generation, &path, None).await?;
         let is_it = |job: &&Value| id(job) == name || job["external_id"] == name;
         jobs(&found)
             .iter()
@@ -105,34 +105,34 @@ pub(super) fn jobs(data: &Value) -> &[Value] {
 /// Calls Kling and returns the `data` of its answer. If a token is too early or expired by Kling's clock, another is
 /// made by that clock.
 pub(super) async fn call(
-    outside: &Outside<'_>,
+    context: &Context<'_>,
     generation: Generation,
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
-    let now = outside.clock.unix_seconds();
+    let now = context.clock.unix_seconds();
     let token = |now| match generation {
-        Generation::First => bearer(outside.config, now),
-        Generation::Second => key(outside.config),
+        Generation::First => bearer(context.config, now),
+        Generation::Second => key(context.config),
     };
-    let answer = send(outside, path, body, &token(now)?).await?;
+    let answer = send(context, path, body, &token(now)?).await?;
     if !is_token_off(&answer) {
         return read_answer(&answer);
     }
     let theirs = date(&answer).unwrap_or(now - UNKNOWN_SKEW);
-    read_answer(&send(outside, path, body, &token(theirs)?).await?)
+    read_answer(&send(context, path, body, &token(theirs)?).await?)
 }
 
 /// The seconds by which our clock is taken to be ahead if Kling says that a token is too early, but sends no date.
 const UNKNOWN_SKEW: i64 = 60;
 
 async fn send(
-    outside: &Outside<'_>,
+    context: &Context<'_>,
     path: &str,
     body: Option<&Value>,
     token: &str,
 ) -> Result<http::Response<Vec<u8>>, Failure> {
-    let base = setting(outside.config, KLING_BASE_URL)?;
+    let base = setting(context.config, KLING_BASE_URL)?;
     let base = base.ok_or_else(|| Failure::access("the server has no `kling_base_url`"))?;
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let (request, body, limits) = match body {
@@ -148,6 +148,6 @@ async fn send(
         .map_err(|_| {
             Failure::access("`kling_base_url` is not a URL, or Kling's key cannot be sent")
         })?;
-    let answer = outside.http.send(request, limits).await;
+    let answer = context.http.send(request, limits).await;
     answer.map_err(|error| Failure::retry(format!("Kling: {error}")))
 }

@@ -17,7 +17,7 @@ use problem::Fields;
 use serde_json::Value;
 
 use crate::{
-    executor::{Arrived, Authenticity, Callback, Executor, Failure, Outside, Progress},
+    executor::{Arrived, Authenticity, Callback, Context, Executor, Failure, Progress},
     task::Task,
 };
 use answer::{adopted, id, progress, status};
@@ -78,11 +78,11 @@ impl Kling {
     }
 
     /// The way to the job of a task with these parameters.
-    fn way<'a>(&self, params: &'a Value, outside: &'a Outside<'a>) -> Way<'a> {
+    fn way<'a>(&self, params: &'a Value, context: &'a Context<'a>) -> Way<'a> {
         Way {
             generation: self.models.generation(model(params)),
             params,
-            outside,
+            context,
         }
     }
 }
@@ -131,9 +131,9 @@ impl Executor for Kling {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
-        let way = self.way(params, outside);
+        let way = self.way(params, context);
         // Kling knows jobs by the names that we give them: look first for one that may have been begun before.
         if task.was_attempted()
             && let Some(found) = way.find(task, &task.job()).await?
@@ -150,8 +150,8 @@ impl Executor for Kling {
         }
         let takes_scale = self.models.family(model(params)).cfg_scale != Some(false);
         let body = match way.generation {
-            Generation::First => request::first(task, params, takes_scale, outside).await?,
-            Generation::Second => request::second(task, params, takes_scale, outside).await?,
+            Generation::First => request::first(task, params, takes_scale, context).await?,
+            Generation::Second => request::second(task, params, takes_scale, context).await?,
         };
         progress(&way.submit(&body).await?)
     }
@@ -160,10 +160,10 @@ impl Executor for Kling {
         &self,
         task: &Task,
         params: &Value,
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Progress, Failure> {
         let name = task.external_task_id.as_deref().unwrap_or_default();
-        progress(&self.way(params, outside).look_up(task, name).await?)
+        progress(&self.way(params, context).look_up(task, name).await?)
     }
 
     fn most_together(&self) -> usize {
@@ -177,12 +177,12 @@ impl Executor for Kling {
     async fn poll_together(
         &self,
         tasks: &[Task],
-        outside: &Outside<'_>,
+        context: &Context<'_>,
     ) -> Result<Vec<Option<Result<Progress, Failure>>>, Failure> {
         let name = |task: &Task| task.external_task_id.clone().unwrap_or_default();
         let names: Vec<String> = tasks.iter().map(name).collect();
         let path = format!("/tasks?task_ids={}", names.join(","));
-        let data = call(outside, Generation::Second, &path, None).await?;
+        let data = call(context, Generation::Second, &path, None).await?;
         let found: HashMap<&str, &Value> = jobs(&data).iter().map(|job| (id(job), job)).collect();
         let news = names.iter().map(|name| {
             let job = found.get(name.as_str())?;
@@ -195,8 +195,8 @@ impl Executor for Kling {
         !matches!(config.read(KLING_WEBHOOK_SECRET), Ok(None))
     }
 
-    async fn authenticity(&self, callback: &Arrived<'_>, outside: &Outside<'_>) -> Authenticity {
-        let secret = match outside.config.read(KLING_WEBHOOK_SECRET) {
+    async fn authenticity(&self, callback: &Arrived<'_>, context: &Context<'_>) -> Authenticity {
+        let secret = match context.config.read(KLING_WEBHOOK_SECRET) {
             Ok(Some(text)) => Secret::read(&text),
             Ok(None) => return Authenticity::NotSigned,
             Err(error) => return Authenticity::Unclear(error.to_string()),
@@ -210,7 +210,7 @@ impl Executor for Kling {
             timestamp: header("webhook-timestamp"),
             signatures: header("webhook-signature"),
         };
-        if secret.verifies(signed, callback.body, outside.clock.unix_seconds()) {
+        if secret.verifies(signed, callback.body, context.clock.unix_seconds()) {
             Authenticity::Right
         } else {
             Authenticity::Wrong

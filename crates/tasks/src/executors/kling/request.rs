@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    executor::{Failure, Outside},
+    executor::{Context, Failure},
     image,
     task::Task,
 };
@@ -89,13 +89,13 @@ pub(super) async fn first(
     task: &Task,
     params: &Value,
     takes_scale: bool,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Value, Failure> {
     let mut body = Map::new();
     pass(&mut body, params, |name| !OWN.contains(&name));
     put(&mut body, "model_name", json!(model(params)));
     for (name, from) in [("image", "image_path"), ("image_tail", "image_tail")] {
-        put(&mut body, name, picture(task, params, from, outside).await?);
+        put(&mut body, name, picture(task, params, from, context).await?);
     }
     if !has_image(params) {
         put(&mut body, "aspect_ratio", params["aspect_ratio"].clone());
@@ -112,7 +112,7 @@ pub(super) async fn first(
         put(&mut body, "cfg_scale", json!(number(params, "cfg_scale")));
     }
     put(&mut body, "external_task_id", json!(task.job()));
-    put(&mut body, "callback_url", json!(outside.callback_url));
+    put(&mut body, "callback_url", json!(context.callback_url));
     Ok(Value::Object(body))
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn second(
     task: &Task,
     params: &Value,
     takes_scale: bool,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Value, Failure> {
     let nested = ["contents", "settings", "options"];
     let is_else = |name: &str| {
@@ -148,7 +148,7 @@ pub(super) async fn second(
             contents.push(json!({ "type": "prompt", "text": params["prompt"] }));
         }
         for (kind, from) in [("first_frame", "image_path"), ("last_frame", "image_tail")] {
-            let url = picture(task, params, from, outside).await?;
+            let url = picture(task, params, from, context).await?;
             if !url.is_null() {
                 contents.push(json!({ "type": kind, "url": url }));
             }
@@ -160,7 +160,7 @@ pub(super) async fn second(
         let mut entry = entry.clone();
         // Kling cannot reach what is kept here.
         if entry["url"].as_str().is_some_and(image::may_be_kept) {
-            entry["url"] = picture(task, &entry, "url", outside).await?;
+            entry["url"] = picture(task, &entry, "url", context).await?;
         }
         contents.push(entry);
     }
@@ -171,7 +171,7 @@ pub(super) async fn second(
     let mut options = params["options"].as_object().cloned().unwrap_or_default();
     pass(&mut options, params, |name| OPTIONS.contains(&name));
     put(&mut options, "external_task_id", json!(task.job()));
-    put(&mut options, "callback_url", json!(outside.callback_url));
+    put(&mut options, "callback_url", json!(context.callback_url));
     put(&mut body, "options", Value::Object(options));
     Ok(Value::Object(body))
 }
@@ -259,17 +259,17 @@ async fn picture(
     task: &Task,
     params: &Value,
     name: &str,
-    outside: &Outside<'_>,
+    context: &Context<'_>,
 ) -> Result<Value, Failure> {
     let Some(text) = params[name].as_str().filter(|text| !text.is_empty()) else {
         return Ok(Value::Null);
     };
     let given = image::read(text).map_err(Failure::Permanent)?;
-    Ok(match image::public_address(&given, outside)? {
+    Ok(match image::public_address(&given, context)? {
         // Kling fetches the image itself, but may not reach this server.
         Some(url) => json!(url),
         None => {
-            let image = image::obtain(given, &task.project_id, outside).await?;
+            let image = image::obtain(given, &task.project_id, context).await?;
             json!(image.base64())
         }
     })
