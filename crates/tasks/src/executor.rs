@@ -155,7 +155,7 @@ pub struct Earlier {
     pub signature: Option<String>,
 }
 
-/// What an executor may use for one task: ports, the address for callbacks, and the task from which it goes on.
+/// The ports that an executor may use for a task, with the address for callbacks and the task from which it goes on.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Outbound HTTP.

@@ -22,7 +22,7 @@ pub(crate) struct Grant {
     permission: Mutex<Permission>,
 }
 
-/// What the newest verdict permits, and when the app is asked again.
+/// The newest verdict, and the time from which the app may be asked again.
 #[derive(Debug, Clone, Copy)]
 struct Permission {
     write: bool,
