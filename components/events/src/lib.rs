@@ -16,7 +16,7 @@ mod entry {
 
     #[redis_component]
     async fn handle(message: Vec<u8>) -> Result<(), String> {
-        door::hear(message, project).await
+        door::receive(message, project).await
     }
 }
 

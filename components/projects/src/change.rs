@@ -23,8 +23,8 @@ pub(crate) enum Change {
 impl Change {
     /// Notifies the relays, and has the poller purge a deleted project. Without this they notice the change themselves
     /// within seconds, so a failure is only logged.
-    pub(crate) async fn tell(self, ports: Ports<'_>, project: String) {
-        if let Err(error) = tell_relays(ports, &project).await {
+    pub(crate) async fn notify(self, ports: Ports<'_>, project: String) {
+        if let Err(error) = notify_relays(ports, &project).await {
             tracing::warn!(project, error, "the relays were not notified");
         }
         if self == Self::Deleted {
@@ -36,13 +36,13 @@ impl Change {
     }
 }
 
-async fn tell_relays(ports: Ports<'_>, project: &str) -> Result<(), String> {
+async fn notify_relays(ports: Ports<'_>, project: &str) -> Result<(), String> {
     let revs = projects::access_revs(ports.database, &[project.to_owned()]).await;
     let revs = revs.map_err(|error| error.to_string())?;
     let notice = wire::Notice::Access {
         access_rev: revs.first().copied().unwrap_or_default(),
     };
     let channel = wire::room_channel(project);
-    let told = ports.pubsub.publish(&channel, wire::encode(&notice)).await;
-    told.map_err(|error| error.to_string())
+    let published = ports.pubsub.publish(&channel, wire::encode(&notice)).await;
+    published.map_err(|error| error.to_string())
 }

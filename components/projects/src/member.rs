@@ -27,7 +27,7 @@ pub(crate) async fn set<'a>(request: &Request<'a>, project: &str, user: &str) ->
     let role = role.unwrap_or(Role::Read);
     projects::set_member(ports.database, ports.clock, project, user, role).await?;
     let reply = fresh(200, &json!({ "user_id": user, "role": role }));
-    Ok(reply.then(Change::Access.tell(ports, project.to_owned())))
+    Ok(reply.then(Change::Access.notify(ports, project.to_owned())))
 }
 
 /// The error that the owner is not a member, and cannot be made one.
@@ -47,5 +47,5 @@ pub(crate) async fn remove<'a>(request: &Request<'a>, project: &str, user: &str)
     if !projects::remove_member(ports.database, ports.clock, project, user).await? {
         return Err(Problem::not_found());
     }
-    Ok(Reply::empty(204).then(Change::Access.tell(ports, project.to_owned())))
+    Ok(Reply::empty(204).then(Change::Access.notify(ports, project.to_owned())))
 }

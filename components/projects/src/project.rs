@@ -150,7 +150,7 @@ async fn give<'a>(
     let remaining = tokens.iter().filter(|token| token.holds_at(now)).count();
     let mut shown = shown(&project, grant.role);
     shown["tokens_remaining"] = json!(remaining);
-    Ok(fresh(200, &shown).then(Change::Access.tell(ports, id.to_owned())))
+    Ok(fresh(200, &shown).then(Change::Access.notify(ports, id.to_owned())))
 }
 
 /// Deletes a project. It is gone at once, and everything in it soon after.
@@ -160,7 +160,7 @@ pub(crate) async fn delete<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
         return Err(Denied::NoSuchProject.into());
     }
     tracing::info!(project = id, "a project was deleted");
-    Ok(Reply::empty(204).then(Change::Deleted.tell(ports, id.to_owned())))
+    Ok(Reply::empty(204).then(Change::Deleted.notify(ports, id.to_owned())))
 }
 
 async fn find(ports: Ports<'_>, id: &str) -> Result<Project, Problem> {

@@ -64,5 +64,5 @@ pub(crate) async fn revoke<'a>(request: &Request<'a>, project: &str, token: &str
     if !revoked {
         return Err(Problem::not_found());
     }
-    Ok(Reply::empty(204).then(Change::Access.tell(ports, project.to_owned())))
+    Ok(Reply::empty(204).then(Change::Access.notify(ports, project.to_owned())))
 }

@@ -112,7 +112,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
             Ok(Reply::json(200, &json!({ "rev": rev }))
                 .header("x-loro-rev", rev.to_string())
                 .then(async move {
-                    tell_relays(ports, &project, &notice).await;
+                    notify_relays(ports, &project, &notice).await;
                     compact_due(ports, grown).await;
                 }))
         }
@@ -127,7 +127,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
 }
 
 /// Notifies the relays of an update. A failure is only logged, because relays find the gap in the revs.
-async fn tell_relays(ports: Ports<'_>, project: &str, notice: &Notice) {
+async fn notify_relays(ports: Ports<'_>, project: &str, notice: &Notice) {
     let channel = wire::room_channel(project);
     let told = ports.pubsub.publish(&channel, wire::encode(notice));
     if let Err(error) = told.await {

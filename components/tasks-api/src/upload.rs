@@ -34,7 +34,7 @@ pub(crate) async fn begin<'a>(request: &Request<'a>, project: &str) -> Answer<'a
     let total = bytes(request, "length")?;
     let first = request.body(wire::UPLOAD_PART).await?;
     let begun = large_upload::begin(request.ports(), project, total, first).await?;
-    Ok(told(request, project, begun, 201))
+    Ok(progress_reply(request, project, begun, 201))
 }
 
 /// Takes the next part, which begins at the byte that the parameter `from` tells. With `last` the upload is whole.
@@ -44,7 +44,7 @@ pub(crate) async fn go_on<'a>(request: &Request<'a>, project: &str, upload: &str
     let part = request.body(wire::UPLOAD_PART).await?;
     let (ports, named) = (request.ports(), (project, upload));
     let progress = large_upload::go_on(ports, named, from, part, is_last).await?;
-    Ok(told(request, project, progress, 200))
+    Ok(progress_reply(request, project, progress, 200))
 }
 
 /// Gives a large upload up.
@@ -53,7 +53,12 @@ pub(crate) async fn give_up<'a>(request: &Request<'a>, project: &str, upload: &s
     Ok(Reply::empty(204))
 }
 
-fn told<'a>(request: &Request<'a>, project: &str, progress: Progress, status: u16) -> Reply<'a> {
+fn progress_reply<'a>(
+    request: &Request<'a>,
+    project: &str,
+    progress: Progress,
+    status: u16,
+) -> Reply<'a> {
     match progress {
         Progress::Whole(upload) => stored(request, &upload),
         Progress::Partly { upload, next } => {

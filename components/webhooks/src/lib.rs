@@ -24,7 +24,7 @@ async fn route(request: Admitted<'_, Webhooks>) -> Result<Reply<'_>, Problem> {
         header: &|name| request.head().header(name),
         body: &body,
     };
-    engine.hear(service, job, callback).await?;
+    engine.receive_callback(service, job, callback).await?;
     // The service does not wait for the copy of its result.
     let job = job.to_owned();
     Ok(Reply::new(200).then(async move { engine.keep_results(&job).await }))

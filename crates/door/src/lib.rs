@@ -5,7 +5,7 @@
 //! may do this. An `Admitted` is the only way to the ports. The handler is an exhaustive `match` over the component's
 //! routes and returns a [`Reply`], with the work that follows it, or a [`problem::Problem`].
 //!
-//! A message of the Redis trigger passes [`hear`] in the same way, and [`judge`] answers a relay that asks about a
+//! A message of the Redis trigger passes [`receive`] in the same way, and [`judge`] answers a relay that asks about a
 //! WebSocket.
 
 #![forbid(unsafe_code)]
@@ -37,6 +37,6 @@ pub use readiness::missing_setting;
 pub use reply::{Headers, Reply};
 pub use route::{Mark, Need, Needs, ProjectSource, Routes, Spec};
 #[cfg(target_arch = "wasm32")]
-pub use spin::{hear, report_panics, serve};
+pub use spin::{receive, report_panics, serve};
 pub use tag::Tag;
 pub use visit::PRINCIPAL;

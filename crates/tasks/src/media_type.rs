@@ -8,10 +8,10 @@ use url::Url;
 /// The type of a result that is not a picture, a video or a sound.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
-/// The media type under which a result is served if its service calls it `told`: `image/…`, `video/…` or `audio/…` in
-/// lower case and without parameters, or [`OCTET_STREAM`].
-pub(crate) fn safe(told: &str) -> String {
-    let essence = told.split(';').next().unwrap_or_default().trim();
+/// The media type under which a result is served if its service has `declared` this one: `image/…`, `video/…` or
+/// `audio/…` in lower case and without parameters, or [`OCTET_STREAM`].
+pub(crate) fn safe(declared: &str) -> String {
+    let essence = declared.split(';').next().unwrap_or_default().trim();
     let essence = essence.to_ascii_lowercase();
     match essence.split_once('/') {
         Some(("image" | "video" | "audio", subtype)) if is_token(subtype) => essence,
@@ -20,8 +20,8 @@ pub(crate) fn safe(told: &str) -> String {
 }
 
 /// The ending of the address of a film, because a page that has only the address shows anything else as a picture.
-pub(crate) fn ending(told: &str) -> &'static str {
-    match safe(told).as_str() {
+pub(crate) fn ending(declared: &str) -> &'static str {
+    match safe(declared).as_str() {
         "video/webm" => ".webm",
         "video/quicktime" => ".mov",
         other if other.starts_with("video/") => ".mp4",
@@ -108,7 +108,7 @@ fn of_film(bytes: &[u8]) -> Option<&'static str> {
 
 /// Returns whether bytes are a page or a message: they are neither picture nor film, but markup other than a drawing
 /// (SVG), or JSON, or are called so.
-pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
+pub(crate) fn is_page(first: &[u8], declared: &str) -> bool {
     const MOST_HEAD: usize = 1024;
     if recognised(first).is_some() {
         return false;
@@ -118,7 +118,7 @@ pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     let head = head.trim_ascii_start();
     let has = |words: &[u8]| head.windows(words.len()).any(|here| here == words);
-    let told = told.split(';').next().unwrap_or_default().trim();
+    let declared = declared.split(';').next().unwrap_or_default().trim();
     let is_called = [
         "text/html",
         "application/json",
@@ -126,7 +126,7 @@ pub(crate) fn is_page(first: &[u8], told: &str) -> bool {
         "text/xml",
     ]
     .iter()
-    .any(|page| told.eq_ignore_ascii_case(page));
+    .any(|page| declared.eq_ignore_ascii_case(page));
     match head {
         [b'<', ..] => has(b"<html") || !has(b"<svg"),
         [b'{', ..] => true,
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn pictures_films_and_sounds_keep_their_type_and_nothing_else_does() {
-        for (told, served) in [
+        for (declared, served) in [
             ("image/png", "image/png"),
             ("Image/PNG", "image/png"),
             (" image/jpeg ; q=1", "image/jpeg"),
@@ -158,9 +158,9 @@ mod tests {
             ("video/mp4", "video/mp4"),
             ("audio/x-wav", "audio/x-wav"),
         ] {
-            assert_eq!(safe(told), served, "{told}");
+            assert_eq!(safe(declared), served, "{declared}");
         }
-        for (told, end) in [
+        for (declared, end) in [
             ("Video/MP4; codecs=avc1", ".mp4"),
             ("video/x-matroska", ".mp4"),
             ("video/webm", ".webm"),
@@ -168,9 +168,9 @@ mod tests {
             ("image/png", ""),
             ("text/html", ""),
         ] {
-            assert_eq!(ending(told), end, "{told}");
+            assert_eq!(ending(declared), end, "{declared}");
         }
-        for told in [
+        for declared in [
             "",
             "image",
             "image/",
@@ -186,13 +186,13 @@ mod tests {
             "imagex/png",
             &format!("image/{}", "x".repeat(101)),
         ] {
-            assert_eq!(safe(told), OCTET_STREAM, "{told:?}");
+            assert_eq!(safe(declared), OCTET_STREAM, "{declared:?}");
         }
     }
 
     #[test]
     fn the_ending_of_an_address_tells_only_what_a_service_would_refuse() {
-        for (address, told) in [
+        for (address, expected) in [
             ("https://a.example/b.webp", Some("image/webp")),
             ("https://a.example/b.GIF?size=1", Some("image/gif")),
             ("https://a.example/b.bmp#x", Some("image/bmp")),
@@ -202,13 +202,13 @@ mod tests {
             ("https://a.example/b", None),
             ("b.webp", None),
         ] {
-            assert_eq!(by_ending(address), told, "{address}");
+            assert_eq!(by_ending(address), expected, "{address}");
         }
     }
 
     #[test]
     fn a_page_is_known_by_its_first_bytes_or_its_name() {
-        for (first, told, is_page) in [
+        for (first, declared, is_page) in [
             (&b"<!doctype html><p>"[..], "video/mp4", true),
             (b"\xef\xbb\xbf\r\n<HTML>", "image/png", true),
             (b"<?xml version='1.0'?><Error/>", "", true),
@@ -221,7 +221,11 @@ mod tests {
             (b"\0", "video/mp4", false),
             (b"", "", false),
         ] {
-            assert_eq!(super::is_page(first, told), is_page, "{first:?} {told}");
+            assert_eq!(
+                super::is_page(first, declared),
+                is_page,
+                "{first:?} {declared}"
+            );
         }
     }
 

@@ -41,13 +41,13 @@ impl AssetStore<'_> {
     pub(crate) async fn begin_upload(
         &self,
         project_id: &str,
-        told: &str,
+        declared: &str,
         now: i64,
     ) -> Result<PartUpload, AssetError> {
-        let asset_id = Self::new_id() + media_type::ending(told);
+        let asset_id = Self::new_id() + media_type::ending(declared);
         let sql = "INSERT INTO asset_uploads (asset_id, project_id, media_type, tags, length, digest, touched_at)
              VALUES (?1, ?2, ?3, '[]', 0, '', ?4)";
-        let media_type = media_type::safe(told);
+        let media_type = media_type::safe(declared);
         let parameters = vec![
             asset_id.as_str().into(),
             project_id.into(),

@@ -92,7 +92,7 @@ impl World {
             header: &header,
             body: body.as_bytes(),
         };
-        block_on(self.engine().hear("kling", job, callback))
+        block_on(self.engine().receive_callback("kling", job, callback))
     }
 }
 

@@ -249,7 +249,7 @@ fn now(fal: &Service, task: &Task) -> Task {
         .unwrap()
 }
 
-fn hear(
+fn receive(
     fal: &Service,
     task: &Task,
     (headers, body): &(Vec<(&str, String)>, Vec<u8>),
@@ -264,7 +264,7 @@ fn hear(
         header: &header,
         body,
     };
-    block_on(engine(fal).hear("fal", &task.job(), callback))
+    block_on(engine(fal).receive_callback("fal", &task.job(), callback))
 }
 
 fn asked_for_keys(fal: &Service) -> usize {
@@ -290,17 +290,20 @@ fn a_callback_is_believed_with_fals_signature_of_the_last_five_minutes() {
         signed(&key(), at - 301, &done),
         signed(&key(), at + 301, &done),
     ] {
-        let heard = hear(&fal, &task, &wrong);
-        assert!(matches!(heard, Err(TaskError::BadSignature)), "{heard:?}");
+        let received = receive(&fal, &task, &wrong);
+        assert!(
+            matches!(received, Err(TaskError::BadSignature)),
+            "{received:?}"
+        );
     }
     assert_eq!(now(&fal, &task).status, Status::Processing);
     let right = signed(&key(), at - 300, &done);
-    hear(&fal, &task, &right).unwrap();
+    receive(&fal, &task, &right).unwrap();
     let ended = now(&fal, &task);
     assert_eq!(ended.status, Status::Completed);
     assert_eq!(ended.result_url.as_deref(), Some("https://a.example/b.mp4"));
     // The same once more changes nothing.
-    hear(&fal, &task, &right).unwrap();
+    receive(&fal, &task, &right).unwrap();
     assert_eq!(now(&fal, &task), ended);
     assert_eq!(asked_for_keys(&fal), 1);
 }
@@ -328,8 +331,8 @@ fn fals_keys_are_kept_for_a_day_and_asked_for_again_if_they_do_not_fit() {
     ] {
         let at = start + seconds;
         fal.world.clock.0.set(at);
-        let heard = hear(&fal, &task, &signed(&key, at, &body));
-        assert_eq!(heard.is_ok(), is_believed, "{seconds}: {heard:?}");
+        let received = receive(&fal, &task, &signed(&key, at, &body));
+        assert_eq!(received.is_ok(), is_believed, "{seconds}: {received:?}");
         assert_eq!(asked_for_keys(&fal), times, "{seconds}");
     }
 }
@@ -347,7 +350,7 @@ fn without_fals_keys_a_callback_is_neither_believed_nor_called_wrong() {
         let (fal, task) = fal_that_tells(status, keys.clone());
         let at = fal.ports().clock.unix_seconds();
         let body = json!({ "request_id": "r-1", "status": "OK" });
-        match hear(&fal, &task, &signed(&key(), at, &body)) {
+        match receive(&fal, &task, &signed(&key(), at, &body)) {
             Ok(()) => assert!(is_clear, "{status} {keys}"),
             Err(TaskError::NotChecked(_)) => assert!(!is_clear, "{status} {keys}"),
             other => panic!("{other:?}"),

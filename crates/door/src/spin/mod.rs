@@ -69,15 +69,15 @@ pub async fn serve<R: Routes>(
 ///
 /// # Errors
 /// If a setting is missing, or `handler` fails; the host logs it.
-pub async fn hear(
+pub async fn receive(
     message: Vec<u8>,
     handler: impl for<'a> AsyncFnOnce(Admitted<'a, Message>) -> Result<(), Problem>,
 ) -> Result<(), String> {
     log::to_stderr();
     let world = SpinPorts::new(Schema::Checked);
-    let heard = match admit_message(world.of_message(), message) {
+    let outcome = match admit_message(world.of_message(), message) {
         Ok(admitted) => handler(admitted).await,
         Err(problem) => Err(problem),
     };
-    heard.map_err(|problem| problem.body())
+    outcome.map_err(|problem| problem.body())
 }

@@ -86,7 +86,7 @@ impl Delivery {
             self.rooms.deliver(&project, updates).await;
         }
         for sender in senders.into_values() {
-            sender.tell();
+            sender.acknowledge();
         }
         for project in watched {
             waiting::watch(&self.rooms, &project);
@@ -134,7 +134,7 @@ impl Sender {
     }
 
     /// Tells the client that its frames are decided, and lets it send on.
-    fn tell(self) {
+    fn acknowledge(self) {
         if self.socket.wants_events {
             self.socket.push([&raw::saved(self.number, self.rev)]);
         }

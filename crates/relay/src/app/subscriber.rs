@@ -113,7 +113,7 @@ impl Subscriber {
         self.pubsub.set_connected(true);
         self.metrics.redis_connected.set(1);
         for room in self.rooms.all() {
-            self.rooms.tell_peers(&room.project, true);
+            self.rooms.mark_peers_changed(&room.project, true);
         }
         tracing::info!("Redis is connected");
         let publish = publish(&mut publisher, &self.outgoing);
@@ -164,7 +164,7 @@ impl Subscriber {
         self.metrics.notices_total.add(1);
         let channel = message.get_channel_name();
         if channel == wire::TASK_CHANGES {
-            self.waiters.hear(message.get_payload_bytes());
+            self.waiters.receive(message.get_payload_bytes());
             return;
         }
         let Some(project) = channel.strip_prefix("room:") else {
@@ -189,7 +189,7 @@ impl Subscriber {
             Ok(wire::Notice::Peers { relay, .. }) if self.pubsub.is_own(&relay) => {}
             Ok(wire::Notice::Peers { relay, count }) => {
                 if let Some(room) = self.rooms.get(project) {
-                    self.hear_peers(&room, relay, count);
+                    self.record_peers(&room, relay, count);
                 }
             }
             Err(error) => {
@@ -199,14 +199,14 @@ impl Subscriber {
     }
 
     /// Notes how many sockets another relay has in a room.
-    fn hear_peers(&self, room: &Room, relay: String, count: u32) {
-        let is_new = room.peers.lock().heard(relay, count);
+    fn record_peers(&self, room: &Room, relay: String, count: u32) {
+        let is_new = room.peers.lock().record(relay, count);
         // A relay that is new here has not heard of this one either.
         if is_new && let Some(head) = room.head() {
             // What was stored after it read the state and before it told its count was not published.
             self.pubsub.publish_head(&room.project, head);
         }
-        self.rooms.tell_peers(&room.project, is_new);
+        self.rooms.mark_peers_changed(&room.project, is_new);
     }
 }
 

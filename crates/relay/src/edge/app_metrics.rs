@@ -22,7 +22,7 @@ pub(crate) struct AppMetrics {
 }
 
 struct Known {
-    told: Instant,
+    answered_at: Instant,
     text: Arc<str>,
 }
 
@@ -40,14 +40,17 @@ impl AppMetrics {
     /// the app is asked again after a minute.
     pub(crate) async fn text(&self) -> Arc<str> {
         let mut known = self.known.clone().lock_owned().await;
-        if let Some(known) = known.as_ref().filter(|known| known.told.elapsed() < FRESH) {
+        if let Some(known) = known
+            .as_ref()
+            .filter(|known| known.answered_at.elapsed() < FRESH)
+        {
             return known.text.clone();
         }
         // A task of its own, so that the question goes on if the client that caused it hangs up.
         let (app, metrics) = (self.app.clone(), self.metrics.clone());
         let asking = tokio::spawn(async move {
             let answer = timeout(PATIENCE, app.metrics()).await;
-            let told = match answer {
+            let text = match answer {
                 Ok(Ok(text)) => Some(text),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the app did not report its numbers");
@@ -58,10 +61,10 @@ impl AppMetrics {
                     None
                 }
             };
-            metrics.app_metrics_told.set(u64::from(told.is_some()));
-            let text: Arc<str> = told.unwrap_or_default().into();
+            metrics.app_metrics_told.set(u64::from(text.is_some()));
+            let text: Arc<str> = text.unwrap_or_default().into();
             *known = Some(Known {
-                told: Instant::now(),
+                answered_at: Instant::now(),
                 text: text.clone(),
             });
             text

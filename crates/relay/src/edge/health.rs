@@ -33,7 +33,7 @@ pub(crate) struct Health {
 }
 
 struct Known {
-    told: Instant,
+    answered_at: Instant,
     answer: Result<Answer, Problem>,
 }
 
@@ -95,7 +95,10 @@ impl Health {
 
     async fn known(&self) -> Result<Answer, Problem> {
         let mut known = self.known.clone().lock_owned().await;
-        if let Some(known) = known.as_ref().filter(|known| known.told.elapsed() < FRESH) {
+        if let Some(known) = known
+            .as_ref()
+            .filter(|known| known.answered_at.elapsed() < FRESH)
+        {
             return known.answer.clone();
         }
         // A task of its own, so that the question goes on if the client that caused it hangs up.
@@ -110,7 +113,7 @@ impl Health {
                 *good.lock() = Some(Instant::now());
             }
             *known = Some(Known {
-                told: Instant::now(),
+                answered_at: Instant::now(),
                 answer: answer.clone(),
             });
             answer

@@ -74,7 +74,11 @@ impl Limits {
     ///
     /// # Errors
     /// The time to wait, if the user's limit is reached.
-    pub(crate) fn told(&self, credential: Credential, principal: &str) -> Result<(), Duration> {
+    pub(crate) fn record_principal(
+        &self,
+        credential: Credential,
+        principal: &str,
+    ) -> Result<(), Duration> {
         let was_known = self.credentials.principal(credential).is_some();
         self.credentials.learn(credential, principal);
         if was_known {
@@ -115,13 +119,13 @@ mod tests {
         assert!(callers().all(|caller| caller == Caller::Unknown(here)));
         for padding in 0..20 {
             let credential = limits.credential(&cookie(padding), &uri);
-            limits.told(credential, "user:ann").unwrap();
+            limits.record_principal(credential, "user:ann").unwrap();
         }
         assert!(callers().all(|caller| caller == Caller::Known("user:ann".into())));
         let nothing = limits.caller(here, &HeaderMap::new(), &uri);
         assert_eq!(nothing, Caller::Anonymous);
         let credential = limits.credential(&cookie(0), &uri);
-        limits.told(credential, "server").unwrap();
+        limits.record_principal(credential, "server").unwrap();
         assert_eq!(limits.caller(here, &cookie(0), &uri), Caller::Exempt);
     }
 
@@ -132,7 +136,7 @@ mod tests {
         let (uri, nothing) = (Uri::from_static("/"), HeaderMap::new());
         assert!(limits.caller(here, &nothing, &uri).is_stranger());
         let credential = limits.credential(&nothing, &uri);
-        limits.told(credential, "user:dev").unwrap();
+        limits.record_principal(credential, "user:dev").unwrap();
         assert_eq!(limits.caller(here, &nothing, &uri), Caller::Exempt);
     }
 }

@@ -254,7 +254,7 @@ impl Proxy {
         if let Some(principal) = principal {
             visitor.arrival.let_in();
             // This request has already run; the limit applies from the next one.
-            let _ = self.limits.told(credential, &principal);
+            let _ = self.limits.record_principal(credential, &principal);
         }
         if let Some(words) = refused {
             self.refused_pages.log(&words);

@@ -179,7 +179,7 @@ impl Upgrades {
                 .await
                 .map_err(|refused| self.refusal(refused))?;
         let credential = self.limits.credential(headers, request.uri());
-        if let Err(wait) = self.limits.told(credential, &principal) {
+        if let Err(wait) = self.limits.record_principal(credential, &principal) {
             self.metrics.limited_total.add(1);
             return Err(too_many_requests(wait).into());
         }

@@ -52,7 +52,7 @@ struct Waiting {
     id: u64,
     counters: Counters,
     /// The client's way to its result. If the sender is dropped, the client tries again.
-    tell: oneshot::Sender<Read>,
+    sender: oneshot::Sender<Read>,
 }
 
 struct Group {
@@ -134,17 +134,17 @@ impl Crowd {
         counters: &Counters,
         begin: impl Fn(Vec<u8>) -> Reading,
     ) -> Option<Read> {
-        let (id, told) = self.wait(counters.clone());
-        tokio::pin!(told);
+        let (id, receiver) = self.wait(counters.clone());
+        tokio::pin!(receiver);
         let turn = tokio::select! {
             biased;
-            told = &mut told => return told.ok(),
+            read = &mut receiver => return read.ok(),
             turn = self.turns.acquire() => turn,
         };
         let Some(group) = self.group(id) else {
             // Another's read is under way for this client.
             drop(turn);
-            return told.await.ok();
+            return receiver.await.ok();
         };
         let read = begin(group.common.encode()).await;
         drop(turn);
@@ -159,7 +159,7 @@ impl Crowd {
         for other in group.others {
             if is_for(&other.counters) {
                 // A client that has left needs no answer.
-                let _ = other.tell.send(read.clone());
+                let _ = other.sender.send(read.clone());
             }
         }
         is_for(counters).then_some(read)
@@ -194,12 +194,16 @@ impl Crowd {
     }
 
     fn wait(&self, counters: Counters) -> (u64, oneshot::Receiver<Read>) {
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let mut inner = self.inner.lock();
         inner.count += 1;
         let id = inner.count;
-        inner.waiting.push(Waiting { id, counters, tell });
-        (id, told)
+        inner.waiting.push(Waiting {
+            id,
+            counters,
+            sender,
+        });
+        (id, receiver)
     }
 
     /// Takes the client `id`, and those that wait and can share its read; `None` if another has taken it.
@@ -213,7 +217,7 @@ impl Crowd {
         let mut others = Vec::new();
         let mut left = Vec::new();
         for waiting in inner.waiting.drain(..) {
-            if others.len() + 1 == GROUP || waiting.tell.is_closed() {
+            if others.len() + 1 == GROUP || waiting.sender.is_closed() {
                 left.push(waiting);
                 continue;
             }
@@ -232,7 +236,7 @@ impl Crowd {
                 left.push(waiting);
             }
         }
-        left.retain(|waiting| !waiting.tell.is_closed());
+        left.retain(|waiting| !waiting.sender.is_closed());
         inner.waiting = left;
         Some(Group { common, others })
     }

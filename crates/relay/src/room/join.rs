@@ -80,7 +80,7 @@ async fn follow(
                 if socket.wants_events {
                     socket.push_state([&raw::synced()]);
                     socket.follows();
-                    rooms.tell_peers(&room.project, false);
+                    rooms.mark_peers_changed(&room.project, false);
                 }
                 socket.open();
                 rooms.act(room, effects).await;

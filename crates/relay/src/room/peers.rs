@@ -14,7 +14,7 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Notes the count of another relay. Returns whether that relay is new here and must hear ours.
-    pub(crate) fn heard(&mut self, relay: String, count: u32) -> bool {
+    pub(crate) fn record(&mut self, relay: String, count: u32) -> bool {
         if count == 0 {
             self.others.remove(&relay);
             return false;
@@ -24,13 +24,15 @@ impl Peers {
 
     /// Returns whether another relay told its count within `expiry`.
     pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
-        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        self.others
+            .retain(|_, (_, received)| received.elapsed() < expiry);
         !self.others.is_empty()
     }
 
     /// Adds `own` to the counts that other relays told within `expiry`.
     pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
-        self.others.retain(|_, (_, heard)| heard.elapsed() < expiry);
+        self.others
+            .retain(|_, (_, received)| received.elapsed() < expiry);
         own as u64
             + self
                 .others
@@ -50,12 +52,12 @@ mod tests {
         let mut peers = Peers::default();
         assert_eq!(peers.count(2, expiry), 2);
         assert!(!peers.has_others(expiry));
-        assert!(peers.heard("b".into(), 3));
+        assert!(peers.record("b".into(), 3));
         assert!(peers.has_others(expiry));
-        assert!(!peers.heard("b".into(), 4));
-        assert!(peers.heard("c".into(), 1));
+        assert!(!peers.record("b".into(), 4));
+        assert!(peers.record("c".into(), 1));
         assert_eq!(peers.count(2, expiry), 7);
-        assert!(!peers.heard("c".into(), 0));
+        assert!(!peers.record("c".into(), 0));
         assert_eq!(peers.count(2, expiry), 6);
         // A relay that was silent for too long is forgotten, and stays forgotten.
         assert_eq!(peers.count(2, Duration::ZERO), 2);

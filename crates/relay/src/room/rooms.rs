@@ -98,7 +98,7 @@ impl Rooms {
             room.enter(socket);
             room.clone()
         };
-        self.tell_peers(project, true);
+        self.mark_peers_changed(project, true);
         room
     }
 
@@ -116,7 +116,7 @@ impl Rooms {
             left
         };
         if left.size > 0 {
-            self.tell_peers(&room.project, true);
+            self.mark_peers_changed(&room.project, true);
             return;
         }
         self.pubsub.publish_peers(&room.project, 0);
@@ -247,12 +247,13 @@ impl Rooms {
 impl Rooms {
     /// Notes that the sockets of a room must be told how many there are, and with `publish` the other relays, too. The
     /// chore that counts peers tells them.
-    pub(crate) fn tell_peers(&self, project: &Arc<str>, publish: bool) {
+    pub(crate) fn mark_peers_changed(&self, project: &Arc<str>, publish: bool) {
         *self.changed.lock().entry(project.clone()).or_default() |= publish;
         self.has_changed.notify_one();
     }
 
-    /// Waits for rooms about which [`tell_peers`](Self::tell_peers) was called, and returns them with its `publish`.
+    /// Waits for rooms about which [`mark_peers_changed`](Self::mark_peers_changed) was called, and returns them with its
+    /// `publish`.
     pub(crate) async fn changed_peers(&self) -> Vec<(Arc<Room>, bool)> {
         self.has_changed.notified().await;
         let changed = std::mem::take(&mut *self.changed.lock());

@@ -89,7 +89,7 @@ impl Asked {
         {
             Ok(waiting) => {
                 let waiting = waiting.into_iter().map(|waiting| (waiting.rev, waiting));
-                tell(room, &due, &waiting.collect());
+                notify_clients(room, &due, &waiting.collect());
                 (self.revs, self.known) = (due, known);
             }
             Err(error) => {
@@ -99,12 +99,12 @@ impl Asked {
     }
 }
 
-fn tell(room: &Room, asked: &BTreeSet<u64>, waiting: &HashMap<u64, wire::Waiting>) {
+fn notify_clients(room: &Room, asked: &BTreeSet<u64>, waiting: &HashMap<u64, wire::Waiting>) {
     for socket in room.sockets() {
         let event = {
             let mut waits = socket.waits.lock();
-            let told = waits.answered(|rev| asked.contains(&rev), waiting);
-            told.map(raw::pending)
+            let news = waits.answered(|rev| asked.contains(&rev), waiting);
+            news.map(raw::pending)
         };
         if let Some(event) = event {
             socket.push([&event]);

@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     frames: u64,
     /// The bytes of a message that has arrived in part.
     partial: usize,
-    last_heard: Instant,
+    last_received: Instant,
     /// The number of bytes that were written when the kernel last accepted some, and that time.
     written: (u64, Instant),
     /// The time at which the next ping is due.
@@ -124,7 +124,7 @@ impl Connection {
             phase: Phase::Open,
             frames: 0,
             partial: 0,
-            last_heard: now,
+            last_received: now,
             written: (0, now),
             opens_at: Some(opens_at),
             joins: None,
@@ -258,7 +258,7 @@ impl Connection {
             }
             match message {
                 Ok(message) => {
-                    self.last_heard = Instant::now();
+                    self.last_received = Instant::now();
                     if matches!(self.phase, Phase::Open) {
                         self.handle(message);
                     }
@@ -481,10 +481,10 @@ impl Connection {
         }
         if !self.may_read() {
             // The client's pongs are not read either.
-            self.last_heard = now;
+            self.last_received = now;
         }
         if now - self.written.1 >= settings.write_timeout
-            || now - self.last_heard >= settings.idle_timeout
+            || now - self.last_received >= settings.idle_timeout
         {
             self.shared.metrics.closed_dead_total.add(1);
             return Step::Gone;

@@ -14,7 +14,7 @@ const MOST: usize = 256;
 pub(crate) struct Waits {
     /// The updates by the number of their frame.
     updates: BTreeMap<u64, Wait>,
-    told: Vec<(u64, Waiting)>,
+    reported: Vec<(u64, Waiting)>,
 }
 
 struct Wait {
@@ -53,14 +53,15 @@ impl Waits {
     ) -> Option<&[(u64, Waiting)]> {
         self.updates
             .retain(|_, wait| !was_asked(wait.rev) || waiting.contains_key(&wait.rev));
-        let told = self.updates.iter();
-        let told = told.filter_map(|(frame, wait)| Some((*frame, *waiting.get(&wait.rev)?)));
-        let told: Vec<_> = told.collect();
-        if told == self.told {
+        let reported = self.updates.iter();
+        let reported =
+            reported.filter_map(|(frame, wait)| Some((*frame, *waiting.get(&wait.rev)?)));
+        let reported: Vec<_> = reported.collect();
+        if reported == self.reported {
             return None;
         }
-        self.told = told;
-        Some(&self.told)
+        self.reported = reported;
+        Some(&self.reported)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// All requests that wait.
 pub(crate) struct Waiters {
     metrics: Arc<Metrics>,
-    subjects: Mutex<HashMap<Subject, Vec<Arc<Ear>>>>,
+    subjects: Mutex<HashMap<Subject, Vec<Arc<Subscription>>>>,
 }
 
 /// The subject for which a request waits.
@@ -24,7 +24,7 @@ pub(crate) enum Subject {
 
 /// The part of a waiting request that learns of changes.
 #[derive(Default)]
-struct Ear {
+struct Subscription {
     /// The mark of the subject when the app was last asked; `None` before the first answer.
     mark: Mutex<Option<String>>,
     changed: Notify,
@@ -34,7 +34,7 @@ struct Ear {
 pub(crate) struct Waiter {
     waiters: Arc<Waiters>,
     subject: Subject,
-    ear: Arc<Ear>,
+    subscription: Arc<Subscription>,
     since: Instant,
 }
 
@@ -49,21 +49,21 @@ impl Waiters {
 
     /// Adds a request that waits. From now on it hears of every change of its subject, so the app is asked after this.
     pub(crate) fn enter(self: &Arc<Self>, subject: Subject) -> Waiter {
-        let ear = Arc::new(Ear::default());
+        let subscription = Arc::new(Subscription::default());
         let mut subjects = self.subjects.lock();
-        let ears = subjects.entry(subject.clone()).or_default();
-        ears.push(ear.clone());
+        let subscriptions = subjects.entry(subject.clone()).or_default();
+        subscriptions.push(subscription.clone());
         self.metrics.waiting.add(1);
         Waiter {
             waiters: self.clone(),
             subject,
-            ear,
+            subscription,
             since: Instant::now(),
         }
     }
 
     /// Passes on a change of a task that the app has published ([`wire::TASK_CHANGES`]).
-    pub(crate) fn hear(&self, message: &[u8]) {
+    pub(crate) fn receive(&self, message: &[u8]) {
         let Ok(change) = serde_json::from_slice::<serde_json::Value>(message) else {
             return;
         };
@@ -79,8 +79,8 @@ impl Waiters {
     /// Wakes the requests that wait for a subject, because it may have changed.
     fn wake(&self, subject: &Subject) {
         let subjects = self.subjects.lock();
-        for ear in subjects.get(subject).into_iter().flatten() {
-            ear.changed.notify_one();
+        for subscription in subjects.get(subject).into_iter().flatten() {
+            subscription.changed.notify_one();
         }
     }
 
@@ -93,10 +93,10 @@ impl Waiters {
     /// another mark is woken.
     pub(crate) fn compare(&self, subject: &Subject, mark: Option<&str>) {
         let subjects = self.subjects.lock();
-        for ear in subjects.get(subject).into_iter().flatten() {
-            let known = ear.mark.lock();
+        for subscription in subjects.get(subject).into_iter().flatten() {
+            let known = subscription.mark.lock();
             if known.is_some() && known.as_deref() != mark {
-                ear.changed.notify_one();
+                subscription.changed.notify_one();
             }
         }
     }
@@ -105,12 +105,12 @@ impl Waiters {
 impl Waiter {
     /// Notes the subject's mark, as the app has told it.
     pub(crate) fn saw(&self, mark: &str) {
-        *self.ear.mark.lock() = Some(mark.to_owned());
+        *self.subscription.mark.lock() = Some(mark.to_owned());
     }
 
     /// Waits until the subject may have changed since the last time.
     pub(crate) async fn changed(&self) {
-        self.ear.changed.notified().await;
+        self.subscription.changed.notified().await;
     }
 }
 
@@ -121,9 +121,9 @@ impl Drop for Waiter {
         let waited = self.since.elapsed().as_secs_f64();
         metrics.histograms.wait_seconds.observe(waited);
         let mut subjects = self.waiters.subjects.lock();
-        if let Some(ears) = subjects.get_mut(&self.subject) {
-            ears.retain(|ear| !Arc::ptr_eq(ear, &self.ear));
-            if ears.is_empty() {
+        if let Some(subscriptions) = subjects.get_mut(&self.subject) {
+            subscriptions.retain(|subscription| !Arc::ptr_eq(subscription, &self.subscription));
+            if subscriptions.is_empty() {
                 subjects.remove(&self.subject);
             }
         }
@@ -145,9 +145,9 @@ mod tests {
         let all = waiters.enter(Subject::Project("p".into()));
         let hears = |waiter: &Waiter| waiter.changed().now_or_never().is_some();
         // A change between the question and the wait isn't lost.
-        waiters.hear(br#"{"task_id":"a","project_id":"p","status":"failed"}"#);
-        waiters.hear(br#"{"task_id":"p","project_id":"a"}"#);
-        waiters.hear(b"nonsense");
+        waiters.receive(br#"{"task_id":"a","project_id":"p","status":"failed"}"#);
+        waiters.receive(br#"{"task_id":"p","project_id":"a"}"#);
+        waiters.receive(b"nonsense");
         assert!(hears(&first) && hears(&second) && hears(&all) && !hears(&other));
         assert!(!hears(&first) && !hears(&all));
         // Each knows its own mark.

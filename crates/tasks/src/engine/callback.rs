@@ -22,7 +22,8 @@ impl Engine<'_> {
     }
 
     /// Checks the signature of a callback address. An address without a job, such as an operator enters in the console of
-    /// a service, passes if the service signs its callbacks: then [`hear`](Self::hear) checks that.
+    /// a service, passes if the service signs its callbacks: then [`receive_callback`](Self::receive_callback) checks
+    /// that.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service, [`TaskError::BadSignature`] if the signature is not
@@ -46,7 +47,7 @@ impl Engine<'_> {
     /// # Errors
     /// [`TaskError::BadSignature`] if the service's own signature is wrong, missing or old,
     /// [`TaskError::NotChecked`] if that cannot be told, and those of [`call_back`](Self::call_back).
-    pub async fn hear(
+    pub async fn receive_callback(
         &self,
         service: &str,
         job: &str,
@@ -70,8 +71,9 @@ impl Engine<'_> {
     }
 
     /// Takes a callback about the job whose address it came to. The caller has checked where it comes from:
-    /// [`hear`](Self::hear) does so for what arrives over the network, because [`authenticate`](Self::authenticate) does
-    /// not see the service's own signature. A late or repeated callback changes nothing.
+    /// [`receive_callback`](Self::receive_callback) does so for what arrives over the network, because
+    /// [`authenticate`](Self::authenticate) does not see the service's own signature. A late or repeated callback changes
+    /// nothing.
     ///
     /// # Errors
     /// [`TaskError::NotFound`] if there is no such service or task, [`TaskError::NotACallback`] if the body is

@@ -187,18 +187,18 @@ impl Engine<'_> {
         join!(
             self.announce(task),
             self.fill_place(task),
-            self.tell_cancelled(task)
+            self.cancel_at_service(task)
         );
     }
 
-    async fn tell_cancelled(&self, ended: &Task) {
+    async fn cancel_at_service(&self, ended: &Task) {
         if ended.status != Status::Cancelled || ended.external_task_id.is_none() {
             return;
         }
         if let Some(executor) = self.executor(ended) {
             let (context, too_long) = (self.context(""), self.ports.clock.sleep(POLL_PATIENCE));
-            let told = executor.cancel(ended, &context);
-            future::select(pin!(told), too_long).await;
+            let cancelling = executor.cancel(ended, &context);
+            future::select(pin!(cancelling), too_long).await;
         }
     }
 

@@ -332,14 +332,14 @@ impl Copying<'_, '_, '_> {
         &mut self,
         upload: &mut Option<PartUpload>,
         part: Vec<u8>,
-        told: &str,
+        declared: &str,
     ) -> Result<(), Failed> {
         self.renew().await?;
         let assets = &self.engine.assets;
         let upload = match upload {
             Some(upload) => upload,
             None => {
-                let media_type = kind(&part, told)?;
+                let media_type = kind(&part, declared)?;
                 let project = &self.claimed.project_id;
                 let begun = assets.begin_upload(project, media_type, self.now()).await?;
                 self.product.asset_id = Some(begun.asset_id.clone());
@@ -406,12 +406,12 @@ impl Copying<'_, '_, '_> {
 
 /// The media type of a result by its first bytes, or else the one that its service told. A page is no result, but what a
 /// service sends in place of one that it cannot find.
-fn kind<'t>(first: &[u8], told: &'t str) -> Result<&'t str, Failed> {
+fn kind<'t>(first: &[u8], declared: &'t str) -> Result<&'t str, Failed> {
     match media_type::recognised(first) {
         Some(media_type) => Ok(media_type),
-        None if media_type::is_page(first, told) => {
+        None if media_type::is_page(first, declared) => {
             Err(Failed::For("the service sent a page instead".into()))
         }
-        None => Ok(told),
+        None => Ok(declared),
     }
 }

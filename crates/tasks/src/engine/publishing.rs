@@ -26,13 +26,13 @@ impl Engine<'_> {
     }
 
     /// Notifies the agent of a task that has begun, if the agent has asked for that.
-    pub(super) async fn tell(&self, task: &Task, event: &str) {
+    pub(super) async fn notify_of_event(&self, task: &Task, event: &str) {
         let is_chosen = |chosen: &str| chosen.split(',').any(|one| one == event);
         if !task.notify_of.as_deref().is_some_and(is_chosen) {
             return;
         }
         let now = self.ports.clock.unix_seconds();
-        match rows::tell(self.ports.database, task, event, now).await {
+        match rows::record_notification(self.ports.database, task, event, now).await {
             Ok(true) => self.notify(Some(&task.task_id)).await,
             Ok(false) => {}
             Err(error) => {

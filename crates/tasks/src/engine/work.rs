@@ -46,7 +46,7 @@ impl Engine<'_> {
                 join!(
                     self.submit(executor, &task),
                     self.publish(&task),
-                    self.tell(&task, "started")
+                    self.notify_of_event(&task, "started")
                 )
                 .0
             } else {

@@ -4,7 +4,7 @@ use platform::{Database, DatabaseError};
 
 use super::{
     claims::{ANSWER_LOST, FREE, RETRYABLE},
-    notifications::is_told,
+    notifications::wants_notification,
     row::{COLUMNS, OPEN, one, tasks},
 };
 use crate::task::{Task, shortened};
@@ -47,7 +47,7 @@ pub(crate) async fn finish(
              lease_until = NULL, next_attempt_at = NULL, message = NULL,
              notify_at = CASE WHEN {} THEN ?7 END, notify_attempts = 0
           WHERE task_id = ?1 AND run = ?2 AND {OPEN} RETURNING {COLUMNS}",
-        is_told("?3")
+        wants_notification("?3")
     );
     one(
         database,
@@ -85,7 +85,7 @@ pub(crate) async fn end_silent(
               WHERE external_service = ?3 AND {OPEN} AND external_task_id IS NULL AND {FREE} AND NOT {RETRYABLE}
               LIMIT ?4)
          RETURNING {COLUMNS}",
-        is_told("'failed'")
+        wants_notification("'failed'")
     );
     tasks(
         database,
@@ -110,7 +110,7 @@ pub(crate) async fn cancel_late(
           WHERE task_id IN (SELECT task_id FROM aigc_tasks WHERE cancel_at <= ?1 AND {OPEN} LIMIT ?2)
             AND {OPEN}
          RETURNING {COLUMNS}",
-        is_told("'cancelled'")
+        wants_notification("'cancelled'")
     );
     tasks(database, &sql, vec![now.into(), most.into()]).await
 }

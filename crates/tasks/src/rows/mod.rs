@@ -29,7 +29,7 @@ pub(crate) use ending::{End, cancel_late, end_silent, finish, set_back};
 pub use gauges::{gauges, has_open};
 pub(crate) use large::{keep_signature, params_of, signature};
 pub use large::{params, result_data};
-pub(crate) use notifications::{claim_notifications, notified, tell};
+pub(crate) use notifications::{claim_notifications, notified, record_notification};
 pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
 pub(crate) use products::{
     Medium, Product, claim_product, note_product, product, put_off_product, renew_claim,

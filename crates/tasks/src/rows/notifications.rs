@@ -16,7 +16,7 @@ const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
 
 /// The condition of a task whose agent has asked for this event, given in SQL. An agent that has chosen none gets the
 /// ends.
-pub(super) fn is_told(event: &str) -> String {
+pub(super) fn wants_notification(event: &str) -> String {
     format!(
         "callback_url IS NOT NULL AND instr(
              ',' || ifnull(notify_of, 'completed,failed,cancelled') || ',', ',' || {event} || ',') > 0"
@@ -25,7 +25,7 @@ pub(super) fn is_told(event: &str) -> String {
 
 /// Notes that the agent of a task is to be notified of its start, if the agent has asked for that. Returns whether it
 /// has. A task whose service had no place for it starts again at no try, so its agent has heard already.
-pub(crate) async fn tell(
+pub(crate) async fn record_notification(
     database: &dyn Database,
     task: &Task,
     event: &str,
@@ -35,7 +35,7 @@ pub(crate) async fn tell(
         "UPDATE aigc_tasks SET notify_at = ?2, notify_attempts = 0
           WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND waits = 0
             AND {} RETURNING 1",
-        is_told("?3")
+        wants_notification("?3")
     );
     let parameters = vec![
         task.task_id.as_str().into(),

@@ -56,7 +56,7 @@ pub(super) async fn authenticity(callback: &Arrived<'_>, context: &Context<'_>) 
             return Authenticity::Wrong;
         }
     }
-    match told(context, now).await {
+    match fetch_keys(context, now).await {
         Ok(keys) if keys.verify(&message, &signature) => Authenticity::Right,
         Ok(_) => Authenticity::Wrong,
         Err(reason) => Authenticity::Unclear(reason),
@@ -104,7 +104,7 @@ async fn kept(context: &Context<'_>, now: i64) -> Option<Keys> {
 }
 
 /// Asks fal for its keys, and keeps them.
-async fn told(context: &Context<'_>, now: i64) -> Result<Keys, String> {
+async fn fetch_keys(context: &Context<'_>, now: i64) -> Result<Keys, String> {
     let base = setting(context.config, FAL_REST_URL);
     let base = base.ok().flatten().ok_or("there is no `fal_rest_url`")?;
     let url = format!("{}/.well-known/jwks.json", base.trim_end_matches('/'));
