@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::{asset_address, leftovers, media_type, media_type::OCTET_STREAM};
+use crate::{asset_address, leftovers, media_type, media_type::OCTET_STREAM, parts::MOST_MIB};
 
 /// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
@@ -85,9 +85,6 @@ pub enum AssetError {
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
     bucket(config).map(drop)
 }
-
-/// The most MiB that an operator may set: as many as 10,000 parts have, which is all that S3 takes.
-const MOST_MIB: u32 = 48 * 1024;
 
 /// The most bytes that are read from a bucket at once.
 const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;

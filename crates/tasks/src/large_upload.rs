@@ -12,7 +12,7 @@ use crate::{
     asset_address,
     assets::AssetStore,
     media_type,
-    parts::{PART, PartUpload},
+    parts::{MOST_MIB, PART, PartUpload},
     upload::{MAX_UPLOAD, Upload, UploadError},
 };
 
@@ -20,9 +20,6 @@ platform::settings! {
     /// The largest picture or film that a user may upload if there is a bucket, in MiB. Without a bucket it is 8 MiB
     MAX_UPLOAD_MIB = "max_upload_mib", Value("512"), Number(MOST_MIB);
 }
-
-/// The most MiB that an operator may set: as many as 10,000 parts have, which is all that S3 takes.
-const MOST_MIB: u32 = 48 * 1024;
 
 /// The progress of an upload.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,6 +16,9 @@ use crate::{
 /// The bytes of a part: the fewest that S3 takes of any but the last.
 pub(crate) const PART: usize = wire::UPLOAD_PART;
 
+/// The most MiB that an operator may let an asset have: as many as 10,000 parts have, which is all that S3 takes.
+pub(crate) const MOST_MIB: u32 = 48 * 1024;
+
 /// An upload that nothing has touched for this many seconds is given up.
 const GIVEN_UP_AFTER: i64 = 3600;
 
