@@ -14,16 +14,20 @@ const HEADER: usize = 4 + 16 + 2;
 /// The bytes of a snapshot that is not looked at: it holds 2 MiB at most.
 const SMALL: usize = 8 * 1024;
 
-/// The compression that is usual, and is part of the figures of [`memory`](crate::memory): a canvas becomes half of its bytes.
-const USUAL: usize = 4;
+/// The most uncompressed bytes for each stored byte that do not count in addition. The figures of
+/// [`memory`](crate::memory) are for each stored byte, and were measured with snapshots that Loro had compressed, canvases
+/// to half of their bytes. So they cover a snapshot whose uncompressed bytes are up to four times its stored ones, and only
+/// what compression saves beyond that counts.
+const COVERED: usize = 4;
 
-/// The bytes that compression saves in a snapshot, beyond what is usual; 0 if it is small, or cannot be read here.
+/// The bytes that compression saves in a snapshot, beyond what the figures of [`memory`](crate::memory) cover; 0 if it is
+/// small, or cannot be read here.
 pub(crate) fn saved(snapshot: &[u8]) -> usize {
     if snapshot.len() <= SMALL {
         return 0;
     }
     let unpacked = unpacked(snapshot).unwrap_or(0);
-    unpacked.saturating_sub(USUAL * snapshot.len())
+    unpacked.saturating_sub(COVERED * snapshot.len())
 }
 
 fn unpacked(snapshot: &[u8]) -> Option<usize> {

@@ -55,7 +55,7 @@ impl Rows {
         snapshot + blob + self.log.iter().map(|row| row.payload.len()).sum::<usize>()
     }
 
-    /// The bytes that compression saves in the snapshot, beyond what is usual. Updates are not compressed.
+    /// The bytes that compression saves in the snapshot, beyond what is [covered](packed::saved). Updates are not compressed.
     pub(crate) fn saved(&self) -> usize {
         let snapshot = self.snapshot.as_ref().filter(|row| row.has_state);
         snapshot.map_or(0, |row| packed::saved(&row.blob))
