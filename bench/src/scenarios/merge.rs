@@ -162,7 +162,7 @@ impl Room<'_> {
     async fn merged(&self, app: SocketAddr, database: &Connection) -> Result<Option<f64>> {
         let start = Instant::now();
         timed(app, Method::POST, "/internal/sweep").await?;
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let mut looks = tokio::time::interval(Duration::from_millis(2));
         while start.elapsed() < PATIENCE {
             looks.tick().await;
             if !self.is_packed(database)? {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The bytes of memory that imported operations may take before they go back into their encoded form, which takes far less.
-const UNPACKED: usize = 4 * 1024 * 1024;
+const UNPACKED: usize = 8 * 1024 * 1024;
 
 /// The bytes of memory that an operation takes beside its text, while it is not in its encoded form.
 const OPERATION: usize = 256;

@@ -387,7 +387,7 @@ impl Merged {
         let stage = bounds.memory.stage(stored, counted)?;
         let (way, cost) = match way {
             Some(way) => (way, way.cost(&rows, &history)?),
-            None => Way::cheapest(&rows, &history).map(|(way, cost)| (way, Some(cost)))?,
+            None => Way::cheapest(&rows, &history, stage).map(|(way, cost)| (way, Some(cost)))?,
         };
         if cost.is_none_or(|cost| cost > bounds.cost) {
             return Err(RoomError::StateUnavailable);

@@ -21,7 +21,8 @@ pub(crate) enum Way {
     /// All that the state lacks goes into it in small parts. If nothing is concurrent, Loro takes the square of each part
     /// alone.
     InParts,
-    /// The whole document goes into an empty one. That is linear if nothing in it is concurrent.
+    /// The whole document goes into an empty one. That is linear if nothing in it is concurrent, also for a long run, of
+    /// which Loro takes the square if it goes into a text that is there.
     Whole,
 }
 
@@ -49,15 +50,21 @@ impl Way {
             }
             Self::InParts => Some(in_parts(&newer, history)),
             Self::Whole if history.base().is_empty() => None,
+            Self::Whole if pairs == Cost::NONE => Some(Cost::NONE),
             Self::AsOne | Self::Whole => Some(newer.as_one(pairs)),
         })
     }
 
-    /// Chooses the cheapest way, and estimates what it costs. `history` was made of `rows`.
+    /// Chooses the cheapest way, and estimates what it costs. `history` was made of `rows`, and `stage` bytes can be applied
+    /// at a time.
     ///
     /// # Errors
     /// If Loro cannot read the history.
-    pub(crate) fn cheapest(rows: &Rows, history: &History) -> Result<(Self, Cost), RoomError> {
+    pub(crate) fn cheapest(
+        rows: &Rows,
+        history: &History,
+        stage: usize,
+    ) -> Result<(Self, Cost), RoomError> {
         let newer = Newer::than(history.base(), history.doc())?;
         let pairs = newer.pairs();
         if pairs > Cost::NONE {
@@ -70,8 +77,22 @@ impl Way {
         if each.max(imports) <= Cost::CHEAP {
             return Ok((Self::OneByOne, Cost::NONE));
         }
+        let nothing = VersionVector::default();
+        if is_little_beside_newer(rows)
+            && rows.bytes() <= stage
+            && Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE
+        {
+            return Ok((Self::Whole, Cost::NONE));
+        }
         Ok((Self::InParts, in_parts(&newer, history)))
     }
+}
+
+/// Returns whether the snapshot is so small beside what is newer that to compute it anew takes less than to look at its
+/// state for each part.
+fn is_little_beside_newer(rows: &Rows) -> bool {
+    let snapshot = rows.snapshot.as_ref().map_or(0, |row| row.blob.len());
+    snapshot <= 2 * (rows.bytes() - snapshot)
 }
 
 /// The cost of the log's updates one by one, if nothing is concurrent. No update has more characters than bytes.
@@ -88,4 +109,110 @@ fn in_parts(newer: &Newer<'_>, history: &History) -> Cost {
 /// The cost of importing the log's updates one by one, whatever is in them.
 fn imports(rows: &Rows, history: &History) -> Cost {
     Cost::of_imports(rows.log.len(), history.version().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{LogRow, SnapshotRow};
+    use loro::{ExportMode, LoroDoc};
+
+    /// Letters that Loro cannot compress to less than half.
+    fn letters(count: usize) -> String {
+        let mut number = 7_u32;
+        let letters = (0..count).map(|_| {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'0' + (number >> 26) as u8)
+        });
+        letters.collect()
+    }
+
+    /// Types at the end of the text, as one update.
+    fn typed(doc: &LoroDoc, count: usize) -> Vec<u8> {
+        let before = doc.oplog_vv();
+        let text = doc.get_text("text");
+        text.insert(text.len_unicode(), &letters(count)).unwrap();
+        doc.commit();
+        doc.export(ExportMode::updates(&before)).unwrap()
+    }
+
+    /// A document into which this many clients typed, at the same time.
+    fn written(clients: u64, count: usize) -> LoroDoc {
+        let doc = LoroDoc::new();
+        for peer in 1..=clients {
+            let client = LoroDoc::new();
+            client.set_peer_id(peer).unwrap();
+            doc.import(&typed(&client, count)).unwrap();
+        }
+        doc
+    }
+
+    fn rows(beneath: &LoroDoc, log: &[Vec<u8>]) -> Rows {
+        let snapshot = SnapshotRow {
+            rev: 1,
+            blob: beneath.export(ExportMode::Snapshot).unwrap(),
+            has_state: true,
+            version: beneath.oplog_vv().encode(),
+        };
+        let log = (2..).zip(log).map(|(rev, payload)| LogRow {
+            rev,
+            payload: payload.clone(),
+        });
+        Rows {
+            snapshot: (!beneath.oplog_vv().is_empty()).then_some(snapshot),
+            log: log.collect(),
+            ..Rows::default()
+        }
+    }
+
+    fn cheapest(rows: &Rows, stage: usize) -> (Way, Cost) {
+        Way::cheapest(rows, &History::of(rows).unwrap(), stage).unwrap()
+    }
+
+    /// As many letters as one client must not type at once into a text that is there, because of their square.
+    const PASTE: usize = 200_000;
+
+    #[test]
+    fn a_long_run_goes_with_the_whole_document_if_little_lies_beneath_and_nothing_is_concurrent() {
+        for (clients, count, way) in [
+            (0, 0, Way::Whole),
+            (1, 1000, Way::Whole),
+            (1, PASTE / 2, Way::Whole),
+            (1, 2 * PASTE, Way::InParts),
+            (2, 1000, Way::InParts),
+        ] {
+            let doc = written(clients, count);
+            let beneath = doc.fork();
+            let rows = rows(&beneath, &[typed(&doc, PASTE)]);
+            let (found, cost) = cheapest(&rows, rows.bytes());
+            assert_eq!(found, way, "{count} letters of {clients}");
+            assert_eq!(cost == Cost::NONE, way == Way::Whole);
+            // It would be applied in more than one stage.
+            assert_eq!(cheapest(&rows, rows.bytes() - 1).0, Way::InParts);
+        }
+    }
+
+    #[test]
+    fn short_updates_go_one_by_one_and_concurrent_ones_as_one() {
+        let beneath = written(1, 1000);
+        let [one, other] = [(); 2].map(|()| beneath.fork());
+        let log = [typed(&one, 1000), typed(&one, 1000)];
+        assert_eq!(cheapest(&rows(&beneath, &log), usize::MAX).0, Way::OneByOne);
+        let log = [log[0].clone(), typed(&other, 1000)];
+        let (way, cost) = cheapest(&rows(&beneath, &log), usize::MAX);
+        assert_eq!(way, Way::AsOne);
+        assert!(cost > Cost::NONE);
+    }
+
+    #[test]
+    fn the_whole_document_costs_nothing_as_long_as_nothing_in_it_is_concurrent() {
+        for (clients, is_free) in [(1, true), (2, false)] {
+            let doc = written(clients, 1000);
+            let beneath = doc.fork();
+            let rows = rows(&beneath, &[typed(&doc, PASTE)]);
+            let cost = Way::Whole.cost(&rows, &History::of(&rows).unwrap());
+            let cost = cost.unwrap().unwrap();
+            assert_eq!(cost == Cost::NONE, is_free, "{clients}");
+        }
+    }
 }
