@@ -72,6 +72,14 @@ struct Report {
     survived: Vec<String>,
 }
 
+/// The end of a mutant in the end-to-end tests.
+enum End {
+    Caught,
+    Survived,
+    /// It does not compile for Wasm, and counts for nothing.
+    NotBuilt,
+}
+
 /// A mutant that the own tests of its crate did not catch.
 struct Missed {
     name: String,
@@ -91,6 +99,12 @@ impl Mutants {
             }
         }
         install()?;
+        if !self.no_end_to_end {
+            // Without any mutant, so that a machine that cannot build the app is noticed.
+            machine::wasm_target()?;
+            build::page()?;
+            build::components()?;
+        }
         let explained = explained()?;
         let mut reports = BTreeMap::new();
         for (name, tests) in CRATES {
@@ -113,10 +127,17 @@ impl Mutants {
         for mutant in missed {
             if explained.contains_key(&without_position(&mutant.name)) {
                 report.explained += 1;
-            } else if !self.no_end_to_end && is_caught(&mutant, tests)? {
-                report.end_to_end += 1;
+                continue;
+            }
+            let end = if self.no_end_to_end {
+                End::Survived
             } else {
-                report.survived.push(mutant.name);
+                end_to_end(&mutant, tests)?
+            };
+            match end {
+                End::Caught => report.end_to_end += 1,
+                End::Survived => report.survived.push(mutant.name),
+                End::NotBuilt => {}
             }
         }
         Ok(report)
@@ -182,7 +203,7 @@ fn read(outcomes: &Value, folder: &Path) -> Result<(usize, Vec<Missed>)> {
 }
 
 /// Applies a mutant, builds the app, and runs end-to-end tests until one fails. Always reverts the mutant.
-fn is_caught(mutant: &Missed, tests: &[(&str, &str)]) -> Result<bool> {
+fn end_to_end(mutant: &Missed, tests: &[(&str, &str)]) -> Result<End> {
     eprintln!("==> end-to-end: {}", mutant.name);
     // The header of the diff names the mutant, and git needs the name of the file there.
     let diff = fs::read_to_string(&mutant.diff)?;
@@ -196,16 +217,17 @@ fn is_caught(mutant: &Missed, tests: &[(&str, &str)]) -> Result<bool> {
         quietly(apply.args(options).arg(&path))
     };
     apply(&[])?;
-    let result = fails(tests);
+    let result = end(tests);
     apply(&["--reverse"])?;
     result
 }
 
-/// Builds everything, and returns whether a test fails.
-fn fails(tests: &[(&str, &str)]) -> Result<bool> {
-    machine::wasm_target()?;
-    build::page()?;
-    build::components()?;
+/// Builds everything, and runs tests until one fails.
+fn end(tests: &[(&str, &str)]) -> Result<End> {
+    // Code for Wasm alone is compiled here for the first time.
+    if build::components().is_err() {
+        return Ok(End::NotBuilt);
+    }
     build::wasm(&[build::RELAY])?;
     build::everything()?;
     for (binary, filter) in tests {
@@ -216,10 +238,10 @@ fn fails(tests: &[(&str, &str)]) -> Result<bool> {
             cargo(&[&test[..], &["--no-run"]].concat()),
         )?;
         if run(binary, cargo(&[&test[..], &[filter]].concat())).is_err() {
-            return Ok(true);
+            return Ok(End::Caught);
         }
     }
-    Ok(false)
+    Ok(End::Survived)
 }
 
 /// Installs the pinned cargo-mutants in target/mutants/tool, unless it is there.

@@ -79,3 +79,26 @@ pub enum HttpError {
     #[error("the answer is too large")]
     TooLarge,
 }
+
+/// Takes the bytes of a piece from those that may still come.
+///
+/// # Errors
+/// If the piece has more.
+pub fn take(left: &mut usize, piece: &[u8]) -> Result<(), HttpError> {
+    *left = left.checked_sub(piece.len()).ok_or(HttpError::TooLarge)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_ends_at_its_limit() {
+        let mut left = 4;
+        for piece in [&b"abc"[..], b"", b"d", b""] {
+            assert_eq!(take(&mut left, piece), Ok(()));
+        }
+        assert_eq!(take(&mut left, b"e"), Err(HttpError::TooLarge));
+    }
+}

@@ -17,12 +17,6 @@ pub trait KeyValue {
     /// # Errors
     /// If the store cannot be reached or is full.
     async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError>;
-
-    /// Removes `key`, if it exists.
-    ///
-    /// # Errors
-    /// If the store cannot be reached.
-    async fn delete(&self, key: &str) -> Result<(), KeyValueError>;
 }
 
 /// A failure of the key-value store.

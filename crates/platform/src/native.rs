@@ -226,11 +226,6 @@ impl KeyValue for MemoryKeyValue {
         self.0.borrow_mut().insert(key.to_owned(), value);
         Ok(())
     }
-
-    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        self.0.borrow_mut().remove(key);
-        Ok(())
-    }
 }
 
 /// The messages that were published, as (channel, payload).

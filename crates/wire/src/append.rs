@@ -106,3 +106,20 @@ impl Outcome {
         matches!(self, Self::Refused { code: Some(code), .. } if code == DUPLICATE_PEER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_a_peer_id_that_is_in_use_twice() {
+        let refused = |code: Option<&str>| Outcome::Refused {
+            reason: String::new(),
+            code: code.map(Into::into),
+        };
+        assert!(refused(Some(DUPLICATE_PEER)).is_duplicate_peer());
+        for other in [refused(Some(QUARANTINED)), refused(None), Outcome::Suspect] {
+            assert!(!other.is_duplicate_peer(), "{other:?}");
+        }
+    }
+}

@@ -87,6 +87,9 @@ mod tests {
             (MAX_LINE_REQUEST, 17_829_888),
             (LINE_BYTES, 8_388_608),
             (MAX_NOTICE_BYTES, 262_144),
+            (MAX_EVENTS, 262_144),
+            (MAX_WHOLE_UPLOAD, 8_388_608),
+            (UPLOAD_PART, 5_242_880),
         ] {
             assert_eq!(bound, bytes);
         }

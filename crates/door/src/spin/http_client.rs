@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, future};
 use platform::{
     Clock, HttpClient, HttpError,
     clock::SystemClock,
-    http_client::{Limits, Pieces},
+    http_client::{Limits, Pieces, take},
 };
 use spin_sdk::http::{ErrorCode, IncomingResponse, Request, SendError};
 
@@ -71,10 +71,7 @@ impl Pieces for Body {
         let next = async { self.stream.next().await.transpose() };
         let piece = within(self.timeout, next).await?;
         if let Some(piece) = &piece {
-            self.left = self
-                .left
-                .checked_sub(piece.len())
-                .ok_or(HttpError::TooLarge)?;
+            take(&mut self.left, piece)?;
         }
         Ok(piece)
     }
@@ -85,12 +82,10 @@ async fn exchange(
     max_bytes: usize,
 ) -> Result<http::Response<Vec<u8>>, HttpError> {
     let (head, mut chunks) = begin(request).await?.into_parts();
-    let mut body = Vec::new();
+    let (mut body, mut left) = (Vec::new(), max_bytes);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
-        if body.len() + chunk.len() > max_bytes {
-            return Err(HttpError::TooLarge);
-        }
+        take(&mut left, &chunk)?;
         body.extend_from_slice(&chunk);
     }
     Ok(http::Response::from_parts(head, body))
@@ -102,12 +97,12 @@ async fn begin(request: http::Request<Vec<u8>>) -> Result<http::Response<Chunks>
     let mut outgoing = Request::builder();
     outgoing
         .method(match parts.method {
+            http::Method::GET => spin_sdk::http::Method::Get,
+            http::Method::HEAD => spin_sdk::http::Method::Head,
             http::Method::POST => spin_sdk::http::Method::Post,
             http::Method::PUT => spin_sdk::http::Method::Put,
-            http::Method::PATCH => spin_sdk::http::Method::Patch,
             http::Method::DELETE => spin_sdk::http::Method::Delete,
-            http::Method::HEAD => spin_sdk::http::Method::Head,
-            _ => spin_sdk::http::Method::Get,
+            other => return Err(HttpError::NotSent(format!("the app sends no {other}"))),
         })
         .uri(parts.uri.to_string())
         .body(body);

@@ -44,10 +44,6 @@ impl KeyValue for SpinKeyValue {
     async fn set(&self, key: &str, value: Vec<u8>) -> Result<(), KeyValueError> {
         store()?.set(key, &value).map_err(key_value_failed)
     }
-
-    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        store()?.delete(key).map_err(key_value_failed)
-    }
 }
 
 /// Redis at the address in the setting `redis_url`. It connects when it is first used.
@@ -178,10 +174,6 @@ impl KeyValue for Absent {
     }
 
     async fn set(&self, _: &str, _: Vec<u8>) -> Result<(), KeyValueError> {
-        Err(KeyValueError(ABSENT.into()))
-    }
-
-    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
         Err(KeyValueError(ABSENT.into()))
     }
 }
