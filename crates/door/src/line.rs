@@ -25,6 +25,10 @@ use crate::{
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
+/// The bytes of a body from which on it is not copied to be sent in one chunk with its head. A chunk more costs as much as
+/// to copy some of these.
+const LARGE: usize = 64 * 1024;
+
 /// The most answers whose later work is under way. At this number a line ends, so that the work gets its time.
 const MAX_AFTER_REPLY: usize = 4;
 
@@ -157,8 +161,15 @@ impl<'a, R: Routes> Line<'a, R> {
         };
         self.sent += answer.body.len();
         answer.is_last = self.is_full(memory());
-        outlet.send(wire::encode_framed(&answer)).await?;
-        Ok(answer.is_last)
+        let is_last = answer.is_last;
+        if answer.body.len() < LARGE {
+            outlet.send(wire::encode_framed(&answer)).await?;
+        } else {
+            for chunk in answer.into_chunks() {
+                outlet.send(chunk).await?;
+            }
+        }
+        Ok(is_last)
     }
 
     /// Returns whether the line has reached a bound, in an instance that has taken `memory` bytes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use minicbor::{CborLen, Decode, Encode};
 
-use crate::{MAX_APPEND_BYTES, encode};
+use crate::{ByteVec, MAX_APPEND_BYTES};
 
 /// The longest time that a line is open: 20 s, because managed hosts end a handler after 30 s.
 pub const LINE_TIME: Duration = Duration::from_secs(20);
@@ -58,12 +58,42 @@ pub struct LineAnswer<B> {
 
 /// Encodes a message together with its length.
 pub fn encode_framed<T: Encode<()> + CborLen<()>>(message: &T) -> Vec<u8> {
-    let message = encode(message);
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    let mut framed = Vec::with_capacity(PREFIX + message.len());
-    framed.extend_from_slice(&length.to_be_bytes());
-    framed.extend_from_slice(&message);
+    let length = minicbor::len(message);
+    // A message of some MiB is not copied to get its length before it.
+    let mut framed = Vec::with_capacity(PREFIX + length);
+    framed.extend_from_slice(&prefix(length));
+    // Writing into a Vec cannot fail.
+    let _ = minicbor::encode(message, &mut framed);
     framed
+}
+
+fn prefix(length: usize) -> [u8; PREFIX] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+impl LineAnswer<ByteVec> {
+    /// Encodes the answer together with its length, in three chunks of which the second is the body, so that a body of
+    /// some MiB is not copied.
+    pub fn into_chunks(mut self) -> [Vec<u8>; 3] {
+        let body = Vec::from(std::mem::replace(&mut self.body, Vec::new().into()));
+        let mut head = encode_framed(&self);
+        // The last two bytes are an empty body and `is_last`.
+        let last = head.split_off(head.len().saturating_sub(1));
+        head.pop();
+        head.extend_from_slice(&head_of_bytes(body.len()));
+        let length = head.len() + body.len() + last.len() - PREFIX;
+        if let Some(first) = head.first_chunk_mut() {
+            *first = prefix(length);
+        }
+        [head, body, last]
+    }
+}
+
+/// Encodes the head of a byte string of this length (RFC 8949, section 3): its type, and the length in four bytes, which
+/// every reader takes for a short one, too.
+fn head_of_bytes(length: usize) -> [u8; 5] {
+    let [a, b, c, d] = prefix(length);
+    [0x5a, a, b, c, d]
 }
 
 /// A message exceeds the limit of its reader.
@@ -74,6 +104,8 @@ pub struct TooLong;
 #[derive(Debug)]
 pub struct LineReader {
     limit: usize,
+    /// The length of the next message, if it has arrived.
+    length: Option<usize>,
     arrived: Vec<u8>,
 }
 
@@ -82,6 +114,7 @@ impl LineReader {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            length: None,
             arrived: Vec::new(),
         }
     }
@@ -96,30 +129,39 @@ impl LineReader {
     /// # Errors
     /// If it is longer than the limit. The reader is of no use after that.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
-        let Some(prefix) = self.arrived.first_chunk::<PREFIX>() else {
+        let Some(length) = self.length()? else {
             return Ok(None);
         };
-        let length = usize::try_from(u32::from_be_bytes(*prefix)).map_err(|_| TooLong)?;
-        if length > self.limit {
-            return Err(TooLong);
-        }
-        let end = PREFIX + length;
-        if self.arrived.len() < end {
+        if self.arrived.len() < length {
             // The message is not copied again and again while it grows.
-            self.arrived.reserve(end - self.arrived.len());
+            self.arrived.reserve(length - self.arrived.len());
             return Ok(None);
         }
-        let rest = self.arrived.split_off(end);
-        let mut message = std::mem::replace(&mut self.arrived, rest);
-        message.drain(..PREFIX);
-        Ok(Some(message))
+        self.length = None;
+        let rest = self.arrived.split_off(length);
+        Ok(Some(std::mem::replace(&mut self.arrived, rest)))
+    }
+
+    /// Takes the length of the next message as soon as it has arrived, because little has arrived after it then.
+    fn length(&mut self) -> Result<Option<usize>, TooLong> {
+        if self.length.is_none()
+            && let Some(prefix) = self.arrived.first_chunk::<PREFIX>()
+        {
+            let length = usize::try_from(u32::from_be_bytes(*prefix)).map_err(|_| TooLong)?;
+            if length > self.limit {
+                return Err(TooLong);
+            }
+            self.arrived.drain(..PREFIX);
+            self.length = Some(length);
+        }
+        Ok(self.length)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ByteVec, decode};
+    use crate::decode;
 
     fn request(body: &[u8]) -> LineRequest<ByteVec> {
         LineRequest {
@@ -143,6 +185,27 @@ mod tests {
                 }
             }
             assert_eq!(read, requests, "{step}");
+        }
+    }
+
+    #[test]
+    fn the_chunks_of_an_answer_are_the_answer() {
+        for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536, 100_000] {
+            for is_last in [false, true] {
+                let answer = LineAnswer {
+                    status: 200,
+                    media_type: "application/cbor".into(),
+                    body: vec![7; length].into(),
+                    is_last,
+                };
+                let chunks = answer.clone().into_chunks();
+                assert_eq!(chunks[1].len(), length);
+                let mut reader = LineReader::new(usize::MAX);
+                chunks.iter().for_each(|chunk| reader.push(chunk));
+                let message = reader.next_message().unwrap().unwrap();
+                assert_eq!(decode::<LineAnswer<ByteVec>>(&message).unwrap(), answer);
+                assert_eq!(reader.next_message(), Ok(None));
+            }
         }
     }
 
