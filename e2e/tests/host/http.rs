@@ -370,10 +370,9 @@ async fn an_older_database_is_upgraded_with_its_data() {
     }
     let host = setup.start().await;
     let (stored, rev) = host.http().document("old").await;
-    assert_eq!(
-        (stored.get_text("text").to_string().as_str(), rev),
-        ("from before", 0)
-    );
+    assert_eq!(stored.get_text("text").to_string(), "from before");
+    // The app shows the old task in the document, sooner or later.
+    assert!(rev <= 1, "{rev}");
     let client = Client::join(&host.address, "old").await;
     client
         .until("the text from before", |client| {
@@ -388,10 +387,8 @@ async fn an_older_database_is_upgraded_with_its_data() {
         })
         .await;
     let (stored, rev) = host.http().document("old").await;
-    assert_eq!(
-        (stored.get_text("text").to_string().as_str(), rev),
-        ("from before, and now", 1)
-    );
+    assert_eq!(stored.get_text("text").to_string(), "from before, and now");
+    assert!((1..=2).contains(&rev), "{rev}");
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let tasks: u32 = database
         .query_row(
