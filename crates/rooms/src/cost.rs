@@ -392,6 +392,32 @@ mod tests {
     }
 
     #[test]
+    fn parts_have_as_many_operations_each_and_begin_at_the_base() {
+        let (one, two) = (writer(1), writer(2));
+        typed(&one, 10);
+        import(&two, &one);
+        typed(&two, 7);
+        let base = VersionVector::from_iter([(1, 4)]);
+        let newer = Newer::than(&base, &two).unwrap();
+        let spans = |spans: &[(PeerID, Counter, Counter)]| {
+            let spans = spans.iter();
+            let spans = spans.map(|(peer, from, to)| IdSpan::new(*peer, *from, *to));
+            spans.collect::<Vec<_>>()
+        };
+        let (first, second) = ((1, 4, 10), (2, 0, 7));
+        assert_eq!(newer.parts(0), [spans(&[first, second])]);
+        assert_eq!(newer.parts(1), [spans(&[first, second])]);
+        assert_eq!(
+            newer.parts(3),
+            [
+                spans(&[(1, 4, 9)]),
+                spans(&[(1, 9, 10), (2, 0, 4)]),
+                spans(&[(2, 4, 7)]),
+            ]
+        );
+    }
+
+    #[test]
     fn one_writer_after_the_other_costs_nothing() {
         let (one, two) = (writer(1), writer(2));
         let nothing = VersionVector::default();
