@@ -129,8 +129,8 @@ pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
 /// Notifies the relays of an update. A failure is only logged, because relays find the gap in the revs.
 async fn notify_relays(ports: Ports<'_>, project: &str, notice: &Notice) {
     let channel = wire::room_channel(project);
-    let told = ports.pubsub.publish(&channel, wire::encode(notice));
-    if let Err(error) = told.await {
+    let published = ports.pubsub.publish(&channel, wire::encode(notice));
+    if let Err(error) = published.await {
         tracing::warn!(%error, "the relays were not notified");
     }
 }

@@ -25,8 +25,8 @@ use crate::{
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// The bytes of a body from which on it is not copied to be sent in one chunk with its head. A chunk more costs as much as
-/// to copy some of these.
+/// The bytes of a body from which on it is sent in a chunk of its own. A smaller one is copied behind its head, because
+/// small answers are many and each chunk is sent by itself.
 const LARGE: usize = 64 * 1024;
 
 /// The most answers whose later work is under way. At this number a line ends, so that the work gets its time.
@@ -153,15 +153,15 @@ impl<'a, R: Routes> Line<'a, R> {
             .headers
             .into_iter()
             .find_map(|(name, value)| (name == "content-type").then_some(value));
-        let mut answer = LineAnswer {
+        let body = ByteVec::from(reply.body.unwrap_or_default());
+        self.sent += body.len();
+        let is_last = self.is_full(memory());
+        let answer = LineAnswer {
             status: reply.status,
             media_type: media_type.unwrap_or_default(),
-            body: ByteVec::from(reply.body.unwrap_or_default()),
-            is_last: false,
+            body,
+            is_last,
         };
-        self.sent += answer.body.len();
-        answer.is_last = self.is_full(memory());
-        let is_last = answer.is_last;
         if answer.body.len() < LARGE {
             outlet.send(wire::encode_framed(&answer)).await?;
         } else {

@@ -80,7 +80,8 @@ impl Way {
         let nothing = VersionVector::default();
         if is_little_beside_newer(rows)
             && rows.bytes() <= stage
-            && Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE
+            && (history.base().is_empty()
+                || Newer::than(&nothing, history.doc())?.pairs() == Cost::NONE)
         {
             return Ok((Self::Whole, Cost::NONE));
         }
