@@ -4,22 +4,18 @@ use std::collections::HashSet;
 
 use auth::{Role, projects};
 use serde::{Deserialize, Serialize};
+use tasks::rows::PortableTask;
 use thiserror::Error;
 
 use crate::{
     FORMAT,
+    field::{LATEST, MAX_TEXT, is_text},
     tar::{self, TarError},
-    task_file::TaskFile,
+    task_file,
 };
-
-/// The longest address of a result, and the longest text of other fields, in bytes.
-pub(crate) const MAX_ADDRESS: usize = 8192;
 
 /// The most members of a project in an archive.
 const MAX_MEMBERS: usize = 10_000;
-
-/// The end of the year 9999, in Unix seconds.
-pub(crate) const LATEST: i64 = 253_402_300_799;
 
 /// The reason why an archive is refused; in words for its sender.
 #[derive(Debug, Error, PartialEq)]
@@ -111,7 +107,7 @@ pub(crate) struct Contents<'a> {
     pub(crate) blobs: Vec<&'a [u8]>,
     pub(crate) quarantined: Vec<QuarantinedIn<'a>>,
     pub(crate) assets: Vec<AssetIn<'a>>,
-    pub(crate) tasks: Vec<TaskFile>,
+    pub(crate) tasks: Vec<PortableTask>,
 }
 
 impl<'a> Contents<'a> {
@@ -167,8 +163,9 @@ impl<'a> Contents<'a> {
                     _ => return Err(wrong(ALONE)),
                 },
                 Some(("tasks", _)) => {
-                    let task: TaskFile = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
-                    task.check().map_err(wrong)?;
+                    let task: PortableTask =
+                        serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                    task_file::check(&task).map_err(wrong)?;
                     if !ids.insert(task.task_id.clone()) {
                         return Err(wrong(TWICE));
                     }
@@ -233,18 +230,13 @@ fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
 fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
     let is_time = |time: i64| (0..=LATEST).contains(&time);
     match is_text(&update.origin)
-        && update.reason.len() <= MAX_ADDRESS
+        && update.reason.len() <= MAX_TEXT
         && is_time(update.created_at)
         && is_time(update.quarantined_at)
     {
         true => Ok(()),
         false => Err("has a field that is not valid for an update in quarantine"),
     }
-}
-
-/// Returns whether a text is a line of a length that fields have.
-pub(crate) fn is_text(text: &str) -> bool {
-    (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use auth::projects::{self, Project};
 use futures_util::{StreamExt, stream, stream::LocalBoxStream};
-use platform::{DatabaseError, Ports, Row};
+use platform::{DatabaseError, Ports};
 use problem::Problem;
 use rooms::{Quarantined, RoomError};
 use serde_json::json;
-use tasks::{AssetError, AssetStore};
+use tasks::{AssetError, AssetStore, rows};
 use thiserror::Error;
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     batches::batches,
     contents::{AssetFile, MemberIn, ProjectFile, QuarantinedFile},
     tar,
-    task_file::TaskFile,
 };
 
 /// The bytes of an asset that are in memory at one time.
@@ -118,7 +117,7 @@ async fn archive<'a>(
     let quarantined = rooms::quarantined(ports.database, project_id, 0, i64::MAX as u64).await?;
     let quarantined = (1..).zip(quarantined);
     parts.extend(quarantined.map(|(at, update)| Part::Quarantined(at, update)));
-    assets(ports, project_id, &mut parts).await?;
+    assets(&store, project_id, &mut parts).await?;
     tasks_of(ports, project_id, &mut parts).await?;
     parts.push(Part::Ready(tar::END.to_vec()));
     let project = project_id.to_owned();
@@ -168,16 +167,8 @@ async fn make(
             Ok(asset.ok_or_else(gone)?.bytes)
         }
         Part::Tasks(ids) => {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM aigc_tasks WHERE task_id IN (SELECT value FROM json_each(?1)) ORDER BY seq, task_id"
-            );
-            let rows = ports
-                .database
-                .execute(&sql, vec![json!(ids).to_string().into()])
-                .await?;
             let mut bytes = Vec::new();
-            for row in rows {
-                let task = task(row)?;
+            for task in rows::portable(ports.database, &ids).await? {
                 let name = format!("tasks/{}.json", task.task_id);
                 bytes.extend(file(&name, json!(task).to_string().as_bytes()));
             }
@@ -187,17 +178,16 @@ async fn make(
 }
 
 async fn assets(
-    ports: Ports<'_>,
+    store: &AssetStore<'_>,
     project_id: &str,
     parts: &mut Vec<Part>,
 ) -> Result<(), DatabaseError> {
-    let sql = "SELECT asset_id, media_type, digest, length, task_id FROM assets WHERE project_id = ?1 ORDER BY asset_id";
-    for mut row in ports.database.execute(sql, vec![project_id.into()]).await? {
-        let (id, length) = (row.text(0)?, row.unsigned(3)?);
+    for asset in store.list(project_id).await? {
+        let (id, length) = (asset.id, asset.length);
         let told = AssetFile {
-            media_type: row.text(1)?,
-            digest: row.text(2)?,
-            task_id: row.optional_text(4)?,
+            media_type: asset.media_type,
+            digest: asset.digest,
+            task_id: asset.task_id,
         };
         let mut head = file(
             &format!("assets/{id}.json"),
@@ -221,41 +211,11 @@ async fn tasks_of(
     project_id: &str,
     parts: &mut Vec<Part>,
 ) -> Result<(), DatabaseError> {
-    let sql = "SELECT task_id, length(params) + ifnull(length(result_data), 0)
-                 FROM aigc_tasks WHERE project_id = ?1 ORDER BY seq, task_id";
-    let rows = ports.database.execute(sql, vec![project_id.into()]).await?;
-    let read = |mut row: Row| Ok((row.text(0)?, row.unsigned(1)? as usize));
-    let tasks: Result<Vec<(String, usize)>, DatabaseError> = rows.into_iter().map(read).collect();
+    let tasks = rows::sizes(ports.database, project_id).await?;
     let ids = |batch: &[(String, usize)]| batch.iter().map(|(id, _)| id.clone()).collect();
-    let tasks = tasks?;
     let batches = batches(&tasks, |(_, size)| *size).into_iter();
     parts.extend(batches.map(|batch| Part::Tasks(ids(batch))));
     Ok(())
-}
-
-/// The columns of a task in an archive, in the order in which [`task`] reads them.
-pub(crate) const COLUMNS: &str = "task_id, task_type, status, external_service, params, result_url, result_data, error_message, \
-     created_at, updated_at, completed_at, retry_count, max_retries, node_id, tags, metadata";
-
-fn task(mut row: Row) -> Result<TaskFile, DatabaseError> {
-    Ok(TaskFile {
-        task_id: row.text(0)?,
-        task_type: row.text(1)?,
-        status: row.text(2)?,
-        external_service: row.optional_text(3)?,
-        params: row.text(4)?,
-        result_url: row.optional_text(5)?,
-        result_data: row.optional_text(6)?,
-        error_message: row.optional_text(7)?,
-        created_at: row.integer(8)?,
-        updated_at: row.integer(9)?,
-        completed_at: row.optional_integer(10)?,
-        retry_count: row.integer(11)?,
-        max_retries: row.integer(12)?,
-        node_id: row.optional_text(13)?,
-        tags: row.optional_text(14)?,
-        metadata: row.optional_text(15)?,
-    })
 }
 
 /// A whole file with a name that fits.

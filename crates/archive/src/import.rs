@@ -1,6 +1,6 @@
 //! Making a project of an archive.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use auth::{
@@ -15,27 +15,21 @@ use rooms::{
     Quarantined, RoomError,
     supervise::{self, MergeError, Merger},
 };
-use serde_json::{Value as Json, json};
-use tasks::{AssetError, AssetStore, Status, TaskError};
+use tasks::{
+    AssetError, AssetStore, TaskError,
+    rows::{self, PortableTask},
+};
 use thiserror::Error;
 use wire::{EncodedState, Job, Outcome, Update};
 
 use crate::{
     batches::batches,
     contents::{ArchiveError, Contents},
-    export::COLUMNS,
     purge::{give_up, new_token, purge_reserved},
-    task_file::TaskFile,
 };
 
 /// The name under which an import writes into the room.
 const ORIGIN: &str = "import";
-
-/// The error of a task that was under way when its project was exported.
-const UNDER_WAY: &str = "The task was under way when its project was exported.";
-
-/// The most tries of a task.
-const MOST_TRIES: i64 = 100;
 
 /// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,8 +190,13 @@ async fn store(
     store_quarantined(ports, project_id, contents).await?;
     let renamed = store_assets(ports, project_id, contents).await?;
     let mut first = 1;
-    for tasks in batches(&contents.tasks, TaskFile::size) {
-        store_tasks(ports, project_id, first, tasks, &renamed).await?;
+    for tasks in batches(&contents.tasks, PortableTask::size) {
+        let tasks: Vec<_> = tasks
+            .iter()
+            .map(|task| with_own_assets(task, &renamed))
+            .collect();
+        let now = ports.clock.unix_seconds();
+        rows::adopt(ports.database, project_id, first, &tasks, now).await?;
         first += tasks.len() as i64;
     }
     Ok(Imported {
@@ -316,83 +315,19 @@ async fn store_assets<'a>(
     Ok(renamed)
 }
 
-/// Stores tasks under their ids, or under new ones if other tasks have those. The first gets this number in the order of
-/// posting.
-async fn store_tasks(
-    ports: Ports<'_>,
-    project_id: &str,
-    first: i64,
-    tasks: &[TaskFile],
-    renamed: &Renamed<'_>,
-) -> Result<(), DatabaseError> {
-    let now = ports.clock.unix_seconds();
-    let mut rows: Vec<Json> = (first..)
-        .zip(tasks)
-        .map(|(seq, task)| row(task, seq, now, renamed))
-        .collect();
-    for is_own in [true, false] {
-        if !is_own {
-            for row in &mut rows {
-                row["task_id"] = json!(tasks::new_task_id(now));
-                // The document knows nothing of the new id.
-                row["projected_status"] = row["status"].clone();
-            }
-        }
-        let stored = insert(ports, project_id, &rows).await?;
-        rows.retain(|row| !stored.contains(row["task_id"].as_str().unwrap_or_default()));
-        if rows.is_empty() {
-            return Ok(());
-        }
+/// Makes a copy of a task in which each asset of a taken id has its new one.
+fn with_own_assets(task: &PortableTask, renamed: &Renamed<'_>) -> PortableTask {
+    let own = |text: &str| text_with_own_assets(text, renamed);
+    PortableTask {
+        params: own(&task.params),
+        result_url: task.result_url.as_deref().map(own),
+        result_data: task.result_data.as_deref().map(own),
+        ..task.clone()
     }
-    Err(DatabaseError::Unexpected("a new id is taken".into()))
-}
-
-/// The columns of a task as JSON. One that was under way is cancelled.
-fn row(task: &TaskFile, seq: i64, now: i64, renamed: &Renamed<'_>) -> Json {
-    let mut task = task.clone();
-    task.params = with_own_assets(&task.params, renamed);
-    for text in [&mut task.result_url, &mut task.result_data] {
-        *text = text.as_deref().map(|text| with_own_assets(text, renamed));
-    }
-    task.retry_count = task.retry_count.clamp(0, MOST_TRIES);
-    task.max_retries = task.max_retries.clamp(0, MOST_TRIES);
-    let ended = Status::parse(&task.status).is_some_and(Status::is_final);
-    if !ended {
-        task.status = Status::Cancelled.as_str().to_owned();
-        task.error_message = Some(UNDER_WAY.to_owned());
-        task.completed_at = Some(now);
-    }
-    let mut row = json!(task);
-    row["seq"] = json!(seq);
-    // The document shows an ended task already.
-    row["projected_status"] = json!(ended.then_some(task.status));
-    row
-}
-
-/// Stores the rows whose ids are free, and returns these ids.
-async fn insert(
-    ports: Ports<'_>,
-    project_id: &str,
-    rows: &[Json],
-) -> Result<HashSet<String>, DatabaseError> {
-    let columns = format!("{COLUMNS}, seq, projected_status");
-    let values: Vec<String> = columns
-        .split(", ")
-        .map(|column| format!("json_extract(r.value, '$.{column}')"))
-        .collect();
-    let sql = format!(
-        "INSERT INTO aigc_tasks (project_id, {columns})
-         SELECT ?1, {} FROM json_each(?2) r WHERE true
-             ON CONFLICT (task_id) DO NOTHING RETURNING task_id",
-        values.join(", ")
-    );
-    let parameters = vec![project_id.into(), json!(rows).to_string().into()];
-    let stored = ports.database.execute(&sql, parameters).await?;
-    stored.into_iter().map(|mut row| row.text(0)).collect()
 }
 
 /// A text of a task in which each asset of a taken id has its new one.
-fn with_own_assets(text: &str, renamed: &Renamed<'_>) -> String {
+fn text_with_own_assets(text: &str, renamed: &Renamed<'_>) -> String {
     let mut own = String::with_capacity(text.len());
     let is_of_id = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '.';
     let mut rest = text;

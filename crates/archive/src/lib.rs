@@ -16,6 +16,7 @@
 mod batches;
 mod contents;
 mod export;
+mod field;
 mod import;
 mod purge;
 mod tar;

@@ -57,6 +57,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(25, "0025_keep_for_days"),
     migration!(28, "0028_find_uploads"),
     migration!(29, "0029_count_operations"),
+    migration!(30, "0030_offer_bytes"),
 ];
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.

@@ -84,7 +84,7 @@ pub(crate) async fn owner(
 
 /// Counts the bytes of a project. Assets and tasks are counted at most once a minute, because they may be many.
 ///
-/// The length of a blob, and that of a text in bytes, is read without its content.
+/// The views say what a project keeps, so that this knows no table of documents or tasks.
 pub(crate) async fn count_project(
     database: &dyn Database,
     project: &str,
@@ -93,32 +93,14 @@ pub(crate) async fn count_project(
     let sql = format!(
         "WITH known (rest, at) AS (
              SELECT rest, rest_counted_at FROM quota_usage
-              WHERE holder = ?1 AND rest_counted_at > ?3 - {HOLDS}),
-         base (rev, bytes) AS (SELECT rev, length(snapshot) FROM loro_snapshots WHERE project_id = ?2),
-         blob (rev, bytes) AS (
-             SELECT rev, length(blob) FROM loro_blobs
-              WHERE project_id = ?2 AND rev > ifnull((SELECT rev FROM base), 0)),
-         aside (bytes) AS (SELECT sum(length(payload)) FROM loro_quarantine WHERE project_id = ?2)
+              WHERE holder = ?1 AND rest_counted_at > ?3 - {HOLDS})
          INSERT INTO quota_usage (holder, document, room, rest, counted_at, rest_counted_at)
-         SELECT ?1,
-                ifnull((SELECT bytes FROM base), 0)
-              + ifnull((SELECT sum(length(payload)) FROM loro_updates WHERE project_id = ?2), 0)
-              + ifnull((SELECT bytes FROM aside), 0),
-                ifnull((SELECT bytes FROM base), 0)
-              + ifnull((SELECT bytes FROM aside), 0)
-              + 2 * ifnull((SELECT bytes FROM blob), 0)
-              + 2 * ifnull((SELECT sum(length(payload)) FROM loro_updates
-                             WHERE project_id = ?2
-                               AND rev > ifnull((SELECT rev FROM blob), ifnull((SELECT rev FROM base), 0))), 0)
-              + {BYTES_OF_OPERATION} * ifnull((SELECT operations FROM loro_operations WHERE project_id = ?2), 0),
-                CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known) ELSE
-                    ifnull((SELECT sum(length) FROM assets WHERE project_id = ?2), 0)
-                  + ifnull((SELECT sum(length) FROM asset_uploads WHERE project_id = ?2), 0)
-                  + ifnull((SELECT sum(length(CAST(params AS BLOB)) + ifnull(length(CAST(result_data AS BLOB)), 0)
-                                 + ifnull(length(signature), 0))
-                              FROM aigc_tasks WHERE project_id = ?2), 0) END,
+         SELECT ?1, ifnull(sum(kept), 0),
+                ifnull(sum(state + 2 * newer + {BYTES_OF_OPERATION} * operations), 0),
+                CASE WHEN EXISTS (SELECT 1 FROM known) THEN (SELECT rest FROM known)
+                     ELSE ifnull((SELECT sum(kept) FROM task_bytes WHERE project_id = ?2), 0) END,
                 ?3, ifnull((SELECT at FROM known), ?3)
-          WHERE true
+           FROM document_bytes WHERE project_id = ?2
          ON CONFLICT (holder) DO UPDATE SET
              document = excluded.document, room = excluded.room, rest = excluded.rest,
              counted_at = excluded.counted_at, rest_counted_at = excluded.rest_counted_at

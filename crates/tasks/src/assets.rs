@@ -8,15 +8,15 @@ use std::{ops::Range, time::Duration};
 
 use auth::secrets;
 use platform::{
-    Config, Database, DatabaseError, HttpClient, HttpError, Problem, Setting, UnreadableSetting,
-    Value, config::number, http_client::Limits,
+    Config, Database, DatabaseError, HttpClient, HttpError, Problem, Row, Setting,
+    UnreadableSetting, Value, config::number, http_client::Limits,
 };
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
 
-use crate::{asset_address, leftovers, media_type, media_type::OCTET_STREAM, parts::MOST_MIB};
+use crate::{asset_address, media_type, media_type::OCTET_STREAM};
 
 /// The default of `s3_endpoint`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
@@ -64,6 +64,21 @@ pub struct Asset {
     pub bytes: Vec<u8>,
 }
 
+/// An asset in the list of its project.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedAsset {
+    /// The id.
+    pub id: String,
+    /// The media type that the service or the uploader named.
+    pub media_type: String,
+    /// The SHA-256 of the content, in hexadecimal.
+    pub digest: String,
+    /// The length, in bytes.
+    pub length: u64,
+    /// The task that it is a result or a picture of.
+    pub task_id: Option<String>,
+}
+
 /// An asset could not be stored or read.
 #[derive(Debug, Error)]
 pub enum AssetError {
@@ -88,6 +103,12 @@ pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
 
 /// The most bytes that are read from a bucket at once.
 const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most MiB that an operator may let an asset have: as many as 10,000 parts have, which is all that S3 takes.
+pub(crate) const MOST_MIB: u32 = 48 * 1024;
+
+/// The seconds for which an asset is left alone after it was stored, or after its task was found at work.
+pub(crate) const SETTLED_AFTER: i64 = 24 * 3600;
 
 const CALL: Limits = Limits {
     timeout: Duration::from_secs(30),
@@ -183,7 +204,7 @@ impl<'a> AssetStore<'a> {
                     inline,
                     now.into(),
                     task_id.into(),
-                    (now + leftovers::SETTLED_AFTER).into(),
+                    (now + SETTLED_AFTER).into(),
                 ],
             )
             .await?;
@@ -233,6 +254,26 @@ impl<'a> AssetStore<'a> {
             is_in_bucket: row.integer(4)? != 0,
             bytes: Vec::new(),
         }))
+    }
+
+    /// Lists the assets of a project, by their ids.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn list(&self, project_id: &str) -> Result<Vec<ListedAsset>, DatabaseError> {
+        let sql = "SELECT asset_id, media_type, digest, length, task_id FROM assets
+                    WHERE project_id = ?1 ORDER BY asset_id";
+        let rows = self.database.execute(sql, vec![project_id.into()]).await?;
+        let read = |mut row: Row| {
+            Ok(ListedAsset {
+                id: row.text(0)?,
+                media_type: row.text(1)?,
+                digest: row.text(2)?,
+                length: row.unsigned(3)?,
+                task_id: row.optional_text(4)?,
+            })
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// Reads an asset, or this range of its bytes; `None` if there is no such asset.

@@ -12,7 +12,7 @@ use crate::{
     asset_address,
     assets::AssetStore,
     media_type,
-    parts::{MOST_MIB, PART, PartUpload},
+    parts::{PART, PartUpload},
     upload::{MAX_UPLOAD, Upload, UploadError},
 };
 

@@ -4,10 +4,7 @@
 //! task has ended without it, or was never stored, nothing can refer to the asset, and no document can show it. An instance
 //! that has stored an asset writes the row within minutes or never; this looks a day later.
 
-use crate::assets::{AssetError, AssetStore};
-
-/// The seconds for which an asset is left alone after it was stored, or after its task was found at work.
-pub(crate) const SETTLED_AFTER: i64 = 24 * 3600;
+use crate::assets::{AssetError, AssetStore, SETTLED_AFTER};
 
 /// The most assets that one call looks at.
 const AT_ONCE: u64 = 32;

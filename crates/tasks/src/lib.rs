@@ -40,7 +40,7 @@ mod upload;
 mod webhook;
 
 pub use asset_address::{addressed_data, is_asset_id};
-pub use assets::{Asset, AssetError, AssetStore, digest};
+pub use assets::{Asset, AssetError, AssetStore, ListedAsset, digest};
 pub use create::{CreateError, create};
 pub use delete::delete;
 pub use engine::Engine;

@@ -9,15 +9,12 @@ use rusty_s3::S3Action;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    assets::{AssetError, AssetStore, SIGNED_FOR},
-    leftovers, media_type, signing,
+    assets::{AssetError, AssetStore, SETTLED_AFTER, SIGNED_FOR},
+    media_type, signing,
 };
 
 /// The bytes of a part: the fewest that S3 takes of any but the last.
 pub(crate) const PART: usize = wire::UPLOAD_PART;
-
-/// The most MiB that an operator may let an asset have: as many as 10,000 parts have, which is all that S3 takes.
-pub(crate) const MOST_MIB: u32 = 48 * 1024;
 
 /// An upload that nothing has touched for this many seconds is given up.
 const GIVEN_UP_AFTER: i64 = 3600;
@@ -155,7 +152,7 @@ impl AssetStore<'_> {
             upload.digest.as_str().into(),
             now.into(),
             task_id.into(),
-            (now + leftovers::SETTLED_AFTER).into(),
+            (now + SETTLED_AFTER).into(),
         ];
         self.database.execute(sql, parameters).await?;
         let query = [("uploadId", upload.upload_id.as_str())];

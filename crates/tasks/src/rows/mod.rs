@@ -11,6 +11,7 @@ mod gauges;
 mod large;
 mod notifications;
 mod places;
+mod portable;
 mod products;
 mod progress;
 mod projected;
@@ -31,6 +32,7 @@ pub(crate) use large::{keep_signature, params_of, signature};
 pub use large::{params, result_data};
 pub(crate) use notifications::{claim_notifications, notified, record_notification};
 pub(crate) use places::{FIRST_PAUSE, Refusal, asked_too_often, has_taken, refusals, refused};
+pub use portable::{PortableTask, adopt, portable, sizes};
 pub(crate) use products::{
     Medium, Product, claim_product, note_product, product, put_off_product, renew_claim,
     store_product,
