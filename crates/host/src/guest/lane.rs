@@ -148,8 +148,8 @@ impl Lane {
         self == Self::Merge
     }
 
-    /// Returns whether the processor time of an instance is counted anew whenever the caller takes a part of its answer.
-    /// Such an instance answers many messages in one long request, and only the relay can make one.
+    /// Returns whether the processor time of an instance is counted from zero again whenever the caller takes a part of
+    /// its answer. Such an instance answers many messages in one long request, and only the relay can make one.
     pub(crate) fn counts_between_answers(self) -> bool {
         matches!(self, Self::Append | Self::Internal)
     }

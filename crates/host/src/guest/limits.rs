@@ -70,7 +70,7 @@ impl Default for Limits {
     }
 }
 
-/// The most entries of a guest's table of functions, of which compiled Rust has some thousands.
+/// The most entries of a guest's table of functions. Compiled Rust has some thousands.
 const TABLE_ELEMENTS: usize = 100_000;
 
 /// Keeps an instance within its memory.
@@ -226,7 +226,7 @@ enum Exceeded {
     Wall(Duration),
 }
 
-/// Makes `store` watch the processor time that `meter` measures, of which `cpu` is allowed. At every tick of the engine's
+/// Makes `store` watch the processor time that `meter` measures, and allows `cpu` of it. At every tick of the engine's
 /// clock the guest gives way to other tasks, or is stopped.
 pub(crate) fn watch<T: 'static>(store: &mut Store<T>, cpu: Duration, meter: Arc<Meter>) {
     store.set_epoch_deadline(1);

@@ -1,4 +1,4 @@
-//! Connections to the network: resolves names, leaves out blocked addresses, connects, and starts TLS for https.
+//! Connects to the network: resolves names, leaves out blocked addresses, connects, and starts TLS for https.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -54,7 +54,7 @@ pub(crate) struct Hourly {
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Hourly {
-    /// Starts a count, of which another host allows `most` an hour.
+    /// Starts a count with the limit `most`.
     pub(crate) fn new(most: u32) -> Self {
         Self {
             most,
