@@ -10,12 +10,12 @@ use crate::relay::RelayKind;
 
 /// The relay's public address.
 pub(crate) enum Public {
-    /// Its listening socket, for a relay in this process.
+    /// The listening socket, for a relay in this process.
     Listens(TcpListener),
-    /// A socket that keeps the port until a relay that listens by itself has taken it over. Without it, the system
-    /// may give the port to any connection that is made while the components are compiled.
+    /// A socket that keeps the port until a relay that listens by itself has taken it over. Without that socket, the
+    /// system may give the port to any connection that is made while the components are compiled.
     Reserved(TcpSocket),
-    /// No relay runs.
+    /// The address is not used, because no relay runs.
     None,
 }
 

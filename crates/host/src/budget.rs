@@ -23,7 +23,7 @@ impl Budget {
         })
     }
 
-    /// All bytes, used or not.
+    /// The bytes of the budget, used or not.
     pub(crate) fn total(&self) -> usize {
         self.total
     }

@@ -24,7 +24,7 @@ const KEPT: usize = 64 << 10;
 const SILENT: Duration = Duration::from_millis(500);
 
 /// An engine whose compiled code is kept in `cache`, with room for as many instances as `limits` allows. The receiver
-/// resolves at the end of its clock, without which no limit of processor time holds.
+/// resolves when the engine's clock ends; without the clock, processor time has no limit.
 pub(crate) fn start(
     cache: &Path,
     limits: &Limits,

@@ -1,7 +1,7 @@
 //! `loro-host` runs this app's `spin.toml` on this machine, in one process with the relay, on wasmtime.
 //!
-//! It serves development, tests and single-machine self-hosting. It is not a second Spin: it has what the app's
-//! manifests use, and refuses the rest in one sentence. What works here must work on Spin.
+//! It serves development, tests and single-machine self-hosting. It is not a second Spin: it supports what the app's
+//! manifests use, and refuses anything else with one sentence. What works here must work on Spin.
 //!
 //! ```text
 //!  settings ─▶ plan ─▶ resources ─▶ running ── starts and stops all parts, and watches them
@@ -12,8 +12,9 @@
 //! ```
 //!
 //! Each trigger and each capability is a folder with the same three files, as far as it needs them: `manifest`, its part
-//! of the manifest; `shared`, the part that the whole app shares; `guest`, the calls that a guest makes, or by which it
-//! is called. A process may run some of the triggers alone, beside others on the same state folder ([`Triggers`]).
+//! of the manifest; `shared`, the part that the whole app shares; `guest`, the calls that a guest makes, or the call
+//! that runs a guest. A process may run some of the triggers alone, beside others on the same state folder
+//! ([`Triggers`]).
 
 mod addresses;
 mod budget;

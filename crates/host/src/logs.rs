@@ -1,4 +1,4 @@
-//! Logs: those of this process, and the output of guests.
+//! The logs of this process, and the output of guests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub fn start() {
     relay::start_logs(&["loro_host", "relay", "guest"]);
 }
 
-/// The longest line of a guest that is kept together, in bytes.
+/// The bytes after which a line of a guest is logged, even if it has not ended.
 const LINE: usize = 8192;
 
 /// A guest's stdout or stderr. Each line becomes a log line with the component's name.
@@ -60,7 +60,7 @@ impl GuestOutput {
         }
     }
 
-    /// Returns whether `line` is the one that the host waits for. It is passed on then.
+    /// Returns whether `line` has the address that the host waits for, and passes the address on.
     fn was_awaited(&self, line: &str) -> bool {
         let Some(watch) = &self.watch else {
             return false;

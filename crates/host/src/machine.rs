@@ -29,8 +29,8 @@ fn total(meminfo: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// The files with the limits of a process whose `/proc/self/cgroup` this is: those of its groups and of all groups above
-/// them. A file that does not exist sets no limit.
+/// The files with the limits of a process, whose `/proc/self/cgroup` has the text `groups`: those of its groups, and of
+/// all groups above them. A file that does not exist sets no limit.
 fn files_of_limits(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {

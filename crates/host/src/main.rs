@@ -1,8 +1,9 @@
-//! `loro-host`: see the library.
+//! The program `loro-host`, which the library describes.
 
 use std::process::ExitCode;
 
-/// The allocator of glibc keeps what a storm of requests took, in an arena for each thread. This one gives it back.
+/// The allocator, which gives memory back after a storm of requests. That of glibc keeps it, in an arena for each
+/// thread.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,4 +1,4 @@
-//! The rules of names in a manifest, as Spin has them.
+//! The rules for names in a manifest, which are those of Spin.
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,13 @@
-//! The limits of other hosts, so that an app for them meets those limits here first.
+//! The limits of other hosts, so that an app for such a host meets them here first.
 
 use std::time::Duration;
 
 /// A host whose limits this one keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OtherHost {
-    /// Fermyon Cloud.
+    /// The host Fermyon Cloud.
     FermyonCloud,
-    /// Akamai Functions.
+    /// The host Akamai Functions.
     Akamai,
 }
 
@@ -20,23 +20,23 @@ pub struct HostLimits {
     pub(crate) memory: Option<usize>,
     /// The bytes of a request's body.
     pub(crate) body: usize,
-    /// The same in words.
+    /// The text of the answer to a request with a larger body.
     pub(crate) body_words: &'static str,
     /// The limits of a key-value store, if they are known.
     pub(crate) keys: Option<Keys>,
-    /// The requests to other hosts that an app may send in an hour, if they are counted. What goes beyond is logged, and
-    /// not refused, because a host may bill it instead.
+    /// The requests to other hosts that an app may send in an hour, if they are counted. Requests beyond that are
+    /// logged and not refused, because a host may bill them instead.
     pub(crate) outbound_an_hour: Option<u32>,
 }
 
 /// The limits of a key-value store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys {
-    /// The keys of a store.
+    /// The most keys of a store.
     pub(crate) count: u32,
-    /// The bytes of a key.
+    /// The most bytes of a key.
     pub(crate) key: usize,
-    /// The bytes of a value.
+    /// The most bytes of a value.
     pub(crate) value: usize,
 }
 

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// Tasks that run until they are told to stop. One that ends before is a failure of the host. Dropping this ends them.
+/// The tasks that run until they are asked to stop. A task that ends before that is a failure of the host. Dropping
+/// this ends them.
 pub(crate) struct Parts {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<()>>,
@@ -14,7 +15,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// No parts yet.
+    /// Creates an empty set of parts.
     pub(crate) fn new() -> Self {
         Self {
             stop: watch::Sender::new(false),
@@ -23,7 +24,7 @@ impl Parts {
         }
     }
 
-    /// Turns true when the parts are to stop.
+    /// Returns a receiver that turns true when the parts must stop.
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
@@ -38,7 +39,7 @@ impl Parts {
         self.names.insert(task.id(), name.into());
     }
 
-    /// Watches a part that has no error of its own, such as a thread by its end.
+    /// Watches a part that reports no error, such as a thread. `end` resolves when it ends.
     pub(crate) fn watch(
         &mut self,
         name: impl Into<String>,
@@ -61,7 +62,7 @@ impl Parts {
         }
     }
 
-    /// Tells all parts to stop and waits for their end.
+    /// Asks all parts to stop, and waits for their end.
     ///
     /// # Errors
     /// With the first failure of a part; the others are waited for all the same.

@@ -1,4 +1,4 @@
-//! The first step of the start: what is to run, without any side effect.
+//! The first step of the start: reads what is to run, without any side effect.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ use crate::variables::shared::{Given, Variables};
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) manifest: Manifest,
-    /// The variables' values, as far as they depend on nothing that is still to be opened.
+    /// The variables' values, without those that depend on a resource which is not open yet.
     pub(crate) variables: Variables,
-    /// Says whether the variable `environment` says `development`.
+    /// Says whether the variable `environment` is `development`.
     pub(crate) development: bool,
     /// The Redis server; without one, a broker runs in this process.
     pub(crate) redis: Option<String>,
@@ -71,7 +71,7 @@ impl Plan {
         Ok(Self {
             redis,
             blocked: match settings.limits.of_host {
-                // It has no such blocking.
+                // The other host blocks no networks.
                 Some(_) => Blocked::default(),
                 None => Blocked::new(config.blocked, development),
             },
@@ -84,7 +84,7 @@ impl Plan {
     }
 }
 
-/// Every setting of the app, in the order of the documentation.
+/// Returns every setting of the app, in the order of the documentation.
 pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     platform::settings()
         .chain(auth::settings())
@@ -102,8 +102,8 @@ fn check(variables: &Variables) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the operator allows the app the Redis server that it uses. The value of the setting is not in the words,
-/// because it may be secret.
+/// Checks that the operator allows the app the Redis server that it uses. The error leaves out the value of the
+/// setting, because it may be secret.
 fn check_redis(variables: &Variables, redis: Option<&str>) -> Result<()> {
     let given = variables.given(REDIS_ORIGIN.name()).unwrap_or_default();
     let (false, Some(redis)) = (given.is_empty(), redis) else {

@@ -20,7 +20,7 @@ use crate::{redis, state};
 pub(crate) struct Resources {
     /// The socket of the application; `None` if another process serves it.
     pub(crate) app: Option<TcpListener>,
-    /// Its address.
+    /// The address of the application.
     pub(crate) app_address: SocketAddr,
     /// The socket of the relay.
     pub(crate) public: Public,

@@ -41,8 +41,8 @@ pub struct Running {
     supporting: Parts,
     capacity: Arc<Capacity>,
     databases: Vec<Arc<Database>>,
-    /// Its clock runs while the engine is in use. A process with one trigger uses it until that trigger ends, and the end
-    /// of the clock must not be told in place of the trigger's.
+    /// The engine, whose clock runs while the engine is in use. A process with one trigger uses it until that trigger
+    /// ends, and then the host must report the end of the trigger, not that of the clock.
     _engine: Engine,
     /// The application, which its components call by a weak reference.
     _app: Arc<App>,
@@ -112,7 +112,7 @@ impl Running {
         let relay = match start_relay(&plan, public, app_address, redis_url, &variables).await {
             Ok(relay) => relay,
             Err(error) => {
-                // Before the broker goes, because triggers that lose it log that.
+                // The triggers end before the broker, because a trigger that loses the broker logs a warning.
                 serving.abort().await;
                 return Err(error);
             }

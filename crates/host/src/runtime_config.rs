@@ -1,4 +1,4 @@
-//! Spin's runtime configuration, as much of it as this host honours: `[outbound_networking]`, and databases on libSQL
+//! The part of Spin's runtime configuration that this host reads: `[outbound_networking]`, and databases on libSQL
 //! servers (`[sqlite_database.NAME]`).
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub(crate) struct RuntimeConfig {
 pub(crate) struct Libsql {
     #[serde(rename = "type")]
     _kind: String,
-    /// Its address.
+    /// The address of the server.
     pub(crate) url: String,
     /// The token that the server requires.
     #[serde(default)]
@@ -35,7 +35,8 @@ impl RuntimeConfig {
     /// Reads the file.
     ///
     /// # Errors
-    /// With the key and what is wrong with it, in one line. A value is not in the words, because it may be secret.
+    /// With the key and what is wrong with it, in one line. It shows neither the address nor the token of a server,
+    /// because they may be secret.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
         let mut table: Table =

@@ -24,9 +24,9 @@ pub struct Settings {
     pub relay: RelayKind,
     /// The relay's Wasm build.
     pub relay_wasm: PathBuf,
-    /// Spin's runtime configuration.
+    /// The file of Spin's runtime configuration.
     pub runtime_config: Option<PathBuf>,
-    /// Values of application variables.
+    /// The values of application variables.
     pub variables: Vec<(String, String)>,
     /// The triggers that run in this process.
     pub triggers: Triggers,

@@ -1,7 +1,7 @@
 //! The triggers that run in this process.
 //!
 //! `spin up` runs each kind of trigger as a process of its own, and so can this host: several processes share a state
-//! folder and a Redis, and each runs the components of its triggers alone.
+//! folder and a Redis server, and each runs only the components of its own triggers.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +63,7 @@ impl Triggers {
         *self == Self::default()
     }
 
-    /// Takes out of the manifest what other processes run.
+    /// Removes from the manifest what other processes run.
     pub(crate) fn restrict(&self, manifest: &mut Manifest) {
         if self.are_all() {
             return;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// Tells the time, and waits.
+/// Reads the time, and waits.
 #[async_trait(?Send)]
 pub trait Clock {
     /// Reads the seconds since the Unix epoch.
@@ -25,7 +25,8 @@ impl Clock for SystemClock {
         crate::sleep::sleep(duration).await;
     }
 
-    /// Blocks: natively this clock serves tests without a runtime.
+    /// Blocks the thread: natively this clock serves tests without a runtime, and the local host on threads that may
+    /// block.
     #[cfg(not(target_arch = "wasm32"))]
     async fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);

@@ -1,4 +1,4 @@
-//! Settings.
+//! The port from which the app reads its settings.
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
@@ -33,7 +33,7 @@ crate::settings! {
 /// The most MiB that a setting may allow a body: what an instance can hold.
 const MOST_BODY_MIB: u32 = 1024;
 
-/// The time that a request needs beside a call of a service.
+/// The time that a request needs in addition to a call of a service.
 const BESIDE: Duration = Duration::from_secs(3);
 
 /// The warning about a host that does not block private networks.
@@ -108,7 +108,7 @@ pub fn number(config: &dyn Config, declared: &[Declaration], setting: Setting) -
     }
 }
 
-/// A setting cannot be read: its provider failed, or the component does not list it.
+/// The error of a setting that cannot be read: its provider failed, or the component does not list it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the setting `{name}` cannot be read: {reason}")]
 pub struct UnreadableSetting {
@@ -129,7 +129,7 @@ impl From<UnreadableSetting> for Problem {
     }
 }
 
-/// Settings that are each read once, because a provider may be a service on the network.
+/// Reads each setting once, because a provider may be a service on the network.
 #[derive(Debug)]
 pub struct ReadOnce<C> {
     inner: C,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_blocking_of_private_networks_is_told() {
+    fn an_operator_is_warned_if_the_host_does_not_block_private_networks() {
         use crate::native::MapConfig;
         for (networks, told) in [("open", 1), ("no", 1), ("blocked", 0), ("", 0)] {
             let config = MapConfig::from_pairs(&[("private_networks", networks)]);

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 /// Runs SQL statements.
 ///
-/// Every statement is a transaction of its own: it happens whole or not at all, and it is on disk
-/// when the call returns. There are no interactive transactions, because a database over HTTP has none.
+/// A statement is a transaction of its own: it happens whole or not at all, and it is on disk when the call returns.
+/// There are no interactive transactions, because a database over HTTP has none.
 #[async_trait(?Send)]
 pub trait Database {
     /// Runs one statement with its parameters (`?1`, `?2` …) and returns its rows.
@@ -26,9 +26,9 @@ pub enum Value {
     Real(f64),
     /// A string.
     Text(String),
-    /// Bytes.
+    /// A sequence of bytes.
     Blob(Vec<u8>),
-    /// No value.
+    /// The value NULL.
     Null,
 }
 
@@ -39,7 +39,7 @@ impl From<i64> for Value {
 }
 
 impl From<u64> for Value {
-    /// SQLite's integers are signed: a larger value becomes the largest one.
+    /// Turns a value that is too large for SQLite's signed integers into the largest one.
     fn from(value: u64) -> Self {
         Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
     }
@@ -69,13 +69,13 @@ impl<T: Into<Self>> From<Option<T>> for Value {
     }
 }
 
-/// A condition of a statement: a boolean SQL expression with parameters of its own, `?1` and so on. The
-/// statement that it becomes a part of numbers its other parameters after these.
+/// A condition of a statement: a boolean SQL expression with parameters of its own, `?1` and so on. A statement that
+/// contains it numbers its own parameters after these.
 #[derive(Debug, Clone)]
 pub struct Condition {
     /// The expression.
     pub sql: String,
-    /// Its parameters.
+    /// The parameters of the expression.
     pub parameters: Vec<Value>,
 }
 
@@ -173,10 +173,10 @@ impl Row {
 /// A failed statement.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The database refused the statement or failed; in its own words.
+    /// The database refused the statement or failed, with this message.
     #[error("database: {0}")]
     Failed(String),
-    /// No answer came: it is not known whether the statement happened.
+    /// The answer did not come, so it is not known whether the statement happened.
     #[error("database: no answer: {0}")]
     NoAnswer(String),
     /// The database answered with something that the statement does not ask for.

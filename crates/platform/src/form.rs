@@ -14,9 +14,9 @@ pub enum Form {
     Text,
     /// An http(s) URL at which others can reach a server, with a path or without.
     Url,
-    /// The same without a path.
+    /// An http(s) URL of the same kind, without a path.
     Origin,
-    /// Origins, separated by commas.
+    /// A list of origins, separated by commas.
     Origins,
     /// A path, which begins with a slash.
     Path,
@@ -32,7 +32,7 @@ pub enum Form {
     JsonObject,
 }
 
-/// The value of a setting does not have its form. The value is not in the words, because it may be secret.
+/// The error of a value that does not have the form of its setting. It leaves out the value, which may be secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("`{setting}` is not {form}")]
 pub struct WrongForm {
@@ -58,7 +58,7 @@ impl Form {
             Self::Origins => value.split(',').all(|one| Self::Origin.fits(one.trim())),
             Self::Path => value.starts_with('/') && !value.contains([' ', '?', '#']),
             Self::Redis => is_url(value, &["redis", "rediss"]),
-            // Spin knows no port of `rediss`.
+            // Spin has no default port for `rediss`, so the value must name one.
             Self::RedisOrigin => {
                 Self::Redis.fits(value)
                     && !value.contains('@')

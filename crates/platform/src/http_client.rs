@@ -1,4 +1,4 @@
-//! Outbound HTTP.
+//! The port for outbound HTTP.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl Pieces for Whole {
 pub struct Limits {
     /// The time from the first byte of the request to the last of the answer.
     pub timeout: Duration,
-    /// The bytes of the answer's body.
+    /// The most bytes of the answer's body.
     pub max_bytes: usize,
 }
 
@@ -80,10 +80,10 @@ pub enum HttpError {
     TooLarge,
 }
 
-/// Takes the bytes of a piece from those that may still come.
+/// Subtracts the bytes of a piece from those that may still come.
 ///
 /// # Errors
-/// If the piece has more.
+/// If the piece has more bytes than may still come.
 pub fn take(left: &mut usize, piece: &[u8]) -> Result<(), HttpError> {
     *left = left.checked_sub(piece.len()).ok_or(HttpError::TooLarge)?;
     Ok(())

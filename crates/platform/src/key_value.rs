@@ -12,7 +12,7 @@ pub trait KeyValue {
     /// If the store cannot be reached.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
 
-    /// Puts a value under `key`, and overwrites a former one.
+    /// Puts a value under `key`, in place of a former one.
     ///
     /// # Errors
     /// If the store cannot be reached or is full.

@@ -1,4 +1,4 @@
-//! Ports to the outside world, and their adapters.
+//! The ports to the outside world, and their adapters.
 //!
 //! The libraries with the logic (`rooms`, `tasks`, `auth`) use only these traits, so they depend neither on Spin nor on
 //! an HTTP framework, and read the time from a port alone. The front door (`door`) holds the adapters for Spin, so that

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::{Clock, Database, DatabaseError};
 
-/// One step of the schema.
+/// A step of the schema.
 struct Migration {
     /// The number of the step, with which the name of its file begins.
     version: u64,
@@ -30,7 +30,7 @@ macro_rules! migration {
     };
 }
 
-/// All steps, oldest first.
+/// The steps, the lowest number first.
 const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_create_loro_snapshots"),
     migration!(2, "0002_create_aigc_tasks"),
@@ -62,8 +62,9 @@ const MIGRATIONS: &[Migration] = &[
 
 /// Brings the schema up to date. If it is up to date already, this costs one small query.
 ///
-/// A step is applied if its own number is not recorded, also if a later one is: two branches may each bring a step, and the
-/// one with the lower number may reach a database last. So no step may rely on being applied before those that follow it.
+/// A step is applied if its own number is not recorded, even if a later one is: two branches may each bring a step, and
+/// the one with the lower number may reach a database last. So no step may rely on being applied before those that
+/// follow it.
 ///
 /// # Errors
 /// If the database fails. The steps that were applied stay, and the next call continues.
@@ -85,8 +86,8 @@ pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), Dat
             vec![],
         )
         .await?;
-    // A write-ahead log takes one fsync a commit, and the setting stays with the file. A database that is not a
-    // local file does not know it, and does not need it.
+    // A write-ahead log takes one fsync a commit, and the setting stays with the file. A database that is not a local
+    // file does not have the setting, and does not need it.
     let _ = database.execute("PRAGMA journal_mode = WAL", vec![]).await;
     for table in MIGRATIONS
         .iter()
@@ -116,7 +117,7 @@ pub async fn apply(database: &dyn Database, clock: &dyn Clock) -> Result<(), Dat
     Ok(())
 }
 
-/// The numbers of the steps that were applied. One row holds them all, because each instance asks.
+/// The numbers of the steps that were applied. One row holds them all, because each instance runs this query.
 async fn applied(database: &dyn Database) -> Result<BTreeSet<u64>, DatabaseError> {
     let sql = "SELECT ifnull(group_concat(version), '') FROM schema_migrations";
     let rows = database.execute(sql, vec![]).await?;
@@ -191,8 +192,8 @@ async fn present_columns(
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// The statements of a migration file. Its comments may hold semicolons, its strings may not. A trigger ends with a line
-/// `END;`.
+/// The statements of a migration file. Its comments may hold semicolons; its strings may hold neither semicolons nor
+/// `--`. A trigger ends with a line `END;`.
 fn statements(sql: &str) -> Vec<String> {
     let code: Vec<&str> = sql
         .lines()

@@ -60,8 +60,8 @@ impl SqliteFile {
         Ok(Self(connection))
     }
 
-    /// Plans each statement without regard to its parameters. Otherwise SQLite prepares a statement that could use a
-    /// partial index again whenever its parameters change, as on Spin.
+    /// Plans each statement without regard to its parameters. Otherwise, as on Spin, SQLite prepares a statement anew
+    /// whenever its parameters change, if it could use a partial index.
     ///
     /// # Errors
     /// If SQLite refuses.
@@ -86,7 +86,7 @@ impl SqliteFile {
     }
 }
 
-/// The most statements that are kept prepared. A test runs the same few dozen ten thousands of times.
+/// The most statements that are kept prepared. A test runs the same few dozen statements tens of thousands of times.
 const STATEMENTS_KEPT: usize = 128;
 
 fn failed(error: rusqlite::Error) -> DatabaseError {
@@ -110,7 +110,7 @@ impl Database for SqliteFile {
         loop {
             match self.query(sql, &parameters) {
                 // SQLite does not always wait: a statement whose view of a changed schema is stale fails at once, and
-                // nothing of it happened.
+                // has changed nothing.
                 Err(error)
                     if attempts < BUSY_ATTEMPTS
                         && error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
@@ -240,7 +240,7 @@ impl PubSub for Published {
     }
 }
 
-/// Settings from a map. As in the manifest, `environment` is `development` unless the map has another value.
+/// The settings in a map. As in the manifest, `environment` is `development` unless the map has another value.
 #[derive(Debug, Default)]
 pub struct MapConfig {
     values: HashMap<String, String>,

@@ -17,7 +17,7 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 /// Returns whether the host of a URL (an IPv6 address in brackets) leads to this machine or a private network, and so to
-/// different servers on different machines. A name of one word does, such as `localhost` or that of a container.
+/// different servers on different machines. A name of one word does so, such as `localhost` or that of a container.
 pub fn is_local_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.parse()
@@ -25,7 +25,7 @@ pub fn is_local_host(host: &str) -> bool {
 }
 
 /// Returns whether the host of a URL is the unspecified address (`0.0.0.0`, `[::]`): a server that listens there listens
-/// on every network, and no client on another machine can use it. Browsers take `0` for the same.
+/// on every network, and no client on another machine can use it. Browsers read `0` as the same address.
 pub fn is_unspecified_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse() {

@@ -1,4 +1,4 @@
-//! Messages to the present subscribers of a channel.
+//! The port for messages to the present subscribers of a channel.
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -22,7 +22,7 @@ pub trait PubSub {
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError>;
 }
 
-/// A message could not be sent.
+/// The error of a message that could not be sent.
 #[derive(Debug, Error)]
 #[error("publish: {0}")]
 pub struct PubSubError(pub String);

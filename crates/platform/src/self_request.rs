@@ -1,4 +1,4 @@
-//! Requests of the app to itself.
+//! The requests of the app to itself.
 //!
 //! Work that may trap, or that may fill the memory of an instance, gets an instance of its own: the app
 //! sends itself a request to one of its internal routes, with the internal token.

@@ -38,14 +38,14 @@ impl fmt::Display for Setting {
 /// The value of a setting that the operator does not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// None.
+    /// The setting has no value.
     Unset,
-    /// None; and the value that the operator sets is secret.
+    /// The setting has no value, and the value that the operator sets is secret.
     Secret,
-    /// This value.
+    /// The setting has this value.
     Value(&'static str),
-    /// None, but Spin gets this address, because it requires one in `allowed_outbound_hosts`. It can never exist (RFC
-    /// 2606).
+    /// The setting has no value, but Spin gets this address, because it requires one in `allowed_outbound_hosts`. The
+    /// address can never exist (RFC 2606).
     Placeholder(&'static str),
 }
 
@@ -54,11 +54,11 @@ pub enum Preset {
 pub struct Declaration {
     /// The setting.
     pub setting: Setting,
-    /// Its value if the operator does not set it.
+    /// The value if the operator does not set it.
     pub preset: Preset,
     /// The form of its value.
     pub form: Form,
-    /// Its purpose, in Markdown.
+    /// The purpose of the setting, in Markdown.
     pub about: &'static str,
 }
 

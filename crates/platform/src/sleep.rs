@@ -1,4 +1,4 @@
-//! Waiting, in a component.
+//! The sleep of a component.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 

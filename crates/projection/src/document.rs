@@ -2,15 +2,16 @@
 //!
 //! The map `tasks` holds an entry under the task's id. Each node of the map `nodes` that belongs to the task
 //! shows it in `data.status`, `data.src` and `data.error`, and only there, so that a concurrent move of the node
-//! survives. Which node belongs to which task is decided in [`crate::nodes`].
+//! survives. [`crate::nodes`] decides which node belongs to which task.
 //!
 //! A node may be a Loro map whose `data` is a nested Loro map; then a change touches those three keys
-//! alone. If its `data`, or the whole node, is a plain JSON value, that is written whole.
+//! alone. If its `data`, or the whole node, is a plain JSON value, that value is written whole.
 //!
-//! Loro writes no value again that stands there already, so a task that is shown already changes nothing.
+//! Loro does not write a value that is there already, so a task that the document shows already changes nothing.
 //!
 //! An entry or a `data` that is not there yet is made as a mergeable map: a client that makes the same one at the same
-//! time writes into the same map, so that neither side loses a field. A key that holds a value already cannot become one.
+//! time writes into the same map, so that neither side loses a field. A key that holds a plain value already cannot
+//! become a mergeable map.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +25,7 @@ use crate::seen::had_seen;
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// Writes these tasks into the map `tasks`, as the peer that writes all projections. Each version of a task is written
-/// into its entry once, and what a user writes or deletes there afterwards stands, also the deletion of the whole
+/// into its entry once, and what a user writes or deletes there afterwards stands, including the deletion of the whole
 /// entry. If an editor who had not seen the version has set an entry back, the entry is repaired. Returns the ids of
 /// the tasks whose entries were repaired.
 pub(crate) fn write_entries(
@@ -60,7 +61,8 @@ pub(crate) fn write_entries(
     Ok(repaired)
 }
 
-/// Returns whether an entry shows its task as it was before its end, by an editor who had not seen the end.
+/// Returns whether an entry shows its task as it was before its end, because an editor who had not seen the end wrote
+/// it.
 fn is_set_back(
     doc: &LoroDoc,
     peer: PeerID,
@@ -107,8 +109,8 @@ fn shown(task: &Task) -> [(&'static str, LoroValue); 3] {
 }
 
 /// Returns whether the `data` of a node, or an entry, shows a task that has not ended (`true`) or none at all (`false`).
-/// Only tasks that have ended are looked at again, so this may be what stood there before their end. `None` if it shows
-/// an end.
+/// Returns `None` if it shows an end. Only tasks that have ended are looked at again, so the others show what may be
+/// from before the end.
 pub(crate) fn earlier(data: Option<&ValueOrContainer>) -> Option<bool> {
     let text = |key: &str| match data.and_then(|data| field(data, key)) {
         None | Some(ValueOrContainer::Value(LoroValue::Null)) => Some(String::new()),
@@ -134,7 +136,7 @@ pub(crate) fn shows(data: Option<&ValueOrContainer>, task: &Task) -> bool {
     })
 }
 
-/// The fields of a task's entry. One without a value is not in the entry.
+/// The fields of a task's entry. A field without a value is not in the entry.
 fn entry(task: &Task) -> impl Iterator<Item = (&'static str, Option<LoroValue>)> {
     let more = [
         ("task_type", Some(task.task_type.as_str().into())),
@@ -147,7 +149,7 @@ fn entry(task: &Task) -> impl Iterator<Item = (&'static str, Option<LoroValue>)>
     shown.into_iter().chain(more)
 }
 
-/// The value of a key of a map, be it a Loro map or a plain value.
+/// The value of a key of a map, which is a Loro map or a plain value.
 pub(crate) fn field(of: &ValueOrContainer, key: &str) -> Option<ValueOrContainer> {
     match of {
         ValueOrContainer::Container(Container::Map(map)) => map.get(key),
@@ -171,7 +173,7 @@ pub(crate) fn write_node(
             Some(ValueOrContainer::Value(data)) => {
                 put_whole(node, "data", with_shown(&data, task), task)
             }
-            // A text or a list is no node that shows a task.
+            // A `data` that is a text or a list cannot show a task.
             Some(_) => Ok(()),
             None => put_shown(&node.ensure_mergeable_map("data")?, task),
         },
@@ -227,8 +229,8 @@ fn put_entry(present: &LoroMap, task: &Task) -> LoroResult<()> {
     Ok(())
 }
 
-/// Sets a key to a plain value of a user in which a task changes some fields. A value that is larger than a projection
-/// may be is left as it is.
+/// Sets a key to a user's plain value, in which a task has changed some fields. A value that is too large for a
+/// projection is not written.
 fn put_whole(map: &LoroMap, key: &str, value: LoroValue, task: &Task) -> LoroResult<()> {
     if size(&value) > MAX_BYTES {
         tracing::warn!(

@@ -1,13 +1,13 @@
-//! Writing tasks into the documents of their projects.
+//! Writes tasks into the documents of their projects.
 //!
-//! A document shows a task as its row is. All projections of a room happen one after the other, and none
-//! of an older state after a newer one, though any number of instances may project at once: a projection
-//! reads the rows first and the document then, and is appended only if at that moment the rows are
-//! still as they were read, and no other projection of the room came in between. Otherwise it reads again.
+//! A document shows a task as its row is. The projections of a room happen one after another, and an older state never
+//! follows a newer one, although any number of instances may project at once: a projection reads first the rows and
+//! then the document, and is appended only if at that moment the rows are still as they were read, and no other
+//! projection of the room came in between. Otherwise it reads again.
 //!
 //! The sweep finds the projections that an event did not bring about ([`due`]). It also looks again at the documents of
-//! tasks that ended lately, because a client may add a node after its task's end, or write it whole before it has heard
-//! of the end.
+//! tasks that ended lately, because a client may add a node after its task's end, or write it whole before it has
+//! received the end.
 
 #![forbid(unsafe_code)]
 
@@ -73,7 +73,8 @@ pub async fn project(
         if tasks.is_empty() {
             return Ok(());
         }
-        // Read before the document, so that a document which has lost operations has another peer.
+        // The peer is read before the document. If the document then loses operations, the room has another peer, and
+        // this projection is not appended.
         let peer = rooms::own_peer(database, project_id).await?;
         let merged = rooms::merge(database, clock, project_id, memory).await?;
         let (mut update, shown) = change(&merged, peer, &tasks, &too_large)?;
@@ -145,8 +146,8 @@ fn bytes_beyond_limit(update: Option<&[u8]>) -> Option<usize> {
     update.map(<[u8]>::len).filter(|bytes| *bytes > MAX_BYTES)
 }
 
-/// Notes that the nodes of a single task are left out. Returns `false` if they were already. There are many
-/// nodes, or they are large plain values, each of which would be written whole.
+/// Notes that the nodes of a single task are left out. Returns `false` if they were already. A task needs this if it
+/// has many nodes, or nodes that are large plain values, each of which would be written whole.
 fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Unprojected], bytes: usize) -> bool {
     let Some(Unprojected { task, .. }) = tasks.first() else {
         return false;
@@ -163,8 +164,8 @@ fn leave_out_nodes(too_large: &mut HashSet<String>, tasks: &[Unprojected], bytes
     is_new
 }
 
-/// Appends a projection that was made at the rev `read`, and notifies the relays. `None` if another projection
-/// came before it, or the condition doesn't hold any more.
+/// Appends a projection that was made at the rev `read`, and notifies the relays. Returns `None` if another projection
+/// came before it, or if the condition no longer holds.
 async fn append(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -190,7 +191,7 @@ async fn notify_relays(pubsub: &dyn PubSub, project_id: &str, rev: u64, payload:
         payloads: fits.then(|| payload.into()).into_iter().collect(),
     };
     let channel = wire::room_channel(project_id);
-    // A relay finds by the revs that it lost a notice.
+    // If the notice is lost, a relay finds out by the revs.
     if let Err(error) = pubsub.publish(&channel, wire::encode(&notice)).await {
         tracing::warn!(project = project_id, %error, "the relays were not notified");
     }

@@ -27,7 +27,7 @@ enum Deed {
 }
 
 /// Writes these tasks into their nodes, as the peer that writes all projections. Leaves out the tasks whose ids are in
-/// `except`, and plain values that are too large for a projection. Returns what the rows are to note of each task.
+/// `except`, and plain values that are too large for a projection. Returns the notes for the row of each task.
 pub(crate) fn write<'a>(
     doc: &LoroDoc,
     peer: PeerID,
@@ -80,8 +80,8 @@ pub(crate) fn write<'a>(
     Ok(projected)
 }
 
-/// The map and the key at which a node shows its task: the whole node, its `data`, or the status in there. Only the
-/// last leaves the rest of the node alone.
+/// The map and the key at which a node shows its task: the whole node, its `data`, or the status in its `data`. Only
+/// the last leaves the rest of the node alone.
 fn written<'a>(nodes: &LoroMap, id: &'a str, node: &ValueOrContainer) -> (LoroMap, &'a str) {
     let ValueOrContainer::Container(Container::Map(node)) = node else {
         return (nodes.clone(), id);
@@ -92,12 +92,12 @@ fn written<'a>(nodes: &LoroMap, id: &'a str, node: &ValueOrContainer) -> (LoroMa
     }
 }
 
-/// Decides what to do with a node. If its last editor had seen this version, what they wrote stands. If that cannot be
-/// told, a status from before the end counts as written by an editor who had not seen it; if nothing stands there, a
+/// Decides what to do with a node. If its last editor had seen this version, what they wrote stands. If that is
+/// unknown, a status from before the end counts as written by an editor who had not seen it; if nothing stands there, a
 /// user may have deleted it.
 ///
 /// An editor who moves a plain node writes it whole (`is_whole`), with the picture that it had before the task. If that
-/// editor had not seen the version, what stands there was written before it as far as can be told.
+/// editor had not seen the version, what stands there counts as written before it.
 fn deed(
     of: &Unprojected,
     node: &str,

@@ -1,4 +1,4 @@
-//! Deleting what an operator keeps for a limited number of days: tasks, updates in quarantine, and assets that nothing
+//! Deletes what an operator keeps for a limited number of days: tasks, updates in quarantine, and assets that nothing
 //! needs.
 //!
 //! An asset is needed if a task refers to it, or if the state of its project's document has its id anywhere. Nothing is
@@ -14,8 +14,8 @@ use tasks::{AssetError, AssetStore, Retention, TaskError};
 /// The most updates in quarantine that one round deletes.
 const QUARANTINED_AT_ONCE: u64 = 64;
 
-/// One round of the poller: deletes a bounded number of old tasks and updates in quarantine, goes on with deletions of
-/// assets, and returns the projects whose documents are to be [looked at](drop_unneeded) for old assets.
+/// Runs one round of the poller: it deletes a bounded number of old tasks and updates in quarantine, goes on with
+/// deletions of assets, and returns the projects whose documents are to be [looked at](drop_unneeded) for old assets.
 ///
 /// # Errors
 /// If the database fails, or the bucket's settings are wrong. What is left stays due.
@@ -96,7 +96,7 @@ async fn whole_document(
         database, clock, ..
     } = ports;
     let merged = rooms::merge(database, clock, project_id, memory).await?;
-    // Read after the document, because a merge may move an update to quarantine.
+    // The quarantine is read after the document, because a merge may move an update there.
     let quarantined = rooms::quarantined(database, project_id, 0, 1).await?;
     let is_whole = merged.is_whole() && quarantined.is_empty();
     if !is_whole {

@@ -1,21 +1,21 @@
 //! Finds out whether an editor who wrote over a projection had seen it.
 //!
 //! A deletion is a write like any other: if its editor had seen the projection, it stands, even if the result looks
-//! like what stood there before. If not, it was not an answer to the projection. The document's history tells the
-//! two apart.
+//! like what stood there before. If not, it was not an answer to the projection. The document's history distinguishes
+//! the two.
 
 use loro::{
     ContainerID, ContainerTrait, ID, IdSpan, JsonMapOp, JsonOpContent, LoroDoc, LoroMap, PeerID,
 };
 
-/// The most operations of a peer among which its last write is looked for.
+/// The number of a peer's latest operations among which its last write is looked for.
 const LOOKED_AT: i32 = 4096;
 
-/// The number of them that are read at once. Each may hold a whole node.
+/// The number of operations that are read at once. Each may hold a whole node.
 const AT_ONCE: i32 = 128;
 
-/// Returns whether the editor who last wrote a key of a map had seen what the peer `ours` wrote there before. `None` if
-/// that cannot be told.
+/// Returns whether the editor who last wrote a key of a map had seen what the peer `ours` wrote there before. Returns
+/// `None` if that is unknown.
 pub(crate) fn had_seen(doc: &LoroDoc, ours: PeerID, map: &LoroMap, key: &str) -> Option<bool> {
     let editor = map.get_last_editor(key)?;
     if editor == ours {

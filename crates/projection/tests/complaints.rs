@@ -40,13 +40,13 @@ impl Canvas {
         block_on(self.database.execute(sql, vec![])).unwrap()
     }
 
-    /// A task is posted for a node, after all others.
+    /// Posts a task for a node, after all others.
     fn post(&self, task: &str, node: &str) {
         self.post_unseen(task, node);
         self.project();
     }
 
-    /// A task is posted, and the document does not show it yet.
+    /// Posts a task that the document does not show yet.
     fn post_unseen(&self, task: &str, node: &str) {
         self.sql(&format!(
             "INSERT INTO aigc_tasks (task_id, project_id, task_type, status, params, created_at, updated_at, node_id, seq)
@@ -64,7 +64,7 @@ impl Canvas {
         self.project();
     }
 
-    /// A round of the poller, some seconds after the last: it looks again at a document that has changed.
+    /// Runs a round of the poller, some seconds after the last: it looks again at a document that has changed.
     fn project(&self) {
         self.clock.0.set(self.clock.0.get() + 4);
         let (database, clock) = (&self.database, &self.clock);
@@ -80,7 +80,7 @@ impl Canvas {
         }
     }
 
-    /// The editor hears of everything.
+    /// Applies all that is stored to the document of the editor.
     fn hear(&self) {
         let seen = self.seen.get();
         let sql = format!("SELECT rev, payload FROM loro_updates WHERE rev > {seen} ORDER BY rev");
@@ -90,7 +90,7 @@ impl Canvas {
         }
     }
 
-    /// The editor changes the document as they have it.
+    /// Changes the document as the editor has it.
     fn edit(&self, change: impl FnOnce(&LoroDoc)) {
         let before = self.doc.oplog_vv();
         change(&self.doc);
@@ -105,7 +105,7 @@ impl Canvas {
         block_on(rooms::append(database, clock, "editor", vec![update])).unwrap();
     }
 
-    /// The editor makes a node of nested maps, or one that is a plain value.
+    /// Makes a node of nested maps, or a node that is a plain value.
     fn node(&self, id: &str, is_nested: bool) {
         self.edit(|doc| {
             let nodes = doc.get_map("nodes");
@@ -121,7 +121,7 @@ impl Canvas {
         });
     }
 
-    /// The editor changes keys of a node's data, as they see it; null deletes one.
+    /// Changes keys of a node's data, as the editor sees it; null deletes a key.
     fn set(&self, id: &str, keys: &[(&str, Value)]) {
         let seen: Value = serde_json::from_str(&self.doc.get_deep_value().to_json()).unwrap();
         let mut plain = seen["nodes"][id].clone();
@@ -180,7 +180,7 @@ fn completed(task: &str) -> (Value, Value) {
     (json!("completed"), json!(format!("https://a/{task}")))
 }
 
-/// Two tasks for one node: the one that was posted last wins, whichever ends first.
+/// A node has two tasks: the task that was posted last wins, whichever ends first.
 #[test]
 fn the_picture_flips() {
     for (is_nested, order) in [
@@ -323,7 +323,7 @@ fn my_drag_threw_a_quick_result_away() {
     for x in 0..200 {
         canvas.set("n1", &[("x", json!(x))]);
     }
-    // The editor hears of the result only now, and goes on elsewhere.
+    // The editor receives the result only now, and goes on elsewhere.
     canvas.hear();
     canvas.node("n2", false);
     assert_eq!(canvas.shows("n1").0, Value::Null);
@@ -337,8 +337,8 @@ fn my_drag_threw_a_quick_result_away() {
     }
 }
 
-/// The node had a picture before the task, and an editor that had not heard of the task drags it: offline, or before the
-/// result only.
+/// The node had a picture before the task. An editor drags the node, and has received either nothing of the task, or
+/// the task without its result.
 #[test]
 fn my_drag_brought_the_old_picture_back() {
     for has_heard_of_the_task in [false, true] {
@@ -357,7 +357,7 @@ fn my_drag_brought_the_old_picture_back() {
         assert_eq!(canvas.shows("n1").1, "https://mine/old.png");
         canvas.project();
         assert_eq!(canvas.shows("n1"), completed("t"), "it is repaired");
-        // Once, and what is written after the result stands.
+        // It is repaired once, and what is written after the result stands.
         canvas.hear();
         canvas.set("n1", &[("src", json!("https://mine/old.png"))]);
         for _ in 0..3 {
@@ -382,7 +382,7 @@ fn i_deleted_the_entry_and_it_came_back() {
         canvas.project();
         assert_eq!(entry(), Value::Null);
     }
-    // A retry is news.
+    // A retry is a new version.
     canvas.sql("UPDATE aigc_tasks SET run = 1, version = version + 1, projected_status = NULL");
     canvas.project();
     assert_eq!(entry(), "completed");
@@ -424,7 +424,7 @@ fn i_wrote_into_the_entry_and_it_was_put_back() {
     stays([Value::Null, Value::Null]);
 }
 
-/// An editor that has not heard of the result writes into the entry.
+/// An editor who has not received the result writes into the entry.
 #[test]
 fn my_note_about_the_task_threw_its_result_away() {
     let canvas = Canvas::new();
@@ -448,7 +448,7 @@ fn my_note_about_the_task_threw_its_result_away() {
         completed("t"),
         "it is repaired"
     );
-    // Once: an editor that insists has its way, whether it has heard of the repair or not.
+    // It is repaired once: an editor who insists gets their way, whether they have received the repair or not.
     for hears in [false, true] {
         if hears {
             canvas.hear();
@@ -461,7 +461,7 @@ fn my_note_about_the_task_threw_its_result_away() {
     }
 }
 
-/// An editor that has not heard of the result writes the whole node.
+/// An editor who has not received the result writes the whole node.
 #[test]
 fn my_drag_threw_the_result_away() {
     let canvas = Canvas::new();
@@ -475,7 +475,7 @@ fn my_drag_threw_the_result_away() {
     assert_eq!(canvas.shows("n1").0, "processing");
     canvas.project();
     assert_eq!(canvas.shows("n1"), completed("t"), "it is repaired");
-    // Once: an editor that insists has its way, whether it has heard of the repair or not.
+    // It is repaired once: an editor who insists gets their way, whether they have received the repair or not.
     for hears in [false, true] {
         if hears {
             canvas.hear();

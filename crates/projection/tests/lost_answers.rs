@@ -1,7 +1,7 @@
 //! The operations that are repeated after a lost answer of a database over HTTP, as `docs/libsql.md` says.
 //!
-//! Each operation is carried out once undisturbed. Then, in a new world for each of its statements that write, the answer
-//! of that one is lost, and the caller repeats the operation.
+//! An operation is carried out once undisturbed. Then, in a new world for each of its statements that write, the answer
+//! of that statement is lost, and the caller repeats the operation.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ struct World {
     http: AnswerWith<NoHttp>,
 }
 
-/// The outcome of an operation. If it failed, the words say how.
+/// The outcome of an operation. If it failed, the text says how.
 type Done = Result<(), String>;
 
 /// An operation of the app.
@@ -281,7 +281,7 @@ fn a_repeated_operation_does_what_the_page_says() {
         assert_eq!(world.find(query), operation.found, "{name}");
         let mut seen = false;
         for others in 0.. {
-            assert!(others < 50, "{name}: so many statements that write");
+            assert!(others < 50, "{name}: too many statements that write");
             let world = World::new();
             (operation.before)(&world).unwrap();
             world.database.server.borrow_mut().lose_write_after(others);
@@ -299,7 +299,7 @@ fn a_repeated_operation_does_what_the_page_says() {
             assert!(fits, "{name}, write {others}: {found}");
             seen |= found == operation.repeated;
         }
-        assert!(seen, "{name}: never as if it was repeated");
+        assert!(seen, "{name}: no repetition left what the page says");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Projections that run at once: the document ends as the rows are, and an older state never follows a
+//! The tests of projections that run at once: the document ends as the rows are, and an older state never follows a
 //! newer one.
 
 #![allow(clippy::unwrap_used)]
@@ -112,7 +112,7 @@ impl World {
         );
     }
 
-    /// An edit by a client.
+    /// Appends an edit by a client.
     fn edit(&self) {
         let doc = LoroDoc::new();
         doc.get_text("text").insert(0, "hello").unwrap();
@@ -158,7 +158,7 @@ impl World {
         doc["tasks"]["t"].clone()
     }
 
-    /// Returns the document of clients that got every update, in the order of the log.
+    /// Returns the entry of the task at a client that received every update, in the order of the log.
     fn heard(&self) -> serde_json::Value {
         let doc = LoroDoc::new();
         for (_, message) in &*self.pubsub.0.borrow() {
@@ -275,8 +275,8 @@ fn many_projections_leave_few_peers_behind() {
     assert_eq!(world.heard(), world.shown());
 }
 
-/// The quarantine takes a projection out of the document while the next one is made. Clients have it, so what is written
-/// then must not look like it.
+/// The quarantine removes a projection from the document while the next one is made. Clients already have the removed
+/// one, so the next must not use its peer and its numbers again.
 #[test]
 fn a_projection_never_writes_under_the_numbers_of_one_in_quarantine() {
     let world = World::new();
@@ -364,7 +364,7 @@ fn a_node_that_is_too_large_to_be_written_does_not_keep_others_from_their_result
     }
 }
 
-/// Plain nodes are written whole. Each of these fits a projection, and two do.
+/// A plain node is written whole. Two of these fit into a projection, and all of them do not.
 #[test]
 fn results_that_are_too_large_together_are_written_in_parts() {
     let world = World::new();
@@ -387,7 +387,7 @@ fn results_that_are_too_large_together_are_written_in_parts() {
     }
 }
 
-/// Each of these fits a projection, and both together do not.
+/// A projection has room for each of these nodes, and not for both together.
 #[test]
 fn a_task_whose_nodes_are_too_large_together_is_shown_in_its_entry_alone() {
     let world = World::new();

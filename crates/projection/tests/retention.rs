@@ -1,4 +1,5 @@
-//! Assets that an operator keeps for some days alone are deleted after them, but none that a task or a document needs.
+//! The tests of retention: an asset is deleted after the days for which the operator keeps it, unless a task or a
+//! document needs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +30,7 @@ struct Project {
     clock: SetClock,
     config: MapConfig,
     doc: LoroDoc,
-    /// The status of the bucket's next answers, the last first; 204 if there is none.
+    /// The statuses of the bucket's next answers, taken from the end; 204 if none is left.
     answers: RefCell<Vec<u16>>,
     /// The objects that the bucket was asked to delete, and whether their rows were gone by then.
     asked: RefCell<Vec<(String, bool)>>,
@@ -69,7 +70,7 @@ impl Project {
         rows[0].integer(0).unwrap()
     }
 
-    /// An asset that was stored now and has settled.
+    /// Adds an asset that is stored now and has settled.
     fn asset(&self, id: &str, task: Option<&str>, bytes: &str) {
         let task = task.unwrap_or_default();
         self.asset_of(id, task, bytes, self.clock.0.get(), "NULL");
@@ -82,7 +83,7 @@ impl Project {
         ));
     }
 
-    /// A task that ended now, and whose end the document shows.
+    /// Adds a task that ends now, and whose end the document shows.
     fn task(&self, id: &str, params: &str) {
         let now = self.clock.0.get();
         self.sql(&format!(
@@ -117,13 +118,13 @@ impl Project {
         });
     }
 
-    /// One round of the poller after some days. Returns how many documents were looked at.
+    /// Runs one round of the poller after some days. Returns how many documents were looked at.
     fn after(&self, days: i64) -> usize {
         self.clock.0.set(self.clock.0.get() + days * DAY);
         self.round(|_| ())
     }
 
-    /// One round, with something that happens between the claim and the look.
+    /// Runs one round, with `between` happening between the claim and the look.
     fn round(&self, between: impl FnOnce(&Self)) -> usize {
         let http = AnswerWith(|request: Request<Vec<u8>>| self.answer(&request));
         let (key_value, pubsub) = (MemoryKeyValue::default(), Published::default());
@@ -138,7 +139,7 @@ impl Project {
         let due = block_on(projection::drop_old(ports)).unwrap();
         between(self);
         for project in &due {
-            // A look that fails is the poller's to log.
+            // The poller logs a look that fails.
             let _ = block_on(projection::drop_unneeded(ports, Memory::default(), project));
         }
         due.len()
@@ -164,7 +165,7 @@ fn set<const N: usize>(ids: [&str; N]) -> BTreeSet<String> {
     ids.map(str::to_owned).into()
 }
 
-/// Every combination of what may need an asset, against the rule in one line.
+/// Compares every combination of what may need an asset with the rule in one line.
 #[test]
 fn an_old_asset_goes_if_and_only_if_nothing_needs_it() {
     let project = Project::new(&SETTINGS);
@@ -275,7 +276,7 @@ fn an_edit_after_the_look_keeps_the_asset() {
     project.show("a", "asset_a");
     assert!(!store(&project));
     assert_eq!(project.assets(), set(["asset_a"]));
-    // Between the claim and the look the document shows it.
+    // The document shows the asset between the claim and the look.
     project.clock.0.set(project.clock.0.get() + 10 * DAY);
     project.edit(|doc| doc.get_map("nodes").delete("a").unwrap());
     project.round(|project| project.show("again", "asset_a"));
@@ -290,7 +291,8 @@ fn an_object_goes_after_its_row_and_a_lost_delete_is_repeated() {
     }
     *project.answers.borrow_mut() = vec![404, 403, 403, 500, 500];
     project.after(10);
-    // The bucket failed, and is not asked for each object: a fault was repeated once.
+    // The bucket failed, so the second object is not tried. The first was tried twice, because a fault is repeated
+    // once.
     assert_eq!(
         (project.assets(), project.asked.borrow().len()),
         (set([]), 2)

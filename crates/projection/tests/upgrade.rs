@@ -133,7 +133,7 @@ fn access_and_results_are_as_they_were() {
             "SELECT count(*) FROM assets WHERE bytes = x'89504e470d0a1a0a' AND length = 8",
             1,
         ),
-        // An asset from before is kept: nothing looks for the task that refers to it.
+        // An asset of the earlier release is kept, because it counts as settled without a look for its task.
         ("SELECT count(*) FROM assets WHERE settle_at IS NOT NULL", 0),
         (
             "SELECT access_rev FROM projects WHERE project_id = 'canvas'",

@@ -1,6 +1,6 @@
-//! The call of a guest: `handle-cron-event` of `fermyon:spin-cron@2.0.0`. A component with the same of `spin:cron@3.0.0` is
-//! called, too, if its handler is not async: the host finds an export by its name, and compares its types by what they
-//! consist of.
+//! The call of a guest: `handle-cron-event` of `fermyon:spin-cron@2.0.0`. A component that exports the same function of
+//! `spin:cron@3.0.0` is called, too, unless that function is async: the host finds an export by its name, and compares
+//! types by their structure.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::guest::Handler;
 
 /// Calls `handler` by its schedule until `stop` turns true. A time that comes while an instance is still at work is
-/// passed over.
+/// skipped.
 pub(crate) async fn run(
     handler: Handler,
     schedule: Schedule,

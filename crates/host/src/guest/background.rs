@@ -39,7 +39,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // A runtime that is dropped waits for its threads, and the last to drop this may be one of them.
+        // Dropping a runtime waits for its threads, and the thread that drops this may be one of them.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

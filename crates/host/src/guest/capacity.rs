@@ -1,4 +1,4 @@
-//! Capacity: how many instances may run at one time, and how much memory they may hold together.
+//! The capacity: the number of instances that may run at one time, and the memory that they may hold together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 /// The reason why an instance does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Busy {
-    /// No place of the lane is free.
+    /// The places of the lane are all taken.
     #[error("all instances are busy")]
     Places,
     /// The instances hold all memory that they may.

@@ -1,5 +1,5 @@
-//! Lanes: which instances share places. No lane takes another's, so that a storm of users' requests holds up neither the
-//! relay nor the app's own work.
+//! The lanes, which decide the instances that share places. A lane takes no place of another, so that a storm of users'
+//! requests holds up neither the relay nor the app's own work.
 //!
 //! A real Spin has no lanes. There the relay's caps bound what users can hold.
 
@@ -10,8 +10,8 @@ use super::limits::Limits;
 /// The kind of a call into a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// An internal request that stores updates, or a line. It does not wait for requests of other kinds, because
-    /// then a thousand clients that join would hold up those that edit. A relay has one line for edits and one for joins.
+    /// An internal request that stores updates, or a line. It does not wait for requests of other kinds; otherwise a
+    /// thousand clients that join would hold up those that edit. A relay has one line for edits and one for joins.
     Append,
     /// Any other request to an internal route, with a valid internal token: the relay's, or that of the cron trigger.
     Internal,
@@ -19,7 +19,7 @@ pub(crate) enum Lane {
     Nested,
     /// A request to a route below [`MERGE`], which is internal or nested. It computes for a long time.
     Merge,
-    /// The question whether the app is healthy, so that an app which is merely busy isn't taken for a broken one.
+    /// A health check, which has places of its own so that a busy app is not taken for a broken one.
     Health,
     /// Any other request.
     Public,
@@ -36,28 +36,29 @@ const MERGE: &str = "/internal/merge/";
 /// The path of all internal routes.
 const INTERNAL: &str = "/internal/";
 
-/// The path of the question whether the app is healthy.
+/// The path of the health check.
 const HEALTH: &str = "/health";
 
-/// Lines, and requests that store updates, at one time. A relay has a few; the database stores one batch after the other.
+/// The most lines, and requests that store updates, at one time. A relay has a few; the database stores one batch after
+/// another.
 const APPENDERS: u32 = 32;
-/// Merges at one time. One leaves the other cores to the users.
+/// The most merges at one time. A single one leaves the other cores to the users.
 const MERGES: u32 = 1;
-/// Questions about the app's health at one time. A relay has one.
+/// The most health checks at one time. A relay makes one.
 const QUESTIONS: u32 = 4;
-/// Messages of Redis at one time. A trigger takes one message after the other, so this is the most components that may
-/// listen to one channel.
+/// The most calls for Redis messages at one time. A trigger takes one message after another, so this is the number of
+/// components on one channel that run together; further ones wait.
 const MESSAGES: u32 = 4;
-/// Cron events at one time; a trigger takes one after the other.
+/// The most cron events at one time; a trigger takes one after another.
 const EVENTS: u32 = 4;
 
-/// Bytes that an instance reserves before it starts, which is what a small request uses.
+/// The bytes that an instance reserves before it starts, which is what a small request uses.
 const SMALL: usize = 4 << 20;
-/// The same for a merge, which holds a document at least.
+/// The bytes that a merge reserves, which holds at least a document.
 const LARGE: usize = 32 << 20;
 
 impl Lane {
-    /// All lanes, in the order of their indices.
+    /// The lanes, in the order of their indices.
     pub(crate) const ALL: [Self; 8] = [
         Self::Append,
         Self::Internal,
@@ -69,7 +70,7 @@ impl Lane {
         Self::Cron,
     ];
 
-    /// The lane of a request that came over the network. `is_authorized` tells whether it has the internal token.
+    /// The lane of a request that came over the network. `is_authorized` says whether it has the internal token.
     pub(crate) fn of_request(path: &str, is_authorized: bool) -> Self {
         if path == HEALTH {
             Self::Health
@@ -95,8 +96,8 @@ impl Lane {
         }
     }
 
-    /// The number of instances of this lane that may run at one time. Users have the places that `limits` names. Other
-    /// internal requests have a quarter of as many, and so have requests of the app to itself.
+    /// The number of instances of this lane that may run at one time. Users have as many places as `limits` says. Other
+    /// internal requests have a quarter of that, and so have requests of the app to itself.
     pub(crate) fn places(self, limits: &Limits) -> u32 {
         match self {
             Self::Append => APPENDERS,
@@ -109,9 +110,9 @@ impl Lane {
         }
     }
 
-    /// Returns whether a call waits for a place. A user's request does not: many that wait would hold as many connections
-    /// of the relay, so they are refused at once. The other callers are parts of the app or of the relay, which are few,
-    /// and whose refused calls would fail a user's request that is half done.
+    /// Returns whether a call waits for a place. A user's request does not: each one that waits would hold a connection
+    /// of the relay, so it is refused at once. The other callers are parts of the app or of the relay. They are few,
+    /// and if such a call were refused, a user's request that is half done would fail.
     pub(crate) fn waits(self) -> bool {
         self != Self::Public
     }
@@ -124,7 +125,7 @@ impl Lane {
         }
     }
 
-    /// Bytes that an instance reserves before it starts.
+    /// The bytes that an instance reserves before it starts.
     pub(crate) fn reservation(self) -> usize {
         match self {
             Self::Merge => LARGE,
@@ -132,8 +133,8 @@ impl Lane {
         }
     }
 
-    /// The part of a budget of `total` bytes that is in use at most after an instance of this lane has taken more. What
-    /// lies above is kept for the lanes that must go on while users fill theirs.
+    /// The most bytes of a budget of `total` that may be in use after an instance of this lane has taken more. The rest
+    /// is kept for the lanes that must go on while users fill theirs.
     pub(crate) fn ceiling(self, total: usize) -> usize {
         match self {
             Self::Public => total / 4 * 3,
@@ -147,8 +148,8 @@ impl Lane {
         self == Self::Merge
     }
 
-    /// Returns whether the processor time of an instance is counted anew whenever the caller takes a part of its answer.
-    /// Such an instance answers many messages in one long request, and only the relay can make one.
+    /// Returns whether the processor time of an instance is counted from zero again whenever the caller takes a part of
+    /// its answer. Such an instance answers many messages in one long request, and only the relay can make one.
     pub(crate) fn counts_between_answers(self) -> bool {
         matches!(self, Self::Append | Self::Internal)
     }

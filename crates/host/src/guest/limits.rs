@@ -1,4 +1,4 @@
-//! Limits: how much memory and time an instance may use.
+//! The limits of the memory and the time that an instance may use.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,9 +16,10 @@ use crate::other_host::{HostLimits, OtherHost};
 /// The limits of one instance, and of the number of instances.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of linear memory of one instance.
+    /// The bytes of linear memory of one instance.
     pub memory: usize,
-    /// Bytes that all instances may hold together. An instance that would exceed them is refused.
+    /// The bytes that all instances may hold together. An instance that would start beyond them is refused, and one
+    /// that would grow beyond them is not given the memory.
     pub total_memory: usize,
     /// The processor time of one instance.
     pub cpu: Duration,
@@ -34,7 +35,7 @@ pub struct Limits {
     /// Says whether calls of different kinds have places of their own. Without lanes, as on a real Spin, all share those
     /// of the users and wait for them.
     pub lanes: bool,
-    /// The limits of another host that this one keeps.
+    /// The limits of another host, if this one keeps them.
     pub of_host: Option<&'static HostLimits>,
 }
 
@@ -69,10 +70,10 @@ impl Default for Limits {
     }
 }
 
-/// The most entries of a guest's table of functions, of which compiled Rust has some thousands.
+/// The most entries of a guest's table of functions. Compiled Rust has some thousands.
 const TABLE_ELEMENTS: usize = 100_000;
 
-/// Holds an instance to its memory.
+/// Keeps an instance within its memory.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     /// The most bytes that the instance may have.
@@ -84,7 +85,8 @@ pub(crate) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Allows `bytes` of linear memory, as far as the claim reaches; `meter` notes if a guest asks for more.
+    /// Allows `bytes` of linear memory, if the budget of `claim` has them; `meter` records the reason if a guest is not
+    /// given memory.
     pub(crate) fn new(bytes: usize, claim: Claim, meter: Arc<Meter>) -> Self {
         Self {
             bytes,
@@ -132,7 +134,7 @@ impl ResourceLimiter for MemoryLimit {
 pub(crate) enum Shortage {
     /// The instance asked for more than one instance may have.
     Instance = 1,
-    /// All instances together hold what they may.
+    /// The instances together hold all that they may.
     Budget = 2,
 }
 
@@ -181,7 +183,7 @@ impl Meter {
         }
     }
 
-    /// Counts anew, because the guest has answered a part.
+    /// Counts from zero again, because the guest has sent a part of its answer.
     pub(crate) fn answered(&self) {
         self.used.store(0, Relaxed);
         self.began.store(self.now(), Relaxed);
@@ -224,7 +226,7 @@ enum Exceeded {
     Wall(Duration),
 }
 
-/// Makes `store` watch the processor time that `meter` measures, of which `cpu` is allowed. At every tick of the engine's
+/// Makes `store` watch the processor time that `meter` measures, and allows `cpu` of it. At every tick of the engine's
 /// clock the guest gives way to other tasks, or is stopped.
 pub(crate) fn watch<T: 'static>(store: &mut Store<T>, cpu: Duration, meter: Arc<Meter>) {
     store.set_epoch_deadline(1);

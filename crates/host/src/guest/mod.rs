@@ -1,4 +1,4 @@
-//! Guests: a component that is ready to run, and the state of one instance of it.
+//! The guests: a component that is ready to run, and the state of one instance of it.
 
 mod background;
 pub(crate) mod capacity;
@@ -48,7 +48,7 @@ pub(crate) struct Guest {
     sqlite: sqlite::guest::Calls,
     variables: variables::guest::Calls,
     memory: MemoryLimit,
-    /// Its processor time.
+    /// The meter of its memory and processor time.
     pub(crate) meter: Arc<Meter>,
     _permit: tokio::sync::OwnedSemaphorePermit,
 }

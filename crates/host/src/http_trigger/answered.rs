@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::guest::limits::Meter;
 
-/// A body after each part of which the processor time of its instance is counted anew.
+/// A body that counts the processor time of its instance from zero again after each part.
 pub(crate) struct Answered {
     body: WasiBody,
     meter: Arc<Meter>,

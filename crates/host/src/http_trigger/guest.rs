@@ -26,7 +26,7 @@ pub(crate) struct Handler {
     proxy: ProxyPre<Guest>,
 }
 
-/// The headers that tell a guest about its route, as Spin sets them.
+/// The headers that describe its route to a guest, as Spin sets them.
 pub(crate) fn spin_headers(
     uri: &Uri,
     given: &HeaderMap,
@@ -77,8 +77,8 @@ impl Handler {
         Ok(Self { program, proxy })
     }
 
-    /// Answers a request by a fresh instance of a lane. The instance runs in a task of its own: it goes on after it sent its
-    /// answer, and if the client hangs up, until it returns or its limits stop it.
+    /// Answers a request with a fresh instance of a lane. The instance runs in a task of its own: after it has sent its
+    /// answer, or the client has hung up, it goes on until it returns or its limits stop it.
     pub(crate) async fn run<B>(&self, lane: Lane, request: Request<B>) -> Response<WasiBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -124,7 +124,7 @@ impl Handler {
             drop(store);
         });
         match receiver.await {
-            // It may well succeed once others have ended.
+            // The request may succeed once other instances have ended.
             Err(_) if meter.shortage() == Some(Shortage::Budget) => later(Busy::Memory),
             Ok(Ok(response)) if lane.counts_between_answers() => {
                 response.map(|body| Answered::new(body, meter).boxed_unsync())

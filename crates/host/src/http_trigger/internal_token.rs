@@ -1,11 +1,11 @@
-//! The internal token, by which requests of the relay are known.
+//! The internal token, which marks the requests of the relay.
 
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
 use crate::variables::shared::Variables;
 
-/// The tokens that open the internal routes: the present one, and the one before while it is being replaced.
+/// The tokens that open the internal routes: the present one, and the previous one while it is being replaced.
 #[derive(Debug)]
 pub(crate) struct InternalTokens(Vec<String>);
 
@@ -22,8 +22,8 @@ impl InternalTokens {
         )
     }
 
-    /// Returns whether a request has one of the tokens. The application itself decides whether it is let in; this decides
-    /// which lane it takes.
+    /// Returns whether a request has one of the tokens. This decides the lane of the request; the application itself
+    /// decides whether it may use the route.
     pub(crate) fn are_in(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));

@@ -11,7 +11,7 @@ use crate::manifest::typed::typed;
 pub(crate) struct HttpTrigger {
     /// The component's id.
     pub(crate) component: String,
-    /// Its route.
+    /// The route of the component.
     pub(crate) route: Route,
 }
 
@@ -101,8 +101,7 @@ impl Route {
         })
     }
 
-    /// The route with its parameters' names taken out: two routes with one shape would answer the
-    /// same paths.
+    /// The route without the names of its parameters: two routes with one shape would answer the same paths.
     pub(crate) fn shape(&self) -> String {
         self.spec
             .split('/')

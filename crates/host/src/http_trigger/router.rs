@@ -1,7 +1,7 @@
-//! Routing: the component that answers a path.
+//! The routes, which find the component that answers a path.
 //!
-//! The matching itself is done by the crate that Spin uses, so that the most specific route wins by the same rules: an
-//! exact segment before `:name` before the trailing `/...`.
+//! The crate that Spin uses does the matching itself, so that the most specific route wins by the same rules: an exact
+//! segment before `:name` before the trailing `/...`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use routefinder::RouteSpec;
 
 use super::manifest::{HttpTrigger, Route};
 
-/// All routes of an application.
+/// The routes of an application.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     routes: routefinder::Router<(Route, String)>,

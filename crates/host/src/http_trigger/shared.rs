@@ -30,7 +30,7 @@ use crate::outbound_http::shared::{Answer, Application};
 const HEADERS: Duration = Duration::from_secs(30);
 /// The time that open requests get to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Paths that Spin answers itself.
+/// The beginning of the paths that Spin answers itself.
 const WELL_KNOWN: &str = "/.well-known/spin/";
 
 /// The most bytes of a body that is read although it is too large, so that its sender reads the answer.
@@ -57,7 +57,7 @@ pub(crate) struct App {
     router: Router,
     handlers: HashMap<String, Handler>,
     tokens: InternalTokens,
-    /// The limits of another host that count for requests.
+    /// The limits of another host, if this one keeps them.
     limits: Option<&'static HostLimits>,
 }
 

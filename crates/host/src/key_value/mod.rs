@@ -1,4 +1,4 @@
-//! Key-value stores: one SQLite file for all of them, and the calls that a guest makes.
+//! The key-value stores: one SQLite file for all of them, and the calls that a guest makes.
 
 pub(crate) mod guest;
 pub(crate) mod manifest;

@@ -1,7 +1,7 @@
 //! The manifest: `spin.toml`, version 2, as far as this app uses it.
 //!
-//! What Spin refuses is refused here, and so is what this host does not do although Spin does; nothing is ignored.
-//! Every error is one line: the file, the key, what is wrong.
+//! This host refuses what Spin refuses, and also what Spin supports but this host does not. It ignores nothing that
+//! changes how the app runs. An error is one line: the file, the key, what is wrong.
 
 mod file;
 pub(crate) mod typed;
@@ -28,15 +28,15 @@ pub(crate) struct Manifest {
     pub(crate) folder: PathBuf,
     /// The application's variables.
     pub(crate) variables: Declared,
-    /// Components by id.
+    /// The components by id.
     pub(crate) components: BTreeMap<String, Component>,
-    /// HTTP triggers in the order of the manifest.
+    /// The HTTP triggers in the order of the manifest.
     pub(crate) http: Vec<HttpTrigger>,
     /// The server of all Redis triggers.
     pub(crate) redis_address: Option<Template>,
-    /// Redis triggers in the order of the manifest.
+    /// The Redis triggers in the order of the manifest.
     pub(crate) redis: Vec<RedisTrigger>,
-    /// Cron triggers in the order of the manifest.
+    /// The cron triggers in the order of the manifest.
     pub(crate) cron: Vec<CronTrigger>,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct Manifest {
 pub(crate) struct Component {
     /// The component's Wasm file.
     pub(crate) source: PathBuf,
-    /// Variables that it may read, as templates over the application's.
+    /// The variables that it may read, as templates over the application's.
     pub(crate) variables: BTreeMap<String, Template>,
-    /// Hosts that it may call, as templates.
+    /// The hosts that it may call, as templates.
     pub(crate) allowed_outbound_hosts: Vec<Template>,
-    /// Key-value stores that it may open.
+    /// The key-value stores that it may open.
     pub(crate) key_value_stores: BTreeSet<String>,
-    /// SQLite databases that it may open.
+    /// The SQLite databases that it may open.
     pub(crate) sqlite_databases: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Errors of the manifest's syntax, each in one line.
+//! The errors of the manifest's syntax, each in one line.
 
 use serde::de::DeserializeOwned;
 

@@ -1,4 +1,4 @@
-//! Connections to the network: resolves names, leaves out blocked addresses, connects, and starts TLS for https.
+//! Connects to the network: resolves names, leaves out blocked addresses, connects, and starts TLS for https.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use wasmtime_wasi_http::Error;
 
 use crate::outbound_networking::blocked_networks::BlockedNetworks;
 
-/// The time that connecting may take, whatever a guest sets.
+/// The time that connecting may take, even if a guest sets more.
 pub(crate) const CONNECT: Duration = Duration::from_secs(30);
 
 /// The reason why there is no connection.
@@ -29,13 +29,13 @@ pub(crate) enum ConnectFailure {
     /// The name does not resolve.
     #[error("the name does not resolve: {0}")]
     Name(std::io::Error),
-    /// Every address of the name is in a blocked network.
+    /// The addresses of the name are all in blocked networks.
     #[error("every address of the name is in a blocked network")]
     Blocked,
-    /// No address answered in time.
+    /// The addresses did not answer in time.
     #[error("no answer in {CONNECT:?}")]
     Timeout,
-    /// No address took the connection.
+    /// The addresses all refused the connection.
     #[error("refused: {0}")]
     Refused(std::io::Error),
     /// The two sides did not agree on TLS.

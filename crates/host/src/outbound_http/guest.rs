@@ -25,14 +25,14 @@ use super::connector::{CONNECT, ConnectFailure};
 use super::shared::{Destinations, NetworkClient};
 use crate::outbound_networking::allowed_hosts::{AllowedHosts, SELF_HOST, is_chaining};
 
-/// The time that the rest may take if a guest sets no limit.
+/// The time until the first byte, and between two pieces, if a guest sets no limit.
 const DEFAULT: Duration = Duration::from_secs(600);
 
 /// The hosts that one component may call.
 pub(crate) struct Grant {
     /// The component's id.
     pub(crate) component: String,
-    /// Its `allowed_outbound_hosts`.
+    /// The component's `allowed_outbound_hosts`.
     pub(crate) hosts: Arc<AllowedHosts>,
     /// The places that requests go to.
     pub(crate) destinations: Arc<Destinations>,
@@ -127,7 +127,7 @@ async fn send(
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<WasiBody>, Error>> + Send>>;
 
-/// Sends a request to where it goes, or refuses it.
+/// Sends a request to this application or to the network, or refuses it.
 fn answer(grant: &Grant, mut request: Request<WasiBody>) -> Result<Answer, Error> {
     let denied = |what: &str| {
         tracing::warn!(
@@ -152,7 +152,7 @@ fn answer(grant: &Grant, mut request: Request<WasiBody>) -> Result<Answer, Error
             Ok(application.answer_own(request, address).await)
         }));
     }
-    // A wildcard allows the network, and a component by its name is none of it.
+    // A wildcard allows the hosts of the network, and the name of a component is not one of them.
     if is_chaining(host) || !grant.hosts.allows(scheme, host, port) {
         return Err(denied(&format!("{scheme}://{host}")));
     }

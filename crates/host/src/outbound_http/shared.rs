@@ -54,7 +54,7 @@ pub(crate) struct Hourly {
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Hourly {
-    /// Counts up to `most`.
+    /// Starts a count with the limit `most`.
     pub(crate) fn new(most: u32) -> Self {
         Self {
             most,
@@ -62,7 +62,8 @@ impl Hourly {
         }
     }
 
-    /// Counts one more. The first that goes beyond is logged, and the end of each hour that had any.
+    /// Counts one more event. The first one beyond the limit is logged, and so is the count of an hour, at the first
+    /// event after it.
     pub(crate) fn count(&self, now: Instant) {
         let mut hour = self.hour.lock();
         let (began, count) = &mut *hour;
@@ -85,8 +86,8 @@ impl Hourly {
 }
 
 impl Destinations {
-    /// Clients that do not reach blocked networks, and an application at `address`. Requests are counted if another host
-    /// counts them, and allows `most_an_hour`.
+    /// Makes clients that do not reach blocked networks, for an application at `address`. Requests to the network are
+    /// counted if another host allows only `most_an_hour`.
     pub(crate) fn new(blocked: Blocked, address: SocketAddr, most_an_hour: Option<u32>) -> Self {
         Self {
             count: most_an_hour.map(Hourly::new),
@@ -97,7 +98,7 @@ impl Destinations {
         }
     }
 
-    /// Gives the components their own application to call, once it is there.
+    /// Sets the application that the components call as their own, once it is there.
     pub(crate) fn set_application(&self, application: Weak<dyn Application>) {
         self.application.get_or_init(|| application);
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use platform::networks::{embedded_v4, is_public};
 use serde::Deserialize;
 
-/// The blocked networks. Which addresses are private, the app and this host know from one list, in `platform`.
+/// The blocked networks. The app and this host share one list of private addresses, in `platform`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockedNetworks {
     networks: Vec<IpNet>,
@@ -26,7 +26,7 @@ struct OutboundNetworking {
 }
 
 impl BlockedNetworks {
-    /// Every network that is not public.
+    /// Blocks every network that is not public.
     fn private() -> Self {
         Self {
             networks: Vec::new(),
@@ -61,7 +61,7 @@ impl BlockedNetworks {
         {
             return true;
         }
-        // An IPv6 address that stands for an IPv4 address is judged as that.
+        // An IPv6 address that stands for an IPv4 address is judged as that IPv4 address.
         match address {
             IpAddr::V6(v6) => embedded_v4(v6).is_some_and(|v4| self.blocks(v4.into())),
             IpAddr::V4(_) => false,
@@ -80,8 +80,8 @@ pub(crate) struct Blocked {
 }
 
 impl Blocked {
-    /// The operator's networks, which count for everything, as on Spin. Without any, private networks are blocked for
-    /// wildcards, except in development.
+    /// The operator's networks, which count for everything, as on Spin. If the configuration has no such section,
+    /// private networks are blocked for wildcards, except in development.
     pub(crate) fn new(from_config: Option<BlockedNetworks>, development: bool) -> Self {
         match from_config {
             Some(blocked) => Self {

@@ -1,4 +1,4 @@
-//! The broker in this process: as much of a Redis server as publish and subscribe need.
+//! The broker in this process, which is the part of a Redis server that publish and subscribe need.
 //!
 //! With it the Redis trigger, guests and the relay all use the real client against an address, and none of them has a
 //! special case for running without Redis. It keeps no messages: a client that is not subscribed misses them, as with
@@ -38,7 +38,7 @@ impl Broker {
         Ok(Self { listener, address })
     }
 
-    /// Its address as a Redis URL.
+    /// The address of the broker, as a Redis URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
@@ -173,7 +173,7 @@ fn parse(buffer: &mut BytesMut) -> io::Result<Option<Vec<Bytes>>> {
         return Ok(None);
     };
     let Some(count) = first.strip_prefix(b"*") else {
-        // An inline command, as a person types it.
+        // An inline command, as an operator types it.
         let words = first
             .split(|byte| *byte == b' ')
             .filter(|word| !word.is_empty());

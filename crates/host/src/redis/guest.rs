@@ -38,7 +38,7 @@ mod wit {
 pub(crate) struct Grant {
     /// The component's id.
     pub(crate) component: String,
-    /// Its `allowed_outbound_hosts`.
+    /// The component's `allowed_outbound_hosts`.
     pub(crate) hosts: Arc<AllowedHosts>,
     /// The connections of the app.
     pub(crate) connections: Arc<Connections>,
@@ -50,7 +50,7 @@ pub(crate) struct Calls {
     open: ResourceTable,
 }
 
-/// An open connection of a guest. It is only the address, because all guests share the connection itself.
+/// An open connection of a guest. It holds only the address, because all guests share the connection itself.
 #[allow(unreachable_pub)] // The bindings re-export it.
 pub struct Connection {
     address: String,
@@ -85,7 +85,7 @@ impl redis::HostConnection for Calls {
         let grant = Arc::clone(&self.grant);
         let url = url::Url::parse(&address).map_err(|_| redis::Error::InvalidAddress)?;
         let host = url.host_str().ok_or(redis::Error::InvalidAddress)?;
-        // Spin knows no port of `rediss`, so there its address must have one.
+        // Spin has no default port for `rediss`, so on Spin its address must name one.
         let port = url.port().or(Some(PORT));
         if !grant.hosts.allows(url.scheme(), host, port) {
             tracing::warn!(

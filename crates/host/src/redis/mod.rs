@@ -1,6 +1,6 @@
-//! Redis: the connections to servers, the broker that stands in for a server, and the calls that a guest makes.
+//! The connections to Redis servers, the broker that stands in for a server, and the calls that a guest makes.
 //!
-//! The manifest has nothing of its own for it: a component may call the servers in its `allowed_outbound_hosts`.
+//! The manifest has no section for it: a component may call the servers in its `allowed_outbound_hosts`.
 
 pub(crate) mod broker;
 pub(crate) mod guest;

@@ -1,6 +1,6 @@
 //! The part that the whole app shares: one multiplexed connection to each server, for all guests.
 //!
-//! Every call has a time limit, and a broken connection is replaced.
+//! A call has a time limit, and a broken connection is replaced.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// No connections yet. Servers in `blocked` networks are refused, except `own`.
+    /// Starts without connections. Servers in `blocked` networks are refused, except `own`.
     pub(crate) fn new(blocked: BlockedNetworks, own: String) -> Self {
         Self {
             open: Mutex::default(),
@@ -91,7 +91,7 @@ fn is_broken(error: &RedisError) -> bool {
 /// # Errors
 /// If the address is malformed, or if the server does not answer in time.
 pub(crate) async fn check(url: &str) -> Result<()> {
-    // Neither the address nor the error is shown: what cannot be read may hold a password anywhere.
+    // Neither the address nor the error is shown, because an address that cannot be read may hold a password anywhere.
     let client = redis::Client::open(url).map_err(|_| {
         anyhow!(
             "the address of Redis cannot be read: it is redis://USER:PASSWORD@HOST:PORT, with special characters of the \

@@ -1,7 +1,7 @@
 //! The part that the whole app shares: one subscription for all Redis triggers.
 //!
-//! The channels are exact names, and one message is handled after the other. A lost connection is replaced with
-//! backoff, or ends the trigger ([`AtLoss`]); messages that were published meanwhile are lost, as with Redis.
+//! The channels are exact names, and one message is handled after another. If the connection is lost, the trigger
+//! connects again with backoff, or ends ([`AtLoss`]); messages that were published meanwhile are lost, as with Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::guest::Handler;
 
-/// Handlers by channel.
+/// The handlers by channel.
 pub(crate) type Channels = HashMap<String, Vec<Handler>>;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -78,7 +78,7 @@ async fn serve(address: &str, channels: &Channels, wait: &mut Duration) -> redis
             .get(message.get_channel_name())
             .map(Vec::as_slice)
             .unwrap_or_default();
-        // In tasks of their own, so that the end of the trigger does not cut them short.
+        // Each call has a task of its own, so that the end of the trigger does not cut it short.
         let calls = handlers.iter().map(|handler| {
             let (handler, payload) = (handler.clone(), message.get_payload_bytes().to_vec());
             tokio::spawn(async move { handler.run(payload).await })

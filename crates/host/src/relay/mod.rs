@@ -1,7 +1,7 @@
 //! The relay beside the application: native code in this process, or a WASI command.
 //!
-//! Either has a runtime of its own, so that guests that compute never hold up a socket. Its settings beyond those given
-//! here come from the environment (`RELAY_…`).
+//! The relay has a runtime of its own, so that guests that compute never hold up a socket. Its settings beyond those
+//! given here come from the environment (`RELAY_…`).
 
 mod command;
 mod nodelay;
@@ -25,7 +25,7 @@ pub enum RelayKind {
     Native,
     /// The relay runs as a WASI command in this process, with the network inherited.
     Wasm,
-    /// No relay runs, so only the application is served.
+    /// The relay does not run, so only the application is served.
     None,
 }
 
@@ -56,7 +56,7 @@ pub struct RelaySettings {
 
 /// The time that the relay may take to start.
 const START: Duration = Duration::from_secs(60);
-/// The time that the relay may take to drain, beyond what its own settings allow.
+/// The time after which the host gives up a relay that drains, even if the relay's own settings allow more.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// A running relay.
@@ -108,7 +108,7 @@ impl Relay {
             settings.internal_token = format!("{:032x}", rand::random::<u128>());
         }
         let internal_token = settings.internal_token.clone();
-        // The relay's sockets are this process's files.
+        // The relay's sockets count as open files of this process.
         ::relay::raise_open_files();
         let (ready, address) = oneshot::channel();
         let mut ended = thread(command::run(listen, settings, ready))?;

@@ -1,9 +1,9 @@
-//! TCP_NODELAY for the clients of the Wasm relay.
+//! Sets TCP_NODELAY for the clients of the Wasm relay.
 //!
-//! WASI 0.2 cannot set it, and wasmtime-wasi gives no access to its sockets. On Linux a connection takes the option over
-//! from the socket that accepts it, so it is enough to set it on that one, which is found by its address. The relay
-//! writes together what belongs together, so it works without; but without the option, an update that follows another may
-//! wait 40 ms for the client's acknowledgement of the first (Nagle's algorithm).
+//! WASI 0.2 cannot set it, and wasmtime-wasi gives no access to its sockets. On Linux a connection inherits the option
+//! from the socket that accepts it, so it is enough to set it on that socket, which is found by its address. The relay
+//! writes related data in one piece, so it works without the option; but then an update that follows another may wait
+//! 40 ms for the client's acknowledgement of the first (Nagle's algorithm).
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ fn try_set(address: SocketAddr) -> std::io::Result<usize> {
         let (true, Ok(number)) = (is_socket, number) else {
             continue;
         };
-        // A descriptor of our own for the same socket, because that of wasmtime-wasi belongs to it.
+        // This is a second descriptor of the same socket, because the first belongs to wasmtime-wasi.
         let Ok(socket) = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()) else {
             continue;
         };
@@ -45,7 +45,7 @@ fn try_set(address: SocketAddr) -> std::io::Result<usize> {
     Ok(found)
 }
 
-/// Other systems do not pass the option on.
+/// Does nothing, because other systems do not pass the option on.
 #[cfg(not(target_os = "linux"))]
 fn try_set(_address: SocketAddr) -> std::io::Result<usize> {
     Ok(0)

@@ -26,17 +26,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BUSY: Duration = Duration::from_secs(5);
 /// The number of idle connections that are kept, each of which may hold 8 MiB of pages.
 const IDLE: usize = 32;
-/// The time that a connection is kept that no guest needs. What a storm has opened is closed after it.
+/// The time for which a connection is kept that no guest needs, so that those which a storm has opened are closed after
+/// it.
 const KEPT: Duration = Duration::from_secs(10);
-/// Pages in the WAL (4 KiB each) past which a checkpoint is due.
+/// The pages in the WAL (4 KiB each) past which a checkpoint is due.
 const CHECKPOINT_PAGES: u64 = 1000;
-/// Pages past which writers wait for a checkpoint, so that the WAL cannot grow forever.
+/// The pages past which writers wait for a checkpoint, so that the WAL cannot grow forever.
 const WAL_PAGES: u64 = 16 * CHECKPOINT_PAGES;
 
 /// An open SQLite file.
 pub(crate) struct Database {
     path: PathBuf,
-    /// Runs the statements, also those of guests of a low priority, because one that writes holds up the other writers.
+    /// The runtime whose threads run the statements. It also runs those of guests of a low priority, because a
+    /// statement that writes holds up the other writers.
     runtime: Handle,
     /// The idle connections, the longest unused first.
     idle: Mutex<Vec<Idle>>,
@@ -46,7 +48,7 @@ pub(crate) struct Database {
     checkpointer_ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
-/// A connection that no guest uses, and since when.
+/// A connection that no guest uses, and the time since which none does.
 struct Idle {
     connection: Connection,
     since: Instant,
@@ -121,7 +123,7 @@ impl Database {
         &self.path
     }
 
-    /// Resolves at the end of the checkpoint thread, of which only the first caller learns.
+    /// Resolves at the end of the checkpoint thread, but only for the first caller.
     pub(crate) fn checkpoints_ended(&self) -> impl Future<Output = ()> + use<> {
         let ended = self.checkpointer_ended.lock().take();
         async {
@@ -177,11 +179,11 @@ impl Database {
             idle.push(Idle { connection, since });
         }
         drop(idle);
-        // Closing takes a while, and others need the lock.
+        // Closing takes a while, and other threads need the lock.
         drop(closed);
     }
 
-    /// Starts work that blocks, on a thread for that.
+    /// Starts work that blocks, on a thread that may block.
     pub(crate) fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -268,7 +270,8 @@ fn open(path: &Path) -> rusqlite::Result<Sqlite> {
     Ok(sqlite)
 }
 
-/// Moves pages from the WAL to the file when there are many, and all of them at the end. It is the checkpoint thread.
+/// Moves pages from the WAL to the file when there are many, and all of them at the end. The checkpoint thread runs
+/// this.
 fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>, runtime: &Handle) {
     let checkpoint = |mode: &str| {
         let counts = own.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
@@ -307,7 +310,7 @@ fn checkpoints(own: &Sqlite, wal: &Wal, writer: &Arc<Semaphore>, runtime: &Handl
     checkpoint("TRUNCATE");
 }
 
-/// Waits, at most [`BUSY`], until no other writer of this process is at work; blocks.
+/// Waits, at most [`BUSY`], until no other writer of this process is at work. It blocks.
 fn wait_for_turn(runtime: &Handle, writer: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if let Ok(turn) = Arc::clone(writer).try_acquire_owned() {
         return Some(turn);
@@ -324,9 +327,9 @@ pub(crate) struct Connection {
     sqlite: Sqlite,
     interrupt: Arc<InterruptHandle>,
     writer: Arc<Semaphore>,
-    /// Held from a transaction's first write to its end.
+    /// The writer's turn, held from a transaction's first write to its end.
     turn: Option<OwnedSemaphorePermit>,
-    /// Set once a guest has changed it for good.
+    /// The flag that is set once a guest has changed the connection for good.
     changed: Arc<AtomicBool>,
 }
 

@@ -46,7 +46,7 @@ mod wit {
 const RESULT_BYTES: usize = 128 << 20;
 /// The steps in which the bytes of a result are counted in the budget of memory, so that small results cost nothing.
 const COUNTED: usize = 64 << 10;
-/// The error of a result that the budget of memory does not hold.
+/// The error of a result for which the budget of memory has no room.
 const NO_MEMORY: &str = "no memory is left for the query result";
 /// The most connections that one instance may have open.
 const CONNECTIONS: usize = 256;
@@ -89,9 +89,9 @@ impl Calls {
 pub struct Connection(Opened);
 
 enum Opened {
-    /// To a file.
+    /// A connection to a file.
     File(Lent),
-    /// To a libSQL server, which has no connections.
+    /// A libSQL server, which has no connections.
     Server(Arc<Server>),
 }
 
@@ -178,7 +178,7 @@ impl sqlite::HostConnection for Calls {
             running: Arc::clone(&running),
         };
         let work = Arc::clone(&database).spawn_blocking(move || {
-            // Dropping it gives the connection back, even if the guest no longer waits for the answer.
+            // Dropping this gives the connection back, even if the guest no longer waits for the answer.
             let mut open = Lent {
                 database,
                 pooled: Some(pooled),
@@ -209,7 +209,7 @@ impl sqlite::HostConnection for Calls {
     }
 }
 
-/// Asks a libSQL server.
+/// Runs a statement on a libSQL server.
 async fn ask(
     server: Arc<Server>,
     sql: String,

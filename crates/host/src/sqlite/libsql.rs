@@ -1,4 +1,5 @@
-//! A database on a libSQL server, which is asked over HTTP as the components built for it ask it: by `platform::hrana`.
+//! A database on a libSQL server. Statements are sent over HTTP by `platform::hrana`, as in the components that are
+//! built for such a server.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl Server {
         })
     }
 
-    /// Runs a statement, on a thread that may block, because the adapter's pauses do.
+    /// Runs a statement, on a thread that may block, because the adapter's pauses block.
     pub(crate) async fn query(
         self: Arc<Self>,
         sql: String,
@@ -53,7 +54,7 @@ impl Server {
     }
 }
 
-/// The network, for the server alone.
+/// The client of the network, for the server alone.
 struct Network(Client<Connector, Full<Bytes>>);
 
 #[async_trait(?Send)]

@@ -1,4 +1,4 @@
-//! SQLite: the databases in the state folder, and the calls that a guest makes.
+//! The SQLite databases in the state folder or on libSQL servers, and the calls that a guest makes.
 
 pub(crate) mod database;
 pub(crate) mod guest;

@@ -28,7 +28,7 @@ pub(crate) enum Source {
 pub(crate) struct Databases(BTreeMap<String, Source>);
 
 impl Databases {
-    /// Opens the databases that are named. Files are created if they do not exist; servers are asked nothing yet.
+    /// Opens the databases that are named. Files are created if they do not exist; nothing is sent to servers yet.
     pub(crate) fn open<'a>(
         state: &Path,
         names: impl IntoIterator<Item = &'a String>,

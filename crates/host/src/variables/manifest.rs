@@ -20,7 +20,7 @@ pub(crate) struct Variable {
     _description: Option<String>,
 }
 
-/// All application variables by name.
+/// The application variables by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Declared(BTreeMap<String, Variable>);
 
@@ -61,7 +61,7 @@ impl Declared {
     }
 }
 
-/// Text with `{{ name }}` in it.
+/// A text with `{{ name }}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     parts: Vec<Part>,

@@ -1,4 +1,4 @@
-//! Variables: the application's, and those that a component reads.
+//! The variables of the application, and those that a component reads.
 
 pub(crate) mod guest;
 pub(crate) mod manifest;

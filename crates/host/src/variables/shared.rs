@@ -44,7 +44,7 @@ impl Given {
     }
 
     /// The variables of the environment and of `.env`, with their prefix, that give a value to a variable which is not
-    /// declared: most likely a name with a mistake in it.
+    /// declared, most likely because its name is misspelt.
     pub(crate) fn unknown(&self, declared: &Declared) -> Vec<String> {
         let names = self.environment.keys().chain(self.dotenv.keys());
         names

@@ -1,4 +1,4 @@
-//! The program: what it prints, how it ends.
+//! The program: its output, and its end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Routing, headers, traps, files and variables.
+//! The tests of routing, headers, traps, files and variables.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, TestHost, manifest, request};
 const STORES: &str = "key_value_stores = [\"default\"]\nallowed_outbound_hosts = [\"http://self\"]";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_is_told_of_its_route() {
+async fn a_guest_receives_its_route() {
     let more = format!(
         "[[trigger.http]]\nroute = \"/user/:user_id/...\"\ncomponent = \"user\"\n[component.user]\nsource = \"{}\"",
         crate::support::guests().display()
@@ -100,7 +100,7 @@ async fn a_guest_goes_on_after_its_answer_and_when_the_client_hung_up() {
         .write_all(b"POST /g/later HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nhung-up")
         .await
         .unwrap();
-    // Until the head of the answer: then the instance has the whole request.
+    // The client hangs up after the head of the answer, because then the instance has the whole request.
     let mut head = [0; 12];
     tokio::time::timeout(PATIENCE, stream.read_exact(&mut head))
         .await
@@ -109,7 +109,7 @@ async fn a_guest_goes_on_after_its_answer_and_when_the_client_hung_up() {
     drop(stream);
     host.wait_for_key("hung-up", |value| value == "done").await;
 
-    // A stop waits for it as well.
+    // A stop waits for such an instance as well.
     assert_eq!(host.post("/g/later", "at-stop").await.ok(), "accepted");
     let folder = host.stop().await;
     let database =
@@ -143,7 +143,7 @@ async fn variables_are_the_component_s_own_and_it_has_no_environment() {
     })
     .await;
     assert_eq!(host.get("/g/variable/hello").await.ok(), "hi, development");
-    // A variable of the application is none of the component.
+    // A variable of the application is not one of the component's.
     assert!(
         host.get("/g/variable/greeting")
             .await

@@ -1,4 +1,4 @@
-//! Lanes and the budget of memory: what one kind of call takes, another keeps.
+//! The lanes and the budget of memory: one kind of call takes nothing that is kept for another.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ async fn internal(host: &TestHost, path: &str) -> Option<Reply> {
     request_with(host.address, "GET", path, &headers, b"").await
 }
 
-/// Requests of users that hold their places for a while.
+/// Sends requests of users that hold their places for a while.
 async fn sleepers(host: &TestHost, count: usize) -> Vec<Reply> {
     futures_util::future::join_all((0..count).map(|_| host.get("/g/sleep/1500"))).await
 }
@@ -61,7 +61,7 @@ async fn a_full_lane_refuses_at_once_and_the_others_go_on() {
         assert_eq!(internal(&host, nested).await.unwrap().ok(), "200 ");
         start.elapsed()
     };
-    // One that comes while the other future holds a place is refused, and comes again.
+    // A sleeper that comes while the other future holds a place is refused, and comes again.
     let sleeper = async || while host.get("/g/sleep/1500").await.status != 200 {};
     let (_, _, took) = tokio::join!(sleeper(), sleeper(), others);
     assert!(took < Duration::from_millis(1000), "{took:?}");
@@ -88,7 +88,7 @@ async fn without_lanes_all_share_the_places_and_wait_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_that_is_used_up_refuses_who_would_start() {
+async fn memory_that_is_used_up_refuses_a_new_instance() {
     // Users have three quarters of it, and an instance reserves 4 MiB.
     let host = host(|settings| settings.limits.total_memory = 16 << 20).await;
     let sleeping = sleepers(&host, 4).await;
@@ -111,7 +111,7 @@ async fn an_instance_that_grows_beyond_the_memory_fails_alone() {
     assert_eq!(hog.headers["retry-after"], "1");
     assert_eq!(statuses(&sleeping, 200), 2, "{sleeping:?}");
     assert_eq!(relay.unwrap().ok(), "slept");
-    // It gave everything back.
+    // The instance gave everything back.
     assert_eq!(host.get("/g/bytes/20000000").await.body.len(), 20_000_000);
     host.stop().await;
 }
@@ -138,7 +138,7 @@ async fn the_relays_long_requests_have_their_processor_time_anew_after_each_answ
     assert_eq!(answers.unwrap().ok(), "burnt\n".repeat(5));
     let too_long = internal(&host, "/internal/burns/2/1000").await;
     assert!(too_long.is_none_or(|reply| !reply.text().contains("burnt")));
-    // A user has the time once.
+    // A user's request has that time once.
     let user = request_with(host.address, "GET", "/g/burns/5/200", &[], b"").await;
     assert!(user.is_none_or(|reply| reply.text().len() < 30));
     host.stop().await;

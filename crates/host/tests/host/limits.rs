@@ -13,7 +13,7 @@ async fn an_endless_loop_is_stopped_and_others_are_served_meanwhile() {
     })
     .await;
     let began = Instant::now();
-    // There are more of them than threads of the runtime, so others get in only if these give way.
+    // There are more loops than threads of the runtime, so other requests are served only if the loops give way.
     let loops = futures_util::future::join_all((0..16).map(|_| host.get("/g/loop")));
     let others = async {
         let mut served = 0;
@@ -58,7 +58,8 @@ async fn a_memory_hog_is_stopped() {
 /// The status that component `g` answers if a call fails.
 const REFUSED: u16 = 502;
 
-/// Fermyon Cloud's: 10 MB a body, 1,024 keys of 255 bytes with values of 1 MB, and private networks open.
+/// The limits of Fermyon Cloud are 10 MB a body, 1,024 keys of 255 bytes with values of 1 MB, and open private
+/// networks.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limits_of_another_host_are_kept() {
     let component = "key_value_stores = [\"default\"]";

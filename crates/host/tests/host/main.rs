@@ -1,4 +1,4 @@
-//! The host from outside: a manifest in, requests and messages against what it runs.
+//! The host from outside: a test gives it a manifest, and sends requests and messages to what it runs.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

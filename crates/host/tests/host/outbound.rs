@@ -161,7 +161,7 @@ async fn blocked_networks_are_not_reached_by_any_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_is_called_where_it_is_allowed() {
+async fn redis_is_called_if_it_is_allowed() {
     let host = TestHost::start("allowed_outbound_hosts = [\"{{ redis_url }}\"]\nvariables = { redis_url = \"{{ redis_url }}\" }").await;
     assert_eq!(host.post("/g/publish/c", "x").await.ok(), "published");
     let denied = host.post("/g/redis", "redis://127.0.0.1:1").await.error();

@@ -1,4 +1,4 @@
-//! SQLite and key-value.
+//! The tests of SQLite and of key-value stores.
 
 use crate::support::TestHost;
 
@@ -71,7 +71,7 @@ async fn an_instance_leaves_nothing_behind_on_its_connection() {
     .await
     .ok();
     assert_eq!(count().await, "[Value::Integer(1)]");
-    // Changes that would outlive the instance on its connection do not.
+    // A change to the connection does not outlive the instance.
     host.post("/g/sqlite/default", "CREATE TEMP TABLE mine (a)")
         .await
         .ok();
@@ -162,7 +162,8 @@ async fn the_write_ahead_log_stays_small_under_steady_writes() {
         }
     });
     futures_util::future::join_all(writers).await;
-    // 240 MB were written. The WAL may have 16,000 pages of 4 KiB, and those written while a slow disk takes them.
+    // 240 MB were written. The WAL may have 16,000 pages of 4 KiB, and those that are written while a checkpoint waits
+    // for a slow disk.
     let wal = std::fs::metadata(host.folder.path().join("state/sqlite_db.db-wal"))
         .unwrap()
         .len();

@@ -139,7 +139,7 @@ impl TestHost {
     }
 }
 
-/// Settings for a test: the system picks every port, and the state and the manifest are in `folder`.
+/// Makes settings for a test: the system picks every port, and the state and the manifest are in `folder`.
 pub(crate) fn settings(
     folder: &Path,
     manifest: &str,
@@ -170,7 +170,7 @@ pub(crate) fn settings(
     settings
 }
 
-/// Compiled code is the same for all tests.
+/// Links a state folder to the compiled code that all tests share.
 pub(crate) fn share_cache(state: &Path) {
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-cache");
     std::fs::create_dir_all(&shared).unwrap();
@@ -204,14 +204,14 @@ impl Reply {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Reply {
     request_with(address, method, path, &[], body)
         .await
         .expect("the answer breaks off")
 }
 
-/// One request with headers, whose answer may break off.
+/// Sends one request with headers; `None` if the answer breaks off.
 pub(crate) async fn request_with(
     address: SocketAddr,
     method: &str,

@@ -1,5 +1,5 @@
-//! The JSON of Hrana 3, as much of it as one statement for each request needs. Integers are strings there, and bytes
-//! are Base64, which a server may send with or without padding.
+//! The part of the JSON of Hrana 3 that one statement for each request needs. Integers are strings there, and bytes are
+//! Base64, which a server may send with or without padding.
 
 use std::{borrow::Cow, fmt};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{DatabaseError, Row, Value};
 
-/// Base64 that is written without padding and read either way.
+/// The Base64 that is written without padding, and read with or without it.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -59,7 +59,7 @@ impl TryFrom<Value> for Argument {
             Value::Integer(value) => Self::Integer {
                 value: value.to_string(),
             },
-            // JSON has no such number.
+            // JSON has neither infinity nor NaN.
             Value::Real(value) if !value.is_finite() => {
                 return Err(DatabaseError::Failed(format!("{value} cannot be sent")));
             }
@@ -96,9 +96,9 @@ pub(super) fn encode(sql: &str, parameters: Vec<Value>) -> Result<Vec<u8>, Datab
 /// The result of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The names of its columns; one without a name is empty.
+    /// The names of the columns; the name is empty if a column has none.
     pub columns: Vec<String>,
-    /// Its rows.
+    /// The rows of the result.
     pub rows: Vec<Row>,
 }
 

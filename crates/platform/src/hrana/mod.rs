@@ -1,4 +1,4 @@
-//! libSQL over HTTP: the database of a host that has no SQLite.
+//! The database of a host that has no SQLite: libSQL over HTTP.
 //!
 //! The adapter speaks Hrana 3 (`POST /v3/pipeline`), one statement a request. The server closes the stream with it, so
 //! each statement is a transaction of its own, and nothing is kept open between two.
@@ -58,7 +58,7 @@ impl<H: HttpClient, C: Clock> HranaDatabase<H, C> {
     /// Makes the adapter. Nothing is sent before the first statement. `libsql://` is understood as `https://`.
     ///
     /// # Errors
-    /// If the address is empty or has another scheme, or if the token cannot be sent in a header. The words hold
+    /// If the address is empty or has another scheme, or if the token cannot be sent in a header. The error shows
     /// neither.
     pub fn new(http: H, clock: C, url: &str, token: Option<&str>) -> Result<Self, DatabaseError> {
         let wrong = |words: String| DatabaseError::Failed(words);

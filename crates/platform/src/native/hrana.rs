@@ -19,19 +19,19 @@ use crate::{
     http_client::Limits,
 };
 
-/// The most bytes of a request that the server takes: Akamai Functions' limit of a body.
+/// The most bytes of a request that the server takes, which is the limit of Akamai Functions for a body.
 const MOST: usize = 10 << 20;
 
 /// The ways in which a request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing happens, and no server is there.
+    /// The statement does not happen, because no server is there.
     Away,
-    /// Nothing happens, and the answer says that the database is locked.
+    /// The statement does not happen, and the answer says that the database is locked.
     Busy,
-    /// Nothing happens, and the answer is a 500.
+    /// The statement does not happen, and the answer is a 500.
     Error,
-    /// Nothing happens, and the stream is closed without an answer.
+    /// The statement does not happen, and the stream is closed without an answer.
     Closed,
     /// The statement happens, and then the stream is closed.
     Lost,
@@ -39,7 +39,7 @@ pub enum Fault {
     LostByError,
 }
 
-/// The faults of a server: those that were asked for, then those of a seed.
+/// The faults of a server: first those that a test has asked for, then those of a seed.
 #[derive(Debug, Default)]
 struct Faults {
     next: VecDeque<Fault>,
@@ -184,7 +184,7 @@ impl HranaServer {
         self.faults.until_lost.take().is_some()
     }
 
-    /// Returns the number of statements that it has carried out, also if they failed.
+    /// Returns the number of statements that it has carried out, including those that failed.
     pub fn carried_out(&self) -> u64 {
         self.carried_out
     }
@@ -211,7 +211,7 @@ impl HranaServer {
     }
 
     fn pipeline(&mut self, pipeline: &Json) -> Reply {
-        // What the adapter sends: one statement, and the end of its stream.
+        // The adapter sends one statement, and the end of its stream.
         let (statement, end) = (&pipeline["requests"][0], &pipeline["requests"][1]);
         let Some(sql) = statement["stmt"]["sql"].as_str() else {
             return answer(
@@ -277,8 +277,8 @@ fn results(first: Json) -> Json {
     json!({ "baton": null, "base_url": null, "results": [first, close] })
 }
 
-/// Returns whether the tests are to run on libSQL, as `cargo xtask test` has those of the models do after they ran on
-/// SQLite: the environment variable `TEST_DATABASE` is `hrana`.
+/// Returns whether the tests run on libSQL: the environment variable `TEST_DATABASE` is `hrana`. `cargo xtask test`
+/// sets it to run the tests of the models, and those of `auth`, once more after SQLite.
 pub fn is_on_hrana() -> bool {
     std::env::var_os("TEST_DATABASE").is_some_and(|database| database == "hrana")
 }

@@ -1,4 +1,4 @@
-//! All ports at once, for tests that need several of them.
+//! The ports together, for tests that need several of them.
 
 use crate::{
     Database, HttpError, Ports, Row,
@@ -15,7 +15,7 @@ pub struct World {
     config: MapConfig,
     key_value: MemoryKeyValue,
     http: Deaf,
-    /// All messages that were published.
+    /// The messages that were published.
     pub pubsub: Published,
     /// The clock.
     pub clock: SetClock,
@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// Its ports.
+    /// Returns the ports.
     pub fn ports(&self) -> Ports<'_> {
         Ports {
             database: &*self.database,

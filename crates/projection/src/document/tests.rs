@@ -168,9 +168,9 @@ fn an_entry_of_an_earlier_release_is_kept_as_a_value() {
     assert_eq!(after["tasks"]["task_2"], with_note);
 }
 
-/// A new entry as a client of a release before 1.13 sees it: that has no mergeable maps, so it sees bytes.
+/// A new entry is a mergeable map of the fields, and a later version overwrites them.
 #[test]
-fn an_entry_is_its_fields_and_its_key_holds_a_mark() {
+fn an_entry_is_its_fields_and_a_later_version_overwrites_them() {
     let doc = LoroDoc::new();
     write(&doc, &[task(Status::Completed)]).unwrap();
     doc.commit();

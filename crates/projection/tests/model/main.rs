@@ -1,14 +1,15 @@
 //! A model test of the engine: a seed decides everything that happens, in virtual time.
 //!
 //! Several pollers, submissions, callbacks and projections run at once and are interleaved at each statement; any of them
-//! may die there. Two fake services answer well, late, twice, never, with 401, 429, 500 or nonsense. It is checked that
-//! each task ends; that nothing is submitted again unless its answer was lost; that the bounds of services and projects
-//! hold after each statement; that no service is asked more often than its rule; that the oldest task of a project is
-//! submitted first; that the first end of a task stands; and that rows and documents agree in the end. In a crowd, many
-//! tasks wait at an account that has fewer places than the setting says: they take little longer than its places need.
+//! may die there. Two fake services answer well, late, twice, never, with 401, 429, 500 or nonsense. The test checks
+//! that each task ends; that nothing is submitted again unless its answer was lost; that the bounds of services and
+//! projects hold after each statement; that no service is asked more often than its rule; that the oldest task of a
+//! project is submitted first; that the first end of a task stands; and that rows and documents agree in the end. In a
+//! crowd, many tasks wait at an account that has fewer places than the setting says: they may take little longer than
+//! those places need.
 //!
-//! So that it is known to notice them, it is also run with mistakes in the engine's statements, each of which some seed must
-//! find.
+//! To show that the test notices mistakes, it also runs with mistakes in the engine's statements, and some seed must
+//! find each of them.
 //!
 //! `MODEL_SEED=7 cargo test --release -p projection --test model` runs one seed.
 
@@ -30,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-/// Seeds that failed once.
+/// The seeds that failed once.
 const KEPT: &[u64] = &[];
 
 /// The number of crowds.
@@ -82,7 +83,8 @@ fn every_task_ends_well_whatever_happens() {
     run_all(&seeds);
 }
 
-/// "Our account has three places, the setting said ten, and the films took an hour longer than they should."
+/// A complaint: "Our account has three places, the setting said ten, and the films took an hour longer than they
+/// should."
 #[test]
 fn a_crowd_at_a_small_account_is_served_by_all_of_its_places() {
     let refused: u64 = (0..reduced(CROWDS))

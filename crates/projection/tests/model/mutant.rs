@@ -1,4 +1,4 @@
-//! Mistakes that the model must notice, each made in the statements of the engine.
+//! The mistakes that the model must notice, each made in the statements of the engine.
 
 /// A mistake: a name, and the parts of statements that are replaced.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,8 @@ pub(crate) struct Mutant(
 );
 
 impl Mutant {
-    /// No mistake. The order of projects is that of their names, and not by chance, so that a seed decides everything.
+    /// The mutant without a mistake. As in all others, projects are ordered by name and not by chance, so that a seed
+    /// decides everything.
     pub(crate) const NONE: Self = Self("none", &[]);
 
     /// The statement with the mistake in it.
@@ -95,7 +96,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[("service = ?3 AND (probe_at", "0 AND (probe_at")],
     ),
     Mutant(
-        "the words of a service about when to ask are not heeded",
+        "a service is asked before the time that it has named",
         &[("quiet_until > ?1", "quiet_until > ?1 + 1000")],
     ),
     Mutant(

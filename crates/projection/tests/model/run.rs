@@ -1,4 +1,4 @@
-//! One run: what happens, in which order, and what must be true in the end.
+//! A run: what happens, in which order, and what must be true in the end.
 
 use std::{
     cell::Cell,
@@ -47,7 +47,7 @@ pub(crate) struct Story {
     /// The number of tasks, all of which have ended.
     pub(crate) tasks: usize,
     statements: u64,
-    /// Its end, in milliseconds.
+    /// The end of the run, in milliseconds.
     end: u64,
 }
 
@@ -96,7 +96,8 @@ pub(crate) fn crowd(seed: u64, mutant: Mutant) -> u64 {
     let (took, places) = (shared.now.get(), CROWDED as u64);
     // The posts, the last job, and a round of the poller after it; the pause may have grown while others used the account.
     let edges = 30_000 + 61_000 + 20_000 + 2 * late;
-    // A place that was said to be free too early is tried again after the pause, by a round of the poller.
+    // If the engine tries a place before the service has freed it, a round of the poller tries it again after the
+    // pause.
     let again = if film.lag.get() > 0 { 20_000 } else { 0 };
     let most = (film.work.get() + tasks * again) / places + edges;
     assert!(
@@ -104,8 +105,9 @@ pub(crate) fn crowd(seed: u64, mutant: Mutant) -> u64 {
         "{took} ms instead of {most} for {tasks} tasks"
     );
     let refused = film.refused.get();
-    // Those that were submitted together before the first refusal, and then one for each pause: four until the pause has
-    // reached a minute, and it may begin anew once, if the first refusals came before what was taken was known.
+    // The tasks that were submitted together before the first refusal, and then one for each pause: four until the
+    // pause has reached a minute. The pauses may start over once, if the first refusals came before it was known which
+    // tasks were taken.
     let mut tries = 8 + took / 60_000;
     if late > 0 {
         // Two more places were missing at first, and the pause has grown a second time since.
@@ -127,7 +129,7 @@ fn plan(world: &World) {
     }
     for _ in 0..3 + shared.below(20) {
         let job = Job::Post {
-            // One project has many of them.
+            // The first project has most of the tasks.
             project: shared.below(PROJECTS) * shared.below(2),
             kind: ["film", "picture"][shared.below(2) as usize],
             node: (shared.below(2) == 0).then(|| shared.below(2)),
@@ -143,7 +145,7 @@ fn plan(world: &World) {
     }
 }
 
-/// The nodes `n0` and `n1`, which tasks are posted for.
+/// Draws the nodes `n0` and `n1`, for which tasks are posted.
 async fn draw_nodes(world: &World, project: &str) {
     let doc = loro::LoroDoc::new();
     doc.set_peer_id(7).unwrap();
@@ -214,8 +216,8 @@ fn live(world: &World) {
     }
 }
 
-/// Goes on to the next moment at which something happens. `false` if all that was planned has happened and every task
-/// has ended.
+/// Goes on to the next moment at which something happens. Returns `false` if all that was planned has happened and
+/// every task has ended.
 fn pass_time(world: &World) -> bool {
     let shared = &world.shared;
     let wakes = shared.sleepers.borrow().keys().next().map(|at| at.0);
@@ -299,7 +301,7 @@ async fn process(world: &World, job: Job) {
         }
         Job::Submission { service, answer } => submit(&engine, &service, answer).await,
         Job::CallBack { service, job, body } => {
-            // Its job may have been deleted or ended; then nothing happens.
+            // The job may have been deleted or ended; then nothing happens.
             let _ = engine.call_back(service, &job, body.as_bytes()).await;
         }
         Job::Project(project) => project_now(world, &project).await,

@@ -17,13 +17,13 @@ use crate::shared::{Job, Shared};
 /// The fate of the last submission of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Answer {
-    /// It was refused, without an effect.
+    /// The service refused the submission, without an effect.
     Refused,
-    /// It has not ended yet.
+    /// The submission has not ended yet.
     UnderWay,
-    /// It had an effect, but the answer was lost.
+    /// The submission had an effect, but the answer was lost.
     Lost,
-    /// It was answered to this process.
+    /// The answer reached this process.
     Given(u64),
 }
 
@@ -33,20 +33,20 @@ struct Known {
     ends: Option<u64>,
     fails: bool,
     last: Option<Answer>,
-    /// The earliest time at which the rule lets the engine ask again, if this process heard of it.
+    /// The earliest time at which the rule lets the engine ask again, and the process that received it.
     not_before: (u64, u64),
     /// The seconds for which the last refusal asked not to be called.
     told: i64,
 }
 
-/// A service, and what it knows of jobs by our names.
+/// A service, and what it knows of jobs, by the engine's names for them.
 pub(crate) struct Service {
     pub(crate) name: &'static str,
     shared: Rc<Shared>,
     jobs: RefCell<HashMap<String, Known>>,
     /// The most jobs that the account may have at once, which the engine does not know.
     account: usize,
-    /// Until then, in milliseconds, others use the account, and leave one place.
+    /// The time, in milliseconds, until which others use the account, and leave one place.
     pub(crate) shared_until: Cell<u64>,
     /// The milliseconds for which an ended job still has its place.
     pub(crate) lag: Cell<u64>,
@@ -83,7 +83,7 @@ impl Service {
         change(self.jobs.borrow_mut().entry(job.to_owned()).or_default())
     }
 
-    /// The engine asks about a job.
+    /// Checks that the engine asks about a job no earlier than it may.
     fn asked(&self, job: &str) {
         let now = self.shared.now.get();
         let (not_before, process) = self.change(job, |known| known.not_before);
@@ -114,7 +114,7 @@ impl Service {
             .count()
     }
 
-    /// Perhaps a failure that has no effect.
+    /// Fails by chance, without an effect.
     async fn mishap(&self, job: &str, is_poll: bool, context: &Context<'_>) -> Result<(), Failure> {
         let shared = &self.shared;
         if shared.mishap(8) {
@@ -151,7 +151,7 @@ impl Service {
         }
     }
 
-    /// Refuses a job for want of a place. The watch knows when the service may be asked for one again.
+    /// Refuses a job because no place is free. The watch knows when the engine may try again.
     fn no_place(&self, job: &str) -> Failure {
         let after = self.asks_for();
         self.change(job, |known| known.told = after as i64);
@@ -159,7 +159,7 @@ impl Service {
         Failure::no_place("1303", (after > 0).then(|| Duration::from_secs(after)))
     }
 
-    /// Answers that it is asked too often. The engine leaves this job alone for a while.
+    /// Answers that it is asked too often. The engine must leave this job alone for a while.
     fn too_often(&self, job: &str, is_poll: bool) -> Failure {
         let after = self.asks_for();
         if !is_poll {
@@ -169,7 +169,7 @@ impl Service {
         Failure::too_often("429", (after > 0).then(|| Duration::from_secs(after)))
     }
 
-    /// The engine must not ask about a job for some time.
+    /// Forbids the engine to ask about a job for some time.
     fn rest(&self, job: &str, milliseconds: u64) {
         let shared = &self.shared;
         let not_before = (shared.now.get() + milliseconds, shared.process.get());
@@ -196,7 +196,7 @@ impl Service {
         if !self.is_polled() {
             return;
         }
-        // It calls back never, once, or twice, and not always at once.
+        // The service calls back never, once, or twice, and not always at once.
         let is_late = u64::from(shared.is_chaos.get());
         for _ in 0..1 - is_late + is_late * shared.below(3) {
             let body = json!({ "job": job, "fails": fails }).to_string();
@@ -323,7 +323,7 @@ impl Executor for Fake {
         self.0.is_polled()
     }
 
-    /// One question about several jobs. The answer may have nothing about some of them.
+    /// Asks one question about several jobs. The answer may leave some of them out.
     async fn poll_together(
         &self,
         tasks: &[Task],

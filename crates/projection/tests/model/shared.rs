@@ -10,7 +10,7 @@ use std::{
 /// The milliseconds in which users do something, and things go wrong.
 pub(crate) const CHAOS: u64 = 240_000;
 
-/// Something that a process does.
+/// An action of a process.
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
     /// A round of a poller.
@@ -43,7 +43,7 @@ pub(crate) enum Job {
 /// The state of chance and time.
 pub(crate) struct Shared {
     random: Cell<u64>,
-    /// Milliseconds since the beginning.
+    /// The milliseconds since the beginning.
     pub(crate) now: Cell<u64>,
     /// The jobs that happen later, by their time and a number.
     pub(crate) timeline: RefCell<BTreeMap<(u64, u64), Job>>,
@@ -94,7 +94,7 @@ impl Shared {
         (z ^ (z >> 31)) % n
     }
 
-    /// Returns whether something happens that happens `n` times in a hundred, while things may go wrong.
+    /// Returns `true` by chance, `n` times in a hundred, while things may go wrong.
     pub(crate) fn mishap(&self, n: u64) -> bool {
         self.is_chaos.get() && self.below(100) < n
     }
@@ -104,7 +104,7 @@ impl Shared {
         self.numbers.get()
     }
 
-    /// Has something happen this many milliseconds from now.
+    /// Schedules a job this many milliseconds from now.
     pub(crate) fn later(&self, milliseconds: u64, job: Job) {
         let at = (self.now.get() + milliseconds, self.number());
         self.timeline.borrow_mut().insert(at, job);

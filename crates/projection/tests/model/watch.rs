@@ -1,4 +1,4 @@
-//! The rules that claims must keep, whatever the statements of the engine say: the oldest task of a project comes first,
+//! The rules that claims must keep, whatever the statements of the engine do: the oldest task of a project comes first,
 //! and a service that has refused a task is asked no more often than the rule for that allows.
 
 use std::{
@@ -24,7 +24,7 @@ struct Known {
     refusals: u32,
     /// The earliest time of the next such try.
     not_before: i64,
-    /// The earliest time of any submission, because it asked for that.
+    /// The earliest time of any submission, because the service asked for that.
     quiet_until: i64,
     /// The number of times in a row that it has said that it is asked too often.
     doubts: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Watch {
     held_up: RefCell<HashSet<String>>,
 }
 
-/// The tasks that hold a place at a service, but for one of them.
+/// The number of tasks that hold a place at a service, except one of them.
 fn others(database: &dyn Database, service: &str, task: &str, now: i64) -> i64 {
     let sql = "SELECT count(*) FROM aigc_tasks
           WHERE external_service = ?1 AND task_id <> ?2 AND status IN ('pending', 'processing')
@@ -74,7 +74,7 @@ fn claim(database: &dyn Database, parameters: &[Value]) -> Option<i64> {
 }
 
 impl Watch {
-    /// A task was claimed for a submission.
+    /// Checks and records that a task was claimed for a submission.
     pub(crate) fn claimed(&self, database: &dyn Database, task: &str, now: i64) {
         let sql = "SELECT external_service, lease_until,
                 (SELECT group_concat(older.task_id) FROM aigc_tasks older
@@ -98,7 +98,7 @@ impl Watch {
         };
         assert!(
             now >= known.quiet_until,
-            "{service} is asked although it said when to: {known:?}"
+            "{service} is asked before the time that it named: {known:?}"
         );
         if known.doubts >= DOUBTS {
             let is_submitted = "SELECT 1 FROM aigc_tasks WHERE external_service = ?1 AND task_id <> ?2
@@ -130,7 +130,7 @@ impl Watch {
         known.probe = Some((task.to_owned(), lease_until));
     }
 
-    /// A service has said "too often", which is to be noted.
+    /// Records that a service has said "too often", which the engine is about to note.
     pub(crate) fn asked_too_often(
         &self,
         database: &dyn Database,
@@ -164,7 +164,8 @@ impl Watch {
         self.held_up.borrow_mut().insert(task);
     }
 
-    /// A refusal is to be noted, which counts if its claim still holds. The process may have been held up since.
+    /// Records a refusal that the engine is about to note. It counts only if its claim still holds, because the process
+    /// may have been held up since.
     pub(crate) fn refused(&self, database: &dyn Database, parameters: &[Value], asked: i64) {
         let (now, service, task) = noted(parameters);
         let Some(claim) = claim(database, parameters) else {
@@ -184,7 +185,7 @@ impl Watch {
         known.quiet_until = known.quiet_until.max(now + asked.min(LONGEST_PAUSE));
     }
 
-    /// A service has taken a task, perhaps one more than it was known to take.
+    /// Records that a service has taken a task, perhaps one more than it was known to take.
     pub(crate) fn taken(&self, service: &str, is_probe: bool, now: i64) {
         let mut known = self.services.borrow_mut();
         let Some(known) = known.get_mut(service) else {

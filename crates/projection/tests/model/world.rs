@@ -1,4 +1,4 @@
-//! The ports of the model: a database at each of whose statements another process may go on, and virtual time.
+//! The ports of the model: a database that lets other processes go on at each statement, and virtual time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,7 +27,7 @@ use crate::{
     watch::Watch,
 };
 
-/// A finished task changes only by a retry.
+/// The rule that a finished task changes only by a retry.
 const FIRST_END_STANDS: &str = "CREATE TRIGGER first_end_stands BEFORE UPDATE ON aigc_tasks
       WHEN OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.run = OLD.run
        AND (NEW.status IS NOT OLD.status OR NEW.result_url IS NOT OLD.result_url
@@ -52,8 +52,9 @@ thread_local! {
     };
 }
 
-/// The statements that note a failure, before which a process may be held up for longer than its claim holds. Before it
-/// notes an acceptance it may not: then the job may take a place beyond the bound, and there is no help for it.
+/// The statements that note a failure. Before them, a process may be held up for longer than its claim holds. It is not
+/// held up before it notes an acceptance, because then the job may take a place beyond the bound, and the engine cannot
+/// prevent that.
 const NOTES_OF_FAILURES: [&str; 3] = [
     "SET retry_count = retry_count + 1,",
     "INSERT INTO aigc_places",
@@ -146,7 +147,7 @@ impl World {
         block_on(self.database.execute(sql, vec![])).unwrap()
     }
 
-    /// Notes that a refusal is to be noted now.
+    /// Passes a refusal that the engine is about to note to the watch.
     fn watch_refusal(&self, sql: &str, parameters: &[Value]) {
         if !sql.contains("INSERT INTO aigc_places") {
             return;
@@ -179,7 +180,7 @@ impl World {
         }
     }
 
-    /// Notes what was claimed, and what is known of the services, and checks it.
+    /// Passes what was claimed or taken to the watch, which checks it.
     fn watch(&self, sql: &str, parameters: &[Value], rows: &[Row]) {
         let now = self.shared.unix_seconds();
         if sql.contains("SET doubts = 0, places = places + ?3") {
@@ -303,7 +304,7 @@ impl Clock for World {
 impl PubSub for World {
     async fn publish(&self, channel: &str, payload: Vec<u8>) -> Result<(), PubSubError> {
         others().await;
-        // A lost message is found by the sweep.
+        // If a message is lost, the sweep finds the project.
         if channel == "task-events" && self.has_documents && !self.shared.mishap(40) {
             let project = tasks::project_of_event(&payload).unwrap();
             self.begun.borrow_mut().push(Job::Project(project));

@@ -1,5 +1,5 @@
-//! One component for all of the host's tests. Over HTTP, the path says what it does. Redis messages and cron events go to
-//! the key-value store, where the HTTP side shows them.
+//! The component for all of the host's tests. Over HTTP, the path says what it does. Redis messages and cron events go
+//! to the key-value store, where the HTTP side shows them.
 
 use std::fs;
 
@@ -50,7 +50,8 @@ async fn http(request: IncomingRequest, out: ResponseOutparam) {
     out.set_with_body(response, text).await.ok();
 }
 
-/// Answers in as many parts as `parts` says first, and computes before each for as many milliseconds as it says then.
+/// Answers in parts. The first number in `parts` is their count, and the second is the milliseconds of computing before
+/// each.
 async fn burn(parts: &[&str], out: ResponseOutparam) {
     let numbers: Vec<u64> = parts.iter().flat_map(|part| part.parse()).collect();
     let [count, ms] = numbers[..] else {
@@ -68,7 +69,7 @@ async fn burn(parts: &[&str], out: ResponseOutparam) {
     }
 }
 
-/// Asks itself for a few echoes and then notes that it is done.
+/// Sends the app itself a few requests, and then notes under `key` that it is done.
 async fn work_on(key: &[u8]) -> Result<()> {
     for _ in 0..3 {
         let request = Request::get("http://self.alt/g/sleep/50").build();
