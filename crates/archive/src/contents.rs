@@ -21,7 +21,7 @@ const MAX_MEMBERS: usize = 10_000;
 /// The end of the year 9999, in Unix seconds.
 pub(crate) const LATEST: i64 = 253_402_300_799;
 
-/// The reason why an archive is refused; in words for its sender.
+/// The reason why an archive is refused, in words for its sender.
 #[derive(Debug, Error, PartialEq)]
 pub enum ArchiveError {
     /// The archive is not a tar archive, or is not whole.
@@ -52,7 +52,7 @@ impl From<TarError> for ArchiveError {
     }
 }
 
-/// `project.json`.
+/// The file `project.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ProjectFile {
     pub(crate) format: u32,
@@ -71,7 +71,7 @@ pub(crate) struct MemberIn {
     pub(crate) role: String,
 }
 
-/// `assets/{id}.json`.
+/// The file `assets/{id}.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AssetFile {
     pub(crate) media_type: String,
@@ -80,7 +80,7 @@ pub(crate) struct AssetFile {
     pub(crate) task_id: Option<String>,
 }
 
-/// `quarantine/{number}.json`.
+/// The file `quarantine/{number}.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct QuarantinedFile {
     pub(crate) origin: String,
@@ -104,7 +104,7 @@ pub(crate) struct QuarantinedIn<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Everything in an archive.
+/// The contents of a whole archive.
 #[derive(Debug)]
 pub(crate) struct Contents<'a> {
     pub(crate) project: ProjectFile,
@@ -115,7 +115,7 @@ pub(crate) struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    /// Reads and checks a whole archive. The paths in it only tell files apart: nothing is written to a file.
+    /// Reads and checks a whole archive. The paths in it only distinguish files: nothing is written to a file.
     ///
     /// # Errors
     /// See [`ArchiveError`].
@@ -242,7 +242,7 @@ fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
     }
 }
 
-/// Returns whether a text is a line of a length that fields have.
+/// Returns whether a text is one line that is neither empty nor longer than a field may be.
 pub(crate) fn is_text(text: &str) -> bool {
     (1..=MAX_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -301,7 +301,7 @@ mod tests {
         let cases: Vec<(Vec<File<'_>>, &str)> = vec![
             (vec![good("tasks/1")], ""),
             (asset().into(), ""),
-            // A path leads nowhere.
+            // No path leads out of the archive.
             (
                 vec![("../../etc/passwd", none())],
                 "not a part of a project",
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn only_users_that_may_be_are_named() {
+    fn only_valid_users_may_be_named() {
         let taken = |project: Value| {
             let archive = archive(&[("project.json", project.to_string().as_bytes())]);
             Contents::read(&archive).is_ok()

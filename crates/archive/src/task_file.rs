@@ -7,14 +7,14 @@ use url::Url;
 
 use crate::contents::{LATEST, MAX_ADDRESS, is_text};
 
-/// `tasks/{id}.json`: what users see of a task, and what a retry needs.
+/// The file `tasks/{id}.json`: the part of a task that users see, and that a retry needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaskFile {
     pub(crate) task_id: String,
     pub(crate) task_type: String,
     pub(crate) status: String,
     pub(crate) external_service: Option<String>,
-    /// JSON, as the columns that follow.
+    /// The parameters as JSON. `result_data`, `tags` and `metadata` are JSON, too.
     pub(crate) params: String,
     pub(crate) result_url: Option<String>,
     pub(crate) result_data: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct TaskFile {
 }
 
 impl TaskFile {
-    /// The bytes of its texts.
+    /// The bytes of the task's texts.
     pub(crate) fn size(&self) -> usize {
         let optional = [
             &self.external_service,
@@ -96,7 +96,7 @@ impl TaskFile {
     }
 }
 
-/// Returns whether a result may be at this address: it is of the web, or the path of an asset.
+/// Returns whether a result may be at this address: an address of the web, or the path of an asset.
 fn is_address(address: &str) -> bool {
     if address.len() > MAX_ADDRESS {
         return false;
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// So a batch of tasks has a bound of bytes, whatever their texts are.
+    /// The size counts every text, so that a batch of tasks has a bound of bytes, whatever their texts are.
     #[test]
     fn each_text_of_a_task_counts() {
         let size = |field: &str, value: Value| {
