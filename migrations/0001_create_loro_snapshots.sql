@@ -1,4 +1,4 @@
--- The state of each room up to and including `rev`: one row a project, the old one overwritten.
+-- The state of each room up to and including `rev`: one row for each project, which is overwritten.
 CREATE TABLE IF NOT EXISTS loro_snapshots (
     project_id TEXT    NOT NULL PRIMARY KEY,
     snapshot   BLOB    NOT NULL,           -- a Loro snapshot, or a Loro update: see `has_state`

@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     retry_count      INTEGER NOT NULL DEFAULT 0,
     max_retries      INTEGER NOT NULL DEFAULT 3,
     -- The columns of the engine.
-    lease_until      INTEGER,              -- the claim of an instance ends then
+    lease_until      INTEGER,              -- the end of an instance's claim
     next_attempt_at  INTEGER,              -- the earliest time of the next step
     projected_status TEXT,                 -- the status that the document shows; NULL if it does not show this version
     version          INTEGER NOT NULL DEFAULT 0, -- counts the changes that a document shows
@@ -40,12 +40,12 @@ CREATE TABLE IF NOT EXISTS aigc_tasks (
     repaired         INTEGER NOT NULL DEFAULT 0, -- 1 if a node was repaired since this version was projected
     tags             TEXT,                 -- the caller's words for the task, as a JSON array
     metadata         TEXT,                 -- the caller's notes, as a JSON object
-    progress         REAL,                 -- how much of the job is done, from 0 to 1, if the service tells it
+    progress         REAL,                 -- how much of the job is done, from 0 to 1, if the service reports it
     cancel_at        INTEGER,              -- the task is cancelled if it has not ended by then
     result_expires_at INTEGER,             -- when the service deletes the result, if that is kept there alone
     has_product      INTEGER NOT NULL DEFAULT 0, -- 1 if the service has done its job and the result is being copied
     notify_of        TEXT,                 -- the events of which the agent is notified, with commas between; NULL: the ends
-    signature        TEXT                  -- what the service wants to see again if a task goes on from the result; never told
+    signature        TEXT                  -- the service wants it back if a task goes on from the result; no client sees it
 );
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_project ON aigc_tasks (project_id, created_at);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_external_id ON aigc_tasks (external_service, external_task_id);

@@ -1,4 +1,4 @@
--- Indexes for posting, projecting and notifying. The columns are declared in 0002; the app adds those that an
+-- The indexes for posting, projecting and notifying. The columns are declared in 0002; the app adds those that an
 -- older table lacks, because SQLite has no "add if missing".
 CREATE UNIQUE INDEX IF NOT EXISTS aigc_tasks_by_idempotency_key ON aigc_tasks (idempotency_key);
 CREATE INDEX IF NOT EXISTS aigc_tasks_due ON aigc_tasks (external_service, next_attempt_at)

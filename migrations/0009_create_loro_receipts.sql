@@ -1,4 +1,5 @@
--- An update that a relay appends again is found by its serial number. The column `serial` is declared in 0003.
+-- With this index the app finds an update that a relay appends again, by its serial number. The column `serial` is
+-- declared in 0003.
 CREATE UNIQUE INDEX IF NOT EXISTS loro_updates_by_serial ON loro_updates (origin, serial) WHERE serial IS NOT NULL;
 -- The rev of each recent update that has left the log, for as long as its relay may append it again.
 CREATE TABLE IF NOT EXISTS loro_receipts (

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS loro_blobs (
     updated_at INTEGER NOT NULL            -- Unix seconds
 );
 CREATE INDEX IF NOT EXISTS loro_blobs_by_rev ON loro_blobs (project_id, rev);
--- Work on a room that one instance does at a time. A row goes when its work succeeds. Times are Unix seconds.
+-- The work on a room that one instance does at a time. A row is deleted when its work succeeds. Times are Unix seconds.
 CREATE TABLE IF NOT EXISTS loro_leases (
     project_id TEXT    NOT NULL,
     work       TEXT    NOT NULL,           -- compact, merge
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS loro_leases (
     due_at     INTEGER NOT NULL,           -- the earliest time of the next try
     PRIMARY KEY (project_id, work)
 ) WITHOUT ROWID;
--- Panics that an instance reported before it died. Only they can put the blame on an update.
+-- The panics that instances reported before they died. Only such a report can blame an update.
 CREATE TABLE IF NOT EXISTS loro_panics (
     run        TEXT    NOT NULL PRIMARY KEY, -- the random id of the run
     project_id TEXT    NOT NULL,

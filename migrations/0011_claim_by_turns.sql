@@ -1,5 +1,5 @@
--- Indexes for claims by turns and for the order of posting. The columns are declared in 0002. Rows from before have
--- the order in which they were inserted.
+-- The indexes for claims by turns and for the order of posting. The columns are declared in 0002. Older rows get the
+-- order in which they were inserted.
 UPDATE aigc_tasks SET seq = rowid WHERE seq = 0;
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_seq ON aigc_tasks (project_id, seq);
 CREATE INDEX IF NOT EXISTS aigc_tasks_by_node ON aigc_tasks (project_id, node_id, seq) WHERE node_id IS NOT NULL;

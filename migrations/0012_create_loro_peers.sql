@@ -1,6 +1,7 @@
--- How far each peer has written into each room. Peer ids are unsigned; here they are stored as signed numbers of the same
--- bits. A room from before this table, or one of whose updates was quarantined, has no rows: that means unknown, and the
--- rows come back with what is written and asked next. The columns spans, digest and waits are declared in 0003.
+-- The counters up to which each peer has written into each room. Peer ids are unsigned; here they are stored as signed
+-- numbers of the same bits. A room from before this table, or one of whose updates was quarantined, has no rows: its
+-- counters are unknown, and the next updates and questions of its clients bring rows back. The columns spans, digest
+-- and waits are declared in 0003.
 CREATE TABLE IF NOT EXISTS loro_peers (
     project_id TEXT    NOT NULL,
     peer       INTEGER NOT NULL,
@@ -10,7 +11,7 @@ CREATE TABLE IF NOT EXISTS loro_peers (
     digest     INTEGER NOT NULL,           -- the digest of that update
     PRIMARY KEY (project_id, peer)
 ) WITHOUT ROWID;
--- Part of the statement that appends an update, so that log and peers never differ.
+-- The trigger is a part of the statement that appends an update, so that log and peers never differ.
 CREATE TRIGGER IF NOT EXISTS loro_updates_by_peers AFTER INSERT ON loro_updates WHEN NEW.spans IS NOT NULL
 BEGIN
     INSERT INTO loro_peers (project_id, peer, counter, written, start, digest)

@@ -1,5 +1,5 @@
--- The peer under which the app writes tasks into a room's document. It is random, so that no other database has it, and
--- deleted when operations under it may leave the document: the next projection makes a new one.
+-- The peer under which the app writes tasks into a room's document. It is random, so that no other database has it. It
+-- is deleted when operations under it may leave the document, and the next projection makes a new one.
 CREATE TABLE IF NOT EXISTS loro_projection_peers (
     project_id TEXT    NOT NULL PRIMARY KEY,
     peer       INTEGER NOT NULL            -- positive

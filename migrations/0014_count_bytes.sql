@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     counted_at      INTEGER NOT NULL,
     rest_counted_at INTEGER NOT NULL
 ) WITHOUT ROWID;
--- The projects and owners that take no more. It is empty as a rule, so an append looks into it at no cost.
+-- The projects and owners that take no more. The table is usually empty, so an append looks into it at no cost.
 CREATE TABLE IF NOT EXISTS quota_full (
     holder     TEXT    NOT NULL PRIMARY KEY,
     code       TEXT    NOT NULL,           -- room_full, quota

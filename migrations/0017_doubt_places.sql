@@ -1,3 +1,3 @@
--- Column `doubts` of `aigc_places` is declared in 0016. What was known of places until now counted "too often" as a want of
--- places, so it is learnt anew.
+-- Column `doubts` of `aigc_places` is declared in 0016. Until now, "too often" counted as a lack of places, so the app
+-- must learn the places again.
 DELETE FROM aigc_places;

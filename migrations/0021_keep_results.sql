@@ -1,4 +1,4 @@
--- Results that their services keep and that are being copied: what the service told, until the task ends. The column
+-- Results that their services keep and that are being copied: the service's answer, until the task ends. The column
 -- `result_expires_at` of `aigc_tasks` is declared in 0002. Times are Unix seconds.
 CREATE TABLE IF NOT EXISTS aigc_products (
     task_id  TEXT    NOT NULL PRIMARY KEY,
@@ -7,14 +7,14 @@ CREATE TABLE IF NOT EXISTS aigc_products (
     data     TEXT    NOT NULL,             -- more about them, as a JSON object
     tries    INTEGER NOT NULL DEFAULT 0,   -- the failures in a row of the copy under way
     asset_id TEXT,                         -- the upload in parts of the copy under way
-    told_at  INTEGER NOT NULL              -- when the service told it
+    told_at  INTEGER NOT NULL              -- when the service reported it
 );
 -- Uploads in parts to a bucket that are not complete.
 CREATE TABLE IF NOT EXISTS asset_uploads (
     asset_id   TEXT    NOT NULL PRIMARY KEY,
     project_id TEXT    NOT NULL,
     media_type TEXT    NOT NULL,
-    upload_id  TEXT,                       -- the bucket's name of it; NULL until the bucket has told it
+    upload_id  TEXT,                       -- the bucket's name of it; NULL until the bucket has named it
     tags       TEXT    NOT NULL,           -- the bucket's tag of each part, as a JSON array
     length     INTEGER NOT NULL,           -- the bytes of all parts
     digest     TEXT    NOT NULL,           -- of each part with the digest before it, in hexadecimal

@@ -1,5 +1,5 @@
--- Tasks whose results are being copied are found, and what their services told goes with the end of the task. The column
--- `has_product` is declared in 0002.
+-- An index that finds the tasks whose results are being copied, and triggers that delete the services' answers when the
+-- tasks end. The column `has_product` is declared in 0002.
 CREATE INDEX IF NOT EXISTS aigc_tasks_to_keep ON aigc_tasks (next_attempt_at)
     WHERE has_product = 1 AND status IN ('pending', 'processing');
 CREATE TRIGGER IF NOT EXISTS aigc_task_kept AFTER UPDATE OF status ON aigc_tasks

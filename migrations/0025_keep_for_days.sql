@@ -1,5 +1,5 @@
 -- Assets that are whole, in the order in which the retention looks whether anything needs them. A row of `assets` may hold
--- megabytes, so what the retention reads and writes of it stands here.
+-- megabytes, so the columns that the retention reads and writes are in this table.
 CREATE TABLE IF NOT EXISTS asset_looks (
     asset_id   TEXT    NOT NULL PRIMARY KEY,
     project_id TEXT    NOT NULL,
@@ -26,7 +26,7 @@ BEGIN
 END;
 INSERT OR IGNORE INTO asset_looks (asset_id, project_id, task_id, in_bucket, created_at, needed_at)
 SELECT asset_id, project_id, task_id, bytes IS NULL, created_at, created_at FROM assets WHERE settle_at IS NULL;
--- Assets that are being deleted: their rows at once, by the trigger, then what is in the bucket, then this.
+-- Assets that are being deleted: first their rows, by the trigger, then their bytes in the bucket, then the row here.
 CREATE TABLE IF NOT EXISTS asset_removals (
     asset_id  TEXT    NOT NULL PRIMARY KEY,
     in_bucket INTEGER NOT NULL,

@@ -11,9 +11,9 @@ use crate::{client_official, client_raw};
 /// The protocol that a client and a server speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// Ours: a binary frame is a Loro blob.
+    /// The protocol of our server: a binary frame is a Loro blob.
     Raw,
-    /// loro-protocol, in the version that the official server speaks.
+    /// The protocol `loro-protocol`, in the version that the official server speaks.
     Official,
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Event {
         /// The code of the reason.
         code: String,
     },
-    /// Any other event.
+    /// An event of any other type.
     #[serde(other)]
     Other,
 }

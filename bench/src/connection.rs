@@ -17,7 +17,7 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 /// The options of a join.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JoinOptions {
-    /// Asks our server for its events (`?events=1`). The official server has none.
+    /// Says whether the client asks our server for its events (`?events=1`). The official server has none.
     pub events: bool,
     /// The client's read buffer, in bytes.
     pub read_buffer: usize,

@@ -1,4 +1,4 @@
-//! Plain HTTP requests to our server, on one connection that is kept open.
+//! The plain HTTP requests to our server, on one connection that is kept open.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Open-loop load: clients in rooms, some of which write at a steady rate, however far the server
-//! falls behind.
+//! The open-loop load: clients in rooms, some of which write at a steady rate, however far the
+//! server falls behind.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     pub rooms: Vec<Room>,
     /// The updates that each writer sends a second.
     pub rate: f64,
-    /// Updates sent before this are delivered and counted, but their latency is not measured.
+    /// The warm-up: updates that are sent in this time are delivered and counted, but not measured.
     pub warm_up: Duration,
 }
 
@@ -70,14 +70,14 @@ pub(crate) struct Outcome {
     pub seconds: f64,
 }
 
-/// Every update of a run, with the time of its sending and its fingerprint.
+/// The updates of a run, each with the time of its sending and its fingerprint.
 struct Journal {
     start: Instant,
     /// The time of sending of each update, in nanoseconds after `start`.
     sent: Vec<AtomicU64>,
     /// The update that a frame carries, by the frame's fingerprint.
     known: HashMap<u64, u32>,
-    /// Updates sent from this moment on are measured.
+    /// The moment from which on updates are measured, by the time of their sending.
     measured_from: Duration,
 }
 
@@ -147,7 +147,7 @@ pub(crate) async fn run(dialect: Dialect, address: SocketAddr, plan: &Plan) -> R
     let (frames, known) = encode(dialect, plan)?;
     let sockets = connect(dialect, address, plan).await?;
     let journal = Arc::new(Journal {
-        // A moment later, so that every client is ready.
+        // The start is a moment later, so that every client is ready.
         start: Instant::now() + Duration::from_millis(300),
         sent: (0..known.len()).map(|_| AtomicU64::new(0)).collect(),
         known,
@@ -308,7 +308,7 @@ async fn read(
             Ok(_) => continue,
         };
         let now = journal.start.elapsed();
-        // No other task locks it before this one has ended.
+        // No other task locks the receipts before this task has ended.
         let mut noted = receipts.lock();
         if noted.note(&journal, &bytes, now) == expected {
             return stream;

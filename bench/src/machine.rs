@@ -1,4 +1,4 @@
-//! Facts about this machine, and the CPU time and memory that a process on it has used.
+//! The facts about this machine, and the CPU time and memory that a process on it has used.
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -40,7 +40,7 @@ fn commit_times(dir: &Path) -> Result<Samples> {
     let mut file = tempfile::tempfile_in(dir).context("create a file for the commit times")?;
     let block = [0x5a_u8; 4096];
     let mut times = Vec::new();
-    // Writes to the same 256 KiB again and again, as a write-ahead log does.
+    // The loop writes to the same 256 KiB again and again, as a write-ahead log does.
     for number in 0..200_u64 {
         file.seek(std::io::SeekFrom::Start(number % 64 * 4096))?;
         let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Merging natively, to compare with: in each of the ways that Loro offers, each in a process of its own, because an import
-//! cannot be stopped.
+//! The native merge, with which ours is compared: in each of the ways that Loro offers, each in a process of its own,
+//! because an import cannot be stopped.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,17 +13,17 @@ use tokio::time::timeout;
 
 use crate::shapes::detached;
 
-/// The longest that a way is waited for. A merge of ours has 120 s of processor time.
+/// The longest time that the bench waits for a way. A merge of ours has 120 s of processor time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A way to merge a log into a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
-    /// One import an update.
+    /// A separate import for each update.
     OneByOne,
-    /// One import of all updates as one, which a detached document makes of them.
+    /// A single import of one update, which a detached document makes from all updates.
     AsOne,
-    /// One import of all updates as a batch.
+    /// A single import of all updates as a batch.
     Batch,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Merge {
 }
 
 impl Merge {
-    /// Merges, makes a snapshot, and prints the milliseconds.
+    /// Merges, makes a snapshot, and prints the milliseconds that this took.
     ///
     /// # Errors
     /// If a file cannot be read or Loro cannot import it.

@@ -1,4 +1,4 @@
-//! Starting and stopping the servers, each a process of its own.
+//! Starts and stops the servers, each a process of its own.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -23,7 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 /// The build of our relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Relay {
-    /// Native code.
+    /// The native build.
     Native,
     /// The WASI command.
     Wasm,
@@ -109,7 +109,7 @@ impl Places {
         self.scratch.path()
     }
 
-    /// Makes a new state folder, empty but for the Wasm that was compiled earlier, because the
+    /// Makes a new state folder, empty except for the Wasm that was compiled earlier, because the
     /// bench does not measure compiling.
     ///
     /// # Errors
@@ -273,7 +273,7 @@ impl Places {
             .with_context(|| format!("start {}", command.get_program().display()))?;
         let stdout = child.stdout.take().context("take the server's stdout")?;
         let (found, address) = mpsc::channel();
-        // Reads to the end, so that the server never blocks on a full pipe.
+        // The thread reads to the end, so that the server never blocks on a full pipe.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(address) = ready_address(&line) {

@@ -5,21 +5,21 @@ use loro::{ExportMode, LoroDoc, VersionVector};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// A log whose text has about this many bytes, and the way it was written.
+/// A way in which a log is written. The size of its text is given to [`Shape::updates`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// One writer appends pieces of this many bytes to the end of a text.
+    /// A single writer appends pieces of this many bytes to the end of a text.
     Appended { piece: usize },
-    /// Ten writers insert 1 KiB anywhere, each ten updates behind.
+    /// Ten writers insert 1 KiB at random places, and see each other's updates only after each round.
     TenWriters,
-    /// Two writers append 10 KiB and never see each other's.
+    /// Two writers append 10 KiB at a time, and never see each other's updates.
     NeverMeet,
-    /// Two writers paste half of it each, at the same time.
+    /// Two writers paste half of the text each, at the same time.
     TwoPastes,
 }
 
 impl Shape {
-    /// All shapes.
+    /// The list of all shapes.
     pub(crate) const ALL: [Self; 6] = [
         Self::Appended { piece: 1 << 10 },
         Self::Appended { piece: 10 << 10 },

@@ -1,4 +1,4 @@
-//! Percentiles of plain, sorted samples. They are exact, because a run has a few million samples at
+//! The percentiles of plain, sorted samples. They are exact, because a run has a few million samples at
 //! most.
 
 use std::time::Duration;

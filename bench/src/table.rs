@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// One measurement: our value, the peer's value, and the target.
+/// A measurement: our value, the peer's value, and the target.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     /// The name of the scenario.
     pub scenario: String,
     /// The measured quantity, with its unit.
     pub measure: String,
-    /// Our value.
+    /// The value of our server.
     pub ours: Cell,
     /// The peer's value.
     pub theirs: Cell,
@@ -24,7 +24,7 @@ pub(crate) enum Cell {
     Number(f64),
     /// A text.
     Text(String),
-    /// No measurement.
+    /// A missing measurement.
     None,
 }
 
@@ -79,11 +79,11 @@ impl fmt::Display for Cell {
 /// A condition that a measurement must meet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Target {
-    /// Our value divided by theirs is at most this.
+    /// The ratio of our value to theirs is at most this.
     RatioAtMost(f64),
-    /// Our value is at most this.
+    /// The value of our server is at most this.
     AtMost(f64),
-    /// Our value is exactly this.
+    /// The value of our server is exactly this.
     Exactly(f64),
 }
 
@@ -127,7 +127,7 @@ impl Row {
         }
     }
 
-    /// Tells whether the target is met; `None` without a target. A target is not met if nothing
+    /// Returns whether the target is met; `None` without a target. A target is not met if nothing
     /// could be measured.
     pub(crate) fn holds(&self) -> Option<bool> {
         let ours = self.ours.number();

@@ -14,7 +14,7 @@ const NODES_EACH: usize = 8;
 /// updates, and so on; each writer has seen all earlier updates.
 ///
 /// So there is as little to merge as possible. That favours a server that merges each update as it
-/// arrives, as the official one does: it is slower with edits that overlap, as real ones do.
+/// arrives, such as the official server, which is slower with edits that overlap, as real edits do.
 ///
 /// Peer ids begin at `first_peer`, so that no two rooms have an update in common.
 ///

@@ -1,7 +1,7 @@
 //! `cargo xtask backup` and `cargo xtask restore`: the databases of a state folder, of `loro-host` or of a Spin.
 //!
-//! SQLite itself copies, through its program `sqlite3`, in one read transaction. So the server goes on meanwhile, and the
-//! copy holds every update that was acknowledged before the command began.
+//! SQLite itself makes the copy, through its program `sqlite3`, in one read transaction. So the server can go on
+//! running, and the copy holds every update that was acknowledged before the command began.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -15,7 +15,7 @@ use clap::Args;
 /// recovers it.
 const PATIENCE: &str = ".timeout 10000";
 
-/// The app's own database. Others are of the host.
+/// The app's own database. Other databases belong to the host.
 const MAIN: &str = "sqlite_db.db";
 
 /// The ending of a copy that is not whole yet.
@@ -55,7 +55,7 @@ impl Backup {
         let partial = with_ending(&self.folder, PARTIAL);
         if partial.exists() {
             bail!(
-                "{} is left of a backup that did not end: delete it",
+                "{} is left over from a backup that did not end: delete it",
                 partial.display()
             );
         }
@@ -75,8 +75,8 @@ impl Backup {
 }
 
 impl Restore {
-    /// Copies the databases of a backup into a state folder, each under its name only once all are sound. What fails
-    /// leaves no file.
+    /// Copies the databases of a backup into a state folder. They get their names only once all copies are sound, and a
+    /// restore that fails leaves no file.
     ///
     /// # Errors
     /// If the state folder has a database already or a file of one, or if one of the backup is missing or not sound.
@@ -95,7 +95,7 @@ impl Restore {
             refuse_left_over(&self.state_dir)?;
         }
         private_folder(&self.state_dir)?;
-        // A restore that was killed may have left copies.
+        // An earlier restore that was killed may have left copies.
         remove_files(&self.state_dir, is_partial)?;
         if let Err(error) = self.fill(&backup) {
             remove_files(&self.state_dir, |name| {
@@ -158,7 +158,7 @@ fn refuse_left_over(folder: &Path) -> Result<()> {
         let mut databases = endings.filter_map(|ending| name.strip_suffix(ending));
         if databases.any(is_database) {
             bail!(
-                "{} is left of a database: stop its server, and move the file away first",
+                "{} is left over from a database: stop its server, and move the file away first",
                 path.display()
             );
         }
@@ -166,7 +166,7 @@ fn refuse_left_over(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the files of a folder whose names are such.
+/// Removes the files of a folder whose names `is_such` accepts.
 fn remove_files(folder: &Path, is_such: impl Fn(&str) -> bool) -> Result<()> {
     for (name, path) in files(folder)? {
         if is_such(&name) {
@@ -251,7 +251,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-/// Runs a statement, and returns what it answers.
+/// Runs a statement, and returns its output.
 fn sqlite3(database: &Path, sql: &str) -> Result<String> {
     let mut command = Command::new("sqlite3");
     command
@@ -312,7 +312,7 @@ mod tests {
         format!("BEGIN;\n{}COMMIT;\n", row.repeat(count))
     }
 
-    /// The count of rows, if they are 1 to that count.
+    /// The number of rows. Asserts that their revs are 1 to that number.
     fn dense(database: &Path) -> u64 {
         let sql = "SELECT count(*), coalesce(max(rev), 0) FROM log";
         let found = sqlite3(database, sql).unwrap();
@@ -409,7 +409,7 @@ mod tests {
         fs::write(&database, bytes).unwrap();
         restore(&backup, &state).unwrap_err();
         assert!(!state.exists());
-        // Of a folder that was there, what is not of the restore stays.
+        // In a folder that existed before, the files that are not of the restore stay.
         fs::create_dir(&state).unwrap();
         fs::write(state.join("note"), "").unwrap();
         restore(&backup, &state).unwrap_err();
@@ -423,7 +423,7 @@ mod tests {
         names
     }
 
-    /// SQLite would take these files for those of the restored database.
+    /// The restore refuses these files, because SQLite would take them for those of the restored database.
     #[test]
     fn the_left_over_file_of_another_database_is_refused() {
         for ending in ["-wal", "-shm", "-journal"] {
@@ -481,7 +481,7 @@ mod tests {
         assert_eq!(names(&state), [MAIN, "sqlite_other.db"]);
     }
 
-    /// A restore that was killed left them.
+    /// The copies are left over from a restore that was killed.
     #[test]
     fn copies_of_an_earlier_restore_are_removed() {
         let folder = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use crate::{
 /// The options of `cargo xtask bench`.
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Arguments of the load generator: `--only fanout-20,join`, `--quick`, `--help`
+    /// The arguments of the load generator: `--only fanout-20,join`, `--quick`, `--help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The blocks of code in the pages that work against a server that runs: they are run as they stand there.
+//! The blocks of code in the pages that need a running server. They are run as the pages show them.
 
 use std::{fs, process::Command};
 
@@ -33,13 +33,13 @@ const FOLDER: &str = "target/blocks";
 /// The seconds after which a block has failed.
 const PATIENCE: &str = "120";
 
-/// The pictures that blocks name, with the first bytes by which the server tells their type.
+/// The pictures that blocks name, with the first bytes by which the server recognises their type.
 const PICTURES: &[(&str, &[u8])] = &[
     ("photo.png", b"\x89PNG\r\n\x1a\n"),
     ("house.jpg", b"\xff\xd8\xff\xe0"),
 ];
 
-/// Node before version 22 has no WebSocket of its own.
+/// The WebSocket for Node before version 22, which has none of its own.
 const WEB_SOCKET: &str = "import { WebSocket } from \"ws\";\nglobalThis.WebSocket ??= WebSocket;\n";
 
 /// The end of a block of TypeScript that leaves its connection open, as a page does.
@@ -124,7 +124,7 @@ fn bounded(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The address of a server as that of its rooms begins.
+/// The address with which those of a server's rooms begin: `ws` in place of `http`.
 fn address_of_rooms(server: &str) -> String {
     server.replacen("http", "ws", 1)
 }

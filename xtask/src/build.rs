@@ -1,4 +1,4 @@
-//! Building the components, the page and the programs.
+//! Builds the components, the page and the programs.
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
@@ -23,7 +23,7 @@ pub(crate) const COMPONENTS: &[&str] = &[
     "console",
 ];
 
-/// The components that a host without SQLite runs. It has HTTP triggers alone.
+/// The components that a host without SQLite runs. Such a host has HTTP triggers only.
 const ON_LIBSQL: &[&str] = &[
     "sync",
     "projects",
@@ -34,13 +34,13 @@ const ON_LIBSQL: &[&str] = &[
 ];
 
 /// The target folder of the components that keep their tables on libSQL. They have a folder of their own, because the
-/// files have the same names, and so that neither build makes the other one compile anything again.
+/// files of both builds have the same names, and because neither build should make the other compile anything again.
 pub(crate) const LIBSQL_TARGET: &str = "target/hrana";
 
 /// The relay as a WASI command.
 pub(crate) const RELAY: &str = "relay-command";
 
-/// Wasm guests that only tests load.
+/// The Wasm guests that only tests load.
 pub(crate) const GUESTS: &[&str] = &["host-guests"];
 
 /// The options of `cargo xtask build`.

@@ -7,7 +7,7 @@ use crate::{
     steps::{program, run},
 };
 
-/// The program that knows the declarations. It is part of the end-to-end tests, so that this one links no component.
+/// The program that knows the declarations. It is part of the end-to-end tests, so that `xtask` links no component.
 const PROGRAM: &str = "generate";
 
 /// Writes the files.

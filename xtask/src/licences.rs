@@ -1,10 +1,10 @@
-//! The licences of all packages that are built or tested with: each must be one that is known to suit this repository.
+//! The licences of all packages that are used to build or to test: each must be known to suit this repository.
 
 use serde_json::Value;
 
 use crate::steps::{cargo, output, root};
 
-/// The licences that ask for no more than their text beside what is passed on.
+/// The licences that require only that their text goes with every copy.
 const PERMISSIVE: &[&str] = &[
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -20,13 +20,14 @@ const PERMISSIVE: &[&str] = &[
     "Zlib",
 ];
 
-/// Packages under MPL-2.0, which asks that changes to their own files are published. Nothing of them is changed here.
+/// The packages under MPL-2.0, which requires that changes to their own files are published. This repository changes
+/// none of them.
 const UNDER_MPL: &[&str] = &["bitmaps", "im", "sized-chunks", "smartstring"];
 
 /// The platforms of the native programs and of the components.
 const PLATFORMS: &[&str] = &["x86_64-unknown-linux-gnu", "wasm32-wasip2"];
 
-/// The lists of npm's packages.
+/// The lock files of npm.
 const NPM: &[&str] = &[
     "clients/web/package-lock.json",
     "components/console/web/package-lock.json",
@@ -35,8 +36,8 @@ const NPM: &[&str] = &[
     "e2e/browser/package-lock.json",
 ];
 
-/// Returns whether a package may be used under its licence, an expression of SPDX. Of alternatives one must be known, of
-/// several that hold together each. An old form writes alternatives with a slash.
+/// Returns whether a package may be used under its licence, an expression of SPDX. One of several alternatives must be
+/// known, and each of several licences that hold together. An old form writes alternatives with a slash.
 fn is_allowed(licence: &str) -> bool {
     let licence = licence.trim();
     // An AND binds more tightly, so the alternatives are taken apart first.
@@ -52,7 +53,7 @@ fn is_allowed(licence: &str) -> bool {
     }
 }
 
-/// The two sides of the first such word outside of parentheses.
+/// The two sides of the first `word` outside of parentheses.
 fn split<'a>(licence: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     licence.match_indices(word).find_map(|(at, _)| {
         let (left, right) = (&licence[..at], &licence[at + word.len()..]);
@@ -72,7 +73,8 @@ fn of_cargo(platform: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The packages in a list of npm's: the folder and the licence of each. A link leads to another one of them.
+/// The packages in a lock file of npm: the folder and the licence of each. A link is left out, because it leads to
+/// another package of the file.
 fn of_npm(file: &str) -> Vec<(String, String)> {
     let list = std::fs::read_to_string(root().join(file)).unwrap();
     let list: Value = serde_json::from_str(&list).unwrap();

@@ -39,7 +39,7 @@ fn has_wasm_target() -> bool {
     libraries.is_some_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
-/// Installs Debian's packages of programs that are missing. Only tests need them.
+/// Installs the Debian packages of the programs that are missing. Only tests need them.
 pub(crate) fn debian_packages(programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> = programs
         .iter()

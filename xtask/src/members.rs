@@ -7,11 +7,11 @@ use toml::Table;
 
 use crate::steps::root;
 
-/// Members whose package has another name than their folder: the host is named after its program, and its guests are
-/// test data inside its folder.
+/// The members whose package has another name than their folder: the host is named after its program, and its guests
+/// are test data inside its folder.
 const OTHERWISE_NAMED: &[&str] = &["loro-host", "host-guests"];
 
-/// Members that log and are programs of their own, of which no component has anything.
+/// The members that log but are programs of their own, so that no component contains them.
 const PROGRAMS: &[&str] = &["loro-host", "relay"];
 
 /// Reads the folder of each workspace member and the name of its package.
@@ -49,7 +49,7 @@ fn the_folder_of_every_member_has_the_name_of_its_package() {
     }
 }
 
-/// A component logs what the crates of this list log, and nothing else.
+/// The list in `log.rs` names the only crates whose lines a component logs, so each crate that logs must be in it.
 #[test]
 fn the_log_of_a_component_has_the_lines_of_every_crate_that_logs() {
     let log = std::fs::read_to_string(root().join("crates/door/src/spin/log.rs")).unwrap();

@@ -1,7 +1,7 @@
 //! `cargo xtask mutants`: changes the code in small ways, and reports the changes that no test notices.
 //!
-//! cargo-mutants runs the own tests of each crate, in a profile that builds fast. What survives them is built into the
-//! app and run against the end-to-end tests of the crate. Both work in place, so the work tree must be clean.
+//! cargo-mutants runs each crate's own tests, in a profile that builds fast. A mutant that survives them is built into
+//! the app and run against the end-to-end tests of the crate. Both work in place, so the work tree must be clean.
 
 use std::{
     collections::BTreeMap,
@@ -43,16 +43,17 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Files of which no mutant is worth a run, because they are code of tests.
+/// The files whose mutants are not worth a run, because they are code of tests.
 const OTHER_FILES: &[&str] = &["**/tests.rs", "**/world.rs"];
 
-/// Mutants that say nothing: of tests, of what a debugger shows, and of serde's "expected …".
+/// The mutants that show nothing: those of tests, of `Debug`, and of serde's "expected …".
 const IDLE: &str = "(replace|in) tests::|Debug.*::fmt|::expecting";
 
-/// The cases of each test that draws its own, such as the models: an own test runs thousands of times.
+/// The number of cases of each test that draws random cases, such as the models. It is small, because a crate's own
+/// tests run thousands of times.
 const CASES: &str = "8";
 
-/// Tests that take half a minute each: the model of the projection, whose cases are fixed.
+/// The tests that take half a minute each: the model of the projection, whose cases are fixed.
 const SLOW: &[&str] = &["every_task_ends_well", "every_mistake_is_found"];
 
 /// The options of `cargo xtask mutants`.
@@ -85,11 +86,11 @@ struct Report {
 enum End {
     Caught,
     Survived,
-    /// It does not compile for Wasm, and counts for nothing.
+    /// The mutant does not compile for Wasm, and is not counted.
     NotBuilt,
 }
 
-/// A mutant that the own tests of its crate did not catch.
+/// A mutant that its crate's own tests did not catch.
 struct Missed {
     name: String,
     file: String,
@@ -109,7 +110,7 @@ impl Mutants {
         }
         install()?;
         if !self.no_end_to_end {
-            // Without any mutant, so that a machine that cannot build the app is noticed.
+            // This build has no mutant, so that a machine that cannot build the app is noticed.
             machine::wasm_target()?;
             build::page()?;
             build::components()?;
@@ -152,7 +153,7 @@ impl Mutants {
         Ok(report)
     }
 
-    /// Returns the number of mutants that the own tests of a crate caught, and the others.
+    /// Returns the number of mutants that a crate's own tests caught, and the mutants that they missed.
     fn own_tests(&self, name: &str) -> Result<(usize, Vec<Missed>)> {
         let folder = root().join("target/mutants").join(name);
         fs::create_dir_all(&folder)?;
@@ -173,14 +174,14 @@ impl Mutants {
         if let Some(shard) = &self.shard {
             command.args(["--shard", shard]);
         }
-        // Examples in the documentation are left out: they take most of the time, and test nothing that no test does.
+        // Examples in the documentation are left out: they take most of the time, and test only what the tests do.
         command.args(["--", "--tests", "--"]);
         for test in SLOW {
             command.args(["--skip", test]);
         }
         eprintln!("==> mutants of {name}");
         let status = command.status().context("cargo-mutants")?;
-        // 2: mutants were missed; 3: tests of a mutant took too long, which is how they caught it.
+        // 2: mutants were missed; 3: tests of a mutant took too long, which counts as caught.
         if !matches!(status.code(), Some(0 | 2 | 3)) {
             bail!("cargo-mutants failed ({status})");
         }
@@ -192,7 +193,7 @@ impl Mutants {
     }
 }
 
-/// Reads the outcomes of cargo-mutants. Mutants that do not compile count for nothing.
+/// Reads the outcomes of cargo-mutants. Mutants that do not compile are not counted.
 fn read(outcomes: &Value, folder: &Path) -> Result<(usize, Vec<Missed>)> {
     let (mut caught, mut missed) = (0, Vec::new());
     for outcome in outcomes["outcomes"].as_array().context("no outcomes")? {
@@ -233,7 +234,7 @@ fn end_to_end(mutant: &Missed, tests: &[(&str, &str)]) -> Result<End> {
 
 /// Builds everything, and runs tests until one fails.
 fn end(tests: &[(&str, &str)]) -> Result<End> {
-    // Code for Wasm alone is compiled here for the first time.
+    // Code that is for Wasm only is compiled here for the first time.
     if build::components().is_err() {
         return Ok(End::NotBuilt);
     }

@@ -1,5 +1,5 @@
-//! README and the pages in `docs/`, compared with what they name: files, headings, items of the code, commands, and
-//! whether the blocks of code in them are run.
+//! Compares README and the pages in `docs/` with what they name: files, headings, items of the code and commands. Their
+//! blocks of code must be run by a test, or say why not.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use clap::Parser;
 
 use crate::{Cli, blocks::PAGES, steps::root};
 
-/// The pages that must name an item of the code at least this often, because that is what they are for.
+/// The pages whose purpose is to name items of the code, with the least number of items that each must name.
 const NAMES_ITEMS: &[(&str, usize)] = &[
     ("docs/architecture.md", 50),
     ("docs/how-an-edit-travels.md", 20),
@@ -103,7 +103,7 @@ fn of_folder(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Every page of the repository, except those of programs that it installs.
+/// The pages of the repository, except those of programs that it installs.
 fn pages() -> Vec<Page> {
     let root = root();
     let mut files = of_folder(&root);
@@ -209,7 +209,7 @@ fn items_of_the_code_are_where_the_pages_say() {
 }
 
 #[test]
-fn a_declaration_is_told_from_a_use() {
+fn a_declaration_is_distinguished_from_a_use() {
     let code = "impl<'a> Engine<'a> {\n    pub(super) async fn end(&self) {}\n}\nconst HELD: &str = \"\";\n\
                 // fn gone()\nlet ended = end();\n";
     for (name, is_there) in [
@@ -251,7 +251,7 @@ fn every_block_is_run_or_says_why_not() {
     }
 }
 
-/// The files of a folder and of those in it.
+/// Collects the files of a folder and of the folders in it.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -275,7 +275,8 @@ fn writes(code: &str) -> bool {
     })
 }
 
-/// The table tells what each statement does if its answer is lost and it is repeated. No file must be forgotten there.
+/// The table says what each statement does if its answer is lost and it is repeated, so it must name every file that
+/// writes.
 #[test]
 fn every_file_that_writes_is_in_the_table_of_lost_answers() {
     let page = Page::read(root().join("docs/libsql.md"));

@@ -1,4 +1,4 @@
-//! Steps: programs to run, each with a line about its purpose.
+//! The steps of a command: programs to run, each with a line about its purpose.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     program(&cargo, arguments)
 }
 
-/// npm, in a folder of the repository.
+/// The command for npm, in a folder of the repository.
 pub(crate) fn npm(folder: &str, arguments: &[&str]) -> Command {
     let mut command = program("npm", arguments);
     command.current_dir(root().join(folder));

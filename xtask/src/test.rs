@@ -36,21 +36,21 @@ pub(crate) struct Test {
     /// Run only the tests that take minutes; each prints what it measured
     #[arg(long)]
     long: bool,
-    /// Run the tests of editing, of access and of tasks on other hosts, as far as they can be had here: `http-only` within
-    /// the limits of Fermyon Cloud, `akamai` within its own and with a libSQL server in place of SQLite, and `spinkube` with
-    /// one in its runtime config
+    /// Run the tests of editing, of access and of tasks on other hosts, as far as this machine can imitate them:
+    /// `http-only` within the limits of Fermyon Cloud, `akamai` within its own limits and with a libSQL server in place
+    /// of SQLite, and `spinkube` with a libSQL server in its runtime config
     #[arg(long, conflicts_with = "long")]
     hosts: bool,
 }
 
-/// The hosts that `--hosts` stands for.
+/// The hosts on which `--hosts` runs the tests.
 const HOSTS: &[&str] = &["http-only", "akamai", "spinkube"];
 
 /// The binaries with the tests that run on other hosts.
 const ON_HOSTS: &[&str] = &["access", "rooms", "tasks"];
 
-/// Those tests, by the beginnings of their names: what clients see, kill -9 included. The others look into the local
-/// host, or need the cron trigger.
+/// The beginnings of the names of those tests, which check what clients see, including after a kill -9. The others look
+/// into the local host, or need the cron trigger.
 const TESTS_ON_HOSTS: &[&str] = &[
     "durability::",
     "editing::",
@@ -173,13 +173,13 @@ fn tests(arguments: &[&str]) -> Command {
     tests
 }
 
-/// Runs the tests of the models, and those of `auth`, on a libSQL server that fails. They are built by now.
+/// Runs the tests of the models, and those of `auth`, on a libSQL server that fails. The tests are already built.
 fn models_on_libsql() -> Result<()> {
     let mut tests = tests(&["--no-fail-fast"]);
     tests.args([
         "--lib", "--test", "model", "--test", "engine", "--", "--skip",
     ]);
-    // It shows that the model notices mistakes, whatever the database is, and takes longest.
+    // This test shows that the model notices mistakes, which does not depend on the database, and takes longest.
     tests.arg("every_mistake_is_found");
     tests
         .env("TEST_DATABASE", "hrana")
@@ -261,7 +261,7 @@ fn with_server(state: &str, relay: &str, tests: impl FnOnce(&str) -> Result<()>)
 struct Server {
     process: Child,
     url: String,
-    /// Held open, because the host prints more than the line that is read.
+    /// The output of the host, held open because the host prints more than the line that is read.
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -298,7 +298,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that the host has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

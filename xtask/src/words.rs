@@ -1,4 +1,5 @@
-//! The words of the comments in the code: documentation says what a thing is or does, and a comment names its actors.
+//! Checks the words of the comments in the code: documentation says what a thing is or does, and a comment names its
+//! actors.
 
 use crate::steps::{output, program, root};
 
@@ -7,7 +8,7 @@ const QUESTIONS: &[&str] = &[
     "How", "What", "When", "Where", "Whether", "Who", "Whose", "Why",
 ];
 
-/// The words that name no actor. There is always one: a user, a client, a relay, the app, a caller.
+/// The words that name no actor. A comment can always name the actor: a user, a client, a relay, the app, a caller.
 const NAMELESS: &[&str] = &[
     "anybody", "he", "him", "himself", "his", "nobody", "somebody", "whoever",
 ];
@@ -31,8 +32,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric())
 }
 
-/// Lists the comments of a file that break a rule, each as the number of its line and the word. `count` counts what
-/// documentation there is.
+/// Lists the comments of a file that break a rule, each as the number of its line and the word. `count` counts
+/// the comments that are documentation.
 fn wrong<'a>(code: &'a str, count: &mut usize) -> Vec<(usize, &'a str)> {
     let mut found = Vec::new();
     let mut above = ("", "");

@@ -1,4 +1,4 @@
-//! The least that a join can cost: read the bytes, send them in one WebSocket message. There is
+//! The least that a join can cost: read the bytes, and send them in one WebSocket message. There is
 //! no room, no version and no Loro, and clients that connect at once share nothing.
 
 use std::path::{Path, PathBuf};

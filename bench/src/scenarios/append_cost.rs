@@ -27,8 +27,8 @@ const LARGE: &str = "large";
 /// The room with a hundred thousand updates, none of them compacted.
 const LONG: &str = "long";
 
-/// The largest ratio that counts as equal: by chance alone, the medians of two series of commits
-/// differ by some percent.
+/// The largest ratio that counts as equal, because the medians of two series of commits differ by
+/// some percent by chance alone.
 const SAME: f64 = 1.1;
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {

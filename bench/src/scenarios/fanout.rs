@@ -1,5 +1,6 @@
-//! Writers at a steady rate, in one room or in many: the time until all other clients have each
-//! update. Ours is on disk by then, so it may take one append more than the official server's.
+//! The time until all other clients have each update, with writers at a steady rate, in one room or
+//! in many. Our updates are on disk by then, so they may take one append longer than the official
+//! server's.
 
 use std::time::Duration;
 
@@ -109,8 +110,8 @@ pub(super) async fn run(bench: &Bench, case: &Case) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Measures appends one after the other, each until its client hears that it is saved, and compares what a client waits
-/// for others' updates with the official server's time and one append.
+/// Measures appends one after the other, each until our server reports to its client that it is saved, and compares our
+/// latency with the official server's latency plus one append.
 async fn beside_an_append(bench: &Bench, case: &Case, runs: &Pair<Vec<Run>>) -> Result<[Row; 2]> {
     let server = Side::Ours.start(bench, case.name)?;
     let append = relays::append(&server, if bench.quick { 20 } else { 200 }).await?;

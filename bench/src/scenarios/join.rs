@@ -63,7 +63,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
 
 async fn one_size(bench: &Bench, kib: usize) -> Result<Vec<Row>> {
     let (ones, hundreds) = if bench.quick { (3, 1) } else { (20, 5) };
-    // A little less, so that the smaller document fits into a message of the official server.
+    // The size is a little less, so that the smaller document fits into a message of the official server.
     let (doc, snapshot) = updates::document(kib * 1024 - 512)?;
     let ours = ours_with(bench, &snapshot, ones + hundreds + 1).await?;
     let state = state_of(&ours, &room(ones + hundreds), &doc).await?;
@@ -184,7 +184,7 @@ async fn official_with(bench: &Bench, snapshot: &[u8]) -> Result<Server> {
     let dialect = Dialect::Official;
     let mut writer = dialect.join(server.address, ROOM, options).await?.socket;
     client_official::send_fragments(&mut writer, ROOM, snapshot).await?;
-    // It acknowledges nothing, so join until the document is there.
+    // The official server acknowledges nothing, so the bench joins until the document is there.
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let joined = dialect
@@ -207,7 +207,7 @@ async fn fetch(source: Source, address: SocketAddr, number: usize) -> Result<()>
         Source::Ours => {
             Dialect::Raw.join(address, &room(number), options).await?;
         }
-        // It always reads from memory, so all joins may share one room.
+        // The official server always reads from memory, so all joins may share one room.
         Source::Official => {
             Dialect::Official.join(address, ROOM, options).await?;
         }

@@ -1,4 +1,4 @@
-//! Appends to an app whose tables are on a libSQL server, by the time of a round trip to it.
+//! The appends to an app whose tables are on a libSQL server, by the time of a round trip to it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Appends one after the other, and a hundred joins at once, by lines between relay and app and by
-//! single requests, in turns.
+//! Compares lines between relay and app with single requests, in turns: for appends one after the
+//! other, and for a hundred joins at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::updates;
 
 const AT_ONCE: usize = 100;
 
-/// The appends before the measured ones, with which a line gets open.
+/// The appends before the measured ones, during which the relay opens a line.
 const BEFORE: usize = 20;
 
 const OPTIONS: JoinOptions = JoinOptions {
@@ -32,7 +32,7 @@ const OPTIONS: JoinOptions = JoinOptions {
     read_buffer: 128 * 1024,
 };
 
-/// One way of the relay's requests, with its results.
+/// A way in which the relay asks the app, with its results.
 struct Way {
     server: Server,
     updates: Vec<Bytes>,

@@ -1,4 +1,4 @@
-//! Compaction, rejoins and merges of logs that are hard to merge, through the real component.
+//! The compaction, the rejoin and the merge of logs that are hard to merge, through the real component.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
             };
             eprintln!("  {}", room.words);
             let measured = room.measure(server.address, &database, base).await?;
-            // The table comes last, after half an hour.
+            // The rows are logged now, because the table comes only after half an hour.
             for row in &measured {
                 eprintln!("    {}: {} ({})", row.measure, row.ours, row.theirs);
             }
@@ -113,7 +113,7 @@ impl Room<'_> {
         let native = native.map_or("over 120 s".into(), Cell::from);
         let both = merge.number().is_some() && native.number().is_some();
         let merge = row("merge; natively, the best way", merge, native);
-        // What comes with the compaction has its target there.
+        // A merge that comes with the compaction has its target there.
         let merge = if both {
             merge.must(Target::RatioAtMost(3.0))
         } else {
@@ -158,7 +158,7 @@ impl Room<'_> {
         Ok(count > 0)
     }
 
-    /// Waits until the room has a snapshot; the seconds that this took, or `None` if it stays a blob.
+    /// Waits until the room has a snapshot, and returns the seconds that this took; `None` if it stays a blob.
     async fn merged(&self, app: SocketAddr, database: &Connection) -> Result<Option<f64>> {
         let start = Instant::now();
         timed(app, Method::POST, "/internal/sweep").await?;

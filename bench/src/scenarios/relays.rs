@@ -1,4 +1,5 @@
-//! The relay as a WASI command beside the native one: an append, a hundred joins, and a busy room.
+//! Compares the relay as a WASI command with the native relay: an append, a hundred joins, and a busy
+//! room.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! Ten writers in one room, each of which sends as fast as its updates are acknowledged.
+//! The rate of ten writers in one room, each of which sends as fast as its updates are acknowledged.
 //!
-//! The official server of this version acknowledges nothing, so there an update counts once an
-//! observer in the room has received it. Our server is measured in the same way, and also by its
+//! The official server of this version acknowledges nothing, so its updates count once an observer
+//! in the room has received them. Our server is measured in the same way, and also by its
 //! reports that an update is on disk.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ const WRITERS: usize = 10;
 pub(super) enum Acknowledged {
     /// Another client has received the update.
     Seen,
-    /// The server reports that the update is on disk. Only ours does.
+    /// The server reports that the update is on disk. Only our server does.
     Saved,
 }
 

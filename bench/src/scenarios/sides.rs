@@ -1,4 +1,4 @@
-//! The two sides that a scenario compares, and where it finds them.
+//! The two sides that a scenario compares, and the folders in which it finds them.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! Tasks in batches, because one may have megabytes of parameters and another a few bytes.
+//! The splitting of tasks into batches, because one task may have megabytes of parameters and another a few bytes.
 
 /// The most items of a batch.
 const MAX_ITEMS: usize = 100;
@@ -6,7 +6,7 @@ const MAX_ITEMS: usize = 100;
 /// The most bytes of a batch, unless a single item has more.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Splits items into batches, in their order. `size` tells the bytes of an item.
+/// Splits items into batches, in their order. `size` returns the bytes of an item.
 pub(crate) fn batches<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut batches = Vec::new();
     let mut rest = items;

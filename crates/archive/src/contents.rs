@@ -17,7 +17,7 @@ use crate::{
 /// The most members of a project in an archive.
 const MAX_MEMBERS: usize = 10_000;
 
-/// The reason why an archive is refused; in words for its sender.
+/// The reason why an archive is refused, in words for its sender.
 #[derive(Debug, Error, PartialEq)]
 pub enum ArchiveError {
     /// The archive is not a tar archive, or is not whole.
@@ -48,7 +48,7 @@ impl From<TarError> for ArchiveError {
     }
 }
 
-/// `project.json`.
+/// The file `project.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ProjectFile {
     pub(crate) format: u32,
@@ -67,7 +67,7 @@ pub(crate) struct MemberIn {
     pub(crate) role: String,
 }
 
-/// `assets/{id}.json`.
+/// The file `assets/{id}.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AssetFile {
     pub(crate) media_type: String,
@@ -76,7 +76,7 @@ pub(crate) struct AssetFile {
     pub(crate) task_id: Option<String>,
 }
 
-/// `quarantine/{number}.json`.
+/// The file `quarantine/{number}.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct QuarantinedFile {
     pub(crate) origin: String,
@@ -100,7 +100,7 @@ pub(crate) struct QuarantinedIn<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Everything in an archive.
+/// The contents of a whole archive.
 #[derive(Debug)]
 pub(crate) struct Contents<'a> {
     pub(crate) project: ProjectFile,
@@ -111,7 +111,7 @@ pub(crate) struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    /// Reads and checks a whole archive. The paths in it only tell files apart: nothing is written to a file.
+    /// Reads and checks a whole archive. The paths in it only distinguish files: nothing is written to a file.
     ///
     /// # Errors
     /// See [`ArchiveError`].
@@ -293,7 +293,7 @@ mod tests {
         let cases: Vec<(Vec<File<'_>>, &str)> = vec![
             (vec![good("tasks/1")], ""),
             (asset().into(), ""),
-            // A path leads nowhere.
+            // No path leads out of the archive.
             (
                 vec![("../../etc/passwd", none())],
                 "not a part of a project",
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn only_users_that_may_be_are_named() {
+    fn only_valid_users_may_be_named() {
         let taken = |project: Value| {
             let archive = archive(&[("project.json", project.to_string().as_bytes())]);
             Contents::read(&archive).is_ok()

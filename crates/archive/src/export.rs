@@ -1,4 +1,4 @@
-//! Making an archive of a project.
+//! Makes an archive of a project.
 
 use auth::projects::{self, Project};
 use futures_util::{StreamExt, stream, stream::LocalBoxStream};
@@ -53,13 +53,13 @@ enum Part {
     Blob(usize, Vec<u8>),
     /// The files of an update in quarantine.
     Quarantined(usize, Quarantined),
-    /// Bytes of an asset.
+    /// A range of the bytes of an asset.
     Asset(String, std::ops::Range<u64>),
     Tasks(Vec<String>),
 }
 
 /// Makes an archive of a project, for its owner. The parts of the stream are the archive's bytes. If one cannot be
-/// read, the stream ends without the archive's end, so that its reader knows.
+/// read, the stream ends without the archive's end, so that its reader notices.
 ///
 /// # Errors
 /// If the database fails.
@@ -109,7 +109,7 @@ async fn archive<'a>(
         "project.json",
         &json!(project).to_string().into_bytes(),
     ))];
-    // The payload of a quarantined update is empty.
+    // An update in quarantine has an empty payload here.
     let blobs = room.blobs.into_iter().filter(|blob| !blob.is_empty());
     for (at, blob) in blobs.enumerate() {
         parts.push(Part::Blob(at + 1, blob.to_vec()));
@@ -153,7 +153,7 @@ async fn make(
             };
             let name = format!("quarantine/{at:06}");
             let mut files = Vec::new();
-            // It may be restored or deleted by now.
+            // The update may have been restored or deleted by now.
             if let Some(payload) = payload {
                 let about = json!(told).to_string();
                 files = file(&format!("{name}.json"), about.as_bytes());
@@ -218,7 +218,7 @@ async fn tasks_of(
     Ok(())
 }
 
-/// A whole file with a name that fits.
+/// A whole file: the header, the contents and the padding. The name is short enough for a header.
 fn file(name: &str, bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len() as u64;
     let mut file = tar::header(name, length).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Making a project of an archive.
+//! Makes a project from an archive.
 
 use std::collections::HashMap;
 
@@ -101,9 +101,10 @@ impl From<ImportError> for Problem {
     }
 }
 
-/// Makes a project of an archive, for this owner. The archive and the owner's quota are checked before anything is
+/// Makes a project from an archive, for this owner. The archive and the owner's quota are checked before anything is
 /// stored, and no user sees the project before it is whole. If storing fails, what was stored is purged, and the id is free
-/// again. If that fails too, or the app is killed, another import of that id, or the [`sweep`](crate::sweep), does it later.
+/// again. If that fails too, or the app is killed, another import of that id, or the [`sweep`](crate::sweep), purges it
+/// later.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -117,7 +118,8 @@ pub async fn import(
     make(ports, project_id, (owner_id, &[]), &contents, archive.len()).await
 }
 
-/// Makes a project of an archive of a backup as [`import`] does, with the owner and the members that the archive names.
+/// Makes a project from an archive of a backup as [`import`] does, with the owner and the members that the archive
+/// names.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -205,7 +207,7 @@ async fn store(
     })
 }
 
-/// Lets the members and the owner have a project that is stored.
+/// Gives a project that is stored to its owner and its members.
 async fn publish(
     ports: Ports<'_>,
     project_id: &str,
@@ -214,7 +216,7 @@ async fn publish(
     name: &str,
 ) -> Result<(), ImportError> {
     let (database, clock) = (ports.database, ports.clock);
-    // The next count of the owner is the sum of the counts of projects.
+    // The next count of the owner adds up the counts of their projects, so this project needs one.
     quota::count(ports, project_id).await?;
     imports::add_members(database, clock, project_id, token, members).await?;
     let name: String = name.chars().take(MAX_NAME).collect();
@@ -256,7 +258,8 @@ async fn store_document(
     Ok(())
 }
 
-/// Puts the updates in quarantine there again. They are not tried: their owner may restore them.
+/// Stores the archive's quarantined updates in the quarantine of the new project. They are not applied, because the
+/// owner may restore them.
 async fn store_quarantined(
     ports: Ports<'_>,
     project_id: &str,
@@ -265,7 +268,7 @@ async fn store_quarantined(
     for update in &contents.quarantined {
         let told = update.told.clone();
         let quarantined = Quarantined {
-            // It gets another one.
+            // The room gives it a new rev.
             rev: 0,
             bytes: update.payload.len() as u64,
             origin: told.origin,
@@ -279,7 +282,7 @@ async fn store_quarantined(
     Ok(())
 }
 
-/// Compares updates that overlap in the instance of the import, because no other caller knows the room yet.
+/// Compares overlapping updates in the import's own instance, because no other caller knows the room yet.
 struct Here<'a>(Ports<'a>);
 
 #[async_trait(?Send)]
@@ -315,7 +318,7 @@ async fn store_assets<'a>(
     Ok(renamed)
 }
 
-/// Makes a copy of a task in which each asset of a taken id has its new one.
+/// Makes a copy of a task in which each asset whose id was taken has its new id.
 fn with_own_assets(task: &PortableTask, renamed: &Renamed<'_>) -> PortableTask {
     let own = |text: &str| text_with_own_assets(text, renamed);
     PortableTask {
@@ -326,7 +329,7 @@ fn with_own_assets(task: &PortableTask, renamed: &Renamed<'_>) -> PortableTask {
     }
 }
 
-/// A text of a task in which each asset of a taken id has its new one.
+/// A text of a task in which each asset whose id was taken has its new id.
 fn text_with_own_assets(text: &str, renamed: &Renamed<'_>) -> String {
     let mut own = String::with_capacity(text.len());
     let is_of_id = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '.';

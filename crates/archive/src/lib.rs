@@ -1,7 +1,7 @@
 //! A project as one archive: its document, its tasks and its assets.
 //!
 //! [`export`] makes a tar archive, part by part, so that it holds the document and a piece of one asset at most in
-//! memory. [`import`] takes a whole archive and makes a new project of it.
+//! memory. [`import`] takes a whole archive and makes a new project from it.
 //!
 //! ```text
 //! project.json               the format, the name, and in a backup the owner and the members
@@ -27,7 +27,7 @@ pub use export::{ExportError, back_up, export};
 pub use import::{ImportError, Imported, import, restore};
 pub use purge::{purge, sweep};
 
-/// The largest archive that is imported, in bytes: the relay sends no longer body.
+/// The largest archive that is imported, in bytes, because the relay sends no longer body.
 pub const MAX_BYTES: usize = wire::MAX_UPDATE_BYTES;
 
 /// The media type of an archive.

@@ -1,4 +1,4 @@
-//! Purging what a project has, and what is left of imports that broke off.
+//! Purges the contents of projects, and the remains of imports that broke off.
 
 use auth::{imports, secrets};
 use platform::Ports;
@@ -33,8 +33,8 @@ pub(crate) async fn purge_reserved(
     Ok(imports::drop_members(ports.database, project, token).await?)
 }
 
-/// Purges a project whose id is reserved by this token, and frees the id. It does nothing if the id is not reserved by it
-/// any more.
+/// Purges a project whose id is reserved by this token, and frees the id. It does nothing if the token no longer
+/// reserves the id.
 pub(crate) async fn give_up(ports: Ports<'_>, project: &str, token: &str) -> Result<(), TaskError> {
     if imports::is_reserved(ports.database, project, token).await? {
         purge_reserved(ports, project, token).await?;

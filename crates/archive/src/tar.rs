@@ -1,8 +1,8 @@
-//! The tar format (ustar, POSIX.1-1988), as much of it as an archive of a project needs: regular files with short names.
+//! The part of the tar format (ustar, POSIX.1-1988) that an archive of a project needs: regular files with short names.
 
 use thiserror::Error;
 
-/// The size of a header, and of what file contents are padded to.
+/// The size of a header. File contents are padded to a multiple of it.
 const BLOCK: usize = 512;
 /// The most entries of an archive that is read.
 const MAX_ENTRIES: usize = 200_000;
@@ -61,7 +61,7 @@ pub(crate) fn padding(length: u64) -> Vec<u8> {
     vec![0; (BLOCK - over) % BLOCK]
 }
 
-/// Reads all files of a whole archive. Folders, and the notes that some programs add, are passed over.
+/// Reads all files of a whole archive. Folders, and the extended headers that some programs add, are skipped.
 ///
 /// # Errors
 /// If the archive is not whole, or has other entries than regular files.
@@ -93,7 +93,7 @@ pub(crate) fn read(archive: &[u8]) -> Result<Vec<Entry<'_>>, TarError> {
                 let name = name.strip_prefix("./").unwrap_or(name);
                 entries.push(Entry { name, bytes });
             }
-            // A folder, or notes on the next file or on all.
+            // A folder, or an extended header of the next file or of all files.
             b'5' | b'x' | b'g' => {}
             _ => return Err(TarError::NotAFile),
         }
@@ -179,7 +179,7 @@ mod tests {
         for length in (0..whole.len()).step_by(37) {
             assert_eq!(read(&whole[..length]), Err(TarError::CutOff), "{length}");
         }
-        // The last byte of the sum stands behind its end.
+        // The last byte of the sum's field comes after the end of the number.
         for at in (0..BLOCK).filter(|at| *at != 155) {
             let mut changed = whole.clone();
             changed[at] ^= 0x11;

@@ -55,7 +55,7 @@ pub(crate) fn check(task: &PortableTask) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns whether a result may be at this address: it is of the web, or the path of an asset.
+/// Returns whether a result may be at this address: an address of the web, or the path of an asset.
 fn is_address(address: &str) -> bool {
     if address.len() > MAX_TEXT {
         return false;

@@ -12,7 +12,7 @@ use crate::{
 
 platform::settings! {
     /// Says whether opening a project that does not exist makes it, with the user who opened it as its owner: `true` or
-    /// `false`. If it is not set, that is so in development alone
+    /// `false`. If it is not set, this happens in development only
     pub(crate) AUTO_CREATE_PROJECTS = "auto_create_projects", Unset, Boolean;
 }
 
@@ -44,8 +44,8 @@ impl Principal {
         })
     }
 
-    /// Finds the same for a principal that opens the project. If `auto_create_projects` allows it, a project that does
-    /// not exist is made, and the user who opens it first owns it.
+    /// Finds what a principal that opens the project may do in it. If `auto_create_projects` allows it, a project that
+    /// does not exist is made, and the user who opens it first owns it.
     ///
     /// # Errors
     /// See [`Principal::access`].

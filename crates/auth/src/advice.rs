@@ -1,5 +1,5 @@
-//! The setting that would let a refused page in: its origin, or the name under which it reached the server, is not
-//! allowed.
+//! The setting that would let in a page that is refused because its origin, or the name under which it reached the
+//! server, is not allowed.
 
 use platform::{Config, Form};
 
@@ -21,7 +21,7 @@ pub struct Advice {
 }
 
 impl Advice {
-    /// Advises to allow this address, besides those that are allowed; `None` if the setting does not take it.
+    /// Advises to allow this address in addition to those that are allowed; `None` if the setting does not take it.
     pub fn to_allow(address: String, config: &dyn Config) -> Option<Self> {
         if address.is_empty() || !Form::Origin.fits(&address) {
             return None;

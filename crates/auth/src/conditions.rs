@@ -1,4 +1,4 @@
-//! Conditions on projects, for the SQL statements of other crates: they know no columns of these tables.
+//! The conditions on projects for the SQL statements of other crates, which do not know the columns of these tables.
 
 /// The condition that a project was deleted; `project` is an expression for its id, here and below.
 pub fn deleted(project: &str) -> String {
@@ -36,7 +36,7 @@ pub fn owned(owner: &str) -> String {
     format!("SELECT project_id FROM projects WHERE owner_id = {owner} AND deleted_at IS NULL")
 }
 
-/// The expression of a project's owner, who stays its owner after it is deleted.
+/// The expression for a project's owner, who stays its owner after it is deleted.
 pub fn owner(project: &str) -> String {
     format!("(SELECT p.owner_id FROM projects p WHERE p.project_id = {project})")
 }

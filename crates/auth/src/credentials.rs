@@ -20,11 +20,11 @@ pub struct Credentials {
     pub cookie: Option<String>,
     /// A bearer token, from the header `Authorization` or the parameter `token`.
     pub bearer: Option<String>,
-    /// The address of the client, if the relay has told it.
+    /// The address of the client, if the relay has passed it on.
     pub client: Option<String>,
 }
 
-/// Shows none of them, because they are secret.
+/// Shows none of the credentials, because they are secret.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
@@ -57,7 +57,7 @@ impl Credentials {
         Self { client, ..self }
     }
 
-    /// Drops a token that is not of this server if no caller needs one: in a development without sessions, an agent
+    /// Drops a token that is not of this server if no caller needs a token: in a development without sessions, an agent
     /// with a token of another server is user `dev`, as every caller is.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub enum Denied {
         /// The time after which it may be tried again, in seconds.
         retry_after: i64,
     },
-    /// There is no such project.
+    /// The project does not exist.
     #[error("there is no such project")]
     NoSuchProject,
     /// The caller is not a member of the project.
@@ -29,7 +29,7 @@ pub enum Denied {
     /// The caller may read the project, but not change it.
     #[error("the caller may only read the project")]
     ReadOnly,
-    /// Only the owner may do this.
+    /// The caller is not the project's owner, and only the owner may do this.
     #[error("only the owner may do this")]
     OwnerOnly,
     /// A page of another site sent the request, with the cookies of a user who may not know of it. The advice says what
@@ -58,7 +58,7 @@ pub enum Denied {
 const RETRY_AFTER: i64 = 2;
 
 impl Denied {
-    /// Sessions cannot be checked just now.
+    /// Makes the refusal for sessions that cannot be checked just now.
     pub(crate) fn unavailable(reason: &str) -> Self {
         Self::Unavailable {
             reason: reason.to_owned(),

@@ -1,8 +1,8 @@
-//! Projects that an import is making.
+//! The projects that imports are making.
 //!
-//! While an import is under way, the row of its project has no owner, and the import's token as its name. It is no
-//! project to any user, because no user has an empty id, but its id is taken. If the import breaks off, its token is of no
-//! use after [`UNDER_WAY`]: another import of that id, or the sweep, takes the row over.
+//! While an import is under way, the row of its project has no owner, and the import's token as its name. No user sees
+//! this project, because no user has an empty id, but its id is taken. If the import breaks off, its token becomes
+//! useless after [`UNDER_WAY`]: another import of that id, or the sweep, takes the row over.
 
 use platform::{Clock, Database, DatabaseError, Value};
 use serde_json::json;
@@ -23,7 +23,7 @@ pub enum Reservation {
     UnderWay,
 }
 
-/// Reserves an id for the import with this token; also one whose import broke off.
+/// Reserves an id for the import with this token. An id whose earlier import broke off can be reserved, too.
 ///
 /// # Errors
 /// If the database fails.
@@ -105,7 +105,7 @@ pub async fn add_members(
     database.execute(&sql, parameters).await.map(drop)
 }
 
-/// Makes a project of the id that is reserved by this token; `false` if it is no longer reserved by it.
+/// Makes the project whose id is reserved by this token; `false` if the token no longer reserves it.
 ///
 /// # Errors
 /// If the database fails. The project may have been made all the same: then the id is not reserved any more.
@@ -228,8 +228,8 @@ mod tests {
         block_on(super::publish(ports.database, ports.clock, token, new)).unwrap()
     }
 
-    /// An import that another one has taken over makes no project, and neither adds nor deletes anything of the other
-    /// one's.
+    /// An import whose id another import has taken over makes no project, and neither adds nor deletes any of the other
+    /// import's members.
     #[test]
     fn an_id_is_of_one_import_at_a_time() {
         let world = world(&[]);
@@ -253,7 +253,7 @@ mod tests {
         block_on(release(database, "a", "one")).unwrap();
         assert!(publish(&world, "two"));
         assert!(!is_reserved(&world, "two"));
-        // What is a project now is out of the reach of every import.
+        // The id is a project's now, so no import can change it.
         block_on(drop_members(database, "a", "two")).unwrap();
         block_on(release(database, "a", "two")).unwrap();
         assert!(!publish(&world, "two"));

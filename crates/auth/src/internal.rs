@@ -11,7 +11,7 @@ platform::settings! {
     pub(crate) INTERNAL_TOKEN_PREVIOUS = "internal_token_previous", Secret;
 }
 
-/// The bearer token of the internal routes; `None` if none is set, which leaves them open.
+/// The bearer token of the internal routes; `None` if none is set, which opens them to every caller except pages.
 ///
 /// # Errors
 /// If the setting cannot be read.
@@ -33,8 +33,8 @@ pub fn check(config: &dyn Config, authorization: Option<&str>, page: &Page) -> R
     }
 }
 
-/// Returns whether a request with this `Authorization` header may pass to an internal route. It takes the same time
-/// whatever is wrong with the header.
+/// Returns whether a request with this `Authorization` header may pass to an internal route. How long the comparison
+/// takes depends on the lengths alone, and not on the place of a difference.
 fn may_pass(
     config: &dyn Config,
     authorization: Option<&str>,

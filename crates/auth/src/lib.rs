@@ -1,4 +1,4 @@
-//! Callers and what they may do.
+//! The callers of requests, and what they may do.
 //!
 //! The caller of a request is a [`Principal`]: a user with a session ([`sessions`]), an agent with a token of a project
 //! ([`tokens`]), or the trusted backend. Their roles belong to the projects ([`projects`]). Pages of

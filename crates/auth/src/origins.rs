@@ -35,9 +35,9 @@ pub fn wrong_setting(config: &dyn Config) -> Result<Option<WrongForm>, Unreadabl
 /// The page that sends a request, as the headers `Origin`, `Sec-Fetch-Site` and `Host` describe it.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Its origin; `None` if the client is not a browser, or if every page may send the request.
+    /// The page's origin; `None` if the client is not a browser, or if every page may send the request.
     pub origin: Option<String>,
-    /// The relation of its origin to ours, in the browser's words (`Sec-Fetch-Site`).
+    /// The relation of the page's origin to ours, in the browser's words (`Sec-Fetch-Site`).
     pub site: Option<String>,
     /// The name under which the client reached us, as the relay or a proxy before it reports.
     pub host: Option<String>,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_tells_the_page_what_it_may_send() {
+    fn a_preflight_lists_what_the_page_may_send() {
         let deployment = MapConfig::from_pairs(&[
             ("environment", "production"),
             ("allowed_origins", "https://app.example"),

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_principal_s_and_tells_its_kind() {
+    fn a_name_belongs_to_one_principal_and_shows_its_kind() {
         let user = |id: &str, expires_at| Principal::User {
             id: id.into(),
             expires_at,

@@ -1,5 +1,5 @@
-//! Projects and their members. Every change of access counts up the project's `access_rev`, by which relays notice it:
-//! in the same statement, or in the next one if the change is in another table.
+//! The projects and their members. Every change of access counts up the project's `access_rev`, by which relays notice
+//! it: in the same statement, or in a later one if the change is in another table.
 
 use platform::{Clock, Database, DatabaseError, Row, Value};
 use problem::{Kind, Problem};
@@ -10,15 +10,15 @@ use crate::role::Role;
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Project {
-    /// Its id.
+    /// The project's id.
     pub project_id: String,
-    /// Its name, for people.
+    /// The project's name, for people.
     pub name: String,
     /// The id of the user who owns it.
     pub owner_id: String,
     /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// The time at which its name or the access to it last changed, in Unix seconds.
+    /// The time at which the name of the project, or the access to it, last changed, in Unix seconds.
     pub updated_at: i64,
 }
 
@@ -36,9 +36,9 @@ pub struct Member {
 /// A project to make.
 #[derive(Debug, Clone, Copy)]
 pub struct NewProject<'a> {
-    /// Its id. The caller has checked it (`wire::is_project_id`).
+    /// The project's id. The caller has checked it (`wire::is_project_id`).
     pub project_id: &'a str,
-    /// Its name, for people.
+    /// The project's name, for people.
     pub name: &'a str,
     /// The id of the user who will own it.
     pub owner_id: &'a str,
@@ -80,8 +80,8 @@ const COLUMNS: &str = "p.project_id, p.name, p.owner_id, p.created_at, p.updated
 /// The condition that the row is of a project that exists: it is neither deleted nor of an [import](crate::imports).
 const EXISTS: &str = "deleted_at IS NULL AND owner_id <> ''";
 
-/// The time that work may go on which began before a project was deleted, and the time that an import may take, in
-/// seconds.
+/// The longest time that work may still go on after its project was deleted, and the longest time that an import may
+/// take, in seconds.
 pub(crate) const UNDER_WAY: i64 = 600;
 
 fn project(mut row: Row) -> Result<Project, DatabaseError> {
@@ -103,7 +103,7 @@ async fn one(
     rows.into_iter().next().map(project).transpose()
 }
 
-/// Returns whether a statement finds rows, or with `RETURNING` something to change.
+/// Returns whether a statement finds rows; with `RETURNING`, whether it changes any.
 pub(crate) async fn changes(
     database: &dyn Database,
     sql: &str,
@@ -199,9 +199,9 @@ pub async fn get(
 pub enum Scope<'a> {
     /// The projects that this user owns or is a member of.
     User(&'a str),
-    /// This project alone.
+    /// The project with this id alone.
     Project(&'a str),
-    /// All projects.
+    /// The projects of all users.
     All,
 }
 
@@ -308,8 +308,8 @@ pub async fn give(
     one(database, &sql, parameters).await
 }
 
-/// Deletes a project; `false` if there is none. It is gone at once and its id is never used again. Its contents are
-/// purged later.
+/// Deletes a project; `false` if there is none. The project is gone at once, and its id is never used again. Its
+/// contents are purged later.
 ///
 /// # Errors
 /// If the database fails.
@@ -407,8 +407,9 @@ pub async fn remove_member(
         "DELETE FROM project_members WHERE project_id = ?1 AND user_id = ?2 AND {NOT_OWNER} RETURNING 1"
     );
     let removed = changes(database, &sql, parameters()).await?;
-    // From here on these tokens are not valid. They are deleted as well, or they would be valid again once the user
-    // comes back; also if there was no role, because an earlier try may have died between the statements.
+    // From here on the tokens that the user made are not valid. They are deleted as well, because they would be valid
+    // again if the user came back. They are deleted even if there was no role, because an earlier try may have died
+    // between the statements.
     let sql = format!(
         "DELETE FROM project_tokens WHERE project_id = ?1 AND created_by = 'user:' || ?2 AND {NOT_OWNER}"
     );
@@ -426,7 +427,8 @@ pub async fn to_purge(
     clock: &dyn Clock,
     limit: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // The longest waiting come first. A project that fails, or must be purged again, goes to the end of the queue.
+    // The projects that have waited longest come first. A project that fails, or must be purged again, goes to the end
+    // of the queue.
     let sql = "UPDATE projects SET updated_at = ?2 WHERE project_id IN (
                    SELECT project_id FROM projects WHERE deleted_at IS NOT NULL AND purged_at IS NULL
                     ORDER BY updated_at LIMIT ?1)
@@ -436,8 +438,8 @@ pub async fn to_purge(
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// Records that a deleted project's contents were purged. Once all work that was under way at its deletion must have
-/// ended, because such work may bring contents back, this also deletes its members and tokens, and the project is done.
+/// Records that a deleted project's contents were purged. Work that was under way at the deletion may bring contents
+/// back, so the project is done only once such work must have ended: this then deletes its members and tokens, too.
 ///
 /// # Errors
 /// If the database fails. Doing it again is harmless.
@@ -551,7 +553,7 @@ mod tests {
             ("eve".to_owned(), Role::Read),
         ];
         assert_eq!(members_of(&world), before);
-        // Of two transfers at once, which both read that Ann is the owner, one wins.
+        // If two transfers run at once, and both have read that Ann is the owner, one wins.
         assert_eq!(given(&world, "ann", "bob", false).as_deref(), Some("bob"));
         assert_eq!(given(&world, "ann", "eve", false), None);
         let after = [
@@ -731,7 +733,7 @@ mod tests {
             2,
             "work may still bring contents back"
         );
-        // The one that waits longest comes first.
+        // The project that has waited longest comes first.
         block_on(database.execute(
             "UPDATE projects SET updated_at = 3 WHERE project_id = 'q'",
             vec![],
@@ -747,7 +749,7 @@ mod tests {
         assert!(due(10).is_empty());
     }
 
-    /// An older release may have left such a token, or a process that was killed between two statements.
+    /// An older release, or a process that was killed between two statements, may have left such a token.
     #[test]
     fn a_token_whose_maker_is_gone_is_not_valid() {
         let world = shared();

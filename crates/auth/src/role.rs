@@ -8,11 +8,11 @@ use crate::denied::Denied;
 /// A role in a project. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// May see everything.
+    /// Allows seeing everything.
     Read,
-    /// May change the document and post tasks.
+    /// Allows changing the document and posting tasks.
     Write,
-    /// May manage members and tokens, and rename, give away or delete the project.
+    /// Allows managing members and tokens, and renaming, giving away or deleting the project.
     Owner,
 }
 
@@ -51,7 +51,7 @@ impl Serialize for Role {
 pub struct Grant {
     /// The role.
     pub role: Role,
-    /// The project's `access_rev` that this grant was read at.
+    /// The project's `access_rev` at which this grant was read.
     pub access_rev: u64,
 }
 
@@ -98,7 +98,7 @@ mod tests {
             assert_eq!(
                 given,
                 (role != Role::Owner).then_some(role),
-                "no one is given {role:?}"
+                "every role but the owner's can be given: {role:?}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Secrets: making, naming and comparing them.
+//! Makes, names and compares secrets.
 
 use rand::Rng;
 use sha2::{Digest, Sha256};

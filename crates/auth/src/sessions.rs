@@ -1,4 +1,4 @@
-//! Users are identified by the Better Auth cookie of their browser.
+//! The sessions of users, who are identified by the Better Auth cookie of their browser.
 //!
 //! Better Auth gets all cookies of the request, because it alone knows the name of its own. Its answers are cached for
 //! a short time.
@@ -14,14 +14,14 @@ use better_auth::{AskError, ask};
 pub use better_auth::{BETTER_AUTH_ORIGIN, Question, Session, origin};
 use cache::Cache;
 
-/// The longest time that a cached session is used, in seconds. A user who signs out loses access within a minute, the
-/// time of the next question to Better Auth included.
+/// The longest time that a cached session is used, in seconds. A user who signs out loses access within a minute,
+/// including the time of the next question to Better Auth.
 pub const KNOWN_FOR: i64 = 45;
 
-/// The same when an open socket is checked again, in seconds.
+/// The longest time that a cached session is used when an open socket is checked again, in seconds.
 pub const KNOWN_FOR_SOCKETS: i64 = 10;
 
-/// The same while Better Auth answers 429, in seconds.
+/// The longest time that a cached session is used while Better Auth answers 429, in seconds.
 const KNOWN_FOR_LIMITED: i64 = 60;
 
 /// Finds the session of these cookies, if they have one. A cached session counts for up to `max_age` seconds, and for
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_client_waits_as_long_as_it_is_told() {
+    fn a_limited_client_waits_as_long_as_better_auth_says() {
         let world = World::new(MapConfig::from_pairs(&[(
             "better_auth_origin",
             "http://auth.example",
@@ -192,7 +192,7 @@ mod tests {
             ),
             "{denied:?}"
         );
-        // It is not asked again before the time that it named, for this client alone.
+        // For this client alone, Better Auth is not asked again before the time that it named.
         status.set(200);
         clock.0.set(78);
         assert!(found(QUESTION, KNOWN_FOR).is_err());
@@ -245,7 +245,7 @@ mod tests {
             (Some(Ok(Some(session.clone()))), Some(Some("u"))),
             (Some(Ok(None)), Some(None)),
             (Some(Err(AskError::Limited(7))), None),
-            // The other instance died: after a while this one asks itself.
+            // The other instance died, so after a while this instance asks Better Auth itself.
             (None, Some(Some("u"))),
         ] {
             let is_answered = answer.is_some();

@@ -1,4 +1,4 @@
-//! Signatures in the form of [Standard Webhooks](https://www.standardwebhooks.com): an HMAC-SHA256 of
+//! The signatures in the form of [Standard Webhooks](https://www.standardwebhooks.com): an HMAC-SHA256 of
 //! `{id}.{timestamp}.{body}`, in base64 after `v1,`. Several signatures are separated by spaces.
 
 use base64::{
@@ -22,11 +22,11 @@ pub struct Secret(Vec<u8>);
 /// The headers of a signed message, as they came.
 #[derive(Debug, Clone, Copy)]
 pub struct Signed<'a> {
-    /// `webhook-id`.
+    /// The header `webhook-id`.
     pub id: &'a str,
-    /// `webhook-timestamp`, in Unix seconds.
+    /// The header `webhook-timestamp`, in Unix seconds.
     pub timestamp: &'a str,
-    /// `webhook-signature`.
+    /// The header `webhook-signature`.
     pub signatures: &'a str,
 }
 
@@ -39,7 +39,7 @@ impl Secret {
     }
 
     /// Returns whether one of the signatures is of this message, and the time of the message is within five minutes of
-    /// `now`. It takes the same time whatever is wrong with the signatures.
+    /// `now`. How long the comparison takes does not depend on the place at which a signature differs.
     pub fn verifies(&self, signed: Signed<'_>, body: &[u8], now: i64) -> bool {
         let Ok(timestamp) = signed.timestamp.parse::<i64>() else {
             return false;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_of_five_minutes() {
+    fn a_message_is_valid_for_five_minutes() {
         for (seconds, is_right) in [
             (0, true),
             (299, true),

@@ -1,6 +1,6 @@
-//! Tokens of agents. Each is for one project and has a role; the database has only its digest.
+//! The tokens of agents. Each is for one project and has a role; the database has only its digest.
 //!
-//! A token is `lst_{id}_{secret}`. Nothing of it is cached, so a revoked token is refused at once.
+//! A token is `lst_{id}_{secret}`. No check of a token is cached, so a revoked token is refused at once.
 
 use platform::{Clock, Database, DatabaseError, Ports, Row};
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub struct Token {
     pub created_by: Option<String>,
     /// The time at which it was made, in Unix seconds.
     pub created_at: i64,
-    /// Its end, in Unix seconds; `None` if it never ends.
+    /// The end of the token, in Unix seconds; `None` if it never ends.
     pub expires_at: Option<i64>,
     /// The time at which it was last used, in Unix seconds, to within a minute.
     pub last_used_at: Option<i64>,
@@ -36,13 +36,13 @@ impl Token {
 /// A token to make.
 #[derive(Debug, Clone)]
 pub struct NewToken<'a> {
-    /// Its project.
+    /// The project's id.
     pub project_id: &'a str,
     /// The name that its maker gives it.
     pub name: &'a str,
     /// The role of its agent in the project: read or write.
     pub role: Role,
-    /// Its end, in Unix seconds; `None` if it never ends.
+    /// The end of the token, in Unix seconds; `None` if it never ends.
     pub expires_at: Option<i64>,
     /// The name of the principal that makes it.
     pub created_by: &'a str,

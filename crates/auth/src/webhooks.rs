@@ -1,11 +1,11 @@
-//! Signatures of callbacks and notifications.
+//! The signatures of callbacks and notifications.
 //!
 //! Not every service signs its callbacks, so the address that a service gets is signed instead: with an HMAC-SHA256 of
 //! the service and the job. The key is the setting `webhook_key`; in development the app makes one at first use and
 //! keeps it in the key-value store.
 //!
-//! A change of the key loses no callback that is still to come: `webhook_key_previous` is the former key, which signs
-//! no addresses any more, but whose signatures stay valid.
+//! A change of the key loses no callback that is still to come: `webhook_key_previous` is the former key. It signs no
+//! addresses any more, but its signatures stay valid.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ struct Key(Vec<u8>);
 /// The reason why there is no key.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// A deployment must set one.
+    /// The key is not set, and a deployment must set it.
     #[error("`webhook_key` is not set")]
     NotSet,
     /// A key may be set, but cannot be read.
@@ -88,8 +88,8 @@ impl WebhookKey {
         self.current.sign(service, job)
     }
 
-    /// Returns whether a signature is the one of this service and job, with either key. It takes the same time whatever
-    /// is wrong with the signature, and whichever key made it.
+    /// Returns whether a signature is the one of this service and job, with either key. How long the comparison takes
+    /// depends neither on the place at which the signature differs, nor on the key that made it.
     pub fn verifies(&self, service: &str, job: &str, signature: &str) -> bool {
         let is_right = self.keys().fold(Choice::from(0), |is_right, key| {
             let right = key.sign(service, job);
@@ -104,8 +104,8 @@ impl WebhookKey {
     }
 
     /// Signs a notification to an agent according to Standard Webhooks: `{id}.{timestamp}.{body}`. There is one
-    /// signature for each key, because the agent got the secret that was made from the key of that time, when it posted
-    /// the task.
+    /// signature for each key, because the agent has the secret that was made from the key that was current when it
+    /// posted the task.
     pub fn sign_notification(
         &self,
         task_id: &str,
@@ -203,7 +203,7 @@ mod tests {
         for wrong in [third.as_str(), "", &format!("{old}{new}")] {
             assert!(!key.verifies("kling", "task_1_a", wrong), "{wrong}");
         }
-        // The former key may be the present one.
+        // The former key may be the same as the current one.
         let same = WebhookKey::new("old").with_previous("old");
         assert!(same.verifies("kling", "task_1_a", &old));
         // A key that is no longer set verifies nothing.
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(sign(&both), expected);
         let secret = both.notification_secret("task_1_a");
         assert_eq!(secret, new.notification_secret("task_1_a"));
-        // Each task and each key has a secret of its own, and it is what the agent checks a signature with.
+        // Each task and each key has a secret of its own, with which the agent checks a signature.
         assert_ne!(secret, old.notification_secret("task_1_a"));
         assert_ne!(secret, both.notification_secret("task_1_b"));
         let checked = Key(secret.to_vec()).code_of(b"id.7.body");

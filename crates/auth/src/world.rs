@@ -1,4 +1,4 @@
-//! Set-up for the tests of this crate.
+//! The set-up for the tests of this crate.
 
 #![allow(clippy::unwrap_used)]
 

@@ -63,8 +63,8 @@ pub struct Admitted<'a, R> {
     body: Cell<Option<Body<'a>>>,
 }
 
-/// A check that is linked only if the component [`Needs`](crate::Needs) it. It is boxed, because an `async fn` links
-/// every future that it has a place for.
+/// A check that is linked only if the component [`Needs`](crate::Needs) it. It is boxed, because an `async fn` has a
+/// place in its state for each future that it may await, and that links the future's code.
 type Check<'a, T> = Pin<Box<dyn Future<Output = Result<T, Denied>> + 'a>>;
 
 impl<'a, R: Routes> Admitted<'a, R> {
@@ -135,7 +135,7 @@ impl<'a, R: Routes> Admitted<'a, R> {
     ///
     /// # Errors
     /// 413 if it has more than `limit` bytes, or more than the host takes, 408 and 400 if it does not arrive whole, and
-    /// what [`Self::check_again`] refuses.
+    /// the errors of [`Self::check_again`].
     pub async fn body(&self, limit: usize) -> Result<Vec<u8>, Problem> {
         let body = self.body.take();
         let body = body.ok_or_else(|| Problem::bad_request("The body was read already."))?;
@@ -287,7 +287,8 @@ async fn enter<R: Routes>(
     page: &Page,
 ) -> Result<(Credentials, Principal), Denied> {
     let credentials = head.credentials().without_foreign_token(ports.config)?;
-    // A picture of ours may be shown by any page: its browser names no origin then, and lets the page read nothing.
+    // Any page may show a picture of ours. Its browser then names no origin, and lets the page read nothing, so a GET
+    // without an origin passes.
     let is_shown = found.spec.method == "GET" && page.origin.is_none();
     if !is_shown && !may_act(ports, &credentials, page) {
         return Err(Denied::CrossSite(page.refused_origin(ports.config)));
@@ -310,7 +311,8 @@ async fn access<R: Routes>(
 ) -> Result<Option<Grant>, Denied> {
     let project = found.part("project");
     Ok(match found.spec.project_source {
-        // A page of another site may send the request, but its browser shows it no answer; it must not make a project.
+        // A page of another site may get this far. Its browser shows it no answer, but the request must not make a
+        // project, either.
         ProjectSource::Opens if R::NEEDS.opening && may_act(ports, credentials, page) => {
             let opening: Check<'_, Grant> = Box::pin(principal.open(ports, project));
             Some(opening.await?)

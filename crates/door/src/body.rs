@@ -12,14 +12,14 @@ use problem::{Kind, Problem};
 /// The time that a body may take to arrive: as long as the relay waits for an answer.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// The longest body that is read although it is refused, in bytes: the relay sends none that is longer. It is read
-/// because a caller that is still sending when the answer comes may see a broken connection instead of the answer.
+/// The longest body that is read although it is refused, in bytes: the relay sends none that is longer. Such a body is
+/// read because a caller that is still sending when the answer comes may see a broken connection instead of the answer.
 const DISCARDED: usize = wire::MAX_UPDATE_BYTES;
 
 /// The chunks of a body. An error means that the connection broke off.
 pub(crate) type Chunks<'a> = Pin<Box<dyn Stream<Item = Result<Vec<u8>, BrokenOff>> + 'a>>;
 
-/// The connection broke off before the body ended.
+/// The error of a connection that broke off before the body ended.
 #[derive(Debug)]
 pub(crate) struct BrokenOff;
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::Tag;
 
-/// The header by which the relay tells the address of the client.
+/// The header in which the relay names the address of the client.
 const CLIENT: &str = "x-loro-internal-client";
 
 /// The parameter in which a page names its origin, so that it can ask why its upgrade was refused. A browser sends the
@@ -23,13 +23,13 @@ pub struct Head {
     query: Vec<(String, String)>,
     /// The headers, with names in lower case.
     headers: Vec<(String, Vec<u8>)>,
-    /// The name, and port, under which the host reached the server.
+    /// The name and port to which the request itself is addressed, as the host reports them.
     authority: Option<String>,
 }
 
 impl Head {
     /// Makes a head from its parts: the method in capitals, the path with its query, the headers, and the name and port
-    /// under which the host reached the server.
+    /// to which the request itself is addressed, as the host reports them.
     pub fn new(
         method: &str,
         path_and_query: &str,
@@ -98,7 +98,7 @@ impl Head {
         self.texts(name).next()
     }
 
-    /// All headers of this name in one, as HTTP lets them be joined; `None` if there is none.
+    /// Joins all headers of this name into one, as HTTP allows; `None` if there is none.
     fn joined(&self, name: &str, separator: &str) -> Option<String> {
         let texts: Vec<&str> = self.texts(name).collect();
         (!texts.is_empty()).then(|| texts.join(separator))
@@ -181,7 +181,7 @@ impl Head {
             .or(self.authority.as_deref())
     }
 
-    /// The page that sent the request, if one did.
+    /// The page that sent the request, as far as the headers describe it.
     pub(crate) fn page(&self) -> Page {
         let owned = |name| self.header(name).map(str::to_owned);
         let reached = owned("host").or_else(|| self.authority.clone());
@@ -272,7 +272,7 @@ mod tests {
                 ],
                 "https://box.lan:8443/canvas",
             ),
-            // A client that has no proxy before it came by a port of its own.
+            // A client that came without a proxy used another port.
             (
                 "https://h.example/canvas",
                 &[("host", "box.lan:8443"), ("x-forwarded-for", "10.0.0.2")],

@@ -1,4 +1,4 @@
-//! Access of WebSockets to rooms: the relay asks before it opens a WebSocket, and again while it is open.
+//! The access of WebSockets to rooms: the relay asks before it opens a WebSocket, and again while it is open.
 
 use auth::{Credentials, Denied, Grant, Principal, Role, origins::Page, sessions};
 use platform::Ports;
@@ -24,7 +24,7 @@ pub async fn judge(ports: Ports<'_>, check: AccessCheck) -> Verdict {
         }
         Err(denied) => denied,
     };
-    // While sessions cannot be checked, the role of a known user still can be.
+    // While sessions cannot be checked, the role of a known user can still be checked.
     let known = known.as_deref().and_then(Principal::user_of_name);
     match (&denied, known) {
         (Denied::Unavailable { .. }, Some(user)) => match user.access(ports, &project).await {

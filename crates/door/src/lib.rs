@@ -1,4 +1,4 @@
-//! The front door: every HTTP request of every component passes it, public and internal.
+//! The front door: every HTTP request of every component passes it, whether public or internal.
 //!
 //! [`routes`] is the one list of routes, each with what it requires of the caller. A component gives [`serve`] a
 //! handler, which gets an [`Admitted`] request: its settings suffice, its route exists, its caller is identified and

@@ -1,8 +1,8 @@
 //! The line: a request that carries many requests of a relay, each of which passes the door, too.
 //!
 //! All of them have the same ports, so that one database connection serves them all. A line ends when the relay ends
-//! its body, when a limit of `wire` is reached, or when the instance has taken much memory, because that never
-//! shrinks.
+//! its body, when a limit of `wire` is reached, when much work after answers is under way, or when the instance has
+//! taken much memory, because an instance never gives memory back.
 
 use std::pin::Pin;
 
@@ -25,11 +25,11 @@ use crate::{
 /// The memory of an instance beyond which its line ends, in bytes.
 const MEMORY: usize = 64 * 1024 * 1024;
 
-/// The bytes of a body from which on it is sent in a chunk of its own. A smaller one is copied behind its head, because
-/// small answers are many and each chunk is sent by itself.
+/// The size from which on a body is sent in a chunk of its own, in bytes. A smaller body is copied behind its head,
+/// because small answers are many, and each chunk is sent by itself.
 const LARGE: usize = 64 * 1024;
 
-/// The most answers whose later work is under way. At this number a line ends, so that the work gets its time.
+/// The most answers whose later work is under way. At this number a line ends, so that the work can go on.
 const MAX_AFTER_REPLY: usize = 4;
 
 /// The answer to a request of a line, on its way.
@@ -56,7 +56,7 @@ pub fn line<'a, R: Routes + 'a>(
     Ok(Reply::streaming(200, line)
         .media_type(wire::CONTENT_TYPE)
         .header("cache-control", "no-store")
-        // Proxies of the nginx family pass the answer on as it comes.
+        // With this header, proxies of the nginx family pass the answer on as it comes.
         .header("x-accel-buffering", "no"))
 }
 
@@ -234,7 +234,7 @@ mod tests {
         Ok(reply.then(work))
     }
 
-    /// The answers to what is asked on a line, and the number of handlers whose later work was done. Each answer is the
+    /// The answers to requests on a line, and the number of handlers whose later work was done. Each answer is the
     /// name of the route, but a large one for `Updates`.
     fn answers(asked: Vec<Vec<u8>>) -> (Vec<LineAnswer<ByteVec>>, usize) {
         DONE.take();

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::Tag;
 
-/// Headers that every answer of a component has, with names in lower case.
+/// The headers that every answer of a component has, with names in lower case.
 pub type Headers = &'static [(&'static str, &'static str)];
 
-/// Work that follows an answer. The caller does not wait for it.
+/// The work that follows an answer. The caller does not wait for it.
 pub(crate) type AfterReply<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Makes an answer's body while it is sent.
@@ -26,7 +26,7 @@ pub(crate) trait Streaming {
 /// connection.
 pub(crate) type Outlet = Pin<Box<dyn Sink<Vec<u8>, Error = HungUp>>>;
 
-/// The client has hung up.
+/// The error of a client that has hung up.
 #[derive(Debug)]
 pub(crate) struct HungUp;
 
@@ -55,10 +55,10 @@ pub struct Reply<'a> {
     pub(crate) status: u16,
     /// The headers, with names in lower case.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// `None` for an answer that has no body by its nature, and so declares no length.
+    /// The body; `None` for an answer that has no body by its nature, and so declares no length.
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) after_reply: Option<AfterReply<'a>>,
-    /// Sends the body instead, if it is not whole yet.
+    /// Sends the body while it is made, instead of a whole `body`.
     pub(crate) streaming: Option<Box<dyn Streaming + 'a>>,
 }
 
@@ -181,7 +181,7 @@ impl From<Problem> for Reply<'_> {
     fn from(problem: Problem) -> Self {
         let reply = Self::new(problem.status())
             .media_type(MEDIA_TYPE)
-            // Without it, a browser may keep a 404 or 405 for as long as it likes (RFC 9110, section 15.1).
+            // Without this header, a browser may keep a 404 or 405 for as long as it likes (RFC 9110, section 15.1).
             .header("cache-control", "no-store")
             .body(problem.body());
         match problem.header() {

@@ -1,4 +1,5 @@
-//! The declaration of routes, and how a request finds its own. The list of all routes is in [`crate::routes`].
+//! The declaration of routes, and the search for the route of a request. The list of all routes is in
+//! [`crate::routes`].
 
 use percent_encoding::percent_decode_str;
 use problem::Problem;
@@ -6,7 +7,7 @@ use problem::Problem;
 /// The requirement of a route for its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: every caller may use it.
+    /// The route requires nothing: every caller may use it.
     Nothing,
     /// The signature in a callback's address, which the component checks.
     Signature,
@@ -34,13 +35,13 @@ impl Need {
 /// The place in a request that names the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectSource {
-    /// Nowhere: the route concerns no project, or all projects of the caller.
+    /// The request names no project: the route concerns none, or all projects of the caller.
     Nowhere,
-    /// In the path, as `{project}`.
+    /// The path names it, as `{project}`.
     Path,
-    /// In the path, as `{project}`; a project that does not exist may be made by opening it.
+    /// The path names it, as `{project}`. A project that does not exist may be made by opening it.
     Opens,
-    /// In the body, or in the row that the path leads to. The component checks access to it.
+    /// The body names it, or the row to which the path leads. The component checks access to it.
     FromRow,
 }
 
@@ -62,7 +63,7 @@ pub enum Mark {
 pub struct Spec {
     /// The component that serves it, as `spin.toml` calls it.
     pub component: &'static str,
-    /// The name of its variant.
+    /// The name of the route's variant.
     pub name: &'static str,
     /// The purpose of the route, in a sentence.
     pub about: &'static str,
@@ -74,9 +75,9 @@ pub struct Spec {
     pub fields: &'static [&'static str],
     /// The requirement for the caller.
     pub need: Need,
-    /// The place that names its project.
+    /// The place that names the route's project.
     pub project_source: ProjectSource,
-    /// Its difference from other routes, if any.
+    /// The differences of the route from others, if any.
     pub marks: &'static [Mark],
 }
 
@@ -102,9 +103,9 @@ pub struct Needs {
     pub(crate) opening: bool,
     /// The internal token for some route.
     pub(crate) token: bool,
-    /// Headers for browsers, because some route is public.
+    /// The headers for browsers, because some route is public.
     pub(crate) browsers: bool,
-    /// More ports than the settings, for some route.
+    /// The ports other than the settings, for some route.
     pub(crate) ports: bool,
 }
 
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_a_route_is_told_why() {
+    fn a_path_without_a_route_gets_the_reason() {
         let status = |method, path| find(Sync::SPECS, method, path).unwrap_err();
         assert_eq!(status("GET", "/nowhere"), Problem::not_found());
         assert_eq!(status("GET", "/sync/a/b"), Problem::bad_project_id());

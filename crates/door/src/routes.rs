@@ -1,14 +1,14 @@
-//! Every route of the app, declared once. A request that fits none of them is not served.
+//! The routes of the app, each declared once. A request that fits none of them is not served.
 //!
-//! From this list come the matcher, the header `Allow`, the typed parts of a path, the tables in the documentation, and
-//! the tests that walk all routes.
+//! The matcher, the header `Allow`, the typed parts of a path, the tables in the documentation, and the tests that walk
+//! all routes are made from this list.
 
 use crate::route::{Mark, Need, ProjectSource, Routes, Spec, routes};
 
 routes! {
-    /// The document of a project, and what the relay asks of the app.
+    /// The document of a project, and the relay's requests to the app.
     Sync = "sync" {
-        /// Tells whether the app can serve
+        /// Reports whether the app can serve
         Health = GET "/health", Nothing, Nowhere, Unready, OnLine;
         /// Reads the document: a Loro blob, or JSON
         Document { project } = GET "/sync/{project}", Read, Opens;
@@ -32,7 +32,7 @@ routes! {
         State { project } = GET "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
         /// Reads what a client lacks of the state of a room
         Lacking { project } = POST "/internal/rooms/{project}/state", Relay, Nowhere, OnLine;
-        /// Tells which updates wait for others
+        /// Reports which updates wait for others
         Waiting { project } = POST "/internal/rooms/{project}/waiting", Relay, Nowhere;
         /// Reads the updates after a rev
         Updates { project } = GET "/internal/rooms/{project}/updates", Relay, Nowhere, OnLine;
@@ -40,7 +40,7 @@ routes! {
         Compact { project } = POST "/internal/rooms/{project}/compact", Relay, Nowhere;
     }
 
-    /// Projects, their members, and the tokens of agents.
+    /// The projects, their members, and the tokens of agents.
     Projects = "projects" {
         /// Lists the caller's projects
         List = GET "/projects", Principal, Nowhere;
@@ -72,7 +72,7 @@ routes! {
         Discard { project, rev } = DELETE "/projects/{project}/quarantine/{rev}", Own, Path;
     }
 
-    /// Generation tasks and their results.
+    /// The generation tasks and their results.
     Tasks = "tasks" {
         /// Lists tasks
         List = GET "/tasks", Principal, Nowhere;
@@ -102,7 +102,7 @@ routes! {
         Asset { asset } = GET "/assets/{asset}", Read, FromRow;
     }
 
-    /// Callbacks of services.
+    /// The callbacks of services.
     Webhooks = "webhooks" {
         /// Takes a service's callback
         CallBack { service } = POST "/webhooks/{service}", Signature, Nowhere;
@@ -112,7 +112,7 @@ routes! {
     Poller = "poller" {
         /// Does everything that is due
         Poll = POST "/internal/poll", Relay, Nowhere;
-        /// Tells the app's numbers for operators, in the text format of Prometheus
+        /// Reports the app's numbers for operators, in the text format of Prometheus
         Metrics = GET "/internal/metrics", Relay, Nowhere;
         /// Makes one submission that is due
         Submit { service } = POST "/internal/submissions/{service}", Relay, Nowhere;
@@ -120,13 +120,13 @@ routes! {
         Project { project } = POST "/internal/projections/{project}", Relay, Nowhere;
         /// Reads a project as one archive: its document, its tasks and its assets
         Export { project } = GET "/projects/{project}/export", Own, Path;
-        /// Makes a project of an archive
+        /// Makes a project from an archive
         Import { project } = PUT "/projects/{project}/import", Principal, Nowhere;
         /// Lists all projects, for a backup
         Archives = GET "/internal/archives", Relay, Nowhere;
         /// Reads a project as one archive that names its owner and its members
         Archive { project } = GET "/internal/archives/{project}", Relay, Nowhere;
-        /// Makes a project of such an archive, with its owner and its members
+        /// Makes a project from such an archive, with its owner and its members
         Restore { project } = PUT "/internal/archives/{project}", Relay, Nowhere;
     }
 

@@ -1,4 +1,4 @@
-//! Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1.2).
+//! The entity tags of conditional requests (RFC 9110, sections 8.8.3 and 13.1.2).
 
 use std::fmt;
 

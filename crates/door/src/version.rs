@@ -1,4 +1,4 @@
-//! The version of the messages that a relay speaks.
+//! The version of the messages that a relay sends.
 
 use problem::Problem;
 
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_with_a_newer_version_is_told_what_to_do() {
+    fn the_refusal_of_a_newer_relay_says_what_to_do() {
         let told = |version: Option<&str>| {
             let header = version.map(|version| {
                 let (name, value) = (wire::VERSION_HEADER, version.as_bytes());

@@ -90,7 +90,8 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     let reply = Reply::empty(204).header("allow", methods);
     let reply = allowed.into_iter().fold(reply, add);
     Ok(match page.refused_origin(ports.config) {
-        // The browser does not send the request whose answer would say why, so this answer tells the relay's log.
+        // The browser does not send the request whose answer would give the reason, so this answer carries it to the
+        // relay's log.
         Some(advice) => {
             let denied = Problem::from(Denied::CrossSite(Some(advice)));
             let words = denied.header().map(|(_, words)| words.to_owned());
@@ -100,7 +101,8 @@ fn preflight<'a, R: Routes>(ports: Ports<'_>, head: &Head) -> Result<Reply<'a>, 
     })
 }
 
-/// Returns whether a request was refused for the page's origin, or for the name under which the page reached the server.
+/// Returns whether a request was refused because of the page's origin, or of the name under which the page reached the
+/// server.
 fn is_refused_page(problem: &Problem) -> bool {
     [Kind::CROSS_SITE, Kind::FOREIGN_HOST].contains(&problem.kind())
 }

@@ -1,4 +1,4 @@
-//! `deploy/compose/`.
+//! The tests of `deploy/compose/`.
 
 use std::collections::BTreeSet;
 
@@ -121,7 +121,6 @@ fn each_setting_is_known_and_each_placeholder_has_an_example() {
     assert_eq!(used, set);
 }
 
-/// Caddy leads to the services by their names, and allows what the app allows.
 #[test]
 fn the_proxy_leads_to_services() {
     let compose = compose();

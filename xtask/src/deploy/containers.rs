@@ -1,4 +1,4 @@
-//! The Containerfiles.
+//! The tests of the Containerfiles.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ fn they_are_built_by_the_rust_of_this_repository() {
     assert_eq!(relay["bin"][0]["name"].as_str(), Some("relay"));
 }
 
-/// They install the programs that the README asks for before a build.
+/// The Containerfiles install the programs that the README requires for a build.
 #[test]
 fn they_install_what_a_build_needs() {
     for (name, needed) in [

@@ -1,4 +1,4 @@
-//! The pages about deployments name only what there is.
+//! The tests that the pages about deployments name only metrics and options that exist.
 
 use std::collections::BTreeSet;
 

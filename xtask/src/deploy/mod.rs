@@ -94,7 +94,7 @@ fn is_known(name: &str) -> bool {
     option.is_some_and(|option| options("relay").contains(&option.to_lowercase().replace('_', "-")))
 }
 
-/// The metrics of the relay. A histogram has three besides its own name.
+/// The metrics of the relay. A histogram has three more names besides its own.
 fn metrics() -> BTreeSet<String> {
     let code = read("crates/relay/src/metrics.rs") + &read("crates/relay/src/histograms.rs");
     let mut names = BTreeSet::new();

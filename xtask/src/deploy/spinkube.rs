@@ -1,4 +1,4 @@
-//! `deploy/spinkube/`.
+//! The tests of `deploy/spinkube/`.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::manifest::derived;
 /// The service that operators bring themselves: this is the label of its pods, and the name of its Service.
 const BETTER_AUTH: &str = "better-auth";
 
-/// Every object of the folder.
+/// The objects of the folder.
 fn objects() -> Vec<Value> {
     let mut objects = Vec::new();
     for entry in std::fs::read_dir(super::folder().join("spinkube")).unwrap() {
@@ -214,7 +214,7 @@ fn each_secret_is_made_in_the_steps() {
         };
         assert!(steps.contains(&made), "{made}");
     }
-    // The Spin operator expects exactly this name of the file.
+    // The Spin operator expects the file to have exactly this name.
     assert!(
         steps.contains(
             "secret generic loro-sync-runtime -n loro-sync --from-file=runtime-config.toml"
@@ -360,7 +360,7 @@ fn only_relays_reach_the_app() {
 
 /// The runtime config leaves the cluster's own network open, and the network policy closes it.
 #[test]
-fn private_networks_are_closed_but_for_what_the_app_needs() {
+fn private_networks_are_closed_except_for_what_the_app_needs() {
     let config: Table = read("deploy/spinkube/runtime-config.toml").parse().unwrap();
     assert_eq!(
         config["sqlite_database"]["default"]["type"].as_str(),

@@ -1,4 +1,4 @@
-//! `deploy/systemd/`.
+//! The tests of `deploy/systemd/`.
 
 use super::{folder, is_known, options, read};
 
@@ -51,7 +51,7 @@ const KEYS: &[&str] = &[
     "WorkingDirectory",
 ];
 
-/// The options of `spin up` that the units use. All are stable but `--component-id`.
+/// The options of `spin up` that the units use. All are stable except `--component-id`.
 const SPIN_UP: &[&str] = &[
     "component-id",
     "from",
@@ -103,7 +103,8 @@ fn each_unit_starts_again_and_has_no_rights() {
     }
 }
 
-/// The relay compiles nothing while it runs. The others run compiled Wasm.
+/// The relay compiles nothing while it runs. The other programs compile Wasm, and need memory that is written and then
+/// executed.
 #[test]
 fn only_the_relay_may_do_without_new_code() {
     for (name, lines) in units() {
@@ -163,7 +164,7 @@ fn the_environment_sets_what_is_known() {
     }
 }
 
-/// Redis is on this machine, so that network stays open; every other private one is blocked.
+/// The network of this machine stays open, because Redis is there; every other private network is blocked.
 #[test]
 fn the_runtime_config_blocks_all_private_networks_but_this_machines() {
     let here: toml::Table = read("deploy/systemd/runtime-config.toml").parse().unwrap();

@@ -17,7 +17,7 @@ pub(crate) enum HostName {
     Akamai,
 }
 
-/// The things that a host allows an app, as far as they concern this one.
+/// The things that a host allows an app, as far as they concern this app.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// The name of the host in a sentence.
@@ -33,7 +33,7 @@ pub(crate) struct Host {
     /// The memory that an instance is taken to have, in MiB: the default of the variable `instance_memory_mib`. It is less
     /// than usual if the host gives less, or if it is not known.
     pub(crate) instance_memory: &'static str,
-    /// The defaults of the variables that tell the app its limits.
+    /// The defaults of the variables with the host's limits.
     pub(crate) limits: &'static [(&'static str, &'static str)],
     /// The things that do not work there, as a sentence.
     pub(crate) warning: Option<&'static str>,
@@ -99,10 +99,10 @@ const FERMYON_CLOUD: Host = Host {
     environment: "production",
     instance_memory: "128",
     limits: &[
-        // 10 MB, with room for an envelope.
+        // The host takes 10 MB, so 9 MiB leave room for an envelope.
         ("max_body_mib", "9"),
         ("max_handler_seconds", "30"),
-        // 1,024 keys: twice as many as here, and that of the webhook key.
+        // The host has 1,024 keys. The cache uses twice this number, and the webhook key needs one more.
         ("session_places", "500"),
         ("private_networks", "open"),
     ],
@@ -120,7 +120,7 @@ const AKAMAI: Host = Host {
     environment: "production",
     instance_memory: "128",
     limits: &[
-        // 10 MiB, in which a statement for libSQL has its bytes as Base64.
+        // The host takes 10 MiB, and a statement for libSQL has its bytes as Base64.
         ("max_body_mib", "7"),
         ("max_handler_seconds", "30"),
         ("private_networks", "open"),

@@ -16,8 +16,8 @@ use host::{Host, HostName};
 /// The variable with the address of a libSQL server.
 const DATABASE_URL: &str = "database_url";
 
-/// The variables that the build for libSQL reads, and how they are declared. A host without SQLite requires an address
-/// in `allowed_outbound_hosts`, so until it is set it is one that can never exist (RFC 2606).
+/// The variables that the build for libSQL reads, and their declarations. A host without SQLite requires an address in
+/// `allowed_outbound_hosts`, so the default is an address that can never exist (RFC 2606).
 const DATABASE_VARIABLES: [(&str, &str); 2] = [
     (DATABASE_URL, "default = 'https://not-set.invalid'"),
     ("database_token", "default = ''\nsecret = true"),
@@ -55,7 +55,7 @@ impl Manifest {
         print!("{}", derive(&text, self.host, self.cron)?);
         if cron(host, self.cron)? == Cron::None {
             eprintln!(
-                "note: the app has no cron trigger, so start one relay at least with --tick."
+                "note: the app has no cron trigger, so start at least one relay with --tick."
             );
         }
         if let Some(warning) = host.warning {
@@ -113,7 +113,7 @@ fn derive(text: &str, name: HostName, wanted: Option<Cron>) -> Result<String> {
     }
     let derived = toml::to_string_pretty(&manifest)?;
     Ok(format!(
-        "# Printed by `cargo xtask manifest --for {option}` from spin.toml. Change that one.\n\n{derived}"
+        "# Printed by `cargo xtask manifest --for {option}` from spin.toml. Change that file.\n\n{derived}"
     ))
 }
 
@@ -132,7 +132,7 @@ fn cron(host: &Host, wanted: Option<Cron>) -> Result<Cron> {
     }
 }
 
-/// Takes the component that the plugin 0.6 calls in place of that for 0.3.
+/// Replaces the component that the plugin 0.3 calls with the one for 0.6.
 fn take_the_newer_cron(manifest: &mut Table) -> Result<()> {
     let component = table(table(manifest, "component")?, "cron")?;
     let newer = toml::to_string(component)?
@@ -212,7 +212,7 @@ fn is_the_app(host: &str) -> bool {
     authority == "self" || authority.ends_with(".spin.internal")
 }
 
-/// Leaves out the variables that nothing else names, because a host may require a value for each.
+/// Removes the variables that nothing else names, because a host may require a value for each.
 fn keep_variables(manifest: &mut Table) -> Result<()> {
     let mut rest = manifest.clone();
     rest.remove("variables");

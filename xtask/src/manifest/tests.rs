@@ -1,4 +1,4 @@
-//! Each printed manifest, compared with what its host allows.
+//! Compares each printed manifest with what its host allows.
 
 use super::*;
 
@@ -31,8 +31,8 @@ fn environment(manifest: &Table) -> &str {
     environment["default"].as_str().unwrap()
 }
 
-/// Asserts what holds of a manifest on every host: each trigger has its component, each component a trigger, and each
-/// variable is declared and used.
+/// Asserts what every manifest must have, on any host: each trigger has its component, each component a trigger, and
+/// each variable is declared and used.
 fn assert_whole(manifest: &Table) {
     let mut called: Vec<&str> = manifest["trigger"]
         .as_table()
@@ -97,7 +97,7 @@ fn local_without_cron_leaves_the_tick_to_the_relay() {
     assert_eq!(environment(&manifest), "development");
 }
 
-/// Another component has the cron trigger, and nothing else differs.
+/// The cron trigger calls another component, and nothing else differs.
 #[test]
 fn local_with_the_newer_cron_takes_its_component() {
     let text = derive(SPIN_TOML, HostName::Local, Some(Cron::V0_6)).unwrap();
@@ -154,7 +154,7 @@ fn spinkube_has_http_and_redis() {
     assert_eq!(environment(&manifest), "production");
 }
 
-/// HTTP alone, one database, one key-value store, and no component calls the app.
+/// The manifest has HTTP alone, one database and one key-value store, and no component calls the app.
 #[test]
 fn fermyon_cloud_has_http_alone_and_no_call_of_itself() {
     let manifest = printed(HostName::FermyonCloud);
@@ -176,8 +176,8 @@ fn fermyon_cloud_has_http_alone_and_no_call_of_itself() {
     assert_eq!(environment(&manifest), "production");
 }
 
-/// HTTP alone, and no SQLite: every component is of the build for libSQL, and those that had a database may call its
-/// server.
+/// The manifest has HTTP alone, and no SQLite: every component is of the build for libSQL, and those that had a
+/// database may call its server.
 #[test]
 fn akamai_has_http_alone_and_libsql_instead_of_sqlite() {
     let manifest = printed(HostName::Akamai);
@@ -224,7 +224,7 @@ fn akamai_has_http_alone_and_libsql_instead_of_sqlite() {
     }
 }
 
-/// The app is told the limits of those hosts, and of the others none.
+/// The variables have the limits of Fermyon Cloud and Akamai, and the usual values for the other hosts.
 #[test]
 fn the_limits_of_a_host_are_in_its_variables() {
     use HostName::{Akamai, FermyonCloud, HttpOnly, Local, Spinkube};

@@ -1,4 +1,4 @@
-//! Imports that fail, that are killed, that meet, and that are left behind.
+//! The imports that fail, that are killed, that run at the same time, and that are left behind.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,17 +18,17 @@ const UNDER_WAY: i64 = 600;
 /// The ways in which a statement fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
-    /// It does not happen, and later ones do.
+    /// The statement does not happen, and later ones do.
     Fails,
-    /// It happens, but its answer is lost. Later ones succeed.
+    /// The statement happens, but its answer is lost. Later ones succeed.
     IsLost,
-    /// The process is killed before it.
+    /// The process is killed before the statement.
     IsKilledBefore,
-    /// The process is killed after it.
+    /// The process is killed after the statement.
     IsKilledAfter,
 }
 
-/// A database in which one statement fails. Each statement waits once, so that others come between.
+/// A database in which one statement fails. Each statement waits once, so that those of another import run in between.
 struct Faulty<'a> {
     inner: &'a dyn Database,
     fault: Option<(usize, Fault)>,
@@ -83,7 +83,7 @@ impl Database for Faulty<'_> {
     }
 }
 
-/// Runs what waits only for [`Faulty`].
+/// Runs a future that waits only for [`Faulty`].
 fn finished<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -184,7 +184,7 @@ fn after_a_failed_statement_nothing_is_left_and_the_id_is_free() {
             let world = world(&[]);
             let result = Faulty::new(&world, Some((at, fault))).restored(&world, &archive);
             if result.is_ok() {
-                // It was tried again.
+                // The import tried the statement again.
                 assert_whole(&world, &first, &case);
                 continue;
             }
@@ -243,7 +243,7 @@ fn project_of(world: &World) -> Option<Project> {
     block_on(projects::get(world.ports().database, "a")).unwrap()
 }
 
-/// No list, no user and no member finds project `a`, and nothing changes it.
+/// Asserts that no list, no user and no member finds project `a`, and that nothing changes it.
 fn assert_unseen(world: &World, case: &str) {
     let ports = world.ports();
     let database = ports.database;
@@ -289,7 +289,7 @@ fn a_project_is_nowhere_while_it_is_imported_but_its_id_is_taken() {
     let world = world(&[]);
     let database = Faulty::new(&world, Some((statements(&archive), Fault::IsKilledBefore)));
     database.restored(&world, &archive).unwrap_err();
-    // All but the project is there.
+    // Everything but the project is stored.
     assert_eq!(tasks_of(&world, "a").len(), 2);
     assert_unseen(&world, "the last statement is missing");
     let ports = world.ports();
@@ -375,7 +375,7 @@ fn of_two_imports_at_once_one_wins() {
     assert!(matches!(late, Err(ImportError::Taken)));
 }
 
-/// A round sweeps a few, those that have waited longest first.
+/// A round sweeps a few projects, beginning with those that have waited longest.
 #[test]
 fn a_sweep_has_a_bound() {
     let world = world(&[]);

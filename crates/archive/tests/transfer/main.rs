@@ -1,4 +1,4 @@
-//! A project that goes into an archive and comes out as another one.
+//! A project that is exported to an archive and imported as another project.
 
 #![allow(clippy::unwrap_used)]
 
@@ -174,7 +174,7 @@ fn another_server_has_the_same_document_tasks_and_assets() {
     );
     let ports = second.ports();
     let store = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
-    // Nothing has named it for days.
+    // Nothing has named the asset for days.
     block_on(store.drop_leftovers(7 * 24 * 3600)).unwrap();
     let kept = block_on(store.read(&asset, None)).unwrap().unwrap();
     assert_eq!((kept.project_id.as_str(), &*kept.bytes), ("b", PNG));
@@ -183,13 +183,13 @@ fn another_server_has_the_same_document_tasks_and_assets() {
         (project.name.as_str(), project.owner_id.as_str()),
         ("The \"first\" one", "grace")
     );
-    // The archive of the copy is taken again.
+    // An archive of the copy can be imported, too.
     let again = exported(&second, "b");
     assert_eq!(imported(&second, "c", &again).unwrap(), told);
     assert_eq!(document(&second, "c"), document(&first, "a"));
 }
 
-/// Updates in quarantine come along, are kept from the document again, and are the new owner's to restore.
+/// The updates in quarantine are copied, stay out of the document, and can be restored by the new owner.
 #[test]
 fn updates_in_quarantine_stay_in_quarantine() {
     let (first, second) = (world(&[]), world(&[]));
@@ -215,7 +215,7 @@ fn updates_in_quarantine_stay_in_quarantine() {
     let payload = |rev| block_on(rooms::quarantined_update(database, "b", rev)).unwrap();
     assert_eq!(payload(one), Some(vec![1, 2]));
     assert_eq!(payload(two), Some(vec![]));
-    // No other update gets their revs, which would mix both up in quarantine.
+    // No other update gets their revs, because two updates of one rev could not both be in quarantine.
     let update = LoroDoc::new();
     update.get_text("text").insert(0, "more").unwrap();
     append(
@@ -267,7 +267,7 @@ fn beside_its_origin_a_project_has_assets_and_tasks_of_its_own() {
     assert!(block_on(store.describe(&asset)).unwrap().is_some());
 }
 
-/// The owner and the members come back from a backup, and never from what a user exports.
+/// The owner and the members come back from a backup, and never from a user's export.
 #[test]
 fn a_backup_has_the_owner_and_the_members() {
     let (first, second) = (world(&[]), world(&[]));
@@ -300,7 +300,8 @@ fn a_backup_has_the_owner_and_the_members() {
     assert_eq!(members.unwrap(), []);
 }
 
-/// More tasks than one statement takes, in their order; those whose ids are taken get new ones.
+/// The archive has more tasks than one statement takes. They keep their order, and those whose ids are taken get new
+/// ids.
 #[test]
 fn many_tasks_keep_their_order() {
     let (first, second) = (world(&[]), world(&[]));
@@ -330,7 +331,7 @@ fn many_tasks_keep_their_order() {
     assert_eq!(count(&second, first_again), 1);
 }
 
-/// Updates whose dependencies no client has sent yet are in the archive, also those that overlap with others.
+/// The updates whose dependencies no client has sent yet are in the archive, even if they overlap with others.
 #[test]
 fn an_update_that_waits_for_others_still_waits() {
     let (first, second) = (world(&[]), world(&[]));
@@ -357,7 +358,7 @@ fn an_update_that_waits_for_others_still_waits() {
     assert_ne!(whole, before);
 }
 
-/// Nothing of a refused archive is stored, and its id stays free.
+/// A refused archive stores nothing, and the id stays free.
 #[test]
 fn a_broken_or_hostile_archive_is_refused() {
     let (first, second) = (world(&[]), world(&[]));
@@ -417,7 +418,7 @@ fn the_quota_of_the_owner_holds() {
     imported(&second, "b", &exported(&small, "a")).unwrap();
 }
 
-/// The owner's quota holds for what all imports bring together, also within a minute.
+/// The owner's quota holds for the sum of all imports, even within a minute.
 #[test]
 fn the_quota_of_the_owner_counts_imports() {
     let (first, second) = (world(&[]), world(&[("owner_quota_mib", "1")]));

@@ -1,4 +1,4 @@
-//! Better Auth's answer about the cookies of a request.
+//! The answer of Better Auth about the cookies of a request.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) fn places(config: &dyn Config) -> u32 {
 pub struct Session {
     /// The user's id.
     pub user_id: String,
-    /// Its latest end, in Unix seconds.
+    /// The latest end of the session, in Unix seconds.
     pub expires_at: i64,
 }
 
@@ -52,7 +52,7 @@ pub fn origin(config: &dyn Config) -> Result<Option<String>, UnreadableSetting> 
 pub struct Question<'a> {
     /// The whole header `Cookie`.
     pub cookies: &'a str,
-    /// The client's address, if the relay has told it. Better Auth limits how often an address may ask.
+    /// The client's address, if the relay has passed it on. Better Auth limits how often an address may ask.
     pub client: Option<&'a str>,
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn ask(
         .header("cookie", question.cookies)
         .header("accept", "application/json");
     if let Some(client) = question.client {
-        // Otherwise Better Auth's limiter takes all users for one.
+        // Without this header, Better Auth's limiter would count all users as one client.
         request = request.header("x-forwarded-for", client);
     }
     let request = request
@@ -121,7 +121,7 @@ pub(super) async fn ask(
     Ok(read(answer.body()).map_err(unavailable)?)
 }
 
-/// The seconds that an answer of 429 asks to wait: in the header of the standard, or in Better Auth's own.
+/// The seconds to wait that an answer of 429 names: in the standard header, or in Better Auth's own.
 fn wait_of(headers: &http::HeaderMap) -> i64 {
     let named = ["retry-after", "x-retry-after"]
         .into_iter()
@@ -132,7 +132,7 @@ fn wait_of(headers: &http::HeaderMap) -> i64 {
     named.unwrap_or(USUAL_WAIT).clamp(1, LONGEST_WAIT)
 }
 
-/// An answer to `get-session`: `{"session": {"expiresAt", "userId", …}, "user": {"id", …}}` or `null`.
+/// Reads an answer to `get-session`: `{"session": {"expiresAt", "userId", …}, "user": {"id", …}}` or `null`.
 fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
     #[derive(Deserialize)]
     struct Answer {

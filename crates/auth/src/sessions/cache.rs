@@ -2,8 +2,8 @@
 //!
 //! The digest of the cookies chooses the place of a session, and a later session with the same place overwrites it.
 //!
-//! A page sends several requests at once, so an instance that has to ask Better Auth first takes the question: it adds
-//! a row to `auth_questions`. The others wait until that row is gone, and find the answer in the place.
+//! A page sends several requests at once, so an instance that has to ask Better Auth takes the question first: it adds
+//! a row to `auth_questions`. The other instances wait until that row is gone, and find the answer in the place.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use super::better_auth::{AskError, Question, Session, places};
 use crate::{denied::Denied, secrets};
 
-/// The longest time that an instance waits for the answer that another one is getting, in seconds.
+/// The longest time that an instance waits for the answer that another instance is getting, in seconds.
 const PATIENCE: i64 = 4;
 
 /// The time between two looks at that answer.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The looks within [`PATIENCE`].
+/// The number of looks within [`PATIENCE`].
 const LOOKS: u32 = 80;
 
 /// A session that Better Auth has confirmed.
@@ -48,7 +48,7 @@ impl Known {
 /// The ways in which a question ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Ended {
-    /// There is a session, or none.
+    /// Better Auth answered that there is a session, or that there is none.
     Answered,
     /// Better Auth must not be asked again for this number of seconds.
     Limited(i64),
@@ -62,12 +62,12 @@ struct Place {
     /// The digest of the cookies.
     cookies: String,
     known: Option<Known>,
-    /// The end of the last question, and the time at which it was asked.
+    /// The way in which the last question ended. `asked_at` is the time at which it was asked.
     ended: Ended,
     asked_at: i64,
 }
 
-/// A client that must not ask before a time.
+/// A client for which Better Auth must not be asked before a time.
 #[derive(Serialize, Deserialize)]
 struct HeldBack {
     client: String,
@@ -79,7 +79,7 @@ pub(super) struct Cache<'a> {
     ports: Ports<'a>,
     key: String,
     cookies: String,
-    /// The place of the client that must not ask before a time.
+    /// The place that notes until when Better Auth must not be asked for the client.
     limit_key: String,
     client: String,
 }
@@ -207,7 +207,7 @@ impl<'a> Cache<'a> {
         self.set(&self.limit_key, &HeldBack { client, until }).await;
     }
 
-    /// The place, if it is of these cookies. The store is a cache: if it fails, Better Auth is asked.
+    /// The place of the cookies, if it is not taken by others. The store is a cache: if it fails, Better Auth is asked.
     async fn place(&self) -> Option<Place> {
         let value = self.ports.key_value.get(&self.key).await.ok()??;
         let place: Place = serde_json::from_slice(&value).ok()?;
@@ -298,7 +298,7 @@ mod tests {
         assert!(takes(&cache, 1003));
         block_on(cache.end(None, &Ok(None), 1003));
         assert!(takes(&cache, 1003));
-        // Other cookies with the same place are not those that are asked about.
+        // The question is not about other cookies with the same place.
         let other = Cache {
             cookies: "another digest".into(),
             ..Cache::of(world.ports(), QUESTION)
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_get_the_answer_of_the_one_who_asks_and_no_older_one() {
+    fn waiting_instances_get_the_answer_of_the_asking_instance_and_no_older_answer() {
         let world = world(&[]);
         let cache = Cache::of(world.ports(), QUESTION);
         let session = Session {
@@ -317,7 +317,7 @@ mod tests {
         block_on(cache.end(None, &Ok(Some(session)), 1000));
         let waited = |since| block_on(cache.wait(since)).map(|answer| answer.unwrap());
         assert_eq!(waited(1000).unwrap().unwrap().user_id, "u");
-        // The one who asks may have begun up to four seconds before.
+        // The asking instance may have begun up to four seconds before.
         assert!(waited(1000 + PATIENCE).is_some());
         assert!(waited(1000 + PATIENCE + 1).is_none());
         block_on(cache.end(None, &Ok(None), 1005));

@@ -1,4 +1,4 @@
-//! Outbound HTTP.
+//! The adapter for outbound HTTP.
 
 use std::{pin::Pin, time::Duration};
 
@@ -11,7 +11,7 @@ use platform::{
 };
 use spin_sdk::http::{ErrorCode, IncomingResponse, Request, SendError};
 
-/// Outbound HTTP to the addresses that `allowed_outbound_hosts` lists.
+/// The client for outbound HTTP to the addresses that `allowed_outbound_hosts` lists.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SpinHttpClient;
 

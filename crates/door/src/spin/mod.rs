@@ -1,5 +1,5 @@
 //! The front door on Spin: the triggers, and the adapters of the ports. All of it is private, so that a component reaches
-//! the world through an [`Admitted`] alone.
+//! the outside only through an [`Admitted`].
 
 mod database;
 mod http_client;

@@ -1,4 +1,4 @@
-//! Reporting a panic before it ends the instance.
+//! Reports a panic before it ends the instance.
 
 use spin_sdk::sqlite::{Connection, Value};
 
@@ -8,7 +8,7 @@ use spin_sdk::sqlite::{Connection, Value};
 pub fn report_panics(statement: &'static str, texts: [String; 2], longest: usize) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The statement comes first, because it cannot be known what else still works.
+        // The statement comes first, because after a panic anything else may fail.
         let message = panic
             .payload_as_str()
             .unwrap_or("a panic without a message");

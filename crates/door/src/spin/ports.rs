@@ -46,7 +46,7 @@ impl KeyValue for SpinKeyValue {
     }
 }
 
-/// Redis at the address in the setting `redis_url`. It connects when it is first used.
+/// The connection to Redis at the address in the setting `redis_url`. It is opened when it is first used.
 #[derive(Default)]
 struct SpinPubSub {
     connection: std::cell::OnceCell<redis::Connection>,

@@ -15,7 +15,7 @@ use crate::{
     routes::{self, Console, Projects, Sync, Tasks},
 };
 
-/// The headers of the component.
+/// The headers that the component adds to every answer.
 const HEADERS: Headers = &[("x-component", "c"), ("cache-control", "no-cache")];
 
 const AUTH: (&str, &str) = ("better_auth_origin", "https://auth.example");
@@ -91,7 +91,7 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
     let post = |headers: &[(&str, &str)]| status::<Sync>(&world, head("POST", "/sync/p", headers));
     assert_eq!(post(&[here]), 200);
     assert_eq!(post(&[here, evil]), 403);
-    // A token that is not of this server, which such a page may send, changes nothing.
+    // Such a page may send a token that is not of this server, which changes nothing.
     assert_eq!(
         post(&[here, evil, ("authorization", "Bearer made up")]),
         403
@@ -101,15 +101,15 @@ fn a_page_of_another_site_may_read_nothing_and_do_nothing() {
         |path: &str, headers: &[(&str, &str)]| status::<Sync>(&world, head("GET", path, headers));
     assert_eq!(get("/sync/p", &[("host", "evil.example:8787")]), 403);
     assert_eq!(get("/sync/p", &[here, evil]), 403);
-    // A page that shows a picture names no origin, and reads nothing. Nor does it make a project.
+    // A page that shows a picture names no origin, and reads nothing. It does not make a project, either.
     let shown = ("sec-fetch-site", "cross-site");
     assert_eq!(get("/sync/p", &[here, shown]), 200);
     assert_eq!(get("/sync/q", &[here, shown]), 404);
     assert_eq!(get("/sync/q", &[here]), 200);
 }
 
-/// A browser sends no bearer token on its own, and a page on a foreign name has no cookie of ours: only callers that
-/// need no credentials have to fear it.
+/// A browser sends no bearer token on its own, and a page on a foreign name has no cookie of ours, so such a page
+/// endangers only callers that need no credentials.
 #[test]
 fn a_foreign_name_keeps_out_only_callers_without_credentials() {
     let evil = ("origin", "https://evil.example");
@@ -219,7 +219,7 @@ fn members_may_leave_but_remove_no_other() {
 }
 
 #[test]
-fn an_internal_route_tells_nothing_without_the_token() {
+fn an_internal_route_reveals_nothing_without_the_token() {
     let world = world(&[("internal_token", "t")]);
     let with = [("authorization", "Bearer t")];
     let get =
@@ -476,7 +476,7 @@ fn a_preflight_names_the_methods() {
 }
 
 #[test]
-fn every_public_answer_is_dressed() {
+fn every_public_answer_has_the_headers_of_the_door() {
     let world = world(&[("allowed_origins", "https://app.example")]);
     let origin = [("origin", "https://app.example")];
     for path in ["/tasks", "/nothing"] {
@@ -505,7 +505,7 @@ fn every_public_answer_is_dressed() {
     }
     let reply = answer::<Tasks>(&world, head("HEAD", "/tasks", &[]));
     assert_eq!((reply.status(), reply.content()), (200, None));
-    // Another page reads no answer, be it a refusal for another reason.
+    // A page of another origin can read no answer, not even a refusal that has another reason.
     let get = head("GET", "/nothing", &[("origin", "https://other.example")]);
     let reply = answer::<Tasks>(&world, get);
     assert_eq!(reply.status(), 404);

@@ -1,4 +1,4 @@
-//! libSQL over HTTP, at the address in the setting `database_url`.
+//! The adapter for libSQL over HTTP, at the address in the setting `database_url`.
 
 use platform::{
     Config, DatabaseError,

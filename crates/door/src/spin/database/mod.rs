@@ -1,4 +1,4 @@
-//! The database, which the build decides on: SQLite of the host, or, with the feature `hrana`, libSQL over HTTP.
+//! The database, which the build chooses: SQLite of the host, or, with the feature `hrana`, libSQL over HTTP.
 
 #[cfg(feature = "hrana")]
 mod libsql;

@@ -1,4 +1,4 @@
-//! SQLite of the host.
+//! The adapter for SQLite of the host.
 
 use async_trait::async_trait;
 use platform::{Config, Database, DatabaseError, Row, Value};
