@@ -22,7 +22,8 @@ pub(crate) struct Internal {
 }
 
 impl Internal {
-    /// Routes that the internal token opens. An empty token opens none but `/metrics`, which is then open to all.
+    /// Makes the routes that the internal token opens. If it is empty, no request opens them, except `/metrics`, which is
+    /// then open to all.
     pub(crate) fn new(
         token: &str,
         metrics: Arc<Metrics>,
