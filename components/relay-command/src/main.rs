@@ -51,7 +51,7 @@ fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_multi_thread()
 }
 
-/// Makes a runtime with one thread, because WASI has no more.
+/// Begins to build a runtime with one thread, because WASI has no more.
 #[cfg(target_arch = "wasm32")]
 fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_current_thread()

@@ -31,7 +31,7 @@ const SIDE_LANES: usize = 8;
 /// The number of times that an update fails alone before it is refused.
 const FAILURES: u32 = 3;
 
-/// The time over which it fails. The app may fail on any request for a shorter time.
+/// The time over which it fails, because for a shorter time the app may fail on any request.
 const FAILING: Duration = Duration::from_secs(5);
 
 /// The number of empty appends that must pass between two tries.

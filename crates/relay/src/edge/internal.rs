@@ -22,8 +22,7 @@ pub(crate) struct Internal {
 }
 
 impl Internal {
-    /// Makes the routes that the internal token opens. If it is empty, no request opens them, except `/metrics`, which is
-    /// then open to all.
+    /// Makes the routes that the internal token opens. If the token is empty, only `/metrics` is open, and to all.
     pub(crate) fn new(
         token: &str,
         metrics: Arc<Metrics>,
