@@ -6,7 +6,8 @@ use relay::CommandLine;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 
-/// The allocator of glibc keeps what a storm of requests took, in an arena for each thread. This one gives it back.
+/// The allocator of this program. That of glibc keeps the memory that a storm of requests took, in an arena for each
+/// thread; jemalloc gives it back.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -50,7 +51,7 @@ fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_multi_thread()
 }
 
-/// The runtime of WASI has one thread, because WASI has no others.
+/// Begins to build a runtime with one thread, because WASI has no more.
 #[cfg(target_arch = "wasm32")]
 fn runtime() -> tokio::runtime::Builder {
     tokio::runtime::Builder::new_current_thread()

@@ -15,7 +15,7 @@ const HEADS_PER_REQUEST: usize = 1000;
 /// The shortest time between two announcements of the number of sockets.
 const PEERS_PAUSE: Duration = Duration::from_millis(250);
 
-/// The interval at which the relay looks whether a line without requests is to end.
+/// The interval at which the relay checks whether a line without requests must end.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The interval at which the app is asked to do what is due.
@@ -112,10 +112,10 @@ pub(crate) async fn tick(app: Arc<App>) {
     }
 }
 
-/// The app's poller, as a relay that ticks asks it.
+/// The app's poller, and what a relay that ticks knows of it.
 struct Poller {
     app: Arc<App>,
-    /// The app's warnings about what it does not protect. Each is logged once.
+    /// The app's newest warnings about what it does not protect. They are logged again only if they change.
     unprotected: Vec<String>,
     /// Says whether a task was open when the app was asked last.
     has_open_tasks: bool,
@@ -130,7 +130,7 @@ impl Poller {
         }
     }
 
-    /// Asks once.
+    /// Asks the app once to do what is due.
     async fn poll(&mut self) {
         let polled = match self.app.poll().await {
             Ok(polled) => polled,
@@ -171,7 +171,7 @@ pub(crate) async fn tick_thriftily(app: Arc<App>, metrics: Arc<Metrics>, most: u
     }
 }
 
-/// Tells sockets and other relays how many sockets a room has: when that changes, and at an interval.
+/// Announces to sockets and to other relays how many sockets a room has: when that changes, and at an interval.
 pub(crate) async fn count_peers(rooms: Arc<Rooms>) {
     let mut ticks = every(rooms.settings.peers_interval);
     loop {

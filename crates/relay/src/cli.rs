@@ -18,7 +18,7 @@ pub struct CommandLine {
     /// `0.0.0.0:8787` is every network.
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8787", value_parser = listen_address)]
     pub listen: SocketAddr,
-    /// Everything else.
+    /// The other settings.
     #[command(flatten)]
     pub settings: Settings,
 }

@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches};
 
 use crate::{CommandLine, Settings};
 
-/// The beginning of their names.
+/// The beginning of the variables' names.
 const PREFIX: &str = "RELAY_";
 
 /// The beginnings of names that Kubernetes sets by itself in the pods of a namespace with a service `relay`.
@@ -54,14 +54,14 @@ pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<String>
 
 /// Logs the variables of this process that begin as the relay's do, and set nothing: they may be mistyped.
 pub fn warn_of_unknown_variables() {
-    // A name that is no text is none of ours.
+    // A name that is not UTF-8 is not one of the relay's.
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in unknown_variables(names) {
         tracing::warn!("{name} has no effect: the relay has no such setting");
     }
 }
 
-/// Says in the words of the environment what clap says in those of the command line.
+/// Turns an error of clap, which names a flag, into one that names the flag's variable.
 fn wrong(command: &Command, error: &clap::Error) -> WrongVariable {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_once_by_the_name_of_its_variable() {
+    fn a_wrong_value_is_reported_once_by_the_name_of_its_variable() {
         let command = Settings::augment_args(Command::new("relay"));
         for (flag, value, words) in [
             (

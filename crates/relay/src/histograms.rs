@@ -28,15 +28,15 @@ macro_rules! histograms {
 }
 
 histograms! {
-    /// Seconds from an update's arrival until the app had decided it.
+    /// The seconds from an update's arrival until the app had decided it.
     histogram commit_seconds from 0.001 by 2.0 in 16,
-    /// Updates of one append, of those that the main lane carried.
+    /// The updates in one append of the main lane.
     histogram batch_updates from 1.0 by 2.0 in 11,
-    /// Seconds from a client's arrival in its room until it follows the room.
+    /// The seconds from a client's arrival in its room until it follows the room.
     histogram join_seconds from 0.001 by 2.0 in 16,
-    /// Seconds until the updates of one commit were handed to all sockets of their room.
+    /// The seconds until the updates of one commit were handed to all sockets of their room.
     histogram fanout_seconds from 0.0001 by 2.0 in 16,
-    /// Seconds for which a request waited for a task.
+    /// The seconds for which a request waited for a task.
     histogram wait_seconds from 0.05 by 2.0 in 13,
 }
 
@@ -60,7 +60,7 @@ mod tests {
         let mut text = String::new();
         histograms.render(&mut text);
         for line in [
-            "# HELP relay_batch_updates Updates of one append, of those that the main lane carried.",
+            "# HELP relay_batch_updates The updates in one append of the main lane.",
             "# TYPE relay_batch_updates histogram",
             "relay_batch_updates_sum 5003.0",
             "relay_batch_updates_count 2",

@@ -95,7 +95,7 @@ pub enum Error {
     #[error("the listening socket cannot be used: {0}")]
     Listener(std::io::Error),
     /// A task that the relay needs has ended: a bug.
-    #[error("a part of the relay failed; its log tells which")]
+    #[error("a part of the relay failed; its log says which")]
     PartFailed,
 }
 
@@ -148,9 +148,9 @@ struct Relay {
     waiters: Arc<Waiters>,
     /// The way to the app, of requests that the relay passes on.
     upstream: Arc<Upstream>,
-    /// Cancelled when an operator asks the relay to drain.
+    /// The token that is cancelled when an operator asks the relay to drain.
     stop: CancellationToken,
-    /// Cancelled when the relay drains.
+    /// The token that is cancelled when the relay drains.
     draining: CancellationToken,
     /// The tasks of all connections.
     connections: TaskTracker,

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Reads `127.0.0.1:8787`, `[::1]:8787`, `localhost:8787`, `:8787` or `8787`. Without a host it is this machine alone,
-/// because a server must not be open to the whole network unless it is told so, as by `0.0.0.0:8787`. Another name is
-/// looked up.
+/// because a server must not be open to the whole network unless its operator asks for that, as by `0.0.0.0:8787`.
+/// Another name is looked up.
 ///
 /// # Errors
 /// The reason, in words for the operator, if the text is not an address.
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_writes_a_url_is_told_what_to_write() {
+    fn the_error_about_a_url_says_what_to_write() {
         for url in ["http://127.0.0.1:8787", "https://127.0.0.1:8787/sync/demo"] {
             let words = listen_address(url).unwrap_err();
             assert!(words.ends_with("write 127.0.0.1:8787"), "{words}");

@@ -33,71 +33,71 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// WebSockets open now.
+    /// The WebSockets that are open now.
     gauge connections,
-    /// WebSockets accepted.
+    /// The WebSockets that were accepted.
     counter connections_total,
-    /// Upgrades and connections refused because of a limit.
+    /// The upgrades and connections that were refused because of a limit.
     counter refused_total,
-    /// Requests refused with 429.
+    /// The requests that were refused with 429.
     counter limited_total,
-    /// Requests refused with 503 because too many were under way.
+    /// The requests that were refused with 503 because too many were under way.
     counter turned_away_total,
-    /// Requests that wait for a task to change.
+    /// The requests that wait for a task to change.
     gauge waiting,
-    /// Files of the page answered without the app.
+    /// The files of the page that were answered without the app.
     counter files_total,
-    /// Rooms with sockets.
+    /// The rooms that have sockets.
     gauge rooms,
-    /// Binary frames received.
+    /// The binary frames that were received.
     counter frames_in_total,
-    /// Update frames queued for sockets.
+    /// The update frames that were queued for sockets.
     counter frames_out_total,
-    /// Appends sent to the app.
+    /// The appends that were sent to the app.
     counter appends_total,
-    /// Appends that failed and were repeated.
+    /// The appends that failed and were repeated.
     counter append_retries_total,
-    /// Batches sent once more because their answer was late.
+    /// The batches that were sent once more because their answer was late.
     counter append_repeats_total,
-    /// Lines to the app opened.
+    /// The lines to the app that were opened.
     counter lines_total,
-    /// Lines to the app that could not be opened, carried nothing, or gave no answer.
+    /// The lines to the app that could not be opened, carried nothing, or gave no answer.
     counter lines_failed_total,
-    /// Requests to the app that went by a line.
+    /// The requests to the app that went by a line.
     counter line_requests_total,
-    /// Updates stored.
+    /// The updates that were stored.
     counter updates_stored_total,
-    /// Updates set aside because the app failed on their batch, and then decided alone.
+    /// The updates that were set aside because the app failed on their batch, and then decided alone.
     counter updates_suspected_total,
-    /// Updates refused.
+    /// The updates that were refused.
     counter updates_refused_total,
-    /// Updates that wait to be stored.
+    /// The updates that wait to be stored.
     gauge pending_updates,
-    /// Bytes of updates that wait to be stored.
+    /// The bytes of updates that wait to be stored.
     gauge pending_bytes,
-    /// States read for clients that join.
+    /// The states that were read for clients that join.
     counter state_reads_total,
-    /// Clients that joined a room.
+    /// The clients that joined a room.
     counter joins_total,
-    /// Requests for updates that a room missed.
+    /// The requests for updates that a room missed.
     counter gap_fetches_total,
-    /// Sockets closed with 4008 for being too slow.
+    /// The sockets that were closed with 4008 because they were too slow.
     counter closed_slow_total,
-    /// Sockets closed with 1013, because the app was away or the relay had no room for what they sent.
+    /// The sockets that were closed with 1013, because the app was away or the relay had no room for what they sent.
     counter closed_try_again_total,
-    /// Sockets closed because their access ended.
+    /// The sockets that were closed because their access ended.
     counter closed_access_total,
-    /// Sockets dropped because they sent or read nothing for too long.
+    /// The sockets that were dropped because they sent or read nothing for too long.
     counter closed_dead_total,
-    /// Bytes of messages that have arrived in part.
+    /// The bytes of messages that have arrived in part.
     gauge partial_bytes,
     /// Says whether Redis is connected.
     gauge redis_connected,
-    /// Notices received from Redis.
+    /// The notices that were received from Redis.
     counter notices_total,
-    /// Requests passed on to the app.
+    /// The requests that were passed on to the app.
     counter proxied_total,
-    /// Requests that the app did not answer.
+    /// The requests that the app did not answer.
     counter proxy_errors_total,
     /// Says whether the app reported its numbers when it was last asked.
     gauge app_metrics_told,
@@ -148,7 +148,7 @@ mod tests {
         metrics.connections.add(3);
         metrics.connections.sub(1);
         assert!(metrics.render().starts_with(
-            "# HELP relay_connections WebSockets open now.\n# TYPE relay_connections gauge\nrelay_connections 2\n"
+            "# HELP relay_connections The WebSockets that are open now.\n# TYPE relay_connections gauge\nrelay_connections 2\n"
         ));
     }
 }

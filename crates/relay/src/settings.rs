@@ -28,12 +28,12 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub internal_token: String,
-    /// Believe the `X-Forwarded-*` headers of requests and append to them, because the relay is behind a trusted proxy.
+    /// Believes the `X-Forwarded-*` headers of requests and appends to them, because the relay is behind a trusted proxy.
     /// Without this option the relay replaces them.
     #[arg(long, env = "RELAY_TRUST_FORWARDED")]
     pub trust_forwarded: bool,
 
-    /// Ask the app every 10 s to do what is due, because its host has no cron trigger.
+    /// Asks the app every 10 s to do what is due, because its host has no cron trigger.
     #[arg(long, env = "RELAY_TICK")]
     pub tick: bool,
 
@@ -100,7 +100,7 @@ pub struct Settings {
     pub burst_per_user: u32,
 
     /// The interval at which the relay checks whether a WebSocket may still be in its room. It also checks whenever it
-    /// hears of a change. Five minutes at most.
+    /// learns of a change. Five minutes at most.
     #[arg(long, env = "RELAY_RECHECK_INTERVAL", default_value = "45s", value_parser = duration)]
     pub recheck_interval: Duration,
     /// The time for which that check may fail because the app does not answer, before the WebSocket is closed with 1013.
@@ -123,8 +123,8 @@ pub struct Settings {
     /// protocol, and so no flag.
     #[arg(skip = Duration::from_secs(30))]
     pub version_timeout: Duration,
-    /// The time that a stored update may wait for operations that the server has not got, before its sender is told. It
-    /// is part of the protocol, and so no flag.
+    /// The time that a stored update may wait for operations that the server lacks, before its sender is notified. It is
+    /// part of the protocol, and so no flag.
     #[arg(skip = Duration::from_secs(5))]
     pub waiting_after: Duration,
     /// The most bytes that are queued for one WebSocket, besides the state that it gets when it joins. A WebSocket that
@@ -194,8 +194,8 @@ pub struct Settings {
     /// The interval at which the app is asked to compact the rooms that are due.
     #[arg(long, env = "RELAY_SWEEP_INTERVAL", default_value = "60s", value_parser = duration)]
     pub sweep_interval: Duration,
-    /// The interval at which relays tell each other how many sockets they have in a room. A relay that is silent for
-    /// three times as long is no longer counted.
+    /// The interval at which a relay publishes how many sockets it has in a room. A relay that is silent for three times
+    /// as long is no longer counted.
     #[arg(long, env = "RELAY_PEERS_INTERVAL", default_value = "10s", value_parser = duration)]
     pub peers_interval: Duration,
 
@@ -219,15 +219,15 @@ impl Default for Settings {
 /// The reason why a setting is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
-    /// [`Settings::app`] has another form.
+    /// The address in [`Settings::app`] has another form.
     #[error(
         "`--app` (RELAY_APP) is {0:?}, and not the address of an app such as http://127.0.0.1:3000"
     )]
     App(String),
-    /// [`Settings::internal_token`] cannot be sent in a header.
+    /// The token in [`Settings::internal_token`] cannot be sent in a header.
     #[error("`--internal-token` (RELAY_INTERNAL_TOKEN) has characters that a header cannot carry")]
     InternalToken,
-    /// [`Settings::redis`] is not an address. The error does not hold the address, because it may have a password in it.
+    /// The value of [`Settings::redis`] is not an address. The error does not hold it, because a password may be in it.
     #[error("`--redis` (RELAY_REDIS) is not the address of Redis: {0}")]
     Redis(redis::RedisError),
 }

@@ -1,5 +1,5 @@
-//! Asking the app rarely, because its host counts requests: the tick comes only while there is a reason for it, and no
-//! faster than what is left of a month's requests allows.
+//! The pace of ticks if the app's host counts requests: every hour without a reason, and with one no faster than what
+//! is left of a month's requests allows.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct Thrift {
 /// The facts on which a tick depends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
-    /// All requests that were sent to the app, since the start of the relay.
+    /// The number of requests that were sent to the app since the start of the relay.
     pub(crate) sent: u64,
     /// Says whether there is a reason: a socket, a request of a client since the last look, or an open task.
     pub(crate) reason: bool,
@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn a_reason_counts_for_five_minutes() {
         let once = |at: Duration| at == seconds(1000);
-        // At the start, then each 30 s in the five minutes (of which 26 s would be the share), then after an hour.
+        // One tick at the start, then one each 30 s in the five minutes: the share is one each 26 s, but the test looks
+        // only each 10 s.
         assert_eq!(ticks_in(seconds(4000), FREE, once), 1 + 10);
         assert_eq!(ticks_in(seconds(1000), 10_000_000, |_| true), 100);
     }

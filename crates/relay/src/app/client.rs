@@ -23,8 +23,8 @@ use tokio::time::timeout;
 /// The largest answer to anything but a read, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// The largest version vector, in bytes, that goes in a URL, where every app looks for it. One of some hundred peers is
-/// larger, and goes in a body.
+/// The largest version vector, in bytes, that goes in a URL, where an app of any release looks for it. A vector of some
+/// hundred peers is larger, and goes in a body.
 const MAX_VERSION_IN_URL: usize = 1024;
 
 /// The largest state of a room, in bytes.
@@ -239,7 +239,8 @@ impl App {
         Ok(waiting)
     }
 
-    /// Asks whether a client may come in, when few others ask. `None` if there is no verdict.
+    /// Asks whether a client may come in, as soon as few other such questions are under way. `None` if there is no
+    /// verdict.
     pub(crate) async fn entry(
         &self,
         check: wire::AccessCheck,
@@ -264,7 +265,7 @@ impl App {
         verdicts(&answer, asked)
     }
 
-    /// Ends the line for joins if its time is over. Without joins nothing else does.
+    /// Ends the line for joins if its time is over. While no client joins, nothing else ends it.
     pub(crate) fn look_at_line(&self) {
         // A join that holds the line looks at it.
         if let Ok(mut line) = self.joins.try_lock() {
@@ -438,8 +439,9 @@ fn accepted(answer: line::Answer) -> Result<Bytes, AppError> {
     }
 }
 
-/// Returns whether the app itself says that the request is at fault, and not a proxy in trouble. Any part of the way may
-/// find a request too large, but only the app can tell that a request is bad.
+/// Returns whether the answer says that the request itself is at fault. Any server on the way may find a request too
+/// large. That a request is bad is believed only if the app says so, by a problem document, because a proxy in trouble
+/// may answer 400, too.
 fn refuses(status: StatusCode, media_type: &[u8]) -> bool {
     let is_problem = media_type.starts_with(MEDIA_TYPE.as_bytes());
     status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_problem

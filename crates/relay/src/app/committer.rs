@@ -1,12 +1,13 @@
-//! Group commit: while one append is with the app, the updates that arrive for any room wait, and make up the next one.
+//! The group commit: while one append is with the app, the updates that arrive for any room wait, and make up the next
+//! one.
 //!
 //! The main lane has one append in flight, so updates are stored in the order in which they arrived, and those of each
 //! socket in its order. An append whose outcome is not known is repeated, because the app knows each update by its
 //! serial number and stores it once. If a batch fails, or takes long, while an empty append passes, it is set aside,
 //! and with it what its senders send next: the [`suspects`](crate::app::suspects) decide each of its updates alone, and
 //! the main lane goes on with all other sockets. A large update, and one that the app leaves undecided, are set aside
-//! in the same way. The [`delivery`](crate::app::delivery) tells rooms and senders while the next append is already on
-//! its way.
+//! in the same way. The [`delivery`](crate::app::delivery) gives the updates to rooms, and answers their senders, while
+//! the next append is already on its way.
 
 use crate::app::backoff::Backoff;
 use crate::app::decision::Decision;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Decided batches that may wait to be delivered before the next append waits for them.
+/// The number of decided batches that may wait to be delivered before the next append waits for them.
 const UNDELIVERED: usize = 4;
 
 /// The time that the main lane waits for an answer before it asks whether the batch is the reason for the delay. If the
@@ -214,7 +215,7 @@ impl Writer {
     }
 }
 
-/// Parts a batch into the updates whose decision is known and those about which the app must be asked.
+/// Splits a batch into the updates whose decision is known and those about which the app must be asked.
 fn part_known(batch: Vec<Submission>) -> (Decided, Vec<Submission>) {
     let (mut known, mut unknown) = (Decided::default(), Vec::new());
     for mut submission in batch {
@@ -229,8 +230,8 @@ fn part_known(batch: Vec<Submission>) -> (Decided, Vec<Submission>) {
     (known, unknown)
 }
 
-/// Parts a batch into the updates that the app decided and those that it left undecided, each with all that its sender
-/// has sent behind it, because a sender is told of its updates in their order.
+/// Splits a batch into the updates that the app decided and those that it left undecided. The later updates of the same
+/// sender go with an undecided one, because a sender gets its answers in the order of its updates.
 fn split(batch: Vec<Submission>, outcomes: Vec<wire::Outcome>) -> (Decided, Vec<Submission>) {
     let mut senders = HashSet::new();
     let (mut decided, mut undecided) = (Decided::default(), Vec::new());

@@ -1,4 +1,4 @@
-//! The delivery of decided updates: rooms get those that were stored, and senders hear what became of theirs.
+//! The delivery of decided updates: rooms get those that were stored, and each sender gets an answer about its own.
 
 use crate::app::decision::{Decision, Refusal};
 use crate::app::pubsub::PubSub;
@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Updates, and one decision for each.
+/// The updates of a batch, and one decision for each.
 pub(crate) type Decided = (Vec<Submission>, Vec<Decision>);
 
 /// The task that delivers.
@@ -26,7 +26,7 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Delivers to `rooms`, and tells `queue` what is delivered.
+    /// Delivers to `rooms`, and releases in `queue` what is delivered.
     pub(crate) fn new(queue: Arc<CommitQueue>, rooms: Arc<Rooms>) -> Self {
         Self {
             metrics: rooms.metrics.clone(),
@@ -133,7 +133,7 @@ impl Sender {
         }
     }
 
-    /// Tells the client that its frames are decided, and lets it send on.
+    /// Reports to the client that its frames are decided, if it asked for events, and lets it send on.
     fn acknowledge(self) {
         if self.socket.wants_events {
             self.socket.push([&raw::saved(self.number, self.rev)]);

@@ -7,10 +7,10 @@ use std::time::Duration;
 /// The reason why an internal request failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AppError {
-    /// No complete answer came.
+    /// The app gave no complete answer.
     #[error("{0}")]
     Unreachable(String),
-    /// No complete answer came in time.
+    /// The app gave no complete answer in time.
     #[error("the app did not answer within {0:?}")]
     Timeout(Duration),
     /// The answer had another status than 200 or 202.

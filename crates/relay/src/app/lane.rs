@@ -100,13 +100,14 @@ impl MainLane {
         answer
     }
 
-    /// Ends the line if its time is over. Without edits nothing else does.
+    /// Ends the line if its time is over. While no client edits, nothing else ends it.
     pub(crate) fn look(&mut self) {
         self.line.look();
     }
 }
 
-/// The first answer that is not an error. If both are errors, that of `first`, because the other proves nothing more.
+/// Waits for the first answer that is not an error. If both are errors, returns the error of `first`, because the other
+/// proves nothing more.
 async fn first_answer<T>(
     first: impl Future<Output = Result<T, AppError>>,
     again: impl Future<Output = Result<T, AppError>>,
@@ -124,11 +125,11 @@ async fn first_answer<T>(
     }
 }
 
-/// One lane of single requests.
+/// A lane of single requests.
 pub(crate) struct Lane {
     shared: Lanes,
     connection: Option<Dedicated>,
-    /// Says whether the app may leave updates undecided, so that no other waits for them.
+    /// Says whether the app may leave updates undecided, so that no other update waits for them.
     defers: bool,
 }
 

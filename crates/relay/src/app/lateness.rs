@@ -10,7 +10,7 @@ const RECENT: usize = 100;
 const TIMES: u32 = 10;
 const EARLIEST: Duration = Duration::from_millis(250);
 
-/// One batch in this many may be sent once more.
+/// The number of batches of which one may be sent once more.
 const ONE_IN: u32 = 20;
 
 /// The most repeats that may be saved up.
@@ -68,7 +68,7 @@ mod tests {
         for _ in 0..49 {
             lateness.took(Duration::from_millis(80));
         }
-        assert_eq!(lateness.late_after(), EARLIEST, "the most are quick");
+        assert_eq!(lateness.late_after(), EARLIEST, "most are quick");
         for _ in 0..2 {
             lateness.took(Duration::from_millis(80));
         }

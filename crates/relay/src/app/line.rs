@@ -102,7 +102,8 @@ impl Opener {
             let headers = request.headers_mut();
             headers.insert(header::AUTHORIZATION, authorization);
         }
-        // Some hosts answer only once the body has begun. Answering this opens the app's database.
+        // Some hosts answer only once the body has begun, so the first request goes out at once. To answer it, the app
+        // opens its database.
         let proof = encode(&Method::GET, "/health", &[]);
         self.upstream.requests.add(1);
         let _ = requests.try_send(proof);
@@ -142,11 +143,13 @@ pub(crate) struct Line {
     _sender: SendRequest<Requests>,
     bounds: Bounds,
     opened: Instant,
-    /// The bytes sent and received, and the number of requests.
+    /// The bytes that were sent.
     sent: usize,
+    /// The bytes that were received.
     received: usize,
+    /// The number of requests that were answered, without the first, which proves that the line works.
     asked: usize,
-    /// The app has ended the line, or an answer did not come.
+    /// Says whether the app has ended the line, or an answer did not come.
     has_ended: bool,
 }
 
@@ -160,16 +163,16 @@ pub(crate) struct Answer {
 /// The part of a line that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wear {
-    /// Less than three quarters.
+    /// The line is used up to less than three quarters.
     Fresh,
     /// The next line should be opened.
     Worn,
-    /// No further request may be sent.
+    /// The line is used up: no further request may be sent.
     Spent,
 }
 
 impl Line {
-    /// Tells how much of the line is used up by the requests so far and one of this many bytes.
+    /// Returns how much of the line is used up by the requests so far and one of this many bytes.
     pub(crate) fn wear(&mut self, request: usize) -> Wear {
         let (bounds, bytes) = (self.bounds, (self.sent + request).max(self.received));
         let age = self.opened.elapsed();

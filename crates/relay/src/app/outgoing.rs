@@ -1,7 +1,7 @@
 //! The notices that wait to be published on Redis.
 //!
-//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which tells the other relays to
-//! fetch what they miss. Only the latest count of a room's sockets is kept. The number of rooms bounds both.
+//! A notice of updates is never dropped: one that does not fit becomes a bare rev, which makes the other relays fetch
+//! what they miss. Only the latest count of a room's sockets is kept. The number of rooms bounds both.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +24,7 @@ pub(crate) struct Outgoing {
 
 #[derive(Default)]
 struct Queue {
-    /// Encoded notices, with their project.
+    /// The encoded notices, each with its project.
     notices: VecDeque<(Arc<str>, Vec<u8>)>,
     bytes: usize,
     /// The rev of each room whose notices did not fit.
@@ -98,7 +98,7 @@ impl Queue {
     }
 }
 
-/// Encodes a notice that tells only the rev that a room has reached.
+/// Encodes a notice that carries only the rev that a room has reached.
 pub(crate) fn head(relay: &str, rev: u64) -> Vec<u8> {
     wire::encode(&wire::Notice::Updates {
         origin: relay.to_owned(),
@@ -122,7 +122,7 @@ mod tests {
         wire::decode(&head("r", rev)).unwrap()
     }
 
-    /// Ten thousand rooms tell their counts, as after a lost connection, and no update is lost.
+    /// Checks that no update is lost while ten thousand rooms publish their counts, as after a lost connection.
     #[test]
     fn counts_push_no_update_out() {
         let mut queue = Queue::default();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_as_a_rev() {
+    fn what_does_not_fit_is_published_as_a_rev() {
         let mut queue = Queue::default();
         let (full, late): (Arc<str>, Arc<str>) = ("full".into(), "late".into());
         for rev in 1..=NOTICES as u64 {

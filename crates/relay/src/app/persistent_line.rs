@@ -17,8 +17,8 @@ const NO_WAY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 /// The pause before another try after the app was away.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// The pauses before another try if a line ended with its first request, as each does if the app's instances die of that
-/// request: a second, then longer ones.
+/// The pauses before another try if a line ended with its first request, for example because that request kills the
+/// app's instances: a second, then longer ones.
 const DIED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The line for one kind of requests. At most two are open at any moment, one of which carries nothing yet.
@@ -27,7 +27,7 @@ pub(crate) struct PersistentLine {
     metrics: Arc<Metrics>,
     open: Option<Line>,
     next: Next,
-    /// No line is tried before.
+    /// The time before which no line is tried.
     not_before: Instant,
     no_way: Backoff,
     died: Backoff,
@@ -50,7 +50,7 @@ pub(crate) enum Asked<T> {
 }
 
 impl PersistentLine {
-    /// No line yet: it is opened with the first request.
+    /// Begins without a line. The first request opens one.
     pub(crate) fn new(opener: Opener, metrics: Arc<Metrics>) -> Self {
         Self {
             opener,
@@ -72,7 +72,8 @@ impl PersistentLine {
         request: Bytes,
         patience: Duration,
     ) -> Result<Asked<Answer>, AppError> {
-        // If this future is dropped, the line is, too, because its answer would be taken for the next one's.
+        // If this future is dropped, the line is dropped with it. Otherwise the answer that still comes would be taken
+        // for the answer to the next request.
         let Some(mut line) = self.take(request.len()) else {
             return Ok(Asked::NoLine);
         };
@@ -159,7 +160,8 @@ impl PersistentLine {
         }
     }
 
-    /// No line is tried for some time: for `away` if the app is at fault, and not the way to it.
+    /// Lets no line be tried for some time: for `away` if the app is at fault, and for a pause of [`NO_WAY`] if the way
+    /// to it is.
     fn failed(&mut self, error: &AppError, away: Duration) {
         self.metrics.lines_failed_total.add(1);
         let wait = match error {
@@ -167,7 +169,7 @@ impl PersistentLine {
             AppError::Status(status) if status.is_server_error() => away,
             _ => self.no_way.next(),
         };
-        tracing::debug!(%error, ?wait, "a line to the app could not be opened");
+        tracing::debug!(%error, ?wait, "a line to the app could not be opened, or gave no answer");
         self.not_before = Instant::now() + wait;
     }
 }

@@ -1,8 +1,8 @@
-//! The relay's side of Redis: what it tells other relays, and to which rooms it listens.
+//! The relay's side of Redis: what it publishes to other relays, and to which rooms it listens.
 //!
 //! A relay publishes the updates that it has had stored, but only while another relay has the room too: most rooms live
-//! on one relay, and then Redis hears nothing of their updates. The app publishes the updates that came to it without a
-//! relay.
+//! on one relay, and then nothing of their updates goes to Redis. The app publishes the updates that came to it without
+//! a relay.
 //!
 //! A room's channel is subscribed to while the room has sockets here. Nothing depends on the arrival of a message,
 //! because revs show what is missing, and heads are compared. The [`subscriber`](crate::app::subscriber) holds the
@@ -27,7 +27,8 @@ pub(crate) struct PubSub {
 }
 
 struct Redis {
-    /// Unbounded, but holds at most two changes for each room that came or went since the last turn.
+    /// The channel of changes. It is unbounded, but holds at most two for each room that came or went since the last
+    /// turn.
     changes: mpsc::UnboundedSender<Change>,
     outgoing: Arc<Outgoing>,
 }
@@ -124,14 +125,14 @@ impl PubSub {
         self.is_connected().then_some(&*redis.outgoing)
     }
 
-    /// Tells other relays how many sockets this one has in a room.
+    /// Publishes how many sockets this relay has in a room.
     pub(crate) fn publish_peers(&self, project: &Arc<str>, count: u32) {
         if let Some(outgoing) = self.outgoing() {
             outgoing.count(project, count);
         }
     }
 
-    /// Tells other relays which updates this one has had stored. The revs have no gap and are in order.
+    /// Publishes the updates that this relay has had stored. The revs have no gap and are in order.
     pub(crate) fn publish_updates(&self, project: &Arc<str>, updates: &[Stored]) {
         let (Some(first), Some(last)) = (updates.first(), updates.last()) else {
             return;
@@ -157,7 +158,7 @@ impl PubSub {
         outgoing.updates(project, wire::encode(&notice), last.last());
     }
 
-    /// Tells a relay that is new in a room which rev the room has reached.
+    /// Publishes the rev that a room has reached, for a relay that is new there.
     pub(crate) fn publish_head(&self, project: &Arc<str>, head: u64) {
         if let Some(outgoing) = self.outgoing() {
             outgoing.updates(project, outgoing::head(&self.origin, head), head);

@@ -44,7 +44,7 @@ mod tests {
     use tokio::task::yield_now;
 
     #[tokio::test]
-    async fn of_a_crowd_few_ask_at_once() {
+    async fn few_of_a_crowd_ask_at_once() {
         let questions = Questions::default();
         let (now, most) = (Cell::new(0), Cell::new(0));
         let all = (0..1000).map(|_| {

@@ -28,7 +28,7 @@ pub(crate) struct States {
 #[derive(Default)]
 struct Rooms {
     shares: HashMap<String, Weak<Share>>,
-    /// The shares that are not in use are dropped when there are this many.
+    /// The number of shares at which those that are not in use are dropped.
     tidy_at: usize,
 }
 
@@ -86,8 +86,8 @@ impl States {
         Ok(self.count(room.clone(), turn, state, patience).await)
     }
 
-    /// While a state waits for the memory of all, it holds its turn, so that few states wait. While it waits for its own
-    /// room, it does not, so that it holds up no other room.
+    /// Counts a state. While it waits for the memory of all rooms, it holds its turn, so that few states wait. While it
+    /// waits for the memory of its own room, it does not, so that it holds up no other room.
     async fn count<'a>(
         &'a self,
         room: Arc<Share>,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_room_takes_its_share_and_those_who_wait_are_served_in_their_order() {
+    async fn one_room_takes_its_share_and_reads_that_wait_are_served_in_their_order() {
         let states = States::new(4, 16 * UNIT);
         let first = read(&states, "slow", 4, NOW).await.unwrap();
         // Each of these has read its state, or waits to; none holds up another room.

@@ -21,7 +21,7 @@ pub(crate) struct Submission {
     pub(crate) number: u64,
     /// Its number among all updates of this relay, by which the app knows it if it is appended again.
     pub(crate) serial: u64,
-    /// The time at which it had arrived.
+    /// The time at which it arrived.
     pub(crate) arrived: Instant,
     /// The update, already encoded for the room's other sockets.
     pub(crate) frame: Frame,
@@ -30,7 +30,7 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// An update that has just arrived, of which nothing is decided.
+    /// An update that has just arrived, and about which nothing is decided.
     pub(crate) fn new(
         project: Arc<str>,
         socket: Arc<Socket>,
@@ -50,7 +50,7 @@ impl Submission {
     }
 
     /// The decision, if the app need not be asked: it has decided, or the update follows one that was refused because its
-    /// peer id is in use twice. It builds upon that, and might fit the other client's operations by accident.
+    /// peer id is in use twice. It builds on the refused one, and might fit the other client's operations by accident.
     pub(crate) fn known_decision(&mut self) -> Option<Decision> {
         let follows = || {
             Decision::Refused(Refusal {

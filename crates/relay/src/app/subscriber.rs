@@ -41,7 +41,7 @@ enum Session {
     Lost(Broken),
 }
 
-/// The task.
+/// The task that holds the connection.
 pub(crate) struct Subscriber {
     rooms: Arc<Rooms>,
     waiters: Arc<Waiters>,
@@ -105,7 +105,7 @@ impl Subscriber {
         if let Err(error) = in_time(sink.subscribe(wire::TASK_CHANGES)).await {
             return Session::NeverBegan(error);
         }
-        // A room that came meanwhile is among all rooms.
+        // These changes need not be made, because a room that came meanwhile is among all rooms.
         while changes.try_recv().is_ok() {}
         if let Err(error) = subscribe(&mut sink, &self.rooms.all()).await {
             return Session::NeverBegan(error);
@@ -201,9 +201,9 @@ impl Subscriber {
     /// Notes how many sockets another relay has in a room.
     fn record_peers(&self, room: &Room, relay: String, count: u32) {
         let is_new = room.peers.lock().record(relay, count);
-        // A relay that is new here has not heard of this one either.
+        // A relay that is new here does not know of this one either.
         if is_new && let Some(head) = room.head() {
-            // What was stored after it read the state and before it told its count was not published.
+            // What was stored after that relay read the state, and before its count came, was not published.
             self.pubsub.publish_head(&room.project, head);
         }
         self.rooms.mark_peers_changed(&room.project, is_new);

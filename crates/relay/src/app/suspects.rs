@@ -3,9 +3,9 @@
 //!
 //! Each is sent in a request of its own. It is refused only if the app says so about this very update, or on proof:
 //! alone in its request it fails [`FAILURES`] times over at least [`FAILING`], and empty appends pass between those
-//! tries. Their number differs from try to try, so that no regular failures of the app look like the fault of the
-//! update. If other updates fail as well and none is stored, that is no proof either. Anything else means that the app
-//! is away, and the sender is told to try again later.
+//! tries. Their number differs from try to try, so that failures of the app at regular intervals do not look like the
+//! fault of the update. If other updates fail as well and none is stored, that is no proof either. Anything else means
+//! that the app is away, and if it is away for too long, the sender's socket is closed with 1013.
 
 use crate::app::backoff::Backoff;
 use crate::app::decision::{Decision, Refusal};
@@ -31,13 +31,13 @@ const SIDE_LANES: usize = 8;
 /// The number of times that an update fails alone before it is refused.
 const FAILURES: u32 = 3;
 
-/// The time over which it fails. For a shorter time the app may fail on any request.
+/// The time over which it fails, because for a shorter time the app may fail on any request.
 const FAILING: Duration = Duration::from_secs(5);
 
 /// The number of empty appends that must pass between two tries.
 const CONTROLS: RangeInclusive<u32> = 2..=4;
 
-/// All suspects of a relay.
+/// The suspects of a relay.
 pub(crate) struct Suspects {
     settings: Arc<Settings>,
     queue: Arc<CommitQueue>,
@@ -49,7 +49,7 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// No suspects yet.
+    /// Begins without suspects.
     pub(crate) fn new(
         settings: Arc<Settings>,
         queue: Arc<CommitQueue>,
@@ -115,7 +115,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// The decision about an update; `None` if the app was away for too long to tell.
+    /// Tries an update until it is decided; `None` if the app was away for too long.
     async fn decision(&mut self, suspect: &Submission) -> Option<Decision> {
         let body = self.lane.encode(std::slice::from_ref(suspect));
         let witness = &self.suspects.witness;
@@ -129,7 +129,7 @@ impl Trial<'_> {
                         witness.stored();
                         return Some(decision);
                     }
-                    // The app did not decide, so it is away. One that was asked about a single update always decides.
+                    // An app that works always decides about a single update, so this one counts as away.
                     evidence = Evidence::default();
                     None
                 }
@@ -196,8 +196,8 @@ impl Trial<'_> {
     }
 }
 
-/// The evidence against an update: the number of times that it failed alone while empty appends passed, and the time
-/// since when.
+/// The evidence against an update: the number of times that it failed alone while empty appends passed, and the time of
+/// the first failure.
 #[derive(Default)]
 struct Evidence {
     failures: u32,
@@ -205,7 +205,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// Counts a failure. Returns since when the update fails, if that is often and long enough.
+    /// Counts a failure. Returns the time of the first one, if the update has failed often and long enough.
     fn failed(&mut self, now: Instant) -> Option<Instant> {
         let since = *self.since.get_or_insert(now);
         self.failures += 1;
@@ -224,7 +224,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// The app has answered an append of updates: as a rule it has stored them.
+    /// Notes that the app has answered an append of updates: as a rule it has stored them.
     pub(crate) fn stored(&self) {
         *self.stored.lock() = Some(Instant::now());
     }

@@ -1,6 +1,6 @@
 //! The updates that were sent to the app and are not answered yet. They may be stored by now, and then a room that fetches
-//! what it lacks gets them before the answer comes. Here the room finds who sent them, because no socket gets its own
-//! updates back.
+//! what it lacks gets them before the answer comes. Here the room finds which socket sent them, because no socket gets
+//! its own updates back.
 
 use crate::app::submission::Submission;
 use crate::socket::frame::Frame;
@@ -45,7 +45,7 @@ impl Unanswered {
         }
     }
 
-    /// The id of the socket that sent an update; `None` if none of this relay is known to have.
+    /// The id of the socket that sent an update; `None` if no socket of this relay is known to have sent it.
     pub(crate) fn sender(&self, project: &str, payload: &[u8]) -> Option<u64> {
         let rooms = self.rooms.lock();
         let mut updates = rooms.get(project)?.values();

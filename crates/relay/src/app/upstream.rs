@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections to the app, kept alive.
+//! The HTTP/1.1 connections to the app, which are kept alive.
 
 use crate::edge::body::{Body, full};
 use crate::metrics::Metric;
@@ -40,14 +40,14 @@ pub(crate) enum UpstreamError {
 
 /// The address of the app, and the connections to it that wait for a request.
 pub(crate) struct Upstream {
-    /// `HOST:PORT`, to connect to and to send as the `Host` of internal requests.
+    /// The `HOST:PORT` to which the relay connects, and which it sends as the `Host` of internal requests.
     pub(crate) authority: String,
     idle: Mutex<Vec<Idle>>,
-    /// The requests that were sent; all that go by one line are one.
+    /// The number of requests that were sent; all that go by one line count as one.
     pub(crate) requests: Metric,
 }
 
-/// A connection of the pool, and since when it is in it.
+/// A connection of the pool, and the time since which it is there.
 struct Idle {
     sender: SendRequest<Body>,
     since: Instant,
@@ -188,7 +188,7 @@ async fn resolve_and_connect(authority: &str) -> io::Result<TcpStream> {
 /// A connection that one task has for itself and drives itself, so a request wakes up no other task.
 pub(crate) struct Dedicated {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once the app has closed it.
+    /// The connection; `None` once the app has closed it.
     connection: Option<Pin<Box<Driver>>>,
     idle_since: Instant,
 }
@@ -236,7 +236,7 @@ impl Dedicated {
                     if let Err(error) = closed {
                         tracing::debug!(%error, "a connection to the app failed");
                     }
-                    // Only when the connection is dropped does the exchange learn that no answer will come.
+                    // The exchange learns that no answer will come only when the connection is dropped.
                     *connection = None;
                 }
             }

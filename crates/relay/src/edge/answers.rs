@@ -1,5 +1,5 @@
-//! Answers of the app on their way to clients: read from the app as they come, so that its instance is free, and held in
-//! bounded memory for as long as the client takes.
+//! The answers of the app on their way to clients. The relay reads them from the app as they come, so that the app's
+//! instance is free, and holds them in bounded memory for as long as the client takes.
 //!
 //! Most answers are small and whole at once; they go out with their head in one write. Of a larger one, a few MiB may
 //! wait for its client, while all those that wait together are within one bound. Beyond that each has a small window,
@@ -39,7 +39,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Memory without any answer.
+    /// Makes the memory, without any answer.
     pub(crate) fn new() -> Self {
         Self {
             waiting: Arc::new(Semaphore::new(OF_ALL)),
@@ -59,7 +59,7 @@ impl Answers {
         let mut read = 0;
         let is_short =
             |hint: hyper::body::SizeHint| hint.exact().is_some_and(|length| length <= FIRST as u64);
-        // The rest of an answer that tells a small length is on its way.
+        // The rest of an answer whose head says a small length is on its way.
         let patience = (!is_short(body.size_hint())).then(|| Instant::now() + FIRST_PATIENCE);
         while read < FIRST {
             let frame = match patience {
@@ -115,7 +115,7 @@ struct Piece {
     _memory: Memory,
 }
 
-/// Memory of an answer that waits.
+/// The memory of a piece that waits.
 enum Memory {
     Shared {
         _own: OwnedSemaphorePermit,
@@ -130,7 +130,7 @@ enum Memory {
 /// The task that reads an answer from the app.
 struct Reader<P> {
     body: Incoming,
-    /// Unbounded, because each piece in it holds its memory.
+    /// The channel of pieces. It is unbounded, because each piece in it holds its memory.
     sender: mpsc::UnboundedSender<Result<Piece, Fault>>,
     own: Arc<Semaphore>,
     window: Arc<Semaphore>,

@@ -1,6 +1,6 @@
 //! The places of connections: those that are new, and those that were let in.
 //!
-//! A connection is new until the app has told who its client is: with the answer to a request, or to an upgrade. New
+//! A connection is new until the app has named its client: with the answer to a request, or to an upgrade. New
 //! connections of one address are bounded, and so are all new ones together, so that a reserve is left for those that
 //! were let in. A connection beyond its address's share waits briefly, because clients of one office may come all at
 //! once; it reads nothing meanwhile.
@@ -48,7 +48,7 @@ pub(crate) fn wanted(settings: &Settings) -> usize {
 }
 
 impl Arrivals {
-    /// Places for this many connections.
+    /// Makes places for this many connections.
     pub(crate) fn new(settings: &Settings, connections: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(connections)),
@@ -136,7 +136,7 @@ struct New {
 }
 
 impl Arrival {
-    /// Notes that the app has told who the client is, so the connection is no longer new.
+    /// Notes that the app has named the client, so the connection is no longer new.
     pub(crate) fn let_in(&self) {
         self.new.lock().take();
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reserve_is_left_for_those_who_were_let_in() {
+    async fn a_reserve_is_left_for_clients_that_were_let_in() {
         let arrivals = arrivals(8, 12);
         let mut held = Vec::new();
         for last in 0..3 {

@@ -20,7 +20,7 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// A body that many clients get from the same memory, in pieces: the HTTP server may copy a piece, and copies the next
-/// only after its client has taken it. The message must tell its length.
+/// only after its client has taken it. The message must have a `Content-Length`.
 pub(crate) fn shared(bytes: Bytes) -> Body {
     if bytes.len() <= PIECE {
         return full(bytes);

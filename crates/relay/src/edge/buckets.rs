@@ -1,6 +1,5 @@
-//! Token buckets: a bucket fills at a rate and holds a burst. A request takes one token; if there is none, it is
-//! refused with the time until there will be. Memory is bounded, because the fuller buckets are dropped if there are too
-//! many.
+//! The token buckets: each fills at a rate and holds a burst. A request takes one token; if there is none, it is refused
+//! with the time until there will be. Memory is bounded, because the fuller buckets are dropped if there are too many.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 /// The most buckets that are kept.
 const MOST: usize = 65_536;
 
-/// Buckets, one for each key.
+/// A set of buckets, one for each key.
 pub(crate) struct Buckets<K> {
     /// Tokens a second; 0 means that there is no limit.
     rate: f64,
@@ -27,7 +26,7 @@ struct Bucket {
 }
 
 impl<K: Eq + Hash + Clone> Buckets<K> {
-    /// Buckets that fill with `rate` tokens a second and hold `burst`. A rate of 0 is no limit.
+    /// Makes buckets that fill with `rate` tokens a second and hold `burst`. A rate of 0 is no limit.
     pub(crate) fn new(rate: u32, burst: u32) -> Self {
         Self {
             rate: f64::from(rate),

@@ -1,6 +1,5 @@
-//! Caps: how many requests are under way in all, of strangers, of one address, and of one user. A stranger is a client
-//! about whose credential the app has not said lately to which principal it belongs. The relay's own requests to the
-//! app do not count.
+//! The caps: how many requests may be under way in all, of strangers, of one address, and of one user. A stranger is a
+//! client whose principal the app has not named lately. The relay's own requests to the app do not count.
 
 use crate::edge::problem::too_busy;
 use crate::edge::shares::{Share, Shares};
@@ -58,7 +57,7 @@ pub(crate) struct Place {
 }
 
 impl Caps {
-    /// Caps of this many requests in all, of strangers, of one address, and of one caller.
+    /// Makes caps of this many requests in all, of strangers, of one address, and of one caller.
     pub(crate) fn new(
         all: usize,
         of_strangers: usize,
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_leave_places_for_those_who_were_let_in() {
+    async fn strangers_leave_places_for_clients_that_were_let_in() {
         let caps = quick(4, 2, 4, 4);
         let held = [
             caps.take(HERE, Caller::Anonymous).await.ok().unwrap(),

@@ -1,4 +1,4 @@
-//! The principals to which credentials belong, as far as the app has told lately.
+//! The principals to which credentials belong, as far as the app has named them lately.
 
 use crate::socket::raw;
 use http::{HeaderMap, header};
@@ -54,14 +54,14 @@ impl Credentials {
         Credential::Hash(self.hasher.hash_one(("cookies", cookies)))
     }
 
-    /// Notes to which principal a credential belongs, as the app has told.
+    /// Records the principal to which a credential belongs, as the app has named it.
     pub(crate) fn learn(&self, credential: Credential, principal: &str) {
         let now = Instant::now();
         let mut known = self.principals.lock();
         if known.len() >= MOST && !known.contains_key(&credential) {
             known.retain(|_, (_, told)| now - *told < BELIEVED);
             if known.len() > MOST / 2 {
-                // Evicts an arbitrary half. The app's next answers teach them again.
+                // Evicts an arbitrary half. The app's next answers bring them back.
                 let mut keep = false;
                 known.retain(|_, _| {
                     keep = !keep;
@@ -72,7 +72,7 @@ impl Credentials {
         known.insert(credential, (principal.to_owned(), now));
     }
 
-    /// The principal of a credential, if the app has told lately.
+    /// The principal of a credential, if the app has named it lately.
     pub(crate) fn principal(&self, credential: Credential) -> Option<String> {
         let known = self.principals.lock();
         let (principal, told) = known.get(&credential)?;
@@ -86,7 +86,7 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn a_credential_is_known_after_the_app_has_told() {
+    fn a_credential_is_known_after_the_app_has_named_its_principal() {
         let credentials = Credentials::default();
         let of = |cookie: &'static str, query: Option<&str>| {
             let value = HeaderValue::from_static(cookie);

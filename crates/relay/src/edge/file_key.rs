@@ -12,8 +12,8 @@ pub(crate) fn is_of_the_page(path: &str) -> bool {
 }
 
 /// Removes from a request for a file of the page everything that does not change the file: the query, the origin of the
-/// page that asks, ranges, which a server need not honour, and all encodings but the two of which copies are kept. So
-/// each way to ask for the file finds the same copy.
+/// page that asks, ranges, which a server need not honour, and all encodings except the two of which copies are kept.
+/// So each way to ask for the file finds the same copy.
 pub(crate) fn simplify(head: &mut Parts) {
     if ![Method::GET, Method::HEAD].contains(&head.method) || !is_of_the_page(head.uri.path()) {
         return;

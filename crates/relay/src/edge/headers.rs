@@ -8,7 +8,7 @@ use http::request::Parts;
 use problem::Problem;
 use std::net::IpAddr;
 
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and those that they have replaced.
+/// The headers that concern one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -17,10 +17,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    // The relay's own server has said 100 before there is a body to pass on.
+    // The relay's own server has answered 100 before there is a body to pass on.
     header::EXPECT,
 ];
 
+/// The names of two older headers of that kind.
 const HOP_BY_HOP_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,7 +31,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The beginning of the names of the headers that the relay adds for the app. No client may send one.
 const INTERNAL: &str = "x-loro-internal-";
 
-/// The header by which the relay tells the app the address of the client.
+/// The header in which the relay sends the client's address to the app.
 const CLIENT: HeaderName = HeaderName::from_static("x-loro-internal-client");
 
 /// Makes the target of a request a path and a query, and moves a token of the query into a header.

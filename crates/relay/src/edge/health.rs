@@ -1,5 +1,5 @@
-//! `GET /health`, answered from what the app said within the last second, so any number of requests cost the app one
-//! question.
+//! The answer to `GET /health`, from what the app said within the last second, so any number of requests cost the app
+//! one question.
 
 use crate::app::upstream::{Upstream, UpstreamError, read_body};
 use crate::edge::body::{Body, full};
@@ -59,8 +59,8 @@ impl Health {
         }
     }
 
-    /// Returns the time at which the app last said that it is healthy. If that is more than a second ago, the app is
-    /// asked, and this waits for its answer, but for `wait` at most.
+    /// Returns the time at which the app last said that it is healthy. If its last answer is more than a second old,
+    /// asks the app first, and waits for the answer for at most `wait`.
     pub(crate) async fn last_good(&self, wait: Duration) -> Option<Instant> {
         // An answer that comes later counts for the next question.
         let _ = timeout(wait, self.known()).await;

@@ -22,7 +22,7 @@ pub(crate) struct Internal {
 }
 
 impl Internal {
-    /// Routes that the internal token opens. An empty token opens none but `/metrics`, which is then open to all.
+    /// Makes the routes that the internal token opens. If the token is empty, only `/metrics` is open, and to all.
     pub(crate) fn new(
         token: &str,
         metrics: Arc<Metrics>,

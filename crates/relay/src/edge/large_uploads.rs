@@ -1,7 +1,8 @@
-//! Large uploads: pictures and films that go on to the app in parts, each in a request of its own.
+//! The large uploads: pictures and films that go on to the app in parts, each in a request of its own.
 //!
 //! So the relay holds one part of an upload at a time, in the memory of [bodies](crate::edge::uploads) and under their rules,
-//! and a client that sends slowly holds no instance of the app. If an upload does not become whole, the app is told.
+//! and a client that sends slowly holds no instance of the app. If an upload does not become whole, the relay makes the
+//! app give it up.
 
 use crate::app::backoff::Backoff;
 use crate::app::upstream::Upstream;
@@ -47,7 +48,7 @@ fn project(path: &str) -> Option<&str> {
 }
 
 /// The length of an upload that goes to the app in parts, because it is larger than a request may be; `None` if the request
-/// is no upload, is small, or does not tell its length. `most` is the most bytes of a body.
+/// is no upload, is small, or has no `Content-Length`. `most` is the most bytes of a body.
 pub(crate) fn length<B: HttpBody>(request: &Request<B>, most: usize) -> Option<u64> {
     let length = request.body().size_hint().exact()?;
     let is_large = length > MAX_WHOLE_UPLOAD.min(most) as u64;
@@ -125,7 +126,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Reads the next part. After the first the client waits longer for memory.
+    /// Reads the next part. Once the upload has begun, the client waits longer for memory.
     async fn read(
         &self,
         whole: &mut Whole<Incoming>,
@@ -221,13 +222,13 @@ fn id(asked: &Asked) -> Option<String> {
     (!id.is_empty() && is_id(id)).then(|| id.to_owned())
 }
 
-/// An upload that the app has begun. Dropping it tells the app to give the upload up, whatever has ended it: a client that has
-/// gone ends the request that holds this.
+/// An upload that the app has begun. Dropping it makes the app give the upload up, whatever the reason is: if the client
+/// is gone, the request that holds this is dropped, too.
 struct Begun {
     id: String,
     upstream: Arc<Upstream>,
     patience: Duration,
-    /// The request that gives it up.
+    /// The head of the request that gives it up; `None` once the upload is whole.
     head: Option<Parts>,
 }
 
@@ -241,7 +242,7 @@ impl Begun {
         }
     }
 
-    /// The upload is whole, and is not given up any more.
+    /// Notes that the upload is whole, and must not be given up any more.
     fn end(mut self) {
         self.head = None;
     }

@@ -29,8 +29,8 @@ impl Limits {
         }
     }
 
-    /// Applies the limits to a request. The user's limit applies only if the app told lately to which user the
-    /// credential belongs; otherwise [`told`](Self::told) applies it.
+    /// Applies the limits to a request. The user's limit applies only if the app has lately named the user to whom the
+    /// credential belongs; otherwise [`record_principal`](Self::record_principal) applies it.
     ///
     /// # Errors
     /// The time to wait, if a limit is reached.
@@ -69,8 +69,8 @@ impl Limits {
         self.credentials.of(headers, uri.query())
     }
 
-    /// Notes to which principal a credential belongs, as the app has told. If that was not known, the request has not
-    /// counted for the user yet, and counts now.
+    /// Records the principal to which a credential belongs, as the app has named it. If that was not known, the request
+    /// has not counted for the user yet, and counts now.
     ///
     /// # Errors
     /// The time to wait, if the user's limit is reached.

@@ -29,8 +29,8 @@ impl Listener {
 
 /// A listening socket that accepts connections on WASI. On WASI mio's accept ends in an `fcntl` that the libc of Rust
 /// 1.95 does not know for sockets, so every connection would be dropped with "Invalid argument". The standard library
-/// accepts without it. To wait, tokio takes the listening socket for a stream, because it can tell when a stream is
-/// ready.
+/// accepts without it. To wait, the listening socket is given to tokio as if it were a stream, because tokio can wait
+/// until a stream is ready.
 #[cfg(target_arch = "wasm32")]
 pub(crate) struct Listener(Option<std::net::TcpListener>);
 

@@ -1,4 +1,4 @@
-//! HTTP: the way of a request into the relay, and through it to the app.
+//! The HTTP of the relay: the way of a request into the relay, and through it to the app.
 
 pub(crate) mod address;
 pub(crate) mod answers;

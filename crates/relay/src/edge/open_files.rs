@@ -15,7 +15,7 @@ pub(crate) fn connections(settings: &Settings) -> usize {
         tracing::info!(sockets = wanted, "the relay can hold this many sockets");
         return wanted;
     };
-    // Of a small limit at least half is for clients.
+    // At least half of a small limit is for clients.
     let possible = files.saturating_sub(RESERVE).max(files / 2);
     let sockets = wanted.min(possible);
     if sockets < wanted {
@@ -49,7 +49,7 @@ pub fn raise() -> Option<usize> {
     files.and_then(|files| usize::try_from(files).ok())
 }
 
-/// WASI has no such limit; that of its runtime is not known here.
+/// Returns `None`, because WASI has no such limit, and the limit of its runtime is not known here.
 #[cfg(not(unix))]
 pub fn raise() -> Option<usize> {
     None

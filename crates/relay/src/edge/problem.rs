@@ -96,7 +96,7 @@ pub(crate) fn response(problem: &Problem) -> Response<Body> {
     response
 }
 
-/// An answer with the body of a problem, from whatever part of the server.
+/// An answer with the body of a problem, which may be the relay's or the app's.
 pub(crate) fn described(status: StatusCode, body: String) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;

@@ -30,13 +30,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The header by which the app tells the rev of an update that was posted.
+/// The header in which the app names the rev of an update that was posted.
 const REV: &str = "x-loro-rev";
 
-/// The header by which the app tells which principal sent the request.
+/// The header in which the app names the principal that sent the request.
 const PRINCIPAL: &str = "x-loro-internal-principal";
 
-/// The header by which the app tells why it refused a page.
+/// The header in which the app says why it refused a page.
 pub(crate) const REFUSED_PAGE: &str = "x-loro-internal-refused-page";
 
 /// The part of the requests under way that may come from clients whose credentials are not known to hold: one in this
@@ -71,7 +71,7 @@ pub(crate) struct Asked {
 }
 
 impl Proxy {
-    /// A proxy for the app behind `upstream`. `rooms` hear of updates that are posted.
+    /// A proxy for the app behind `upstream`. `rooms` learn of updates that are posted.
     pub(crate) fn new(
         upstream: Arc<Upstream>,
         limits: Arc<Limits>,
@@ -154,7 +154,7 @@ impl Proxy {
             },
             None => None,
         };
-        // The app may have told meanwhile who the client is.
+        // The app may have named the client's principal meanwhile.
         let caller = self.limits.caller(network, &head.headers, &head.uri);
         let place = self.caps.take(network, caller).await;
         let place = place.inspect_err(|_| self.metrics.turned_away_total.add(1))?;
@@ -286,7 +286,7 @@ impl Proxy {
         Err(app_unreachable())
     }
 
-    /// Tells the project's room of an update that was posted, so that its sockets need not wait for the next comparison
+    /// Notes in the project's room that an update was posted, so that its sockets need not wait for the next comparison
     /// of heads.
     async fn see_rev(&self, project: &str, headers: &HeaderMap) {
         let rev = headers
@@ -307,14 +307,14 @@ impl Proxy {
     /// The head of a request as the app gets it.
     pub(super) fn outgoing(&self, client: IpAddr, mut head: Parts) -> Result<Parts, Problem> {
         set_target(&mut head)?;
-        // No request waits at the app, whichever part of the relay passes it on.
+        // Every request that is passed on comes through here, so none waits at the app.
         if let Some(target) = at_once(&head.uri) {
             head.uri = target.parse().map_err(|_| bad_target())?;
         }
         head.headers.remove(PREFER);
         head.version = Version::HTTP_11;
         remove_hop_by_hop(&mut head.headers);
-        // An empty one is none.
+        // An empty `Host` counts as none.
         if head
             .headers
             .get(header::HOST)
@@ -324,7 +324,8 @@ impl Proxy {
         }
         set_forwarded(&mut head.headers, client, self.settings.trust_forwarded);
         if !head.headers.contains_key(header::HOST) {
-            // A client of HTTP/1.0 may send none, but the app needs one. It is no name by which a client came.
+            // A client of HTTP/1.0 may send none, but the app needs one. It is added after `X-Forwarded-Host` is set,
+            // because it is not a name under which a client reached the server.
             if let Ok(host) = HeaderValue::from_str(&self.upstream.authority) {
                 head.headers.insert(header::HOST, host);
             }

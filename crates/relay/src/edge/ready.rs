@@ -1,4 +1,4 @@
-//! `GET /ready`: whether a load balancer should send clients to this relay.
+//! The answer to `GET /ready`: whether a load balancer should send clients to this relay.
 
 use crate::edge::body::{Body, full};
 use crate::edge::health::Health;
@@ -69,7 +69,8 @@ impl Ready {
         answer
     }
 
-    /// The reasons why the relay is not ready at this time, if the app was last seen healthy then; none if it is ready.
+    /// The reasons why the relay is not ready at the time `now`; none if it is ready. `healthy` is the time at which the
+    /// app last said that it is healthy.
     fn reasons(&self, healthy: Option<Instant>, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.draining.is_cancelled() {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_reason_is_told_and_goes() {
+    async fn each_reason_is_named_and_goes() {
         // No app listens there.
         let ready = before("127.0.0.1:1");
         let answer = ready.answer(&Method::GET).await;
@@ -159,7 +160,8 @@ mod tests {
         }
     }
 
-    /// While an app hangs, its relay is ready for as long as it is patient, and says so before the app's time is up.
+    /// Checks that a relay whose app hangs stays ready for as long as it is patient, and says so before the app's time
+    /// is up.
     #[tokio::test]
     async fn an_app_that_hangs_delays_no_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,5 @@
-//! Pages that the app refuses for their origin, or for the name under which they reached the server. A browser does not
-//! tell its user why, so the log does: once for each page, with the setting that lets it in.
+//! The pages that the app refuses for their origin, or for the name under which they reached the server. A browser does
+//! not show its user why, so the relay logs it: once for each page, with the setting that lets the page in.
 
 use parking_lot::Mutex;
 use std::collections::HashSet;

@@ -65,14 +65,14 @@ pub(crate) struct Server {
     pub(crate) arrivals: Arc<Arrivals>,
     /// The permits for refused connections that get an answer, one for each.
     pub(crate) refusals: Arc<Semaphore>,
-    /// Cancelled when the relay drains.
+    /// The token that is cancelled when the relay drains.
     pub(crate) draining: CancellationToken,
     /// The tasks of all connections.
     pub(crate) tasks: TaskTracker,
 }
 
 impl Server {
-    /// Accepts connections until it is dropped, and the listener with it.
+    /// Accepts connections until this future is dropped, and the listener with it.
     pub(crate) async fn accept(self: &Arc<Self>, mut listener: Listener) {
         loop {
             let (stream, client) = match listener.accept().await {
@@ -119,7 +119,7 @@ impl Server {
                 drop(turn);
             });
         } else {
-            // A client that is gone needs no words.
+            // If this fails, the client is gone, or its request has not arrived.
             let _ = refuse_at_once(stream);
         }
     }

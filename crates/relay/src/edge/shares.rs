@@ -1,4 +1,4 @@
-//! Shares: how much of something one key, such as an address, may hold at once.
+//! The shares: how much of something one key, such as an address, may hold at once.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ pub(crate) struct Shares<K> {
 type Keys<K> = Mutex<HashMap<K, Arc<Semaphore>>>;
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    /// Shares of this many places for each key.
+    /// Makes shares of this many places for each key.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
@@ -63,7 +63,7 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 /// A place of one key. Dropping it gives the place back.
 pub(crate) struct Share<K: Eq + Hash> {
     key: K,
-    /// `None` while it is waited for.
+    /// The permit; `None` while the caller waits for it.
     permit: Option<OwnedSemaphorePermit>,
     keys: Arc<Keys<K>>,
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_leaves_nothing_behind() {
+    async fn a_caller_that_stops_waiting_leaves_nothing_behind() {
         let shares = Shares::new(1);
         let held = shares.try_take("a");
         let mut waiting = Box::pin(shares.take("a"));

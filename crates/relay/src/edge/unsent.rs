@@ -29,11 +29,11 @@ fn set(stream: &TcpStream, bytes: u32) {
     }
 }
 
-/// Other systems, and WASI, have no such bound that the relay could set.
+/// Does nothing, because other systems, and WASI, have no such bound that the relay could set.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn bound(_stream: &TcpStream) {}
 
-/// Other systems, and WASI, have no such bound that the relay could set.
+/// Does nothing, because other systems, and WASI, have no such bound that the relay could set.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unbound(_stream: &TcpStream) {}
 

@@ -74,7 +74,7 @@ pub(crate) struct Upgrades {
 }
 
 impl Upgrades {
-    /// Upgrades whose connections run in `tasks` and use what is `shared`, until `draining`.
+    /// Makes upgrades whose connections run in `tasks` and use what is `shared`, until `draining`.
     pub(crate) fn new(
         app: Arc<App>,
         limits: Arc<Limits>,

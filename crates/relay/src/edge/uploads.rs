@@ -1,5 +1,5 @@
-//! Uploads: the bodies of requests, read whole before the app is asked. So a client that sends slowly holds no place of
-//! other requests and no instance of the app, but a part of a bounded memory, of which each address has a share.
+//! The uploads: the bodies of requests, read whole before the app is asked. So a client that sends slowly holds no place
+//! of other requests and no instance of the app, but a part of a bounded memory, of which each address has a share.
 
 use crate::edge::problem::{too_busy, too_slow};
 use bytes::{Bytes, BytesMut};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The largest body that is not counted, in bytes: there are no more of them than connections.
+/// The largest body that is not counted, in bytes, because there are no more of them than connections.
 const SMALL: usize = 64 * 1024;
 
 /// The bytes of all bodies that are larger, and of those of one address.
@@ -95,7 +95,7 @@ impl Uploads {
         B: Body<Data = Bytes> + Unpin,
     {
         let length = body.size_hint().upper();
-        // A body that does not tell its length may become as large as any.
+        // A body without a `Content-Length` may become as large as any.
         let length = length.and_then(|length| usize::try_from(length).ok());
         let length = length.unwrap_or(self.most);
         if length > self.most {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_leave_memory_for_those_who_were_let_in() {
+    async fn strangers_leave_memory_for_clients_that_were_let_in() {
         let uploads = quick();
         let mut held = Vec::new();
         for last in 0..4 {
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(
             uploads.addresses.lock().len(),
             1,
-            "who holds nothing is forgotten"
+            "an address that holds nothing is forgotten"
         );
     }
 }

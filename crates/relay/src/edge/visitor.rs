@@ -10,6 +10,6 @@ pub(crate) struct Visitor {
     pub(crate) peer: IpAddr,
     /// The place of the connection.
     pub(crate) arrival: Arrival,
-    /// Tells the connection that it is being upgraded.
+    /// The mark by which the connection learns that it is being upgraded.
     pub(crate) upgrading: Upgrading,
 }

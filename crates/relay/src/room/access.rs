@@ -1,7 +1,7 @@
-//! The app's decisions about who may be in a room, and for how long.
+//! The app's decisions about which clients may be in a room, and for how long.
 //!
 //! The app judges by the credentials that a client brought to its upgrade: once before the upgrade is answered, and
-//! again while the socket lives: at an interval, when the session ends, when the app tells that something has changed
+//! again while the socket lives: at an interval, when the session ends, when the app reports that something has changed
 //! for the project, and when an operator asks for it. If the app cannot judge, the socket stays for a while and is then
 //! closed, too.
 

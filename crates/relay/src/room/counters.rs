@@ -1,4 +1,4 @@
-//! Version vectors, as far as the relay understands them: how many operations of each peer a client has.
+//! The version vectors, as far as the relay understands them: how many operations of each peer a client has.
 //!
 //! Loro encodes one in the format of postcard: the number of peers, then the id and the counter of each, all as
 //! variable-length numbers, the counter with its sign in the lowest bit.
@@ -102,7 +102,7 @@ pub(crate) mod tests {
 
     #[test]
     fn they_are_read_as_loro_writes_them() {
-        // VersionVector::encode of {300: 100, 1: 5}, in whatever order.
+        // VersionVector::encode of {300: 100, 1: 5}, in any order.
         let encoded = [2, 0xac, 0x02, 0xc8, 0x01, 1, 10];
         let read = Counters::read(&encoded).unwrap();
         assert_eq!(read, counters(&[(1, 5), (300, 100)]));

@@ -3,8 +3,8 @@
 //! import an update again. So the app need not merge once for each.
 //!
 //! The first clients read at once, each for itself; those that come meanwhile are grouped for the next reads. The
-//! surplus that a client gets is bounded: by its bytes, or by what the client lacks. How many bytes operations take is told
-//! by the reads before; until then, the surplus is bounded in operations.
+//! surplus that a client gets is bounded: by its bytes, or by what the client lacks. Earlier reads show how many bytes
+//! operations take; before the first one, the surplus is bounded in operations.
 
 use crate::room::counters::Counters;
 use crate::room::reads::{Read, Reading};
@@ -20,7 +20,7 @@ const TURNS: usize = 4;
 /// this, or twice what it lacks.
 const SURPLUS_BYTES: u64 = 256 * 1024;
 
-/// The same in operations, before a read has told how many bytes they take.
+/// The same in operations, before a read has shown how many bytes they take.
 const SURPLUS: u64 = 16 * 1024;
 
 /// The most clients that one read serves.
@@ -43,7 +43,8 @@ struct Inner {
     waiting: Vec<Waiting>,
     /// The number of clients so far.
     count: u64,
-    /// The last reads, each with the version since which it is. Another keeps them while they are of use.
+    /// The last reads, each with the version since which it reads. They are weak, because the room's
+    /// [`Reads`](crate::room::reads::Reads) keep a read for as long as it is of use.
     recent: Vec<(Counters, Weak<Snapshot>)>,
     scale: Option<Scale>,
 }
@@ -60,7 +61,7 @@ struct Group {
     others: Vec<Waiting>,
 }
 
-/// The things that the last read has told about its room.
+/// The facts that the last read has shown about its room.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     /// The operations that the room had.
@@ -71,7 +72,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// Takes a read since a version that has `since` operations. `None` if it does not tell how many bytes they take.
+    /// Takes a read since a version that has `since` operations. `None` if it does not show how many bytes operations
+    /// take.
     fn of(read: &Snapshot, reached: &Counters, since: u64) -> Option<Self> {
         let reached = reached.total();
         let operations = reached.saturating_sub(since);
@@ -103,7 +105,7 @@ impl Default for Crowd {
 
 impl Crowd {
     /// Reads what a client of this version lacks, and maybe a little more. `begin` begins the read since a version, and
-    /// `is_usable` tells whether a read that was done is still of use.
+    /// `is_usable` returns whether a read that was done is still of use.
     ///
     /// # Errors
     /// If the read fails.
@@ -128,7 +130,7 @@ impl Crowd {
         begin(version.to_vec()).await
     }
 
-    /// Reads for a client and others, or lets another read; `None` if the client would get too much.
+    /// Reads for a client and others, or waits for the read of another client; `None` if the client would get too much.
     async fn together(
         &self,
         counters: &Counters,
@@ -351,7 +353,7 @@ mod tests {
         assert_eq!(reader.reads(), before);
     }
 
-    /// Each is some KiB behind, up to a few MiB, or, letter by letter, millions of operations.
+    /// Checks clients that are each some KiB to a few MiB behind, or, letter by letter, millions of operations.
     #[tokio::test]
     async fn a_thousand_versions_that_lack_much_take_a_few_reads() {
         for (each, bytes) in [(1, 4000), (4000, 1)] {

@@ -4,20 +4,20 @@ use crate::socket::close::Close;
 use crate::socket::socket::Socket;
 use std::sync::Arc;
 
-/// Everything that must be done after a call of a room. Each method of a room that may need something returns this, and
-/// [`Rooms::act`](crate::room::rooms::Rooms::act) carries it out.
+/// The duties after a call of a room. Each method of a room that may need something returns them, and
+/// [`Rooms::act`](crate::room::rooms::Rooms::act) carries them out.
 #[must_use = "a room relies on its effects being carried out: pass them to `Rooms::act`"]
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// Sockets that have something new in their queues.
+    /// The sockets that have something new in their queues.
     pub(crate) flush: Vec<Arc<Socket>>,
     /// The number of frames that were queued, over all sockets.
     pub(crate) frames: usize,
-    /// Updates are missing, and no other task is fetching them.
+    /// The time at which missing updates are fetched; `None` if none are missing, or another task is fetching them.
     pub(crate) fetch: Option<Fetch>,
-    /// The access to the project has changed, so its sockets must be checked again.
+    /// Says whether the access to the project has changed, so its sockets must be checked again.
     pub(crate) recheck: bool,
-    /// All sockets of the room must be closed.
+    /// The reason why all sockets of the room must be closed, if they must.
     pub(crate) close: Option<Close>,
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use wire::{AccessCheck, Verdict};
 
-/// The shortest time between two checks of one socket. Without it, a room that was told an `access_rev` which the
+/// The shortest time between two checks of one socket. Without it, a room that received an `access_rev` which the
 /// project has not reached would be checked without pause.
 pub(crate) const CHECK_PAUSE: Duration = Duration::from_secs(1);
 

@@ -26,14 +26,14 @@ pub(crate) struct Recent {
 /// The newest part of a project's log, as one relay knows it.
 pub(crate) struct Log {
     keep: Recent,
-    /// `None` before the first state was read.
+    /// The newest rev that was delivered; `None` before the first state was read.
     head: Option<u64>,
-    /// The newest rev that the relay was told of.
+    /// The newest rev that the relay knows of.
     known: u64,
     recent: VecDeque<Stored>,
     recent_bytes: usize,
     floor: u64,
-    /// Updates that came too early, by their first rev. Their limits are those of `recent`; what does not fit is
+    /// The updates that came too early, by their first rev. Their limits are those of `recent`; what does not fit is
     /// fetched later.
     held: BTreeMap<u64, Stored>,
     held_bytes: usize,
@@ -66,7 +66,7 @@ impl Log {
         self.head
     }
 
-    /// The newest rev that the relay was told of.
+    /// The newest rev that the relay knows of.
     pub(crate) fn known(&self) -> u64 {
         self.known
     }
@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// Notes that the app's log was read to its end, and that `known` was the newest known rev before that. If the relay
-    /// was told of no newer rev since, a rev beyond the end was wrong and is forgotten.
+    /// has learned of no newer rev since, a rev beyond the end was wrong and is forgotten.
     pub(crate) fn was_read(&mut self, known: u64) {
         if self.known == known {
             let held = self.held.values().map(Stored::last).max();

@@ -1,4 +1,4 @@
-//! Rooms: their sockets, the order in which those see updates, and the permission to be there.
+//! The rooms: their sockets, the order in which those see updates, and the permission to be there.
 
 pub(crate) mod access;
 pub(crate) mod counters;

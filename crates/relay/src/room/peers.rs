@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The other relays in one room. Each tells how many sockets it has there when that changes, and at an interval. A relay
-/// that falls silent is forgotten.
+/// The other relays in one room. Each publishes how many sockets it has there when that changes, and at an interval. A
+/// relay that falls silent is forgotten.
 #[derive(Default)]
 pub(crate) struct Peers {
     /// The count that each other relay has sent last, and when, by the relay's id.
@@ -13,7 +13,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Notes the count of another relay. Returns whether that relay is new here and must hear ours.
+    /// Notes the count of another relay. Returns whether that relay is new here and must get the count of this one.
     pub(crate) fn record(&mut self, relay: String, count: u32) -> bool {
         if count == 0 {
             self.others.remove(&relay);
@@ -22,14 +22,14 @@ impl Peers {
         self.others.insert(relay, (count, Instant::now())).is_none()
     }
 
-    /// Returns whether another relay told its count within `expiry`.
+    /// Returns whether another relay has published its count within `expiry`.
     pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
         self.others
             .retain(|_, (_, received)| received.elapsed() < expiry);
         !self.others.is_empty()
     }
 
-    /// Adds `own` to the counts that other relays told within `expiry`.
+    /// Adds `own` to the counts that other relays have published within `expiry`.
     pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
         self.others
             .retain(|_, (_, received)| received.elapsed() < expiry);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_the_relays_that_were_heard() {
+    fn counts_the_relays_that_have_published_lately() {
         let expiry = Duration::from_secs(30);
         let mut peers = Peers::default();
         assert_eq!(peers.count(2, expiry), 2);

@@ -1,4 +1,4 @@
-//! Checking again whether sockets may stay in their rooms.
+//! The repeated check whether sockets may stay in their rooms.
 
 use crate::app::client::App;
 use crate::metrics::Metrics;

@@ -1,10 +1,10 @@
-//! One room: its sockets, and what each of them gets.
+//! A room: its sockets, and what each of them gets.
 //!
-//! Nothing here waits or does I/O: every method takes the lock, settles what follows from what it was told, and returns
+//! Nothing here waits or does I/O: every method takes the lock, settles what follows from its arguments, and returns
 //! the duties of its caller.
 //!
-//! Invariant: a socket that is `at` a rev was queued everything up to it, in the order of revs, and nothing twice. One
-//! that joins has no such rev, and is given no update before its state.
+//! Invariant: for a socket that is `at` a rev, everything up to it was queued, in the order of revs, and nothing twice.
+//! A socket that joins has no such rev, and is given no update before its state.
 
 use crate::room::crowd::Crowd;
 use crate::room::effects::{Effects, Fetch};
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 /// A room. It exists while it has sockets.
 pub(crate) struct Room {
     pub(crate) project: Arc<str>,
-    /// Reads of the room's state that are under way or were just done.
+    /// The reads of the room's state that are under way or were just done.
     pub(crate) reads: Reads,
     /// The clients that join with a version.
     pub(crate) crowd: Crowd,
@@ -33,7 +33,7 @@ pub(crate) struct Room {
     pub(crate) subscribed: watch::Sender<bool>,
     /// Says whether a task asks which updates of its sockets wait.
     pub(crate) is_watched: AtomicBool,
-    /// The newest `access_rev` of the project that the relay was told of.
+    /// The newest `access_rev` of the project that the relay knows of.
     access_rev: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -45,7 +45,7 @@ struct Inner {
 
 struct Member {
     socket: Arc<Socket>,
-    /// `None` while it joins.
+    /// The rev up to which everything was queued for it; `None` while it joins.
     at: Option<u64>,
 }
 
@@ -110,14 +110,14 @@ impl Room {
         self.inner.lock().members.len()
     }
 
-    /// All sockets.
+    /// Returns all sockets.
     pub(crate) fn sockets(&self) -> Vec<Arc<Socket>> {
         let inner = self.inner.lock();
         let members = inner.members.iter();
         members.map(|member| member.socket.clone()).collect()
     }
 
-    /// The newest `access_rev` of the project that the relay was told of.
+    /// The newest `access_rev` of the project that the relay knows of.
     pub(crate) fn access_rev(&self) -> u64 {
         self.access_rev.load(Ordering::Relaxed)
     }
@@ -127,7 +127,7 @@ impl Room {
         self.inner.lock().log.head()
     }
 
-    /// The newest rev that the relay was told of.
+    /// The newest rev that the relay knows of.
     pub(crate) fn known(&self) -> u64 {
         self.inner.lock().log.known()
     }
@@ -146,7 +146,7 @@ impl Room {
         }
     }
 
-    /// Notes that the log has reached this rev. `fetch` tells when its updates are fetched if they are missing.
+    /// Notes that the log has reached this rev. `fetch` says when its updates are fetched if they are missing.
     pub(crate) fn note(&self, rev: u64, fetch: Fetch) -> Effects {
         let mut inner = self.inner.lock();
         inner.log.note(rev);
@@ -193,8 +193,8 @@ impl Room {
         effects
     }
 
-    /// Queues what came after `rev` for a joining socket that was queued everything up to that rev. From then on the
-    /// socket follows the room.
+    /// Queues what came after `rev` for a joining socket, for which everything up to that rev was queued before. From
+    /// then on the socket follows the room.
     pub(crate) fn catch_up(&self, id: u64, rev: u64) -> CatchUp {
         let mut inner = self.inner.lock();
         let Inner { log, members } = &mut *inner;

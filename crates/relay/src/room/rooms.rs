@@ -1,4 +1,4 @@
-//! All rooms of this relay. A room exists while it has sockets.
+//! The rooms of this relay. A room exists while it has sockets.
 
 use crate::app::backoff::Backoff;
 use crate::app::client::App;
@@ -38,15 +38,15 @@ pub(crate) struct Rooms {
     recheck: Arc<RecheckSignal>,
     draining: CancellationToken,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
-    /// Rooms whose number of sockets has changed since it was told, and whether other relays must hear of it too,
-    /// because it changed here.
+    /// The rooms whose number of sockets has changed since it was announced, and whether it must also be published to
+    /// other relays, because it changed here.
     changed: Mutex<HashMap<Arc<str>, bool>>,
     has_changed: Notify,
     compactions: Arc<Semaphore>,
 }
 
 impl Rooms {
-    /// No rooms yet.
+    /// Begins without rooms.
     pub(crate) fn new(
         settings: Arc<Settings>,
         metrics: Arc<Metrics>,
@@ -76,7 +76,7 @@ impl Rooms {
         self.rooms.lock().get(project).cloned()
     }
 
-    /// All rooms.
+    /// Returns all rooms.
     pub(crate) fn all(&self) -> Vec<Arc<Room>> {
         self.rooms.lock().values().cloned().collect()
     }
@@ -143,7 +143,7 @@ impl Rooms {
         }
     }
 
-    /// Notes that a project has reached a rev. `fetch` tells when its updates are fetched if they are missing.
+    /// Notes that a project has reached a rev. `fetch` says when its updates are fetched if they are missing.
     pub(crate) async fn note(self: &Arc<Self>, project: &str, rev: u64, fetch: Fetch) {
         if let Some(room) = self.get(project) {
             let effects = room.note(rev, fetch);
@@ -245,8 +245,8 @@ impl Rooms {
 
 /// The number of sockets in a room, over all relays.
 impl Rooms {
-    /// Notes that the sockets of a room must be told how many there are, and with `publish` the other relays, too. The
-    /// chore that counts peers tells them.
+    /// Notes that the number of sockets of a room must be announced to them, and with `publish` also to the other
+    /// relays. The chore that counts peers does so.
     pub(crate) fn mark_peers_changed(&self, project: &Arc<str>, publish: bool) {
         *self.changed.lock().entry(project.clone()).or_default() |= publish;
         self.has_changed.notify_one();
@@ -271,7 +271,7 @@ impl Rooms {
                 .is_none_or(|room| room.peers.lock().has_others(self.peers_expiry()))
     }
 
-    /// Tells the sockets of a room that asked for events how many there are, if they have not heard this number yet.
+    /// Announces to the sockets of a room that asked for events how many there are, unless they know this number.
     pub(crate) fn announce_peers(&self, room: &Room) {
         let count = room.peers.lock().count(room.size(), self.peers_expiry());
         let event = raw::peers(count);
@@ -283,7 +283,7 @@ impl Rooms {
         }
     }
 
-    /// Tells how many updates of a room are in quarantine, to each of its sockets that was told of fewer.
+    /// Announces how many updates of a room are in quarantine to each of its sockets that knows of fewer.
     pub(crate) fn announce_quarantined(&self, room: &Room, updates: u64) {
         let event = raw::quarantined(updates);
         for socket in room.sockets() {
@@ -294,7 +294,7 @@ impl Rooms {
         }
     }
 
-    /// The time without a word after which a relay counts as gone.
+    /// The time without a message after which a relay counts as gone.
     fn peers_expiry(&self) -> Duration {
         self.settings.peers_interval * 3
     }

@@ -1,4 +1,4 @@
-//! Updates and states that the app has on disk. Rooms and sockets take nothing else, so no client sees an update that
+//! The updates and states that the app has on disk. Rooms and sockets take nothing else, so no client sees an update that
 //! could still be lost.
 //!
 //! Every value is made in this file, from one of three sources: the app's answer to an append, a notice of another
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 pub(crate) struct Stored {
     first: u64,
     last: u64,
-    /// Almost always one.
+    /// The frames, almost always one.
     frames: Vec<Frame>,
-    /// The id of the socket that sent it and must not get it back; 0 if none of this relay did.
+    /// The id of the socket that sent it and must not get it back; 0 if no socket of this relay did.
     sender: u64,
 }
 
@@ -54,15 +54,15 @@ impl Stored {
         })
     }
 
-    /// Takes everything that the log has after a rev. Each blob of the answer reaches up to its own rev; one whose rev
-    /// is not higher than those before it belongs to the last of them.
+    /// Takes everything that the log has after a rev. Each blob of the answer reaches up to its own rev; a blob whose
+    /// rev is not higher than those before it belongs to the last of them.
     pub(crate) fn read(after: u64, state: wire::State) -> Vec<Self> {
         let wire::State {
             rev, blobs, revs, ..
         } = state;
         let mut reached = after;
         let mut updates: Vec<Self> = Vec::new();
-        // An app of an earlier release does not tell the rev of each blob, so all blobs are one piece.
+        // An app of an earlier release does not send the rev of each blob, so all blobs are one piece.
         let revs = revs.unwrap_or_else(|| vec![rev; blobs.len()]);
         for (rev, blob) in revs.into_iter().zip(blobs.into_iter().map(Frame::from)) {
             if rev > reached {
@@ -79,7 +79,7 @@ impl Stored {
         updates
     }
 
-    /// Notes who sent an update that was read, if `sender` knows its payload.
+    /// Notes which socket sent an update that was read, if `sender` knows its payload.
     pub(crate) fn claim(&mut self, sender: impl FnOnce(&[u8]) -> Option<u64>) {
         if let [frame] = &self.frames[..]
             && self.first == self.last
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_has_the_revs_that_the_app_told() {
+    fn what_was_read_has_the_revs_that_the_app_sent() {
         for (what, found, expected) in [
             (
                 "the log alone",

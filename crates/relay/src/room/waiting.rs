@@ -1,4 +1,4 @@
-//! Tells clients which of their stored updates wait for operations that the server lacks.
+//! Reports to clients which of their stored updates wait for operations that the server lacks.
 //!
 //! While a room has such updates, a task asks the app about all of them at once: 5 s after one was stored, and again when
 //! the room has changed, ever more rarely. The app's first word, with the append, is only that an update may wait.
@@ -60,7 +60,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Asks about what is due, if the answer can differ from the last one, and tells the clients.
+    /// Asks about what is due, if the answer can differ from the last one, and notifies the clients.
     async fn ask(&mut self, rooms: &Rooms, room: &Room) {
         let after = rooms.settings.waiting_after;
         let mut due = BTreeSet::new();

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_is_too_large_hears_the_limit() {
+    fn the_close_of_a_message_that_is_too_large_names_the_limit() {
         for (close, most, reason) in [
             (
                 Close::LARGE_MESSAGE,

@@ -1,4 +1,4 @@
-//! One WebSocket and its task: reads frames, takes updates to the committer, writes what the kernel did not take at
+//! A WebSocket and its task, which reads frames, takes updates to the committer, writes what the kernel did not take at
 //! once, and keeps the connection alive or drops it.
 //!
 //! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that
@@ -34,10 +34,10 @@ const MESSAGES_PER_TURN: usize = 64;
 /// The size of a payload, in bytes, beyond which tungstenite must not reuse its buffer, because it would keep it.
 const LARGE: usize = 16 * 1024;
 
-/// The bytes that a client may go on sending after it was told that the connection has failed.
+/// The bytes that a client may go on sending after the connection has failed.
 const DISCARDED: usize = 64 * 1024 * 1024;
 
-/// One WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
+/// A WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
 /// are in the [`Socket`] that it shares with its room and the committer.
 pub(crate) struct Connection {
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Outgoing WebSocket frames: each is encoded once and sent to many sockets.
+//! The outgoing WebSocket frames: each is encoded once and sent to many sockets.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,7 +12,7 @@ const FINAL_BINARY: u8 = 0x82;
 /// An empty ping, as it goes over the wire.
 pub(crate) const PING: &[u8] = &[0x89, 0x00];
 
-/// One unmasked, unfragmented frame (RFC 6455, section 5.2). A clone costs two reference counts.
+/// An unmasked, unfragmented frame (RFC 6455, section 5.2). A clone costs two reference counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     /// The header, and the payload if it is small.

@@ -1,4 +1,4 @@
-//! WebSockets: their frames, their queues, and the task of each.
+//! The WebSockets: their frames, their queues, and the task of each.
 
 pub(crate) mod close;
 pub(crate) mod connection;

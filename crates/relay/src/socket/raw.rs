@@ -23,7 +23,7 @@ pub(crate) struct Query {
     pub(crate) token: Option<String>,
 }
 
-/// The ways in which a client tells the version of the document that it already has.
+/// The ways in which a client announces the version of the document that it already has.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announced {
     /// The version is in the URL, as an encoded Loro version vector; `None` if the client has nothing.
@@ -84,12 +84,12 @@ impl Outbound for Event {
     }
 }
 
-/// Answers the text `ping`.
+/// Makes the answer to the text `ping`.
 pub(crate) fn pong() -> Event {
     Event(Frame::text("pong"))
 }
 
-/// Tells a client that its frame was refused. `frame` counts the connection's binary frames from 1.
+/// Makes the event that a client's frame was refused. `frame` counts the connection's binary frames from 1.
 pub(crate) fn error(code: &str, message: &str, frame: Option<u64>) -> Event {
     let mut event = json!({"type": "error", "code": code, "message": message});
     if let (Some(frame), Some(event)) = (frame, event.as_object_mut()) {
@@ -98,7 +98,7 @@ pub(crate) fn error(code: &str, message: &str, frame: Option<u64>) -> Event {
     json_event(&event)
 }
 
-/// Tells a client that this many updates of the document cannot be applied.
+/// Makes the event that this many updates of the document cannot be applied.
 pub(crate) fn quarantined(updates: u64) -> Event {
     let what = match updates {
         1 => "An update of this document cannot be applied and was".to_owned(),
@@ -109,25 +109,25 @@ pub(crate) fn quarantined(updates: u64) -> Event {
     error("quarantined", &words, None)
 }
 
-/// Announces the state, which follows.
+/// Makes the event that announces the state, which follows.
 pub(crate) fn joined(rev: u64, version: &[u8]) -> Event {
     let version = URL_SAFE_NO_PAD.encode(version);
     json_event(&json!({"type": "joined", "rev": rev, "version": version}))
 }
 
-/// Tells a client that the state is complete.
+/// Makes the event that the state is complete.
 pub(crate) fn synced() -> Event {
     Event(Frame::text(r#"{"type":"synced"}"#))
 }
 
-/// Tells a client that its connection's first `frames` binary frames are decided. `rev` is the newest rev among those
+/// Makes the event that the connection's first `frames` binary frames are decided. `rev` is the newest rev among those
 /// that were stored since the last such event, 0 if there is none.
 pub(crate) fn saved(frames: u64, rev: u64) -> Event {
     json_event(&json!({"type": "saved", "frames": frames, "rev": rev}))
 }
 
-/// Tells which of the connection's updates, each by the number of its frame, are stored but wait for an operation that
-/// the server lacks.
+/// Makes the event that names the connection's updates, each by the number of its frame, that are stored but wait for an
+/// operation that the server lacks.
 pub(crate) fn pending(updates: &[(u64, wire::Waiting)]) -> Event {
     let updates = updates.iter().map(|(frame, waiting)| {
         // The peer id is text, because a number of JavaScript does not hold every one.
@@ -138,7 +138,7 @@ pub(crate) fn pending(updates: &[(u64, wire::Waiting)]) -> Event {
     json_event(&json!({"type": "pending", "updates": updates}))
 }
 
-/// Tells how many sockets are in the room, over all relays.
+/// Makes the event that says how many sockets are in the room, over all relays.
 pub(crate) fn peers(count: u64) -> Event {
     json_event(&json!({"type": "peers", "count": count}))
 }

@@ -20,7 +20,7 @@ pub(crate) struct Shared {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) queue: Arc<CommitQueue>,
     pub(crate) draining: CancellationToken,
-    /// A socket that has much to write takes one for each write.
+    /// The permits for large writes. A socket that has much to write takes one for each write.
     pub(crate) large_writes: Semaphore,
     /// The id of the newest socket.
     sockets: AtomicU64,

@@ -25,18 +25,18 @@ const BYTES_PER_TURN: usize = 64 * 1024;
 /// A queue that needed more room than this gives it back when it is empty.
 const KEPT_CAPACITY: usize = 32;
 
-/// The number of sockets for a client that was told none yet, because it does not have its state.
+/// The value for a client that got no number of sockets yet, because it does not have its state.
 const NOT_YET: u64 = u64::MAX;
 
-/// One WebSocket, as all tasks but its own see it.
+/// A WebSocket, as all tasks except its own see it.
 ///
 /// Invariants: the queue holds whole frames; its bytes beyond the state that is being sent never exceed the limit (the
 /// socket is closed instead, and its queue freed); after a close was asked for, only the socket's own task queues
 /// anything.
 pub(crate) struct Socket {
-    /// Unique in this relay.
+    /// An id that is unique in this relay.
     pub(crate) id: u64,
-    /// Says whether the client asked for text frames that tell what happens in the room (`?events=1`).
+    /// Says whether the client asked for text frames that report what happens in the room (`?events=1`).
     pub(crate) wants_events: bool,
     /// The client's credentials and current permissions.
     pub(crate) grant: Grant,
@@ -48,11 +48,11 @@ pub(crate) struct Socket {
     queue_limit: usize,
     /// The number of updates that the committer has not decided yet.
     pending_updates: AtomicUsize,
-    /// Their bytes.
+    /// The bytes of those updates.
     pending_bytes: AtomicUsize,
-    /// The number of sockets in the room that the client was last told, or [`NOT_YET`].
+    /// The number of sockets in the room that was last sent to the client, or [`NOT_YET`].
     peers: AtomicU64,
-    /// The number of quarantined updates that the client was told of.
+    /// The number of quarantined updates of which the client was last notified.
     quarantined: AtomicU64,
     /// Says whether an update of the socket was refused because its peer id is in use twice.
     is_duplicate: AtomicBool,
@@ -60,7 +60,7 @@ pub(crate) struct Socket {
 
 #[derive(Default)]
 struct Queue {
-    /// `None` after the connection failed, or after the last byte was written.
+    /// The writing half; `None` after the connection failed, or after the last byte was written.
     stream: Option<OwnedWriteHalf>,
     pieces: VecDeque<Piece>,
     bytes: usize,
@@ -71,7 +71,7 @@ struct Queue {
     blocked: bool,
     /// A frame, or the answer to the upgrade, is written in part. Its rest must come before anything else.
     within_frame: bool,
-    /// Nothing is written yet, so that the answer to the upgrade goes out with the first frames.
+    /// The queue is held back, so that the answer to the upgrade goes out with the first frames.
     held: bool,
     close: Option<Close>,
     written: u64,
@@ -83,8 +83,8 @@ struct Piece {
 }
 
 impl Socket {
-    /// A socket whose queue may hold `queue_limit` bytes. The first is the `answer` to the upgrade, which waits until the
-    /// socket [opens](Self::open).
+    /// A socket whose queue may hold `queue_limit` bytes. The first piece in it is the `answer` to the upgrade, which
+    /// waits until the socket [opens](Self::open).
     pub(crate) fn new(
         id: u64,
         wants_events: bool,
@@ -256,12 +256,12 @@ impl Socket {
         )
     }
 
-    /// Notes that the client has its state, and from now on is told how many sockets are in the room.
+    /// Notes that the client has its state, and from now on gets the number of sockets in the room.
     pub(crate) fn follows(&self) {
         self.peers.store(0, Ordering::Relaxed);
     }
 
-    /// Returns whether the client has its state and has not heard of this number of peers. Then it counts as told.
+    /// Returns whether the client has its state and does not know this number of peers. If so, records it as sent.
     pub(crate) fn is_news(&self, peers: u64) -> bool {
         let known = self.peers.load(Ordering::Relaxed);
         if known == NOT_YET || known == peers {
@@ -271,7 +271,7 @@ impl Socket {
         true
     }
 
-    /// Returns whether more updates are in quarantine than the client was told of. Then this number counts as told.
+    /// Returns whether more updates are in quarantine than the client was last notified of, and records this number.
     pub(crate) fn is_quarantine_news(&self, updates: u64) -> bool {
         self.quarantined.swap(updates, Ordering::Relaxed) < updates
     }
@@ -286,7 +286,7 @@ impl Socket {
         self.is_duplicate.load(Ordering::Relaxed)
     }
 
-    /// Tells the client that one of its frames was refused.
+    /// Queues the event that one of the client's frames was refused.
     pub(crate) fn refuse(&self, code: &str, message: &str, frame: Option<u64>) {
         self.push([&raw::error(code, message, frame)]);
     }
@@ -297,11 +297,11 @@ impl Socket {
 pub(crate) struct Progress {
     /// The kernel takes no more bytes at the moment.
     pub(crate) blocked: bool,
-    /// Nothing is queued.
+    /// The queue is empty.
     pub(crate) empty: bool,
-    /// More is queued than goes out in one turn, and may go out.
+    /// The queue has more than goes out in one turn, and may go out.
     pub(crate) large: bool,
-    /// Nothing can be written any more.
+    /// The connection has failed or was finished, so nothing can be written any more.
     pub(crate) broken: bool,
     /// The reason why the socket must be closed.
     pub(crate) close: Option<Close>,

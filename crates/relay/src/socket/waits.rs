@@ -9,7 +9,7 @@ use wire::Waiting;
 /// it, because while one waits, so does what its sender wrote later.
 const MOST: usize = 256;
 
-/// The waiting updates of a connection, and what its client was told of them.
+/// The waiting updates of a connection, and those of which its client was last notified.
 #[derive(Default)]
 pub(crate) struct Waits {
     /// The updates by the number of their frame.
@@ -45,7 +45,7 @@ impl Waits {
     }
 
     /// Takes the app's answer about the updates for which `was_asked` holds: those that wait, by their revs. Returns the
-    /// whole list if the client was told another one.
+    /// whole list if the client last got another one.
     pub(crate) fn answered(
         &mut self,
         was_asked: impl Fn(u64) -> bool,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_once_what_waits_and_when_it_ends() {
+    fn a_client_is_notified_once_of_what_waits_and_of_its_end() {
         let mut waits = Waits::default();
         waits.add(3, 103);
         waits.add(4, 104);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_the_first_and_the_last_are_known() {
+    fn the_first_and_the_last_of_very_many_are_known() {
         let mut waits = Waits::default();
         for frame in 1..=1000 {
             waits.add(frame, frame);

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The interval at which tasks are compared while nothing tells of their changes.
+/// The interval at which tasks are compared while no message reports their changes.
 const WITHOUT_REDIS: Duration = Duration::from_secs(2);
 
-/// The interval at which they are compared while Redis tells, because it may lose a message.
+/// The interval at which they are compared while Redis carries such messages, because it may lose one.
 const WITH_REDIS: Duration = Duration::from_secs(10);
 
 /// Compares for as long as the relay runs. While no request waits, the app is asked nothing.
@@ -45,7 +45,7 @@ pub(crate) async fn run(app: Arc<App>, pubsub: Arc<PubSub>, waiters: Arc<Waiters
     }
 }
 
-/// The ids of tasks, and those of projects.
+/// Splits subjects into the ids of tasks and those of projects.
 fn split(subjects: &[Subject]) -> (Vec<String>, Vec<String>) {
     let (mut tasks, mut projects) = (Vec::new(), Vec::new());
     for subject in subjects {

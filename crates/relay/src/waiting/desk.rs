@@ -1,4 +1,4 @@
-//! Holding requests that wait.
+//! The desk, which holds requests that wait.
 
 use crate::edge::body::Body;
 use crate::edge::caps::{Caps, Place};
@@ -52,7 +52,7 @@ struct Unchanged {
 }
 
 impl Desk {
-    /// A desk whose requests ask through `proxy`, and hear through `waiters`, until `draining`.
+    /// A desk whose requests ask through `proxy`, and learn of changes through `waiters`, until `draining`.
     pub(crate) fn new(
         limits: Arc<Limits>,
         proxy: Arc<Proxy>,

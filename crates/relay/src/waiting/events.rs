@@ -1,5 +1,5 @@
-//! Holding streams of events: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>) about
-//! one task, or all tasks of a project.
+//! The streams of events that the relay holds: server-sent events
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>) about one task, or all tasks of a project.
 //!
 //! The app writes the events, and the relay holds the stream. Whenever something may have changed, and at an interval to
 //! check whether the client may still ask, it asks the app on behalf of the client what is new since the last event. What
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-/// The header by which a client resumes a stream, and the relay tells the app what it has.
+/// The header by which a client resumes a stream, and in which the relay names to the app the last event that was sent.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The header that keeps nginx from collecting a stream before it passes it on.
@@ -48,16 +48,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The app's word on how a stream goes on.
 enum Next {
-    /// More events follow this place.
+    /// The place after which more events follow at once.
     More(HeaderValue),
-    /// No event follows this place yet.
+    /// The place after which no event follows yet.
     Later(HeaderValue),
     /// The stream has ended.
     End,
 }
 
 impl Next {
-    /// Reads [`wire::TASK_EVENTS`]; `None` if it is not one.
+    /// Reads the value of the header [`wire::TASK_EVENTS`]; `None` if it is not valid.
     fn read(told: &str) -> Option<Self> {
         if told == wire::END_OF_EVENTS {
             return Some(Self::End);
@@ -71,9 +71,9 @@ impl Next {
 
 /// The answer to a question.
 enum Answer {
-    /// Events, and how the stream goes on.
+    /// The events, and how the stream goes on.
     Events(Bytes, Next),
-    /// The app could not be asked. It may be later.
+    /// The app could not be asked. A later try may succeed.
     Unknown,
     /// The client may no longer ask, or there is nothing more to ask about.
     Refused,
@@ -115,7 +115,7 @@ impl Desk {
         let (mut asked, turn) = self.ask(visitor, &head, None).await?;
         let told = asked.events.take();
         let Some(next) = told.as_deref().and_then(Next::read) else {
-            // It is refused, or the client has heard of the end.
+            // The request is refused, or the client has received the end already.
             return self.finish((asked, turn)).await;
         };
         let (mut answer, body) = asked.response.into_parts();
@@ -212,7 +212,7 @@ impl Held {
                 () = self.desk.draining.cancelled() => return None,
                 () = self.sender.closed() => return None,
             }
-            // A client that has waited for so long hears that the stream lives.
+            // A comment shows a client that has waited for so long that the stream lives.
             if since.elapsed() >= COMMENT_EVERY {
                 let _ = self.sender.try_send(Bytes::from_static(COMMENT));
             }

@@ -1,4 +1,4 @@
-//! Holding requests that post a task and wait for its end.
+//! The requests that post a task and wait for its end, which the relay holds.
 
 use crate::app::upstream::read_body;
 use crate::edge::body::{Body, full, read_whole};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 /// The most bytes of a task in the answer to the client that has posted it.
 const MAX_TASK: usize = 1024 * 1024;
 
-/// The header by which a client hears that its preference was heeded (RFC 7240).
+/// The header that says that the client's preference was heeded (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 impl Desk {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_task_is_told_with_what_only_the_post_tells() {
+    fn the_answer_has_the_task_and_what_only_the_post_knows() {
         let posted = br#"{"task_id":"t","status":"pending","callback_secret":"s"}"#;
         let told = joined(posted, br#"{"task_id":"t","status":"completed"}"#).unwrap();
         let told: Value = serde_json::from_slice(&told).unwrap();

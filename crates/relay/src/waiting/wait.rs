@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_posts_a_task_may_wait_for_its_end() {
+    fn a_client_that_posts_a_task_may_wait_for_its_end() {
         let of = |target: &str, prefer: &str| {
             let request = Request::post(target).header(PREFER, prefer);
             let wait = WaitForEnd::of(&request.body(()).unwrap())?;

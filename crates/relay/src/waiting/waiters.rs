@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// All requests that wait.
+/// The requests that wait.
 pub(crate) struct Waiters {
     metrics: Arc<Metrics>,
     subjects: Mutex<HashMap<Subject, Vec<Arc<Subscription>>>>,
@@ -47,7 +47,7 @@ impl Waiters {
         }
     }
 
-    /// Adds a request that waits. From now on it hears of every change of its subject, so the app is asked after this.
+    /// Adds a request that waits. From now on it learns of every change of its subject, so the app is asked after this.
     pub(crate) fn enter(self: &Arc<Self>, subject: Subject) -> Waiter {
         let subscription = Arc::new(Subscription::default());
         let mut subjects = self.subjects.lock();
@@ -103,7 +103,7 @@ impl Waiters {
 }
 
 impl Waiter {
-    /// Notes the subject's mark, as the app has told it.
+    /// Notes the subject's mark, as the app has sent it.
     pub(crate) fn saw(&self, mark: &str) {
         *self.subscription.mark.lock() = Some(mark.to_owned());
     }
@@ -136,7 +136,7 @@ mod tests {
     use futures_util::FutureExt;
 
     #[test]
-    fn a_waiter_hears_of_its_subject_and_leaves_nothing_behind() {
+    fn a_waiter_learns_of_its_subjects_changes_and_leaves_nothing_behind() {
         let waiters = Arc::new(Waiters::new(Arc::default()));
         let task = |id: &str| Subject::Task(id.to_owned());
         let (a, b) = (task("a"), task("b"));

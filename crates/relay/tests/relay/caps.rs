@@ -71,7 +71,7 @@ async fn one_address_takes_its_share_of_requests() {
     relay.stop().await;
 }
 
-/// "Four addresses without an account took all places."
+/// Answers the report: "Four addresses without an account took all places."
 #[tokio::test]
 async fn strangers_take_half_of_the_places() {
     let relay = Relay::start(|settings| {
@@ -114,7 +114,7 @@ async fn strangers_take_half_of_the_places() {
     relay.stop().await;
 }
 
-/// "Fifteen hundred connections asked for a large file and never read it."
+/// Answers the report: "Fifteen hundred connections asked for a large file and never read it."
 #[tokio::test]
 async fn clients_that_read_nothing_hold_nothing_at_the_app() {
     let relay = Relay::start(|settings| {
@@ -129,8 +129,8 @@ async fn clients_that_read_nothing_hold_nothing_at_the_app() {
         stream.write_all(get("/big").as_bytes()).await.unwrap();
         unread.push(stream);
     }
-    // The memory for answers holds some twenty of these; the others hold the share of their
-    // address until they are given up.
+    // The memory for answers holds some twenty of these; the others hold the share of their address until they are
+    // given up.
     for _ in 0..20 {
         let answer = ask(from(2, relay.address).await, "/x").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -140,7 +140,7 @@ async fn clients_that_read_nothing_hold_nothing_at_the_app() {
     relay.stop().await;
 }
 
-/// "An upload that arrives slowly held its place as long as it took."
+/// Answers the report: "An upload that arrives slowly held its place as long as it took."
 #[tokio::test]
 async fn uploads_that_arrive_slowly_hold_no_place() {
     let relay = Relay::start(|settings| {
@@ -167,7 +167,7 @@ async fn uploads_that_arrive_slowly_hold_no_place() {
         begun.elapsed()
     );
     assert!(!relay.app.log().seen.iter().any(|seen| seen == "POST /x"));
-    // One that arrives whole is passed on.
+    // An upload that arrives whole is passed on.
     let mut whole = slow.pop().unwrap();
     whole.write_all(&[b'x'; 100_000]).await.unwrap();
     let mut answer = Vec::new();
@@ -220,7 +220,7 @@ async fn a_file_of_the_page_is_asked_for_once() {
     relay.stop().await;
 }
 
-/// "Eleven thousand idle connections of one address kept all clients out."
+/// Answers the report: "Eleven thousand idle connections of one address kept all clients out."
 #[tokio::test]
 async fn idle_connections_of_one_address_keep_no_other_out() {
     let relay = Relay::start(|settings| settings.connections_per_address = 64).await;

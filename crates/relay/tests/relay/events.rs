@@ -1,4 +1,4 @@
-//! Streams of events, which the relay holds.
+//! The streams of events, which the relay holds.
 
 use crate::fake_app::{Log, Mood, Task};
 use crate::http::request;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The app answers what is new of a task: each version is an event.
+/// Answers what is new of a task, as the app does: each version is an event.
 pub(crate) fn answer(
     log: &Mutex<Log>,
     id: &str,
@@ -35,7 +35,7 @@ pub(crate) fn answer(
     if *is_finished && news.is_empty() {
         return plain(204);
     }
-    // One event an answer.
+    // Each answer has one event.
     let told = news.clone().next();
     let event = told.map(|version| format!("id: {version}\ndata: {{}}\n\n"));
     let next = match told.unwrap_or(*version) {
@@ -116,7 +116,7 @@ fn set(relay: &Relay, version: u64, is_finished: bool) {
 }
 
 #[tokio::test]
-async fn each_change_is_told_once_and_the_end_ends_the_stream() {
+async fn each_change_is_sent_once_and_the_end_ends_the_stream() {
     let relay = relay_with(|_| {}).await;
     let mut stream = Stream::open(&relay, None).await;
     stream.until("id: 1\n").await;
@@ -127,7 +127,7 @@ async fn each_change_is_told_once_and_the_end_ends_the_stream() {
     );
     assert!(stream.read.contains("text/event-stream"), "{}", stream.read);
     assert_eq!(relay.metric("waiting").await, 1);
-    // The app tells them one at a time.
+    // The app sends them one at a time.
     set(&relay, 4, false);
     stream.until("id: 4\n").await;
     set(&relay, 5, true);
@@ -136,7 +136,7 @@ async fn each_change_is_told_once_and_the_end_ends_the_stream() {
         relay.metric("waiting").await == 0
     })
     .await;
-    // A client that comes back gets what it lacks, or hears that there is nothing more.
+    // A client that comes back gets what it lacks, or an answer that there is nothing more.
     assert_eq!(Stream::open(&relay, Some(3)).await.end().await, [4, 5]);
     let question =
         "GET /tasks/t/events HTTP/1.1\r\nhost: x\r\nlast-event-id: 5\r\nconnection: close\r\n\r\n";

@@ -24,23 +24,23 @@ use tokio::task::JoinHandle;
 pub(crate) enum Mood {
     #[default]
     Well,
-    /// 503 for everything.
+    /// Answers 503 to everything.
     Unavailable,
-    /// 200, and a body that is not CBOR.
+    /// Answers 200, with a body that is not CBOR.
     Garbage,
-    /// 200, and an outcome too few.
+    /// Answers 200, with an outcome too few.
     TooFew,
     /// Stores, and then breaks the connection off instead of answering.
     BreaksOff,
     /// Never answers.
     Hangs,
-    /// 500 for every append, as an ingress in trouble answers.
+    /// Answers 500 to every append, as an ingress in trouble does.
     Fails,
-    /// 500 for every append that has updates.
+    /// Answers 500 to every append that has updates.
     FailsOnUpdates,
-    /// 500 for every second append, as one broken backend of two answers.
+    /// Answers 500 to every second append, as if one backend of two were broken.
     FailsEverySecond,
-    /// 400 for every append, but not as a problem of the app.
+    /// Answers 400 to every append, but not as a problem of the app.
     Rejects,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Mood {
 pub(crate) enum Lines {
     #[default]
     Answered,
-    /// The app is older: 404.
+    /// The app is older and knows no lines: it waits for the end of the body.
     Unknown,
     /// A proxy keeps the body, or the answer, until it is whole.
     Buffered,
@@ -59,9 +59,9 @@ pub(crate) enum Lines {
     DieStored,
     /// An append is stored, but its answer does not come.
     Mute,
-    /// Each line ends with its third answer.
+    /// The app ends each line with its third answer.
     Short,
-    /// After the proof that a line works, nothing on it is answered.
+    /// The app answers the proof that a line works, and then nothing on it.
     Silent,
 }
 
@@ -74,11 +74,11 @@ pub(crate) struct Log {
     pub(crate) state_reads: usize,
     pub(crate) fetches: usize,
     pub(crate) compacted: Vec<String>,
-    /// Connections that are open now.
+    /// The number of connections that are open now.
     pub(crate) connections: usize,
     /// The time that a connection may be idle before the app closes it.
     pub(crate) keep_alive: Option<Duration>,
-    /// `METHOD target` of each request, those on lines included.
+    /// The `METHOD target` of each request, those on lines included.
     pub(crate) seen: Vec<String>,
     pub(crate) tasks: HashMap<String, Task>,
     /// The number of tasks in each question for marks.
@@ -87,9 +87,11 @@ pub(crate) struct Log {
     serials: HashMap<(String, u64), u64>,
     /// The treatment of lines.
     pub(crate) lines: Lines,
-    /// The number of lines that were opened, and of requests on them.
+    /// The number of lines that were opened.
     pub(crate) lines_opened: usize,
+    /// The number of lines that are open now.
     pub(crate) lines_open: usize,
+    /// The number of requests on lines.
     pub(crate) line_requests: usize,
     /// The bytes of each part of uploads that was taken.
     pub(crate) parts: Vec<Bytes>,
@@ -179,7 +181,7 @@ impl FakeApp {
         room.push(payload.to_vec());
     }
 
-    /// From now on states are read, but not answered before [`release_states`](Self::release_states).
+    /// Holds states back: from now on they are read, but not answered before [`release_states`](Self::release_states).
     pub(crate) fn hold_states(&self) {
         self.states.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -332,7 +334,7 @@ async fn respond(
     }
     match segments[..] {
         ["health"] if log.lock().unwrap().mood == Mood::Unavailable => Ok(status(503)),
-        // What looks for trouble never gets an answer.
+        // An append with "hang" in it is never answered.
         ["internal", "append"] if body.windows(4).any(|word| word == b"hang") => {
             std::future::pending().await
         }
@@ -356,7 +358,7 @@ async fn respond(
             let asked: wire::WaitingRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
             let log = log.lock().unwrap();
             let room = log.rooms.get(project).cloned().unwrap_or_default();
-            // What begins with "wait" waits until there is an update "missing".
+            // An update that begins with "waits" waits until there is an update "missing".
             let waits = |rev: &u64| room[*rev as usize - 1].starts_with(b"waits");
             let is_missing = room.iter().all(|update| update != b"missing");
             let waiting = asked
@@ -521,7 +523,7 @@ fn append(log: &Mutex<Log>, body: &[u8]) -> Result<Response<Full<Bytes>>, &'stat
         return Ok(status(500));
     }
     if has(b"forbidden") {
-        // Not the app's word, but a gateway's.
+        // A gateway answers so, not the app.
         return Ok(status(403));
     }
     let mut outcomes: Vec<wire::Outcome> = request

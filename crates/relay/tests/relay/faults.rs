@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 both_ways! {
-    /// Whatever the app does instead of storing, updates arrive in order after it stores them.
+    /// The app does something else instead of storing: updates arrive in order after it stores them.
     async fn the_app_is_away_for_a_while(way: Way) {
         for mood in [
             Mood::Unavailable,
@@ -167,8 +167,8 @@ async fn the_app_fails_for_a_moment(way: Way, mood: Mood, burst: Duration) {
 }
 
 both_ways! {
-    /// Whatever fails for a moment, and whether or not an empty append passes meanwhile. Each has a relay of its own, so all
-    /// run at once.
+    /// The app fails for a moment in each of these ways, and an empty append passes meanwhile or not. Each way has a
+    /// relay of its own, so all run at once.
     async fn my_edit_was_refused_because_the_app_failed_for_a_moment(way: Way) {
         let moments = [
             (Mood::Fails, 300),
@@ -186,7 +186,7 @@ both_ways! {
 }
 
 both_ways! {
-    /// Only the sender of an update waits for the proof that the app cannot take it.
+    /// The sender of an update is the only client that waits for the proof that the app cannot take it.
     async fn an_update_that_traps_the_app_is_found_and_refused_and_no_other_client_waits(way: Way) {
         let relay = Relay::start(|settings| way.set(settings)).await;
         let mut a = relay.join("p").await;
@@ -252,8 +252,8 @@ both_ways! {
 }
 
 both_ways! {
-    /// A gateway does not let one update through, or the app never answers it: only its sender waits, and is then told to
-    /// try again later.
+    /// A gateway does not let one update through, or the app never answers it: only its sender waits, and is closed
+    /// with 1013 once the relay's patience has ended.
     async fn nothing_was_saved_because_of_what_another_person_wrote(way: Way) {
         for (update, timeout) in [
             ("forbidden", Duration::from_secs(15)),
@@ -289,7 +289,7 @@ both_ways! {
 }
 
 both_ways! {
-    /// The relay's patience ends before there is a proof: the sender of the update is told to try again later.
+    /// The relay's patience ends before there is a proof: the sender of the update is closed with 1013.
     async fn what_cannot_be_proven_is_tried_again_later(way: Way) {
         let relay = Relay::start(|settings| {
             way.set(settings);
@@ -336,7 +336,7 @@ async fn the_first_edit_after_a_pause_takes_no_longer() {
     relay.stop().await;
 }
 
-/// One client does not read: it is closed with 4008, and the others get everything.
+/// A client that does not read is closed with 4008, and the others get everything.
 #[tokio::test]
 async fn a_slow_reader_is_closed_and_slows_no_other() {
     const SIZE: usize = 128 * 1024;
@@ -418,7 +418,7 @@ async fn breaches_of_the_protocol_are_closed_with_their_code() {
     relay.stop().await;
 }
 
-/// Many large messages that never become complete.
+/// A large message that never becomes complete is not kept.
 #[tokio::test]
 async fn messages_in_part_are_bounded() {
     let relay = Relay::start(|settings| settings.max_partial = 100_000).await;

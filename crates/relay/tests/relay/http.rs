@@ -1,4 +1,4 @@
-//! Plain HTTP: the requests that go to the app, and those that do not.
+//! The plain requests of HTTP: those that go to the app, and those that do not.
 
 use crate::client::Client;
 use crate::fake_app::Mood;
@@ -203,7 +203,7 @@ async fn the_health_of_an_app_that_is_away_is_503() {
     relay.stop().await;
 }
 
-/// "Six hundred connections asked for the health, and all other requests waited."
+/// Answers the report: "Six hundred connections asked for the health, and all other requests waited."
 #[tokio::test]
 async fn many_requests_for_the_health_are_one_question_to_the_app() {
     let relay = Relay::start(|_| {}).await;
@@ -235,7 +235,7 @@ async fn many_requests_for_the_health_are_one_question_to_the_app() {
         head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
-    // The answer soon tells that the app is ill, and later that it is well again.
+    // The answer soon shows that the app is ill, and later that it is well again.
     for (mood, status) in [(Mood::Unavailable, "503"), (Mood::Well, "200")] {
         relay.app.mood(mood);
         let start = std::time::Instant::now();
@@ -351,7 +351,7 @@ async fn upgrades_that_are_refused() {
     relay.stop().await;
 }
 
-/// If TCP_NODELAY cannot be set, a second small write waits for the acknowledgement of the first, 40 ms.
+/// A second small write would wait for the acknowledgement of the first, 40 ms, if TCP_NODELAY cannot be set.
 #[tokio::test]
 async fn the_answer_to_an_upgrade_and_the_state_are_one_write() {
     let relay = Relay::start(|_| {}).await;
@@ -450,7 +450,7 @@ async fn metrics_are_the_operators() {
     relay.stop().await;
 }
 
-/// Scrapers may come as often as they like, also all at once.
+/// The scrapers of metrics may come as often as they like, also all at once.
 #[tokio::test]
 async fn the_app_is_asked_for_its_numbers_at_most_once_a_minute() {
     let relay = Relay::start(|_| {}).await;

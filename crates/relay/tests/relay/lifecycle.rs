@@ -1,10 +1,10 @@
-//! Starting and draining.
+//! The start and the drain of a relay.
 
 use crate::fake_app::Mood;
 use crate::{PATIENCE, Relay, until, within};
 use std::time::Duration;
 
-/// Updates that were taken are stored, and other clients see them, before the sockets are closed.
+/// The updates that were taken are stored, and other clients see them, before the sockets are closed.
 #[tokio::test]
 async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
     let mut relay = Relay::start(|settings| settings.close_timeout = PATIENCE).await;
@@ -31,7 +31,7 @@ async fn a_drain_stores_what_was_taken_and_closes_with_1001() {
     relay.stop().await;
 }
 
-/// Neither an app that stays away nor a client that answers nothing can hold up a drain.
+/// A drain is held up neither by an app that stays away nor by a client that answers nothing.
 #[tokio::test]
 async fn a_drain_ends() {
     let relay = Relay::start(|settings| {

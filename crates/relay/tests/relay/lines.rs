@@ -6,7 +6,7 @@ use crate::{Relay, until, within};
 use std::time::{Duration, Instant};
 
 /// Sends this many edits by turns from two clients, each after a third has got the one before. Checks that the third
-/// gets each once and in order, and that no sender hears its own.
+/// gets each once and in order, and that no sender gets its own back.
 async fn edit(relay: &Relay, clients: &mut [Client; 3], edits: usize) {
     let before = relay.app.room("p").len();
     for n in 0..edits {
@@ -97,7 +97,7 @@ async fn a_line_is_replaced_before_it_ends() {
     }
 }
 
-/// Whatever becomes of a line, edits flow, in order, each once.
+/// The edits flow, in order, each once, whatever becomes of a line.
 #[tokio::test]
 async fn a_line_fails() {
     for lines in [
@@ -224,7 +224,7 @@ async fn a_join_does_not_wait_long_for_a_silent_line() {
     relay.stop().await;
 }
 
-/// Without edits and joins no line is left, though the app would keep it; that sockets are looked at opens none.
+/// A relay without edits and joins keeps no line, although the app would keep it. Checking sockets again opens none.
 #[tokio::test]
 async fn an_idle_relay_holds_no_line() {
     let relay = Relay::start(|settings| {

@@ -64,7 +64,7 @@ macro_rules! both_ways {
 }
 pub(crate) use both_ways;
 
-/// The time that no step of a test may take. It is far more than any needs.
+/// The time that one step of a test may take, which is far more than any needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for at most [`PATIENCE`].
@@ -94,8 +94,8 @@ struct Relay {
 }
 
 impl Relay {
-    /// Heads are compared and rooms swept only if a test says so. A client from which a test does not read any more
-    /// does not hold up the end of the relay.
+    /// Makes settings with which heads are compared and rooms swept only if a test says so. A client from which a test
+    /// does not read any more does not hold up the end of the relay.
     fn settings() -> Settings {
         Settings {
             heads_interval: Some(Duration::from_secs(3600)),

@@ -73,7 +73,7 @@ async fn joins_at_one_time_share_one_read() {
     for client in &mut clients {
         assert_eq!(client.binary().await, b"state");
     }
-    // Clients that come a moment later share the read too, and get what was stored since after it.
+    // Clients that come a moment later share the read too, and then get what was stored since.
     clients[0].update("more").await;
     assert_eq!(clients[1].binary().await, b"more");
     let mut late = relay.connect("p").await;
@@ -89,7 +89,7 @@ async fn joins_at_one_time_share_one_read() {
     relay.stop().await;
 }
 
-/// "After a restart of the relay each client had another version, and each cost the app a merge."
+/// Answers the report: "After a restart of the relay each client had another version, and each cost the app a merge."
 #[tokio::test]
 async fn a_crowd_whose_versions_differ_shares_a_few_reads() {
     const CLIENTS: u8 = 100;
@@ -98,7 +98,7 @@ async fn a_crowd_whose_versions_differ_shares_a_few_reads() {
     relay.app.hold_states();
     let mut clients = Vec::new();
     for peer in 0..CLIENTS {
-        // Fifty operations of a peer that all know, and some of the client's own.
+        // Fifty operations of a peer, which all clients have, and some of the client's own.
         let version = [2, 120, 100, peer, 2 * (1 + peer % 50)];
         let version = URL_SAFE_NO_PAD.encode(version);
         let path = format!("/sync/p?version={version}");
@@ -153,7 +153,7 @@ async fn a_slow_state_is_followed_by_everything_since() {
     relay.stop().await;
 }
 
-/// Another relay stored an update, and no message told of it.
+/// The app stored updates of another relay, and no message reported them.
 #[tokio::test]
 async fn a_gap_is_filled_in_order() {
     let relay = Relay::start(|settings| settings.gap_wait = Duration::from_millis(5)).await;
@@ -176,7 +176,7 @@ async fn a_gap_is_filled_in_order() {
 }
 
 #[tokio::test]
-async fn comparing_heads_finds_what_no_message_told() {
+async fn comparing_heads_finds_what_no_message_reported() {
     let relay =
         Relay::start(|settings| settings.heads_interval = Some(Duration::from_millis(20))).await;
     let mut client = relay.join("p").await;
@@ -185,7 +185,7 @@ async fn comparing_heads_finds_what_no_message_told() {
     relay.stop().await;
 }
 
-/// Heads are never compared here; the answer to the POST tells the rev.
+/// The room learns the rev from the answer to the POST, because heads are never compared here.
 #[tokio::test]
 async fn a_posted_update_reaches_the_room_at_once() {
     let relay = Relay::start(|_| {}).await;

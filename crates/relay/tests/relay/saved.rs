@@ -27,8 +27,8 @@ async fn next(client: &mut Client, kind: &str) -> Value {
 }
 
 both_ways! {
-    /// An update that the app leaves undecided goes alone, with what its sender sent behind it; no other client waits or
-    /// hears of it twice.
+    /// An update that the app leaves undecided goes alone, with what its sender sent behind it; no other client waits,
+    /// or gets an update twice.
     async fn an_undecided_update_is_decided_alone(way: Way) {
         let relay = Relay::start(|settings| way.set(settings)).await;
         let mut reader = relay.join("p").await;
@@ -55,8 +55,8 @@ both_ways! {
 }
 
 both_ways! {
-    /// After a refusal because of the peer id, nothing more of the connection reaches the app, unless the app has stored it
-    /// already. A new connection begins anew.
+    /// A refusal because of the peer id keeps all later updates of the connection from the app, except those that the
+    /// app has stored already. A new connection begins anew.
     async fn nothing_follows_a_duplicate_peer(way: Way) {
         let relay = Relay::start(|settings| way.set(settings)).await;
         let mut twin = with_events(&relay).await;
@@ -88,7 +88,7 @@ both_ways! {
 }
 
 #[tokio::test]
-async fn a_sender_is_told_what_waits_until_it_does_not() {
+async fn a_sender_is_notified_of_what_waits_until_it_does_not() {
     let after = Duration::from_millis(100);
     let relay = Relay::start(|settings| settings.waiting_after = after).await;
     let mut client = with_events(&relay).await;

@@ -32,8 +32,8 @@ async fn asked(requests_a_month: Option<u64>) -> (usize, usize) {
     (polls, after - before)
 }
 
-/// While a client is connected and nothing happens, a relay with a quota asks the app nothing: it ticks when it starts, and
-/// then as rarely as the month allows, which with 100,000 requests is each 26 s.
+/// A relay with a quota asks the app nothing while a client is connected and nothing happens: it ticks when it starts,
+/// and then as rarely as the month allows, which with 100,000 requests is each 26 s.
 #[tokio::test]
 async fn a_relay_with_a_quota_asks_little_while_nothing_happens() {
     let ((no_polls, usual), (polls, thrifty)) = tokio::join!(asked(None), asked(Some(100_000)));

@@ -1,4 +1,4 @@
-//! Uploads that are too large for one request: they reach the app in parts.
+//! The uploads that are too large for one request, which reach the app in parts.
 
 use crate::http::request;
 use crate::{Relay, until, within};
@@ -73,7 +73,7 @@ async fn a_large_upload_reaches_the_app_in_parts_each_with_the_credentials_of_th
 }
 
 #[tokio::test]
-async fn what_fits_one_request_is_one_and_what_tells_no_length_is_not_held() {
+async fn an_upload_that_fits_one_request_or_has_no_length_is_not_split() {
     let relay = Relay::start(|_| {}).await;
     let answer = send(&relay, "/projects/p/assets", &vec![1; MAX_WHOLE_UPLOAD]).await;
     assert!(answer.contains(r#""bytes":8388608"#), "{answer}");
@@ -98,7 +98,7 @@ async fn a_part_is_tried_again_and_a_refusal_is_passed_on() {
         assert_eq!(asked(&relay).len(), seen);
         relay.app.log().seen.clear();
     }
-    // A client that is slow gives the time to set the second part's fate.
+    // A slow client leaves the test time to choose the answer to the second part.
     for (status, expected) in [(503, 200), (409, 409)] {
         relay.app.log().parts.clear();
         let mut stream = TcpStream::connect(relay.address).await.unwrap();

@@ -1,4 +1,4 @@
-//! Requests that wait for a task to change.
+//! The requests that wait for a task to change.
 
 use crate::fake_app::Task;
 use crate::http::request;
@@ -150,7 +150,7 @@ async fn places_are_bounded_and_come_back() {
 }
 
 #[tokio::test]
-async fn who_may_not_ask_any_more_waits_no_longer() {
+async fn a_client_that_may_not_ask_any_more_waits_no_longer() {
     let relay = relay_with(|settings| settings.recheck_interval = Duration::from_millis(100)).await;
     let wait = ask(relay.address, "/tasks/t?wait=30", Some(1));
     waiting(&relay, 1).await;
@@ -161,9 +161,9 @@ async fn who_may_not_ask_any_more_waits_no_longer() {
     relay.stop().await;
 }
 
-/// "Agents that waited took every instance of the app."
+/// Answers the report: "Agents that waited took every instance of the app."
 #[tokio::test]
-async fn five_hundred_wait_and_all_hear() {
+async fn five_hundred_wait_and_all_get_the_change() {
     let relay = relay_with(|settings| settings.requests_per_address = 1).await;
     let waits: Vec<_> = (0..500)
         .map(|_| ask(relay.address, "/tasks/t?wait=50", Some(1)))
@@ -183,7 +183,7 @@ async fn five_hundred_wait_and_all_hear() {
     relay.stop().await;
 }
 
-/// "A `wait` that was written in another way held an instance of the app."
+/// Answers the report: "A `wait` that was written in another way held an instance of the app."
 #[tokio::test]
 async fn no_wait_reaches_the_app_however_it_is_written() {
     let relay = relay_with(|_| {}).await;
