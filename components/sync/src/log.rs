@@ -83,7 +83,7 @@ async fn state_for<'a>(request: &Request<'a>, project: &str, version: Option<&[u
     Ok(cbor(state.await.map_err(problems::of_room)?.into_body()))
 }
 
-/// `POST /internal/rooms/{project}/waiting`: tells which of these updates wait for operations that the room lacks.
+/// `POST /internal/rooms/{project}/waiting`: finds which of these updates wait for operations that the room lacks.
 pub(crate) async fn waiting<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
     let WaitingRequest { revs } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;
