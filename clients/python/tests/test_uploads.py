@@ -1,4 +1,4 @@
-"""Pictures that a submission uploads, and sends in the request itself if it must."""
+"""The pictures that a submission uploads, or sends in the request itself if it must."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Conflict(SyncServerError):
 
 
 class ServerUnavailable(SyncServerError):
-    """There was no connection, or the answer was 5xx or 429, even after the retries.
+    """The server could not be reached, or answered 5xx or 429, even after the retries.
 
     `retry_after` is the wait in seconds that the server asked for, or None.
     """

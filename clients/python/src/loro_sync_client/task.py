@@ -43,9 +43,10 @@ class Task:
     tries: list[dict[str, Any]] | None = field(default=None, repr=False)
     """The last tries, each with `at`, `tried` and `error`; None in lists, streams and callbacks."""
     params: str | None = field(default=None, repr=False)
-    """JSON text, with the addresses of pictures; None in lists, streams and callbacks."""
+    """The parameters as JSON text, with the addresses of pictures; None in lists, streams and
+    callbacks."""
     result_data: str | None = field(default=None, repr=False)
-    """JSON text; None in lists, streams and callbacks."""
+    """The data of the result as JSON text; None in lists, streams and callbacks."""
 
     @property
     def parsed_params(self) -> Any:
