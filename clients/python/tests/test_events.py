@@ -212,7 +212,7 @@ def test_five_hundred_poll_over_a_few_connections(
     assert board.most_open <= 48, "for what is held, for streams, and for the other requests"
 
 
-def test_who_waits_polls_if_the_stream_is_over(scripted: Script) -> None:
+def test_a_waiter_polls_if_the_stream_is_over(scripted: Script) -> None:
     server = scripted(
         Answer(200, row("processing")),
         problem(501, "no-streams"),

@@ -425,7 +425,7 @@ export class Exchange {
   /** Continues with another document, in which the refused edits are made anew under a new peer id. */
   #replaceDocument(): void {
     let fresh: LoroDoc;
-    // What the user has written since the join is made anew, too.
+    // Edits that the user has made since the join are made anew, too.
     this.#doc.commit();
     try {
       fresh = underNewPeer(this.#doc, this.#arrived, this.#own.confirmed);

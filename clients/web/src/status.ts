@@ -48,7 +48,7 @@ export interface Status {
   readonly rev: number | undefined;
   /** The reason why the connection is offline, rejected, denied or closed, in words for a user. */
   readonly reason: string | undefined;
-  /** While offline: the time from the loss of the connection to the next attempt, in milliseconds. */
+  /** The time from the loss of the connection to the next attempt, in milliseconds; `undefined` unless offline. */
   readonly retryIn: number | undefined;
 }
 

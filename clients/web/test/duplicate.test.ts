@@ -310,7 +310,7 @@ test("four tabs of one peer id, with broken connections and reloads: each edit i
       () => new Promise((resolve) => setTimeout(resolve, random(8))),
       () => server.cut(),
       () => {
-        // What is sent from now on arrives, and is not confirmed.
+        // Frames that are sent from now on arrive, and are not confirmed.
         server.confirms = false;
       },
       () => {

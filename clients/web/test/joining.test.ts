@@ -55,7 +55,7 @@ class Endless implements SocketLike {
   close(): void {}
 }
 
-/** Another edit than the document's under the same id. */
+/** Makes another edit than the document's under the same id. */
 function contradiction(): Uint8Array {
   const other = new LoroDoc();
   other.setPeerId("42");

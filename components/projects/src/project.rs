@@ -1,4 +1,4 @@
-//! `/projects` and `/projects/{project}`.
+//! `/projects` and `/projects/{project}`: lists, makes, reads, changes and deletes projects.
 
 use auth::{
     Denied, Principal, Role,

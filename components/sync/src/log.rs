@@ -69,7 +69,7 @@ pub(crate) async fn state<'a>(request: &Request<'a>, project: &str) -> Answer<'a
     state_for(request, project, version.as_deref()).await
 }
 
-/// `POST /internal/rooms/{project}/state`: the same for a version that is too large for a URL.
+/// `POST /internal/rooms/{project}/state`: reads the same for a version that is too large for a URL.
 pub(crate) async fn lacking<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;
     let StateRequest { version } = decode(&body)?;

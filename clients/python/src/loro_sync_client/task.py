@@ -50,12 +50,12 @@ class Task:
 
     @property
     def parsed_params(self) -> Any:
-        """`params` as Python values; None if they were left out."""
+        """The `params` as Python values; None if they were left out."""
         return None if self.params is None else json.loads(self.params)
 
     @property
     def parsed_result_data(self) -> Any:
-        """`result_data` as Python values; None if there is none, or it was left out."""
+        """The `result_data` as Python values; None if there is none, or it was left out."""
         return None if self.result_data is None else json.loads(self.result_data)
 
     @property
