@@ -113,7 +113,7 @@ def test_the_functions_upload_too(
 
 
 @pytest.mark.parametrize("status", [404, 405, 413, 415])
-def test_a_refused_upload_goes_in_the_request(scripted: Script, status: int) -> None:
+def test_a_picture_that_no_upload_takes_goes_in_the_request(scripted: Script, status: int) -> None:
     server = scripted(problem(status, "no"), ACCEPTED)
     submitted(server.url, {"image_path": PNG})
     assert server.seen[1].json["params"] == {"image_path": IN_BASE64}

@@ -15,8 +15,8 @@ import type { Status, SyncError } from "./status.js";
 
 /**
  * The number of the attempt whose wait comes before a join that finds out what the server has moved aside. The wait is random,
- * because all clients of the room get the notice at the same moment, and is at least 2 s, because a relay may send an earlier
- * state for as long.
+ * because all clients of the room get the notice at the same moment, and by default at least 2 s, because a relay may send an
+ * earlier state for as long.
  */
 const COMPARISON = 3;
 

@@ -2,7 +2,8 @@
 //!
 //! `POST /internal/poll` answers 202 with a [`Polled`], and then works: it submits and polls tasks, notifies agents, brings
 //! documents up to date with their tasks, has rooms compacted, counts full projects again, purges deleted ones, and deletes
-//! old tasks, assets and quarantined updates if the operator limits how long they are kept. Any number of polls may run at once.
+//! old tasks, assets and quarantined updates if the operator limits how long they are kept. Any number of polls may run at
+//! once.
 //!
 //! `GET /internal/metrics` answers with the app's numbers for operators.
 //!

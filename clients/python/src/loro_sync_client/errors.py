@@ -56,7 +56,7 @@ class NotFound(SyncServerError):
 
 
 class Conflict(SyncServerError):
-    """The answer 409: the task's status does not allow this, or another task has this key."""
+    """The answer 409: the task's status forbids this, or another task has this idempotency key."""
 
 
 class ServerUnavailable(SyncServerError):
