@@ -50,7 +50,7 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeSet<String>) -> io::Resu
     Ok(())
 }
 
-/// The table as Rust. Compressed copies belong to the file whose name they extend.
+/// Writes the table as Rust code. A compressed copy belongs to the file whose name it extends.
 fn table_of(folder: &Path, files: &BTreeSet<String>) -> io::Result<String> {
     let mut table = "&[\n".to_owned();
     for path in files {
@@ -85,7 +85,7 @@ fn table_of(folder: &Path, files: &BTreeSet<String>) -> io::Result<String> {
     Ok(table)
 }
 
-/// One copy of a file as a value of the table; its bytes are included by the compiler.
+/// Writes one copy of a file as a value of the table; the compiler includes its bytes.
 fn representation(folder: &Path, path: &str, suffix: &str) -> io::Result<String> {
     let file: PathBuf = folder.join(format!("{path}{suffix}"));
     let tag = describe::tag(path, suffix, &fs::read(&file)?);

@@ -1,4 +1,4 @@
-"""The servers that the tests talk to: the real one, and one that answers as it is told."""
+"""The servers that the tests talk to: the real one, and one with scripted answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-#: Closes the connection without a word.
+#: Closes the connection without an answer.
 DROP = Answer(0)
-#: Says nothing until the test is over.
+#: Sends nothing until the test is over.
 HANG = Answer(-1)
 
 
@@ -107,7 +107,7 @@ class ScriptedServer:
         self._over.wait(PATIENCE)
 
     def stop(self) -> None:
-        """Ends it, and what it still holds."""
+        """Stops the server, and ends the requests that it still holds."""
         self._over.set()
         self._http.shutdown()
         self._http.server_close()
@@ -165,7 +165,7 @@ def project() -> str:
 
 
 def row(status: str = "pending", **columns: Any) -> dict[str, Any]:
-    """A task, as the server tells of it."""
+    """Makes a task, as the server describes it."""
     return {
         "task_id": "task_1700000000_abc",
         "project_id": "p",
@@ -187,13 +187,13 @@ def row(status: str = "pending", **columns: Any) -> dict[str, Any]:
 
 
 def event(number: int, **columns: Any) -> bytes:
-    """An event about a task, as the server tells of it."""
+    """Makes an event about a task, as the server sends it."""
     task = json.dumps(row(**columns))
     return f"id: {number}\nevent: {columns['status']}\ndata: {task}\n\n".encode()
 
 
 def problem(status: int, kind: str, **more: Any) -> Answer:
-    """An error, as the server tells of it."""
+    """Makes an error, as the server describes it."""
     body = {
         "type": f"urn:loro-sync:problem:{kind}",
         "title": kind.replace("-", " "),

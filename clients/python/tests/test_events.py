@@ -1,4 +1,4 @@
-"""Streams of events: watching a task, and waiting for many over one connection."""
+"""The streams of events: watching a task, and waiting for many over one connection."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_end_that_was_heard_and_a_refusal_end_the_watch(scripted: Script, twi
 
 
 class Board:
-    """A server with tasks that end when they are told to, and perhaps a stream a project."""
+    """A server whose tasks end when `over` is set, with or without a stream for each project."""
 
     def __init__(self, has_streams: bool) -> None:
         self.over = threading.Event()
@@ -118,7 +118,7 @@ class Board:
                         event(number + 1, task_id=f"task_{number}", status="completed", params=None)
                         for number in range(500)
                     ]
-                    # The client hangs up when it has heard enough.
+                    # The client hangs up when it has the end of each task.
                     with contextlib.suppress(ConnectionError):
                         self.wfile.write(b"".join(ends))
                     self.close_connection = True
@@ -170,7 +170,7 @@ def test_five_hundred_wait_over_one_connection(board: Board) -> None:
                 stream = client._streams._streams.get("p")
                 return 0 if stream is None else len(stream._ears)
 
-            # Each has looked before the stream was there, and once more after that.
+            # Each has read its task before the stream was open, and once more after that.
             while heard() < 500 or board.polls < 1_000:
                 await asyncio.sleep(0.01)
             assert (board.streams, board.held) == (1, 0)
@@ -212,7 +212,7 @@ def test_five_hundred_poll_over_a_few_connections(
     assert board.most_open <= 48, "for what is held, for streams, and for the other requests"
 
 
-def test_who_waits_polls_if_the_stream_is_over(scripted: Script) -> None:
+def test_a_waiter_polls_if_the_stream_is_over(scripted: Script) -> None:
     server = scripted(
         Answer(200, row("processing")),
         problem(501, "no-streams"),

@@ -1,4 +1,4 @@
-"""Notifications: which are believed."""
+"""The notifications that are believed, and those that are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retries, and what becomes of errors, against a server that answers as it is told."""
+"""The retries and the errors of the clients, against a server with scripted answers."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_the_environment_tells_url_and_token(
     }
 
 
-def test_what_is_given_comes_first(scripted: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_settings_come_first(scripted: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     server = scripted(Answer(200, row()))
     monkeypatch.setenv("SYNC_SERVER_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("SYNC_SERVER_TOKEN", "from-environment")

@@ -1,4 +1,4 @@
-"""Pictures that a submission uploads, and sends in the request itself if it must."""
+"""The pictures that a submission uploads, or sends in the request itself if it must."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_functions_upload_too(
 
 
 @pytest.mark.parametrize("status", [404, 405, 413, 415])
-def test_what_is_not_taken_as_an_upload_goes_in_the_request(scripted: Script, status: int) -> None:
+def test_a_picture_that_no_upload_takes_goes_in_the_request(scripted: Script, status: int) -> None:
     server = scripted(problem(status, "no"), ACCEPTED)
     submitted(server.url, {"image_path": PNG})
     assert server.seen[1].json["params"] == {"image_path": IN_BASE64}
@@ -146,7 +146,7 @@ def test_params_without_pictures_go_as_they_are(scripted: Script) -> None:
     assert server.seen[0].json["params"] == params
 
 
-def test_what_is_no_picture_is_refused_before_anything_is_sent(scripted: Script) -> None:
+def test_a_value_that_is_no_picture_is_refused_before_anything_is_sent(scripted: Script) -> None:
     server = scripted()
     for wrong in (b"", bytes(MAX_IMAGE_BYTES + 1)):
         with pytest.raises(ValueError, match=r"the image is (empty|larger)"):

@@ -1,4 +1,4 @@
-"""Waiting for a task, and reading it, against a server that answers as it is told."""
+"""Waits for a task, and reads it, against a server with scripted answers."""
 
 from __future__ import annotations
 

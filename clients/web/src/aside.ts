@@ -1,17 +1,17 @@
 import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
 import type { Operation } from "./waiting.js";
 
-/** The code of an error that tells of updates which the server has moved aside, or will not take because it has. */
+/** The code of an error about updates that the server has moved aside, or refuses because it has moved their operations aside. */
 export const QUARANTINED = "quarantined";
 
 /**
- * The updates of this document that the server may have moved aside. The server tells only that it has moved updates. If they
- * are this document's, all that builds upon them is stored, but in no document that others see, and the server's version at
- * the next join shows it.
+ * The updates of this document that the server may have moved aside. The server reports only that it has moved some updates. If
+ * they are this document's, everything that builds on them is stored, but in no document that others see; the server's version
+ * at the next join shows whether they are.
  */
 export class Aside {
   #words: string | undefined;
-  /** Says whether the server has told on the present socket. */
+  /** Says whether the server has reported moved updates on the present socket. */
   #isTold = false;
   #isOpen = false;
   #operations: readonly Operation[] = [];
@@ -34,7 +34,7 @@ export class Aside {
     return this.#words ?? "";
   }
 
-  /** Records what the server has told, and returns whether it is news: on each new socket the server tells the same once. */
+  /** Records a report of the server, and returns whether it is news: on each new socket the server repeats the last one once. */
   told(words: string): boolean {
     const isNews = this.#isTold || words !== this.#words;
     this.#isTold = true;
@@ -57,15 +57,16 @@ export class Aside {
   }
 
   /**
-   * Returns whether the server's version lacks what was stored once more after the server had moved it: it may have moved it
-   * again.
+   * Returns whether the server's version lacks operations that it had moved aside, and had then stored when they were offered
+   * again: it may have moved them once more.
    */
   get isAgain(): boolean {
     return this.#again.length > 0;
   }
 
   /**
-   * Tells whether the server has moved it again. Its version may say less than it has, and then its state has the rest.
+   * Returns whether the server has moved these operations once more. Its version may lack some that its state has, so the state
+   * decides.
    *
    * @param has the ends of the operations in the server's state
    */

@@ -21,7 +21,7 @@ export function delayBefore(attempt: number, { minDelay, maxDelay }: Backoff, ra
 /** The time for which a connection must be live before its attempts are counted from 0 again, in milliseconds. */
 const STABLE = 5_000;
 
-/** The waits of one connection before its next attempts, whether it was lost or joins again because something does not fit. */
+/** The waits of one connection before its next attempts, whether it was lost or joins again because the versions do not fit. */
 export class Attempts {
   readonly #backoff: Backoff;
   readonly #random: () => number;

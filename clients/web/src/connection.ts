@@ -14,8 +14,9 @@ import { abandon, hangUp, type SocketConstructor, socketConstructor, type Socket
 import type { Status, SyncError } from "./status.js";
 
 /**
- * The number of the attempt whose wait comes before a join that compares what the server has moved aside. All clients of the room
- * are told at the same moment, and a relay may send the state of a moment ago for 2 s.
+ * The number of the attempt whose wait comes before a join that finds out what the server has moved aside. The wait is random,
+ * because all clients of the room get the notice at the same moment, and by default at least 2 s, because a relay may send an
+ * earlier state for as long.
  */
 const COMPARISON = 3;
 
@@ -275,7 +276,7 @@ class RoomConnection implements Connection {
     this.#openIn(this.#attempts.beforeConnecting(least), reason);
   }
 
-  /** Joins again, because what the server and the document have does not fit together: at once, or after a wait if that did not help. */
+  /** Joins again, because the server's operations and the document's do not fit together: at once, or after a wait if that did not help. */
   #joinAgain(): void {
     if (this.#reporter.isOver) return;
     const wait = this.#attempts.beforeJoining();

@@ -67,10 +67,10 @@ export class Exchange {
   #state: "partial" | "complete" | "imported" = "partial";
   /**
    * Says whether the server has operations that may be this document's or another client's. Its state is not imported before
-   * the server has told, because another client's operations under the same ids would spoil the document.
+   * the server has decided whose they are, because another client's operations under the same ids would spoil the document.
    */
   #isInDoubt = false;
-  /** Says whether the server has told that operations of this document have ids that another client has used. */
+  /** Says whether the server has reported that operations of this document have ids that another client has used. */
   #isDuplicate = false;
   /** The operations for which the client has joined again, because it has them and the server waits for them. */
   readonly #offeredFor = new Set<string>();
@@ -80,7 +80,7 @@ export class Exchange {
   #offeredAgain = false;
   /** The number of frames of this socket's join. Once they are saved, so is everything that was offered again. */
   #joinFrames = 0;
-  /** Describes an operation that cannot be sent. Everything else is on its way, and then the connection is over. */
+  /** Describes an operation that cannot be sent. The connection ends once everything else is saved. */
   #oversized: string | undefined;
 
   /** Follows the document's edits. Nothing is sent before the first {@link join}. */
@@ -108,7 +108,7 @@ export class Exchange {
     return { all, unsaved, refused, waitsFor };
   }
 
-  /** Returns whether an import is announced that may take seconds, or goes on. */
+  /** Returns whether an import that may take seconds is announced or under way. */
   get importing(): boolean {
     return this.#isAnnounced;
   }
@@ -160,7 +160,7 @@ export class Exchange {
     this.#aside.joined(this.#doc, theirs);
     this.#isInDoubt = this.#own.compare(theirs);
     if (this.#isDuplicate) {
-      // The server's document follows, and tells more than its version.
+      // The server's document follows, and shows more than its version.
       theirs.free();
       return;
     }
@@ -196,7 +196,7 @@ export class Exchange {
   refused(fault: Fault & { readonly frame: number }): void {
     this.#outbox.refuse(fault.frame);
     if (fault.code === QUARANTINED) {
-      // All that is written from now on builds upon it.
+      // Everything that is written from now on builds on it.
       this.#line.reject({ ...fault, message: unsavable(fault.message) });
       return;
     }
@@ -212,7 +212,7 @@ export class Exchange {
     else this.#line.reject({ ...told, message: unsavable(told.message) });
   }
 
-  /** Handles edits that did not get through: offers them once more after a wait, and ends the connection at the second time. */
+  /** Handles edits that did not get through: offers them once more after a wait, and ends the connection the second time. */
   turnedDown(fault: Fault): void {
     if (this.#line.isOver) return;
     if (this.#offeredAgain) {
@@ -230,7 +230,7 @@ export class Exchange {
     if (this.#state === "imported") this.#line.joinSoon();
   }
 
-  /** Handles the list of what the server waits for. What this document has of it is offered again, once each. */
+  /** Handles the list of operations that the server waits for. Those that this document has are offered again, once each. */
   pending(waitsFor: readonly Operation[]): void {
     this.#waiting.told(waitsFor);
     if (waitsFor.length === 0) this.#offeredFor.clear();
@@ -265,8 +265,8 @@ export class Exchange {
   }
 
   /**
-   * Follows what the application imports. In an empty document this begins after the first state, because in a document that has
-   * ever had a subscriber Loro makes an event of all that a snapshot has, which takes many times as long as its import.
+   * Follows the application's imports. In an empty document this begins after the first state: once a document has had a
+   * subscriber, Loro makes an event of everything in a snapshot, which takes many times as long as the import.
    */
   #watch(): void {
     this.#unwatch ??= this.#doc.subscribe(({ by }) => by === "import" && this.look());
@@ -310,8 +310,8 @@ export class Exchange {
   }
 
   /**
-   * Tells whether a blob has operations of the document's own peer from where its own are not confirmed. These may be other
-   * ones under the same ids.
+   * Returns whether a blob has operations of the document's own peers beyond those that are confirmed. They may be another
+   * client's under the same ids.
    */
   #isContradicted(blob: Uint8Array): boolean {
     const unconfirmed = this.#own.unconfirmed();
@@ -320,7 +320,7 @@ export class Exchange {
     return [...unconfirmed].some(([peer, confirmed]) => (ends.get(peer) ?? 0) > confirmed);
   }
 
-  /** Imports the first state once it is complete, and the server has told whose the operations in doubt are. */
+  /** Imports the first state once it is complete, and the server has decided whose the operations in doubt are. */
   #enter(): void {
     if (this.#state !== "complete") return;
     if (this.#isDuplicate) this.#replaceDocument();
@@ -328,7 +328,7 @@ export class Exchange {
     else if (!this.#isInDoubt) this.#takeIn();
   }
 
-  /** Ends the connection if the server has moved aside once more what was offered once more. */
+  /** Ends the connection if the server has moved aside again what it had stored again; otherwise enters. */
   #enterOrReject(): void {
     const lost = this.#lost;
     const has = new Map<PeerID, number>();
@@ -343,7 +343,7 @@ export class Exchange {
     this.#enter();
   }
 
-  /** Imports what has arrived. If that may take long, the application is told first, and the browser shows it. */
+  /** Imports what has arrived. If that may take long, the application is notified first, and the browser shows it. */
   #takeIn(): void {
     if (this.#isAnnounced) return;
     this.#waited = waitingBytes(this.#doc);
@@ -359,7 +359,7 @@ export class Exchange {
     void shown().then(() => this.#lost === lost && this.#import());
   }
 
-  /** Imports what has arrived, in turns, between which the page responds. Each ends with the edits with which it reacted. */
+  /** Imports what has arrived, in turns, between which the page responds. Each turn ends by sending the edits that react to it. */
   #import(): void {
     const lost = this.#lost;
     const isOver = turn();
@@ -396,7 +396,7 @@ export class Exchange {
     this.#line.update();
   }
 
-  /** Leaves the rest of the first state until the server has told whose its operations are: at the join it was offered this document's. */
+  /** Leaves the rest of the first state until the server has decided on the operations that this document offered at the join. */
   #doubt(blob: Uint8Array): void {
     this.#arrived.unshift(blob);
     this.#isInDoubt = true;
@@ -425,7 +425,7 @@ export class Exchange {
   /** Continues with another document, in which the refused edits are made anew under a new peer id. */
   #replaceDocument(): void {
     let fresh: LoroDoc;
-    // What the user has written since the join is made anew, too.
+    // Edits that the user has made since the join are made anew, too.
     this.#doc.commit();
     try {
       fresh = underNewPeer(this.#doc, this.#arrived, this.#own.confirmed);
@@ -465,7 +465,7 @@ export class Exchange {
   }
 }
 
-/** Tells whether a version has operations of the document's present peer that the document lacks. */
+/** Returns whether a version has operations of the document's present peer that the document lacks. */
 function isBehindItself(doc: LoroDoc, theirs: VersionVector): boolean {
   const mine = doc.oplogVersion();
   const peer = doc.peerIdStr;

@@ -1,6 +1,6 @@
 /** The settings and functions that a heartbeat needs from its connection. */
 export interface Pulse {
-  /** The time for which a connection may be quiet before a ping is sent, in milliseconds. */
+  /** The time between the answer to a ping and the next ping, in milliseconds. */
   readonly interval: number;
   /** The time that the answer to a ping may take, in milliseconds. */
   readonly timeout: number;

@@ -12,7 +12,7 @@ const FRAME = 250;
 /** The time for which updates are imported until the page may respond again, in milliseconds. No single import can be interrupted. */
 const TURN = 25;
 
-/** Tells whether the import of these blobs may take so long that the application should be told first. */
+/** Returns whether the import of these blobs may take so long that the application should be notified first. */
 export function mayTakeLong(blobs: readonly Uint8Array[]): boolean {
   return blobs.reduce((sum, { length }) => sum + length, 0) > LARGE;
 }
@@ -34,8 +34,8 @@ export function shown(): Promise<void> {
 }
 
 /**
- * Returns a function that tells whether the page may respond again before the next import begins: imports have taken
- * {@link TURN}. A page that is hidden need not, and its timers are slow.
+ * Returns a function that returns whether imports have taken {@link TURN}, so that the page should respond before the next one.
+ * A hidden page need not respond, and its timers are slow.
  */
 export function turn(): () => boolean {
   const end = performance.now() + TURN;
@@ -43,13 +43,13 @@ export function turn(): () => boolean {
 }
 
 /**
- * Makes one update of those that follow a room's snapshot, which the document has imported. Loro takes one in far sooner
- * than many that were written at the same time, and than a batch of long ones. What is bad, or waits for others, follows as
- * it came.
+ * Makes one update of those that follow a room's snapshot, which the document has imported. Loro imports one far sooner than
+ * many that were written at the same time, and than a batch of long ones. Updates that are bad, or wait for others, follow
+ * unchanged.
  */
 export function asOne(doc: LoroDoc, blobs: readonly Uint8Array[]): Uint8Array[] {
   const history = new (doc.constructor as typeof LoroDoc)();
-  // Commits, so the version comes after it.
+  // The export commits, so the version is read after it.
   const snapshot = doc.export({ mode: "snapshot" });
   const from = doc.oplogVersion();
   try {
@@ -64,7 +64,7 @@ export function asOne(doc: LoroDoc, blobs: readonly Uint8Array[]): Uint8Array[] 
   }
 }
 
-/** Imports a blob, and tells whether no export has it. */
+/** Imports a blob, and returns whether an export lacks it: it is bad, or waits for others. */
 function isApart(doc: LoroDoc, blob: Uint8Array): boolean {
   try {
     return Boolean(doc.import(blob).pending);

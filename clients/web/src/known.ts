@@ -7,7 +7,7 @@ import type { ImportStatus, LoroDoc, VersionVector } from "loro-crdt";
 export class Known {
   readonly #doc: LoroDoc;
   #version: VersionVector | undefined;
-  /** The last comparison with the document. With thousands of peers one takes a third of a millisecond. */
+  /** The last comparison with the document. With thousands of peers, each takes a third of a millisecond. */
   #compared: { readonly operations: number; readonly uncommitted: number; readonly covers: boolean } | undefined;
 
   /** Begins without a known version. */
@@ -20,7 +20,7 @@ export class Known {
     return this.#version;
   }
 
-  /** Tells whether the server is known to have everything in the document, committed or not. */
+  /** Returns whether the server is known to have everything in the document, committed or not. */
   coversDocument(): boolean {
     if (!this.#version) return false;
     const [operations, uncommitted] = [this.#doc.opCount(), this.#doc.getPendingTxnLength()];
@@ -60,7 +60,7 @@ export class Known {
     }
   }
 
-  /** Forgets the version, because the socket is gone: only the next join tells what has arrived. */
+  /** Forgets the version, because the socket is gone: only the next join shows what has arrived. */
   forget(): void {
     this.#replace(undefined);
   }

@@ -68,7 +68,7 @@ function isAtLeast(version: VersionVector, other: VersionVector): boolean {
   return order !== undefined && order >= 0;
 }
 
-/** Some of the missing operations, and an update that contains them. */
+/** A part of the missing operations, and an update that contains it. */
 interface Piece {
   readonly spans: Span[];
   readonly bytes: Uint8Array;

@@ -2,7 +2,7 @@
 export interface NetworkListener {
   /** Handles a browser that is back on the network (`online`) or in the foreground. */
   back(online: boolean): void;
-  /** Handles a browser that reports to be off the network. */
+  /** Handles a browser that reports that it is off the network. */
   gone(): void;
 }
 

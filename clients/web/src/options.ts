@@ -15,7 +15,7 @@ export interface Options {
   readonly minDelay?: number;
   /** The longest wait before any attempt. Default 30,000. */
   readonly maxDelay?: number;
-  /** The time for which a live connection may be quiet before a ping is sent. Default 20,000. */
+  /** The time between the answer to a ping and the next ping of a live connection. Default 20,000. */
   readonly pingInterval?: number;
   /** The longest wait for a frame after a ping, after which the connection is given up. Default 10,000. */
   readonly pingTimeout?: number;

@@ -3,7 +3,7 @@
  *
  * An edit is one local commit, or one import by the application. It is first unsent, then on its way in a frame, and
  * saved once the server has decided on the frame and has not refused it. When a connection is lost, edits that were on
- * their way count as unsent again, because only the next join tells whether they had arrived.
+ * their way count as unsent again, because only the next join shows whether they had arrived.
  */
 export class Outbox {
   #unsent = 0;
@@ -31,7 +31,7 @@ export class Outbox {
     return this.#onTheWay.length === 0;
   }
 
-  /** Tells whether the server has decided on this frame and on all before it. */
+  /** Returns whether the server has decided on this frame and on all before it. */
   isDecided(frame: number): boolean {
     return this.#onTheWay.every((sent) => sent.frame > frame);
   }

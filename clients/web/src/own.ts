@@ -4,9 +4,9 @@ import type { ImportStatus, LoroDoc, PeerID, VersionVector } from "loro-crdt";
 type Ends = ReadonlyMap<PeerID, number>;
 
 /**
- * The version up to which the server has confirmed this document's own operations. A server that has operations of the
- * document's own peer which it has not confirmed to this connection may have them from here (the confirmation was lost), or
- * from another client that writes under the same peer id. Only the server can tell, so they are offered again.
+ * The version up to which the server has confirmed this document's own operations. If the server has further operations of the
+ * document's own peer, they may come from this document (the confirmation was lost), or from another client that writes under
+ * the same peer id. Only the server can tell them apart, so this document's are offered again.
  */
 export class Own {
   readonly #doc: LoroDoc;

@@ -122,12 +122,12 @@ export function describeClose(code: number, reason: string): string {
   return reason || (known[code] ?? `the connection was closed (${code})`);
 }
 
-/** Tells whether another attempt cannot help after this close code: there is no such project. */
+/** Returns whether another attempt cannot help after this close code: there is no such project. */
 export function isFinal(code: number): boolean {
   return code === 4404;
 }
 
-/** Tells whether another attempt helps only once the user has signed in, or was let in: not signed in, no access. */
+/** Returns whether another attempt helps only once the user has signed in, or was let in: not signed in, no access. */
 export function isCurable(code: number): boolean {
   return code === 4401 || code === 4403;
 }

@@ -28,9 +28,9 @@ export interface Refusal {
 }
 
 /**
- * The parameter that names the page's origin. A browser sends it with an upgrade, but not with a plain request to what it
- * takes for the page's own server. If a proxy changes the name on the way, the sync server takes the page for one of another
- * server.
+ * The parameter that names the page's origin. A browser sends the origin with an upgrade, but not with a plain request to the
+ * page's own server. If a proxy changes the server's name on the way, the sync server refuses the upgrade as one of another
+ * server's page, and without this parameter it would not refuse the plain request alike.
  */
 const ORIGIN = "origin";
 
@@ -43,7 +43,7 @@ const ORIGIN = "origin";
 export async function refusal(address: URL): Promise<Refusal | undefined> {
   const url = new URL(address);
   url.protocol = url.protocol === "wss:" ? "https:" : "http:";
-  // Node has none.
+  // Node has no origin.
   const { origin } = globalThis as { origin?: unknown };
   if (typeof origin === "string") url.searchParams.set(ORIGIN, origin);
   try {

@@ -1,7 +1,7 @@
 import type { LoroDoc, PeerID, VersionVector } from "loro-crdt";
 import { type Span, withoutDependents } from "./spans.js";
 
-/** The most comparisons of spans for a peer. What is not compared is made anew, although the server may have it. */
+/** The most comparisons of spans for a peer. Operations that are not compared are made anew, although the server may have them. */
 const COMPARISONS = 10_000;
 
 /** Makes the document write as a new random peer. Loro commits what is pending first, as the old one. */
@@ -13,8 +13,8 @@ export function takeNewPeer(doc: LoroDoc): void {
 
 /**
  * Makes a document with the same contents, in which the edits that the server cannot take are made anew under a new peer id.
- * Operations cannot be taken out of a document, so the new one has the history that is shared with the server, and upon it
- * the difference to the old one's contents.
+ * Operations cannot be taken out of a document, so the new one has the history that is shared with the server, and on top of
+ * it the difference to the old one's contents.
  *
  * @param state the server's whole document, in blobs
  * @param confirmed of each peer as which the document has written, the end of what the server is known to have of it. Later
@@ -57,7 +57,7 @@ function sharedVersion(doc: LoroDoc, server: LoroDoc, confirmed: ReadonlyMap<Pee
 }
 
 /**
- * Finds the end of the operations of a peer that are the same in two documents; up to `start` they are. A span that differs is
+ * Finds the end of the operations of a peer that are the same in two documents, as they are up to `start`. A span that differs is
  * halved until one operation does, because the same operations may be cut into pieces in another way.
  */
 function sharedEnd(docs: readonly LoroDoc[], peer: PeerID, start: number, end: number): number {

@@ -19,7 +19,7 @@ export class Reporter {
     return this.#status;
   }
 
-  /** Tells whether the connection has ended, or makes no further attempt by itself. */
+  /** Returns whether the connection has ended, or makes no further attempt by itself. */
   get isOver(): boolean {
     return ["denied", "closed", "rejected"].includes(this.#status.state);
   }
@@ -66,7 +66,7 @@ export class Reporter {
   }
 }
 
-/** Tells whether two objects with the same keys have the same values. */
+/** Returns whether two objects with the same keys have the same values. */
 function same<Type extends object>(a: Type, b: Type): boolean {
   return (Object.keys(a) as (keyof Type)[]).every((key) => a[key] === b[key]);
 }

@@ -35,7 +35,7 @@ export function baseOf(address: URL): URL {
   return base;
 }
 
-/** Tells whether a name leads to this machine or a private network, and so to different servers on different machines. */
+/** Returns whether a name leads to this machine or a private network, and so to different servers on different machines. */
 function isLocal(name: string): boolean {
   if (name.startsWith("[")) return !/^\[[23][0-9a-f]{3}:/.test(name);
   return (

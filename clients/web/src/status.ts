@@ -30,15 +30,15 @@ export interface Status {
     /** The number of these edits that the server has refused. Unless `rejected`, they are offered once more. */
     readonly refused: number;
     /**
-     * The operations that the server lacks, although edits that it has stored build upon them. `all` is false until they come,
+     * The operations that the server lacks, although edits that it has stored build on them. `all` is false until they come,
      * because these edits are on its disk, but not in the document that others see. Operations that the server has moved
      * aside are among them.
      */
     readonly waitsFor: readonly Operation[];
   };
   /**
-   * Says whether an import has been announced that may take seconds, or goes on. The page responds between two updates, but
-   * not while one is imported. What a listener writes into the page when this becomes true, a browser shows before that
+   * Says whether an import that may take seconds is announced or under way. The page responds between two updates, but not
+   * while one is imported. A browser shows what a listener writes into the page when this becomes true, before the import
    * begins.
    */
   readonly importing: boolean;
@@ -48,7 +48,7 @@ export interface Status {
   readonly rev: number | undefined;
   /** The reason why the connection is offline, rejected, denied or closed, in words for a user. */
   readonly reason: string | undefined;
-  /** While offline: the time from the loss of the connection to the next attempt, in milliseconds. */
+  /** The time from the loss of the connection to the next attempt, in milliseconds; `undefined` unless offline. */
   readonly retryIn: number | undefined;
 }
 

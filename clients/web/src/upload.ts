@@ -12,7 +12,7 @@ const BYTES_A_MILLISECOND = 40;
 /** A picture or a film that the server has stored. */
 export interface Upload {
   readonly id: string;
-  /** Its path at the server, for a node's `data.src` and for the `params` of a task. `resultUrl` returns the address. */
+  /** The path at the server, for a node's `data.src` and for the `params` of a task. `resultUrl` returns the address. */
   readonly path: string;
   /** The media type by its first bytes, e.g. `image/png`. */
   readonly mediaType: string;

@@ -7,8 +7,8 @@ export interface Operation {
 }
 
 /**
- * The operations that edits of this client wait for at the server. The server tells of them only in the connection in which
- * the edits were sent. After the next join, they are over as soon as the server has them.
+ * The operations that edits of this client wait for at the server. The server lists them only on the connection on which the
+ * edits were sent. After the next join, each is removed as soon as the server has it.
  */
 export class Waiting {
   #operations: readonly Operation[] = [];
@@ -19,14 +19,14 @@ export class Waiting {
     return this.#operations;
   }
 
-  /** Records what the server has told: always the whole list. */
+  /** Records the server's list, which is always the whole one. */
   told(operations: readonly Operation[]): void {
     this.#isCurrent = true;
     const each = new Map(operations.map(({ peer, counter }) => [`${counter}@${peer}`, { peer, counter }]));
     this.#operations = [...each.values()];
   }
 
-  /** Ends those that the server has, if the list is of an earlier connection. */
+  /** Removes those that the server has, if the list is of an earlier connection. */
   look(theirs: VersionVector | undefined): void {
     if (this.#isCurrent || !theirs) return;
     const left = this.#operations.filter(({ peer, counter }) => (theirs.get(peer as `${number}`) ?? 0) <= counter);

@@ -6,12 +6,12 @@ import { allSaved, honest, join, live, rejected, room, text, write } from "./cli
 import type { RoomServer } from "./room-server.js";
 import { eventually, until } from "./until.js";
 
-/** Tells all clients that this number of updates was moved aside. */
+/** Notifies all clients that this number of updates was moved aside. */
 function tell(server: RoomServer, updates: number): void {
   server.tell({ type: "error", code: "quarantined", message: `${updates} updates were moved aside` });
 }
 
-/** Starts a server whose document has a base, and a client that has got a bad edit upon it and has written a good one upon that. */
+/** Starts a server whose document has a base, and a client that has received a bad edit after it and has written a good one after that. */
 async function begin() {
   const server = await room();
   write(server.doc, "base, ");
@@ -29,7 +29,7 @@ async function begin() {
   await eventually("it has the bad one", () => text(client.doc) === "base, bad, ");
   write(client.doc, "good");
   await allSaved(client.connection);
-  /** Moves the bad edit aside, and with it what builds upon it. */
+  /** Moves the bad edit aside, and with it what builds on it. */
   const moveAside = (updates: number): void => {
     server.doc = new LoroDoc();
     server.doc.import(base);
@@ -49,19 +49,19 @@ test("after another client's update was moved aside, it joins once to compare, a
   assert.deepEqual([told.state, told.saved.unsaved, told.saved.waitsFor], ["live", 0, []]);
   await allSaved(connection);
   assert.equal(server.joins.length, 2);
-  // Each new socket is told the same.
+  // Each new socket gets the same notice.
   tell(server, 1);
   server.tell({ type: "peers", count: 99 });
   const { saved } = await until(connection, "it has read that", ({ peers }) => peers === 99);
   assert.deepEqual([saved.all, server.joins.length], [true, 2]);
-  // But on one socket it is told of those that came since.
+  // But a further notice on one socket is about further updates.
   tell(server, 1);
   await eventually("it compares again", () => server.joins.length === 3);
   await allSaved(connection);
   assert.deepEqual(errors.map(({ code, final }) => [code, final]), [["quarantined", false], ["quarantined", false], ["quarantined", false]]);
 });
 
-test("what the server has moved aside is offered once, and its refusal ends the connection", async () => {
+test("operations that the server has moved aside are offered once, and their refusal ends the connection", async () => {
   const { server, moveAside, doc, connection, errors } = await begin();
   honest(server, { doc, connection, errors });
   server.decide = () => "refuse";
@@ -91,7 +91,7 @@ test("a refusal with this code is final at once, also without a notice before it
   assert.equal(server.joins.length, 1);
 });
 
-test("what was stored once more and is moved aside once more is not offered a third time", async () => {
+test("operations that are stored again and moved aside again are not offered a third time", async () => {
   const { server, moveAside, doc, connection, errors } = await begin();
   moveAside(1);
   await until(connection, "it is missing", ({ saved }) => saved.waitsFor.length === 2 && !saved.all);
@@ -105,7 +105,7 @@ test("what was stored once more and is moved aside once more is not offered a th
   assert.deepEqual([errors.at(-1)?.code, errors.at(-1)?.final, server.joins.length], ["quarantined", true, 3]);
 });
 
-test("a client that is told before it is live compares after that", async () => {
+test("a client that gets the notice before it is live compares once it is live", async () => {
   const server = await room();
   server.state = () => {
     server.state = undefined;
@@ -131,7 +131,7 @@ test("a connection that is lost before the server has decided does not forget wh
   await rejected(connection);
 });
 
-test("a server whose version says less than it has does not lack what its state has", async () => {
+test("operations that are in the server's state, and not in its version, are not missing", async () => {
   const { server, moveAside, doc, connection } = await begin();
   moveAside(1);
   await until(connection, "it is missing", ({ saved }) => saved.waitsFor.length === 2);

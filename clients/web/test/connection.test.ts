@@ -250,7 +250,7 @@ test("a page names its origin when it asks why, because its browser does not", a
   assert.equal(server.asked.at(-1)?.searchParams.get("origin"), "http://canvas.example");
 });
 
-test("a client that was let in meanwhile reconnects when it is told to", async () => {
+test("a client that was let in meanwhile reconnects by reconnect()", async () => {
   const server = await room();
   server.refuses = { status: 401, type: "urn:loro-sync:problem:unauthenticated", detail: "Sign in." };
   const { connection } = join(server);

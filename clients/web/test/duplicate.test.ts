@@ -1,4 +1,4 @@
-// Clients that write under one peer id, although none should.
+// Clients that write under one peer id, although no two should.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LoroDoc, LoroMap } from "loro-crdt";
@@ -55,7 +55,7 @@ test("two tabs that write different edits as one peer at once: both keep theirs,
     assert.deepEqual(b.errors.map(({ code, frame, final }) => [code, frame, final]), [["duplicate_peer", 1, false]]);
     assert.match(b.errors[0]!.message, /a peer id must not be kept or shared/);
     assert.notEqual(b.doc.peerIdStr, "42");
-    // Later edits are told and saved as ever.
+    // Later edits are sent and saved as before.
     write(b.doc, "!");
     write(a.doc, "?");
     assert.equal((await converged(server, a, b)).length, all.length + 2);
@@ -148,7 +148,7 @@ test("everything in a document is made anew, with what was imported meanwhile, a
   assert.deepEqual(server.doc.getText("text").toDelta()[0], { insert: "common", attributes: { bold: true } });
 });
 
-test("what is written between the refusal and the new document, committed or not, is in it", async () => {
+test("edits between the refusal and the new document, committed or not, are in it", async () => {
   const server = await strict();
   const [a, b] = [taking(server, as42()), taking(server, as42())];
   await Promise.all([live(a.connection), live(b.connection)]);
@@ -169,7 +169,7 @@ test("what is written between the refusal and the new document, committed or not
   assert.equal(b.taken[0], b.doc);
 });
 
-test("an application that can take no other document is told in words, and keeps its edits", async () => {
+test("an application that can take no other document gets the reason in words, and keeps its edits", async () => {
   const server = await strict();
   const a = join(server, as42());
   const b = honest(server, join(server, as42()));
@@ -244,7 +244,7 @@ test("edits on their way when the connection breaks, as one peer in two tabs, ar
   assert.equal(a.taken.length + b.taken.length, 1);
 });
 
-test("a tab that writes while the state with another one's edits is on its way: both keep theirs", async () => {
+test("a tab that writes while the state with another tab's edits is on its way: both keep theirs", async () => {
   const server = await strict();
   const other = as42();
   write(other, "theirs");
@@ -262,7 +262,7 @@ test("a tab that writes while the state with another one's edits is on its way: 
   assert.ok(["theirsmine", "minetheirs"].includes(all), all);
 });
 
-test("what is written while another one's snapshot with all that was saved arrives contradicts nothing", async () => {
+test("an edit on its way is not contradicted by a snapshot that holds only what was saved", async () => {
   const server = await strict();
   const a = taking(server, new LoroDoc());
   await live(a.connection);
@@ -310,7 +310,7 @@ test("four tabs of one peer id, with broken connections and reloads: each edit i
       () => new Promise((resolve) => setTimeout(resolve, random(8))),
       () => server.cut(),
       () => {
-        // What is sent from now on arrives, and is not confirmed.
+        // Frames that are sent from now on arrive, and are not confirmed.
         server.confirms = false;
       },
       () => {

@@ -201,7 +201,7 @@ test("an edit in a checked-out past is sent, too", async () => {
   assert.equal(server.doc.getMap("map").get("edited"), "then");
 });
 
-test("before an import that may take long, listeners are told, and nothing that came meanwhile is lost or out of order", async () => {
+test("before an import that may take long, listeners are notified, and nothing that came meanwhile is lost or out of order", async () => {
   const server = await room();
   server.doc.getText("text").insert(0, noise(100_000));
   server.doc.commit();
@@ -211,7 +211,7 @@ test("before an import that may take long, listeners are told, and nothing that 
   await live(connection);
   assert.deepEqual([...new Set(told)].slice(-2), ["syncing, importing, 0", "live, 100000"]);
 
-  // Two large updates that arrive live, and a small one that builds upon them while they wait.
+  // Two large updates that arrive live, and a small one that builds on them while they wait.
   const author = server.doc.fork();
   told.length = 0;
   for (const length of [100_000, 80_000, 1]) {
@@ -239,7 +239,7 @@ test("a connection that breaks while an import is announced imports at the next 
   assert.deepEqual([text(doc).length, connection.status.importing, server.joins.length], [100_000, false, 2]);
 });
 
-test("the updates after a snapshot are imported as one, but for those that are bad or wait for others", async () => {
+test("the updates after a snapshot are imported as one, except those that are bad or wait for others", async () => {
   const server = await room();
   const author = new LoroDoc();
   const updates = Array.from({ length: 100 }, () => file(noise(1_000), author));

@@ -1,4 +1,4 @@
-// The waits of a client that joins again because what the server sends does not fit to what it has. The time is not real.
+// The waits of a client that joins again because what the server sends does not fit its document. The time is not real.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { LoroDoc } from "loro-crdt";
@@ -17,7 +17,7 @@ let state: Uint8Array;
 let joins: number[];
 let sockets: Endless[];
 
-/** A socket without a network, whose server knows nothing, sends the same to each that joins, and confirms nothing. */
+/** A socket without a network, whose server has nothing, sends the same to each client that joins, and confirms nothing. */
 class Endless implements SocketLike {
   binaryType = "";
   readonly bufferedAmount = 0;
@@ -55,7 +55,7 @@ class Endless implements SocketLike {
   close(): void {}
 }
 
-/** Another edit than the document's under the same id. */
+/** Makes another edit than the document's under the same id. */
 function contradiction(): Uint8Array {
   const other = new LoroDoc();
   other.setPeerId("42");
@@ -112,7 +112,7 @@ test("after a contradiction is over and the client was live for a while, it join
   assert.deepEqual([joins.length, connection.status.state], [6, "live"]);
 });
 
-test("a client that was live for a moment only waits, however often the server tells what it waits for", async () => {
+test("a client that was live for a moment only waits, however often the server lists what it waits for", async () => {
   begin();
   write(connection.doc, "a text with enough operations");
   for (let counter = 0; counter < 20; counter += 1) {

@@ -5,7 +5,7 @@ import { LoroDoc } from "loro-crdt";
 import { allSaved, honest, join, live, offline, room, text, write } from "./client.js";
 import { eventually, until } from "./until.js";
 
-/** The event that tells of these operations, each of which an update waits for. */
+/** Makes the event that lists these operations, each of which an update waits for. */
 function pending(...operations: { peer: string; counter: number }[]): object {
   return { type: "pending", updates: operations.map((waits_for, index) => ({ frame: index + 1, waits_for })) };
 }
@@ -29,7 +29,7 @@ test("stored edits that wait for others do not count as saved, until the server 
   assert.equal(server.joins.length, 1);
 });
 
-test("what the server lacks and this client has is offered again, once", async () => {
+test("operations that the server lacks and this client has are offered again, once", async () => {
   const server = await room();
   const { doc, connection } = join(server);
   await live(connection);
@@ -56,7 +56,7 @@ test("what the server lacks and this client has is offered again, once", async (
   assert.equal(server.joins.length, joins, "a server that insists is not asked without end");
 });
 
-test("after another join it is over once the server has what was missing, and not before", async () => {
+test("after another join the wait is over once the server has the missing operations, and not before", async () => {
   for (const meanwhile of [true, false]) {
     const server = await room();
     const { doc, connection } = honest(server, join(server));

@@ -131,7 +131,7 @@ test("during continuous edits, a later refusal counts as the first once the edit
   await allSaved(connection);
   write(doc, "refused, ");
   await offline(connection);
-  // The join's frame is stored, but the server confirms it only when the next edit is on its way, so never all is saved.
+  // The join's frame is stored, but the server confirms it only when the next edit is on its way, so at no time everything is saved.
   server.decide = (_frame, update) => {
     server.doc.import(update);
     return "ignore";
@@ -309,7 +309,7 @@ test("a shallow document without any edit is not saved either if the server lack
     assert.equal(saved.all, false);
     assert.ok(!text(server.doc).includes("more"));
   }
-  // A server that has what was before the start takes the rest.
+  // A server that has the history before the start takes the rest.
   server.doc.import(whole.export({ mode: "update" }));
   const doc = new LoroDoc();
   doc.import(whole.export({ mode: "shallow-snapshot", frontiers: whole.vvToFrontiers(before) }));

@@ -20,7 +20,7 @@ function type(doc: LoroDoc, letters: string): Uint8Array[] {
   });
 }
 
-test("what the server has is not made anew, however its operations are cut into changes", () => {
+test("operations that the server has are not made anew, however they are cut into changes", () => {
   for (const interval of [0, 1_000]) {
     const doc = as42();
     const server = as42();
@@ -63,7 +63,7 @@ test("a shallow copy is made anew, too", () => {
   assert.match(whole.getText("text").toString(), /^history, (minetheirs|theirsmine)$/);
 });
 
-test("a new document takes along what waits for others", () => {
+test("a new document also has the updates that wait for others", () => {
   const doc = as42();
   const other = new LoroDoc();
   const [first, second] = type(other, "ab");
@@ -74,7 +74,7 @@ test("a new document takes along what waits for others", () => {
   assert.equal([...fresh.getText("text").toString()].sort().join(""), "abeimn");
 });
 
-test("a new peer id is random, and what was not committed stays the old one's", () => {
+test("a new peer id is random, and pending edits stay those of the old one", () => {
   const doc = as42();
   doc.getText("text").push("old");
   takeNewPeer(doc);

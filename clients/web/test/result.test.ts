@@ -14,7 +14,7 @@ test("a result is found wherever the client reaches the server", () => {
     [`/assets/${id}`, "https://h.example", `https://h.example/assets/${id}`],
     [`/assets/${id}`, "https://h.example/canvas/index.html", `https://h.example/canvas/assets/${id}`],
     [`/assets/${id}`, "https://h.example/canvas/#project", `https://h.example/canvas/assets/${id}`],
-    // What documents of earlier releases hold.
+    // The addresses in documents of earlier releases.
     [`http://0.0.0.0:8787/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
     [`http://127.0.0.1:1234/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
     [`http://localhost:1234/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
@@ -26,7 +26,7 @@ test("a result is found wherever the client reaches the server", () => {
     [`http://host.docker.internal:8787/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
     [`http://100.64.0.7:8787/assets/${id}`, root, `http://board.example:8787/assets/${id}`],
     [`http://192.168.1.5:8787/old/assets/${id}`, below, `https://h.example/canvas/assets/${id}`],
-    // Another server's results, and what is none.
+    // Another server's results, and addresses that are not results.
     [`http://[2600::1]:8787/assets/${id}`, below, `http://[2600::1]:8787/assets/${id}`],
     [`https://other.example/assets/${id}`, below, `https://other.example/assets/${id}`],
     ["https://cdn.example/a.mp4?sign=1", below, "https://cdn.example/a.mp4?sign=1"],

@@ -12,7 +12,7 @@ export interface Faults {
   readonly maxMessage?: number;
 }
 
-/** One client's socket, as the server sees it. */
+/** A client's socket, as the server sees it. */
 interface Member {
   readonly socket: WebSocket;
   readonly url: URL;
@@ -20,7 +20,7 @@ interface Member {
   version: VersionVector | undefined;
   /** Says whether an update was refused because of its ids. */
   isDuplicate: boolean;
-  /** The number of updates. The version is none. */
+  /** The number of frames with an update, so without the version's. */
   frames: number;
 }
 
@@ -46,7 +46,7 @@ export class RoomServer {
   version: (() => VersionVector) | undefined;
   /** Says whether updates are refused if the document has other operations under the same ids. */
   refusesDuplicates = false;
-  /** Says whether the server tells what it has decided. */
+  /** Says whether the server sends its decisions. */
   confirms = true;
   /** Says whether the server answers the text "ping". */
   answersPings = true;
@@ -54,7 +54,7 @@ export class RoomServer {
   answersJoins = true;
   /** The code with which the server closes each new socket at once. */
   closesNew: { code: number; reason?: string } | undefined;
-  /** The addresses that were asked by plain HTTP. */
+  /** The addresses that were requested by plain HTTP. */
   readonly asked: URL[] = [];
   /** The answer to upgrades and to plain HTTP, if the server refuses them. */
   refuses: { status: number; type: string; detail?: string } | undefined;
@@ -172,7 +172,7 @@ export class RoomServer {
     const frame = member.frames;
     const decision = this.decide(frame, update);
     if (decision === "ignore") return;
-    // What builds upon a duplicate may have ids that follow those of the other client, and is refused with it.
+    // An update that builds on a duplicate may have ids that follow those of the other client, and is refused with it.
     if (this.refusesDuplicates) member.isDuplicate ||= isDuplicate(this.doc, update);
     const refusal = member.isDuplicate ? DUPLICATE : decision === "refuse" ? this.refusal : undefined;
     if (!refusal) {
@@ -187,7 +187,7 @@ export class RoomServer {
 
 const DUPLICATE = { code: "duplicate_peer", message: "another client has written as the same peer" };
 
-/** Tells whether a document has other operations under the ids of those in an update. */
+/** Returns whether a document has other operations under the ids of those in an update. */
 function isDuplicate(doc: LoroDoc, update: Uint8Array): boolean {
   const { partialStartVersionVector: start, partialEndVersionVector: end } = decodeImportBlobMeta(update, false);
   const ends = doc.oplogVersion();

@@ -7,7 +7,7 @@ interface Asked {
   readonly init: RequestInit;
 }
 
-/** A server that gives one answer, or cannot be reached, beside what it was asked. */
+/** Makes a `fetch` that gives one answer, or fails, and records its requests. */
 function answering(answer: Response | Error): { asked: Asked[]; fetch: (address: URL, init: RequestInit) => Promise<Response> } {
   const asked: Asked[] = [];
   const fetch = async (address: URL, init: RequestInit): Promise<Response> => {

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_browser_has_is_not_sent_again() {
+    fn a_copy_that_the_browser_has_is_not_sent_again() {
         for (path, accepted) in [
             ("/", ""),
             ("/static/page-1.js", "br"),

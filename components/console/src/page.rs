@@ -19,7 +19,7 @@ pub struct File {
     pub gzip: Option<Representation>,
 }
 
-/// One copy of a file.
+/// A copy of a file.
 #[derive(Debug)]
 pub struct Representation {
     /// The name in the entity tag.
@@ -28,7 +28,7 @@ pub struct Representation {
     pub bytes: &'static [u8],
 }
 
-/// All files of the page; empty if the page had not been built when the component was compiled.
+/// The files of the page; empty if the page had not been built when the component was compiled.
 pub static PAGE: &[File] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 impl File {

@@ -1,6 +1,6 @@
 // Builds the page into ../dist: index.html, and in a folder beside it files whose names change with their content,
-// so that browsers may keep them forever. What compresses well lies there compressed too. The folder is not called
-// assets: that path is of the tasks' results.
+// so that browsers may keep them forever. Files that compress well are there compressed, too. The folder is not
+// called assets, because that is the path of the tasks' results.
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";

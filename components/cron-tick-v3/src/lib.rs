@@ -1,13 +1,13 @@
 //! The component `cron` for Spin's cron plugin 0.6: every ten seconds it asks the poller to do what is due.
 //!
-//! That plugin's WIT, `spin:cron@3.0.0`, was not at hand. Sure are its name and version, that the handler is
-//! `handle-cron-event: async func`, and that its metadata are a timestamp in seconds. Not sure are the names `cron-types`,
-//! `metadata` and `error`, and that `other` is the only error; those are said by a user of the plugin 0.5, whose component
-//! ran with them. If one of them is wrong, this file is the only one to change.
+//! This file was written without that plugin's WIT, `spin:cron@3.0.0`. Its name and version are certain, and so are the
+//! handler, `handle-cron-event: async func`, and its metadata, a timestamp in seconds. The names `cron-types`, `metadata`
+//! and `error` are not certain, nor is it that `other` is the only error: they come from a user of the plugin 0.5, whose
+//! component ran with them. If one of them is wrong, this file is the only one to change.
 //!
-//! Here the handler is a plain `func`. Spin finds it by its name and compares what it takes and answers, but not whether
-//! it is async (wasmtime 48, as in Spin 4.2), so it is called as an async one is. A component with an async export would
-//! need a runtime with WASI 0.3, and there is nothing here to do meanwhile.
+//! The handler here is a plain `func`. Spin finds it by its name and compares its parameters and its result, but not
+//! whether it is async (wasmtime 48, as in Spin 4.2), so Spin calls it like an async one. A component with an async
+//! export would need a runtime with WASI 0.3, and would gain nothing, because the handler has no other work meanwhile.
 
 use bindings::{Error, Guest, Metadata};
 

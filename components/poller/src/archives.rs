@@ -1,4 +1,4 @@
-//! Projects as archives: `/projects/{project}/export` and `/projects/{project}/import` for users, and
+//! The routes of archives: `/projects/{project}/export` and `/projects/{project}/import` for users, and
 //! `/internal/archives/{project}` for a backup.
 
 use auth::{
@@ -64,7 +64,7 @@ fn sent(parts: LocalBoxStream<'_, Vec<u8>>) -> Reply<'_> {
         )
 }
 
-/// Makes a project of the archive that the body is. The caller owns it; the trusted backend names the owner.
+/// Makes a project of the archive in the body. The caller owns it; the trusted backend names the owner.
 pub(crate) async fn import<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let caller = request.principal()?;
     let named = request.head().parameter("owner_id");
@@ -78,14 +78,14 @@ pub(crate) async fn import<'a>(request: &Request<'a>, project: &str) -> Answer<'
     Ok(made(request, project, &imported))
 }
 
-/// Makes a project of the archive that the body is, with the owner and the members that it names.
+/// Makes a project of the archive in the body, with the owner and the members that the archive names.
 pub(crate) async fn restore<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let archive = body(request, project).await?;
     let imported = archive::restore(request.ports(), project, &archive).await?;
     Ok(made(request, project, &imported))
 }
 
-/// Reads the archive, after a look at the id of the project to make.
+/// Reads the archive, once the id of the new project is checked.
 async fn body(request: &Request<'_>, project: &str) -> Result<Vec<u8>, Problem> {
     if !wire::is_project_id(project) {
         return Err(Problem::bad_project_id());

@@ -2,16 +2,17 @@
 //!
 //! `POST /internal/poll` answers 202 with a [`Polled`], and then works: it submits and polls tasks, notifies agents, brings
 //! documents up to date with their tasks, has rooms compacted, counts full projects again, purges deleted ones, and deletes
-//! what is older than an operator keeps it. Any number of polls may run at once.
+//! old tasks, assets and quarantined updates if the operator limits how long they are kept. Any number of polls may run at
+//! once.
 //!
-//! `GET /internal/metrics` tells the app's numbers for operators.
+//! `GET /internal/metrics` answers with the app's numbers for operators.
 //!
 //! It also exports and imports projects as archives, because no other component links both documents and assets.
 //!
-//! Work that may need all the memory of an instance, or trap, has an instance of its own: the app asks itself for it.
-//! `POST /internal/submissions/{service}` claims a task, answers 202, and then submits it; or it answers 204 if
-//! none is to be submitted now. `POST /internal/projections/{project}` brings one document up to date; with
-//! `?look=assets`, it deletes old assets that the document does not show, too.
+//! Work that may trap, or need all the memory of an instance, gets an instance of its own: the app sends itself a request
+//! for it. `POST /internal/submissions/{service}` claims a task, answers 202, and then submits it; or it answers 204 if
+//! no task can be submitted now. `POST /internal/projections/{project}` brings one document up to date; with
+//! `?look=assets`, it also deletes old assets that the document does not show.
 
 mod archives;
 mod projecting;
@@ -33,7 +34,7 @@ async fn route(request: Admitted<'_, Poller>) -> Result<Reply<'_>, Problem> {
     let ports = request.ports();
     match request.route() {
         Poller::Poll => {
-            // The database is asked first, so that the caller hears of it if it fails, and polls come no faster than it
+            // The database is queried first, so that the caller gets its error, and polls come no faster than it
             // answers.
             migrations::apply(ports.database, ports.clock).await?;
             let told = wire::encode(&Polled {

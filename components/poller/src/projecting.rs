@@ -1,4 +1,4 @@
-//! Bringing documents up to date with their tasks, if no event did.
+//! Brings documents up to date with their tasks, if no event did.
 
 use door::{Admitted, Reply, routes::Poller};
 use futures_util::{StreamExt, stream};
@@ -8,7 +8,7 @@ use rooms::{Memory, RoomError};
 
 use crate::self_request::ask_self;
 
-/// The most projects whose documents one round brings up to date, and how many at once.
+/// The most projects whose documents one round brings up to date, and the most at once.
 const PROJECTIONS: u64 = 256;
 const AT_ONCE: usize = 4;
 
@@ -47,7 +47,7 @@ async fn project_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String
     }
 }
 
-/// Looks at a document for old assets, in an instance of its own or in this one.
+/// Deletes old assets that a document does not show, in an instance of its own or in this one.
 pub(crate) async fn look_elsewhere(ports: Ports<'_>, project: &str) -> Result<(), String> {
     let path = format!("/internal/projections/{project}?look=assets");
     match ask_self(ports, &path).await {
@@ -62,7 +62,7 @@ pub(crate) async fn look_elsewhere(ports: Ports<'_>, project: &str) -> Result<()
     }
 }
 
-/// `POST /internal/projections/{project}`: brings one document up to date in this instance, and looks for old assets that
+/// `POST /internal/projections/{project}`: brings one document up to date in this instance, and deletes old assets that
 /// it does not show if the request says so.
 pub(crate) async fn answer<'a>(
     request: &Admitted<'a, Poller>,

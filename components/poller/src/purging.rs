@@ -1,4 +1,4 @@
-//! Purging deleted projects, and imports that broke off.
+//! Purges deleted projects, and imports that broke off.
 
 use auth::projects;
 use platform::Ports;
@@ -7,7 +7,7 @@ use tasks::TaskError;
 /// The most deleted projects that one round purges.
 const PURGES: u64 = 16;
 
-/// The most imports that broke off that one round purges.
+/// The most broken-off imports that one round purges.
 const SWEEPS: u64 = 4;
 
 /// Purges projects that were deleted, and what is left of imports that broke off.

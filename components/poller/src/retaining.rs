@@ -1,17 +1,17 @@
-//! Deleting what is older than an operator keeps it.
+//! Deletes tasks, assets and updates in quarantine that are older than the operator keeps them.
 
 use futures_util::{StreamExt, stream};
 use platform::Ports;
 
 use crate::projecting;
 
-/// The number of documents that are looked at at once.
+/// The number of documents that are searched at once.
 const AT_ONCE: usize = 2;
 
-/// Deletes what is due, and looks at the documents of projects that have old assets.
+/// Deletes what is due, and searches the documents of projects that have old assets.
 pub(crate) async fn drop_due(ports: Ports<'_>) {
     let due = projection::drop_old(ports).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "what is old could not be deleted");
+        tracing::error!(%error, "old tasks, assets and updates could not be deleted");
         Vec::new()
     });
     stream::iter(due)

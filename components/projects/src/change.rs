@@ -14,9 +14,9 @@ const POLL_LIMITS: Limits = Limits {
 /// A change of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Users or agents may do more, or less, than before.
+    /// A change of access: users or agents may do more, or less, than before.
     Access,
-    /// The project was deleted.
+    /// The deletion of the project.
     Deleted,
 }
 

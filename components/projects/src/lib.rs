@@ -1,7 +1,7 @@
 //! The component `projects`: projects, their members, the tokens of agents, and updates in quarantine.
 //!
-//! It only connects requests with libraries. After an answer that changed access, it notifies the relays, which check
-//! their clients again.
+//! It only connects requests with libraries. Once it has answered a request that changed access, it notifies the
+//! relays, which check their clients again.
 
 mod change;
 mod member;

@@ -30,7 +30,7 @@ pub(crate) async fn set<'a>(request: &Request<'a>, project: &str, user: &str) ->
     Ok(reply.then(Change::Access.notify(ports, project.to_owned())))
 }
 
-/// The error that the owner is not a member, and cannot be made one.
+/// Refuses a change of the owner's role, because the owner is not a member and cannot become one.
 async fn refuse_owner(ports: Ports<'_>, project: &str, user: &str) -> Result<(), Problem> {
     let owned = projects::get(ports.database, project).await?;
     if owned.is_some_and(|project| project.owner_id == user) {

@@ -1,4 +1,4 @@
-//! `/projects` and `/projects/{project}`.
+//! `/projects` and `/projects/{project}`: lists, makes, reads, changes and deletes projects.
 
 use auth::{
     Denied, Principal, Role,
@@ -40,7 +40,7 @@ pub(crate) async fn list<'a>(request: &Request<'a>) -> Answer<'a> {
     ))
 }
 
-/// Makes a project. The caller owns it.
+/// Makes a project. The caller owns it; the trusted backend names the owner.
 pub(crate) async fn create<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let body = request.fields().await?;

@@ -42,7 +42,7 @@ pub(crate) async fn list<'a>(request: &Request<'a>, project: &str) -> Answer<'a>
     ))
 }
 
-/// Reads one of them, a Loro update.
+/// Reads an update in quarantine.
 pub(crate) async fn get<'a>(request: &Request<'a>, project: &str, rev: &str) -> Answer<'a> {
     let update = rooms::quarantined_update(request.ports().database, project, parsed(rev)?).await?;
     let update = update.ok_or_else(Problem::not_found)?;
@@ -52,7 +52,7 @@ pub(crate) async fn get<'a>(request: &Request<'a>, project: &str, rev: &str) -> 
         .body(update))
 }
 
-/// Appends one of them to the document's log again.
+/// Appends an update in quarantine to the document's log again.
 pub(crate) async fn restore<'a>(request: &Request<'a>, project: &str, rev: &str) -> Answer<'a> {
     let ports = request.ports();
     let restored = rooms::restore(ports.database, ports.clock, project, parsed(rev)?).await?;
@@ -66,14 +66,14 @@ pub(crate) async fn restore<'a>(request: &Request<'a>, project: &str, rev: &str)
             payloads: Vec::new(),
         };
         let channel = wire::room_channel(&project);
-        // A relay finds by the revs that it lost a notice.
+        // A relay that loses this notice finds the gap in the revs.
         if let Err(error) = ports.pubsub.publish(&channel, wire::encode(&notice)).await {
             tracing::warn!(project, %error, "the relays were not notified");
         }
     }))
 }
 
-/// Deletes one of them for good.
+/// Deletes an update in quarantine for good.
 pub(crate) async fn delete<'a>(request: &Request<'a>, project: &str, rev: &str) -> Answer<'a> {
     let database = request.ports().database;
     if rooms::discard(database, project, parsed(rev)?).await? {

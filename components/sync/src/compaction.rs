@@ -1,6 +1,6 @@
 //! The compaction of rooms: after appends that made a log long, when the relay asks, and when the poller sweeps.
 //!
-//! All of them call [`compact`], which makes sure that one compaction of a room runs at a time.
+//! All of them call [`compact`], which makes sure that only one compaction of a room runs at a time.
 
 use std::collections::HashMap;
 

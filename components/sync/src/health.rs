@@ -1,4 +1,4 @@
-//! `GET /health`: tells whether this app can serve.
+//! `GET /health`: reports whether this app can serve.
 
 use door::Reply;
 use platform::Ports;

@@ -1,7 +1,7 @@
 //! The component `sync`: the document of a project over HTTP, and the internal routes of the relay.
 //!
-//! It only connects: a request comes in, the library `rooms` does the work, an answer goes out. Callers do not wait for
-//! the notice to the relays and for compaction.
+//! It only connects: a request comes in, the library `rooms` does the work, an answer goes out. Callers wait neither
+//! for the notice to the relays nor for compaction.
 
 mod compaction;
 mod document;

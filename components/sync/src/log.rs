@@ -69,7 +69,7 @@ pub(crate) async fn state<'a>(request: &Request<'a>, project: &str) -> Answer<'a
     state_for(request, project, version.as_deref()).await
 }
 
-/// `POST /internal/rooms/{project}/state`: the same for a version that is too large for a URL.
+/// `POST /internal/rooms/{project}/state`: reads the same for a version that is too large for a URL.
 pub(crate) async fn lacking<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let body = request.body(wire::MAX_UPDATE_BYTES).await?;
     let StateRequest { version } = decode(&body)?;
@@ -83,7 +83,7 @@ async fn state_for<'a>(request: &Request<'a>, project: &str, version: Option<&[u
     Ok(cbor(state.await.map_err(problems::of_room)?.into_body()))
 }
 
-/// `POST /internal/rooms/{project}/waiting`: tells which of these updates wait for operations that the room lacks.
+/// `POST /internal/rooms/{project}/waiting`: finds which of these updates wait for operations that the room lacks.
 pub(crate) async fn waiting<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     check_project_id(project)?;
     let WaitingRequest { revs } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;

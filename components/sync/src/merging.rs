@@ -1,4 +1,4 @@
-//! Merging in an instance of its own: the app sends itself a request, so that an update that traps ends the instance
+//! Merges in an instance of its own: the app sends itself a request, so that an update that traps ends the instance
 //! that answers and not the one that asks.
 //!
 //! Each run has a random id. If the code of the instance panics, it reports that under this id before it dies; without a
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The time that a job may take if a caller waits for it, and the time for one that may compute a state that is not
-/// cheap. A document is as large as the memory of an instance allows.
+/// cheap. An answer has no limit, because a document is as large as the memory of an instance allows.
 const SHORT: Limits = Limits {
     timeout: Duration::from_secs(60),
     max_bytes: usize::MAX,
@@ -63,7 +63,7 @@ impl Merger for SelfMerger<'_> {
             503 if is_of_kind(answer.body(), Kind::STATE_UNAVAILABLE) => {
                 Err(MergeError::Failed(RoomError::StateUnavailable))
             }
-            // An instance that began answers with this problem. Any other 503 is of a host that had no place for one.
+            // An instance that has started answers with this problem. Any other 503 is of a host that had no place for one.
             503 if !is_of_kind(answer.body(), Kind::UNAVAILABLE) => Err(MergeError::Busy),
             status => Err(failed(format!("status {status}"))),
         }

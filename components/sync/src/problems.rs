@@ -1,4 +1,4 @@
-//! Failures of rooms, as clients see them.
+//! The failures of rooms, as clients see them.
 
 use problem::{Kind, Problem};
 use rooms::RoomError;

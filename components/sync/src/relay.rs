@@ -11,7 +11,7 @@ use crate::request::{Answer, Request};
 /// The most rooms in one question for heads.
 const MAX_HEADS: usize = 1000;
 
-/// `POST /internal/heads`: the newest rev, access count and number of quarantined updates of each room.
+/// `POST /internal/heads`: reads the newest rev, access count and number of quarantined updates of each room.
 pub(crate) async fn heads<'a>(request: &Request<'a>) -> Answer<'a> {
     let database = request.ports().database;
     let HeadsRequest { projects } = decode(&request.body(wire::MAX_UPDATE_BYTES).await?)?;

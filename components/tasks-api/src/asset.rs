@@ -8,7 +8,7 @@ use tasks::{Asset, AssetStore, OCTET_STREAM, range};
 
 use crate::request::{Answer, Request, access};
 
-/// The time that a browser may keep the way to a bucket: shorter than the address is valid.
+/// The time for which a browser may keep the redirect to a bucket: less than the time for which the address is valid.
 const REDIRECT_KEPT: &str = "private, max-age=3000";
 
 /// Finds the asset with this id, or else its copy in an imported project, to which the caller has access.

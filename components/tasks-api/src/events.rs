@@ -1,7 +1,7 @@
 //! `GET /tasks/{task}/events` and `GET /projects/{project}/tasks/events`: the changes of tasks, as server-sent events.
 //!
-//! A relay holds the stream. This component only answers what is new since the event that the request names in
-//! `Last-Event-ID`, and tells the relay the place from which it is to ask on ([`wire::TASK_EVENTS`]).
+//! A relay holds the stream. This component only answers with the news since the event that the request names
+//! in `Last-Event-ID`, and gives the relay the place from which to continue ([`wire::TASK_EVENTS`]).
 //!
 //! In the stream of a task, the id of an event is the task's mark. In that of a project, it is the number of a change;
 //! a stream begins with the tasks that are not finished.
@@ -33,7 +33,7 @@ pub(crate) async fn of_task<'a>(request: &Request<'a>, id: &str) -> Answer<'a> {
     let is_known = head.header("last-event-id") == Some(&mark);
     let is_final = task.status.is_final();
     if is_known && is_final {
-        // By this a browser knows that it need not come back.
+        // A browser does not connect again after this status.
         return Ok(Reply::empty(204).header("cache-control", "no-store"));
     }
     let mut events = String::new();
@@ -89,9 +89,10 @@ pub(crate) async fn of_project<'a>(request: &Request<'a>, project: &str) -> Answ
 /// A place in the stream of a project.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
-    /// Within the tasks that were not finished when the stream began, after this change; then it goes on after `until`.
+    /// A place within the tasks that were not finished when the stream began, after this change. Once they are sent, the
+    /// stream goes on after `until`.
     Begun { after: i64, until: i64 },
-    /// After this change.
+    /// A place after this change.
     After(i64),
 }
 

@@ -1,4 +1,4 @@
-//! `POST /internal/tasks/marks`: whether the tasks for which clients of a relay wait have changed.
+//! `POST /internal/tasks/marks`: reads whether the tasks for which clients of a relay wait have changed.
 
 use door::Reply;
 use problem::Problem;

@@ -18,8 +18,8 @@ use crate::{
     waiting::{self, OWN_WAIT},
 };
 
-/// Posts a task: it is stored before the answer is sent. If the caller would wait, the answer comes when the task has
-/// ended or the time is up.
+/// Posts a task: it is stored before the answer is sent. If the caller asks to wait, the answer comes when the task
+/// has ended or the time is up.
 pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     let ports = request.ports();
     let key = request.head().header("idempotency-key");
@@ -80,7 +80,7 @@ pub(crate) async fn post<'a>(request: &Request<'a>) -> Answer<'a> {
     })
 }
 
-/// Work that goes on after the answer.
+/// The work that goes on after the answer.
 type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The answer to the caller who posted a task.

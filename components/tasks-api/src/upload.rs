@@ -10,26 +10,26 @@ use tasks::{
 
 use crate::request::{Answer, Request};
 
-/// Stores the picture or film that the body is.
+/// Stores the picture or film in the body.
 pub(crate) async fn post<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let bytes = request.body(MAX_UPLOAD).await.map_err(too_large)?;
     let upload = tasks::upload(request.ports(), project, bytes).await?;
     Ok(stored(request, &upload))
 }
 
-/// Adds to the words of a refusal how a larger picture or film is uploaded.
+/// Adds to a refusal how to upload a larger picture or film.
 fn too_large(problem: Problem) -> Problem {
     if problem.kind() != Kind::PAYLOAD_TOO_LARGE {
         return problem;
     }
     let words = format!(
-        "{} With a bucket (`s3_bucket`) a larger upload comes in parts, up to `max_upload_mib`: the relay sends them if the upload tells its length (`Content-Length`).",
+        "{} With a bucket (`s3_bucket`) a larger upload comes in parts, up to `max_upload_mib`: the relay sends them if the upload has a `Content-Length`.",
         problem.detail()
     );
     Problem::new(Kind::PAYLOAD_TOO_LARGE, words)
 }
 
-/// Begins a large upload with its first part. The parameter `length` tells the bytes of the whole.
+/// Begins a large upload with its first part. The parameter `length` is the number of bytes of the whole.
 pub(crate) async fn begin<'a>(request: &Request<'a>, project: &str) -> Answer<'a> {
     let total = bytes(request, "length")?;
     let first = request.body(wire::UPLOAD_PART).await?;
@@ -37,7 +37,7 @@ pub(crate) async fn begin<'a>(request: &Request<'a>, project: &str) -> Answer<'a
     Ok(progress_reply(request, project, begun, 201))
 }
 
-/// Takes the next part, which begins at the byte that the parameter `from` tells. With `last` the upload is whole.
+/// Takes the next part, which begins at the byte that the parameter `from` names. With `last`, it is the last part.
 pub(crate) async fn go_on<'a>(request: &Request<'a>, project: &str, upload: &str) -> Answer<'a> {
     let from = bytes(request, "from")?;
     let is_last = request.head().parameter("last").is_some();

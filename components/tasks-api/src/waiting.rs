@@ -1,4 +1,4 @@
-//! Waiting for a task in this component, if no relay does it.
+//! Waits for a task in this component, if no relay does.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The component `webhooks`: takes the reports of services about their jobs.
 //!
 //! It only connects requests with a library. The signature in the address that a service was given identifies the
-//! service. It is checked before the body is read; the signature that some services put on the body itself is checked
-//! then.
+//! service. It is checked before the body is read. The signature that some services put on the body itself is checked
+//! after that.
 
 use door::{Admitted, Reply, routes::Webhooks};
 use problem::Problem;

@@ -105,7 +105,7 @@ class AsyncSyncServerClient:
         """Waits until the task is finished; see `SyncServerClient.wait_for_task`.
 
         All calls that wait for tasks of one project share one stream of events, so any number of
-        them hold one connection; each asks once more for the whole task when it hears of the end.
+        them hold one connection; each reads the whole task once more when the stream has its end.
         If the server has no streams, each call polls.
         """
         began = time.monotonic()
@@ -132,7 +132,7 @@ class AsyncSyncServerClient:
 
         try:
             await ear.opened(left())
-            # What happened before the stream was open is not told there.
+            # The stream does not have what happened before it was open.
             if not ear.is_deaf:
                 task = await self._run(self._calls.get(task))
             while not task.is_finished and not ear.is_deaf:
@@ -167,7 +167,7 @@ class AsyncSyncServerClient:
         return self._follow(Following(path, self._calls.policy))
 
     async def _follow(self, following: Following) -> AsyncIterator[Task | None]:
-        """Yields None whenever the stream has opened, and each task that it tells of."""
+        """Yields None whenever the stream has opened, and each task that it has."""
         while True:
             request, response, failure = following.request(), None, None
             try:

@@ -32,8 +32,9 @@ _MOST_HELD = 16
 # The most polls a second of all calls that wait with one client, if more of them wait than
 # are held.
 _POLLS_A_SECOND = 50
-# The answers after which a picture is sent in the params: an older server, a project that its first
-# task makes, and what is too large for an upload or of a type that the task itself should judge.
+# The answers after which a picture is sent in the params: the server is older, the project is made
+# by this task, or the picture is too large for an upload, or of a type that the task itself should
+# judge.
 _NOT_UPLOADED = (404, 405, 413, 415)
 # An upload of more bytes than this goes to the server's bucket, which may take these seconds more.
 _LARGE = 8 * 1024 * 1024
@@ -234,7 +235,7 @@ class Calls:
             known = polled
 
     def change(self, task_id: TaskRef, known: Known | None) -> Exchange[Known]:
-        """Polls the task until it is not as it is known any more."""
+        """Polls the task until it differs from its known state."""
         while True:
             asked = time.monotonic()
             held = 0 if known is None else _LONGEST_POLL

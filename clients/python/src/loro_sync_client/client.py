@@ -93,7 +93,7 @@ class SyncServerClient:
         """Stores a picture or a film in a project, and returns its path, for the params of tasks.
 
         A file is sent as it is read, whatever its size. Give its path, or open it as binary; then
-        its rest is sent, and it is not closed. How large an upload may be is the server's matter:
+        its rest is sent, and it is not closed. The server decides how large an upload may be:
         8 MiB, or with a bucket what its operator has set.
 
         Raises `SyncServerError` if the server does not take it: 413 too large, 415 neither picture
@@ -126,7 +126,7 @@ class SyncServerClient:
     def watch(self, task_id: TaskRef) -> Iterator[Task]:
         """Yields the task's present state, and each newer one until it is finished.
 
-        The server tells of changes by a stream of events, which is resumed if it breaks off. A
+        The server sends changes as a stream of events, which is resumed if it breaks off. A
         server without streams is polled. States between two others may be left out.
         """
         following = Following(f"{path_of(task_id)}/events", self._calls.policy)

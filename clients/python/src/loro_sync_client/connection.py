@@ -50,5 +50,5 @@ class Connection:
 
 
 def is_visible_ascii(text: str) -> bool:
-    """Tells whether a header can carry the text, which must have no spaces."""
+    """Returns whether the text is visible ASCII without spaces, so that a header can carry it."""
     return all("!" <= character <= "~" for character in text)

@@ -42,25 +42,25 @@ class FieldError:
 
 
 class InvalidTask(SyncServerError):
-    """422: the task cannot be accepted; `errors` names the fields."""
+    """The answer 422: the task cannot be accepted; `errors` names the fields."""
 
     errors: tuple[FieldError, ...] = ()
 
 
 class Unauthorized(SyncServerError):
-    """401 or 403: the token is missing, unknown, or not for this project."""
+    """The answer 401 or 403: the token is missing, unknown, or not for this project."""
 
 
 class NotFound(SyncServerError):
-    """404: there is no such task, or no such project."""
+    """The answer 404: there is no such task, or no such project."""
 
 
 class Conflict(SyncServerError):
-    """409: the task's status does not allow this, or another task has this idempotency key."""
+    """The answer 409: the task's status forbids this, or another task has this idempotency key."""
 
 
 class ServerUnavailable(SyncServerError):
-    """There was no connection, or the answer was 5xx or 429, even after the retries.
+    """The server could not be reached, or answered 5xx or 429, even after the retries.
 
     `retry_after` is the wait in seconds that the server asked for, or None.
     """

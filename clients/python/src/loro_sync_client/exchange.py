@@ -1,4 +1,4 @@
-"""Exchanges with the server, independent of how a client sends and sleeps.
+"""The exchanges with the server, independent of how a client sends and sleeps.
 
 An exchange is a generator: it yields a `Request` and is sent the response, or yields a `Pause` and
 is sent None. So retries, long polls and the reading of answers are written once, and the two
@@ -50,7 +50,8 @@ class Answer:
 
     response: httpx.Response
     attempts: int
-    """If this is more than 1, an earlier attempt may have succeeded and its answer been lost."""
+    """The number of attempts. If it is more than 1, an earlier one may have succeeded, and its
+    answer been lost."""
 
 
 def answer_to(

@@ -23,7 +23,7 @@ class NoStreams(Exception):
 
 
 class EndOfStream(Exception):
-    """The stream has nothing more to tell."""
+    """The stream has no further events."""
 
 
 @dataclass
@@ -45,7 +45,10 @@ class Following:
         return Request("GET", self.path, headers, held=SILENCE)
 
     def opened(self, response: httpx.Response) -> bool:
-        """Tells whether the stream is open. Raises what a final answer says; its body is read."""
+        """Returns whether the stream is open. Raises the error in a final answer.
+
+        The body of such an answer must have been read.
+        """
         self._data.clear()
         if response.status_code == 200:
             return True

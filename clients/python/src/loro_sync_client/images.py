@@ -87,7 +87,7 @@ def load_image(image: Image) -> str | Picture:
 
 
 def encode_image(image: Image) -> str:
-    """Converts an image to text that can be sent for it: its URL, or base64.
+    """Converts an image to text that can be sent in its place: its URL, or base64.
 
     The errors are those of `load_image`. A submission needs no such text: it uploads the image.
     """
@@ -96,7 +96,7 @@ def encode_image(image: Image) -> str:
 
 
 def has_images(params: Any) -> bool:
-    """Tells whether there are images in params, at any depth, that are not text."""
+    """Returns whether there are images in params, at any depth, that are not text."""
     if isinstance(params, Mapping):
         return any(map(has_images, params.values()))
     if isinstance(params, (list, tuple)):
@@ -118,7 +118,7 @@ def _is_image(value: Any) -> bool:
 
 
 def is_url(image: str) -> bool:
-    """Tells whether the text is an http(s) or data: URL."""
+    """Returns whether the text is an http(s) or data: URL."""
     return image[:8].lower().startswith(("http://", "https://", "data:"))
 
 

@@ -50,7 +50,7 @@ def verify_notification(
     content = body.encode() if isinstance(body, str) else body
     signed = f"{message_id}.{timestamp}.".encode(errors="replace") + content
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
-    # There are several, separated by spaces, while a secret is being replaced.
+    # There are several signatures, separated by spaces, while a secret is being replaced.
     for signature in signatures.split():
         version, _, value = signature.partition(",")
         if version == "v1" and hmac.compare_digest(value.encode(errors="replace"), expected):

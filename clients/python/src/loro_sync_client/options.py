@@ -23,9 +23,9 @@ class SubmitOptions(TypedDict, total=False):
     cancel_after: int | None
     """The seconds after which the task is cancelled if it has not ended by then."""
     tags: Sequence[str] | None
-    """Words for the task, by which `list_tasks` finds it."""
+    """The words by which `list_tasks` finds the task."""
     metadata: Mapping[str, Any] | None
-    """Notes, up to 4 KiB, that come back with the task."""
+    """The notes, up to 4 KiB, that come back with the task."""
     idempotency_key: str | None
-    """Two submissions with the same key make one task. Without a key, only the attempts of one
-    call do."""
+    """The key of the submission. Two with the same key make one task; without a key, only the
+    attempts of one call do."""

@@ -43,7 +43,7 @@ class RetryPolicy:
 
 
 def is_transient(status: int) -> bool:
-    """Tells whether a retry after an answer with this status may succeed."""
+    """Returns whether a retry after an answer with this status may succeed."""
     return status == 429 or status >= 500
 
 

@@ -43,18 +43,19 @@ class Task:
     tries: list[dict[str, Any]] | None = field(default=None, repr=False)
     """The last tries, each with `at`, `tried` and `error`; None in lists, streams and callbacks."""
     params: str | None = field(default=None, repr=False)
-    """JSON text, with the addresses of pictures; None in lists, streams and callbacks."""
+    """The parameters as JSON text, with the addresses of pictures; None in lists, streams and
+    callbacks."""
     result_data: str | None = field(default=None, repr=False)
-    """JSON text; None in lists, streams and callbacks."""
+    """The data of the result as JSON text; None in lists, streams and callbacks."""
 
     @property
     def parsed_params(self) -> Any:
-        """`params` as Python values; None if they were left out."""
+        """The `params` as Python values; None if they were left out."""
         return None if self.params is None else json.loads(self.params)
 
     @property
     def parsed_result_data(self) -> Any:
-        """`result_data` as Python values; None if there is none, or it was left out."""
+        """The `result_data` as Python values; None if there is none, or it was left out."""
         return None if self.result_data is None else json.loads(self.result_data)
 
     @property

@@ -1,4 +1,4 @@
-"""Functions that submit a task of each type."""
+"""The functions that submit a task of each type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and films that are uploaded: their bytes on the way, and what they become."""
+"""The uploads of pictures and films: their bytes on the way, and the server's answer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Upload:
 
     id: str
     path: str
-    """Its path at the server, for the params of tasks of its project and for a node."""
+    """The path at the server, for the params of tasks of its project and for a node."""
     url: str
-    """Its address, by the name under which the client has reached the server."""
+    """The address, by the name under which the client has reached the server."""
     media_type: str
-    """Its media type by its first bytes, such as `video/mp4`."""
+    """The media type by the first bytes, such as `video/mp4`."""
     length: int
-    """Its length in bytes."""
+    """The length in bytes."""
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Upload:
@@ -58,7 +58,7 @@ class FileBody:
 
     @classmethod
     def of(cls, file: BinaryIO) -> FileBody:
-        """Looks how long the rest of a file is."""
+        """Measures the rest of a file."""
         start = file.tell()
         return cls(file, start, max(0, file.seek(0, io.SEEK_END) - start))
 
@@ -85,7 +85,7 @@ class FileBody:
 
 @contextlib.contextmanager
 def opened(content: Content) -> Iterator[bytes | FileBody]:
-    """Opens a file, unless the caller has, and closes it in the end."""
+    """Opens a file, unless the caller has opened it, and closes it in the end."""
     if isinstance(content, (bytes, bytearray)):
         yield bytes(content)
     elif isinstance(content, (str, os.PathLike)):

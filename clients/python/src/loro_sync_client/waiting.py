@@ -1,4 +1,4 @@
-"""Waiting for many tasks over one stream of events for each project."""
+"""Waits for many tasks over one stream of events for each project."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Ear:
         self._task: Task | None = None
 
     def tell(self, task: Task | None) -> None:
-        """Tells the task's state, or wakes the waiter to look for itself."""
+        """Hands over the task's state, or wakes the waiter, so that it reads the task itself."""
         self._task = task or self._task
         self._news.set()
 
     async def heard(self, timeout: float | None) -> Task | None:
-        """Waits for news, and returns the task if they tell of it.
+        """Waits for news, and returns the task if the news has its state.
 
         Raises TimeoutError of asyncio after `timeout` seconds.
         """
@@ -49,7 +49,7 @@ class Ear:
         await asyncio.wait_for(self._stream.is_open.wait(), timeout)
 
     def close(self) -> None:
-        """Hears no more."""
+        """Ends the news."""
         self._stream.leave(self._task_id, self)
 
 
@@ -64,7 +64,7 @@ class ProjectStream:
         self._reader = asyncio.ensure_future(self._run(read, project_id))
 
     def join(self, task_id: str) -> Ear:
-        """Lets a waiter hear of a task from now on."""
+        """Gives a waiter the news of a task from now on."""
         ear = Ear(self, task_id)
         self._ears.setdefault(task_id, []).append(ear)
         return ear
@@ -89,7 +89,7 @@ class ProjectStream:
                 for ear in self._ears.get(task.task_id, []):
                     ear.tell(task)
         except Exception:
-            # Each waiter polls then, and gets the error itself if it is one.
+            # Each waiter then polls, and gets the error itself if it lasts.
             pass
         finally:
             self._end()
@@ -113,7 +113,7 @@ class ProjectStreams:
         self._streams: dict[str, ProjectStream] = {}
 
     def join(self, project_id: str, task_id: str) -> Ear | None:
-        """Lets a waiter hear of a task; None if there are as many streams as may be."""
+        """Gives a waiter the news of a task; None if there are as many streams as allowed."""
         stream = self._streams.get(project_id)
         if stream is None:
             if len(self._streams) >= _MOST_STREAMS:

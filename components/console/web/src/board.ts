@@ -195,7 +195,7 @@ interface Surroundings {
   readonly undo: GestureUndo;
 }
 
-/** One node on the board. */
+/** A node on the board. */
 class Card {
   readonly element = document.createElement("article");
   readonly #open: Holder;
@@ -280,7 +280,7 @@ class Card {
     this.#error.textContent = error ?? "";
   }
 
-  /** Retries the task. The document shows its progress; only if the retry is not possible, the card shows the error. */
+  /** Retries the task. The document shows its progress; the card shows an error only if the retry is not possible. */
   async #tryAgain(retry: Retry): Promise<void> {
     this.#retry.disabled = true;
     await retry(this.#node).catch((error: unknown) => this.#showError(words(error)));

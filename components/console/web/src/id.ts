@@ -1,5 +1,5 @@
 /**
- * Makes an id that no other has: 128 random bits in hexadecimal. `crypto.randomUUID` is missing on pages that were loaded over
+ * Makes a unique id: 128 random bits in hexadecimal. `crypto.randomUUID` is missing on pages that were loaded over
  * plain http from another machine.
  */
 export function newId(): string {

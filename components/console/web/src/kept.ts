@@ -1,9 +1,9 @@
 import { LoroMap } from "loro-crdt";
 
-/** The service that keeps a result at an address of its own, and the time at which it deletes it. */
+/** The service that keeps a result at its own address, and the time at which it deletes the result. */
 export interface Kept {
   readonly service: string;
-  /** The time at which it deletes it, in seconds since 1970. */
+  /** The time at which the service deletes the result, in seconds since 1970. */
   readonly until: number;
 }
 
@@ -15,7 +15,7 @@ const SERVICES: readonly (readonly [string, string])[] = [
 ];
 
 /**
- * Reads who keeps the result `src` of a task, and until when, from the task's entry in the map `tasks`; `undefined` if
+ * Reads which service keeps the result `src` of a task, and until when, from the task's entry in the map `tasks`; `undefined` if
  * the entry names no end, or the node shows something else by now.
  */
 export function keptBy(entry: unknown, src: string): Kept | undefined {
@@ -30,13 +30,13 @@ export function keptBy(entry: unknown, src: string): Kept | undefined {
   return { service: service ?? "its service", until };
 }
 
-/** Tells in words for a user until when the content is kept, in the user's own form of a date. */
+/** Describes in words for a user until when the content is kept, in the user's own form of a date. */
 export function keptWords({ service, until }: Kept, now = Date.now()): string {
   const day = new Date(until * 1_000).toLocaleDateString(undefined, { dateStyle: "medium" });
   return until * 1_000 > now ? `Kept by ${service} until ${day}` : `Was kept by ${service} until ${day}`;
 }
 
-/** Tells whether two are the same. */
+/** Returns whether both are the same. */
 export function isSameKept(a: Kept | undefined, b: Kept | undefined): boolean {
   return a?.service === b?.service && a?.until === b?.until;
 }

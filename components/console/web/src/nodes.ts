@@ -5,7 +5,7 @@ import { type Kept, keptBy } from "./kept.js";
 /** The origin of commits that record the state of a task. They are not a user's edits, so undo skips them. */
 export const ACCOUNT = "task";
 
-/** The origin of commits on the way of a drag. They are not undone one by one: {@link dropNode} records the whole way. */
+/** The origin of the commits during a drag. They are not undone one by one: {@link dropNode} records the whole way. */
 export const DRAG = "drag";
 
 /** A place on the board, in CSS pixels. */

@@ -1,6 +1,6 @@
 import type { LoroDoc } from "loro-crdt";
 
-/** Something that has a document, now this one and later perhaps another. */
+/** An object that holds the present document, which another one may replace. */
 export interface Holder {
   readonly doc: LoroDoc;
 }

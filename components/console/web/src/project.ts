@@ -12,7 +12,7 @@ export function projectOf(place: Place): string | undefined {
   return /^[A-Za-z0-9_-]{1,128}$/.test(name) ? name : undefined;
 }
 
-/** Browsers write some letters of a hash in percent encoding. */
+/** Decodes a hash, because browsers write some of its letters in percent encoding. */
 function decoded(hash: string): string {
   try {
     return decodeURIComponent(hash);

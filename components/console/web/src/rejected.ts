@@ -26,7 +26,7 @@ export class Copy {
     return snapshot;
   }
 
-  /** Tells whether the last exported copy has everything that is in the document now. */
+  /** Returns whether the last exported copy has everything that is in the document now. */
   isCurrent(): boolean {
     return this.#operations === this.#open.doc.opCount();
   }

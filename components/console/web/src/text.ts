@@ -55,7 +55,7 @@ export function follow(delta: readonly Delta<string>[], position: number): numbe
   return moved;
 }
 
-/** Keeps a text area and the document's text `text` equal. What is typed without a pause is undone together. */
+/** Keeps a text area and the document's text `text` equal. Letters that are typed without a pause are undone together. */
 export function bindText(area: HTMLTextAreaElement, open: OpenDocument, undo: GestureUndo): void {
   let text: LoroText;
   /** The contents of the text area when it last agreed with the document. */

@@ -10,8 +10,8 @@ const MAX_STEPS = 1_000;
 export type Clock = () => number;
 
 /**
- * Undoes the user's own edits, gesture by gesture: each commit is one, except that what is typed in one place without a
- * pause is one together. Loro may split what it groups when another user edits meanwhile, so each of its steps carries the
+ * Undoes the user's own edits, gesture by gesture: each commit is one, except that all letters typed in one place without
+ * a pause are one together. Loro may split what it groups when another user edits meanwhile, so each of its steps carries the
  * number of its gesture, and the steps of one gesture are undone together.
  */
 export class GestureUndo {
@@ -24,14 +24,14 @@ export class GestureUndo {
   /** Says whether steps that are recorded now belong to the gesture that is undone or redone. */
   #replaying = false;
 
-  /** Commits whose origin begins with one of `excluded` are not the user's edits. */
+  /** Follows a document. Commits whose origin begins with one of `excluded` do not count as the user's edits. */
   constructor(doc: LoroDoc, excluded: string[], now: Clock = () => performance.now()) {
     this.#excluded = excluded;
     this.#now = now;
     this.#manager = this.#follow(doc);
   }
 
-  /** Continues with another document. What was done in the one before cannot be undone any more. */
+  /** Continues with another document. Edits of the one before cannot be undone any more. */
   follow(doc: LoroDoc): void {
     this.endTyping();
     this.#manager = this.#follow(doc);

@@ -10,7 +10,7 @@ export const MAX_FILES = 50;
 /** The number of files that are sent at once. */
 const AT_ONCE = 2;
 
-/** The files of one drop beside each other, before the next row begins. */
+/** The number of files of one drop beside each other, before the next row begins. */
 const COLUMNS = 4;
 
 /** The distances between the nodes of one drop, in CSS pixels: a node with a picture and a gap. */
@@ -18,11 +18,11 @@ const STEP = { x: 204, y: 218 };
 
 /** The state of a file that a user sees until it has become a node, or they have let it go. */
 export interface Showing {
-  /** Says that the file is being sent. */
+  /** Shows that the file is being sent. */
   sending(): void;
-  /** Says why it was not stored; `again` sends it once more. */
+  /** Shows why the file was not stored; `again` sends it once more. */
   failed(reason: string, again: () => void): void;
-  /** Takes the showing away. */
+  /** Removes the file from view. */
   end(): void;
 }
 
@@ -36,7 +36,7 @@ export interface Settings {
   readonly send?: (room: string, file: File, signal: AbortSignal) => Promise<Upload>;
 }
 
-/** Sends files to the server. Each becomes a node once it is stored there, so that other users see no half of one. */
+/** Sends files to the server. Each becomes a node once it is stored there, so that other users never see an unfinished one. */
 export class Uploads {
   readonly #open: Holder;
   readonly #settings: Required<Settings>;
@@ -54,7 +54,7 @@ export class Uploads {
     return this.#unsettled > 0;
   }
 
-  /** Takes the files of one drop, whose first node is to be at this place. Throws if they are too many. */
+  /** Takes the files of one drop, whose first node goes to this place. Throws if there are too many. */
   add(files: readonly File[], { x, y }: Position): void {
     if (files.length > MAX_FILES) throw new Error(`These are ${files.length} files; at most ${MAX_FILES} may come at once.`);
     for (const [n, file] of files.entries()) {

@@ -16,7 +16,7 @@ interface Request {
   readonly body: unknown;
 }
 
-/** A generator on an empty document, beside what it asked the server for. */
+/** Makes a generator on an empty document, and records its requests and its pauses. */
 function generator(replies: Reply[], settings: Partial<Settings> = {}): { doc: LoroDoc; asked: Request[]; pauses: number[]; it: Generator } {
   const doc = new LoroDoc();
   const asked: Request[] = [];
@@ -32,7 +32,7 @@ function generator(replies: Reply[], settings: Partial<Settings> = {}): { doc: L
         body: body === undefined ? undefined : JSON.parse(body as string),
       });
       const reply = replies.shift();
-      assert.ok(reply, "nothing more was to be asked");
+      assert.ok(reply, "no further request was expected");
       if (reply instanceof Error) throw reply;
       return typeof reply === "function" ? reply() : reply;
     },
@@ -51,7 +51,7 @@ function only(doc: LoroDoc): BoardNode {
   return node;
 }
 
-test("a prompt becomes a node, the node a task, and the task is known by the node", async () => {
+test("a prompt becomes a node and a task, and the node has the task's id", async () => {
   const { doc, asked, it } = generator([created("task_1")]);
   const done = it.generate(PLACE, "a lighthouse");
   assert.equal(only(doc).status, "pending", "it is seen at once");
@@ -123,7 +123,7 @@ test("a server that is away for a moment is asked again, with the same key", asy
   assert.deepEqual(pauses, [500, 2_000]);
 });
 
-test("why it failed is written on the node", async () => {
+test("the reason of a failure is written on the node", async () => {
   const away = new TypeError("Failed to fetch");
   const cases: [Reply[], string][] = [
     [[problem(422, { title: "Invalid task", detail: "The prompt is empty." })], "The prompt is empty."],
@@ -146,7 +146,7 @@ test("why it failed is written on the node", async () => {
   assert.equal(only(doc).error, "the connection is closed");
 });
 
-test("what never became a task is asked for again, by the same words", async () => {
+test("a node whose task was never made gets one by a retry, with the same prompt", async () => {
   const { doc, asked, it } = generator([problem(422, { detail: "No." }), created("task_2")]);
   await it.generate(PLACE, "a lighthouse");
   renameNode(doc, only(doc).id, "my favourite");
@@ -157,7 +157,7 @@ test("what never became a task is asked for again, by the same words", async () 
   assert.notEqual(asked[0]?.key, asked[1]?.key);
 });
 
-test("a task that failed is tried again by the server, which alone writes what comes of it", async () => {
+test("the server retries a task that failed, and the page writes nothing into the node", async () => {
   const { doc, asked, it } = generator([created("task/1"), Response.json({ status: "pending" }), problem(409, { detail: "It is under way." })]);
   await it.generate(PLACE, "x");
   setData(doc, only(doc).id, { status: "failed", error: "No." });
@@ -168,7 +168,7 @@ test("a task that failed is tried again by the server, which alone writes what c
   assert.deepEqual(doc.toJSON(), before);
 });
 
-test("undo takes back the node and not the account of its task", async () => {
+test("undo takes back the node, and skips the commits that record its task", async () => {
   const { doc, it } = generator([created("task_1")]);
   const undo = new UndoManager(doc, { excludeOriginPrefixes: [ACCOUNT], mergeInterval: 0 });
   await it.generate(PLACE, "x");

@@ -6,7 +6,7 @@ import { createNode, readNodes } from "../src/nodes.js";
 
 const src = "https://cdn.example/film.mp4";
 
-test("a node tells who keeps its content, until the node shows something else", () => {
+test("a node names the service that keeps its content, until the node shows something else", () => {
   const doc = new LoroDoc();
   createNode(doc, { x: 0, y: 0 }, "film", { src, taskId: "task_1" });
   const kept = () => readNodes(doc)[0]?.kept;
@@ -18,7 +18,7 @@ test("a node tells who keeps its content, until the node shows something else", 
   assert.equal(kept(), undefined);
 });
 
-test("an entry may be a plain value, and what is no time is none", () => {
+test("an entry may be a plain value, and a value that is not a time counts as none", () => {
   const cases: [Value | undefined, string | undefined][] = [
     [{ task_type: "fal:some/model", src, result_expires_at: 1 }, "fal"],
     [{ task_type: "nano_banana_pro", src, result_expires_at: 1 }, "Gemini"],

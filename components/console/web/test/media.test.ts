@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { mediaOf } from "../src/media.js";
 
-test("pictures and films are told apart by their addresses, and nothing but http is one", () => {
+test("the address distinguishes pictures from films, and only an http(s) address is either", () => {
   const base = "https://here.example/#project";
   const cases: [string | undefined, string | undefined, string?][] = [
     ["https://cdn.example/a.png?sign=1.mp4", "image", "https://cdn.example/a.png?sign=1.mp4"],

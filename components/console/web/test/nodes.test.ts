@@ -14,7 +14,7 @@ const PLAIN: Omit<BoardNode, "id" | "position" | "label"> = {
   kept: undefined,
 };
 
-/** Two documents that have seen the same, and a way to make them so again. */
+/** Makes two empty documents, and a function that brings each the other's edits. */
 function pair(): [LoroDoc, LoroDoc, () => void] {
   const [a, b] = [new LoroDoc(), new LoroDoc()];
   const meet = (): void => {
@@ -39,7 +39,7 @@ test("a move, a new label and a task's progress at one time all survive", () => 
   ]);
 });
 
-test("what has been deleted stays deleted", () => {
+test("a deleted node stays deleted", () => {
   const [a, b, meet] = pair();
   const id = createNode(a, { x: 0, y: 0 }, "gone");
   meet();
@@ -51,7 +51,7 @@ test("what has been deleted stays deleted", () => {
   assert.deepEqual(readNodes(b), []);
 });
 
-test("what two clients write into the data of one node at the same time, which has none yet, all survives", () => {
+test("if two clients write at the same time into a node that has no data yet, everything survives", () => {
   const [a, b, meet] = pair();
   a.getMap("nodes").setContainer("n", new LoroMap()).set("id", "n");
   a.commit();
@@ -70,7 +70,7 @@ test("a client of Loro 1.8 sees bytes in place of a new node, its content in ano
   assert.ok(old.getMap("nodes").get(id) instanceof Uint8Array);
   const elsewhere = Object.entries(old.toJSON() as Record<string, unknown>).filter(([root]) => root.startsWith("🤝"));
   assert.deepEqual(elsewhere.map(([root]) => root).sort(), [`🤝:$nodes>${id}`, `🤝:$nodes>${id}>data`]);
-  // What it writes itself, a client of this release reads, and what it saw as bytes is whole.
+  // A client of this release reads the old client's node, and the node that the old client saw as bytes is still whole.
   old.getMap("nodes").set("theirs", { position: { x: 3, y: 4 }, data: { label: "theirs" } });
   old.commit();
   doc.import(old.export({ mode: "update" }));
@@ -80,7 +80,7 @@ test("a client of Loro 1.8 sees bytes in place of a new node, its content in ano
   ]);
 });
 
-test("a node written as a plain value keeps what else it says", () => {
+test("a node written as a plain value keeps its other fields", () => {
   const doc = new LoroDoc();
   doc.getMap("nodes").set("n", { type: "image", position: { x: 0, y: 0 }, data: { label: "a", taskId: "t" } });
   moveNode(doc, "n", { x: 7, y: 8 });
@@ -91,7 +91,7 @@ test("a node written as a plain value keeps what else it says", () => {
   });
 });
 
-test("what is no node is passed over, and what a node lacks is filled in", () => {
+test("a value that is not a node is passed over, and missing fields of a node are filled in", () => {
   const doc = new LoroDoc();
   const nodes = doc.getMap("nodes");
   nodes.set("text", "hello");

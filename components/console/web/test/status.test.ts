@@ -6,7 +6,7 @@ const saved = (unsaved: number, refused = 0) => ({ all: false, unsaved, refused,
 
 const waiting = (unsaved: number) => ({ ...saved(unsaved), waitsFor: [{ peer: "42", counter: 1 }] });
 
-test("what is not saved is never called saved", () => {
+test("an edit that is not saved is never called saved", () => {
   const cases = [
     [{ state: "live", saved: { all: true, unsaved: 0, refused: 0, waitsFor: [] } }, "All saved"],
     [{ state: "live", saved: saved(1) }, "Saving 1 edit"],

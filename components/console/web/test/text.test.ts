@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { difference, follow } from "../src/text.js";
 
-test("the replacement is the smallest, and stands where the caret says", () => {
+test("the replacement is the smallest one, and the caret decides its place", () => {
   const cases: [string, string, number | undefined, unknown][] = [
     ["same", "same", undefined, undefined],
     ["", "a", undefined, { index: 0, removed: 0, inserted: "a" }],
     ["abc", "", undefined, { index: 0, removed: 3, inserted: "" }],
     ["one two", "one and two", undefined, { index: 4, removed: 0, inserted: "and " }],
     ["one two", "one 2", undefined, { index: 4, removed: 3, inserted: "2" }],
-    // A letter beside its like: the caret tells which is new.
+    // A letter beside an equal one: the caret decides which is new.
     ["aaa", "aaaa", 1, { index: 0, removed: 0, inserted: "a" }],
     ["aaa", "aaaa", 4, { index: 3, removed: 0, inserted: "a" }],
     // Two pictures that share half of their code are replaced whole.
@@ -21,7 +21,7 @@ test("the replacement is the smallest, and stands where the caret says", () => {
   }
 });
 
-test("any replacement, done, makes the one text of the other", () => {
+test("the replacement always turns the first text into the second", () => {
   const letters = ["a", "b", "\u{1F600}", "\u{1F601}", "\u{1FA00}", "\n"];
   let seed = 7;
   const random = (below: number): number => {

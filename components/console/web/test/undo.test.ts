@@ -45,7 +45,7 @@ test("a drag of a hundred steps is one undo, also if another user edits the node
   assert.deepEqual([readNodes(doc), undo.canUndo], [[], false]);
 });
 
-test("what is typed without a pause is one undo, also if another user types meanwhile", () => {
+test("all letters typed without a pause are one undo, also if another user types meanwhile", () => {
   const { other, clock, undo, meanwhile, type, text } = desk();
   type("one ");
   meanwhile(() => other.getText("text").insert(0, "their "));
@@ -75,7 +75,7 @@ test("typing ends where another gesture begins", () => {
   type("a text");
   undo.endTyping();
   const id = createNode(doc, { x: 0, y: 0 }, "first");
-  // A picture's progress is not the user's.
+  // The progress of a task is not an edit of the user.
   setData(doc, id, { taskId: "task_1" });
   for (const label of ["s", "se", "second"]) {
     undo.type("label", false);
@@ -92,7 +92,7 @@ test("typing ends where another gesture begins", () => {
   assert.deepEqual([text(), readNodes(doc)[0]?.label, undo.canRedo], ["a text", "second", false]);
 });
 
-test("in another document that takes the place of the first, what is done from then on can be undone", () => {
+test("after another document has taken the place of the first, edits of that one can be undone", () => {
   const first = new LoroDoc();
   const undo = new GestureUndo(first, [], () => 0);
   createNode(first, { x: 0, y: 0 }, "before");

@@ -5,7 +5,7 @@ import { LoroDoc } from "loro-crdt";
 import { readNodes } from "../src/nodes.js";
 import { MAX_FILES, Uploads } from "../src/uploads.js";
 
-/** One file as the user sees it, with the controls that they have. */
+/** A file as the user sees it, with the controls that they have. */
 interface Seen {
   readonly name: string;
   state: string;
@@ -49,7 +49,7 @@ function desk(): { doc: LoroDoc; uploads: Uploads; seen: Seen[]; sent: Sent[] } 
 
 const file = (name: string): File => new File(["picture"], name);
 
-/** Waits until something holds, for at most a hundred turns of the event loop. */
+/** Waits until a condition holds, for at most a hundred turns of the event loop. */
 async function until(holds: () => boolean): Promise<void> {
   for (let turn = 0; turn < 100 && !holds(); turn += 1) await new Promise((resolve) => setImmediate(resolve));
   assert.ok(holds());
@@ -82,7 +82,7 @@ test("files go two at a time, and each becomes a node beside the one before it",
   assert.equal(uploads.areUnsettled, false);
 });
 
-test("what is refused says why in the server's words, holds up no other, and can be sent again", async () => {
+test("a refused file shows the server's words, holds up no other file, and can be sent again", async () => {
   const { doc, uploads, seen, sent } = desk();
   uploads.add(["a", "b", "c"].map(file), { x: 0, y: 0 });
   await until(() => sent.length === 2);
@@ -101,7 +101,7 @@ test("what is refused says why in the server's words, holds up no other, and can
   assert.equal(uploads.areUnsettled, false);
 });
 
-test("what the user lets go becomes no node, wherever it was", async () => {
+test("a file that the user lets go becomes no node, whether it was waiting, under way or refused", async () => {
   const { doc, uploads, seen, sent } = desk();
   uploads.add(["under way", "under way too", "waiting"].map(file), { x: 0, y: 0 });
   await until(() => sent.length === 2);
@@ -116,7 +116,7 @@ test("what the user lets go becomes no node, wherever it was", async () => {
   assert.deepEqual([sent.length, readNodes(doc), seen.map(({ state }) => state)], [2, [], ["gone", "gone", "gone"]]);
 });
 
-test("what cannot be read is not sent, and too many files are refused together", async () => {
+test("a file that cannot be read is not sent, and too many files are refused together", async () => {
   const { uploads, seen, sent } = desk();
   const folder = Object.assign(file("a folder"), {
     slice: () => ({ arrayBuffer: () => Promise.reject(new Error("no file")) }),
