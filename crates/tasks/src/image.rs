@@ -61,7 +61,7 @@ impl Image {
 /// Reads an image of a user's parameters.
 ///
 /// # Errors
-/// What is wrong with it and what to send instead, in words for the user.
+/// The fault of the image, and what to send instead, in words for the user.
 pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
     if text.starts_with(OWN) {

@@ -156,7 +156,7 @@ fn check_size(ports: Ports<'_>, assets: &AssetStore<'_>, total: u64) -> Result<(
     if assets.bucket.is_none() {
         let of_host = max_body(ports.config);
         let (most, of) = if of_host < MAX_UPLOAD {
-            (of_host, ", as a body has (`max_body_mib`)")
+            (of_host, ", the limit of a body (`max_body_mib`)")
         } else {
             (MAX_UPLOAD, "")
         };

@@ -77,7 +77,7 @@ impl<'a> TaskRequest<'a> {
     /// Reads the parameters. `None` if the body has none.
     ///
     /// # Errors
-    /// What is wrong with them, in words for the user.
+    /// The fault of the parameters, in words for the user.
     pub(crate) fn params(&self, executor: Option<&dyn Executor>) -> Result<Option<Params>, String> {
         let budget = Budget::new(MAX_PARAMS);
         let pictures = executor.map_or(&[][..], |executor| executor.pictures());

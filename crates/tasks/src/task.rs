@@ -15,7 +15,7 @@ pub(crate) const MAX_NODE_ID: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// No instance has taken the task up yet, or its service has no place.
+    /// The task waits for an instance that takes it up, or for a place at its service.
     Pending,
     /// The task is being submitted, or its service works on it.
     Processing,

@@ -94,7 +94,7 @@ impl From<UploadError> for Problem {
             UploadError::TooLarge(words) => Self::new(Kind::PAYLOAD_TOO_LARGE, words),
             UploadError::NoUpload => Self::not_found(),
             UploadError::WrongLength => Self::bad_request(format!(
-                "Each part of an upload but the last has {PART} bytes, and the last has from 1 to as many."
+                "Each part of an upload must have {PART} bytes, except for the last, which must have 1 to {PART} bytes."
             )),
             UploadError::NotNext(at) => Self::new(
                 Kind::NOT_NEXT_PART,

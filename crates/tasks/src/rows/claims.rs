@@ -1,6 +1,6 @@
 //! The claims: an instance works on a task only while it holds the task's lease.
 //!
-//! Which task is submitted next is decided here alone, in the claiming statement. A limited number of tasks is under
+//! The claiming statement alone decides which task is submitted next. A limited number of tasks is under
 //! way at a service, and of these a limited number for one project. Projects take turns, and in each the task posted
 //! first comes first. A service that has refused a task gets no more tasks than were under way then, except for
 //! one try at a time after a pause: see [`super::places`].
