@@ -1,4 +1,4 @@
-//! Addresses that users send and this server calls.
+//! The addresses that users send and this server calls.
 //!
 //! They must be http(s), and neither a literal address of a private network nor a name that can only lead
 //! to one. The host's network blocking refuses any other name that leads to a private network, because
@@ -7,8 +7,8 @@
 use platform::{Config, config::PUBLIC_URL, networks};
 use url::{Host, Url};
 
-/// Checks an address to fetch from. The caller calls the URL that this returns, because another parser may read
-/// the text otherwise.
+/// Checks an address to fetch from. The caller must call the URL that this returns, because another parser may read
+/// the text differently.
 ///
 /// # Errors
 /// The reason, in words for the user.
@@ -88,7 +88,7 @@ fn is_public_name(name: &str) -> bool {
         && !name.ends_with(".home.arpa")
 }
 
-/// Returns whether no server of the Internet has this name, because it is reserved for examples and tests (RFC 6761).
+/// Returns whether the name is reserved for examples and tests (RFC 6761), so that no server of the Internet has it.
 pub(crate) fn is_reserved(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();

@@ -46,8 +46,9 @@ pub fn is_asset_id(id: &str) -> bool {
     id_in(&path(id)) == Some(id)
 }
 
-/// The id of the asset that an address leads to, if it is certainly one of this server: a path, an address below the
-/// server's own, or one of this machine or a private network, whose names change. Rows of earlier releases hold such addresses.
+/// The id of the asset that an address leads to, if the asset is certainly one of this server: the address is a path,
+/// or below the server's own address, or leads to this machine or a private network. Rows of earlier releases hold such
+/// addresses, under names that the server may no longer have.
 pub(crate) fn own(address: &str, public_url: &str) -> Option<String> {
     if address.starts_with(ASSETS) {
         return id_in(address).map(str::to_owned);
@@ -86,7 +87,7 @@ impl Task {
     }
 }
 
-/// The data of a result with the whole addresses of what is kept here, for a caller who reaches this server at `base`.
+/// The data of a result with the whole addresses of the assets in it, for a caller who reaches this server at `base`.
 #[must_use]
 pub fn addressed_data(data: String, base: &str) -> String {
     if data.contains(ASSETS)
@@ -186,7 +187,7 @@ mod tests {
         let data = |urls: [&str; 2]| json!({ "seed": 7, "urls": urls, "images": urls }).to_string();
         let addressed = addressed_data(data([&kept, far]), base);
         assert_eq!(addressed, data([&whole, far]));
-        // What has no such addresses stays as it is, to the letter.
+        // Data without such addresses stays exactly as it is.
         for other in [
             "{ \"seed\": 7 }",
             "{\"text\": \"/assets/\"}",

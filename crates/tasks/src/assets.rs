@@ -1,5 +1,5 @@
-//! Assets: results, pictures that came with a task, and uploads. Their bytes are in SQLite, or in an S3-compatible bucket
-//! (R2, MinIO, …) if one is configured.
+//! The assets: results, pictures that came with a task, and uploads. Their bytes are in SQLite, or in an S3-compatible
+//! bucket (R2, MinIO, …) if one is configured.
 //!
 //! An asset never changes, and its id cannot be guessed. Its row is always in SQLite; with a bucket, its
 //! bytes are not.
@@ -50,7 +50,7 @@ pub struct AssetStore<'a> {
 /// An asset, with all of its bytes, a part of them, or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asset {
-    /// The project that this belongs to.
+    /// The project that the asset belongs to.
     pub project_id: String,
     /// The media type, such as `image/png`; [`OCTET_STREAM`](crate::OCTET_STREAM) unless it is a picture, a video or a sound.
     pub media_type: String,
@@ -88,7 +88,7 @@ pub enum AssetError {
     /// The bucket failed, or its settings are incomplete or wrong.
     #[error("asset store: {0}")]
     Bucket(String),
-    /// The result cannot be fetched from its service at the moment; in words for the user.
+    /// The result cannot be fetched from its service at the moment. The reason is in words for the user.
     #[error("{0}")]
     NotFetched(String),
 }
@@ -96,7 +96,7 @@ pub enum AssetError {
 /// Checks that the settings of the bucket are whole, if there is one.
 ///
 /// # Errors
-/// If one is missing or cannot be read.
+/// If a setting is missing or cannot be read.
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
     bucket(config).map(drop)
 }
@@ -104,7 +104,7 @@ pub(crate) fn check_settings(config: &dyn Config) -> Result<(), AssetError> {
 /// The most bytes that are read from a bucket at once.
 const MAX_ASSET_BYTES: usize = 64 * 1024 * 1024;
 
-/// The most MiB that an operator may let an asset have: as many as 10,000 parts have, which is all that S3 takes.
+/// The most MiB that an operator may let an asset have: about the size of 10,000 parts, which are all that S3 takes.
 pub(crate) const MOST_MIB: u32 = 48 * 1024;
 
 /// The seconds for which an asset is left alone after it was stored, or after its task was found at work.
@@ -316,11 +316,11 @@ impl<'a> AssetStore<'a> {
         Ok(Some(asset))
     }
 
-    /// The address at which the bucket gives a large asset to those who have the address, for an hour; `None` if the asset
-    /// is [read](Self::read) here.
+    /// The signed address at which the bucket serves a large asset for an hour, to any client that has the address;
+    /// `None` if the asset is [read](Self::read) here.
     ///
     /// # Errors
-    /// If the asset is in a bucket that is not set.
+    /// If the asset is in a bucket, but `s3_bucket` is not set.
     pub fn signed_address(&self, id: &str, asset: &Asset) -> Result<Option<String>, AssetError> {
         if !asset.is_in_bucket || asset.length <= READ_HERE {
             return Ok(None);
@@ -388,7 +388,7 @@ impl<'a> AssetStore<'a> {
         let request = request
             .body(body)
             .map_err(|error| AssetError::Bucket(error.to_string()))?;
-        // All methods are idempotent enough, so a fault is retried once.
+        // A fault is retried once. A request that arrives twice leaves at worst an upload without parts in the bucket.
         for attempt in 0..2 {
             match self.http.send(request.clone(), CALL).await {
                 Ok(answer) if attempt == 1 || !answer.status().is_server_error() => {

@@ -1,4 +1,5 @@
-//! JSON that is read only as far as a budget of bytes reaches, so that a body of megabytes makes no tree of hundreds.
+//! Reads JSON only as far as a budget of bytes reaches, because a body of a few megabytes can make a tree that takes
+//! hundreds of megabytes.
 
 use std::{cell::Cell, fmt};
 
@@ -43,7 +44,7 @@ impl Budget {
 /// The bytes that quotes and a comma take.
 const AROUND: usize = 3;
 
-/// Reads a value within a budget, as compact JSON counts.
+/// Reads a value within a budget. A value costs about as many bytes as it has as compact JSON.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounded<'b>(pub(crate) &'b Budget);
 
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_costs_about_what_it_has_bytes() {
+    fn a_value_costs_about_its_number_of_bytes() {
         for (text, cost) in [
             ("null", 5),
             ("true", 5),

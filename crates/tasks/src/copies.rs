@@ -1,7 +1,7 @@
-//! Assets of a project that was imported beside the one that it was exported from.
+//! The assets of a project that was imported although the project that it was exported from still exists here.
 //!
-//! The document names them by ids that are taken. So the copies have other ids, and a caller who has access
-//! to the imported project alone gets the copy under the id that the document has.
+//! The document names its assets by ids that the assets of that other project have. So the copies have other ids, and a
+//! caller who has access to the imported project alone gets the copy under the id that the document has.
 
 use auth::conditions::{exists, of_user};
 use platform::DatabaseError;
@@ -42,7 +42,8 @@ impl AssetStore<'_> {
         Ok(own)
     }
 
-    /// Finds the copy of an asset in a project of this user, in this project, or, if neither is given, in any.
+    /// Finds the copy of an asset. If a user is given, the copy is in a project of this user, and if a project is
+    /// given, it is in this project.
     ///
     /// # Errors
     /// If the database fails.

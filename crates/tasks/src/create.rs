@@ -1,4 +1,4 @@
-//! Creating a task from a request.
+//! Creates a task from a request.
 
 use auth::secrets;
 use platform::{Config, Database, DatabaseError, Ports};
@@ -30,20 +30,20 @@ pub enum CreateError {
     /// The body is not a JSON object.
     #[error("the body is not a JSON object")]
     NotAnObject,
-    /// Some fields are wrong; nothing was stored.
+    /// The request has wrong fields; nothing was stored.
     #[error("the task has wrong fields")]
     Invalid(Vec<FieldError>),
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     Conflict,
-    /// The database failed. Whether the task was stored is not known; posting it again under the same
-    /// idempotency key is harmless.
+    /// The database failed. The task may have been stored; posting it again under the same idempotency key is
+    /// harmless.
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The project's quota does not allow the task, or could not be looked up. Nothing was stored.
     #[error(transparent)]
     Quota(#[from] QuotaError),
-    /// A picture could not be stored. Nothing refers to those that were.
+    /// A picture could not be stored. Nothing refers to the pictures that were stored.
     #[error(transparent)]
     Asset(#[from] AssetError),
 }
@@ -51,7 +51,7 @@ pub enum CreateError {
 /// The most retries of a task after errors.
 const MAX_RETRIES: f64 = 20.0;
 
-/// The retries of a task that names none.
+/// The retries of a task whose request does not name a number.
 const DEFAULT_RETRIES: i64 = 3;
 
 /// The longest address of an agent, in characters.
@@ -113,7 +113,7 @@ pub async fn create(
     if rows::insert(database, new).await? {
         return Ok(task);
     }
-    // The same key came with another request at the same time, and that was stored first.
+    // Another request with the same key came at the same time, and was stored first.
     for asset_id in &stored {
         assets.discard(asset_id).await?;
     }
@@ -121,8 +121,8 @@ pub async fn create(
     known.ok_or_else(|| DatabaseError::Unexpected("a task was not stored".into()).into())
 }
 
-/// Finds pictures of a type that the service does not take: those that are kept here by the type that their assets have, and
-/// those at an address elsewhere by its ending.
+/// Finds pictures of a type that the service does not take. A picture that is kept here has the type of its asset; the
+/// type of a picture at another address is read from the ending of the address.
 async fn wrong_pictures(
     assets: &AssetStore<'_>,
     executor: &dyn Executor,
@@ -138,7 +138,8 @@ async fn wrong_pictures(
     for name in executor.pictures() {
         let text = params[name].as_str().unwrap_or_default();
         let media_type = match asset_address::own(text, &public_url) {
-            // A new picture is none yet, and of what is missing or another project's the submission tells.
+            // A picture that came with this request is no asset yet. The submission reports a picture that is missing
+            // or belongs to another project.
             Some(id) => {
                 let kept = assets.describe_in(&task.project_id, &id).await?;
                 kept.map(|(_, asset)| asset.media_type)
@@ -245,7 +246,7 @@ fn callback_url<'a>(fields: &mut Fields<'a>, config: &dyn Config) -> Option<&'a 
     Some(url)
 }
 
-/// The digest of a request. The order of its fields makes no difference, and the same picture is the same request.
+/// The digest of a request. It depends neither on the order of the fields nor on the new ids of pictures.
 fn digest(task: &Task, params: &str, pictures: &[Picture]) -> String {
     let mut params = params.to_owned();
     for Picture { asset_id, image } in pictures {

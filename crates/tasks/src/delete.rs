@@ -1,11 +1,11 @@
-//! Deleting the tasks and assets of a project with it.
+//! Deletes the tasks and assets of a project that is being deleted.
 
 use platform::Ports;
 
 use crate::{assets::AssetStore, error::TaskError};
 
-/// Deletes the tasks and assets of a project. The caller has deleted the project before, so that no task is
-/// created. A task that was under way may still store an asset, so the caller does this again later.
+/// Deletes the tasks and assets of a project. The caller has deleted the project before, so that no new task
+/// is created. A task that was under way may still store an asset, so the caller does this again later.
 ///
 /// # Errors
 /// If the database or the bucket fails. Doing it again is harmless.

@@ -1,4 +1,4 @@
-//! Going on from the result of an earlier task.
+//! Goes on from the result of an earlier task.
 
 use platform::{Database, DatabaseError};
 use problem::FieldError;
@@ -34,7 +34,8 @@ async fn find(
     Ok(found.filter(|found| found.project_id == beside.project_id))
 }
 
-/// Checks that the task that a new one names has a picture to go on from; what is wrong with it, if not.
+/// Checks that the task that a new task names has a picture to go on from. Returns what is wrong with it, if it has
+/// none.
 ///
 /// # Errors
 /// If the database fails.
@@ -51,7 +52,7 @@ pub(crate) async fn check(
     let Some(earlier) = find(assets.database, id, task).await? else {
         return wrong("is not the id of a task of this project");
     };
-    // What the service gave with the result is for the model that made it.
+    // The signature that the service gave with the result is valid only for the model that made it.
     if earlier.task_type != task.task_type {
         return wrong(&format!("must be a task of the type {}", task.task_type));
     }
@@ -72,7 +73,7 @@ pub(crate) async fn check(
     }
 }
 
-/// Reads what a task that is submitted goes on from; `None` if it begins anew.
+/// Reads the earlier task from whose result a task that is being submitted goes on; `None` if it begins anew.
 ///
 /// # Errors
 /// Permanent if the earlier task is gone; to be tried again if the database fails.

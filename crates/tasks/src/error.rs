@@ -1,4 +1,4 @@
-//! Failures of tasks, and the problems that clients see.
+//! The failures of tasks, and the problems that clients see.
 
 use auth::webhooks::KeyError;
 use platform::{DatabaseError, UnreadableSetting};
@@ -10,13 +10,13 @@ use crate::assets::AssetError;
 /// The reason for which something could not be done with a task.
 #[derive(Debug, Error)]
 pub enum TaskError {
-    /// There is no such task.
+    /// The task, or the service, does not exist.
     #[error("there is no such task")]
     NotFound,
     /// The task is finished, and a finished task never changes again.
     #[error("the task is finished")]
     Finished,
-    /// Only a failed or cancelled task can be retried.
+    /// The task cannot be retried, because it has neither failed nor been cancelled.
     #[error("the task has neither failed nor been cancelled")]
     NotRetryable,
     /// The body that a service sent is not a callback.
@@ -34,7 +34,7 @@ pub enum TaskError {
     /// The asset store failed.
     #[error(transparent)]
     Asset(#[from] AssetError),
-    /// There is no key to sign with.
+    /// The key to sign with is not set, or cannot be read.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A setting cannot be read.

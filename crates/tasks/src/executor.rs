@@ -19,7 +19,7 @@ pub trait Executor {
     /// The service's name: in `external_service`, and in the address of its callbacks.
     fn service(&self) -> &'static str;
 
-    /// The types of tasks that the service does, as users are told them.
+    /// The types of tasks that the service does, as users see them.
     fn task_types(&self) -> &'static [&'static str];
 
     /// Returns whether the service does tasks of this type. A service with more types than it can list knows them by
@@ -45,7 +45,8 @@ pub trait Executor {
         Duration::from_secs(24 * 3600)
     }
 
-    /// Returns the time that the service keeps a result after it was made; `None` if that is not known, or for good.
+    /// Returns the time that the service keeps a result after it was made; `None` if that is not known, or if
+    /// the service keeps it for good.
     fn keeps_results(&self) -> Option<Duration> {
         None
     }
@@ -81,8 +82,8 @@ pub trait Executor {
     }
 
     /// Hands the task to the service, with the parameters that passed the check. If [`Task::was_attempted`], an earlier
-    /// attempt may have reached the service, and [`Task::earlier_jobs`] names the jobs of earlier runs: then find one of
-    /// those rather than begin another, if the service can tell.
+    /// attempt may have reached the service, and [`Task::earlier_jobs`] names the jobs of earlier runs: the executor
+    /// then looks for one of those jobs before it begins another, if the service lets it.
     async fn submit(
         &self,
         task: &Task,
@@ -98,7 +99,7 @@ pub trait Executor {
         context: &Context<'_>,
     ) -> Result<Progress, Failure>;
 
-    /// Tells the service that the result of a job, which it has accepted, is not wanted any more. The task is cancelled
+    /// Cancels a job that the service has accepted, because its result is not wanted any more. The task is cancelled
     /// already, whatever the service answers. Takes at most [`POLL_PATIENCE`].
     async fn cancel(&self, _task: &Task, _outside: &Context<'_>) {}
 
@@ -112,10 +113,10 @@ pub trait Executor {
         false
     }
 
-    /// Asks the service about several tasks that it has accepted, [`most_together`](Self::most_together) at most, in one
-    /// question. Returns what the service says of each, in their order, and `None` if it says nothing of one. The engine
-    /// asks about such a task alone, and about each half of them if this question fails for good. Takes at most
-    /// [`POLL_PATIENCE`].
+    /// Asks the service about several tasks that it has accepted, [`most_together`](Self::most_together) at most, in
+    /// one question. Returns what the service says of each, in the order of the tasks, and `None` for a task of which
+    /// it says nothing. The engine asks about such a task alone. If this question fails for good, the engine asks about
+    /// each half of the tasks. Takes at most [`POLL_PATIENCE`].
     async fn poll_together(
         &self,
         tasks: &[Task],
@@ -129,7 +130,8 @@ pub trait Executor {
         false
     }
 
-    /// Tells whether a callback is the service's, by its own signature. The signature of the address is checked already.
+    /// Checks by the service's own signature whether a callback is the service's. The signature of the address is
+    /// checked already.
     async fn authenticity(&self, _callback: &Arrived<'_>, _outside: &Context<'_>) -> Authenticity {
         Authenticity::NotSigned
     }
@@ -147,9 +149,9 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 /// The task from whose result another one goes on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Earlier {
-    /// Its parameters.
+    /// The parameters of the task.
     pub params: Value,
-    /// The address of its result, which is kept here.
+    /// The address of the result, which is kept here.
     pub result_url: String,
     /// The signature that the service gave with the result, and expects back now.
     pub signature: Option<String>,
@@ -158,15 +160,15 @@ pub struct Earlier {
 /// The ports that an executor may use for a task, with the address for callbacks and the task from which it goes on.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Outbound HTTP.
+    /// The client for outbound HTTP.
     pub http: &'a dyn HttpClient,
-    /// Settings, such as the service's keys.
+    /// The settings, such as the service's keys.
     pub config: &'a dyn Config,
     /// The time.
     pub clock: &'a dyn Clock,
     /// The store for answers of a service that need not be asked for each time, such as its public keys.
     pub key_value: &'a dyn KeyValue,
-    /// Results of earlier tasks, which may be the input of others.
+    /// The store of assets: the result of an earlier task may be the input of another.
     pub assets: &'a AssetStore<'a>,
     /// The address at which the service may call back about this task.
     pub callback_url: &'a str,
@@ -193,14 +195,14 @@ pub enum Progress {
 pub struct Product {
     /// The pictures or videos, at least one; the first is the task's `result_url`.
     pub media: Vec<Media>,
-    /// More about them, for `result_data`; a JSON object of at most 64 KiB.
+    /// The service's description of the result, for `result_data`: a JSON object of at most 64 KiB.
     pub data: Value,
-    /// The signature that the service expects back if a later task goes on from this; no client sees it. At most 4 MiB,
-    /// else it is dropped.
+    /// The signature that the service expects back if a later task goes on from this result; no client sees it. A
+    /// signature of more than 4 MiB is dropped.
     pub signature: Option<String>,
 }
 
-/// One picture or video.
+/// A picture or video.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Media {
     /// The picture or video is at this address.
@@ -220,7 +222,7 @@ pub enum Media {
 /// polls for as long as the service keeps results.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
-    /// Trying again will not help: bad parameters, refused content, a job that failed.
+    /// The failure stays the same if the task is tried again: bad parameters, refused content, a job that failed.
     Permanent(String),
     /// The failure concerns this server and not the job: authentication, the account, a missing setting. It
     /// ends a task that no service has accepted yet.
@@ -233,15 +235,15 @@ pub enum Failure {
         /// The time after which the service asks to be called again.
         after: Option<Duration>,
     },
-    /// The service is asked too often, or a quota is used up, and it did not begin the job. That says nothing of places.
-    /// The task waits and is submitted again, which costs no retry.
+    /// The service is asked too often, or a quota is used up, and it did not begin the job. That says nothing about
+    /// places. The task waits and is submitted again, which costs no retry.
     TooOften {
         /// The reason, in words for the operator.
         reason: String,
         /// The time after which the service asks to be called again.
         after: Option<Duration>,
     },
-    /// Trying again may help.
+    /// The task may succeed if it is tried again.
     Retry {
         /// The reason, in words for the user.
         reason: String,
@@ -307,7 +309,7 @@ pub struct Arrived<'a> {
 /// The verdict on whether a callback is its service's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authenticity {
-    /// The service signs nothing but the address that it was given.
+    /// The service does not sign its callbacks, so only the address that it was given is signed.
     NotSigned,
     /// The service has signed it.
     Right,
@@ -345,11 +347,11 @@ mod tests {
     #[allow(dead_code)] // The list is for documented settings.
     mod made_up {
         platform::settings! {
-            /// It has a value
+            /// A setting with a value
             pub(super) HERE = "here", Unset;
-            /// It has none
+            /// A setting without a value
             pub(super) MISSING = "missing", Unset;
-            /// It cannot be read
+            /// A setting that cannot be read
             pub(super) BROKEN = "broken", Unset;
         }
     }

@@ -1,4 +1,4 @@
-//! Images in the parameters of a task: an http(s) address, the path of a result of this server, a `data:` URL, or
+//! The images in the parameters of a task: an http(s) address, the path of a result of this server, a `data:` URL, or
 //! base64.
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Image {
 /// Reads an image of a user's parameters.
 ///
 /// # Errors
-/// What is wrong with it and what to send instead, in words for the user.
+/// The fault of the image, and what to send instead, in words for the user.
 pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
     if text.starts_with(OWN) {
@@ -69,8 +69,8 @@ pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     }
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
-        // An address that may be a result of this server is checked when it is needed, because only then the
-        // server's own address is known.
+        // An address that may be a result of this server is checked when it is needed, because the server's own
+        // address is known only then.
         let may_be_own = Url::parse(text).is_ok_and(|url| url.path().contains(OWN));
         if !may_be_own {
             address::check(text)?;
@@ -230,8 +230,8 @@ async fn fetched(url: &Url, context: &Context<'_>) -> Result<Image, Failure> {
             platform::HttpError::TooLarge => {
                 Failure::permanent(format!("{url} has more than {MAX_IMAGE_BYTES} bytes"))
             }
-            // One sentence for every cause, because the cause would tell a user about hosts in networks that only this
-            // server can reach.
+            // The sentence is the same for every cause, because the cause would reveal to a user which hosts exist in
+            // networks that only this server can reach.
             error => {
                 tracing::warn!(host = url.host_str(), %error, "a picture was not fetched");
                 Failure::retry(format!("{url} cannot be fetched"))

@@ -1,7 +1,9 @@
-//! Uploads that are too large for one request: they come in parts, each in a request of its own, and go to the bucket.
+//! The uploads that are too large for one request: they come in parts, each in a request of its own, and go to the
+//! bucket.
 //!
-//! So no instance waits for a slow client, or holds more than a part. Any instance may take the next part, because a row says
-//! how far the upload is. Until the last part nothing refers to it. If none comes for an hour, the poller gives it up.
+//! So no instance waits for a slow client, or holds more than a part. Any instance may take the next part, because a
+//! row says how far the upload is. Until the last part nothing refers to the upload. If no part comes for an hour, the
+//! poller gives it up.
 
 use platform::{
     Ports,
@@ -130,7 +132,8 @@ async fn complete(
 /// Gives an upload up, and deletes its parts.
 ///
 /// # Errors
-/// [`UploadError::NoUpload`] if there is none, which may be complete, and those of the bucket and the database.
+/// [`UploadError::NoUpload`] if there is no such upload, because it may be complete already, and those of the bucket
+/// and the database.
 pub async fn give_up(ports: Ports<'_>, project_id: &str, id: &str) -> Result<(), UploadError> {
     let assets = AssetStore::open(ports.database, ports.http, ports.config)?;
     let upload = find(&assets, project_id, id).await?;
@@ -147,12 +150,13 @@ async fn find(
     found.filter(is_its_own).ok_or(UploadError::NoUpload)
 }
 
-/// Refuses what is larger than may be, in words that name the limit and the setting.
+/// Refuses an upload in parts if there is no bucket or if it is larger than allowed, in words that name the limit and
+/// the setting.
 fn check_size(ports: Ports<'_>, assets: &AssetStore<'_>, total: u64) -> Result<(), UploadError> {
     if assets.bucket.is_none() {
         let of_host = max_body(ports.config);
         let (most, of) = if of_host < MAX_UPLOAD {
-            (of_host, ", as a body has (`max_body_mib`)")
+            (of_host, ", the limit of a body (`max_body_mib`)")
         } else {
             (MAX_UPLOAD, "")
         };

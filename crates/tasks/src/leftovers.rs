@@ -1,8 +1,9 @@
-//! Assets to which no task refers, because an instance stored them and died before the task's row had their address.
+//! The assets to which no task refers, because an instance stored them and died before the task's row had their
+//! address.
 //!
-//! An asset's id is told to others only by the row of its task: as an address of the result, or in the parameters. So if the
-//! task has ended without it, or was never stored, nothing can refer to the asset, and no document can show it. An instance
-//! that has stored an asset writes the row within minutes or never; this looks a day later.
+//! Only the row of its task gives the id of an asset to others: as an address of the result, or in the parameters. So
+//! if the task has ended without it, or was never stored, nothing can refer to the asset, and no document can show it.
+//! An instance that has stored an asset writes the row within minutes or never; this module looks a day later.
 
 use crate::assets::{AssetError, AssetStore, SETTLED_AFTER};
 
@@ -20,8 +21,8 @@ const IS_KNOWN: &str = "EXISTS (SELECT 1 FROM aigc_tasks WHERE aigc_tasks.task_i
                                         OR instr(params, asset_id) > 0))";
 
 impl AssetStore<'_> {
-    /// Looks at a bounded number of the assets that were stored a day ago. It keeps those that a task refers to for good,
-    /// comes back to those whose task is at work, and deletes the others.
+    /// Looks at a bounded number of the assets that were stored a day ago. It keeps for good those to which a task
+    /// refers, comes back to those whose task is at work, and deletes the others.
     ///
     /// # Errors
     /// If the database or the bucket fails. What is not settled yet stays due.

@@ -1,4 +1,4 @@
-//! Tasks: generation jobs that run at services, and their results.
+//! The tasks: generation jobs that run at services, and their results.
 //!
 //! A task is a row in `aigc_tasks`; [`create`] makes it, the [`Engine`] carries it on, and an
 //! [`Executor`] talks to the service that does the work. Nothing here knows documents: the crate
@@ -71,10 +71,10 @@ pub enum WrongSetting {
     Service(String),
 }
 
-/// Checks in the settings of services and bucket what their forms do not check.
+/// Checks in the settings of the services and the bucket what their declared forms do not.
 ///
 /// # Errors
-/// If one is missing, or has a value that cannot be used.
+/// If a setting is missing, or has a value that cannot be used.
 pub fn check_settings(config: &dyn platform::Config) -> Result<(), WrongSetting> {
     assets::check_settings(config)?;
     executors::check_settings(config).map_err(WrongSetting::Service)
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_number_may_be_as_large_as_a_service_or_a_bucket_allows() {
         for (name, most) in [
-            // Of 10,000 parts, which is all that S3 takes.
+            // The size of 10,000 parts, which are all that S3 takes.
             ("max_asset_mib", 49_152),
             ("max_upload_mib", 49_152),
             // Kling keeps results for 30 days.

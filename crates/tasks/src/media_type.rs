@@ -19,7 +19,8 @@ pub(crate) fn safe(declared: &str) -> String {
     }
 }
 
-/// The ending of the address of a film, because a page that has only the address shows anything else as a picture.
+/// The ending of the address of a film. A page that knows only the address shows a film without such an ending as a
+/// picture.
 pub(crate) fn ending(declared: &str) -> &'static str {
     match safe(declared).as_str() {
         "video/webm" => ".webm",
@@ -29,8 +30,8 @@ pub(crate) fn ending(declared: &str) -> &'static str {
     }
 }
 
-/// The media type of a picture by the ending of its address; `None` if that tells none. A server may lie, so only what a
-/// service would refuse is believed.
+/// The media type of a picture by the ending of its address; `None` if the ending names none. The server at the address
+/// may send another type, so only the types that a service would refuse are read from the ending.
 pub(crate) fn by_ending(address: &str) -> Option<&'static str> {
     let url = Url::parse(address).ok()?;
     let (_, ending) = url.path().rsplit_once('.')?;
@@ -96,7 +97,7 @@ fn of_film(bytes: &[u8]) -> Option<&'static str> {
             b' ',
             ..,
         ] => "video/quicktime",
-        // The brands of other formats in the same box, as of sound alone, are left out.
+        // The brands of other formats in the same box, such as sound alone, are left out.
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => {
             let brands: [&[u8]; 6] = [b"iso", b"mp4", b"avc1", b"M4V", b"dash", b"MSNV"];
             let is_film = brands.iter().any(|known| brand.starts_with(known));
@@ -106,15 +107,15 @@ fn of_film(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Returns whether bytes are a page or a message: they are neither picture nor film, but markup other than a drawing
-/// (SVG), or JSON, or are called so.
+/// Returns whether bytes are a page or a message: they are neither a picture nor a film, but markup other than a
+/// drawing (SVG), or JSON, or are declared as one of these.
 pub(crate) fn is_page(first: &[u8], declared: &str) -> bool {
     const MOST_HEAD: usize = 1024;
     if recognised(first).is_some() {
         return false;
     }
     let head = first[..first.len().min(MOST_HEAD)].to_ascii_lowercase();
-    // The mark of the byte order, with which some files begin.
+    // Some files begin with a byte order mark.
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
     let head = head.trim_ascii_start();
     let has = |words: &[u8]| head.windows(words.len()).any(|here| here == words);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_of_an_address_tells_only_what_a_service_would_refuse() {
+    fn the_ending_of_an_address_names_only_types_that_a_service_would_refuse() {
         for (address, expected) in [
             ("https://a.example/b.webp", Some("image/webp")),
             ("https://a.example/b.GIF?size=1", Some("image/gif")),

@@ -1,4 +1,4 @@
-//! Notifying an agent that its task has begun or has ended, at the address that the agent chose.
+//! Notifies an agent that its task has begun or has ended, at the address that the agent chose.
 //!
 //! A notification is signed as Standard Webhooks says (<https://www.standardwebhooks.com>): `webhook-id`,
 //! `webhook-timestamp` in Unix seconds, and `webhook-signature`, which is `v1,` and the base64 of the
@@ -31,7 +31,7 @@ pub fn secret(key: &WebhookKey, task_id: &str) -> String {
 /// A notification that the agent did not confirm.
 #[derive(Debug, Error)]
 pub(crate) enum NotificationError {
-    /// The agent's address may not be called; in words for the agent.
+    /// The agent's address may not be called, for this reason, in words for the agent.
     #[error("the address {0}")]
     Address(String),
     /// The notification cannot be written.
@@ -40,7 +40,7 @@ pub(crate) enum NotificationError {
     /// The request cannot be made.
     #[error(transparent)]
     Request(#[from] http::Error),
-    /// No answer came.
+    /// The agent did not answer.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The agent answered with another status than 2xx.
@@ -61,7 +61,7 @@ pub(crate) async fn send(
     };
     let url = address::check_callback(url, config).map_err(NotificationError::Address)?;
     let body = serde_json::to_vec(&task.clone().addressed(&public_url(config)))?;
-    // The id is the same for every attempt, so that an agent can tell a repeated notification.
+    // The id is the same for every attempt, so that an agent can recognise a repeated notification.
     let id = format!("{}-{}", task.job(), task.version);
     let request = http::Request::post(url.as_str())
         .header("content-type", "application/json")

@@ -1,7 +1,7 @@
-//! Deleting assets that nothing needs any more, if an operator limits how long they are kept.
+//! Deletes assets that nothing needs any more, if an operator limits how long they are kept.
 //!
-//! Whether a document shows an asset is found out by its reader, in an instance of its own: it asks for [`old`], reads the
-//! document, and then says of each either [`still_needed`] or [`remove`].
+//! The reader of a document finds out, in an instance of its own, whether the document shows an asset: it asks for
+//! [`old`], reads the document, and then calls [`still_needed`] or [`remove`] for each asset.
 //!
 //! [`old`]: AssetStore::old
 //! [`still_needed`]: AssetStore::still_needed
@@ -33,7 +33,7 @@ const IS_OF_A_TASK: &str =
 /// An asset that was stored long ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldAsset {
-    /// Its id.
+    /// The id.
     pub id: String,
     /// The id by which the document of an imported project names it, if that is another.
     pub copy_of: Option<String>,
@@ -71,8 +71,8 @@ impl AssetStore<'_> {
         Ok(projects)
     }
 
-    /// Reads a bounded number of a project's assets of which a look is claimed, and to which no task refers. Those to which
-    /// one does are noted as needed.
+    /// Reads a bounded number of a project's assets of which a look is claimed, and to which no task refers. Assets to
+    /// which a task refers are noted as needed.
     ///
     /// # Errors
     /// If the database fails.
@@ -113,7 +113,7 @@ impl AssetStore<'_> {
             .collect()
     }
 
-    /// Notes that an asset is needed, so that the next look at it comes as late as that at a new one.
+    /// Notes that an asset is needed, so that the next look at it comes as late as the look at a new asset.
     ///
     /// # Errors
     /// If the database fails.
@@ -162,7 +162,7 @@ impl AssetStore<'_> {
                 let sql = "UPDATE asset_removals SET failed_at = ?2 WHERE asset_id = ?1";
                 let parameters = vec![id.into(), now.into()];
                 self.database.execute(sql, parameters).await?;
-                // A bucket that is away is not asked once for each object.
+                // The others wait for a later call, so that a bucket that is away is not asked once for each object.
                 return Ok(());
             }
             let sql = "DELETE FROM asset_removals WHERE asset_id = ?1";

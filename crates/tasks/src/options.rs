@@ -21,7 +21,7 @@ const MAX_TAG: usize = 64;
 /// The most bytes of a task's metadata.
 const MAX_METADATA: usize = 4096;
 
-/// These fields of a request.
+/// The fields of this kind in a request.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
     cancel_after: Option<i64>,
@@ -50,7 +50,8 @@ impl Options {
     }
 }
 
-/// The part of a task that came from these fields, for the digest of its request; `None` if nothing did.
+/// The part of a task that came from these fields, for the digest of its request; `None` if the task has none
+/// of them.
 pub(crate) fn canonical(task: &Task) -> Option<Value> {
     let after = task.cancel_at.map(|at| at - task.created_at);
     let is_plain = after.is_none()
@@ -60,7 +61,7 @@ pub(crate) fn canonical(task: &Task) -> Option<Value> {
     (!is_plain).then(|| json!([after, task.notify_of, task.tags, task.metadata]))
 }
 
-/// Returns whether these columns may be those of a task. Their bounds are those of the fields of a new one.
+/// Returns whether these columns may be those of a task. Their bounds are those of the fields of a new task.
 pub fn may_be_columns(node_id: Option<&str>, tags: Option<&str>, metadata: Option<&str>) -> bool {
     let json = |text: Option<&str>| match text {
         Some(text) => serde_json::from_str(text),

@@ -62,7 +62,7 @@ impl Params {
             }
             Err(reason) => return self.refused(name, reason, budget),
         };
-        // More than the address takes, so that a list of a million empty strings comes to its end.
+        // The cost is more than the length, so that a list of a million empty strings is refused early.
         budget.take(address.len() + 64)?;
         Ok(Value::String(address))
     }
@@ -79,7 +79,7 @@ impl Params {
         self.errors
             .push(FieldError::new(format!("params.{name}"), reason));
         budget.take(64)?;
-        // Not empty, because then the picture would count as missing.
+        // The value is not empty, because then the picture would count as missing.
         Ok(Value::String("?".to_owned()))
     }
 }
@@ -96,7 +96,7 @@ pub(crate) fn wrong_type(media_type: &str, types: &[&str]) -> String {
     )
 }
 
-/// Reads parameters: `None` for null. The fields with these names hold a picture or a list of pictures.
+/// Reads parameters: `None` for null. The fields that `pictures` names hold a picture or a list of pictures.
 #[derive(Clone, Copy)]
 pub(crate) struct ParamsSeed<'b> {
     pub(crate) budget: &'b Budget,
@@ -186,7 +186,7 @@ impl<'de> Visitor<'de> for Pictures<'_> {
         }
     }
 
-    // Whatever else stands there is no picture, and the check of the fields says so.
+    // Any other value is no picture, and the check of the fields refuses it.
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
         Bounded(self.seed.budget).visit_unit()

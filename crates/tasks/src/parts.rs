@@ -1,7 +1,8 @@
-//! Uploads to a bucket in parts, which another instance can go on with.
+//! The uploads to a bucket in parts, which another instance can go on with.
 //!
-//! A row says how far an upload is, so that no part is sent twice unless its instance died before it wrote the row. The row
-//! comes before the upload, and goes after it. What nothing has touched for an hour is given up.
+//! A row says how far an upload is, so that no part is sent twice unless its instance died before it wrote the row. The
+//! row is written before the upload begins, and deleted after it has ended. An upload that nothing has touched for an
+//! hour is given up.
 
 use auth::secrets;
 use platform::Row;
@@ -13,7 +14,7 @@ use crate::{
     media_type, signing,
 };
 
-/// The bytes of a part: the fewest that S3 takes of any but the last.
+/// The length of a part, in bytes: the shortest that S3 takes, except for the last part.
 pub(crate) const PART: usize = wire::UPLOAD_PART;
 
 /// An upload that nothing has touched for this many seconds is given up.
@@ -164,7 +165,7 @@ impl AssetStore<'_> {
         // S3 may find an error after it has answered 200.
         let is_error = |body: &[u8]| body.windows(6).any(|bytes| bytes == b"<Error");
         let is_complete = answer.status().is_success() && !is_error(answer.body());
-        // An upload that was complete already is unknown.
+        // The bucket does not know an upload that was complete before, but then it has the object.
         if !is_complete && self.length_in_bucket(id).await? != Some(upload.length) {
             let words = format!("the bucket answered {} to an upload", answer.status());
             return Err(AssetError::Bucket(words));
@@ -228,7 +229,7 @@ impl AssetStore<'_> {
         let abort = bucket.abort_multipart_upload(Some(credentials), id, name);
         let request = http::Request::delete(abort.sign(SIGNED_FOR).as_str());
         let status = self.exchange(request, Vec::new()).await?.status();
-        // One that is complete, or was given up before, is unknown.
+        // The bucket does not know an upload that is complete, or was given up before.
         if status.is_success() || status == http::StatusCode::NOT_FOUND {
             return Ok(());
         }

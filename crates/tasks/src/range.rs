@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-/// The error that the range begins behind the end.
+/// The error of a range that begins after the end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unsatisfiable;
 
-/// Reads the one range of bytes that the header asks for; `None` if it asks for anything else, and so gets everything.
+/// Reads the one range of bytes that the header asks for; `None` if it asks for anything else, which is answered with
+/// everything.
 ///
 /// # Errors
-/// If the range begins behind the end.
+/// If the range begins after the end.
 pub fn parse(header: &str, length: u64) -> Option<Result<Range<u64>, Unsatisfiable>> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let range = match (first.trim(), last.trim()) {

@@ -77,7 +77,7 @@ impl<'a> TaskRequest<'a> {
     /// Reads the parameters. `None` if the body has none.
     ///
     /// # Errors
-    /// What is wrong with them, in words for the user.
+    /// The fault of the parameters, in words for the user.
     pub(crate) fn params(&self, executor: Option<&dyn Executor>) -> Result<Option<Params>, String> {
         let budget = Budget::new(MAX_PARAMS);
         let pictures = executor.map_or(&[][..], |executor| executor.pictures());
@@ -106,8 +106,8 @@ fn whole<'a, S: DeserializeSeed<'a>>(body: &'a [u8], seed: S) -> serde_json::Res
     Ok(value)
 }
 
-/// Returns whether a body has the grammar of JSON. A number in it may be too large, and a character half, so that it
-/// cannot be read.
+/// Returns whether a body has the grammar of JSON. It may still be unreadable, because a number in it is too large, or
+/// half of a character is missing.
 fn is_json(body: &[u8]) -> bool {
     whole(body, PhantomData::<IgnoredAny>).is_ok()
 }

@@ -65,7 +65,7 @@ pub(crate) fn read(address: String) -> Result<ResultAddress, String> {
 /// Fetches a result from a public address.
 ///
 /// # Errors
-/// Permanent if the address is not public or the result too large; to be retried if it cannot be fetched.
+/// Permanent if the address is not public or the result is too large; to be retried if it cannot be fetched.
 pub(crate) async fn fetch(url: &Url, http: &dyn HttpClient) -> Result<Media, Failure> {
     let told =
         |reason: String| format!("the address of the result is too long to be kept, and {reason}");

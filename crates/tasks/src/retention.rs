@@ -21,19 +21,19 @@ platform::settings! {
     KEEP_QUARANTINE_DAYS = "keep_quarantine_days", Unset, Number(MOST_DAYS);
 }
 
-/// The seconds for which each is kept; `None` if for good.
+/// The seconds for which each kind of data is kept; `None` for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Tasks, after their end.
+    /// The seconds for a task, after its end.
     pub tasks: Option<i64>,
-    /// Assets that no task and no document needs.
+    /// The seconds for an asset that no task and no document needs.
     pub assets: Option<i64>,
-    /// Updates in quarantine.
+    /// The seconds for an update in quarantine.
     pub quarantine: Option<i64>,
 }
 
 impl Retention {
-    /// Reads the settings. What cannot be read is kept for good.
+    /// Reads the settings. If one cannot be read, its data is kept for good.
     pub fn of(config: &dyn Config) -> Self {
         Self {
             tasks: seconds(config, KEEP_TASKS_DAYS),

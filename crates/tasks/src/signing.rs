@@ -1,5 +1,5 @@
-//! Signed addresses of POST requests to a bucket (AWS Signature Version 4, in the query). `rusty-s3` signs all others; its
-//! own POST requests come with an XML library, which each component would carry.
+//! The signed addresses of POST requests to a bucket (AWS Signature Version 4, in the query). `rusty-s3` signs all
+//! others; its own POST requests come with an XML library, which each component would carry.
 
 use auth::secrets;
 use chrono::DateTime;
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::assets::{AssetError, SIGNED_FOR};
 
-/// The address of a POST request about an object, signed at this time. The pairs of the query are sorted, and their names
-/// come after `X-Amz-…`.
+/// The address of a POST request about an object, signed at this time. The caller gives the pairs of `query` in the
+/// order of their names, and these come after `X-Amz-…` in it.
 pub(crate) fn post(
     (bucket, credentials): (&Bucket, &Credentials),
     object: &str,
@@ -79,7 +79,7 @@ fn code(key: &[u8], text: &str) -> Result<Vec<u8>, AssetError> {
     Ok(code.finalize().into_bytes().to_vec())
 }
 
-/// The text with everything escaped but what is never escaped (RFC 3986, section 2.3).
+/// The text, with every character escaped except for the unreserved ones (RFC 3986, section 2.3).
 fn encoded(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// The vectors of `rusty-s3`, whose functions these replace.
+    /// Uses the test vectors of `rusty-s3`, whose functions this module replaces.
     #[test]
     fn a_request_is_signed_as_the_algorithm_says() {
         let endpoint = "https://s3.amazonaws.com".parse().unwrap();

@@ -15,7 +15,7 @@ pub(crate) const MAX_NODE_ID: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// No instance has taken the task up yet, or its service has no place.
+    /// The task waits for an instance that takes it up, or for a place at its service.
     Pending,
     /// The task is being submitted, or its service works on it.
     Processing,
@@ -60,11 +60,11 @@ impl Status {
 /// A task, as in its row. Times are Unix seconds.
 ///
 /// Serialised, it is what a list holds: the public columns, without the parameters and the data of the result, which may
-/// be large and have a reader each: [`rows::params`](crate::rows::params) and
+/// be large and are read by a function each: [`rows::params`](crate::rows::params) and
 /// [`rows::result_data`](crate::rows::result_data).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Task {
-    /// `task_<unix seconds>_<random>`.
+    /// The id: `task_<unix seconds>_<random>`.
     pub task_id: String,
     /// The project whose document shows the task.
     pub project_id: String,
@@ -108,7 +108,7 @@ pub struct Task {
     /// The node of the document for which the task was posted.
     #[serde(skip)]
     pub node_id: Option<String>,
-    /// The address of the agent to notify of its events.
+    /// The address at which the agent is notified of the task's events.
     #[serde(skip)]
     pub callback_url: Option<String>,
     /// The count of changes that a document shows.
@@ -176,7 +176,7 @@ impl Task {
             lease_until: None,
             accepted_at: None,
             earlier_jobs: None,
-            // The row has it; until then the task is last.
+            // The statement that stores the task sets the real number; until then the task counts as the last.
             seq: i64::MAX,
             waits: 0,
             is_probe: false,
@@ -184,7 +184,7 @@ impl Task {
     }
 
     /// The engine's name for the job that a service does for this run of the task. A service that knows jobs by this
-    /// name can tell a repeated submission by it, and the engine can tell a callback about an earlier run.
+    /// name recognises a repeated submission by it, and the engine recognises a callback about an earlier run.
     pub fn job(&self) -> String {
         match self.run {
             0 => self.task_id.clone(),
@@ -214,9 +214,9 @@ impl Task {
         )
     }
 
-    /// The names of earlier runs' jobs, which may have been paid for: a service that can tell is asked about them before
-    /// this run begins another. First the service's names of jobs that it has accepted, then ours of jobs that may have
-    /// reached it; newer ones before older ones.
+    /// The names of earlier runs' jobs, which may have been paid for: a service that can look jobs up is asked about
+    /// them before this run begins another. First the service's names of jobs that it has accepted, then ours of jobs
+    /// that may have reached it; newer ones before older ones.
     pub fn earlier_jobs(&self) -> Vec<&str> {
         let names = self.earlier_jobs.as_deref().unwrap_or_default();
         let (possible, mut accepted): (Vec<&str>, Vec<&str>) = names
@@ -235,8 +235,8 @@ impl Task {
     }
 }
 
-/// The mark of a task with these columns. A row that changes counts its version up, or the errors, or is accepted by its
-/// service, or changes at another second.
+/// The mark of a task with these columns. A change of the row shows in it by the version, by the number of errors, by
+/// the acceptance, or by another second.
 pub(crate) fn mark(version: i64, updated_at: i64, retry_count: i64, is_accepted: bool) -> String {
     format!(
         "{version}.{updated_at}.{retry_count}.{}",

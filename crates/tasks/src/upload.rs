@@ -1,4 +1,4 @@
-//! Pictures and films that a user uploads, so that tasks can take them and nodes can show them.
+//! The pictures and films that a user uploads, so that tasks can take them and nodes can show them.
 //!
 //! An upload is an asset of its project without a task. Until it is whole, it is a leftover that is deleted a day later;
 //! from then on it is kept.
@@ -37,10 +37,10 @@ pub enum UploadError {
     /// The first bytes are not those of a picture or film that this server knows.
     #[error("the upload is neither a picture nor a film")]
     UnknownType,
-    /// The upload is larger than may be; in words for the user.
+    /// The upload is larger than allowed. The text is in words for the user.
     #[error("{0}")]
     TooLarge(String),
-    /// No upload of the project has this id.
+    /// The project has no upload with this id.
     #[error("there is no such upload")]
     NoUpload,
     /// A part of an upload has another length than it must have.
@@ -52,7 +52,7 @@ pub enum UploadError {
     /// The project's quota does not allow the upload, or could not be looked up.
     #[error(transparent)]
     Quota(#[from] QuotaError),
-    /// The upload could not be stored. What may have been is deleted a day later.
+    /// The upload could not be stored. Bytes that were stored are deleted a day later.
     #[error(transparent)]
     Asset(#[from] AssetError),
 }
@@ -94,7 +94,7 @@ impl From<UploadError> for Problem {
             UploadError::TooLarge(words) => Self::new(Kind::PAYLOAD_TOO_LARGE, words),
             UploadError::NoUpload => Self::not_found(),
             UploadError::WrongLength => Self::bad_request(format!(
-                "Each part of an upload but the last has {PART} bytes, and the last has from 1 to as many."
+                "Each part of an upload must have {PART} bytes, except for the last, which must have 1 to {PART} bytes."
             )),
             UploadError::NotNext(at) => Self::new(
                 Kind::NOT_NEXT_PART,

@@ -21,7 +21,7 @@ fn bucket() -> MapConfig {
     ])
 }
 
-/// A bucket that keeps objects by path, and answers faults first.
+/// A bucket that keeps objects by path, and answers with the given faults first.
 #[derive(Default)]
 struct Bucket {
     objects: RefCell<HashMap<String, Vec<u8>>>,
@@ -119,7 +119,7 @@ fn a_fault_of_the_bucket_is_retried_once_and_then_reported() {
 }
 
 #[test]
-fn what_has_more_than_eight_mib_is_read_from_the_bucket_itself() {
+fn an_asset_of_more_than_eight_mib_is_read_from_the_bucket_itself() {
     const MOST: u64 = 8 * 1024 * 1024;
     let database = SqliteFile::with_schema();
     let http = AnswerWith(|_| Err(HttpError::NotSent(String::new())));
@@ -156,7 +156,7 @@ fn half_a_bucket_is_an_error_that_names_the_setting() {
 }
 
 #[test]
-fn what_no_task_refers_to_goes_after_a_day_and_nothing_else_does() {
+fn an_asset_to_which_no_task_refers_is_deleted_after_a_day_and_no_other_is() {
     const DAY: i64 = 24 * 3600;
     for config in [MapConfig::default(), bucket()] {
         let database = SqliteFile::with_schema();
@@ -189,7 +189,7 @@ fn what_no_task_refers_to_goes_after_a_day_and_nothing_else_does() {
             }
             id
         });
-        // One of an earlier release.
+        // This asset is one of an earlier release.
         sql("INSERT INTO assets (asset_id, project_id, media_type, length, digest, bytes, created_at)
              VALUES ('asset_old', 'p', 'image/png', 1, '', x'01', 7)");
         let kept = |now: i64| {
@@ -218,7 +218,7 @@ fn an_object_that_was_not_stored_whole_is_found_again() {
     let service = Bucket::default();
     *service.faults.borrow_mut() = vec![Ok(403)];
     let http = AnswerWith(|request: Request<Vec<u8>>| match *request.method() {
-        // Deleting what is not there is fine, as with S3.
+        // Like S3, it succeeds in deleting an object that is not there.
         Method::DELETE => Ok(Response::builder().status(204).body(vec![]).unwrap()),
         _ => service.answer(request),
     });

@@ -1,4 +1,4 @@
-//! Callbacks of Kling in both of its forms, and their signatures.
+//! The callbacks of Kling in both of its forms, and their signatures.
 
 #![allow(clippy::unwrap_used)]
 
@@ -74,7 +74,7 @@ impl World {
             .unwrap()
     }
 
-    /// Kling calls back, signed at this time, or not at all.
+    /// Calls back as Kling does, with a signature of this time, or with none.
     fn call(&self, job: &str, body: &Value, at: Option<i64>) -> Result<(), TaskError> {
         let body = body.to_string();
         let signature = at.map(|at| {
@@ -162,7 +162,7 @@ fn the_consoles_test_is_taken_and_changes_nothing() {
             let half = world.engine().authenticate("kling", job, signature);
             assert!(matches!(half, Err(TaskError::BadSignature)), "{job}");
         }
-        // Not even the end of a job comes to the bare address.
+        // At the bare address, not even the end of a job changes anything.
         drop(world.call("", &ended("succeeded"), Some(NOW)));
         assert_eq!(world.seen(), before);
         let other = world.engine().authenticate("gemini", "", "");
@@ -197,9 +197,9 @@ fn a_signed_callback_counts_once_and_for_five_minutes_and_a_poll_completes_the_r
     assert_eq!(polled.result_url.as_deref(), Some(url));
 }
 
-/// A secret that cannot be read must not let a callback in, and one that is none must not be set.
+/// Checks that an operator cannot set a text that is no secret, because then no callback would be accepted.
 #[test]
-fn a_secret_that_is_none_is_told_to_the_operator() {
+fn a_text_that_is_no_secret_is_reported_to_the_operator() {
     let told = |text: &str| {
         let pairs = [("kling_webhook_secret", text)];
         tasks::check_settings(&platform::native::MapConfig::from_pairs(&pairs))

@@ -47,7 +47,7 @@ fn is_drawn(answer: &Result<Progress, Failure>) -> bool {
 }
 
 #[test]
-fn it_checks_what_it_is_told() {
+fn it_checks_its_parameters() {
     for (params, wrong) in [
         (json!({ "prompt": "a" }), &[][..]),
         (json!({ "prompt": "a".repeat(2000) }), &[]),
@@ -76,7 +76,7 @@ fn it_checks_what_it_is_told() {
 }
 
 #[test]
-fn a_drawing_takes_as_long_as_it_is_told_and_three_seconds_else() {
+fn a_drawing_takes_as_long_as_its_task_says_and_three_seconds_otherwise() {
     assert!(is_drawn(&submit(
         &json!({ "prompt": "a", "complete": "at_once" })
     )));
@@ -118,7 +118,7 @@ fn a_drawing_takes_as_long_as_it_is_told_and_three_seconds_else() {
 }
 
 #[test]
-fn it_fails_as_it_is_told() {
+fn it_fails_as_its_task_says() {
     for (fail, words) in [
         (json!(true), Some("the demo was told to fail")),
         (json!("no paint"), Some("no paint")),
@@ -183,7 +183,7 @@ fn it_calls_back_with_what_it_would_have_answered() {
             }
             other => panic!("{other:?}"),
         }
-        // The engine reads what comes back.
+        // The engine can read this callback.
         let callback = demo().with(async |executor, _| executor.process_webhook(&body));
         let callback = callback.unwrap();
         assert_eq!(callback.about.as_deref(), Some(job.as_str()));

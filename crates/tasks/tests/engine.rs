@@ -30,13 +30,13 @@ use tasks::{
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mood {
     Fine,
-    /// An error before anything was done.
+    /// The service answers with an error, and has done nothing.
     Refuses,
-    /// It denies access.
+    /// The service denies access.
     LocksOut,
-    /// It does what it is asked, but its answer is lost.
+    /// The service begins the job, but its answer is lost.
     AnswerLost,
-    /// It does what it is asked, and the process that asked is killed meanwhile.
+    /// The service begins the job, and the process that asked is killed meanwhile.
     AskerDies,
 }
 
@@ -45,7 +45,7 @@ struct Service {
     database: Rc<KillableDatabase>,
     /// The number of times that each job is still to be asked about.
     jobs: RefCell<HashMap<String, u32>>,
-    /// Jobs in the order in which they were begun.
+    /// The jobs in the order in which they were begun.
     begun: RefCell<Vec<String>>,
     moods: RefCell<Vec<Mood>>,
     /// The number of jobs that the account may have at once.
@@ -381,7 +381,7 @@ proptest! {
 }
 
 #[test]
-fn a_task_that_has_not_ended_in_time_is_cancelled_in_words() {
+fn a_task_that_has_not_ended_in_time_is_cancelled_and_says_why() {
     let world = World::new();
     let (late, other) = (world.post(), world.post());
     world.sql(&format!(
@@ -407,7 +407,7 @@ fn a_task_that_has_not_ended_in_time_is_cancelled_in_words() {
 }
 
 #[test]
-fn the_last_tries_of_a_task_are_told() {
+fn the_last_tries_of_a_task_are_kept() {
     let world = World::new();
     let task = world.post_with(20);
     *world.service.moods.borrow_mut() = vec![Mood::Refuses; 2];
@@ -524,7 +524,7 @@ fn errors_are_retried_and_the_last_one_is_shown() {
     let task = world.post();
     *world.service.moods.borrow_mut() = vec![Mood::Refuses; 100];
     for n in 1..=20 {
-        // The longest wait after an error.
+        // This is the longest wait after an error.
         world.tick_after(300);
         let row = world.task(&task.task_id);
         assert_eq!((row.status, row.retry_count), (Status::Processing, n));
@@ -746,7 +746,7 @@ fn nonsense_in_a_callback_does_not_end_a_job_and_an_error_is_cut() {
 fn tasks_are_due_after_the_clock_was_set_back() {
     let day = 24 * 3600;
     let world = World::new();
-    // One under way, one whose submission was refused, one that is being submitted by an instance that died.
+    // One task is under way, the submission of one was refused, and one is being submitted by an instance that died.
     *world.service.moods.borrow_mut() = vec![Mood::AskerDies, Mood::Refuses, Mood::Fine];
     world.wait(day);
     let tasks: Vec<Task> = (0..3).map(|_| world.post()).collect();
@@ -762,7 +762,7 @@ fn tasks_are_due_after_the_clock_was_set_back() {
         let row = world.task(&task.task_id);
         assert_eq!(row.status, Status::Completed, "{row:?}");
     }
-    // An agent waits to be told. No wait between two notifications is longer than 10,240 s.
+    // An agent waits for its notification. No wait between two notifications is longer than 10,240 s.
     let wait = |seconds: i64| {
         world.sql(&format!(
             "UPDATE aigc_tasks SET callback_url = 'http://127.0.0.1:1/', notify_attempts = 0, notify_at = {}",
@@ -781,11 +781,11 @@ fn tasks_are_due_after_the_clock_was_set_back() {
 }
 
 #[test]
-fn a_run_knows_the_jobs_of_those_before() {
+fn a_run_knows_the_jobs_of_earlier_runs() {
     let world = World::new();
     let engine = world.engine();
     let task = world.post();
-    // The first run never came to its service.
+    // The first run never reached its service.
     block_on(engine.cancel(&task)).unwrap();
     let again = block_on(engine.set_back(&task)).unwrap();
     assert_eq!(again.earlier_jobs(), [""; 0]);
@@ -803,7 +803,7 @@ fn a_run_knows_the_jobs_of_those_before() {
     let paid = accepted.external_task_id.unwrap();
     assert_eq!(fourth.earlier_jobs(), [&paid, &again.job()]);
     assert_eq!(fourth.accepted_at, None);
-    // A run that comes no further than asking about those forgets none of them.
+    // A run that gets no further than asking about these jobs forgets none of them.
     *world.service.moods.borrow_mut() = vec![Mood::LocksOut];
     block_on(engine.take_up(&fourth));
     let fifth = block_on(engine.set_back(&fourth)).unwrap();
@@ -816,7 +816,7 @@ fn a_run_knows_the_jobs_of_those_before() {
     assert_eq!(sixth.earlier_jobs, fifth.earlier_jobs);
 }
 
-/// "Six films at an account of three places: three failed with 1303."
+/// A user reports: "Six films at an account of three places: three failed with 1303."
 #[test]
 fn six_jobs_at_an_account_of_three_places_all_complete() {
     let world = World::new();
@@ -880,7 +880,7 @@ fn a_service_that_never_has_a_place_is_asked_more_and_more_rarely_and_not_for_ev
     assert_eq!(row.error_message.as_deref(), Some("three at most"));
 }
 
-/// One user posts ten tasks, and another two a moment later.
+/// A user posts ten tasks, and another user posts two a moment later.
 #[test]
 fn projects_take_turns_and_none_has_more_than_its_share() {
     let world = World::new();
@@ -917,9 +917,9 @@ fn projects_take_turns_and_none_has_more_than_its_share() {
     }
 }
 
-/// "It says processing since last week."
+/// A user reports: "It says processing since last week."
 #[test]
-fn a_job_that_never_ends_fails_in_words() {
+fn a_job_that_never_ends_fails_and_says_why() {
     let world = World::new();
     let task = world.post();
     world.tick_after(10);
@@ -952,7 +952,7 @@ fn a_retry_counts_as_posted() {
     assert!(seq(&first) > seq(&second));
 }
 
-/// "Three places, and after each film ten seconds pass until the next begins."
+/// A user reports: "Three places, and after each film ten seconds pass until the next begins."
 #[test]
 fn the_end_of_a_job_lets_the_next_begin_at_once() {
     type EndIt = fn(&Engine<'_>, &Task);
@@ -967,7 +967,7 @@ fn the_end_of_a_job_lets_the_next_begin_at_once() {
     for (name, end, waiting, expected) in [
         ("a callback", by_callback, 2, 1),
         ("a callback, and none waits", by_callback, 0, 0),
-        // The poller's round asks once itself.
+        // The poller's round itself asks once more.
         ("a poll", by_poll, 2, 2),
         ("its user", by_cancel, 2, 1),
     ] {
@@ -995,7 +995,7 @@ fn the_end_of_a_job_lets_the_next_begin_at_once() {
 }
 
 #[test]
-fn a_task_that_held_no_place_or_was_refused_lets_none_begin() {
+fn a_task_that_held_no_place_or_was_refused_lets_no_other_begin() {
     let world = World::new();
     let (refused, waiting) = (world.post(), world.post());
     world.service.moods.borrow_mut().push(Mood::LocksOut);

@@ -102,7 +102,7 @@ fn a_job_of_an_earlier_run_is_continued_unless_it_failed() {
         matches!(news, Ok(Progress::Running { external_task_id, .. }) if external_task_id == "r-1")
     );
     assert_eq!(fal.calls().len(), 2);
-    // Whether there is such a job is not known, and another would be paid for.
+    // It is not known whether there is such a job, and another would have to be paid for.
     let (news, fal) = submitted(&again, json!({}), &[(401, json!({}))]);
     assert!(matches!(news, Err(Failure::Retry { .. })), "{news:?}");
     assert_eq!(fal.calls().len(), 1);
@@ -159,7 +159,7 @@ fn the_registry_finds_fal_by_the_beginning_of_the_type() {
         Some("fal")
     );
     let types = registry.for_type(MODEL).unwrap().task_types();
-    assert_eq!(types, ["fal:{model}"], "as users are told");
+    assert_eq!(types, ["fal:{model}"], "as users see it");
     for other in ["fal:", "fal:x", "fal:a/../b", "falcon:a/b"] {
         assert!(registry.for_type(other).is_none(), "{other}");
     }
@@ -199,7 +199,7 @@ fn signed(key: &SigningKey, at: i64, body: &Value) -> (Vec<(&'static str, String
     (headers, body)
 }
 
-/// Its keys, as it tells them.
+/// The keys of fal, as it sends them.
 fn keys() -> Value {
     json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(key().verifying_key()) }] })
 }
@@ -209,7 +209,7 @@ fn fal_with_job() -> (Service, Task) {
     fal_that_tells(200, keys())
 }
 
-/// The same, which answers so if it is asked for its keys.
+/// A fal with an accepted task that answers with this status and these keys if it is asked for its keys.
 fn fal_that_tells(status: u16, keys: Value) -> (Service, Task) {
     let fal = Service::answering("fal", &SETTINGS, move |asked| {
         if asked.call.ends_with("/jwks.json") {
@@ -315,7 +315,7 @@ fn fals_keys_are_kept_for_a_day_and_asked_for_again_if_they_do_not_fit() {
         fal.ports().clock.unix_seconds(),
         SigningKey::from_bytes(&[8; 32]),
     );
-    // It says nothing new of the job.
+    // The callback says nothing new about the job.
     let body = json!({ "request_id": "r-1", "status": "OK" });
     let day = 24 * 3600;
     for (seconds, key, is_believed, times) in [

@@ -45,7 +45,7 @@ fn submitted(
 }
 
 #[test]
-fn a_table_of_models_that_is_none_is_told_to_the_operator() {
+fn a_text_that_is_no_table_of_models_is_reported_to_the_operator() {
     for (text, is_table) in [(r#"{"gemini-4": {"sizes": ["1K"]}}"#, true), ("[]", false)] {
         let told = tasks::check_settings(&MapConfig::from_pairs(&[("gemini_models", text)]));
         assert_eq!(told.is_ok(), is_table, "{text}");
@@ -163,7 +163,7 @@ fn every_final_image_is_an_asset_and_the_first_is_the_result() {
     }
 }
 
-/// An engine before this Gemini.
+/// An engine with this Gemini.
 fn engine(gemini: &Service) -> Engine<'_> {
     let ports = gemini.ports();
     Engine {
@@ -236,7 +236,7 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
     ]);
     assert_eq!(gemini.asked()[1].body["contents"], turns);
 
-    // What only this service has a use for is told to no client.
+    // No client sees the signature, because only the service has a use for it.
     let told = block_on(rows::get(ports.database, &first.task_id)).unwrap();
     let told = serde_json::to_string(&told.unwrap()).unwrap();
     let data = block_on(rows::result_data(ports.database, &first.task_id)).unwrap();
@@ -281,7 +281,7 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
         wrong,
         ["params.edit_of has a picture that is no longer kept here"]
     );
-    // It was there when the task was posted.
+    // The picture was there when this task was posted.
     block_on(engine.take_up(&third));
     let failed = block_on(rows::get(ports.database, &third.task_id))
         .unwrap()
@@ -290,7 +290,7 @@ fn a_task_goes_on_from_the_picture_of_an_earlier_one() {
     assert_eq!(gemini.asked().len(), 2);
 }
 
-/// A signature is of the model and the account that an operator had set.
+/// A signature is valid for the model and the account that were set when Gemini gave it.
 #[test]
 fn a_signature_that_is_refused_is_left_out() {
     let part = |signature: &str| json!({ "inlineData": { "mimeType": "image/png", "data": PIXEL }, "thoughtSignature": signature });
@@ -401,7 +401,7 @@ fn parameters_that_gemini_would_refuse_are_named() {
         let found = wrong_fields_with(&MODELS, task_type, &params);
         assert_eq!(found, fields, "{task_type} {:.100}", params.to_string());
     }
-    // Nothing is known of these models, so nothing is refused; and of this one the operator says it.
+    // Nothing is known about these models, so nothing is refused unless the operator describes one.
     let odd = json!({ "prompt": "a", "aspect_ratio": "7:1", "image_size": "9K" });
     assert_eq!(wrong_fields_with(&SETTINGS, "nano_banana", &odd), [""; 0]);
     let mut told = SETTINGS.to_vec();

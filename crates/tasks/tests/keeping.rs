@@ -1,4 +1,4 @@
-//! Copies of results: to the database, and in parts to a bucket.
+//! The copies of results: to the database, and in parts to a bucket.
 
 #![allow(clippy::unwrap_used)]
 
@@ -54,7 +54,7 @@ fn with_a_bucket_a_result_of_sixty_mib_goes_there_in_parts() {
         assert_eq!(data, json!({ "source_url": FILM }));
         assert!(shop.object(&url) == shop.bytes(FILM), "{length}");
         assert!(shop.largest_body.get() <= 5 * MIB);
-        // What fits into one part is no upload in parts.
+        // A result that fits into one part is no upload in parts.
         let parts = length.div_ceil(5 * MIB);
         let sent = if parts == 1 { 0 } else { parts };
         assert_eq!(shop.parts_sent.get(), sent, "{length}");
@@ -71,7 +71,7 @@ fn with_a_bucket_a_result_of_sixty_mib_goes_there_in_parts() {
                 "{address}"
             );
         }
-        // What may run scripts is only saved.
+        // A browser only saves a picture that may run scripts.
         shop.count("UPDATE assets SET media_type = 'image/svg+xml'");
         let saved = shop.signed_address(&url);
         assert!(saved.is_none_or(|address| address.contains("content-disposition=attachment")));
@@ -107,7 +107,7 @@ fn a_copy_goes_on_in_another_instance_when_its_time_is_up() {
             let sent: usize = shop.parts_sent.get();
             assert_eq!(sent, 12, "no part is sent twice");
         } else {
-            // What was copied comes again each time, so it never gets further.
+            // The service sends the same beginning again each time, so the copy never gets further.
             assert_eq!(url, FILM);
             assert!(now.result_expires_at.is_some());
         }
@@ -131,7 +131,7 @@ fn a_copy_that_fails_is_tried_again_and_finally_leaves_the_service_s_address() {
             }
             let words = now.message.unwrap();
             assert!(words.contains("could not be copied"), "{words}");
-            // Before its time nothing is tried.
+            // Nothing is tried before the wait is over.
             let tried = shop.broken_bucket.get();
             shop.keep(&task);
             assert_eq!(shop.broken_bucket.get(), tried);
@@ -170,7 +170,7 @@ fn an_instance_that_dies_at_any_statement_leaves_one_result_and_nothing_in_the_b
             }
             let url = shop.read(&task).0.result_url.unwrap();
             assert!(shop.object(&url) == shop.bytes(FILM), "{what}");
-            // What was begun in vain goes.
+            // Uploads and objects that were begun in vain are deleted.
             shop.wait(2 * 24 * 3600);
             shop.tick();
             assert_eq!(shop.objects.borrow().len(), 1, "{what}");
@@ -281,11 +281,11 @@ fn an_address_of_a_private_network_is_never_fetched() {
 }
 
 #[test]
-fn an_address_may_send_on_three_times_and_never_to_a_private_network() {
+fn an_address_may_redirect_three_times_and_never_to_a_private_network() {
     let hop = |n: usize| format!("https://cdn.example.com/hop-{n}");
     let with = |hops: usize, end: &str| {
         let shop = Shop::with_bucket();
-        // It is there even if nothing should ask for it.
+        // The result is there in every case, although nothing should ask for it in some.
         shop.source(end, 6 * MIB);
         for n in 1..hops {
             // The address may be a path.
@@ -321,7 +321,7 @@ fn an_address_may_send_on_three_times_and_never_to_a_private_network() {
 }
 
 #[test]
-fn a_result_of_another_kind_is_kept_as_its_service_calls_it_and_an_empty_one_is_none() {
+fn a_result_of_another_kind_is_kept_as_its_service_calls_it_and_an_empty_one_is_not_kept() {
     for (bytes, told, kept) in [
         (&b"ID3\x04"[..], "audio/mpeg", Some("audio/mpeg")),
         (b"ID3\x04", "", Some("application/octet-stream")),
@@ -348,7 +348,7 @@ fn a_result_of_another_kind_is_kept_as_its_service_calls_it_and_an_empty_one_is_
     }
 }
 
-/// Services answer so, with status 200, while a film is not there.
+/// A service may answer with a page and status 200 while a film is not there yet.
 #[test]
 fn a_page_is_no_result_and_its_copy_is_tried_again() {
     const PAGE: &[u8] = b"<!doctype html><title>Not yet</title>";

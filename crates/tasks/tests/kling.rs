@@ -127,7 +127,7 @@ fn a_submission_says_what_kling_needs_and_no_more() {
 }
 
 #[test]
-fn what_the_first_generation_charged_is_told() {
+fn the_data_of_a_result_has_what_the_first_generation_charged() {
     let accepted = Task {
         external_task_id: Some("k1".into()),
         ..task()
@@ -196,7 +196,7 @@ fn a_job_that_may_have_begun_is_found_before_another_is_paid_for() {
         assert_eq!(goes_on(answer), (found.0.to_owned(), found.1));
         assert_eq!(service.calls(), asked);
     }
-    // If Kling cannot tell, there may be such a job.
+    // If Kling cannot answer, there may be such a job.
     for (status, code) in [(401, 1000), (500, 5000)] {
         let refusal = (status, json!({ "code": code, "message": "not now" }));
         let service = kling(&[KEY, BASE], [refusal]);

@@ -9,7 +9,7 @@ use fake::{Asked, PIXEL, wrong_fields};
 use serde_json::{Value, json};
 use tasks::{Failure, Media, Progress, Task};
 
-/// The facts about each model rule out some parameters, and tell the user what to send instead.
+/// Checks that the error about a parameter that a model does not take says what to send instead.
 #[test]
 fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
     for (params, field, words) in [
@@ -123,9 +123,9 @@ fn what_a_model_does_not_take_is_refused_in_words_that_name_what_to_send() {
         json!({ "model": "kling-video-o1", "aspect_ratio": "21:9" }),
         json!({ "model": "kling-3.0-turbo", "sound": "on" }),
         json!({ "model": "kling-3.0-turbo", "duration": "3" }),
-        // A client that always sends what Kling takes anyway asks for nothing.
+        // A client that always sends Kling's own default asks for nothing special.
         json!({ "model": "kling-v2-6", "cfg_scale": 0.5 }),
-        // Of what is not known nothing is refused.
+        // Nothing is refused for a model that is not known.
         json!({ "model": "kling-9.0", "duration": 90, "mode": "8k", "sound": "on", "aspect_ratio": "2:1", "seed": [1] }),
     ] {
         let mut all = params.clone();
@@ -338,7 +338,7 @@ fn a_submission_of_the_second_generation_has_the_model_in_its_path() {
         };
         assert_eq!(service.asked(), [expected]);
     }
-    // What the first generation does not know of passes through as well.
+    // Parameters that the first generation does not know pass through as well.
     let service = kling(&[KEY, BASE], [job("k1", "submitted")]);
     let params = json!({
         "model": "kling-v3", "prompt": "a", "sound": true, "multi_shot": true, "callback_url": "https://elsewhere.example",
@@ -382,7 +382,7 @@ fn a_picture_in_contents_that_is_kept_here_goes_as_its_bytes() {
 }
 
 #[test]
-fn a_job_of_the_second_generation_is_found_polled_and_its_cost_told() {
+fn a_job_of_the_second_generation_is_found_and_polled_and_has_its_cost() {
     let params = json!({ "model": "kling-3.0", "prompt": "a" });
     let again = Task {
         attempts: 2,

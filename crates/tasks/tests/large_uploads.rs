@@ -1,4 +1,4 @@
-//! Uploads that come in parts.
+//! The uploads that come in parts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,7 +38,7 @@ fn ended(shop: &Shop, film: &[u8], id: &str) -> Result<Progress, UploadError> {
     block_on(go_on(shop.ports(), ("p", id), PART as u64, part, true))
 }
 
-/// Sends what follows the first part, and returns what the film has become.
+/// Sends the parts after the first, and returns the finished upload.
 fn rest(shop: &Shop, id: &str, film: &[u8]) -> Upload {
     let mut at = PART;
     loop {
@@ -109,7 +109,7 @@ fn an_upload_is_whole_only_if_the_bucket_has_completed_it() {
     assert_eq!(refused(last()).0, 503);
     shop.fails_late.set(false);
     assert!(matches!(last(), Ok(Progress::Whole(_))));
-    // What is whole has no more parts.
+    // A whole upload takes no more parts.
     let more = film[..PART].to_vec();
     let more = block_on(go_on(
         shop.ports(),
@@ -225,7 +225,7 @@ fn what_is_too_large_or_no_film_is_refused_before_anything_is_stored() {
 }
 
 #[test]
-fn an_upload_does_not_grow_beyond_the_limit_whatever_it_has_told() {
+fn an_upload_does_not_grow_beyond_the_limit_whatever_length_it_began_with() {
     let shop = Shop::with_bucket_and(&[("max_upload_mib", "9")]);
     let film = film(2 * PART);
     let id = begun(&shop, &film[..9 * MIB]);
@@ -257,7 +257,7 @@ fn a_quota_counts_an_upload_before_and_while_it_comes() {
     let go_on = |id: &str| block_on(go_on(shop.ports(), ("p", id), PART as u64, part(), false));
     go_on(&ids[0]).unwrap();
     assert_eq!(refused(go_on(&ids[1])).0, 507);
-    // What is given up counts no more.
+    // An upload that is given up counts no more.
     block_on(give_up(shop.ports(), "p", &ids[0])).unwrap();
     shop.wait(61);
     go_on(&ids[1]).unwrap();
@@ -291,7 +291,7 @@ fn an_upload_that_is_given_up_or_left_alone_leaves_nothing() {
     gone(&shop);
 }
 
-/// The instance dies, or the bucket fails, between any two statements of the last part.
+/// The bucket refuses the last part once.
 #[test]
 fn an_upload_that_breaks_at_its_end_can_be_ended_or_given_up() {
     for is_ended in [true, false] {

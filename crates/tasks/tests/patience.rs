@@ -1,5 +1,5 @@
-//! The time that this server waits for each other one, and the bytes that it reads of an answer: an instance is claimed for
-//! so long and has so much memory.
+//! The time that this server waits for each other server, and the bytes that it reads of an answer. Both are bounded,
+//! because a claim ends and an instance has little memory.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("public_url", "http://here"),
 ];
 
-/// An Internet of which no server can be reached, and what each was asked within which limits.
+/// An Internet of which no server can be reached. It records each request with its limits.
 #[derive(Default)]
 struct Unreachable(RefCell<Vec<(String, Limits)>>);
 
@@ -50,7 +50,7 @@ impl HttpClient for Unreachable {
     }
 }
 
-/// Asks each service about a job, and for one.
+/// Submits a task to each service, polls it, and checks a callback about it.
 fn ask_services(http: &Unreachable) {
     let picture = json!(["https://pictures.example.com/a.png"]);
     let signature = "0".repeat(128);
@@ -87,7 +87,7 @@ fn ask_services(http: &Unreachable) {
     }
 }
 
-/// Lets a task of the demo go its way, which tells its agent and gets a result at an address that no row holds.
+/// Carries a task of the demo on, which notifies its agent and gets a result at an address that is too long for a row.
 fn carry_on_a_task(http: &Unreachable, world: &World) {
     let engine = block_on(Engine::open(Ports {
         http,
@@ -111,7 +111,7 @@ fn carry_on_a_task(http: &Unreachable, world: &World) {
 }
 
 #[test]
-fn each_server_is_waited_for_so_long_and_may_say_so_much() {
+fn each_call_has_its_timeout_and_its_limit_of_bytes() {
     let http = Unreachable::default();
     ask_services(&http);
     let world = World::new(MapConfig::from_pairs(&SETTINGS));

@@ -1,4 +1,4 @@
-//! Pictures in the parameters of a new task: they go to the asset store, and nothing else carries them.
+//! The pictures in the parameters of a new task: they go to the asset store, and nothing else carries them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -107,7 +107,7 @@ fn a_service_that_takes_no_pictures_gets_its_parameters_as_they_came() {
 }
 
 #[test]
-fn what_is_wrong_stores_nothing() {
+fn a_wrong_request_stores_nothing() {
     let world = world();
     let long = "x".repeat(70_000);
     for (params, field) in [
@@ -166,7 +166,7 @@ fn only_an_object_is_a_request() {
     assert!(matches!(read, Err(CreateError::Invalid(_))));
 }
 
-/// "Our film failed two minutes later, because the picture was a WebP."
+/// A user reports: "Our film failed two minutes later, because the picture was a WebP."
 #[test]
 fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
     let world = world();
@@ -214,7 +214,7 @@ fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
             json!({ "image_path": "UklGRgAAAABXRUJQ", "image_tail": png_kept }),
             vec!["params.image_path"],
         ),
-        // What is called PNG, and is not.
+        // This picture is declared as PNG, but is a WebP.
         (
             json!({ "image_path": webp.replace("webp", "png") }),
             vec!["params.image_path"],
@@ -236,7 +236,7 @@ fn a_picture_that_kling_does_not_take_is_refused_before_the_task_is_taken() {
     for params in [
         json!({ "image_path": PIXEL, "image_tail": "/9j/4AAQ" }),
         json!({ "image_path": png_kept }),
-        // What lies elsewhere is judged by its ending alone, and of what is another project's the submission tells.
+        // A picture elsewhere is judged by its ending alone, and the submission reports a picture of another project.
         json!({ "image_path": "https://example.com/a.png" }),
         json!({ "image_path": "https://example.com/webp?name=a.webp", "image_tail": PIXEL }),
         json!({ "image_path": kept("image/webp", "another") }),

@@ -28,8 +28,8 @@ impl Crowd {
         })
     }
 
-    /// Twenty tasks with a picture each, of two projects in turn. Kling may refuse each call, by the number of calls before
-    /// it and of the jobs under way.
+    /// A crowd of twenty tasks with a picture each, of two projects in turn. `refuse` decides whether Kling refuses a
+    /// call, by the number of calls before it and the number of jobs under way.
     fn refused(refuse: impl Fn(usize, u32) -> Option<(i64, &'static str)> + 'static) -> Self {
         let running = Rc::new(Cell::new(0));
         let (at_kling, calls) = (Rc::clone(&running), Cell::new(0));
@@ -84,7 +84,7 @@ impl Crowd {
         .unwrap()
     }
 
-    /// A round of the poller after some seconds.
+    /// Runs a round of the poller after some seconds.
     fn tick_after(&self, seconds: i64) {
         let clock = &self.kling.world.clock.0;
         clock.set(clock.get() + seconds);
@@ -112,7 +112,7 @@ impl Crowd {
             .unwrap()
     }
 
-    /// Kling calls back about a job.
+    /// Ends a job, and calls back as Kling does.
     fn end(&self, n: usize) {
         self.running.set(self.running.get() - 1);
         let id = &self.tasks[n].task_id;
@@ -123,7 +123,7 @@ impl Crowd {
     }
 }
 
-/// "Seventeen films waited, and each sent its picture again every minute."
+/// A user reports: "Seventeen films waited, and each sent its picture again every minute."
 #[test]
 fn a_crowd_tries_once_for_each_pause_and_not_once_for_each_task() {
     let crowd = Crowd::new();
@@ -171,14 +171,14 @@ fn a_crowd_tries_once_for_each_pause_and_not_once_for_each_task() {
 fn places_that_are_bought_are_found_at_the_next_try_and_used_at_once() {
     let crowd = Crowd::new();
     crowd.tick_after(0);
-    // Three of the jobs go on, and count no longer.
+    // The account gets three more places, so the three jobs that go on count no longer.
     crowd.running.set(0);
     crowd.tick_after(10);
     assert_eq!(crowd.running.get(), 3);
     assert_eq!(crowd.sent()[4..], crowd.ids([3, 4, 5, 6]));
 }
 
-/// "Kling said 1302 now and then, and every film waited for the pause of another."
+/// A user reports: "Kling said 1302 now and then, and every film waited for the pause of another."
 #[test]
 fn a_task_that_comes_too_fast_waits_alone() {
     let crowd = Crowd::refused(|call, _| (call % 4 == 1).then_some((1302, "too fast")));
@@ -209,7 +209,7 @@ fn a_task_that_comes_too_fast_waits_alone() {
     assert!(once.contains(&next), "{next} was not refused before");
 }
 
-/// "Kling said 1302 all day, and twenty films asked it every few seconds."
+/// A user reports: "Kling said 1302 all day, and twenty films asked it every few seconds."
 #[test]
 fn a_service_that_is_always_asked_too_often_is_asked_less_and_less() {
     let crowd = Crowd::refused(|call, _| (call < 20).then_some((1302, "too fast")));
@@ -222,7 +222,7 @@ fn a_service_that_is_always_asked_too_often_is_asked_less_and_less() {
         crowd.tick_after(1);
         tries.extend((before..crowd.sent().len()).map(|_| second));
     }
-    // Three at once, because the first two might concern those tasks alone.
+    // Three are sent at once, because the first two refusals might concern those tasks alone.
     assert_eq!(tries[..3], [0; 3], "{tries:?}");
     let mut last = 0;
     for (n, at) in tries[3..20].iter().enumerate() {
@@ -231,6 +231,6 @@ fn a_service_that_is_always_asked_too_often_is_asked_less_and_less() {
         assert!((longest / 2..=longest).contains(&pause), "{n} {tries:?}");
         last = *at;
     }
-    // One is taken, so the service is believed again, and all places are filled at once.
+    // One is taken, so the service is no longer doubted, and all places are filled at once.
     assert_eq!(crowd.running.get(), 10);
 }

@@ -1,4 +1,4 @@
-//! Requests for tasks: what they must be, what is stored of them, and how tasks are listed.
+//! The requests for tasks: what they must be, what is stored of them, and how tasks are listed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ const PIXEL: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAA
 
 const NOW: i64 = 1_700_000_000;
 
-/// A service that paints words, and pictures over.
+/// A service that paints from words, and can paint over a picture.
 struct Painter;
 
 #[async_trait(?Send)]
@@ -59,7 +59,7 @@ fn world() -> World {
     world
 }
 
-/// A request that is right, with these fields in the place of its own.
+/// A request that is right, with these fields in place of its own.
 fn request(changes: Value) -> Value {
     let mut request = json!({
         "project_id": "p", "task_type": "painting", "params": { "prompt": "a hill" },
@@ -137,7 +137,7 @@ fn every_wrong_field_is_named() {
             &["callback_url"],
         ),
         (json!({ "callback_url": "" }), &[]),
-        // All at once.
+        // All of these are wrong at once.
         (
             json!({ "project_id": "", "max_retries": -1, "params": {} }),
             &["project_id", "max_retries", "params.prompt"],
@@ -181,7 +181,7 @@ fn every_wrong_field_is_named() {
     }
 }
 
-/// Such values have the grammar of JSON, but no program can keep them.
+/// Checks values that have the grammar of JSON, but cannot be read.
 #[test]
 fn a_value_that_cannot_be_read_names_its_field() {
     let world = world();
@@ -430,7 +430,7 @@ fn a_list_is_newest_first_and_holds_what_the_filter_says() {
     ] {
         assert_eq!(listed(filter.clone()), expected, "{filter:?}");
     }
-    // A mark tells of each change, and a task that is gone has none.
+    // A mark changes with its task, and a task that is gone has none.
     let ids = |tasks: &[&str]| -> Vec<String> { tasks.iter().map(|id| (*id).to_owned()).collect() };
     let asked = ids(&["gone", &posted[3].task_id, &posted[0].task_id]);
     let marks = block_on(rows::marks(ports.database, &asked)).unwrap();

@@ -1,4 +1,4 @@
-//! Which tasks a document may not show, what is noted when it does, and the order of changes.
+//! The tasks that a document may not show, the notes about those that it shows, and the order of changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,8 +32,8 @@ fn get(world: &World, id: &str) -> Task {
     found.unwrap().unwrap()
 }
 
-/// The tasks of a project that its document may not show: the id, whether a later one was posted for its node, what was
-/// shown, and whether a node was repaired.
+/// The tasks of a project that its document may not show: the id, whether a later one was posted for its node, whether
+/// the node has shown the task, and whether a node was repaired.
 fn unprojected(world: &World, project: &str) -> Vec<(String, bool, Option<bool>, bool)> {
     let found = rows::unprojected(world.ports().database, HEAD, project, NOW, 10);
     let found = block_on(found).unwrap();
@@ -99,7 +99,7 @@ fn a_document_that_changes_soon_after_an_end_is_projected_again() {
         (NOW - 119, 4, 1, true),
         (NOW - 120, 4, 0, false),
         (NOW, 5, 0, false),
-        // The clock was ahead when it was noted.
+        // The clock was ahead when the end was noted.
         (NOW + 120, 4, 0, true),
         (NOW + 121, 4, 0, false),
     ] {
@@ -120,7 +120,7 @@ fn a_document_that_changes_soon_after_an_end_is_projected_again() {
 }
 
 #[test]
-fn what_was_never_projected_was_not_repaired_since() {
+fn a_task_that_was_never_projected_was_not_repaired_since() {
     let world = world();
     put(&world, "a", "p", "node", 1);
     world.rows("UPDATE aigc_tasks SET repaired = 1");
@@ -131,7 +131,7 @@ fn what_was_never_projected_was_not_repaired_since() {
 }
 
 #[test]
-fn a_condition_tells_whether_rows_are_as_they_were_read() {
+fn a_condition_holds_only_while_rows_are_as_they_were_read() {
     let world = world();
     put(&world, "a", "p", "node", 1);
     put(&world, "b", "p", "node", 2);
@@ -148,7 +148,7 @@ fn a_condition_tells_whether_rows_are_as_they_were_read() {
 }
 
 #[test]
-fn changes_come_in_their_order_and_of_each_task_the_last() {
+fn changes_come_in_their_order_and_only_the_last_of_each_task() {
     let world = world();
     let database = world.ports().database;
     for (id, project) in [("a", "p"), ("b", "p"), ("c", "q")] {

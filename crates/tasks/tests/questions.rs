@@ -1,5 +1,5 @@
-//! One question to Kling about all its running jobs: how many calls a round of the poller costs, and what becomes of jobs
-//! about which the answer says nothing.
+//! The question to Kling about all its running jobs: how many calls a round of the poller costs, and what becomes of
+//! jobs about which the answer says nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,7 +35,7 @@ fn all(names: &[&str], status: &str) -> (u16, Value) {
 }
 
 impl World {
-    /// This many tasks of the second generation that Kling has accepted, and this many of the first.
+    /// A world with this many tasks of the second generation that Kling has accepted, and this many of the first.
     fn new(second: usize, first: usize) -> Self {
         let answer: Rc<RefCell<Box<Answer>>> =
             Rc::new(RefCell::new(Box::new(|names| all(names, "processing"))));
@@ -58,7 +58,7 @@ impl World {
             let id = world.post(model);
             world.tasks.push(id);
         }
-        // A round begins submissions for 9 s at most, of the clock that stands still here.
+        // A round begins submissions for at most 9 s, but the clock stands still here.
         world.tick_after(0);
         assert_eq!(world.calls("POST").len(), second + first);
         world
@@ -161,14 +161,14 @@ fn a_round_of_the_poller_costs_a_call_for_a_hundred_jobs() {
     }
 }
 
-/// One job that Kling does not know must not end the others, nor hide them.
+/// Checks that a job that Kling does not know neither ends the others nor hides them.
 #[test]
 fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
     let lost = |names: &[&str], lost: &str| -> Vec<String> {
         let others = names.iter().filter(|name| **name != lost);
         others.map(|name| (*name).to_owned()).collect()
     };
-    // Kling may leave an unknown job out, or refuse the question for it.
+    // Kling may leave an unknown job out, or refuse the question because of it.
     for is_refused in [false, true] {
         let world = World::new(5, 0);
         let gone = format!("their-{}", world.tasks[2]);
@@ -181,7 +181,7 @@ fn a_job_about_which_the_answer_says_nothing_is_asked_about_alone() {
             all(&known, "succeeded")
         });
         let calls = world.round();
-        // A refused question is asked again about 2 and 3 jobs, and then about the one and 2.
+        // A refused question is asked again about 2 and 3 jobs, and then about 1 and 2 of the 3.
         let more = if is_refused { 4 } else { 1 };
         assert_eq!(calls.len(), 1 + more, "{calls:?}");
         for n in 0..5 {
@@ -204,7 +204,8 @@ fn a_refused_question_about_one_job_is_followed_by_one_about_it_alone() {
     assert_eq!(world.task(0).status, Status::Failed);
 }
 
-/// The job for which Kling refuses every question is found in twice as many more questions as a hundred can be halved.
+/// Checks that the job because of which Kling refuses every question is found with 14 more questions: a hundred can be
+/// halved seven times, and each time two questions follow.
 #[test]
 fn one_job_that_spoils_a_question_about_a_hundred_costs_fourteen_more() {
     for spoiled in [0, 37, MOST - 1] {
@@ -230,7 +231,8 @@ fn one_job_that_spoils_a_question_about_a_hundred_costs_fourteen_more() {
     }
 }
 
-/// Many such jobs cost a round no more questions than one. Each round finds one at least, and the others wait unharmed.
+/// Checks that many such jobs cost a round no more questions than one. Each round finds at least one, and the others
+/// wait unharmed.
 #[test]
 fn a_round_asks_no_more_if_kling_refuses_every_question() {
     let world = World::new(MOST, 0);

@@ -1,4 +1,4 @@
-//! Results that a service keeps at an address of its own.
+//! The results that a service keeps at an address of its own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -76,7 +76,7 @@ fn posted(ports: Ports<'_>) -> Task {
     task
 }
 
-/// The service calls back with a result at this address.
+/// Calls back as the service does, with a result at this address.
 fn call_back(ports: Ports<'_>, task: &Task, url: &str) {
     let told = json!({ "task_id": task.job(), "status": "success", "result_url": url });
     let engine = engine(ports);

@@ -1,4 +1,4 @@
-//! Retention: things are deleted after the days for which an operator keeps them, and stay if something needs them.
+//! The retention of data: it is deleted after the days for which an operator keeps it, and stays if something needs it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -99,7 +99,7 @@ fn a_task_that_ended_long_ago_is_deleted_unless_something_waits_for_it() {
             true,
         ),
         (
-            "one of another project is",
+            "a task of another project is under way",
             10 * DAY,
             &earlier("q", 4, "pending"),
             true,
@@ -205,13 +205,13 @@ fn an_asset_is_looked_at_after_its_days_and_again_after_as_many() {
         [true, true, false, true]
     );
     assert_eq!(count(&world, "SELECT 1 FROM asset_removals"), 0);
-    // What is needed has as many days again, and the look at the other project's is due a day later.
+    // The asset that is needed has as many days again, and the look at the other project's asset is due a day later.
     assert_eq!(claim(now + DAY), ["q"]);
     assert_eq!(claim(now + kept), ["p", "q"]);
 }
 
 #[test]
-fn what_a_bucket_does_not_delete_is_tried_again() {
+fn an_object_that_the_bucket_does_not_delete_is_tried_again() {
     let world = world();
     let config = MapConfig::from_pairs(&BUCKET);
     let status = Cell::new(200);
@@ -245,7 +245,7 @@ fn what_a_bucket_does_not_delete_is_tried_again() {
         block_on(store.finish_removals(NOW)).unwrap();
         assert_eq!(count(&world, "SELECT 1 FROM asset_removals"), 0);
     }
-    // Of what the database holds, the bucket is not asked.
+    // The bucket is not asked about an asset that the database holds.
     deleted.borrow_mut().clear();
     assert!(block_on(store.remove(&in_database, 0, |_| "0".to_owned())).unwrap());
     block_on(store.finish_removals(NOW)).unwrap();
@@ -253,7 +253,7 @@ fn what_a_bucket_does_not_delete_is_tried_again() {
     assert_eq!(count(&world, "SELECT 1 FROM assets"), 0);
 }
 
-/// "I exported my project and imported it beside the first."
+/// A user reports: "I exported my project and imported it beside the first."
 #[test]
 fn an_imported_project_has_copies_of_the_assets_whose_ids_are_taken() {
     let world = world();
@@ -275,7 +275,7 @@ fn an_imported_project_has_copies_of_the_assets_whose_ids_are_taken() {
     let copy = adopt(&id, "q");
     assert!(copy != id && copy.ends_with(".mp4"), "{copy}");
     adopt(&id, "r");
-    // It stays without a task that refers to it.
+    // The copy stays, although no task refers to it.
     block_on(store.drop_leftovers(NOW + 7 * DAY)).unwrap();
     let read = |id: &str| block_on(store.read(id, None)).unwrap().unwrap();
     assert_eq!(

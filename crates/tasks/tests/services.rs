@@ -30,17 +30,17 @@ type News = Result<Progress, Failure>;
 /// A service that accepts every task, and says in a callback what the test wants.
 struct Painter {
     name: &'static str,
-    /// Its name for a job.
+    /// The service's name for a job.
     job: RefCell<String>,
-    /// The time after which it expects to be asked about a new job.
+    /// The time after which the service expects to be asked about a new job.
     look_again: Cell<Option<Duration>>,
     polls: Cell<u32>,
-    /// The number of submissions that it has no place for.
+    /// The number of submissions for which the service has no place.
     refuses: Cell<u32>,
     says: RefCell<Option<(Option<String>, News)>>,
-    /// The addresses for callbacks that it was given.
+    /// The addresses for callbacks that the service was given.
     addresses: RefCell<Vec<String>>,
-    /// The number of jobs that it was told are not wanted any more.
+    /// The number of jobs that the engine has asked the service to cancel.
     unwanted: Cell<u32>,
 }
 
@@ -181,7 +181,7 @@ impl World {
         self.post_telling(&["completed", "failed", "cancelled"])
     }
 
-    /// The same, whose agent wants to hear of these events.
+    /// A task that no service has seen yet, whose agent wants to be notified of these events.
     fn post_telling(&self, events: &[&str]) -> Task {
         let body = json!({
             "project_id": "p", "task_type": "painting", "params": {},
@@ -212,7 +212,7 @@ impl World {
             .unwrap()
     }
 
-    /// The service calls the address of this job.
+    /// Calls the address of this job as the service does.
     fn call(&self, job: &str, about: Option<&str>, news: News) -> Result<(), TaskError> {
         let says = (about.map(str::to_owned), news);
         self.painter.says.replace(Some(says));
@@ -279,7 +279,7 @@ fn a_callback_is_taken_if_it_is_about_the_job() {
             "taken",
             Status::Failed,
         ),
-        // What does not concern the job ends no task: a poll finds out how the job is.
+        // A failure that does not concern the job ends no task: a poll finds out how the job is.
         (
             None,
             failed(Failure::access("no")),
@@ -451,9 +451,9 @@ fn a_result_that_comes_with_the_answer_is_kept_here_and_none_is_a_failure() {
     assert!(now.error_message.unwrap().contains("without a result"));
 }
 
-/// It is for a later task alone, so a result is not lost for it.
+/// Checks that no result is lost because its signature is too long: only a later task needs the signature.
 #[test]
-fn what_a_service_wants_to_see_again_is_kept_up_to_four_mib() {
+fn the_signature_of_a_result_is_kept_up_to_four_mib() {
     const MOST: usize = 4 * 1024 * 1024;
     for (length, kept) in [(1, 1), (MOST, MOST), (MOST + 1, 0)] {
         let world = World::new();
@@ -472,7 +472,7 @@ fn what_a_service_wants_to_see_again_is_kept_up_to_four_mib() {
 }
 
 #[test]
-fn a_service_is_told_of_a_cancelled_job_that_it_has_accepted_and_of_no_other() {
+fn a_cancelled_job_is_cancelled_at_the_service_that_has_accepted_it_and_no_other_job_is() {
     let cancel = |world: &World, task: &Task| {
         let engine = world.engine();
         block_on(async { engine.ended(&engine.cancel(task).await.unwrap()).await });
@@ -533,7 +533,7 @@ fn a_service_that_says_nothing_of_places_has_a_hundred_and_a_project_half_of_the
 }
 
 #[test]
-fn an_agent_hears_once_that_its_task_has_started_however_often_there_is_no_place() {
+fn an_agent_is_notified_once_of_the_start_of_its_task_however_often_there_is_no_place() {
     let world = World::new();
     world.painter.refuses.set(2);
     let task = world.post_telling(&["started"]);
@@ -553,7 +553,7 @@ fn an_agent_hears_once_that_its_task_has_started_however_often_there_is_no_place
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["status"], "processing");
     drop(told);
-    // It hears at once if there is a place.
+    // The agent is notified at once if there is a place.
     let task = world.post_telling(&["started"]);
     block_on(world.engine().take_up(&task));
     assert_eq!(world.agent.told.borrow().len(), 2);

@@ -1,4 +1,4 @@
-//! Pictures and films that users upload.
+//! The pictures and films that users upload.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ fn an_upload_is_an_asset_of_its_project_that_stays() {
             (stored.media_type.as_str(), stored.length),
             (media_type, bytes.len() as u64)
         );
-        // Nothing has named it for days.
+        // Nothing refers to it for days.
         let later = ports.clock.unix_seconds() + 7 * 24 * 3600;
         block_on(store.drop_leftovers(later)).unwrap();
         let asset = block_on(store.read(&stored.id, None)).unwrap().unwrap();

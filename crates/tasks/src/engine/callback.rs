@@ -1,4 +1,4 @@
-//! Callbacks of services.
+//! The callbacks of services.
 
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ impl Engine<'_> {
     ///
     /// # Errors
     /// [`TaskError::BadSignature`] if the service's own signature is wrong, missing or old,
-    /// [`TaskError::NotChecked`] if that cannot be told, and those of [`call_back`](Self::call_back).
+    /// [`TaskError::NotChecked`] if it cannot be checked now, and those of [`call_back`](Self::call_back).
     pub async fn receive_callback(
         &self,
         service: &str,
@@ -70,8 +70,8 @@ impl Engine<'_> {
         self.call_back(service, job, callback.body).await
     }
 
-    /// Takes a callback about the job whose address it came to. The caller has checked where it comes from:
-    /// [`receive_callback`](Self::receive_callback) does so for what arrives over the network, because
+    /// Takes a callback about the job whose address it came to. The caller has checked that it is the service's:
+    /// [`receive_callback`](Self::receive_callback) does so for every callback that arrives over the network, because
     /// [`authenticate`](Self::authenticate) does not see the service's own signature. A late or repeated callback changes
     /// nothing.
     ///
@@ -91,11 +91,13 @@ impl Engine<'_> {
         if task.external_service.as_deref() != Some(service) {
             return Err(TaskError::NotFound);
         }
-        // A test of the service's console is about no job of ours.
+        // A job that goes on changes nothing here. The tests of a service's console say this of a made-up job, so they
+        // must not fail below because of its name.
         if matches!(news, Ok(Progress::Running { .. })) {
             return Ok(());
         }
-        // A job of an earlier run that this run has taken over is called by its service's name.
+        // If this run has taken over the job of an earlier run, the callback comes to the address of that run, and
+        // names the job as the service does.
         let is_adopted = about.is_some() && about == task.external_task_id;
         if (task.job() != job && !is_adopted) || task.status.is_final() {
             return Ok(());

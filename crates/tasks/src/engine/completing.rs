@@ -1,4 +1,4 @@
-//! A result, and the end of a task.
+//! The result of a task, and its end.
 
 use std::pin::pin;
 
@@ -97,12 +97,12 @@ impl Engine<'_> {
             return self.end_with(task, external_task_id, &told).await;
         }
         rows::store_product(self.ports.database, task, external_task_id, &told).await?;
-        // The job has ended, and the copy takes no place.
+        // The job has ended, and copying its results takes no place.
         self.fill_place(task).await;
         Ok(())
     }
 
-    /// Completes a task with results that have their addresses for good.
+    /// Completes a task with results whose addresses are final.
     pub(super) async fn end_with(
         &self,
         task: &Task,
@@ -181,8 +181,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Does what follows from the end of a task: publishes it, notifies its agent, lets the next one have its place, and
-    /// tells the service of a cancelled one.
+    /// Does what follows from the end of a task: publishes it, notifies its agent, lets the next task have its place,
+    /// and cancels the job of a cancelled task at its service.
     pub async fn ended(&self, task: &Task) {
         join!(
             self.announce(task),

@@ -1,4 +1,4 @@
-//! Copying results from their services, which delete them.
+//! Copies results from their services, because the services delete them.
 //!
 //! Without a bucket, a result of up to 8 MiB goes to the database, and a larger one stays at its service. With a bucket, a
 //! result of any size goes there, in parts as they come, so that an instance holds one part at a time. The report of
@@ -32,7 +32,7 @@ const IN_DATABASE: u64 = 8 * 1024 * 1024;
 /// The time that the service may keep silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The most times that the address of a result may send on to another.
+/// The most redirects from the address of a result.
 const HOPS: usize = 3;
 
 /// The seconds for which a task is claimed for a copy: [`WORK`], and the time of another part.
@@ -41,7 +41,8 @@ const LEASE: i64 = 60;
 /// The seconds for which an instance copies, because a host may end it after 30.
 const WORK: i64 = 18;
 
-/// The most failures in a row of one copy, the deaths of instances among them: some four minutes with a bucket.
+/// The most failures in a row of one copy. The death of an instance counts as one. With a bucket, the tries take about
+/// four minutes.
 const TRIES: i64 = 8;
 const TRIES_WITHOUT_BUCKET: i64 = 4;
 
@@ -97,7 +98,7 @@ impl Engine<'_> {
         while self.is_time_left(begun) && self.keep_one(None).await {}
     }
 
-    /// Copies the results of the task of a job, if its service has told them and no other instance does.
+    /// Copies the results of the task of a job, if its service has reported them and no other instance copies them.
     pub async fn keep_results(&self, job: &str) {
         self.keep_one(Some(Task::id_of_job(job))).await;
     }
@@ -125,7 +126,7 @@ impl Engine<'_> {
             return Ok(());
         };
         while let Some(n) = product.media.iter().position(|medium| !medium.is_settled) {
-            // An instance that dies has failed, too.
+            // The try is counted before it begins, because the death of this instance is a failure, too.
             product.tries += 1;
             if product.tries > self.most_tries() {
                 let task_id = &claimed.task_id;
@@ -154,7 +155,7 @@ impl Engine<'_> {
                 Ok(Copied::TooLarge) | Err(Failed::TooLarge) => product.settle(n, None),
                 Err(Failed::Claim) => return Ok(()),
                 Err(Failed::For(reason)) => {
-                    // After a part it is the first failure in a row.
+                    // The count is 0 if a part was copied in this try; then this failure is the first in a row.
                     product.tries = product.tries.max(1);
                     let task_id = &claimed.task_id;
                     tracing::warn!(
@@ -225,8 +226,8 @@ impl Engine<'_> {
         copying.run(upload, &mut source).await
     }
 
-    /// Opens a result at this byte; `None` if it is too large. An address may send on to another, which is checked like the
-    /// first.
+    /// Opens a result at this byte; `None` if it is too large. An address may redirect to another, which is checked
+    /// like the first.
     async fn source(&self, url: &str, from: u64, most: u64) -> Result<Option<Source<'_>>, Failed> {
         let url = address::check_callback(url, self.ports.config);
         let mut url = url.map_err(|reason| Failed::For(format!("its address {reason}")))?;
@@ -259,7 +260,7 @@ impl Engine<'_> {
         let request = request.map_err(|error| Failed::For(error.to_string()))?;
         let limits = Limits {
             timeout: SILENCE,
-            // Without ranges, the beginning comes again.
+            // A service without ranges sends the beginning again.
             max_bytes: usize::try_from(most).unwrap_or(usize::MAX),
         };
         Ok(self.ports.http.open(request, limits).await?)
@@ -267,7 +268,7 @@ impl Engine<'_> {
 }
 
 impl Product {
-    /// Notes that a result has its address for good: this path, or its service's.
+    /// Notes the final address of a result: this path, or the address at its service if there is no path.
     fn settle(&mut self, n: usize, path: Option<String>) {
         self.tries = 0;
         self.asset_id = None;
@@ -303,7 +304,7 @@ impl Copying<'_, '_, '_> {
             if source.at > self.most {
                 return Ok(Copied::TooLarge);
             }
-            // A part goes when it is followed by more, because a small result is no upload in parts.
+            // A part is sent only once more bytes follow it, so that a small result needs no upload in parts.
             while self.engine.assets.bucket.is_some() && buffer.len() > PART {
                 let rest = buffer.split_off(PART);
                 let part = std::mem::replace(&mut buffer, rest);
@@ -404,8 +405,8 @@ impl Copying<'_, '_, '_> {
     }
 }
 
-/// The media type of a result by its first bytes, or else the one that its service told. A page is no result, but what a
-/// service sends in place of one that it cannot find.
+/// The media type of a result by its first bytes, or else the one that its service named. A page is not a result: a
+/// service sends a page in place of a result that it cannot find.
 fn kind<'t>(first: &[u8], declared: &'t str) -> Result<&'t str, Failed> {
     match media_type::recognised(first) {
         Some(media_type) => Ok(media_type),

@@ -7,10 +7,11 @@ use platform::{Config, config::max_call};
 use super::Engine;
 use crate::{executor::Executor, rows::Rule};
 
-/// The time that a task is claimed beyond the time that the work on it may take.
+/// The time for which a task is claimed beyond the time that the work on it may take.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// The longest that one submission may take: what the service needs, or less if the host ends a request before.
+/// The longest that one submission may take: the time that the service needs, or less if the host ends a request
+/// earlier.
 pub(super) fn patience(executor: &dyn Executor, config: &dyn Config) -> Duration {
     executor.patience().min(max_call(config))
 }
@@ -22,7 +23,7 @@ pub(super) fn lease(executor: &dyn Executor, config: &dyn Config) -> i64 {
 
 impl Engine<'_> {
     /// The rule for claims of tasks of a service. One project has at most half of the places, rounded up, so that
-    /// another need not wait until its jobs have ended.
+    /// another project need not wait until the jobs of the first have ended.
     pub(super) fn rule<'b>(&self, executor: &'b dyn Executor) -> Rule<'b> {
         let places = executor.places(self.ports.config);
         Rule {

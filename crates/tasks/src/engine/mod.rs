@@ -3,7 +3,7 @@
 //! The row is the truth. An instance that works on a task has claimed it by one statement, and writes the
 //! outcome under that claim, so that any number of instances may run and any of them may die at any time:
 //! then the claim runs out and another instance takes the task up. Only the end of a task needs no claim:
-//! the first end wins, from wherever it comes.
+//! the first end wins, wherever it comes from.
 //!
 //! | File | Content |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `polling` | the polls that are due |
 //! | `work` | the next step of one claimed task |
 //! | `retrying` | an error, or no place: the task is tried again, or ends |
-//! | `completing` | a result, and the end of a task |
+//! | `completing` | the result of a task, and its end |
 //! | `keeping` | copies of results that services delete |
 //! | `source` | a result on its way from its service |
 //! | `callback` | callbacks of services |
@@ -104,11 +104,11 @@ impl Engine<'_> {
             self.notify(None),
             leftovers
         );
-        // What the polls have found.
+        // Copies the results that the polls have found.
         self.keep_due(begun).await;
     }
 
-    /// Cancels the tasks that were to have ended by now.
+    /// Cancels the tasks whose time is up.
     async fn cancel_late(&self, begun: i64) {
         while self.is_time_left(begun) {
             let now = self.ports.clock.unix_seconds();

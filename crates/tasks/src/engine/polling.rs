@@ -12,8 +12,8 @@ const POLLS_AT_ONCE: usize = 32;
 /// Tasks are claimed when this many polls can begin, so that not each task takes a statement.
 const CLAIM_FROM: usize = POLLS_AT_ONCE / 4;
 
-/// The most bytes of parameters that are read to tell whether a task may share a question. A task has no more, because
-/// its pictures are kept apart; one of an earlier release may.
+/// The most bytes of parameters that are read to find out whether a task may share a question. A task has no more,
+/// because its pictures are kept apart; one of an earlier release may.
 const MOST_PARAMS: u64 = 64 * 1024;
 
 /// The polls of one service in one round of the poller.
@@ -29,8 +29,8 @@ struct Round<'r> {
 }
 
 impl Engine<'_> {
-    /// Polls the due jobs of one service. A claimed task is polled at once, because its claim runs; those that may share a
-    /// question wait only until the others that are due have been claimed.
+    /// Polls the due jobs of one service. A claimed task is polled at once, because its claim is running out; those
+    /// that may share a question wait only until the others that are due have been claimed.
     pub(super) async fn poll_due(&self, executor: &dyn Executor, begun: i64) {
         let mut round = Round {
             executor,
@@ -92,7 +92,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Tells the tasks that may share a question from the others.
+    /// Separates the tasks that may share a question from the others.
     async fn sorted(&self, executor: &dyn Executor, due: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
         if executor.most_together() < 2 || due.is_empty() {
             return (Vec::new(), due);

@@ -1,4 +1,4 @@
-//! Events about tasks, and notifications of agents.
+//! The events about tasks, and the notifications of agents.
 
 use futures_util::{StreamExt, stream};
 use platform::Ports;
@@ -25,7 +25,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notifies the agent of a task that has begun, if the agent has asked for that.
+    /// Notifies the agent of a task of this event, if the agent has asked for that.
     pub(super) async fn notify_of_event(&self, task: &Task, event: &str) {
         let is_chosen = |chosen: &str| chosen.split(',').any(|one| one == event);
         if !task.notify_of.as_deref().is_some_and(is_chosen) {
@@ -41,7 +41,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notifies the agents of all tasks for which that is due, or the agent of this task.
+    /// Sends the due notifications of all tasks, or only that of this task.
     pub(super) async fn notify(&self, task_id: Option<&str>) {
         let Ports {
             database,

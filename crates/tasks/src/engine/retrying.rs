@@ -1,4 +1,4 @@
-//! Errors, and a service without a place: the task is tried again, or it ends.
+//! The errors of tasks, and services without a place: the task is tried again, or it ends.
 
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Notes that a service has no place for a claimed task. That comes before the task is put back, so that no other task
-    /// takes its place for free.
+    /// Notes that a service has no place for a claimed task. This comes before the task is put back, because otherwise
+    /// another task could be submitted in between, and the service would refuse it as well.
     async fn pause(
         &self,
         executor: &dyn Executor,
@@ -89,7 +89,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Puts a claimed task back, which is due again in `wait` seconds.
+    /// Puts a claimed task back. It is due again in `wait` seconds.
     async fn put_back(
         &self,
         executor: &dyn Executor,
@@ -105,9 +105,10 @@ impl Engine<'_> {
     }
 }
 
-/// The wait after the n-th error or try for a place, in seconds: twice as long each time, between half of that and all of
-/// it, and no shorter than the service asks for, but five minutes at most. Where in its half it lies depends on the task,
-/// so that tasks which failed together do not come back together, and is the same in every run of the model.
+/// The wait after the n-th error or try for a place, in seconds. Its upper bound doubles each time, up to five minutes,
+/// and its lower bound is half of that. The task decides the point between the bounds, so that tasks which failed
+/// together do not come back together; it is not random, so that a test can be repeated. The wait is never shorter than
+/// the service asks for, up to five minutes.
 fn wait(first: i64, times: i64, task: &Task, after: Option<Duration>) -> i64 {
     let longest = (first << times.clamp(0, 16)).min(LONGEST_WAIT);
     let spread = task
@@ -118,7 +119,7 @@ fn wait(first: i64, times: i64, task: &Task, after: Option<Duration>) -> i64 {
     wait.max(asked(after))
 }
 
-/// The wait that a service asks for, in seconds, as far as it is heeded.
+/// The wait that a service asks for, in seconds, and at most five minutes.
 fn asked(after: Option<Duration>) -> i64 {
     let seconds = after.map_or(0, |after| after.as_secs());
     i64::try_from(seconds).unwrap_or(i64::MAX).min(LONGEST_WAIT)

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::keeping::Failed;
 
-/// The address that an answer sends on to, if it does.
+/// The address that an answer redirects to; `None` if it is no redirect.
 pub(super) fn sent_on<T>(url: &Url, answer: &Response<T>) -> Option<Url> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
                 }
                 0
             }
-            // Its last byte was copied before.
+            // The last byte of the result was copied before.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => return Ok(Some(Self::at_end(from))),
             StatusCode::OK => from,
             status => {
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// The bytes that are wanted of an answer to a request from byte `from` on, or why there are none.
+    /// The bytes that are wanted of an answer to a request from byte `from` on, or the reason why there are none.
     fn read(
         status: u16,
         headers: &[(&str, &str)],
@@ -151,7 +151,7 @@ mod tests {
             // A service without ranges sends the beginning again.
             (200, &[long("6")], "abcdef", 2, Ok(Some("cdef"))),
             (200, &[], "abcdef", 6, Ok(Some(""))),
-            // Its last byte was copied before.
+            // The last byte of the result was copied before.
             (416, &[], "", 6, Ok(Some(""))),
             (416, &[], "", 0, Err("the service answered 416")),
             (206, &[range], "cdef", 0, Err("the service answered 206")),
@@ -164,7 +164,7 @@ mod tests {
             ),
             (206, &[], "cdef", 2, Err("the service sent another range")),
             (404, &[], "", 2, Err("the service answered 404")),
-            // The largest has ten bytes, those that were copied before among them.
+            // The largest result that is allowed has ten bytes, including those that were copied before.
             (200, &[long("10")], "abcdefghij", 0, Ok(Some("abcdefghij"))),
             (200, &[long("11")], "", 0, Ok(None)),
             (

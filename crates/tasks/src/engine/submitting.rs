@@ -37,7 +37,7 @@ const PASSED_OVER: i64 = 5;
 enum Asked {
     /// A task was claimed and is being submitted.
     Claimed,
-    /// No submission is due, or none can be made now.
+    /// The service has no submission that is due, or can take none now.
     NoMore,
     /// The host does not let the app ask itself.
     Impossible,
@@ -67,7 +67,8 @@ impl Engine<'_> {
     pub(super) async fn submit_due(&self, executor: &dyn Executor, begun: i64) {
         self.end_silent(executor).await;
         let mut is_alone = false;
-        // No more than the places, because a service that fails each task at once has all of them free again.
+        // A round makes no more submissions than the service has places, because a service that fails each task at once
+        // always has a free place, and the round would not end.
         for _ in 0..executor.places(self.ports.config) {
             if !self.is_time_left(begun) {
                 break;
@@ -138,7 +139,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notes for the user of a task for which there was no place just now what it waits for.
+    /// Records in a task that found no place just now what it waits for, because its user sees that.
     async fn explain_wait(&self, executor: &dyn Executor, task: &Task) {
         let (database, now) = (self.ports.database, self.ports.clock.unix_seconds());
         let message = waits_for_place(executor);
@@ -147,7 +148,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Notes for the users of tasks that are due but were not claimed what those wait for.
+    /// Records in the tasks that are due but were not claimed what they wait for, because their users see that.
     async fn explain_waits(&self, executor: &dyn Executor) {
         let (service, database) = (executor.service(), self.ports.database);
         let (now, message) = (self.ports.clock.unix_seconds(), waits_for_place(executor));

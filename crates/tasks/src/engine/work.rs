@@ -37,7 +37,7 @@ impl Engine<'_> {
     /// Does the next step of a claimed task. After a submission it polls too, if the service asks for that at once,
     /// or if `stay` is set and the result comes soon.
     pub(super) async fn work(&self, executor: &dyn Executor, mut task: Task, mut stay: bool) {
-        // Otherwise others are at work in this instance, and the round copies what they find.
+        // Without `stay`, this instance also works on other tasks, and its round copies the results of all of them.
         let in_own = stay;
         loop {
             let is_submission = task.external_task_id.is_none();
@@ -79,8 +79,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Polls claimed tasks about which the service may be asked in one question, and then each task alone about which the
-    /// answer says nothing.
+    /// Polls claimed tasks in one question, and then each task alone about which the answer says nothing.
     pub(super) async fn work_together(
         &self,
         executor: &dyn Executor,
@@ -101,9 +100,10 @@ impl Engine<'_> {
             .await;
     }
 
-    /// Asks the service about several tasks in one question. A question that is refused for good is asked again about each
-    /// half, because one job may be the reason: finding it takes [`most_halves`] more questions. The tasks that are left then,
-    /// or when the round is over, wait for a later round. Returns `None` with each task that is to be asked about alone.
+    /// Asks the service about several tasks in one question. A question that is refused for good is asked again about
+    /// each half, because one job may be the reason: finding it takes at most [`most_halves`] more questions. The tasks
+    /// that are left after these, or when the round is over, wait for a later round. Returns `None` with each task that
+    /// is to be asked about alone.
     async fn ask_together(
         &self,
         executor: &dyn Executor,
@@ -250,7 +250,7 @@ impl Engine<'_> {
         news
     }
 
-    /// The parameters of a claimed task. They were an object when it was posted.
+    /// The parameters of a claimed task. They were an object when the task was posted.
     async fn params(&self, task: &Task) -> Result<Value, Failure> {
         match rows::params(self.ports.database, &task.task_id).await {
             Ok(params) => Ok(params
@@ -293,7 +293,8 @@ impl Engine<'_> {
     }
 }
 
-/// Logs the kind of news, but not the service's words, because they may quote a prompt: those are in the row.
+/// Logs the kind of news. The service's words are in the row. They are logged only if the service has no place or is
+/// asked too often, because others may quote a prompt.
 fn log_news(task: &Task, step: &str, news: &Result<Progress, Failure>) {
     let (task_id, project) = (&task.task_id, &task.project_id);
     match news {

@@ -20,7 +20,7 @@ pub(super) struct Demo;
 /// The time that a drawing takes unless `seconds` says otherwise, in seconds.
 const DRAWING: f64 = 3.0;
 
-/// The most `seconds`.
+/// The largest value of `seconds`.
 const LONGEST: i64 = 600;
 
 const CALL: Limits = Limits {
@@ -84,7 +84,7 @@ impl Executor for Demo {
             external_task_id: name.to_owned(),
             look_again: None,
         };
-        // The name holds whole seconds. A time beyond the longest drawing is of a clock that was set back since.
+        // The name holds whole seconds. A time beyond the longest drawing comes from a clock that was set back since.
         let left = done.saturating_sub(context.clock.unix_seconds());
         if left > 1 && left <= LONGEST {
             return Ok(running);
@@ -208,7 +208,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// So that a canvas that is drawn anew looks as it did.
+    /// Checks that a canvas that is drawn anew looks as it did before.
     #[test]
     fn a_prompt_has_the_same_picture_in_every_release() {
         let all: String = ["a hill", "a lake", "rain"].map(draw).concat();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_called_by_its_prompt_without_what_xml_cannot_hold() {
+    fn the_title_of_a_picture_is_its_prompt_without_characters_that_xml_cannot_hold() {
         let svg = draw("<a> & \"b\"\u{0}\n\u{fffe}\u{ffff}\u{fffd}");
         let title = "<title>&lt;a&gt; &amp; &quot;b&quot;\u{fffd}</title>";
         assert!(svg.contains(title), "{svg}");

@@ -16,7 +16,7 @@ impl<F, const N: usize> From<[(&str, F); N]> for Families<F> {
 }
 
 impl<F: Clone + Default + DeserializeOwned> Families<F> {
-    /// Adds the families of a setting, which come before these.
+    /// Adds the families of a setting. Each replaces the family of the same beginning.
     ///
     /// # Errors
     /// If the setting is not a table of families.

@@ -18,7 +18,7 @@ use crate::executor::Executor;
 /// The settings of the services.
 pub(crate) const SETTINGS: &[&[Declaration]] = &[kling::SETTINGS, gemini::SETTINGS, fal::SETTINGS];
 
-/// Checks in the services' settings what their forms do not check; an error is in words for the operator.
+/// Checks in the services' settings what their declared forms do not. An error is in words for the operator.
 pub(crate) fn check_settings(config: &dyn Config) -> Result<(), String> {
     kling::check_settings(config)?;
     gemini::check_settings(config).map_err(|error| error.to_string())
@@ -57,7 +57,7 @@ impl Registry {
         self.iter().find(|executor| executor.does(task_type))
     }
 
-    /// All services.
+    /// Returns all services.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn Executor> {
         self.0.iter().map(Rc::as_ref)
     }

@@ -60,7 +60,7 @@ fn anything_else_says_what_to_send() {
         "ftp://example.com/a.png",
         "http://127.0.0.1/a.png",
         "http://[::1]/a.png",
-        // Like a result of this server, but not by its path.
+        // This is like a result of this server, but not by its path.
         "http://127.0.0.1/a.png?/assets/asset_1",
         "http://127.0.0.1/a.png#/assets/asset_1",
     ] {
@@ -71,7 +71,7 @@ fn anything_else_says_what_to_send() {
 }
 
 /// The images that a task of project `a` names, in order, and the addresses that were called for them.
-/// `{own}` in them stands for an asset of project `a`, `{most}` for one that is as large as may be, `{large}` for one
+/// `{own}` in them stands for an asset of project `a`, `{most}` for one that is as large as allowed, `{large}` for one
 /// that is larger, and `{other}` for one of project `b`.
 struct Obtained {
     images: Vec<Result<Image, Failure>>,
@@ -183,7 +183,7 @@ fn what_only_looks_like_a_result_of_this_server_is_not_called() {
     assert_eq!(obtained.called, [""; 0]);
 }
 
-/// Else a user could find out by the errors which hosts exist in the server's network.
+/// Checks that a user cannot find out from the errors which hosts exist in the server's network.
 #[test]
 fn a_failed_fetch_says_the_same_whatever_the_cause() {
     let database = SqliteFile::with_schema();

@@ -6,16 +6,16 @@ use platform::{Database, DatabaseError, Value};
 use super::row::{COLUMN_COUNT, COLUMNS, OPEN, task};
 use crate::task::Task;
 
-/// A part of a project's changes. Of each task only the last change counts.
+/// A part of a project's changes. Only the last change of each task counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Changes<'a> {
     /// The project.
     pub project_id: &'a str,
-    /// Only changes after this one.
+    /// The number of the change after which the part begins.
     pub after: i64,
-    /// Only changes up to this one.
+    /// The number of the last change of the part.
     pub until: i64,
-    /// Only tasks that are not finished.
+    /// Says whether finished tasks are left out.
     pub open: bool,
     /// The most changes.
     pub limit: u64,

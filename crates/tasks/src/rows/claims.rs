@@ -1,9 +1,9 @@
-//! Claims: an instance works on a task only while it holds the task's lease.
+//! The claims: an instance works on a task only while it holds the task's lease.
 //!
-//! Which task is submitted next is decided here alone, in the claiming statement. A limited number of tasks is under
+//! The claiming statement alone decides which task is submitted next. A limited number of tasks is under
 //! way at a service, and of these a limited number for one project. Projects take turns, and in each the task posted
-//! first comes first. A service that has refused a task gets no more than were under way then, but for one try at a
-//! time after a pause: see [`super::places`].
+//! first comes first. A service that has refused a task gets no more tasks than were under way then, except for
+//! one try at a time after a pause: see [`super::places`].
 
 use platform::{Database, DatabaseError, Value};
 
@@ -19,8 +19,8 @@ pub(crate) const FIRST_WAIT: i64 = 2;
 /// The longest wait after an error, in seconds.
 pub(crate) const LONGEST_WAIT: i64 = 300;
 
-/// Seconds between two polls of a task. One less than between two ticks of the poller, so that a poll
-/// that was a little late does not miss the next tick.
+/// The seconds between two polls of a task. There is one less than between two ticks of the poller, so that a poll that
+/// was a little late does not miss the next tick.
 pub(crate) const POLL_SECONDS: i64 = 9;
 
 /// The bounds of the claims of one service, over all instances.
@@ -65,9 +65,9 @@ fn unaccepted() -> String {
 /// The table of [`places_held`], and its columns.
 pub(super) const HELD: &str = "held (task_id, project_id, is_probe, is_accepted)";
 
-/// The tasks that hold a place at the service `?3`: those that the service has accepted, until it has told their results, and
-/// those whose submission is claimed. Each has its id, its project, whether the claim is a try beyond the places that are
-/// known, and whether the service has accepted the task. They are the rows of [`HELD`].
+/// The tasks that hold a place at the service `?3`: those that the service has accepted, until it has reported their
+/// results, and those whose submission is claimed. Each has its id, its project, whether the claim is a try beyond the
+/// places that are known, and whether the service has accepted the task. They are the rows of [`HELD`].
 pub(super) fn places_held() -> String {
     format!(
         "SELECT task_id, project_id, 0, 1 FROM aigc_tasks INDEXED BY aigc_tasks_accepted
@@ -81,8 +81,8 @@ pub(super) fn places_held() -> String {
 }
 
 /// The projects with tasks that the service `?3` has not accepted, found one by one in an index, because one of them
-/// may have thousands of such tasks. The indexes here are named because SQLite would take others, in which it had to pass
-/// over all tasks that ever ended.
+/// may have thousands of such tasks. The indexes here are named because SQLite would choose others, in which it would
+/// have to pass over all tasks that ever ended.
 fn waiting_projects() -> String {
     let unaccepted = unaccepted();
     format!(
@@ -99,8 +99,8 @@ fn is_beyond() -> &'static str {
     "EXISTS (SELECT 1 FROM aigc_places WHERE service = ?3 AND places <= (SELECT count(*) FROM held))"
 }
 
-/// A wait between half of this expression and all of it. Where in its half it lies depends on the other expression, which
-/// is not negative.
+/// The SQL of a wait between half of `wait` and all of it. The point between them depends on `spread`, which is not
+/// negative.
 pub(super) fn jittered(wait: &str, spread: &str) -> String {
     format!("{wait} / 2 + {spread} % ({wait} / 2 + 1)")
 }
@@ -124,9 +124,9 @@ fn refuses() -> String {
 /// Claims the task of a service that is next to be submitted: it is `processing` from now on. `None` if no task is due,
 /// or every place is taken. The lease ends after [`Rule::lease`].
 ///
-/// If the claim before ended without an outcome, that counts as an error. If this one ends so, too, the next follows only
-/// after a wait that grows with the errors, because a task that kills its instance may do so again. The wait differs
-/// from task to task, so that tasks that died together do not come back together.
+/// If the claim before ended without an outcome, that counts as an error. If this one ends in the same way, the next
+/// follows only after a wait that grows with the errors, because a task that kills its instance may do so again. The
+/// wait differs from task to task, so that tasks that died together do not come back together.
 pub(crate) async fn claim_submission(
     database: &dyn Database,
     rule: Rule<'_>,
@@ -196,8 +196,8 @@ pub(crate) async fn is_submission_due(
     Ok(!rows.await?.is_empty())
 }
 
-/// The statement of a claim for a poll, up to its condition. A poll that hears "still running" has nothing more to
-/// write, because its claim ends when the next poll is due.
+/// The statement of a claim for a poll, up to its condition. A poll that finds the job still running has nothing more
+/// to write, because its claim ends when the next poll is due.
 fn claim_for_poll() -> String {
     format!(
         "UPDATE aigc_tasks SET lease_until = ?1 + {POLL_SECONDS}, next_attempt_at = ?1 + {POLL_SECONDS}"
@@ -242,7 +242,7 @@ pub(crate) async fn claim_polls(
     tasks(database, &sql, parameters).await
 }
 
-/// Notes of a task that was not claimed why it waits.
+/// Records in a task that was not claimed why it waits.
 pub(crate) async fn explain_wait(
     database: &dyn Database,
     task_id: &str,
@@ -256,7 +256,7 @@ pub(crate) async fn explain_wait(
     Ok(())
 }
 
-/// Notes of the tasks that have waited for their first submission for this many seconds why they do.
+/// Records in the tasks that have waited for their first submission for this many seconds why they wait.
 pub(crate) async fn explain_waits(
     database: &dyn Database,
     service: &str,

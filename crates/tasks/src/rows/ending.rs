@@ -95,7 +95,7 @@ pub(crate) async fn end_silent(
     .await
 }
 
-/// Cancels up to `most` tasks that were to have ended by now.
+/// Cancels up to `most` tasks whose time is up.
 pub(crate) async fn cancel_late(
     database: &dyn Database,
     now: i64,
@@ -118,8 +118,8 @@ pub(crate) async fn cancel_late(
 /// The most characters of the names of earlier jobs; the oldest names are dropped first.
 const MAX_EARLIER: usize = 4096;
 
-/// Sets a failed or cancelled task back to `pending`: a new run of it, which knows the jobs of those
-/// before. `None` if the task is neither.
+/// Sets a failed or cancelled task back to `pending`: a new run of it, which knows the jobs of the runs
+/// before. `None` if the task is neither failed nor cancelled.
 pub(crate) async fn set_back(
     database: &dyn Database,
     task_id: &str,

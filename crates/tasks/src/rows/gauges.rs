@@ -1,4 +1,5 @@
-//! The numbers of tasks for operators. Each is one statement that finds its rows by an index and stops at a bound.
+//! The numbers of tasks for operators. Each is read by one statement that finds its rows by an index and stops at a
+//! bound.
 
 use platform::{Database, DatabaseError, Gauge};
 
@@ -131,7 +132,7 @@ mod tests {
                 "app_tasks_ended_within_hour{state=\"completed\",service=\"\"} 1",
             ],
         );
-        // A clock that was set back.
+        // The clock was set back.
         has(&told(&database, 0), &["app_oldest_pending_task_seconds 0"]);
         for (still_open, ended) in [(true, "'a', 'b'"), (false, "'c'")] {
             run(

@@ -1,5 +1,5 @@
-//! The columns that may be large. Each has one reader for one task; every other statement leaves them out, or what is large
-//! of them, so that a task with megabytes in it holds up no other.
+//! The columns that may be large. Each has one function that reads it for one task. Every other statement leaves these
+//! columns or their large values out, so that a task with megabytes in it holds up no other.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use platform::{Database, DatabaseError, Value};
 use super::row::OPEN;
 use crate::task::Task;
 
-/// Reads a task's parameters, as JSON text; `None` if there is no such task. Those of earlier releases may have megabytes
-/// of pictures in them.
+/// Reads a task's parameters, as JSON text; `None` if there is no such task. The parameters of tasks of earlier
+/// releases may have megabytes of pictures in them.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,4 +1,4 @@
-//! Notifications of agents about their tasks.
+//! The notifications of agents about their tasks.
 
 use platform::{Database, DatabaseError};
 
@@ -14,8 +14,8 @@ const FIRST_NOTIFY_WAIT: i64 = 20;
 /// The wait before the last notification, in seconds.
 const LONGEST_NOTIFY_WAIT: i64 = FIRST_NOTIFY_WAIT << (NOTIFY_ATTEMPTS - 1);
 
-/// The condition of a task whose agent has asked for this event, given in SQL. An agent that has chosen none gets the
-/// ends.
+/// The condition of a task whose agent has asked for this event, given in SQL. An agent that has chosen no events is
+/// notified of the end.
 pub(super) fn wants_notification(event: &str) -> String {
     format!(
         "callback_url IS NOT NULL AND instr(
@@ -23,8 +23,9 @@ pub(super) fn wants_notification(event: &str) -> String {
     )
 }
 
-/// Notes that the agent of a task is to be notified of its start, if the agent has asked for that. Returns whether it
-/// has. A task whose service had no place for it starts again at no try, so its agent has heard already.
+/// Notes that the agent of a task is to be notified of this event while the task is under way, if the agent has asked
+/// for that. Returns whether it has. A further try of a task that its service had no place for is no new start, so its
+/// agent is not notified again.
 pub(crate) async fn record_notification(
     database: &dyn Database,
     task: &Task,
@@ -74,8 +75,8 @@ pub(crate) async fn claim_notifications(
     .await
 }
 
-/// Notes that a task's agent was notified of this version of it. If the task was put back, or taken up again, while the agent
-/// took the notification of its start, it has heard as well; only an end is told anew.
+/// Notes that a task's agent was notified of this version of it. If the task was put back, or taken up again, while the
+/// notification of its start was on its way, that notification counts as well; only an end is notified anew.
 pub(crate) async fn notified(database: &dyn Database, task: &Task) -> Result<(), DatabaseError> {
     database
         .execute(

@@ -1,16 +1,17 @@
 //! The known places at a service that has refused a task, because the account may have fewer than the setting says.
 //!
-//! A refusal tells how many tasks the service takes at once: as many as were under way without the refused one. From then
-//! on that many are claimed without a pause, so that a place which becomes free is filled at once. One more is a try:
-//! there is one at a time, after a pause which grows while tries are refused, and at once after one that was taken.
+//! A refusal shows how many tasks the service takes at once: as many as were under way without the refused one. From
+//! then on that many are claimed without a pause, so that a place which becomes free is filled at once. One more is a
+//! try: there is one at a time, after a pause which grows while tries are refused, and at once after one that was
+//! taken.
 //!
-//! "Too often" says nothing of places: such a task has a pause of its own, and others go on. After [`DOUBTS`] such answers in
-//! a row, with no task taken between them, the service gets one task at a time, each after a pause that grows, until it takes
-//! one, because otherwise each of a thousand tasks would try for itself.
+//! "Too often" says nothing about places: such a task has a pause of its own, and others go on. After [`DOUBTS`] such
+//! answers in a row, with no task taken between them, the service gets one task at a time, each after a pause that
+//! grows, until it takes one, because otherwise each of a thousand tasks would try for itself.
 //!
-//! A try costs what its task takes to send, which may be pictures of some megabytes that are read anew from the asset
-//! store. It needs no cheaper way, because however many tasks wait, there is one try for each pause and each end of a job,
-//! and not one for each task.
+//! A try costs as much as sending its task, which may have pictures of some megabytes that are read anew from the asset
+//! store. That need not be cheaper, because however many tasks wait, there is one try for each pause and each end of a
+//! job, and not one for each task.
 
 use platform::{Database, DatabaseError};
 
@@ -49,8 +50,8 @@ fn is_held() -> String {
     )
 }
 
-/// The later end of the quiet that a service has asked for: a time that is further ahead than any pause was set by a clock
-/// that has been set back since.
+/// The later of the known and the new end of the quiet that a service has asked for. A known end that is further ahead
+/// than any pause does not count, because it was set by a clock that has been set back since.
 fn later_quiet() -> String {
     format!(
         "max(excluded.quiet_until, CASE WHEN quiet_until <= ?1 + 2 * {LONGEST_WAIT} THEN quiet_until ELSE 0 END)"
@@ -59,7 +60,7 @@ fn later_quiet() -> String {
 
 /// Notes that a service has said about a claimed task that it is asked too often, unless the claim no longer holds. `quiet`
 /// is the number of seconds for which the service asked not to be called. Once the service is left alone, only the tasks
-/// that were submitted afterwards count, because those before it were all sent without knowing.
+/// that were submitted afterwards count, because the others were sent before this was known.
 pub(crate) async fn asked_too_often(
     database: &dyn Database,
     rule: Rule<'_>,
@@ -95,7 +96,7 @@ pub(crate) async fn asked_too_often(
 }
 
 /// Notes that a service has refused a claimed task, unless the claim no longer holds. The tasks that were submitted
-/// together and are refused together count as one refusal; only tries for one more place follow each other.
+/// together and are refused together count as one refusal; only refused tries for one more place add up.
 pub(crate) async fn refused(
     database: &dyn Database,
     rule: Rule<'_>,

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::task::{Task, shortened};
 
-/// One picture or film of a product.
+/// A picture or film of a product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Medium {
-    /// Its address: at its service, or the path of an asset.
+    /// The address: at the service, or the path of an asset.
     pub(crate) url: String,
-    /// Says whether that is its address for good.
+    /// Says whether the address is final.
     pub(crate) is_settled: bool,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Medium {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Product {
     pub(crate) media: Vec<Medium>,
-    /// More about them, as JSON text.
+    /// The service's description of the result, as JSON text.
     pub(crate) data: String,
     /// The failures in a row of the copy under way.
     pub(crate) tries: i64,
@@ -56,7 +56,7 @@ pub(crate) async fn store_product(
         product.told_at.into(),
     ];
     database.execute(&sql, parameters).await?;
-    // A product without this mark is told again by the next poll.
+    // If the mark is not set, the next poll gets the product again.
     let sql = format!(
         "UPDATE aigc_tasks SET has_product = 1, external_task_id = ifnull(external_task_id, ?3),
              accepted_at = ifnull(accepted_at, ?4), lease_until = NULL, next_attempt_at = ?4, waits = 0

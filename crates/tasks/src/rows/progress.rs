@@ -1,4 +1,4 @@
-//! Progress of a claimed task. Each of these changes the row only while the claim holds.
+//! The progress of a claimed task. Each function here changes the row only while the claim holds.
 
 use platform::{Database, DatabaseError, Value};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::task::{Task, shortened};
 
-/// The condition of a claim that still holds: `?1` to `?3` are [`holder`].
+/// The condition of a claim that still holds. [`holder`] makes its parameters `?1` to `?3`.
 pub(super) const HELD: &str =
     "task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing')";
 
@@ -62,8 +62,9 @@ pub(crate) async fn put_off(
 /// is the service's. The submission had no effect, so it counts neither as an error nor as an attempt. `None` if the
 /// claim no longer holds.
 ///
-/// Every other such try is no turn of its project: a service that frees a place a moment after it has said so refuses
-/// the first try and takes the second, and otherwise one of two projects would get every refusal and the other every place.
+/// Every second such try does not count as a turn of its project. A service that frees a place a moment after the end
+/// of a job refuses the first try and takes the second; if each try counted, one of two projects would get every
+/// refusal and the other every place.
 pub(crate) async fn put_back(
     database: &dyn Database,
     claimed: &Task,

@@ -62,8 +62,8 @@ pub async fn unprojected_projects(
     now: i64,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Two selects, each with an index of its own. In a random order, so that projects whose documents cannot
-    // be written never stand before others.
+    // There are two selects, each with an index of its own. The order is random, so that projects whose documents
+    // cannot be written never stand before others.
     let sql = format!(
         "SELECT project_id FROM (
              SELECT project_id FROM aigc_tasks WHERE projected_status IS NULL
@@ -80,7 +80,7 @@ pub async fn unprojected_projects(
 }
 
 /// Reads up to `most` tasks of a project that its document may not show: first those that have changed,
-/// then those that ended lately; of each, those posted earlier before those posted later.
+/// then those that ended lately; within each group, tasks posted earlier come first.
 ///
 /// # Errors
 /// If the database fails.

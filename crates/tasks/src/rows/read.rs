@@ -1,4 +1,4 @@
-//! Reading tasks for their users.
+//! Reads tasks for their users.
 
 use auth::conditions::{imported, of_user};
 use platform::{Database, DatabaseError, Value};
@@ -53,20 +53,20 @@ pub async fn marks(
     Ok(marks)
 }
 
-/// The tasks to list. A field that is `None` leaves none out.
+/// The tasks to list. A field that is `None` leaves no task out.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only tasks of this project.
+    /// The project that the tasks belong to.
     pub project_id: Option<String>,
-    /// Only tasks of the projects that this user owns or is a member of.
+    /// The user who owns the projects of the tasks, or is a member of them.
     pub user_id: Option<String>,
-    /// Only tasks in this status.
+    /// The status of the tasks.
     pub status: Option<Status>,
-    /// Only tasks of this type.
+    /// The type of the tasks.
     pub task_type: Option<String>,
-    /// Only tasks with this tag.
+    /// A tag that the tasks have.
     pub tag: Option<String>,
-    /// Only tasks that come in the list after the one with this creation time and id.
+    /// The creation time and the id of the task after which the list begins.
     pub after: Option<(i64, String)>,
     /// The most tasks.
     pub limit: u64,

@@ -9,7 +9,7 @@ const MOST: usize = 256;
 const MOST_BYTES: usize = 16 * 1024;
 
 /// The ids of the nodes that have shown one version of a task, so that what a user writes into one of them afterwards is
-/// not written over. At most 256 ids and 16 KiB are remembered.
+/// not overwritten. At most 256 ids and 16 KiB are remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
     nodes: BTreeSet<String>,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_remembers_so_many_nodes_and_believes_the_rest_to_have_shown_it() {
+    fn it_remembers_a_limited_number_of_nodes_and_then_assumes_that_every_node_has_shown_it() {
         let mut shown = Shown::default();
         for n in 0..MOST {
             assert!(!shown.may_include(&n.to_string()));

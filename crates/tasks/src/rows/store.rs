@@ -1,4 +1,4 @@
-//! Storing a new task.
+//! Stores a new task.
 
 use platform::{Database, DatabaseError};
 

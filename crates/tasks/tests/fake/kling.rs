@@ -1,4 +1,4 @@
-//! Kling, as the tests of its executor ask it.
+//! A fake Kling, for the tests of its executor.
 
 use serde_json::{Value, json};
 use tasks::{Failure, Progress, Task};
@@ -36,7 +36,7 @@ pub(crate) fn task() -> Task {
     }
 }
 
-/// A job that goes on, and whether it is asked about at once.
+/// The name of a job that goes on, and whether it is asked about at once.
 pub(crate) fn goes_on(answer: Result<Progress, Failure>) -> (String, bool) {
     match answer.unwrap() {
         Progress::Running {

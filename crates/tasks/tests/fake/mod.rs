@@ -1,6 +1,6 @@
 //! A service over HTTP, for the tests of executors: it answers what the test wants, and remembers what it was asked.
 
-#![allow(dead_code)] // Each test uses a part of it.
+#![allow(dead_code)] // Each test uses a part of this module.
 
 pub(crate) mod kling;
 
@@ -41,7 +41,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service that answers so, in order.
+    /// A service with these answers, in order.
     pub(crate) fn new(
         name: &'static str,
         settings: &[(&str, &str)],
@@ -71,7 +71,7 @@ impl Service {
         }
     }
 
-    /// Does something with the executor and what it may use.
+    /// Calls `what` with the executor and its context.
     pub(crate) fn with<T>(&self, what: impl AsyncFnOnce(&dyn Executor, &Context<'_>) -> T) -> T {
         let ports = self.ports();
         let registry = Registry::standard(ports.config);
@@ -137,7 +137,7 @@ pub(crate) fn wrong_fields(task_type: &str, params: &Value) -> Vec<String> {
     wrong_fields_with(&[], task_type, params)
 }
 
-/// The same with these settings.
+/// The fields of these parameters that a service with these settings refuses.
 pub(crate) fn wrong_fields_with(
     settings: &[(&str, &str)],
     task_type: &str,

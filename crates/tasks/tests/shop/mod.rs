@@ -68,7 +68,7 @@ impl Executor for Service {
     }
 }
 
-/// Parts by number, of uploads by path and name.
+/// The parts by number, of uploads by path and name.
 type Uploads = HashMap<(String, String), BTreeMap<u16, Vec<u8>>>;
 
 /// The surroundings of an engine.
@@ -79,12 +79,13 @@ pub(crate) struct Shop {
     pubsub: Published,
     config: MapConfig,
     sources: RefCell<HashMap<String, Vec<u8>>>,
-    /// Addresses that send on to others.
+    /// The addresses that redirect to others.
     hops: RefCell<HashMap<String, String>>,
-    /// Says whether the place of results knows ranges, and tells lengths.
+    /// Says whether the place of results takes ranges.
     pub(crate) has_ranges: Cell<bool>,
+    /// Says whether the place of results sends lengths.
     pub(crate) tells_length: Cell<bool>,
-    /// The media type of a result, if it tells one.
+    /// The media type that is sent with a result; none if this is empty.
     pub(crate) media_type: RefCell<String>,
     /// The time that a piece of one MiB takes.
     pub(crate) seconds_a_piece: Cell<i64>,
@@ -92,8 +93,9 @@ pub(crate) struct Shop {
     pub(crate) objects: RefCell<HashMap<String, Vec<u8>>>,
     /// The parts of uploads that are not complete, by path and name.
     pub(crate) uploads: RefCell<Uploads>,
-    /// The largest body that the bucket got, and the number of parts.
+    /// The length of the largest body that the bucket got.
     pub(crate) largest_body: Cell<usize>,
+    /// The number of parts that the bucket got.
     pub(crate) parts_sent: Cell<usize>,
     /// Says whether the bucket finds an error after it has answered 200 to the end of an upload.
     pub(crate) fails_late: Cell<bool>,
@@ -184,7 +186,7 @@ impl Shop {
         sources.insert(url.to_owned(), bytes.to_vec());
     }
 
-    /// Lets an address send on to another.
+    /// Lets an address redirect to another.
     pub(crate) fn send_on(&self, url: &str, next: &str) {
         let mut hops = self.hops.borrow_mut();
         hops.insert(url.to_owned(), next.to_owned());
@@ -205,7 +207,7 @@ impl Shop {
         task
     }
 
-    /// The service calls back with a result at this address.
+    /// Calls back as the service does, with a result at this address.
     pub(crate) fn call_back(&self, task: &Task, url: &str) {
         let told = json!({ "task_id": task.job(), "status": "success", "result_url": url });
         let told = told.to_string();
@@ -270,7 +272,7 @@ impl Shop {
             .bytes
     }
 
-    /// The address at which the bucket gives an asset.
+    /// The address at which the bucket serves an asset.
     pub(crate) fn signed_address(&self, path: &str) -> Option<String> {
         let id = path.rsplit('/').next().unwrap();
         let assets = self.engine().assets;

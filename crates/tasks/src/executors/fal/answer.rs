@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::model::{Model, is_job};
 use crate::executor::{Callback, Failure, Media, Product, Progress, retry_after};
 
-/// An answer.
+/// The answer of fal to a request.
 type Answer = http::Response<Vec<u8>>;
 
 /// The names under which models put their results.
@@ -48,7 +48,7 @@ pub(super) fn status(answer: &Answer, name: &str) -> Result<Option<Progress>, Fa
     }
 }
 
-/// Reads the result of a job that has ended. A job that failed has an error for a result.
+/// Reads the result of a job that has ended. A job that failed has an error in place of a result.
 pub(super) fn result(answer: &Answer) -> Result<Progress, Failure> {
     let body = body(answer);
     if answer.status().is_success() {
@@ -123,7 +123,7 @@ fn failed(body: &Value) -> Failure {
     Failure::Permanent(format!("fal: the job failed: {}", words(body)))
 }
 
-/// Classifies an error. fal never has no place: it keeps jobs in its queue until the account may have one more.
+/// Classifies an error. fal always has a place: it keeps jobs in its queue until the account may have one more.
 fn failure(answer: &Answer, body: &Value) -> Failure {
     let (status, after) = (answer.status().as_u16(), retry_after(answer.headers()));
     let reason = format!("fal: {} (status {status})", words(body));
@@ -157,7 +157,7 @@ fn words(body: &Value) -> String {
             .unwrap_or("it does not say more")
             .to_owned(),
     };
-    // Cut, so that the status behind it is not.
+    // The words are cut, so that the status that follows them is not.
     words.chars().take(400).collect()
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_failed_is_told_from_a_service_that_is_away() {
+    fn a_job_that_failed_is_distinguished_from_a_service_that_is_away() {
         let is_final = |read: Result<_, Failure>| matches!(read, Err(Failure::Permanent(_)));
         let said = r#"{"detail":"words"}"#;
         assert!(is_final(result(&answer(422, said)).map(drop)));

@@ -1,5 +1,5 @@
-//! fal: pictures, films and sounds of the many models that it hosts. Each is a task type, `fal:` and the model's name. Jobs
-//! wait in fal's queue; fal is polled, and calls back.
+//! The service fal: pictures, films and sounds by the many models that it hosts. Each model is a task type: `fal:` and
+//! the model's name. Jobs wait in fal's queue; fal is polled, and calls back.
 
 mod answer;
 mod model;
@@ -88,7 +88,7 @@ impl Executor for Fal {
         }
     }
 
-    /// Pictures may take 10 s, a look for an earlier job 7, and the call 10.
+    /// Allows 10 s for pictures, 7 s for a look for an earlier job, and 10 s for the call.
     fn patience(&self) -> Duration {
         Duration::from_secs(30)
     }
@@ -147,8 +147,8 @@ impl Executor for Fal {
         }
     }
 
-    /// fal signs every callback. It has no console that calls an address without a job, so such a one is refused before
-    /// anything is asked of fal: `signs_callbacks` stays as it is.
+    /// Checks the signature that fal puts on every callback. fal has no console that calls an address without a job, so
+    /// a callback at such an address is refused before fal is asked for its keys: `signs_callbacks` keeps its default.
     async fn authenticity(&self, callback: &Arrived<'_>, context: &Context<'_>) -> Authenticity {
         signature::authenticity(callback, context).await
     }
@@ -163,7 +163,7 @@ fn model_of(task: &Task) -> Result<Model<'_>, Failure> {
     model.ok_or_else(|| Failure::permanent("the task's type names no model of fal"))
 }
 
-/// Asks how a job is, and for its result if it has ended.
+/// Asks for the status of a job, and for its result if it has ended.
 async fn look(model: &Model<'_>, name: &str, context: &Context<'_>) -> Result<Progress, Failure> {
     let job = model.job(name)?;
     let request = http::Request::get(url(context, &format!("{job}/status"))?);
@@ -175,7 +175,8 @@ async fn look(model: &Model<'_>, name: &str, context: &Context<'_>) -> Result<Pr
     answer::result(&send(request, Vec::new(), POLL, context).await?)
 }
 
-/// The input of the model: the parameters as they came, with pictures that fal can reach or has in the request itself.
+/// The input of the model: the parameters as they came, with each picture as an address that fal can reach, or as a
+/// `data:` URL.
 async fn request_body(
     task: &Task,
     params: &Value,

@@ -38,7 +38,6 @@ impl<'a> Model<'a> {
         Some(Self { name, app })
     }
 
-    /// The name.
     pub(super) fn name(&self) -> &str {
         self.name
     }
@@ -48,7 +47,7 @@ impl<'a> Model<'a> {
         format!("/{}", self.name)
     }
 
-    /// The path of a job. It is not taken from fal's answers, because fal's key goes there.
+    /// The path of a job. It is not taken from fal's answers, because the requests to it carry fal's key.
     pub(super) fn job(&self, name: &str) -> Result<String, Failure> {
         if is_job(name) {
             Ok(format!("/{}/requests/{name}", self.app))

@@ -1,4 +1,5 @@
-//! The signature of fal's callbacks: Ed25519, by keys that fal publishes at its REST host. They are asked for once a day.
+//! The signature of fal's callbacks: Ed25519, by keys that fal publishes at its REST host, and that are kept here for a
+//! day.
 
 use std::time::Duration;
 
@@ -33,16 +34,16 @@ const CALL: Limits = Limits {
     max_bytes: 64 * 1024,
 };
 
-/// fal's keys.
+/// The keys of fal.
 #[derive(Serialize, Deserialize)]
 struct Keys {
-    /// The time at which fal told them.
+    /// The time at which fal sent them.
     told_at: i64,
     /// The points, in base64url.
     keys: Vec<String>,
 }
 
-/// Tells whether fal has signed a callback, within the last five minutes.
+/// Checks whether fal has signed a callback within the last five minutes.
 pub(super) async fn authenticity(callback: &Arrived<'_>, context: &Context<'_>) -> Authenticity {
     let now = context.clock.unix_seconds();
     let Some((message, signature)) = signed(callback, now) else {
@@ -63,7 +64,8 @@ pub(super) async fn authenticity(callback: &Arrived<'_>, context: &Context<'_>) 
     }
 }
 
-/// The text that a callback signs, and its signature; `None` if it has none, or is of another time.
+/// The text that the signature of a callback covers, and the signature; `None` if the callback has none, or if its time
+/// differs too much from ours.
 fn signed(callback: &Arrived<'_>, now: i64) -> Option<(String, Signature)> {
     let header = |name: &str| (callback.header)(&format!("x-fal-webhook-{name}"));
     let timestamp = header("timestamp")?;
@@ -90,7 +92,7 @@ impl Keys {
     }
 }
 
-/// The keys that fal told less than a day ago.
+/// The keys that fal sent less than a day ago.
 async fn kept(context: &Context<'_>, now: i64) -> Option<Keys> {
     let kept = context.key_value.get(STORED).await;
     let kept = kept.unwrap_or_else(|error| {

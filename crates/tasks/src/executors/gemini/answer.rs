@@ -1,4 +1,4 @@
-//! Gemini's answers: images, words, or the reason for which there are none.
+//! The answers of Gemini: images, words, or the reason for which there are none.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(super) fn product(mut body: Value, before: Option<&str>) -> Result<Progress,
             "Gemini refused the prompt: {why} ({reason})"
         )));
     }
-    // An index into what is not there would panic.
+    // A mutable index into an element that is missing would panic.
     let candidate = body.pointer_mut("/candidates/0").map(Value::take);
     let mut candidate = candidate.unwrap_or_default();
     let parts = match candidate.pointer_mut("/content/parts").map(Value::take) {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_in_place_of_an_image_is_told() {
+    fn the_error_says_what_came_in_place_of_an_image() {
         let inline = json!({ "mimeType": "image/png", "data": "?" });
         let draft = json!({ "inlineData": inline, "thought": true });
         let broken = json!({ "inlineData": inline });

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::models::Family;
 use crate::task::MAX_TEXT;
 
-/// The parameter with the task whose picture is to be changed.
+/// The parameter that names the task whose picture is to be changed.
 pub(super) const EDIT_OF: &str = "edit_of";
 pub(super) const IMAGES: &[&str; 2] = &["reference_image_urls", "base64_images"];
 /// The parameter for settings that this release does not know: its fields are added to Gemini's `generationConfig`.
@@ -60,7 +60,7 @@ fn check_choice(
     }
 }
 
-/// Checks how many pictures there are. That of an earlier task counts, too.
+/// Checks the number of pictures. The picture of an earlier task counts, too.
 fn check_pictures(params: &mut Fields<'_>, family: &Family, model: &str) {
     let most = family.references.unwrap_or(MOST_IMAGES);
     let is_edit = params.text(EDIT_OF, MAX_NAME).is_some();

@@ -1,4 +1,4 @@
-//! Gemini: images from words and other images. Its answer to a submission is the result.
+//! The service Gemini: images from words and other images. Its answer to a submission is the result.
 
 mod answer;
 mod check;
@@ -31,7 +31,7 @@ pub(super) struct Gemini {
     names: [String; 2],
 }
 
-/// Checks the settings of Gemini that the form of their values does not.
+/// Checks in the settings of Gemini what their declared forms do not.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), NoTable> {
     Models::read(config).map(drop)
 }
@@ -43,7 +43,7 @@ const CALL: Limits = Limits {
 };
 
 impl Gemini {
-    /// Reads the settings that tell which models there are.
+    /// Reads the settings that name and describe the models.
     pub(super) fn new(config: &dyn Config) -> Self {
         let models = Models::read(config).unwrap_or_else(|error| {
             tracing::error!(%error, "a setting could not be read");
@@ -75,7 +75,7 @@ impl Executor for Gemini {
         "Gemini"
     }
 
-    /// Each call holds an instance for as long as it takes.
+    /// Allows fewer tasks than the default, because each call holds an instance for as long as it takes.
     fn places(&self, _config: &dyn Config) -> u32 {
         64
     }
@@ -94,7 +94,7 @@ impl Executor for Gemini {
         check::check(model, &self.models.family(model), params);
     }
 
-    /// Reference images may take 10 s, and the call 120.
+    /// Allows 10 s for reference images, and 120 s for the call.
     fn patience(&self) -> Duration {
         Duration::from_secs(135)
     }
@@ -131,7 +131,7 @@ impl Executor for Gemini {
                         "`gemini_base_url` is not a URL, or Gemini's key cannot be sent",
                     )
                 })?;
-            // Both of them may have megabytes.
+            // The request has a copy of the body, and each may have megabytes.
             drop(body);
             let answer = context.http.send(request, CALL).await;
             answer.map_err(|error| match error {
@@ -143,7 +143,8 @@ impl Executor for Gemini {
         if let Some(earlier) = context.earlier.filter(|one| one.signature.is_some())
             && answer::refuses_signature(&answer)
         {
-            // It is of the model and the account that were set then. The picture goes without it.
+            // A signature is valid for the model and the account that were set when Gemini gave it. With others, the
+            // picture is sent without it.
             let earlier = Earlier {
                 signature: None,
                 ..earlier.clone()
@@ -221,14 +222,14 @@ async fn request_body(
     Ok(body)
 }
 
-/// The words of a task: agents send them under one name or the other.
+/// The prompt of a task. Agents send it under one name or the other.
 fn prompt(params: &Value) -> &str {
     let text = params["text"].as_str().or(params["prompt"].as_str());
     text.unwrap_or_default()
 }
 
-/// The turns before a task that goes on from the picture of another: what that was asked, and what Gemini answered. What came
-/// before them is in the picture.
+/// The turns of the conversation before a task that goes on from the picture of an earlier task: the earlier prompt,
+/// and the picture as Gemini's answer. Turns before these are left out, because their outcome is in the picture.
 async fn turns(
     earlier: &Earlier,
     task: &Task,
@@ -262,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_that_is_gone_is_a_matter_of_a_setting() {
+    fn the_error_about_a_model_that_is_gone_names_the_setting() {
         let Failure::Permanent(words) = no_such_model("old", NANO_BANANA_PRO_MODEL) else {
             panic!("to be tried again");
         };

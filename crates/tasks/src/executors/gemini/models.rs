@@ -39,7 +39,8 @@ pub(crate) struct NoTable;
 pub(super) struct Models(Families<Family>);
 
 impl Models {
-    /// The families of this release, and those of the setting, which come before them.
+    /// Reads the families of this release and of the setting. A family of the setting replaces the one of the same
+    /// beginning.
     pub(super) fn read(config: &dyn Config) -> Result<Self, NoTable> {
         let families = Self::known().0.overridden_by(config, GEMINI_MODELS);
         families.map(Self).map_err(|_| NoTable)

@@ -19,7 +19,7 @@ pub(super) fn date(answer: &http::Response<Vec<u8>>) -> Option<i64> {
     Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp())
 }
 
-/// Kling's name of a job, in the words of either generation.
+/// The name that Kling gave a job, in the words of either generation.
 pub(super) fn id(data: &Value) -> &str {
     let id = data["task_id"].as_str().or_else(|| data["id"].as_str());
     id.unwrap_or_default()
@@ -45,7 +45,7 @@ pub(super) fn read_answer(answer: &http::Response<Vec<u8>>) -> Result<Value, Fai
     }
     let reason = match code {
         Some(code) if code != 0 => {
-            // The message is cut, so that the code behind it is not.
+            // The message is cut, so that the code that follows it is not.
             let message: String = message.chars().take(400).collect();
             format!("Kling: {message} (code {code}, status {status})")
         }
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Every class of errors that Kling has, and the part that it concerns.
+    /// Checks every class of errors that Kling has, and the part that it concerns.
     #[test]
     fn errors_concern_the_job_or_us_or_the_moment() {
         let cases = [

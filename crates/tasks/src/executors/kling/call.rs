@@ -1,4 +1,4 @@
-//! Calls of Kling's API, in both generations.
+//! The calls of Kling's API, in both generations.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Kling: video from an image, or from text alone. A job takes minutes; Kling is polled, and calls back.
+//! The service Kling: videos from an image, or from text alone. A job takes minutes; Kling is polled, and calls back.
 
 mod answer;
 mod call;
@@ -35,7 +35,8 @@ pub(super) struct Kling {
     models: Models,
 }
 
-/// The most jobs of the second generation that one question is about, so that its address has less than 4 KiB.
+/// The most jobs of the second generation that one question is about, so that its address has less than 4 KiB if names
+/// are as short as Kling's usually are.
 const MOST_TOGETHER: usize = 100;
 
 /// The error about a `kling_webhook_secret` that is not a secret.
@@ -45,8 +46,8 @@ const NO_SECRET: &str =
 /// The time that Kling keeps results, in seconds.
 const RESULTS_KEPT: u64 = LONGEST_JOB as u64 * 3600;
 
-/// Checks that the table of models is one, that the secret of callbacks is one, and that the older keys are a pair. An
-/// error is in words for the operator.
+/// Checks that the setting with the models is a table of them, that the secret of callbacks has the form of a secret,
+/// and that neither of the two older keys is set alone. An error is in words for the operator.
 pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
     Models::read(config).map_err(|error| error.to_string())?;
     let secret = config.get(KLING_WEBHOOK_SECRET);
@@ -68,7 +69,7 @@ pub(super) fn check_settings(config: &dyn Config) -> Result<(), String> {
 }
 
 impl Kling {
-    /// Reads the setting that tells which models there are.
+    /// Reads the setting that describes models.
     pub(super) fn new(config: &dyn Config) -> Self {
         let models = Models::read(config).unwrap_or_else(|error| {
             tracing::error!(%error, "a setting could not be read");
@@ -228,7 +229,7 @@ impl Executor for Kling {
             return None;
         }
         let news = progress(data);
-        // A status that Kling does not have says nothing of the job.
+        // A status that is unknown here says nothing about the job.
         let is_news = matches!(news, Ok(_) | Err(Failure::Permanent(_)));
         is_news.then(|| Callback {
             about: Some(id.to_owned()),

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::settings::KLING_MODELS;
 use crate::executors::families::Families;
 
-/// One of the two forms of Kling's API.
+/// The form of Kling's API, of which there are two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u8")]
 pub(super) enum Generation {
@@ -34,13 +34,13 @@ impl TryFrom<u8> for Generation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Sound {
-    /// It has no sound.
+    /// A video has no sound.
     Never,
-    /// It has sound in mode `pro` alone.
+    /// A video can have sound in mode `pro` alone.
     Pro,
-    /// A task may ask for it.
+    /// A task may ask for sound.
     Optional,
-    /// It always has sound.
+    /// A video always has sound.
     Always,
 }
 
@@ -81,7 +81,8 @@ pub(crate) struct NoTable;
 pub(super) struct Models(Families<Family>);
 
 impl Models {
-    /// The families of this release, and those of the setting, which come before them.
+    /// Reads the families of this release and of the setting. A family of the setting replaces the one of the same
+    /// beginning.
     pub(super) fn read(config: &dyn Config) -> Result<Self, NoTable> {
         let families = Self::known().0.overridden_by(config, KLING_MODELS);
         families.map(Self).map_err(|_| NoTable)
@@ -103,7 +104,7 @@ impl Models {
             cfg_scale: Some(false),
             ..family
         };
-        // The second generation has no place for one in its bodies.
+        // The second generation takes neither a negative prompt nor `cfg_scale`.
         let of_second = |family: Family| Family {
             negative_prompt: Some(false),
             ..without_scale(family)

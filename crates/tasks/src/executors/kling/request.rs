@@ -9,10 +9,10 @@ use crate::{
     task::Task,
 };
 
-/// The model of a task that names none.
+/// The model of a task that does not name one.
 pub(super) const DEFAULT_MODEL: &str = "kling-v1";
 
-/// The `cfg_scale` that Kling takes if there is none.
+/// The `cfg_scale` that Kling uses if a task does not name one.
 pub(super) const DEFAULT_SCALE: f64 = 0.5;
 
 /// The words of the second generation for sound, and for none.
@@ -22,7 +22,7 @@ pub(super) const OFF: &str = "off";
 /// The parameters that hold pictures.
 pub(super) const IMAGES: &[&str] = &["image_path", "image_tail"];
 
-/// The seconds of a video whose task names none.
+/// The seconds of a video whose task does not name a duration.
 const DEFAULT_SECONDS: f64 = 5.0;
 
 /// The parameters that are put into bodies one by one, and the names of Kling's fields that this server alone fills.
@@ -46,7 +46,7 @@ const OWN: &[&str] = &[
 /// The parameters that the second generation takes in `settings`.
 const SETTINGS: &[&str] = &["resolution", "audio", "multi_shot"];
 
-/// The parameters that it takes in `options`.
+/// The parameters that the second generation takes in `options`.
 const OPTIONS: &[&str] = &["watermark_info"];
 
 /// The model that a task asks for.
@@ -62,7 +62,7 @@ pub(super) fn has_image(params: &Value) -> bool {
     params["image_path"].as_str().is_some_and(|i| !i.is_empty())
 }
 
-/// Returns whether the second generation gets such a picture: by its parameter, or in `contents`.
+/// Returns whether the second generation gets the picture that a video begins with: by its parameter, or in `contents`.
 pub(super) fn begins_with_picture(params: &Value) -> bool {
     has_image(params)
         || contents(params)
@@ -75,7 +75,7 @@ fn contents(params: &Value) -> &[Value] {
     params["contents"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The resolution that the second generation calls by its number of lines.
+/// The resolution of a mode, which the second generation names by its number of lines.
 pub(super) fn resolution(mode: &str) -> &str {
     match mode {
         "std" => "720p",
@@ -139,7 +139,7 @@ pub(super) async fn second(
     );
     let given = contents(params);
     let mut contents = Vec::new();
-    // A body has a prompt or contents.
+    // A body has either a prompt or contents.
     if has_image(params) || !given.is_empty() {
         if params["prompt"]
             .as_str()
@@ -158,7 +158,7 @@ pub(super) async fn second(
     }
     for entry in given {
         let mut entry = entry.clone();
-        // Kling cannot reach what is kept here.
+        // Kling cannot fetch a picture that is kept here.
         if entry["url"].as_str().is_some_and(image::may_be_kept) {
             entry["url"] = picture(task, &entry, "url", context).await?;
         }

@@ -26,5 +26,5 @@ platform::settings! {
 /// The most places that an operator may set.
 const MOST_PLACES: u32 = 100_000;
 
-/// The most hours for a job that an operator may set: Kling keeps results for so long.
+/// The most hours for a job that an operator may set: the time for which Kling keeps results.
 pub(super) const LONGEST_JOB: u32 = 30 * 24;

@@ -1,4 +1,5 @@
-//! The check of a new task's parameters: what Kling would refuse for its form is refused here, with what to send instead.
+//! The check of a new task's parameters: what Kling would refuse because of its form is refused here, and the
+//! error says what to send instead.
 
 mod second;
 
@@ -97,7 +98,7 @@ fn check_tail(params: &mut Fields<'_>, family: &Family, model: &str, has_image: 
 }
 
 fn check_scale(params: &mut Fields<'_>, family: &Family, model: &str) {
-    // Clients that always send the number that Kling takes anyway ask for nothing.
+    // A client that always sends Kling's own default asks for nothing special, so it is not refused.
     if let Some(scale) = params.number("cfg_scale", 0.0, 1.0)
         && family.cfg_scale == Some(false)
         && scale != DEFAULT_SCALE
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_told_one_by_one_unless_each_follows_the_last() {
+    fn durations_are_listed_one_by_one_unless_each_follows_the_last() {
         for (durations, words) in [
             (&[7][..], "7"),
             (&[5, 6], "5 or 6"),

@@ -1,5 +1,6 @@
-//! The check of what only the second generation has. It takes some wishes in several spellings: this server's own (`mode`),
-//! Kling's (`resolution`), and Kling's in `settings`. Each is checked, and none may contradict another.
+//! The check of the parameters that only the second generation has. It takes some wishes in several spellings: this
+//! server's own (`mode`), Kling's (`resolution`), and Kling's in `settings`. Each is checked, and none may contradict
+//! another.
 
 use problem::Fields;
 use serde_json::Value;
@@ -69,7 +70,7 @@ pub(super) fn resolutions<'a>(
     said.collect()
 }
 
-/// Returns whether a task asks for sound, once for each field that says so.
+/// The fields in which a task asks for sound (`true`) or for none (`false`).
 pub(super) fn sounds(params: &Fields<'_>, generation: Generation) -> Vec<(&'static str, bool)> {
     let spellings = match generation {
         Generation::First => &["sound"][..],
@@ -98,7 +99,7 @@ fn at<'a>(params: &Fields<'a>, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// Checks a text that is one of these, if they are known.
+/// Checks that a text is one of these choices, if they are known.
 fn check_choice(params: &mut Fields<'_>, name: &str, choices: Option<&[String]>) {
     let (Some(value), Some(choices)) = (at(params, name), choices) else {
         return;
@@ -125,7 +126,7 @@ fn check_numbers(params: &mut Fields<'_>, family: &Family, model: &str) {
     }
 }
 
-/// Checks `contents`, in which pictures may stand as well.
+/// Checks `contents`, which may hold pictures as well.
 fn check_contents(params: &mut Fields<'_>, family: &Family, model: &str) {
     let Some(contents) = params.value("contents") else {
         return;
