@@ -2,9 +2,9 @@
 //!
 //! A quota never deletes anything that was saved; it only refuses new bytes. An append must not cost more because of
 //! quotas, so it counts nothing: a document is counted when its log is looked at for compaction; an owner, and the
-//! assets and tasks of a project, are counted at most once a minute. A count that finds a holder full notes that in the table
-//! `quota_full`, which is usually empty, and in which every append looks (`rooms::append`). So a holder may exceed its
-//! quota by the bytes that come between two counts.
+//! assets and tasks of a project, are counted at most once a minute. A count that finds a holder full notes that in the
+//! table `quota_full`, which is usually empty, and in which every append looks (`rooms::append`). So a holder may
+//! exceed its quota by the bytes that come between two counts.
 
 #![forbid(unsafe_code)]
 

@@ -438,8 +438,8 @@ impl World {
         outcomes
     }
 
-    /// Sends an update with other operations than an editor's own under its peer id, and one that builds upon it and would
-    /// fit the editor's, which must be refused.
+    /// Sends an update with other operations than an editor's own under its peer id, and one that builds on it and
+    /// would fit the editor's, which must be refused.
     fn conflict(&mut self, editor: usize, beside_others: bool) {
         let peer = editor as u64 + 1;
         let end = self.model.oplog_vv().get(&peer).copied().unwrap_or(0);

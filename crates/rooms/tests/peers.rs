@@ -168,7 +168,7 @@ fn what_builds_on_a_suspect_is_one() {
     assert_eq!(world.append(&[&next]), [fits(4)]);
 }
 
-/// In another request it is not known upon what it builds: the relay must not send it.
+/// In another request it is not known on what it builds: the relay must not send it.
 #[test]
 fn what_fits_by_accident_in_a_request_of_its_own_is_stored() {
     let world = World::new();
@@ -188,7 +188,7 @@ fn what_builds_on_a_suspect_of_the_same_request_is_one() {
     );
 }
 
-/// An update that builds upon very many of its request is decided alone.
+/// An update that builds on very many of its request is decided alone.
 #[test]
 fn a_request_knows_sixteen_beginnings_of_an_update() {
     for (others, last) in [(15, fits(16)), (16, SUSPECT)] {
@@ -228,7 +228,7 @@ fn quarantine_frees_the_ids_and_deletion_all() {
     world.append(&[&typed(&doc, "a"), &typed(&doc, "b")]);
     world.execute("UPDATE loro_updates SET payload = x'' WHERE rev = 2");
     assert_eq!(world.peers(), 0);
-    // Nothing is refused, and what builds upon the quarantined update waits.
+    // Nothing is refused, and what builds on the quarantined update waits.
     assert_eq!(world.append(&[&typed(&doc, "c")]), [waits(3)]);
     let waiting = block_on(rooms::waiting(&world.database, ROOM, &[3])).unwrap();
     assert_eq!((waiting[0].peer, waiting[0].counter), (1, 1));

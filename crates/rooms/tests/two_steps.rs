@@ -406,7 +406,7 @@ fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
         assert_eq!(version_of(&state), version_of_all(updates));
     };
     let mut updates = costly();
-    // One comes before what it builds upon, and one builds upon what never comes.
+    // One comes before what it builds on, and one builds on what never comes.
     updates.swap(0, 1);
     let doc = LoroDoc::new();
     doc.get_map("words").insert("lost", 1).unwrap();
@@ -456,7 +456,7 @@ fn a_room_that_loro_cannot_read_is_compacted_and_folded_all_the_same() {
             world.compact().unwrap();
             assert_eq!((world.log(), world.blobs()), (0, 0));
         }
-        // A whole document that has another encoding, and what builds upon it.
+        // A whole document that has another encoding, and what builds on it.
         let whole = LoroDoc::new();
         whole.get_map("words").insert("whole", 2).unwrap();
         whole.commit();
@@ -591,7 +591,7 @@ fn the_update_without_a_state_is_found_though_a_blob_holds_it() {
 }
 
 /// Each update is fine, and only together they are nested too deeply for JSON. No update is to blame for that, because all
-/// that others write later builds upon it.
+/// that others write later builds on it.
 #[test]
 fn containers_nested_over_several_updates_cost_a_room_its_json_alone() {
     let world = World::new();

@@ -129,7 +129,8 @@ fn the_release_before_understands_this_one() {
         "the bytes are that release's"
     );
 
-    // A relay of the release before asks an app of this one. That relay does not defer, so the app leaves nothing undecided.
+    // A relay of the release before asks an app of this one, which leaves nothing undecided, because that relay defers
+    // nothing.
     let answer = wire::AppendResponse {
         outcomes: vec![
             wire::Outcome::Stored {
