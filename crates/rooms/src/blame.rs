@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Finds the update without which the log passes and with which it fails, twice, and the reason in words. If no update
-/// is that certain, none is blamed, because quarantine takes away a user's work. An update that Loro refuses with an
-/// error is to blame, too, because it may be the reason why Loro panics on later ones.
+/// is proved to be the one, none is blamed, because quarantine takes away a user's work. An update that Loro refuses
+/// with an error is to blame, too, because it may be the reason why Loro panics on later ones.
 ///
 /// # Errors
 /// If the database or a trial fails.

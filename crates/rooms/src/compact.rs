@@ -184,7 +184,7 @@ pub async fn sweep(
     clock: &dyn Clock,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Rows up to the rev of a snapshot or a blob do not make a room due: these hold them, or they wait for other
+    // Rows up to the rev of a snapshot or a blob do not make a room due: they are in it, or they wait for other
     // updates.
     let sql = format!(
         "SELECT u.project_id

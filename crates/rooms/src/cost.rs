@@ -17,8 +17,8 @@ use loro::{
 use crate::error::RoomError;
 
 /// A number of pairs of operations that Loro may have to look at. In the worst case that is known, the pastes of two
-/// clients into one text at the same time, a trillion of them takes about 50 s of processor time in Wasm, as `cargo
-/// xtask bench merge` measures; most cases take much less.
+/// clients into one text at the same time, a trillion of them takes about 50 s of processor time in Wasm, as
+/// `cargo xtask bench merge` measures; most cases take much less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
 

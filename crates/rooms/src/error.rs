@@ -25,7 +25,7 @@ pub enum RoomError {
     /// updates are all there.
     #[error("the state of {operations} operations does not fit the memory of an instance")]
     TooLarge {
-        /// The number of operations; letters that follow each other are one. What compression saves is in it, as
+        /// The number of operations; letters that follow each other are one. What compression saves is included, as
         /// operations.
         operations: u64,
     },

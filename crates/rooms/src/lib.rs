@@ -12,7 +12,7 @@
 //! - The room is whole after every single SQL statement: a process may be killed between any two of them, and any
 //!   number of processes may run at once.
 //! - An update is refused as written under a peer id that is in use only if one of its operations differs from
-//!   the stored one with the same id (`conflict`).
+//!   the stored one with the same id (`conflict`), or if it builds on another update of its request that does.
 //! - An update that cannot be applied does not stop the room: it is moved to the quarantine table.
 //!
 //! Loro is used in three places. `update` decodes each incoming update by itself. `history` and `unread` put the log

@@ -236,7 +236,7 @@ impl Room<'_> {
 
     /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails.
     /// The updates that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in
-    /// another. By trying every way, this update is blamed, and none that follows.
+    /// another. Because every way is tried, this update is blamed, and none that follows.
     async fn fails_looking(
         &self,
         rev: u64,

@@ -88,9 +88,9 @@ pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
     )
 }
 
-/// The SQL query for the chains of a [`Request`](crate::request::Request) that overlap with what is stored: one of
-/// their heads has operations whose ids are stored already, and does not repeat the last update of its peer. `heads` is
-/// an SQL expression.
+/// The SQL query for the chains of a [`Request`](crate::request::Request) that overlap with what is stored: a
+/// head of such a chain has operations whose ids are stored already, and does not repeat the last update of its peer.
+/// `heads` is an SQL expression.
 pub(crate) fn overlapping_sql(heads: &str) -> String {
     format!(
         "SELECT json_extract(h.value, '$[0]')

@@ -97,7 +97,7 @@ pub struct Quarantined {
     pub created_at: i64,
     /// The time at which it was moved aside, in Unix seconds.
     pub quarantined_at: i64,
-    /// The reason that Loro gave, in words.
+    /// The reason for the move, in words.
     pub reason: String,
 }
 
