@@ -558,7 +558,7 @@ mod tests {
         let base = one.oplog_vv();
         typed(&two, 30);
         assert_eq!(cost(&[&one, &two], &base), 1000 * 30);
-        // A writer who has seen it all is concurrent to nothing, though the snapshot ends amid a change.
+        // A writer who has seen it all is concurrent to nothing, although the snapshot ends in the middle of a change.
         typed(&one, 500);
         assert_eq!(cost(&[&one], &base), 0);
         import(&one, &two);
@@ -577,7 +577,7 @@ mod tests {
         typed(&two, 1);
         assert_eq!(runs(&[&one, &two], &nothing), half(10_000));
         assert_eq!(runs(&[&one], &nothing), half(10_000));
-        // The snapshot may end amid a run.
+        // The snapshot may end in the middle of a run.
         let base = one.oplog_vv();
         typed(&one, 3000);
         assert_eq!(runs(&[&one], &base), half(3000));
