@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// One of these strings.
+    /// Reads a string that must be one of these.
     pub fn one_of(&mut self, name: &str, choices: &[&str]) -> Option<&'a str> {
         let text = self.text(name, 1000)?;
         if choices.contains(&text) {
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// `true` or `false`; false if the field is missing.
+    /// Reads `true` or `false`; false if the field is missing.
     pub fn flag(&mut self, name: &str) -> bool {
         match self.value(name) {
             None => false,

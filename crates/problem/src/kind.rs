@@ -1,4 +1,4 @@
-//! Every kind of error that an HTTP client may get: its status, its `type` and its title, each written once.
+//! The kinds of error that an HTTP client may get. The status, the `type` and the title of each are written once, here.
 
 /// A kind of error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ macro_rules! kinds {
         impl Kind {
             $($(#[$doc])* pub const $constant: Self = Self { status: $status, name: $name, title: $title };)+
 
-            /// All kinds.
+            /// Lists all kinds.
             pub const ALL: &[Self] = &[$(Self::$constant),+];
         }
     };
@@ -25,7 +25,7 @@ macro_rules! kinds {
 kinds! {
     /// The request cannot be understood.
     BAD_REQUEST = 400 "bad-request" "Bad request";
-    /// A path or a body has a text that is not a project id in the place of one.
+    /// A path or a body names a project by a text that is not a project id.
     BAD_PROJECT_ID = 400 "bad-project-id" "Not a project id";
     /// A body is not a Loro update.
     INVALID_UPDATE = 400 "invalid-update" "Not a Loro update";
@@ -39,7 +39,7 @@ kinds! {
     FORBIDDEN = 403 "forbidden" "No access";
     /// The caller may read the project, but not change it.
     READ_ONLY = 403 "read-only" "Read only";
-    /// Only the project's owner may do this.
+    /// The request is for the project's owner alone.
     OWNER_ONLY = 403 "owner-only" "Not the owner";
     /// A page of another site sent the request.
     CROSS_SITE = 403 "cross-site" "Request from another site";
@@ -47,27 +47,27 @@ kinds! {
     FOREIGN_HOST = 403 "foreign-host" "Unknown host name";
     /// A token of one project cannot do what only a user can.
     USERS_ONLY = 403 "users-only" "Not allowed with a token";
-    /// There is nothing at this address.
+    /// The address leads to nothing.
     NOT_FOUND = 404 "not-found" "Not found";
-    /// There is no such project.
+    /// The project does not exist.
     PROJECT_NOT_FOUND = 404 "project-not-found" "No such project";
     /// The address takes other methods.
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "Method not allowed";
     /// A body did not arrive in time.
     REQUEST_TIMEOUT = 408 "request-timeout" "Request timeout";
-    /// Another client writes under the same peer id.
+    /// The update was written under a peer id that another client uses.
     DUPLICATE_PEER = 409 "duplicate-peer" "The peer id is taken";
     /// The idempotency key was used for another request.
     IDEMPOTENCY_CONFLICT = 409 "idempotency-conflict" "The idempotency key is taken";
     /// The project's owner cannot be made a member.
     IS_OWNER = 409 "is-owner" "The owner needs no role";
-    /// The project has another owner than when the request was checked.
+    /// The owner of the project changed after the request was checked.
     OWNER_CHANGED = 409 "owner-changed" "The owner has changed";
     /// The project id is in use, or was.
     PROJECT_EXISTS = 409 "project-exists" "The id is taken";
     /// A finished task cannot change.
     TASK_FINISHED = 409 "task-finished" "The task is finished";
-    /// Only a failed or cancelled task can be retried.
+    /// The task has neither failed nor been cancelled, so it cannot be retried.
     TASK_NOT_RETRYABLE = 409 "task-not-retryable" "The task cannot be retried";
     /// The part of an upload is not the next one.
     NOT_NEXT_PART = 409 "not-next-part" "Not the next part";
@@ -77,13 +77,13 @@ kinds! {
     UNSUPPORTED_MEDIA_TYPE = 415 "unsupported-media-type" "Unknown media type";
     /// An asset has no such range of bytes.
     RANGE_NOT_SATISFIABLE = 416 "range-not-satisfiable" "No such range";
-    /// Fields of a body are wrong; `errors` lists them.
+    /// The body has wrong fields; `errors` lists them.
     INVALID_FIELDS = 422 "invalid-fields" "Some fields are wrong";
     /// The relay speaks another version of the WebSocket protocol.
     WEBSOCKET_VERSION = 426 "websocket-version" "Unknown WebSocket version";
     /// The caller sends too many requests.
     TOO_MANY_REQUESTS = 429 "too-many-requests" "Too many requests";
-    /// Only a relay can hold a stream of events, and there is none.
+    /// The caller asks for a stream of events, which only a relay can hold, and the request came without a relay.
     NO_STREAMS = 501 "no-streams" "No streams of events here";
     /// The relay cannot reach the app.
     APP_UNREACHABLE = 502 "app-unreachable" "The app does not answer";
@@ -91,7 +91,7 @@ kinds! {
     UNAVAILABLE = 503 "unavailable" "Try again later";
     /// The document's state is still being computed. Its updates can be read.
     STATE_UNAVAILABLE = 503 "state-unavailable" "The document's state is not ready";
-    /// Sessions cannot be checked at the moment.
+    /// The app cannot check sessions at the moment.
     AUTH_UNAVAILABLE = 503 "auth-unavailable" "Sessions cannot be checked";
     /// A setting is missing.
     NOT_CONFIGURED = 503 "not-configured" "Not configured";

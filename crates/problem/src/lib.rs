@@ -1,4 +1,4 @@
-//! Errors as HTTP clients see them: `application/problem+json` (RFC 9457).
+//! The errors as HTTP clients see them: `application/problem+json` (RFC 9457).
 //!
 //! [`Kind`] lists every `type` with its status and its title. A [`Problem`] is one error: a kind, and words about the
 //! case. [`Fields`] checks the fields of a JSON body and reports all that are wrong in one problem.
@@ -29,7 +29,7 @@ struct Parts {
 }
 
 impl Problem {
-    /// An error of this kind, with a sentence about this case. The sentence holds no internal detail.
+    /// Makes an error of this kind, with a sentence about this case. The sentence must hold no internal detail.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             kind,
@@ -51,7 +51,7 @@ impl Problem {
         Self::new(Kind::BAD_REQUEST, detail)
     }
 
-    /// A name is no project id.
+    /// A name is not a project id.
     pub fn bad_project_id() -> Self {
         Self::new(
             Kind::BAD_PROJECT_ID,
@@ -77,7 +77,7 @@ impl Problem {
         .with_header("www-authenticate", "Bearer")
     }
 
-    /// There is nothing at this address.
+    /// The address leads to nothing.
     pub fn not_found() -> Self {
         Self::new(Kind::NOT_FOUND, "There is nothing at this address.")
     }
@@ -100,7 +100,7 @@ impl Problem {
         )
     }
 
-    /// Some fields of a body are wrong.
+    /// The body has wrong fields.
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
         let sentences = errors
             .iter()
@@ -111,7 +111,7 @@ impl Problem {
         problem
     }
 
-    /// One field of a body is wrong. The message completes the sentence that begins with the field's name.
+    /// The body has one wrong field. The message completes the sentence that begins with the field's name.
     pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid_fields(vec![FieldError::new(field, message)])
     }

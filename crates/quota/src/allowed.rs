@@ -30,8 +30,9 @@ pub fn instance_memory_mib(config: &dyn Config) -> u32 {
 const MIB: u64 = 1024 * 1024;
 
 /// The most bytes of one document, if an instance has 256 MiB: 32 MiB. If it has less, the limit is lower in proportion, so
-/// that the state can be computed. The bytes of the snapshot count once, those after it twice, because a snapshot holds
-/// state and history, and each operation of a large history as [`BYTES_OF_OPERATION`] more.
+/// that the state can be computed. The bytes of the snapshot and of the updates in quarantine count once. The bytes
+/// after the snapshot count twice, because the next snapshot holds state and history. Each operation of a large history
+/// counts as [`BYTES_OF_OPERATION`] more.
 pub const ROOM_BYTES: u64 = 32 * MIB;
 
 /// The bytes that an operation of a large document counts in addition to its stored ones, because a state takes memory for
@@ -59,7 +60,7 @@ impl Allowed {
     pub(crate) fn read(config: &dyn Config) -> Self {
         Self {
             room: largest_room(instance_memory_mib(config))
-                // It is read, and stored, as one body.
+                // A document is read, and stored, as one body.
                 .min(max_body(config) as u64),
             project: MIB * u64::from(number(config, SETTINGS, PROJECT_QUOTA_MIB)),
             owner: MIB * u64::from(number(config, SETTINGS, OWNER_QUOTA_MIB)),

@@ -1,18 +1,18 @@
-//! The holders that take no more. An append looks them up by the same keys.
+//! The holders that take no more bytes. An append looks them up under the keys under which a count notes them.
 
 use auth::conditions::owner;
 use platform::{Database, DatabaseError};
 
 use crate::usage::Holder;
 
-/// A full holder still takes updates up to this size, in bytes, so that a user can tidy up; until it exceeds its
-/// limit by a tenth.
+/// The largest update, in bytes, that a full holder still takes, so that a user can tidy up. A holder that exceeds its
+/// limit by a tenth takes none.
 const SMALL: u64 = 4096;
 
 /// The reason why a holder takes no more, and the size up to which it still takes updates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// `room_full` or `quota`.
+    /// The code: `room_full` or `quota`.
     pub(crate) code: &'static str,
     pub(crate) reason: String,
     /// The largest update that is still taken, in bytes.
@@ -88,7 +88,7 @@ pub fn reasons_sql() -> String {
     )
 }
 
-/// Takes up to `most` holders that were last counted before `before`, in Unix seconds.
+/// Lists up to `most` holders that were last counted before `before`, in Unix seconds.
 pub(crate) async fn to_recount(
     database: &dyn Database,
     before: i64,

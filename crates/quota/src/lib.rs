@@ -1,10 +1,10 @@
-//! Quotas: how many bytes a project, and all projects of one owner, may keep, and how large a document may be.
+//! The quotas: how many bytes a project, and all projects of one owner, may keep, and how large a document may be.
 //!
 //! A quota never deletes anything that was saved; it only refuses new bytes. An append must not cost more because of
-//! quotas, so it counts nothing: a document is counted when its log is looked at for compaction, an owner and the
-//! assets and tasks of a project at most once a minute. A count that finds a holder full notes that in the table
-//! `quota_full`, which is usually empty, and in which every append looks (`rooms::append`). So a holder may exceed its
-//! quota by the bytes that come between two counts.
+//! quotas, so it counts nothing: a document is counted when its log is looked at for compaction; an owner, and the
+//! assets and tasks of a project, are counted at most once a minute. A count that finds a holder full notes that in the
+//! table `quota_full`, which is usually empty, and in which every append looks (`rooms::append`). So a holder may
+//! exceed its quota by the bytes that come between two counts.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +34,7 @@ pub const ROOM_FULL: &str = "room_full";
 /// The code of a project, or an owner, that has used up its quota.
 pub const QUOTA: &str = "quota";
 
-/// A holder is nearly full when it keeps this part of what it may, in percent.
+/// The part of its limit, in percent, from which on a holder is nearly full.
 const NEARLY: u64 = 80;
 
 /// The most full holders that one round counts again. A later round goes on.
@@ -65,7 +65,7 @@ pub struct Report {
     pub owner_bytes_allowed: u64,
     /// Says whether one of the three has reached 80 %.
     pub nearly_full: bool,
-    /// `room_full` or `quota` if edits are refused.
+    /// The code `room_full` or `quota` if edits are refused.
     pub full: Option<&'static str>,
 }
 
@@ -221,10 +221,10 @@ async fn allowed(ports: Ports<'_>, project: &str, bytes: u64) -> Result<Counted,
     Ok(counted)
 }
 
-/// The holder of the sum of all projects of an owner, in words.
+/// The words for an owner, who holds all of their projects together.
 const OWNER: &str = "The owner of this project";
 
-/// Refuses bytes with which a holder, who is named by `words`, would have more than is allowed.
+/// Refuses bytes with which a holder, named by `words`, would have more than is allowed.
 fn refuse_above(words: &str, used: u64, bytes: u64, allowed: u64) -> Result<(), QuotaError> {
     if used.saturating_add(bytes) <= allowed {
         return Ok(());

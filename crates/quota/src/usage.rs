@@ -1,4 +1,4 @@
-//! Counting bytes. A sum is kept in a row for a minute.
+//! Counts bytes, and keeps each sum in a row for a minute.
 
 use auth::conditions;
 use platform::{Database, DatabaseError, Row};
@@ -25,11 +25,11 @@ impl Holder {
 /// The bytes that a holder keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Documents.
+    /// The bytes of documents.
     pub(crate) document: u64,
     /// The bytes that count towards the largest size of a document; 0 for an owner.
     pub(crate) room: u64,
-    /// Assets and tasks.
+    /// The bytes of assets and tasks.
     pub(crate) rest: u64,
     counted_at: i64,
 }
@@ -65,7 +65,7 @@ pub(crate) async fn last(
     rows.first().map(Usage::of).transpose()
 }
 
-/// The owner of a project; `None` if there is no such project, or none yet because it is being imported.
+/// The owner of a project; `None` if there is no such project, or if it is still being imported.
 pub(crate) async fn owner(
     database: &dyn Database,
     project: &str,
@@ -84,7 +84,7 @@ pub(crate) async fn owner(
 
 /// Counts the bytes of a project. Assets and tasks are counted at most once a minute, because they may be many.
 ///
-/// The views say what a project keeps, so that this knows no table of documents or tasks.
+/// The views `document_bytes` and `task_bytes` say what a project keeps, so this names no table of documents or tasks.
 pub(crate) async fn count_project(
     database: &dyn Database,
     project: &str,

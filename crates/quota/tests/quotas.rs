@@ -1,4 +1,4 @@
-//! Counting, and what a count changes.
+//! Tests counting, and what a count changes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use quota::{BYTES_OF_OPERATION, QuotaError, ROOM_BYTES};
 
 const MIB: u64 = 1 << 20;
 
-/// Two projects of one owner, who may keep 3 MiB; each project 2 MiB.
+/// Makes two projects of an owner who may keep 3 MiB. Each project may keep 2 MiB.
 fn world() -> World {
     let settings = [("project_quota_mib", "2"), ("owner_quota_mib", "3")];
     let world = World::new(MapConfig::from_pairs(&settings));
@@ -81,7 +81,7 @@ fn a_project_is_full_at_its_quota_and_takes_small_updates_up_to_a_tenth_beyond()
         (2 * MIB + 2 * MIB / 10, 2 * MIB, Some("quota"), true)
     );
     assert_eq!(report(&world, "q").full, None);
-    // What shrinks is taken again, without a further edit.
+    // Once the project has shrunk, a recount finds that it is full no more, without a further edit.
     run(&world, "DELETE FROM loro_updates WHERE rev > 1", vec![]);
     block_on(quota::recount(world.ports())).unwrap();
     assert_eq!(full(&world), project(0), "it was counted a moment ago");
@@ -104,7 +104,7 @@ fn a_room_has_a_largest_size_whatever_the_quota() {
     let expected = vec![("project:p".to_owned(), "room_full".to_owned(), 4096)];
     assert_eq!(full(&world), expected);
     assert_eq!(report(&world, "p").full, Some("room_full"));
-    // A task is no edit.
+    // The largest size of a document limits edits, not tasks.
     block_on(quota::take(world.ports(), "p", MIB)).unwrap();
 }
 
@@ -183,7 +183,7 @@ fn a_task_takes_its_bytes_before_the_next_count_finds_them() {
     take("q", MIB).unwrap();
     let refused = take("q", 1);
     assert!(matches!(&refused, Err(QuotaError::Exceeded(words)) if words.contains("The owner")));
-    // Nothing was kept in fact, so a minute later all of it is free again.
+    // In fact nothing was kept, so a minute later all of it is free again.
     later(&world, 61);
     take("p", 2 * MIB).unwrap();
 }

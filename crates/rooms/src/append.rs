@@ -1,4 +1,4 @@
-//! Storing updates.
+//! Stores updates.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -27,8 +27,8 @@ struct Key {
     digest: i64,
 }
 
-/// The reason why an update is refused that would fit only by accident.
-const BUILDS_ON_REFUSED: &str = "it builds upon an update that was refused";
+/// The reason for refusing an update that would fit only by accident.
+const BUILDS_ON_REFUSED: &str = "it builds on an update that was refused";
 
 /// An update with its place among the operations of its room.
 type Placed = (Update, Place);
@@ -42,10 +42,10 @@ type Row = (u64, bool);
 /// [`wire::REPEATED_WITHIN`], is not stored again: its outcome is the first one. The caller has checked that
 /// each `project` is a project id.
 ///
-/// An update with operations whose ids are stored already is not stored, unless it is the last one of its peers once
-/// more: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. The same holds for those behind it in
-/// the list that build upon it, and for one that may wait if too many in its room may. The cost of an append does not
-/// depend on how much a room already holds.
+/// An update with operations whose ids are stored already is not stored, unless it repeats the last update of its
+/// peers: its outcome is [`Outcome::Suspect`], and [`append_surely`] decides it. The same holds for later updates of
+/// the list that build on it, and for an update that may wait, if too many in its room may. The cost of an append does
+/// not depend on how much a room already holds.
 ///
 /// # Errors
 /// If the database fails. Then all of the updates may be stored or none, and appending them again is
@@ -119,8 +119,8 @@ pub async fn append(
     Ok(decided)
 }
 
-/// Marks the updates that build upon others of the request as ones that may wait, if one before them in their room was
-/// not stored because the room is too full; and forgets what the statement noted of that room's peers.
+/// Marks the updates that build on others of the request as ones that may wait, if an earlier update of their room was
+/// refused because the room is too full; and forgets what the statement noted of that room's peers.
 async fn doubt(
     database: &dyn Database,
     keys: &[Key],
@@ -161,7 +161,7 @@ fn stored((rev, waits): Row) -> Outcome {
     }
 }
 
-/// The updates that the statement did not insert, and those that it was not given because they overlap.
+/// The updates that the statement did not insert, and the suspects, which it was not given.
 fn absent<'a>(
     keys: &'a [Key],
     outcomes: &[Option<Outcome>],
@@ -178,13 +178,13 @@ fn absent<'a>(
 }
 
 /// Appends like [`append`], and decides each suspect. A suspect is refused with [`wire::DUPLICATE_PEER`] if an
-/// operation of it differs from the stored one with the same id, or if it builds upon another of the list that was
-/// refused for that. It is refused with [`wire::QUARANTINED`] if an operation of it is in quarantine, and with
+/// operation of it differs from the stored one with the same id, or if it builds on another of the list that was
+/// refused for that reason. It is refused with [`wire::QUARANTINED`] if an operation of it is in quarantine, and with
 /// [`wire::WAITING_FULL`] if it waits and too many others do. Otherwise, or if that cannot be found out, it is stored.
 /// This imports the room's log, so no other update should wait for it.
 ///
 /// # Errors
-/// As [`append`]; and [`RoomError::Busy`] if there is no place to compare in just now.
+/// As [`append`]; and [`RoomError::Busy`] if no instance is free for a comparison just now.
 pub async fn append_surely(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -221,8 +221,8 @@ pub async fn append_surely(
     Ok(outcomes)
 }
 
-/// The outcome of an update for which there is no room among those that wait. If it waits there already, its sender
-/// has sent it again, and it is stored as it was.
+/// The outcome of an update that waits beside too many others: the refusal, or, if its sender has sent it before, the
+/// rev under which it is stored.
 async fn waiting_already(
     database: &dyn Database,
     update: &Update,
@@ -249,7 +249,7 @@ async fn append_unguarded(
         return Ok(stored(row));
     }
     let not_taken = NotTaken::ask(database, std::iter::once(&*project)).await?;
-    // If there is no reason any more, the project was full a moment ago.
+    // If there is no reason for a refusal any more, the project was full a moment ago.
     not_taken.refusal(&project, length).ok_or(RoomError::Busy)
 }
 
@@ -284,10 +284,11 @@ pub async fn append_if(
 enum Guard {
     /// The project is not too full for the update.
     Room,
-    /// As for `Room`. In addition, no operation of the update's chain has the id of a stored one, unless the update is a
-    /// resend, and the update does not wait beside many others. These are the [heads](Request::heads_json) of the chains.
+    /// The condition of `Room`. In addition, no operation of the update's chain has the id of a stored one, unless the
+    /// update is a resend, and the update does not wait beside many others. The field has the
+    /// [heads](Request::heads_json) of the chains.
     NoOverlap { heads: String },
-    /// No update of the same origin, and no compaction, came after this rev, and the condition holds.
+    /// The room got no update of the same origin, and no compaction, after this rev, and the condition holds.
     Since(u64, Condition),
 }
 

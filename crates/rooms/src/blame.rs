@@ -1,4 +1,4 @@
-//! Finding the update that is to blame for a panic.
+//! Finds the update that is to blame for a panic.
 
 use platform::Database;
 use wire::Job;
@@ -10,9 +10,9 @@ use crate::{
     supervise::{MergeError, Merger},
 };
 
-/// Finds the update without which the log passes and with which it fails, twice, and the reason in words. If that is
-/// less certain, no update is blamed, because quarantine takes away a user's work. An update that Loro refuses with an
-/// error is to blame, too, because it may be the reason why Loro panics on those that follow.
+/// Finds the update without which the log passes and with which it fails, twice, and the reason in words. If no update
+/// is proved to be the one, none is blamed, because quarantine takes away a user's work. An update that Loro refuses
+/// with an error is to blame, too, because it may be the reason why Loro panics on later ones.
 ///
 /// # Errors
 /// If the database or a trial fails.

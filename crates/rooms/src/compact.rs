@@ -1,4 +1,4 @@
-//! Merging the log into the snapshot, or putting it together as a blob beside it.
+//! Merges the log into the snapshot, or puts it together as a blob beside it.
 
 use auth::conditions::imported;
 use platform::{Clock, Database, DatabaseError};
@@ -14,8 +14,9 @@ use crate::{
     unread::Unread,
 };
 
-/// Stores a merged room as its snapshot, over a lower rev only, then deletes the part of the log
-/// that the snapshot holds. Idempotent, safe twice at once, safe to kill between its statements.
+/// Stores a merged room as its snapshot, unless one of a higher rev, or of the same rev with its state, is there. Then
+/// deletes the part of the log that the snapshot holds. This may be repeated, may run twice at once, and may be killed
+/// between its statements.
 ///
 /// # Errors
 /// If the database fails or Loro cannot export.
@@ -85,9 +86,9 @@ pub(crate) async fn shorten(
     Ok(())
 }
 
-/// Stores all updates after the room's snapshot as one blob, over a lower rev only. They stay in the log, too,
-/// until a snapshot holds them: an update may still turn out to have no state, and only while they are apart
-/// can a single one be blamed.
+/// Stores all updates after the room's snapshot as one blob, unless a blob of the same or a higher rev is there. They
+/// stay in the log, too, until a snapshot holds them: an update may still turn out to have no state, and a single one
+/// can be blamed only while they are apart.
 ///
 /// # Errors
 /// If the database fails or Loro cannot export.
@@ -116,7 +117,8 @@ pub(crate) async fn pack(
         let unread = Unread::since_snapshot(rows, memory)?;
         (unread.update, unread.version, unread.left, None)
     };
-    // What Loro refuses is not for readers. It stays in the log for the merge, which finds out who is to blame.
+    // Readers do not get updates that Loro refuses. These stay in the log for the merge, which finds out which is to
+    // blame.
     database
         .execute(
             "INSERT INTO loro_blobs (project_id, rev, blob, version, waiting, updated_at)
@@ -150,7 +152,7 @@ pub(crate) fn revs(rows: &[LogRow]) -> String {
     format!("[{}]", revs.join(","))
 }
 
-/// Returns whether the part of a room's log that is not compacted yet has grown past a limit of count or bytes.
+/// Returns whether the part of a room's log that is not compacted yet has reached a limit of count or bytes.
 ///
 /// # Errors
 /// If the database fails.
@@ -171,8 +173,9 @@ pub async fn is_due(database: &dyn Database, project: &str) -> Result<bool, Data
 }
 
 /// Lists up to `most` rooms whose log is due for compaction by its age, count or bytes. A room whose last
-/// compaction failed comes again after a wait, so it never holds up others. The room of a project that is being imported
-/// waits, because an import that fails deletes its room, and a compaction that is under way would bring a snapshot back.
+/// compaction failed is listed again after a wait, so it never holds up others. The room of a project that is being
+/// imported waits, because an import that fails deletes its room, and a compaction that is under way would bring a
+/// snapshot back.
 ///
 /// # Errors
 /// If the database fails.
@@ -181,7 +184,8 @@ pub async fn sweep(
     clock: &dyn Clock,
     most: u64,
 ) -> Result<Vec<String>, DatabaseError> {
-    // Rows that are in a snapshot or a blob, or that wait for other updates, do not make a room due.
+    // Rows up to the rev of a snapshot or a blob do not make a room due: they are in it, or they wait for other
+    // updates.
     let sql = format!(
         "SELECT u.project_id
            FROM loro_updates u LEFT JOIN loro_snapshots s ON s.project_id = u.project_id
@@ -208,7 +212,7 @@ pub async fn sweep(
 }
 
 /// Lists up to `most` rooms whose state is to be computed by a merge of its own. Rooms whose merge failed
-/// come again after a wait.
+/// are listed again after a wait.
 ///
 /// # Errors
 /// If the database fails.

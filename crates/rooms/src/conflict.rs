@@ -1,16 +1,16 @@
-//! Finds out whether an update has an operation that differs from the one with the same id in the document: two clients
-//! have written under one peer id. Loro would skip the second one without notice.
+//! Finds out whether an update has an operation that differs from the one with the same id in the document, because two
+//! clients have written under one peer id. Loro would skip the second operation without notice.
 
 use loro::{Frontiers, ID, IdSpan, LoroDoc, VersionVector};
 use serde_json::Value;
 
 use crate::{error::RoomError, history::History, update::Outline};
 
-/// The most comparisons of spans for one update. Beyond that a conflict is not proved.
+/// The most comparisons of spans for one update. If more were needed, no conflict is proved.
 const COMPARISONS: u32 = 4096;
 
-/// Finds an operation of the update that differs from the one in the document. `None` if there is none, or if that is not
-/// certain, because the update builds upon operations that the document does not have.
+/// Finds an operation of the update that differs from the one in the document. `None` if there is none, or if this is
+/// not certain, because the update builds on operations that the document does not have.
 ///
 /// # Errors
 /// If Loro cannot export from the document.
@@ -22,12 +22,12 @@ pub(crate) fn find(history: &History, update: &[u8]) -> Result<Option<ID>, RoomE
     let version = history.version();
     let reached = |version: &VersionVector, peer| version.get(&peer).copied().unwrap_or(0);
     let is_stored = |id: &ID| id.counter < reached(&version, id.peer);
-    // These are all operations outside of it that its changes name, also those of its own peers.
+    // The deps are all operations outside of the update that its changes name, also those of its own peers.
     let before: Frontiers = outline.deps.iter().copied().filter(is_stored).collect();
     let Some(before) = stored.frontiers_to_vv(&before) else {
         return Ok(None);
     };
-    // The update alone, upon what it builds.
+    // The update alone, beside the operations on which it builds.
     let sent = LoroDoc::new();
     sent.detach();
     if !before.is_empty() {
@@ -56,7 +56,7 @@ pub(crate) fn find(history: &History, update: &[u8]) -> Result<Option<ID>, RoomE
 }
 
 /// Finds the first operation of a span that differs between two documents. A span that differs as a whole is halved
-/// until one operation differs, because the same operations may be cut into pieces in another way.
+/// until one operation differs, because the same operations may be cut into pieces in different ways.
 fn difference(one: &LoroDoc, other: &LoroDoc, span: IdSpan, left: &mut u32) -> Option<ID> {
     let mut spans = vec![span];
     while let Some(span) = spans.pop() {
@@ -92,8 +92,8 @@ fn operations(doc: &LoroDoc, span: IdSpan) -> Option<Vec<(u32, Value)>> {
 }
 
 /// Writes the deletion of one character always in the same way. Loro joins deletions that went backwards into a span of
-/// a negative length. A deletion that was cut from it keeps the sign, although it is the same as one that never was in
-/// a span.
+/// a negative length. A deletion that is cut from such a span keeps the sign, although it is the same as a deletion
+/// that never was in a span.
 fn forwards(operation: &mut Value) {
     if let Some(length) = operation.pointer_mut("/content/len")
         && *length == -1
@@ -179,7 +179,7 @@ mod tests {
             version.insert(42, since);
             let update = doc.export(ExportMode::updates(&version)).unwrap();
             assert_eq!(found(&log, &update), None, "{since}");
-            // One that goes on beyond what is stored.
+            // The update goes on beyond what is stored.
             assert_eq!(found(&log[..log.len() - 2], &update), None, "{since}");
         }
     }
@@ -216,7 +216,7 @@ mod tests {
         let (one, two) = (writer(42), writer(42));
         let log = [typed(&one, "hello "), typed(&one, "world")];
         assert_eq!(found(&log, &typed(&two, "help me")), Some(ID::new(42, 3)));
-        // Later, upon a common beginning.
+        // The second client may also go on with what the first one began.
         let two = writer(42);
         two.import(&log[0]).unwrap();
         two.set_peer_id(42).unwrap();
@@ -242,7 +242,7 @@ mod tests {
     fn what_waits_hides_no_conflict_beside_it() {
         let (one, two, third) = (writer(42), writer(42), writer(7));
         let log = [typed(&one, "hello")];
-        // One operation, the next of its peer.
+        // The update builds on one operation that the room lacks, the next of its peer.
         typed(&third, "m");
         typed(&two, "help me");
         two.import(&third.export(ExportMode::all_updates()).unwrap())
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(found(&log, &update), Some(ID::new(42, 3)));
     }
 
-    /// The twin has read another client's answer, which the room has not got, and goes on beside it.
+    /// The client that writes under the same peer id has also read another client's answer, which the room lacks.
     #[test]
     fn what_the_twin_has_read_meanwhile_hides_no_conflict() {
         let (one, two, third) = (writer(42), writer(42), writer(7));

@@ -1,4 +1,4 @@
-//! An estimate of what it costs to compute a document's state.
+//! Estimates what it costs to compute a document's state.
 //!
 //! Loro computes it in linear time as long as each operation follows the one before. Otherwise it may take the product
 //! of concurrent operations, n characters beside m; and for each run of characters, such as a paste, the square of the
@@ -16,9 +16,9 @@ use loro::{
 
 use crate::error::RoomError;
 
-/// Pairs of operations that Loro may have to look at. In the worst case that is known, the pastes of two clients into
-/// one text at the same time, a trillion of them takes about 50 s of processor time in Wasm, as `cargo xtask bench merge`
-/// measures; most cases take much less.
+/// A number of pairs of operations that Loro may have to look at. In the worst case that is known, the pastes of two
+/// clients into one text at the same time, a trillion of them takes about 50 s of processor time in Wasm, as
+/// `cargo xtask bench merge` measures; most cases take much less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
 
@@ -31,11 +31,11 @@ const OF_AN_IMPORT: u64 = 4_000_000;
 const TRILLION: u64 = 1_000_000_000_000;
 
 impl Cost {
-    /// The most that is done at once, with a compaction or for a caller that waits: at worst about 0.5 s.
+    /// The most that is computed at once, with a compaction or for a caller that waits: at worst about 0.5 s.
     pub(crate) const CHEAP: Self = Self(TRILLION / 100);
     /// The most that a merge of its own tries: at worst about 100 s.
     pub(crate) const LONG: Self = Self(2 * TRILLION);
-    /// Linear in the bytes.
+    /// The cost of work whose time is linear in the bytes.
     pub(crate) const NONE: Self = Self(0);
 
     /// Computes the cost of importing this many updates into a document of this many peers, one by one: each import looks
@@ -56,14 +56,14 @@ impl Cost {
     }
 }
 
-/// The operations of a document that one who has the state of another version lacks.
+/// The operations of a document that the state of an earlier version lacks.
 ///
 /// No state is computed, so all of this takes a time that is linear in these operations.
 #[derive(Debug)]
 pub(crate) struct Newer<'a> {
     doc: &'a LoroDoc,
     base: &'a VersionVector,
-    /// The changes that hold them; those that a change depends on come before it.
+    /// The changes that hold them. The changes on which a change depends come before it.
     changes: Vec<ChangeMeta>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Newer<'a> {
     pub(crate) fn than(base: &'a VersionVector, doc: &'a LoroDoc) -> Result<Self, RoomError> {
         let lacking = total(&doc.oplog_vv()) - total(base);
         let mut found = 0;
-        // Loro tells a change twice if two others depend on it in different places.
+        // Loro visits a change twice if two others depend on it in different places.
         let mut told = HashSet::new();
         let mut changes = Vec::new();
         let heads: Vec<_> = doc.oplog_frontiers().iter().collect();
@@ -97,13 +97,13 @@ impl<'a> Newer<'a> {
         Ok(Self { doc, base, changes })
     }
 
-    /// The first ids of the changes that hold them; those that a change depends on come before it.
+    /// The first ids of the changes that hold them. The changes on which a change depends come before it.
     pub(crate) fn into_ids(self) -> Vec<ID> {
         self.changes.into_iter().map(|change| change.id).collect()
     }
 
-    /// Parts these operations into about `count` parts of as many operations each. Each builds upon nothing but those before
-    /// it.
+    /// Parts these operations into about `count` parts of the same number of operations. Each part builds on nothing
+    /// but those before it.
     pub(crate) fn parts(&self, count: usize) -> Vec<Vec<IdSpan>> {
         let lengths = self.changes.iter();
         let lengths = lengths.map(|change| end(change) - start(change, self.base));
@@ -158,7 +158,7 @@ impl<'a> Newer<'a> {
         u64::try_from(all).unwrap_or(0)
     }
 
-    /// The number of small parts, of which the square costs nothing beside the imports.
+    /// The number of parts that are so small that the square of their length costs nothing beside the imports.
     pub(crate) fn small_parts(&self) -> usize {
         usize::try_from(self.count() / SMALL + 1).unwrap_or(usize::MAX)
     }
@@ -173,7 +173,7 @@ impl<'a> Newer<'a> {
             return pairs;
         }
         let mut runs = Cost::of_runs([all], longest);
-        // To find the runs takes long.
+        // Finding the runs takes long.
         if runs > Cost::CHEAP {
             runs = self.runs_up_to(longest);
         }
@@ -182,7 +182,7 @@ impl<'a> Newer<'a> {
 
     /// The cost of applying these operations, which have these [pairs](Newer::pairs), as one update.
     pub(crate) fn as_one(&self, pairs: Cost) -> Cost {
-        // To find the runs takes long.
+        // Finding the runs takes long.
         if self.longest_runs() <= pairs {
             return pairs;
         }
@@ -221,7 +221,7 @@ impl<'a> Newer<'a> {
             }
             let end = end(change);
             let mut from = start(change, self.base);
-            // To look at a change takes as long as to look at a piece of it, and most concern one text or list.
+            // Looking at a change takes as long as looking at a piece of it, and most changes concern one text or list.
             let whole = self.sequence(ID::new(peer, from), end - from);
             let step = if whole.is_some() { end - from } else { PIECE };
             while from < end {
@@ -249,7 +249,8 @@ impl<'a> Newer<'a> {
         Cost::of_runs(ended.iter().map(Run::length), longest)
     }
 
-    /// The one text or list to which all of these operations belong; `None` if they belong to more, or to others.
+    /// The one text or list to which all of these operations belong; `None` if they belong to several containers, or to
+    /// one of another kind.
     fn sequence(&self, first: ID, length: Counter) -> Option<ContainerID> {
         let length = usize::try_from(length).ok()?;
         let mut containers = self
@@ -269,7 +270,7 @@ impl<'a> Newer<'a> {
 #[derive(Debug, Default)]
 struct SeenBy {
     of_peers: HashMap<PeerID, Vec<Seen>>,
-    /// The heads that were asked for last, and how many operations they and all before them are.
+    /// The heads that were asked for last, and the number of operations up to and including them.
     last: (Frontiers, i64),
 }
 
@@ -287,7 +288,8 @@ impl SeenBy {
         self.of_peers.entry(peer).or_default().push(change);
     }
 
-    /// The operations that the author of this one had seen, with this one; `None` if its change was not noted.
+    /// The number of operations that the author of this one had seen, with this one; `None` if its change was not
+    /// noted.
     fn and_including(&self, id: ID) -> Option<i64> {
         let of_peer = self.of_peers.get(&id.peer)?;
         let place = of_peer.partition_point(|change| change.start <= id.counter);
@@ -296,8 +298,9 @@ impl SeenBy {
         (id.counter < change.end).then_some(seen)
     }
 
-    /// The operations that these heads and all before them are. To make their version takes a time that grows with the
-    /// number of peers, and authors who have seen all that the others did write upon the same heads.
+    /// The number of operations up to and including these heads. It is kept for the next call, because making the
+    /// version of heads takes a time that grows with the number of peers, and authors who have seen everything build on
+    /// the same heads.
     fn heads_and_before(&mut self, heads: &Frontiers, doc: &LoroDoc) -> i64 {
         if self.last.0 != *heads {
             let version = doc.frontiers_to_vv(heads).unwrap_or_default();
@@ -313,7 +316,7 @@ const PIECE: Counter = 1024;
 /// The most operations of a small part. Its square takes less than the rest of its import, some 0.1 ms.
 const SMALL: u64 = 8192;
 
-/// Operations of one peer to one container, one after the other.
+/// The operations of one peer on one container that follow each other.
 #[derive(Debug)]
 struct Run {
     container: ContainerID,
@@ -346,7 +349,7 @@ fn end(change: &ChangeMeta) -> Counter {
     change.id.counter + Counter::try_from(change.len).unwrap_or(Counter::MAX)
 }
 
-/// Returns whether a change's author had seen nothing new since their last one.
+/// Returns whether a change's author had seen nothing of others since their last change.
 fn follows_itself(change: &ChangeMeta) -> bool {
     let dep = change.deps.as_single();
     dep.is_some_and(|dep| dep.peer == change.id.peer)
@@ -431,7 +434,7 @@ mod tests {
         assert_eq!(cost(&[&LoroDoc::new()], &nothing), 0);
     }
 
-    /// Four writers who see each other's work now and then, and the versions that one of them had.
+    /// Makes a document of four writers who see each other's work now and then, and lists versions that writers had.
     fn busy() -> (LoroDoc, Vec<VersionVector>) {
         let docs: Vec<LoroDoc> = (1..=4).map(writer).collect();
         let mut random = 7_usize;
@@ -520,7 +523,7 @@ mod tests {
         for (count, cost) in [(1, 32_768 * 32_768 / 2), (4, 32_768 * 8193 / 2), (5, 0)] {
             assert_eq!(newer.in_parts(newer.pairs(), count).0, cost, "{count}");
         }
-        // If it may be too much, the runs are looked at: here are two of half the length.
+        // If the bound is not cheap, the runs are looked at: here are two of half the length.
         let doc = writer(1);
         typed(&doc, 75_000);
         let other = doc.get_text("another");
@@ -555,7 +558,7 @@ mod tests {
         let base = one.oplog_vv();
         typed(&two, 30);
         assert_eq!(cost(&[&one, &two], &base), 1000 * 30);
-        // A writer who has seen it all is concurrent to nothing, though the snapshot ends amid a change.
+        // A writer who has seen it all is concurrent to nothing, although the snapshot ends in the middle of a change.
         typed(&one, 500);
         assert_eq!(cost(&[&one], &base), 0);
         import(&one, &two);
@@ -574,7 +577,7 @@ mod tests {
         typed(&two, 1);
         assert_eq!(runs(&[&one, &two], &nothing), half(10_000));
         assert_eq!(runs(&[&one], &nothing), half(10_000));
-        // The snapshot may end amid a run.
+        // The snapshot may end in the middle of a run.
         let base = one.oplog_vv();
         typed(&one, 3000);
         assert_eq!(runs(&[&one], &base), half(3000));

@@ -1,4 +1,4 @@
-//! Deleting a room with its project.
+//! Deletes a room with its project.
 
 use platform::{Clock, Database, DatabaseError};
 

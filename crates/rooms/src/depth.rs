@@ -1,6 +1,6 @@
 //! The depth of a document's values.
 //!
-//! Loro drops nested values and shows a document as JSON by recursion: some 3,000 levels end the stack of a Wasm
+//! Loro drops nested values and shows a document as JSON by recursion: some 3,000 levels overflow the stack of a Wasm
 //! instance, and nothing can report that. So the depth is measured first, with a stack of its own. Containers in
 //! containers are imported, exported and dropped without recursion: a document of them may be deeper, but has no JSON.
 
@@ -56,7 +56,7 @@ pub(crate) fn check(doc: &LoroDoc) -> Result<(), String> {
     Ok(())
 }
 
-/// A value below one of this level, if anything can lie below it.
+/// Returns the visit to a value below one of this level, if anything can lie below the value.
 fn below(value: &LoroValue, level: usize) -> Option<(Visit, usize)> {
     let nests = matches!(
         value,
@@ -127,7 +127,7 @@ mod tests {
             docs[0].get_map("map").insert("x", value()).unwrap();
             docs[1].get_list("list").push(value()).unwrap();
             docs[2].get_movable_list("list").push(value()).unwrap();
-            // A level less, because another container is below the root's.
+            // The value has a level less here, because another container is below the root's.
             let map = docs[3].get_map("map");
             let map = map.insert_container("x", LoroMap::new()).unwrap();
             map.insert("x", nested(levels.saturating_sub(1))).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// Each node is two levels, and its data follows them.
+    /// A node is two levels, and its data is below them.
     #[test]
     fn nodes_below_nodes_count_twice() {
         for (is_below, nodes, levels, passes) in [
@@ -199,8 +199,8 @@ mod tests {
         assert!(check(&doc).unwrap_err().contains("tree"));
     }
 
-    /// Loro and the app read, write and drop such a document without recursion: a level has 50 bytes of stack, which is what
-    /// 20,000 levels have in an instance.
+    /// Checks that Loro and the app read, write and drop such a document without recursion. The stack has 50 bytes for
+    /// each level, as the stack of an instance has for each of 20,000 levels.
     #[test]
     fn nested_containers_need_no_deep_stack() {
         const LEVELS: usize = 4000;

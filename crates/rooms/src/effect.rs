@@ -1,7 +1,7 @@
 //! The order in which the updates of a log take effect.
 //!
-//! An update that builds upon one that is missing waits, and takes effect when that one comes. So if a log fails with the
-//! update that came last, one that waited for it may be to blame instead.
+//! An update that builds on a missing one waits, and takes effect when the missing one comes. So if a log fails with
+//! the update that came last, another update, which waited for it, may be to blame instead.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::{
     update::Outline,
 };
 
-/// Sorts the log so that each update comes after those upon which it builds, and else by rev. Updates that still wait come
-/// last. One whose outline cannot be read keeps its place.
+/// Sorts the log so that each update comes after those on which it builds, and else by rev. Updates that still wait
+/// come last. An update whose outline cannot be read keeps its place.
 pub(crate) fn in_order(rows: &Rows) -> Vec<&LogRow> {
     let mut reached = VersionVector::decode(&rows.version()).unwrap_or_default();
     let mut sorted = Vec::with_capacity(rows.log.len());
@@ -67,7 +67,7 @@ mod tests {
         doc
     }
 
-    /// The next letter of a writer, as an update.
+    /// Types the next letter of a writer, and returns it as an update.
     fn typed(doc: &LoroDoc) -> Vec<u8> {
         let before = doc.oplog_vv();
         doc.get_text("text").insert(0, "x").unwrap();

@@ -19,7 +19,7 @@ use crate::{
 /// The bytes before the kind of an update: the name of the format, and the checksum.
 const BEFORE_KIND: usize = 4 + 16;
 
-/// The most levels of one value: above it are its container and the root.
+/// The most levels of one value. Above it are the root, which is level 0, and the value's container.
 const MOST_OF_A_VALUE: usize = MOST_LEVELS - 1;
 
 /// The length of the keys under which a snapshot has blocks: a peer and a counter.
@@ -33,12 +33,14 @@ enum Flaw {
     NotRead,
 }
 
-/// The byte that precedes the content of a nested value.
+/// The byte that precedes the content of a nested list.
 const LIST: u8 = 7;
+
+/// The byte that precedes the content of a nested map.
 const MAP: u8 = 8;
 
-/// Checks that no value of an update lies deeper than [`MOST_LEVELS`]. Neither its checksum is checked nor the state of
-/// a snapshot. What cannot be read here passes, because another release of Loro may write it in another way.
+/// Checks that no value of an update lies deeper than [`MOST_LEVELS`]. This checks neither the checksum nor the state
+/// of a snapshot. What cannot be read here passes, because another release of Loro may write it in another way.
 ///
 /// # Errors
 /// The reason for a refusal, in words.
@@ -59,14 +61,14 @@ fn measure(payload: &[u8]) -> Result<(), Flaw> {
     }
 }
 
-/// The kinds of what follows the header.
+/// The kinds of content that follow the header.
 enum Kind {
     Snapshot,
     Updates,
 }
 
 fn check_updates(mut blocks: Reader<'_>) -> Result<(), Flaw> {
-    // Each level takes a byte that says so.
+    // Each level takes at least one such byte, so fewer bytes cannot be too deep.
     let levels = blocks.0.iter().filter(|byte| matches!(**byte, LIST | MAP));
     if levels.count() <= MOST_OF_A_VALUE {
         return Ok(());
@@ -89,7 +91,7 @@ fn check_blocks(blocks: impl Iterator<Item = Result<impl AsRef<[u8]>, Flaw>>) ->
     for block in blocks {
         match check_block(block?.as_ref()) {
             Ok(()) => {}
-            // A later one may be too deep all the same.
+            // A later block may be too deep all the same.
             Err(Flaw::NotRead) => all = Err(Flaw::NotRead),
             Err(Flaw::TooDeep) => return Err(Flaw::TooDeep),
         }
@@ -163,7 +165,7 @@ fn check_block(block: &[u8]) -> Result<(), Flaw> {
     }
     match values.0 {
         [] => Ok(()),
-        // These are not the values of those operations.
+        // Bytes are left, so the values were not read as Loro wrote them.
         _ => Err(Flaw::NotRead),
     }
 }
@@ -222,7 +224,7 @@ impl<'a> Reader<'a> {
 
     /// Reads what an operation of this kind has in a container of this kind, and returns the levels of its value.
     fn operation(&mut self, kind: u8, container: u8) -> Result<usize, Flaw> {
-        // A list gets some values at once, as one list.
+        // An operation inserts several values into a list at once, as one list.
         const LISTS: [u8; 2] = [1, 4];
         match kind & 0x7f {
             // Nothing, true, false, and what is deleted.

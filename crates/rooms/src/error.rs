@@ -1,4 +1,4 @@
-//! Failures of rooms.
+//! The failures of rooms.
 
 use platform::DatabaseError;
 use thiserror::Error;
@@ -14,24 +14,25 @@ pub enum RoomError {
     /// The version vector of a request is not one of Loro's.
     #[error("not a Loro version vector")]
     BadVersion,
-    /// Loro could not export from a document, or read what was stored before.
+    /// A failure of Loro: it could not export from a document, or read what was stored before.
     #[error("Loro: {0}")]
     Loro(String),
     /// The state is not there yet, and computing it takes longer than a caller can wait. The updates are all
     /// there.
     #[error("the state of the document is still being computed")]
     StateUnavailable,
-    /// The state does not fit the memory of an instance, because the history has so many operations. The updates are all
-    /// there.
+    /// The state does not fit the memory of an instance, because of its bytes and of the operations in its history. The
+    /// updates are all there.
     #[error("the state of {operations} operations does not fit the memory of an instance")]
     TooLarge {
-        /// The number of operations; letters that follow each other are one.
+        /// The number of operations; letters that follow each other are one. What compression saves is included, as
+        /// operations.
         operations: u64,
     },
     /// The state is deeper than [`MOST_LEVELS`], so that it has no JSON. The updates are all there.
     #[error("the document is nested deeper than {MOST_LEVELS} levels")]
     TooDeep,
-    /// No instance is free for another merge just now. Nothing was done.
+    /// The host has no free instance for another merge just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge failed and no single update is to blame.
@@ -40,7 +41,7 @@ pub enum RoomError {
 }
 
 impl RoomError {
-    /// A failure of Loro, in its words.
+    /// Makes a failure of Loro, in its words.
     pub(crate) fn of_loro(error: impl std::fmt::Display) -> Self {
         Self::Loro(error.to_string())
     }

@@ -1,4 +1,4 @@
-//! Putting a whole room into the snapshot's place as one update, because no merge computes its state.
+//! Puts a whole room into the snapshot's place as one update, if no merge can compute its state.
 
 use loro::VersionVector;
 use platform::{Clock, Database};
@@ -25,9 +25,9 @@ struct Whole {
     log: String,
 }
 
-/// Stores all of a room as one update in the snapshot's place, over a lower rev only, then deletes the part of the
-/// log that it holds. From then on none of these updates can be blamed alone, and the log doesn't grow any more beside a
-/// blob that no merge replaces. An update that Loro refuses is quarantined on the way.
+/// Stores all of a room as one update in the snapshot's place, unless a snapshot of the same or a higher rev is there,
+/// then deletes the part of the log that it holds. From then on none of these updates can be blamed alone, and the log
+/// doesn't grow any more beside a blob that no merge replaces. An update that Loro refuses is quarantined on the way.
 ///
 /// # Errors
 /// If the database fails, the stored snapshot cannot be read, or Loro cannot export.
@@ -78,7 +78,7 @@ pub(crate) async fn fold(
     Ok(())
 }
 
-/// The room as Loro exports it.
+/// Reads the room as Loro exports it.
 async fn read(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -94,7 +94,7 @@ async fn read(
     })
 }
 
-/// The room as it was sent, because it is too large for Loro to read.
+/// Reads the room as it was sent, because it is too large for Loro to export.
 async fn unread(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -131,7 +131,7 @@ mod tests {
     use loro::{ExportMode, LoroDoc};
     use platform::native::{SetClock, SqliteFile, block_on};
 
-    /// Its bytes were damaged where they are stored.
+    /// The bytes of the update were damaged in the database.
     #[test]
     fn an_update_that_loro_refuses_is_moved_aside_although_the_room_is_too_large_to_be_read() {
         let (database, clock) = (SqliteFile::with_schema(), SetClock::default());

@@ -1,4 +1,4 @@
-//! Rooms that take no more, because they, or a quota, are full. The crate `quota` notes which these are.
+//! The rooms that take no more, because they are full or a quota is used up. The crate `quota` notes which these are.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ struct Reason {
 }
 
 impl NotTaken {
-    /// Asks why these projects take no update. If there are none, this costs nothing.
+    /// Asks why these projects take no update. Without projects, the database is not asked.
     ///
     /// # Errors
     /// If the database fails.

@@ -1,14 +1,15 @@
 //! The numbers of rooms for operators. Each is one statement that finds its rows by an index and stops at a bound, so an
-//! operator who asks often takes nothing from those who edit.
+//! operator who asks often does not slow down the users who edit.
 
 use platform::{Database, DatabaseError, Gauge};
 
 use crate::limits::LONG_LOG;
 
-/// The most rooms, and the most rows, that are counted.
+/// The most rooms, and the most rows of a table, that are counted.
 const COUNTED: u64 = 10_000;
 
-/// Revs are dense, so a log's length is known from its ends, each of which is one step in an index.
+/// Measures the logs of rooms. Revs are dense, so a log's length is known from its ends, each of which is one step in
+/// an index.
 const LOGS: &str = "WITH RECURSIVE room(id, number) AS (
          SELECT (SELECT min(project_id) FROM loro_updates), 1
           UNION ALL
@@ -33,7 +34,7 @@ const LEASES: &str =
 const QUARANTINE: &str = "SELECT count(*), count(DISTINCT project_id)
        FROM (SELECT project_id FROM loro_quarantine LIMIT ?1)";
 
-/// The numbers of all rooms together, up to 10,000 of each.
+/// Reads the numbers of all rooms together. Each counts at most 10,000 rooms, or rows of a table.
 ///
 /// # Errors
 /// If the database fails.
@@ -133,7 +134,7 @@ mod tests {
                 "app_quarantined_updates 0",
             ],
         );
-        // At the bound, below it, and one whose only row waits before the snapshot's rev.
+        // One log is at the bound, one is below it, and the only row of one waits before the snapshot's rev.
         log(&database, "a", 1, 1024);
         log(&database, "b", 7, 1029);
         log(&database, "c", 5, 5);
@@ -183,7 +184,7 @@ mod tests {
         );
     }
 
-    /// A whole table of payloads is never read.
+    /// Checks that no statement reads a whole table of payloads.
     #[test]
     fn payloads_are_not_read() {
         let database = SqliteFile::with_schema();

@@ -1,4 +1,4 @@
-//! A room's updates without the document's state.
+//! The updates of a room without the document's state.
 //!
 //! A detached Loro document imports updates in linear time, whatever they do, because it computes no state.
 //! From it Loro exports the updates that another document lacks, or all updates as one.
@@ -23,10 +23,10 @@ const OPERATION: usize = 256;
 /// The bytes of the parts in which many updates that were made one are imported.
 const PART: usize = 128 * 1024;
 
-/// The changes whose operations are counted before they go back into their encoded form.
+/// The number of changes whose operations are counted before they go back into their encoded form.
 const COUNTED_AT_ONCE: usize = 1000;
 
-/// All updates of a room, in a document without state.
+/// The updates of a room, all of them, in a document without state.
 #[derive(Debug)]
 pub(crate) struct History {
     doc: LoroDoc,
@@ -35,10 +35,10 @@ pub(crate) struct History {
     /// The version whose state the room's snapshot has: the same, or nothing.
     base: VersionVector,
     counts: Counts,
-    /// Updates that wait for others that never came. They are part of the room's state, but Loro
+    /// The updates that wait for others that have not come. They are part of the room's state, but Loro
     /// leaves them out of every export.
     pub(crate) pending: Vec<LogRow>,
-    /// Updates that Loro refused with an error.
+    /// The updates that Loro refused with an error.
     pub(crate) refused: Vec<Refused>,
 }
 
@@ -62,7 +62,7 @@ impl History {
         }
         let mut counts = Counts::default();
         match &rows.snapshot {
-            // Its state is only kept as bytes here.
+            // Loro keeps the state of a snapshot as bytes until it is needed, which is never here.
             Some(snapshot) if has_state => {
                 doc.import(&snapshot.blob).map_err(RoomError::of_loro)?;
             }
@@ -133,7 +133,7 @@ impl History {
         let nothing = VersionVector::default();
         let changes = Newer::than(&nothing, &self.doc)?.into_ids();
         let mut operations = 0;
-        // What was read stays unpacked, unless it goes back into its encoded form.
+        // What Loro has read stays unpacked until it is put back into its encoded form.
         for some in changes.chunks(COUNTED_AT_ONCE) {
             operations += self.doc.with_oplog(|oplog| {
                 let changes = some.iter().filter_map(|id| oplog.get_change_at(*id));
@@ -222,7 +222,7 @@ impl Counts {
         Ok(status)
     }
 
-    /// Imports many updates that were made one. They are all in the room already, so that no part of them is to be refused.
+    /// Imports many updates that were made one. They are all in the room already, so no part of them should be refused.
     ///
     /// # Errors
     /// If Loro refuses a part of it.

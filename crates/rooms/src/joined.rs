@@ -1,14 +1,14 @@
-//! Putting together the blobs of another room.
+//! Puts together the blobs of another room.
 
 use loro::{EncodedBlobMode, ExportMode, LoroDoc};
 
 use crate::{error::first_line, history::is_within};
 
 /// Puts the blobs of another room together as one update, which takes a time that is linear in their size. Updates that
-/// wait for others that are not among them follow as they are.
+/// wait for others that the blobs do not hold follow as they are.
 ///
 /// # Errors
-/// If one of them cannot be read; in words for their sender.
+/// If one of the blobs cannot be read or has no history. The reason is in words, for the sender.
 pub fn joined(blobs: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, String> {
     let refusal = |error: loro::LoroError| first_line(&error.to_string()).to_owned();
     let doc = LoroDoc::new();
@@ -73,7 +73,7 @@ mod tests {
             (vec![], "", vec![]),
             (vec![snapshot.clone()], "a", vec![]),
             (vec![snapshot.clone(), b.clone(), c.clone()], "abc", vec![]),
-            // The one for which another waits comes after it.
+            // The second blob waits for the third.
             (vec![snapshot.clone(), c.clone(), b.clone()], "abc", vec![]),
             (vec![snapshot.clone(), b, d.clone()], "ab", vec![d.clone()]),
             (vec![f.clone(), d.clone()], "", vec![f.clone(), d.clone()]),

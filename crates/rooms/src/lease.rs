@@ -1,13 +1,13 @@
-//! Leases: one instance at a time works on a room, and work that failed is tried again ever more rarely.
+//! The leases by which one instance at a time works on a room, and failed work is tried again ever more rarely.
 
 use platform::{Clock, Database, DatabaseError};
 
-/// Work that one instance at a time does on a room.
+/// The work that one instance at a time does on a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Compacting the log.
+    /// Compacts the log.
     Compact,
-    /// Computing a state that is not cheap.
+    /// Computes a state that is not cheap.
     Merge,
 }
 
@@ -19,8 +19,8 @@ impl Work {
         }
     }
 
-    /// Returns the seconds that a lease holds: longer than the work takes on a busy machine. If it ends before, two do
-    /// the same work at once, which is harmless.
+    /// Returns the seconds that a lease holds: longer than the work takes on a busy machine. If the lease ends before
+    /// the work does, two instances do the same work at once, which is harmless.
     fn seconds(self) -> i64 {
         match self {
             Self::Compact => 120,
@@ -45,13 +45,13 @@ pub(crate) struct Lease {
     tries: u64,
 }
 
-/// The wait after `failures` failures, as an SQL expression.
+/// Returns the wait after `failures` failures, as an SQL expression.
 fn wait_sql(failures: &str) -> String {
     format!("min({LONGEST_WAIT}, {FIRST_WAIT} << min({failures} - 1, 9))")
 }
 
 impl Lease {
-    /// Takes the lease; `None` if another holds it, or if the next try after a failure is not due yet. A
+    /// Takes the lease; `None` if another instance holds it, or if the next try after a failure is not due yet. A
     /// lease that has expired counts as a failure.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Lease {
             tries: 1,
         };
         let now = clock.unix_seconds();
-        // Until it succeeds, the try counts as a failure: then nothing needs to note that it died.
+        // Until it succeeds, the try counts as a failure, so nothing needs to be noted if its instance dies.
         let sql = format!(
             "INSERT INTO loro_leases AS l (project_id, work, holder, rev, until, failures, due_at)
              VALUES (?1, ?2, ?3, ?4, ?6, 1, ?6 + {FIRST_WAIT})
@@ -110,7 +110,7 @@ impl Lease {
         self.end(database, "DELETE FROM loro_leases").await
     }
 
-    /// Ends the lease after a failure: the next try waits.
+    /// Ends the lease after a failure. The next try waits.
     ///
     /// # Errors
     /// If the database fails.
@@ -151,7 +151,7 @@ impl Lease {
     }
 }
 
-/// Returns whether another does this work on the room just now.
+/// Returns whether an instance does this work on the room just now.
 ///
 /// # Errors
 /// If the database fails.
@@ -164,7 +164,7 @@ pub(crate) async fn is_held(
     holds(database, clock, project, work, "until > ?3").await
 }
 
-/// Returns whether this work on the room failed since it last succeeded. A try under way has not.
+/// Returns whether this work on the room failed since it last succeeded. A try that is under way does not count.
 ///
 /// # Errors
 /// If the database fails.
@@ -195,7 +195,7 @@ async fn holds(
     Ok(!database.execute(&sql, parameters).await?.is_empty())
 }
 
-/// An SQL condition on a row `l` of the table, which may be missing: no try is under way, and the next is
+/// An SQL condition on a row `l` of the table, which may be missing: no try is under way, and the next one is
 /// due. `now` is an SQL expression.
 pub(crate) fn due_sql(now: &str) -> String {
     format!("(l.until IS NULL OR (l.until <= {now} AND l.due_at <= {now}))")

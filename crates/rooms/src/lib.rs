@@ -1,23 +1,24 @@
-//! Rooms: the documents of projects.
+//! The rooms, which are the documents of projects.
 //!
 //! A room is an append-only log of Loro updates and one snapshot, both in SQL. Invariants:
 //!
 //! - An update that [`append`] reported as stored is on disk, and stays part of the room's state: a log
 //!   row is deleted only when a stored snapshot holds all of it ([`compact`]).
-//! - A room can be joined whatever was written into it: if its state costs more than a caller can wait for,
-//!   a blob, which takes no state, stands for the log until a merge has computed the state.
+//! - A room can be joined whatever was written into it: if its state takes longer than a caller can wait,
+//!   a blob, which needs no state, stands for the log until a merge has computed the state.
 //! - Revs are dense in a room and never reused.
-//! - An update that a relay appends again in [`wire::REPEATED_WITHIN`] gets the rev of the first time, also
+//! - An update that a relay appends again within [`wire::REPEATED_WITHIN`] gets the rev of the first time, also
 //!   if it has left the log (`receipts`).
-//! - Every change is one SQL statement, and after each of them the room is whole: a process may be
-//!   killed between any two, and any number of processes may run at once.
+//! - The room is whole after every single SQL statement: a process may be killed between any two of them, and any
+//!   number of processes may run at once.
 //! - An update is refused as written under a peer id that is in use only if one of its operations differs from
-//!   the stored one with the same id (`conflict`).
+//!   the stored one with the same id (`conflict`), or if it builds on another update of its request that does.
 //! - An update that cannot be applied does not stop the room: it is moved to the quarantine table.
 //!
-//! Loro code has three tasks here. `update` decodes what comes in, alone; `history` and `unread` put the log together
-//! without computing a state, which is linear; `merge` computes the state. That may trap and take down the whole Wasm
-//! instance, so callers ask for it through the [`supervise::Merger`] port, which runs it in an instance of its own.
+//! Loro is used in three places. `update` decodes each incoming update by itself. `history` and `unread` put the log
+//! together without computing a state, in linear time. `merge` computes the state, which may trap and take down the
+//! whole Wasm instance, so callers ask for it through the [`supervise::Merger`] port, which runs it in an instance of
+//! its own.
 
 #![forbid(unsafe_code)]
 

@@ -3,8 +3,8 @@
 
 pub use quota::ROOM_BYTES;
 
-/// The most updates of a room that may wait for others; a further one that waits is refused. A reader gets all of them
-/// whenever it reads the room, and each compaction imports them again.
+/// The most updates of a room that may wait for others; a further one that waits is refused, because a reader gets all
+/// of them whenever it reads the room, and each compaction imports them again.
 pub const WAITING_UPDATES: usize = 1024;
 
 /// The most bytes that these updates may have together.
@@ -22,8 +22,8 @@ pub(crate) const COMPACT_BYTES: u64 = 1024 * 1024;
 /// A log whose oldest update is this old, in seconds, is due for compaction.
 pub const COMPACT_SECONDS: i64 = 300;
 
-/// A compaction computes the state, too, if snapshot and log have up to this many bytes together. That of a larger document
-/// takes up to a second, so that a merge of its own follows.
+/// A compaction computes the state, too, if snapshot and log have up to this many bytes together. The state of a larger
+/// document may take a second, so a merge of its own computes it later.
 pub(crate) const MERGE_AT_ONCE_BYTES: u64 = 1024 * 1024;
 
 /// A snapshot and log up to this many bytes together are merged for a client that joins, so that the

@@ -1,4 +1,4 @@
-//! The memory of an instance, and what computing a document's state takes of it.
+//! The memory of an instance, and the part of it that computing a document's state takes.
 
 use platform::Config;
 
@@ -37,14 +37,14 @@ const LEAST: u64 = 128 * 1024;
 const BYTES_OF_OPERATION: u64 = 4;
 
 impl Default for Memory {
-    /// The memory that a host gives as a rule: 256 MiB.
+    /// Makes the memory that a host usually gives: 256 MiB.
     fn default() -> Self {
         Self::of_mib(256)
     }
 }
 
 impl Memory {
-    /// The memory of an instance of the app, as the settings say.
+    /// Reads the memory of an instance of the app from the settings.
     pub fn of_app(config: &dyn Config) -> Self {
         Self::of_mib(quota::instance_memory_mib(config))
     }
@@ -95,7 +95,7 @@ impl Memory {
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// The bytes of updates that can be applied beside such a room.
+    /// The bytes of updates that can be applied beside a room of these stored bytes and operations.
     fn beside(self, stored: u64, operations: u64) -> u64 {
         let taken = ITSELF + STORED * stored + OPERATION.saturating_mul(operations);
         self.0.saturating_sub(taken) / APPLIED
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(memory(&[]), Memory::default());
     }
 
-    /// At each bound, in bytes.
+    /// Checks each bound, to the byte.
     #[test]
     fn what_fits_to_the_byte_fits_and_one_more_does_not() {
         // Of 10 MiB, 4 MiB are for the room.
@@ -196,11 +196,11 @@ mod tests {
             let writes_out = memory.writes_out(snapshot, beside);
             assert_eq!(writes_out, fits, "{snapshot} {beside}");
         }
-        // Of 20 MiB, 14 MiB are.
+        // Of 20 MiB, 14 MiB are for the room.
         for (stored, operations, expected) in [
             (1_000_020, 4693, Some(128 * 1024)),
             (1_000_021, 4693, None),
-            // All at once, although it is more than what fits beside it.
+            // All of it is applied at once, although that is more than fits beside the room.
             (855_004, 1000, Some(855_004)),
             (855_005, 1000, Some(169_100)),
             (855_004, 1001, Some(169_095)),

@@ -1,4 +1,4 @@
-//! Computing the state of a room.
+//! Computes the state of a room.
 
 use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
@@ -31,7 +31,7 @@ pub struct Merged {
     way: Way,
     /// The operations of its history, if they count.
     pub(crate) operations: Option<u64>,
-    /// Updates that wait for others that never came. They are part of the room's state, but Loro
+    /// The updates that wait for others that have not come. They are part of the room's state, but Loro
     /// leaves them out of every export.
     pub(crate) pending: Vec<LogRow>,
 }
@@ -74,7 +74,7 @@ pub(crate) async fn merge_within(
         bounds,
     };
     loop {
-        // The log before each of these passes, and a second try proves that the log with it fails.
+        // No update is moved aside unless it fails a second time.
         let refused = match room.until(ALL).await? {
             Ok(merged) => return Ok(merged),
             Err(Fault::Updates(refused)) => {
@@ -175,9 +175,9 @@ pub(crate) async fn try_until(
 
 /// The reason why a log has no state.
 enum Fault {
-    /// Loro refuses each of these updates.
+    /// A fault of each of these updates: Loro refuses it.
     Updates(Vec<Refused>),
-    /// The updates together have no state; the reason in words.
+    /// A fault of the updates together: they have no state. The reason is in words.
     Together(String),
 }
 
@@ -194,7 +194,7 @@ impl Fault {
 }
 
 /// A room whose state is computed within bounds. Its rows are read anew for each try, because they are
-/// given up while the state comes about: a large document fits an instance only once.
+/// dropped while the state is computed: a large document fits an instance only once.
 struct Room<'a> {
     database: &'a dyn Database,
     project: &'a str,
@@ -235,8 +235,8 @@ impl Room<'_> {
     }
 
     /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails.
-    /// Which way is the cheapest depends on the updates that follow, and a damaged update may pass in one way and fail
-    /// in another: then this update is to blame, and none that follows.
+    /// The updates that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in
+    /// another. Because every way is tried, this update is blamed, and none that follows.
     async fn fails_looking(
         &self,
         rev: u64,
@@ -300,7 +300,7 @@ struct Steps {
 /// of `rows`.
 ///
 /// # Errors
-/// [`RoomError::StateUnavailable`] if it costs more than `most` to apply them apart; else if Loro cannot export.
+/// [`RoomError::StateUnavailable`] if applying the parts costs more than `most`; else if Loro cannot export.
 fn steps(
     mut rows: Rows,
     history: &History,
@@ -340,8 +340,8 @@ fn steps(
 }
 
 impl Merged {
-    /// Computes the state of the log up to `until`, by this way, or else by the cheapest. What is not needed any more is
-    /// dropped meanwhile, because rows, history and state of a large document do not fit an instance together.
+    /// Computes the state of the log up to `until`, by this way, or else by the cheapest. Whatever is not needed any
+    /// more is dropped meanwhile, because rows, history and state of a large document do not fit an instance together.
     ///
     /// # Errors
     /// The outer error if the snapshot cannot be read or the state would exceed the bounds; the inner one if an
@@ -355,7 +355,7 @@ impl Merged {
         if until != ALL {
             effect::keep_until(&mut rows, until);
         }
-        // To take in so much may need more memory than there is, which an instance must not risk while a caller waits.
+        // Importing so much may need more memory than there is, which an instance must not risk while a caller waits.
         let is_cheap = bounds.cost <= Cost::CHEAP;
         if is_cheap && !bounds.memory.exports(rows.bytes_without_state()) {
             return Err(RoomError::StateUnavailable);
@@ -365,7 +365,8 @@ impl Merged {
             return Ok(Err(Fault::Updates(history.refused)));
         }
         match Self::of(rows, history, bounds, way) {
-            // The snapshot was read, so an update is at fault, or a trial of the snapshot alone fails, too.
+            // Loro could read the snapshot, so most likely an update is at fault. If none is, a trial of the snapshot
+            // alone fails, too.
             Err(RoomError::Loro(reason)) => {
                 Ok(Err(Fault::Together(first_line(&reason).to_owned())))
             }
@@ -470,7 +471,7 @@ impl Merged {
     /// The document as JSON text.
     ///
     /// # Errors
-    /// [`RoomError::TooDeep`] if it is nested too deeply for that: containers may come to be, over several updates.
+    /// [`RoomError::TooDeep`] if it is nested too deeply for that, as containers may become over several updates.
     pub fn json(self) -> Result<String, RoomError> {
         depth::check(&self.doc).map_err(|_| RoomError::TooDeep)?;
         let value = self.doc.get_deep_value();

@@ -1,6 +1,6 @@
-//! The operations of large rooms, which the quota counts beside their bytes, because a state takes memory for each. It
-//! takes as much for every [`BYTES_OF_OPERATION`] bytes that compression saves in the snapshot, so these count as one
-//! more.
+//! The operations of large rooms, which the quota counts beside their bytes, because a state takes memory for each. A
+//! state takes as much for every [`BYTES_OF_OPERATION`] bytes that compression saves in the snapshot, so these count as
+//! one more operation.
 
 use platform::{Database, DatabaseError};
 
@@ -8,7 +8,7 @@ use quota::BYTES_OF_OPERATION;
 
 use crate::{error::RoomError, history::History, memory::Memory};
 
-/// The bytes that compression may save in the snapshot of a small room until they count.
+/// The fewest bytes that compression must save in the snapshot of a small room to count.
 const NOT_COUNTED: usize = 1024 * 1024;
 
 /// Counts the operations of a room of this many bytes before compression; `None` if it is too small for them to count.
@@ -34,7 +34,8 @@ pub(crate) fn with_saved(operations: Option<u64>, saved: usize) -> Option<u64> {
     Some(operations.unwrap_or(0) + saved as u64 / BYTES_OF_OPERATION)
 }
 
-/// Notes how many operations a room has at a rev, if they were counted; an older count than the stored one is dropped.
+/// Notes how many operations a room has at a rev, if they were counted. A count is dropped unless its rev is higher
+/// than that of the stored one.
 ///
 /// # Errors
 /// If the database fails. Doing it again is harmless.

@@ -15,7 +15,7 @@ pub async fn own_peer(database: &dyn Database, project: &str) -> Result<u64, Dat
     if let Some(peer) = stored(database, project).await? {
         return Ok(peer);
     }
-    // Of two at once the first one counts.
+    // If two callers insert a peer at once, the first peer stays, and both get it.
     let insert = "INSERT INTO loro_projection_peers AS p (project_id, peer) VALUES (?1, ?2)
                   ON CONFLICT (project_id) DO UPDATE SET peer = p.peer RETURNING peer";
     // SQL integers have a sign.
@@ -35,8 +35,8 @@ async fn stored(database: &dyn Database, project: &str) -> Result<Option<u64>, D
     rows.first().map(|row| row.unsigned(0)).transpose()
 }
 
-/// Adds to a condition that the peer still is the room's. A change under the peer is appended on this condition, if the
-/// peer was read before the document was.
+/// Adds to a condition that this peer is still the room's. A change under the peer is appended on this condition. The
+/// caller must have read the peer before the document.
 pub fn and_own_peer(mut condition: Condition, project: &str, peer: u64) -> Condition {
     condition.parameters.extend([project.into(), peer.into()]);
     let last = condition.parameters.len();
@@ -59,7 +59,7 @@ pub(crate) async fn renew(database: &dyn Database, project: &str) -> Result<(), 
 }
 
 /// Gives up the peer if a client knows more operations under it than the room has: then the database is a copy from
-/// before they were written, and would use their numbers again.
+/// before they were written, and the app would use their numbers again.
 ///
 /// # Errors
 /// If the database fails.

@@ -11,7 +11,7 @@ use loro_kv_store::{MemKvStore, mem_store::MemKvConfig};
 /// The name of the format, the checksum, and the kind.
 const HEADER: usize = 4 + 16 + 2;
 
-/// The bytes of a snapshot that is not looked at: it holds 2 MiB at most.
+/// The largest snapshot, in bytes, that is not looked at, because uncompressed it has 2 MiB at most.
 const SMALL: usize = 8 * 1024;
 
 /// The most uncompressed bytes for each stored byte that do not count in addition. The figures of

@@ -1,4 +1,4 @@
-//! Panics that an instance reported before it died.
+//! The panics that an instance reported before it died.
 //!
 //! An instance may die because it has no memory or no time left, and then nothing is to blame. If the code in
 //! it panicked, its panic hook reports that, by this table, before the instance ends.
@@ -8,7 +8,7 @@ use platform::{Clock, Database, DatabaseError};
 /// The longest reason that is kept, in bytes.
 pub const MAX_REASON: usize = 500;
 
-/// The age at which a report is deleted that nothing asked for, in seconds.
+/// The age, in seconds, at which a report that no caller asked for is deleted.
 const KEPT_SECONDS: i64 = 3600;
 
 /// The statement that reports a panic, for a panic hook. Its parameters are the id of the run, the project,

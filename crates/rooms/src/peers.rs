@@ -1,8 +1,8 @@
-//! The operations up to which each peer has written. They tell, without the document, whether an update fits, waits for
+//! The operations up to which each peer has written. They show, without the document, whether an update fits, waits for
 //! others, or overlaps with what is stored.
 //!
-//! The table `loro_peers` is written by the statement that appends. Its rows are never ahead of the document, but may be
-//! behind it: a room from before the table has none. So what it says is a hint: an update that may wait or that may be in
+//! The statement that appends writes the table `loro_peers`. Its counters are never ahead of the document, but may be
+//! behind it: a room from before the table has none. So they are a hint: an update that may wait or that may be in
 //! conflict is looked at exactly, by [`waiting`](crate::waiting) and by [`conflict`](crate::conflict).
 
 use std::collections::HashMap;
@@ -21,14 +21,14 @@ pub(crate) struct Place {
     pub(crate) digest: i64,
     /// The operations up to which each of these peers must have written before the request.
     pub(crate) needs: HashMap<PeerID, Counter>,
-    /// Says whether it builds upon others of its request.
+    /// Says whether it builds on others of its request.
     pub(crate) relies: bool,
     /// The number of its chain in the request.
     pub(crate) chain: usize,
 }
 
 impl Place {
-    /// The place of an update that comes alone.
+    /// Makes the place of an update that comes alone.
     pub(crate) fn new(outline: Outline, digest: i64) -> Self {
         let mut place = Self {
             digest,
@@ -41,43 +41,43 @@ impl Place {
         place
     }
 
-    /// Its spans as JSON.
+    /// Returns its spans as JSON.
     pub(crate) fn spans_json(&self) -> String {
         let spans = self.outline.spans.iter();
         array(spans.map(|span| format!("[{},{},{}]", signed(span.peer), span.start, span.end)))
     }
 
-    /// Its needs as JSON.
+    /// Returns its needs as JSON.
     pub(crate) fn needs_json(&self) -> String {
         let needs = self.needs.iter();
         array(needs.map(|(peer, counter)| format!("[{},{counter}]", signed(*peer))))
     }
 }
 
-/// A digest of a payload. If two releases compute different ones, a resend is compared exactly.
+/// Computes a digest of a payload. If two releases compute different digests, a resend is compared with the document.
 pub(crate) fn digest(payload: &[u8]) -> i64 {
     let mut hasher = DefaultHasher::new();
     payload.hash(&mut hasher);
     signed(hasher.finish())
 }
 
-/// Notes that a peer must have written so far.
+/// Notes that a peer must have written up to this counter.
 pub(crate) fn need(needs: &mut HashMap<PeerID, Counter>, peer: PeerID, counter: Counter) {
     let needed = needs.entry(peer).or_default();
     *needed = counter.max(*needed);
 }
 
-/// A JSON array.
+/// Makes a JSON array.
 pub(crate) fn array(parts: impl Iterator<Item = String>) -> String {
     format!("[{}]", parts.collect::<Vec<_>>().join(","))
 }
 
-/// A number with the same bits that SQL can hold.
+/// Converts a number into the signed one of the same bits, which SQL can hold.
 pub(crate) fn signed(number: u64) -> i64 {
     number as i64
 }
 
-/// Returns the SQL expression that an update may wait for operations that its room has not got. `project` and `needs` are
+/// Returns the SQL expression that an update may wait for operations that its room lacks. `project` and `needs` are
 /// SQL expressions.
 pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
     format!(
@@ -88,8 +88,9 @@ pub(crate) fn waits_sql(project: &str, needs: &str) -> String {
     )
 }
 
-/// The chains of a [`Request`](crate::request::Request) one of whose heads has operations whose ids are stored already, and
-/// is not the last update of its peers once more, as an SQL query. `heads` is an SQL expression.
+/// The SQL query for the chains of a [`Request`](crate::request::Request) that overlap with what is stored: a
+/// head of such a chain has operations whose ids are stored already, and does not repeat the last update of its peer.
+/// `heads` is an SQL expression.
 pub(crate) fn overlapping_sql(heads: &str) -> String {
     format!(
         "SELECT json_extract(h.value, '$[0]')
@@ -112,7 +113,7 @@ pub(crate) async fn forget(database: &dyn Database, project: &str) -> Result<(),
 }
 
 /// Notes that operations of these ids were written, although the document has not reached them. An update that has some
-/// of them, too, is looked at exactly.
+/// of them, too, is compared with the document.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,4 +1,4 @@
-//! Updates that wait for others.
+//! The updates that wait for others.
 //!
 //! Loro imports them and leaves them out of every export. So each stays in the log, as a row of its own, until the
 //! operations for which it waits come, and can still be blamed alone. A reader gets all of them as one update.
@@ -17,8 +17,8 @@ const CHECKED_FROM: usize = NAME.len() + CHECKSUM;
 const BLOCKS_FROM: usize = CHECKED_FROM + 2;
 const SEED: u32 = u32::from_le_bytes(*b"LORO");
 
-/// Joins updates into one, in their order. Loro does the same with it as with each of them, except that an update that
-/// Loro refuses would take the others with it: so these are only updates that wait. If they cannot be joined,
+/// Joins updates into one, in their order. Importing it has the effect of importing each of them, except that an update
+/// that Loro refuses would take the others with it: so only updates that wait are joined. If they cannot be joined,
 /// because one has another encoding, they come back as they were.
 pub(crate) fn together(updates: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     if updates.len() < 2 {
@@ -83,7 +83,7 @@ fn framed<'a>(encoding: &[u8], blocks: impl Iterator<Item = &'a [u8]> + Clone) -
 }
 
 /// Parts an update into updates of about `most` bytes, none smaller than one block of changes, so that Loro need not
-/// unpack all of it at once. What cannot be parted comes back as it was.
+/// unpack all of it at once. An update that cannot be parted comes back as it was.
 pub(crate) fn parted(update: &[u8], most: usize) -> Vec<Cow<'_, [u8]>> {
     let parts = (update.len() > most).then(|| parts(update, most)).flatten();
     match parts {
@@ -93,7 +93,7 @@ pub(crate) fn parted(update: &[u8], most: usize) -> Vec<Cow<'_, [u8]>> {
 }
 
 fn parts(update: &[u8], most: usize) -> Option<Vec<Vec<u8>>> {
-    // Loro would read all of it to tell this.
+    // Loro itself would read the whole update to find this out.
     let encoding = encoding().filter(|encoding| has_encoding(update, encoding))?;
     if !is_whole(update) {
         return None;
@@ -129,7 +129,8 @@ mod tests {
     use super::*;
     use loro::VersionVector;
 
-    /// Updates of one document, one after the other, of which the first is not among them.
+    /// Makes updates of one document that follow each other. The first is returned apart, so that the others wait for
+    /// it.
     fn waiting(count: usize) -> (Vec<u8>, Vec<Vec<u8>>, LoroDoc) {
         let doc = LoroDoc::new();
         let mut updates = Vec::new();
@@ -195,7 +196,7 @@ mod tests {
         let (first, updates, whole) = waiting(300);
         let mut all = vec![first];
         all.extend(updates);
-        // As one client sends them, in other orders than theirs, and as Loro makes one of them.
+        // They come in the order in which a client sends them, in the reverse order, and as one update that Loro makes.
         let sent = joined(&all).unwrap();
         all.reverse();
         let turned = joined(&all).unwrap();
@@ -245,7 +246,7 @@ mod tests {
         for update in [snapshot, cut, b"nonsense".to_vec(), Vec::new()] {
             assert_eq!(parted(&update, 1), [&update[..]]);
         }
-        // The name, the checksum, the encoding, and the first and the last byte of what follows.
+        // The damage is in the name, the checksum, the encoding, or the first or the last byte of what follows.
         let update = joined(&updates).unwrap();
         for at in [
             0,

@@ -1,15 +1,15 @@
-//! The quarantine: updates that cannot be applied are moved there, and the owner restores or deletes them.
+//! The quarantine, into which updates that cannot be applied are moved. The owner restores or deletes them.
 
 use platform::{Clock, Database, DatabaseError};
 
 use crate::{error::RoomError, head::head_sql, own_peer, peers, refusal::Refusal, update::Outline};
 
-/// The most updates in quarantine with which one that is sent again is compared. Another one is taken, and moved aside
-/// again.
+/// The most updates in quarantine with which an update that is sent again is compared. If the room has more of them in
+/// quarantine, a resend of the others is stored, and moved aside again.
 const MOST_COMPARED: u64 = 256;
 
 /// Moves an update from the log to the quarantine table. Its row stays, empty, so that its rev is
-/// never given to another. A blob that holds it is dropped, because the log holds all the others too.
+/// never given to another. A blob that holds it is dropped. The log has all the other updates of that blob, too.
 /// Doing it twice is harmless, and so is a kill between its statements.
 ///
 /// # Errors
@@ -56,8 +56,8 @@ pub(crate) async fn quarantine(
     Ok(())
 }
 
-/// The refusal of an update with operations that are in quarantine: clients that have them send them again whenever they
-/// join.
+/// The refusal of an update with operations that are in quarantine. Clients that have such operations send them again
+/// whenever they join.
 ///
 /// # Errors
 /// If the database fails.
@@ -89,7 +89,7 @@ const RESTORED: &str = "restored";
 pub struct Quarantined {
     /// The rev that it had in the log.
     pub rev: u64,
-    /// Its bytes.
+    /// The number of its bytes.
     pub bytes: u64,
     /// The writer, such as a relay's id.
     pub origin: String,
@@ -97,7 +97,7 @@ pub struct Quarantined {
     pub created_at: i64,
     /// The time at which it was moved aside, in Unix seconds.
     pub quarantined_at: i64,
-    /// Loro's reason, in words.
+    /// The reason for the move, in words.
     pub reason: String,
 }
 
@@ -174,8 +174,8 @@ pub async fn quarantined_update(
 }
 
 /// Appends an update that is in quarantine to the log again and returns its new rev; `None` if there is none
-/// of this rev. If it still cannot be applied, it is moved aside again. Killed between its two statements it
-/// leaves the update in both places, which is harmless.
+/// of this rev. If it still cannot be applied, it is moved aside again. If the process is killed between the two
+/// statements, the update is in both places, which is harmless.
 ///
 /// # Errors
 /// If the database fails.
@@ -207,7 +207,7 @@ pub async fn restore(
 }
 
 /// Puts an update of another room into quarantine here, as an import does. It gets a rev of this room, in whose log its row
-/// is empty. Killed between its two statements it leaves the empty row, which is harmless.
+/// is empty. If the process is killed between the two statements, only the empty row is there, which is harmless.
 ///
 /// # Errors
 /// If the database fails.
@@ -358,7 +358,7 @@ mod tests {
         let payloads: Vec<Vec<u8>> = (1..4).map(|peer| world.append("p", peer).1).collect();
         world.quarantine("p", 3, 8);
         world.quarantine("p", 1, 9);
-        // Again is harmless, also for the words and the time of the first.
+        // Moving it aside again is harmless: the reason and the time of the first move stay.
         world.quarantine("p", 1, 10);
         let update = |rev: u64, quarantined_at| Quarantined {
             rev,

@@ -1,4 +1,4 @@
-//! The receipts of stored updates: an update that its relay appends again gets the rev of the first time.
+//! The receipts of stored updates, by which an update that its relay appends again gets the rev of the first time.
 //!
 //! While an update is in the log, its row is its receipt. When it leaves the log, its rev is kept for as
 //! long as the relay may ask again.
@@ -72,7 +72,7 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-/// Deletes the receipts that no relay asks for any more. What remains, a later call deletes.
+/// Deletes the receipts that no relay asks for any more. If some remain, a later call deletes them.
 ///
 /// # Errors
 /// If the database fails.

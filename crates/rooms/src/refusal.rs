@@ -12,7 +12,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal of an update that was written under a peer id that is in use.
+    /// Makes the refusal of an update that was written under a peer id that is in use.
     pub(crate) fn of_duplicate(reason: &str) -> Self {
         Self {
             reason: reason.to_owned(),

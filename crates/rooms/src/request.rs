@@ -1,9 +1,10 @@
 //! The operations of one append request, room by room, before it is stored: which of its updates overlap, and which build
-//! upon others of it.
+//! on others of it.
 //!
-//! An update that builds upon a suspect must not be stored before the suspect is decided. If another client writes under
-//! the same peer id, it may fit that one's operations by accident. So the updates are put into chains: if the first of a
-//! chain is not new to the room, the statement leaves all of the chain out.
+//! An update that builds on a suspect must not be stored before the suspect is decided. If two clients write under one
+//! peer id, an update that builds on what one of them wrote may, by accident, fit what the other has stored. So the
+//! updates are put into chains: if the first of a chain is not new to the room, the statement leaves all of the chain
+//! out.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use crate::{
     update::{Outline, Span},
 };
 
-/// The most heads of an update that builds upon others of its request. One with more is a suspect.
+/// The most heads of an update that builds on others of its request. An update with more is a suspect.
 const MOST_HEADS: usize = 16;
 
 /// The operations that one request writes.
@@ -35,25 +36,26 @@ struct Written {
     end: Counter,
     /// The first counter and the digest of the last update.
     last: (Counter, i64),
-    /// The operations of other peers upon which these updates build.
+    /// The operations of other peers on which these updates build.
     needs: HashMap<PeerID, Counter>,
     /// The chain of the last update.
     chain: usize,
 }
 
-/// The first operations of a peer in a request. If these do not overlap with stored ones, those behind them do not either.
+/// The first operations of a peer in a request. If these do not overlap with stored ones, the later ones do not either.
 #[derive(Debug)]
 struct Head<'a> {
     project: &'a str,
     span: Span,
-    /// The digest of its update.
+    /// The digest of the update that has them.
     digest: i64,
 }
 
 impl<'a> Request<'a> {
-    /// Takes the next update of the request. Its needs that updates before it fulfil are dropped, and the needs of those
-    /// updates are added. Returns false if the update is a suspect, which is not taken. It is one if it overlaps with an
-    /// update before it and is not a resend, or if it builds upon a suspect or upon too many others.
+    /// Takes the next update of the request. If an earlier update of the request fulfils one of its needs, that need is
+    /// replaced by the needs of that peer's updates. Returns false if the update is a suspect, which is not taken. It
+    /// is a suspect if it overlaps with an earlier update and is not a resend, or if it builds on a suspect or on too
+    /// many others.
     pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
         let outline = &place.outline;
         let is_suspect = self.disputed.builds_on(project, outline) || self.overlaps(project, place);
@@ -71,7 +73,8 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// The heads of all chains as JSON: of each the number of its chain, its room, and its place.
+    /// The heads of all chains as JSON. Each has the number of its chain, its room, its peer, its first counter and the
+    /// one after its last, and its digest.
     pub(crate) fn heads_json(&self) -> String {
         let chains = self.chains.iter().enumerate();
         let of_chains =
@@ -98,8 +101,9 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The chain of an update: that of those upon which it builds, or a new one if these are of several, or of none, or if
-    /// it has heads of its own. `None` if these are too many.
+    /// Finds the chain of an update: the one chain of the updates on which it builds, if there is exactly one and the
+    /// update has no heads of its own, and otherwise a new chain. `None` if the new chain continues others and would
+    /// have too many heads.
     fn chain(&mut self, project: &'a str, place: &Place) -> Option<usize> {
         let written = |peer| self.peers.get(&(project, peer));
         let spans = place.outline.spans.iter();
@@ -171,8 +175,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Operations that are not stored, or not yet, although others under the same ids may be: from which counter on, by room
-/// and peer.
+/// The operations that are not stored, or not yet, although other operations under the same ids may be. They are kept
+/// by room and peer, as the counter from which on they are disputed.
 #[derive(Debug, Default)]
 pub(crate) struct Disputed<'a>(HashMap<(&'a str, PeerID), Counter>);
 
@@ -185,7 +189,7 @@ impl<'a> Disputed<'a> {
         }
     }
 
-    /// Returns whether an update may build upon these operations.
+    /// Returns whether an update may build on these operations.
     pub(crate) fn builds_on(&self, project: &str, outline: &Outline) -> bool {
         let from = |peer| self.0.get(&(project, peer));
         !self.0.is_empty()
@@ -200,7 +204,7 @@ mod tests {
     use super::*;
     use loro::ID;
 
-    /// An update with operations of these peers, from one counter to another, that builds upon these operations.
+    /// An update with operations of these peers, from one counter to another, that builds on these operations.
     fn place(spans: &[(PeerID, Counter, Counter)], deps: &[(PeerID, Counter)]) -> Place {
         let spans = spans.iter();
         let spans = spans.map(|&(peer, start, end)| Span { peer, start, end });
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_update_needs_what_those_of_its_request_do_not_bring() {
-        // One writes 5 and 6, upon what another has written before.
+        // Peer 1 writes 5 and 6, which build on what peer 2 has written before.
         let first = place(&[(1, 5, 7)], &[(2, 2)]);
         for (dep, needs, relies) in [
             (4, &[(1, 5)][..], false),
@@ -232,11 +236,11 @@ mod tests {
             assert!(take(&mut request, &mut next));
             let mut found: Vec<_> = next.needs.into_iter().collect();
             found.sort_unstable();
-            assert_eq!(found, needs, "upon {dep}");
-            assert_eq!(next.relies, relies, "upon {dep}");
-            // If the first overlaps with what is stored, what builds upon it is not stored either.
+            assert_eq!(found, needs, "on {dep}");
+            assert_eq!(next.relies, relies, "on {dep}");
+            // If the first update overlaps with what is stored, what builds on it is not stored either.
             let heads: &[usize] = if dep < 5 { &[1] } else { &[0, 1] };
-            assert_eq!(request.chains[next.chain], heads, "upon {dep}");
+            assert_eq!(request.chains[next.chain], heads, "on {dep}");
         }
     }
 
@@ -252,7 +256,7 @@ mod tests {
             (most - 2, 3, false),
             (1, most - 1, true),
             (1, most, false),
-            // Those of which none is of another update are not bounded.
+            // The heads of an update that builds on no other are not bounded.
             (0, most + 1, true),
         ] {
             let mut request = Request::default();
@@ -260,7 +264,7 @@ mod tests {
                 assert!(take(&mut request, &mut place(&[(peer, 0, 1)], &[])));
             }
             let fresh = (0..own).map(|peer| (100 + peer, 0, 1));
-            // What goes on with the first, or begins.
+            // The update continues what the first peer wrote, if there is one, and begins with its own peers.
             let goes_on = (others > 0).then_some((0, 1, 2));
             let spans: Vec<_> = fresh.chain(goes_on).collect();
             let deps: Vec<_> = (1..others).map(|peer| (peer, 0)).collect();

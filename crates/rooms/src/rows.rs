@@ -1,4 +1,4 @@
-//! Reading a room's rows.
+//! Reads a room's rows.
 
 use loro::VersionVector;
 use platform::{Database, DatabaseError, Row};
@@ -14,11 +14,11 @@ pub(crate) struct SnapshotRow {
     pub(crate) blob: Vec<u8>,
     /// Says whether its state is known. If no merge could compute it, the whole document stands here as one update.
     pub(crate) has_state: bool,
-    /// Its encoded version vector.
+    /// The encoded version vector of the snapshot.
     pub(crate) version: Vec<u8>,
 }
 
-/// All updates after a room's snapshot, up to a rev, as one Loro update.
+/// The updates after a room's snapshot, all of them up to a rev, as one Loro update.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct BlobRow {
     pub(crate) rev: u64,
@@ -34,13 +34,13 @@ pub(crate) struct LogRow {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Rows of a room, as they were at one moment.
+/// The rows of a room, as they were at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) snapshot: Option<SnapshotRow>,
-    /// Follows the snapshot, if the log was compacted without its state.
+    /// The blob that follows the snapshot, if the log was compacted without its state.
     pub(crate) blob: Option<BlobRow>,
-    /// Ordered by rev. Quarantined updates are left out. Rows at or below the rev of snapshot and blob are
+    /// The log, ordered by rev. Quarantined updates are left out. Rows at or below the rev of snapshot and blob are
     /// updates that wait for others, or that a compaction has not deleted yet.
     pub(crate) log: Vec<LogRow>,
     /// The newest rev of the room.
@@ -170,7 +170,7 @@ const UNMERGED: &str = "
     SELECT 2, rev, payload, NULL FROM loro_updates WHERE project_id = ?1";
 
 /// The whole room as its snapshot and every single update that is not in it, so that one of them can be
-/// blamed. A blob is left out, because it holds nothing else.
+/// blamed. A blob is left out, because the log has all that it holds.
 pub(crate) async fn unmerged(
     database: &dyn Database,
     project: &str,

@@ -1,4 +1,4 @@
-//! Computing a state in stages.
+//! Computes a state in stages.
 //!
 //! A container whose state was changed takes many times the memory of its encoded form: a small map some 50 times. So
 //! the document goes back into its encoded form after each stage, which is a number of bytes of updates, and what a
@@ -35,7 +35,8 @@ impl Stages {
         })
     }
 
-    /// Applies an update. What it builds upon must have been applied, because the encoded form holds no update that waits.
+    /// Applies an update. The updates on which it builds must be applied before, because the encoded form does not keep
+    /// an update that waits.
     ///
     /// # Errors
     /// If Loro refuses it.
@@ -64,7 +65,7 @@ impl Stages {
     }
 }
 
-/// Makes updates of at most about `stage` bytes of these operations of a history, each of which builds upon nothing but
+/// Puts these operations of a history into updates of at most about `stage` bytes. Each update builds on nothing but
 /// those before it.
 ///
 /// # Errors
@@ -76,7 +77,7 @@ pub(crate) fn parts(
     stage: usize,
 ) -> Result<Vec<Vec<u8>>, RoomError> {
     let mut parts = Vec::new();
-    // The last one comes first.
+    // The parts are taken from the end, so the last one is put first.
     let mut open: Vec<Vec<IdSpan>> = newer.parts(count);
     open.reverse();
     while let Some(mut spans) = open.pop() {
@@ -122,7 +123,7 @@ mod tests {
         let length = |n: usize| updates[n].len();
         let one_by_one = [length(0), length(1), length(2), length(3)];
         let (first, last) = (length(0) + length(1), length(2) + length(3));
-        assert!(first <= last, "later ones name what they build upon");
+        assert!(first <= last, "later ones name what they build on");
         let all = [length(0), first, first + length(2), first + last];
         for (stage, applied) in [
             (1, one_by_one),

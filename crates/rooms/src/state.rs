@@ -1,4 +1,4 @@
-//! Reading a room.
+//! Reads a room.
 
 use loro::{ExportMode, LoroDoc, VersionVector};
 use platform::{Clock, Database};
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The state of a room for a client that joins: all of it, or the part that `version` (an encoded
-/// version vector) lacks. A version that has nothing gets all of it, with the snapshot, so that the client need not
+/// version vector) lacks. A client whose version is empty gets all of it, with the snapshot, so that it need not
 /// compute the state itself. There is always at least one blob, also for an empty room. If nothing can be merged now,
 /// the blobs come as they are stored.
 ///
@@ -43,7 +43,7 @@ pub async fn state(
             tracing::warn!(project, %error, "a long log is sent as it is");
         }
         rows = rows::all(database, project).await?;
-        // The compaction under way began before many of these updates came.
+        // If another compaction was under way, it began before many of these updates came.
         if rows.uncompacted() > limits::STATE_UPDATES
             && let Some(state) = shortened(database, clock, merger, project, &rows).await?
         {
@@ -63,7 +63,7 @@ pub async fn state(
 /// Returns whether an encoded version vector, which may be empty bytes, has any operation.
 ///
 /// # Errors
-/// If it is no version vector.
+/// If it is not a version vector.
 fn has_operations(version: &[u8]) -> Result<bool, RoomError> {
     if version.is_empty() {
         return Ok(false);
@@ -72,7 +72,7 @@ fn has_operations(version: &[u8]) -> Result<bool, RoomError> {
     Ok(!version.is_empty())
 }
 
-/// The stored snapshot, then everything after it as one update; `None` if no instance can make that now.
+/// Answers the stored snapshot, then everything after it as one update; `None` if no instance can make that update now.
 async fn shortened(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -106,7 +106,7 @@ async fn shortened(
     ))
 }
 
-/// The answer to a job; `None` if it fails for another reason than the database.
+/// Runs a job and returns its answer; `None` if it fails for another reason than the database.
 async fn tried(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -124,7 +124,7 @@ async fn tried(
     }
 }
 
-/// The part of a room that a relay lacks if it knows the room up to `rev`. Empty if it knows all.
+/// The part of a room that a relay lacks if it knows the room up to `rev`; nothing if it knows all.
 ///
 /// # Errors
 /// If the database fails.
@@ -147,7 +147,7 @@ pub async fn updates_after(
 }
 
 /// The whole room as one Loro blob: a snapshot, or, while its state is not known, one update. If no instance can make that
-/// now, this one joins what is stored, without Loro reading it as a whole.
+/// now, the calling instance joins what is stored, without Loro reading it as a whole.
 ///
 /// # Errors
 /// If the database fails, or Loro cannot read the room's snapshot.
@@ -158,7 +158,7 @@ pub async fn snapshot(
     project: &str,
 ) -> Result<EncodedState, RoomError> {
     let rows = rows::all(database, project).await?;
-    // What waits for others is in no whole document.
+    // Updates that wait for others are left out of a whole document.
     let is_stored_whole = rows.snapshot.is_none() || rows.blob.is_none();
     if is_stored_whole && rows.uncompacted() == 0 {
         return Ok(as_stored(rows)?.into());
@@ -179,8 +179,9 @@ pub async fn snapshot(
 /// the next sweep merges the room, however short its log is.
 ///
 /// # Errors
-/// [`RoomError::StateUnavailable`] if it is not there and could not be computed now, whatever the reason. Else if the database
-/// fails, [`RoomError::Busy`], or [`RoomError::TooDeep`].
+/// [`RoomError::StateUnavailable`] or [`RoomError::TooLarge`] if it is not there and could not be computed now.
+/// [`RoomError::TooDeep`] if it has no JSON, [`RoomError::Busy`] if no instance is free, and else if the database
+/// fails.
 pub async fn json(
     database: &dyn Database,
     clock: &dyn Clock,

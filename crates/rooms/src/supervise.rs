@@ -1,10 +1,10 @@
-//! Merging in an instance of its own, so that a trap harms nothing else.
+//! Merges in an instance of its own, so that a trap harms nothing else.
 //!
 //! Loro may trap on an update that decodes but cannot be applied, and a trap ends the whole Wasm
-//! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. When that instance
+//! instance. So a merge runs in an instance of its own, behind the [`Merger`] port. If that instance
 //! dies, an update is to blame only on proof: the instance reported a panic of its own code, the log up to
 //! that update panics twice, and the log before it doesn't. That update is quarantined, and the merge goes
-//! on without it. A lack of time, memory or place proves nothing.
+//! on without it. A lack of time, of memory or of a free instance proves nothing.
 
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ pub trait Merger {
     /// Runs [`work`] for the room.
     ///
     /// # Errors
-    /// [`MergeError::Panicked`] only if the instance itself reported that; see the others.
+    /// A [`MergeError`], which says what failed. It is [`MergeError::Panicked`] only if the instance itself reported
+    /// that.
     async fn run(&self, project: &str, job: &Job) -> Result<EncodedState, MergeError>;
 
     /// The memory of such a place.
@@ -60,7 +61,7 @@ pub enum MergeError {
     /// The instance died for an unknown reason: it may have had no time or no memory left.
     #[error("the merge died: {0}")]
     Died(String),
-    /// No instance is free just now. Nothing was done.
+    /// The host has no free instance just now. Nothing was done.
     #[error("no instance is free for a merge just now")]
     Busy,
     /// The merge ended with an error.
@@ -71,12 +72,14 @@ pub enum MergeError {
     NoPlace(String),
 }
 
-/// The most updates that one run quarantines. If more than a few panic at once, the updates are not the
-/// cause.
+/// The most updates that a run can quarantine and still succeed. If more panic at once, the updates are most
+/// likely not the cause.
 const MOST_CULPRITS: usize = 8;
 
-/// The pause between two looks of a caller whether the compaction under way has ended, and the number of looks.
+/// The pause of a caller that waits for a compaction, before it looks again whether the compaction has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The most times that such a caller looks.
 const LOOKS: u32 = 50;
 
 /// Runs a job through the merger, and again without each update that is proved to panic.
@@ -157,7 +160,7 @@ pub(crate) async fn refusal(
     })
 }
 
-/// Says whether a caller waits for a compaction that another has under way.
+/// Says whether a caller waits for a compaction that another instance has under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// The caller waits, for a few seconds at most.
@@ -166,9 +169,9 @@ pub enum Wait {
     No,
 }
 
-/// Compacts a room: the one way to ask for it. One compaction of a room runs at a time, and after a failure
-/// the next one waits; then this returns without doing anything. If the state cannot be computed now, the
-/// log is compacted without it.
+/// Compacts a room. All callers that want a room compacted call this. One compaction of a room runs at a time, and
+/// after a failure the next one waits: meanwhile, this returns without doing anything. If the state cannot be
+/// computed now, the log is compacted without it.
 ///
 /// # Errors
 /// If the compaction fails, or the database.
@@ -201,7 +204,8 @@ pub async fn compact(
     end(database, clock, lease, compacted).await
 }
 
-/// The failed merges, which take about three quarters of an hour, after which the log beside the blob is deleted.
+/// The number of failed merges after which the log beside the blob is deleted. They take about three quarters of an
+/// hour.
 const FOLDED_AFTER: u64 = 9;
 
 /// Computes the state of a room whose log was compacted without it. One such merge of a room runs at a time;
@@ -272,7 +276,7 @@ pub async fn work(
             let (rev, version) = (merged.rev, merged.version().into());
             let json = match merged.json() {
                 Ok(json) => Some(json.into_bytes().into()),
-                // The caller knows that by the answer having no blob.
+                // An answer without a blob means this to the caller.
                 Err(RoomError::TooDeep) => None,
                 Err(error) => return Err(error),
             };
@@ -284,7 +288,7 @@ pub async fn work(
             })
         }
         Job::Compact => {
-            // While there is a blob, a merge of its own is due, and only that one computes the state.
+            // While there is a blob, a merge of its own is due, and only that merge computes the state.
             let merged = if rows::lacks_state(database, project).await?
                 || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
             {
@@ -357,7 +361,7 @@ async fn compare(
     })
 }
 
-/// The whole document as a snapshot; as one update, if its state is not cheap.
+/// Answers the whole document as a snapshot, or as one update if its state is not cheap.
 async fn snapshot(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -385,7 +389,7 @@ async fn snapshot(
     }
 }
 
-/// The whole document as one update, then the updates that are not in it.
+/// Answers the whole document as one update, then the updates that are not in it.
 async fn updates(
     database: &dyn Database,
     project: &str,
@@ -399,7 +403,7 @@ async fn updates(
     unread(rows, memory)
 }
 
-/// The same without Loro reading it as a whole.
+/// Answers the same as [`updates`], without Loro reading the document as a whole.
 ///
 /// # Errors
 /// If Loro cannot read the room's snapshot, or the updates cannot be joined.

@@ -1,8 +1,9 @@
-//! Putting a log together as it was sent, without Loro reading it as a whole.
+//! Puts a log together as it was sent, without Loro reading it as a whole.
 //!
-//! What Loro reads takes many times the memory of its stored form, and a large log may take more than an instance has.
-//! Put together as they were sent, the same updates take a few times their size, however many operations they hold. So a
-//! log can be compacted whatever it holds. The result is larger than what Loro makes of the same updates.
+//! Updates that Loro has read take many times the memory of their stored form, and a large log may take more than an
+//! instance has. If they are put together as they were sent, the same updates take a few times their size, however many
+//! operations they hold. So a log can be compacted whatever it holds. The result is larger than what Loro makes of the
+//! same updates.
 
 use loro::{EncodedBlobMode, ExportMode, IdSpan, LoroDoc, VersionVector};
 
@@ -21,13 +22,14 @@ const WRITTEN_AT_ONCE: usize = 128 * 1024;
 /// A room's updates as one that was joined without Loro reading it.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    /// One Loro update.
+    /// The updates as one Loro update.
     pub(crate) update: Vec<u8>,
-    /// The version of those in it, with what is beneath.
+    /// The version of the updates in it, of what is beneath, and of the updates that only their encoding keeps out.
     pub(crate) version: VersionVector,
-    /// Updates that are not in it: they wait for others, or have another encoding and are too large to be given this one.
+    /// The updates that are not in it: they wait for others, or have another encoding and are too large to be
+    /// converted.
     pub(crate) left: Vec<LogRow>,
-    /// Updates that Loro refuses. They are not in it.
+    /// The updates that Loro refuses. They are not in it.
     pub(crate) refused: Vec<Refused>,
 }
 
@@ -72,7 +74,7 @@ impl Unread {
                 }
             }
         }
-        // An update may come before what it builds upon.
+        // An update may come before the updates on which it builds.
         loop {
             let mut still = Vec::with_capacity(waiting.len());
             let before = waiting.len();
@@ -108,7 +110,8 @@ impl Unread {
     }
 }
 
-/// An update that came as a snapshot, as some that can be joined; `None` if it can be as it is. `stored` bytes lie beside it.
+/// Converts an update that came as a snapshot into updates that can be joined; `None` if the update can be joined as it
+/// is. `stored` bytes lie beside it.
 ///
 /// # Errors
 /// If it is too large to be read in this memory, or Loro cannot read it.
@@ -135,7 +138,8 @@ fn as_updates(
     Err(RoomError::StateUnavailable)
 }
 
-/// The history of a snapshot as updates, each of a part of it. In between, what was unpacked goes back into its stored form.
+/// Writes out the history of a snapshot as updates, each of a part of it. In between, Loro puts what it unpacked back
+/// into the stored form.
 ///
 /// # Errors
 /// If Loro cannot read it.
@@ -200,7 +204,7 @@ mod tests {
         doc
     }
 
-    /// The parts of as many operations each in which it is written out.
+    /// The number of parts, with the same number of operations each, in which this snapshot is written out.
     fn parts(snapshot: &[u8]) -> usize {
         let most = OPERATIONS / (snapshot.len() / WRITTEN_AT_ONCE + 1) + 1;
         OPERATIONS.div_ceil(most)
@@ -235,7 +239,7 @@ mod tests {
         let snapshot = doc.export(ExportMode::Snapshot).unwrap();
         for (payload, mib, beside, expected) in [
             (&update, 7, 0, Ok(None)),
-            // At once, in parts, or not at all.
+            // The snapshot is read at once, in parts, or not at all.
             (&snapshot, 96, 0, Ok(Some(1))),
             (&snapshot, 16, 0, Ok(Some(parts(&snapshot)))),
             (&snapshot, 16, 16 << 20, Err(())),

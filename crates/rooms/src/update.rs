@@ -1,4 +1,4 @@
-//! Checking that a payload is a Loro update.
+//! Checks that a payload is a Loro update.
 
 use loro::{
     Counter, EncodedBlobMode, ID, ImportBlobMetadata, LoroDoc, LoroError, PeerID, VersionVector,
@@ -16,12 +16,12 @@ pub(crate) struct Span {
     pub(crate) end: Counter,
 }
 
-/// The operations that an update has, and those upon which it builds.
+/// The operations that an update has, and those on which it builds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outline {
-    /// One for each of its peers.
+    /// The spans, one for each of its peers.
     pub(crate) spans: Vec<Span>,
-    /// The operations of others upon which it builds directly. The operations before its spans come in addition.
+    /// The operations of others on which it builds directly. The operations before its spans come in addition.
     pub(crate) deps: Vec<ID>,
 }
 
@@ -32,7 +32,7 @@ impl Outline {
         Some(Self::of(&meta))
     }
 
-    /// Reads the outline of an update, and its checksum and every change with it.
+    /// Reads the outline of an update, and with it checks its checksum and decodes every change.
     ///
     /// # Errors
     /// If Loro refuses it; in words.
@@ -71,15 +71,15 @@ impl Outline {
         self.spans.iter().any(overlap)
     }
 
-    /// Returns whether a document of this version has all that the update builds upon.
+    /// Returns whether a document of this version has all that the update builds on.
     pub(crate) fn fits(&self, version: &VersionVector) -> bool {
         self.needs()
             .all(|(peer, counter)| version.get(&peer).is_some_and(|end| *end >= counter))
     }
 }
 
-/// Decodes an update in full: its checksum, then every change in it. It is no error if updates that it
-/// builds upon are missing; then only a merge finds out whether its containers are nested too deeply.
+/// Decodes an update in full: its checksum, then every change in it. It is not an error if updates on which it
+/// builds are missing; then only a merge finds out whether its containers are nested too deeply.
 ///
 /// # Errors
 /// The reason for the refusal, in words for the sender.
@@ -89,8 +89,8 @@ pub(crate) fn check(payload: &[u8]) -> Result<Outline, String> {
     }
     encoded::check(payload)?;
     let meta = LoroDoc::decode_import_blob_meta(payload, true).map_err(refusal)?;
-    // A shallow snapshot has no history, so an older edit made offline could not be merged into it
-    // later.
+    // A shallow snapshot has no history, so an older edit that a client made offline could not be merged
+    // into it later.
     if meta.mode == EncodedBlobMode::ShallowSnapshot {
         return Err("a shallow snapshot cannot be merged; send updates or a full snapshot".into());
     }
@@ -119,7 +119,7 @@ mod tests {
         doc
     }
 
-    /// An update with these operations of peer 1, upon operations of peer 2.
+    /// An update with these operations of peer 1, on operations of peer 2.
     fn outline(start: Counter, end: Counter, deps: &[Counter]) -> Outline {
         let deps = deps.iter().map(|counter| ID::new(2, *counter));
         let span = Span {

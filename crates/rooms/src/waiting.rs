@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Returns the SQL condition that more updates may wait in a room than the limit allows, if the incoming update `i`
-/// waits, too. This counts the whole log, and all updates of the room that come in before it: [`refusal`] tells exactly.
+/// waits, too. This counts the whole log, and all updates of the room that come in before it; [`refusal`] counts
+/// exactly.
 pub(crate) fn may_be_too_many_sql() -> String {
     format!(
         "(SELECT count(*) >= {WAITING_UPDATES} OR ifnull(sum(bytes), 0) >= {WAITING_BYTES} FROM (
@@ -27,7 +28,7 @@ pub(crate) fn may_be_too_many_sql() -> String {
     )
 }
 
-/// The stored update of a room that waits and is the same as this one, by its rev; `None` if there is none.
+/// Finds the rev of the stored update of a room that has the same bytes as this one; `None` if there is none.
 ///
 /// # Errors
 /// If the database fails.
@@ -47,8 +48,8 @@ pub(crate) async fn stored(
     rows.first().map(|row| row.unsigned(0)).transpose()
 }
 
-/// The reason why a room refuses an update, if it waits and too many others do. `history` was made of `rows`. If it
-/// does not wait although nothing is noted of the room's peers, this notes how far they have written, so that the next
+/// The reason why a room refuses an update, if the update waits and too many others do. `history` was made of `rows`.
+/// If the log is long and the update does not wait, this notes how far the room's peers have written, so that the next
 /// update is known to fit.
 ///
 /// # Errors
@@ -83,8 +84,8 @@ pub(crate) async fn refusal(
     }))
 }
 
-/// Finds those of these updates of a room that wait, by their revs. This imports the log without its state, unless all of
-/// them have left the log, which no update does while it waits.
+/// Finds which of these updates of a room wait, by their revs. This imports the log without its state, unless none of
+/// them is in the log any more: no update leaves it while it waits.
 ///
 /// # Errors
 /// If the database fails, or Loro cannot read the room.
@@ -104,7 +105,7 @@ pub async fn waiting(
     }
     let history = History::of(&rows::all(database, project).await?)?;
     let version = history.version();
-    // The next update that builds upon these operations is known not to wait.
+    // The next update that builds on these operations is known not to wait.
     peers::reached(database, project, &version).await?;
     let revs: HashSet<u64> = revs.iter().copied().collect();
     let pending = history.into_pending();
@@ -114,7 +115,7 @@ pub async fn waiting(
         .collect())
 }
 
-/// The first operation that an update waits for.
+/// Finds the first operation that an update waits for.
 fn missing(rev: u64, outline: &Outline, version: &VersionVector) -> Option<Waiting> {
     let reached = |peer| version.get(&peer).copied().unwrap_or(0);
     let (peer, _) = outline

@@ -12,22 +12,22 @@ use crate::{
 /// A way to compute a state. The result is the same in each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// The updates go into the snapshot one by one. That is linear if nothing is concurrent, except for the square of
-    /// each single one.
+    /// The updates go into the snapshot one by one. If nothing is concurrent, the time is linear, except that it grows
+    /// with the square of each single update's length.
     OneByOne,
-    /// All that the state lacks goes into it as one update. Beside concurrent updates Loro takes the square of the whole
-    /// length if they come one by one.
+    /// The updates that the state lacks go into it as one update. If concurrent updates came one by one, Loro's time
+    /// would grow with the square of their whole length.
     AsOne,
-    /// All that the state lacks goes into it in small parts. If nothing is concurrent, Loro takes the square of each part
-    /// alone.
+    /// The updates that the state lacks go into it in small parts. If nothing is concurrent, Loro's time grows with the
+    /// square of each part's length alone.
     InParts,
-    /// The whole document goes into an empty one. That is linear if nothing in it is concurrent, also for a long run, of
-    /// which Loro takes the square if it goes into a text that is there.
+    /// The whole document goes into an empty one. If nothing in it is concurrent, the time is linear, also for a long
+    /// run. If such a run goes into a text that is there, Loro's time grows with the square of the run's length.
     Whole,
 }
 
 impl Way {
-    /// All ways.
+    /// Lists all ways.
     pub(crate) const ALL: [Self; 4] = [Self::OneByOne, Self::AsOne, Self::InParts, Self::Whole];
 
     /// Estimates what this way costs; `None` if nothing bounds that, or if another way is the same. `history` was made of `rows`.
@@ -89,14 +89,14 @@ impl Way {
     }
 }
 
-/// Returns whether the snapshot is so small beside what is newer that to compute it anew takes less than to look at its
-/// state for each part.
+/// Returns whether the snapshot is so small beside what is newer that computing it anew takes less time than looking at
+/// its state for each part.
 fn is_little_beside_newer(rows: &Rows) -> bool {
     let snapshot = rows.snapshot.as_ref().map_or(0, |row| row.blob.len());
     snapshot <= 2 * (rows.bytes() - snapshot)
 }
 
-/// The cost of the log's updates one by one, if nothing is concurrent. No update has more characters than bytes.
+/// The cost of the log's updates one by one, if nothing is concurrent. The bytes of an update bound its characters.
 fn one_by_one(rows: &Rows) -> Cost {
     let lengths = rows.log.iter().map(|row| row.payload.len() as u64);
     Cost::of_runs(lengths, u64::MAX)
@@ -118,7 +118,7 @@ mod tests {
     use crate::rows::{LogRow, SnapshotRow};
     use loro::{ExportMode, LoroDoc};
 
-    /// Letters that Loro cannot compress to less than half.
+    /// Makes letters that Loro cannot compress to less than half.
     fn letters(count: usize) -> String {
         let mut number = 7_u32;
         let letters = (0..count).map(|_| {
@@ -137,7 +137,7 @@ mod tests {
         doc.export(ExportMode::updates(&before)).unwrap()
     }
 
-    /// A document into which this many clients typed, at the same time.
+    /// Makes a document into which this many clients typed at the same time.
     fn written(clients: u64, count: usize) -> LoroDoc {
         let doc = LoroDoc::new();
         for peer in 1..=clients {
@@ -170,7 +170,8 @@ mod tests {
         Way::cheapest(rows, &History::of(rows).unwrap(), stage).unwrap()
     }
 
-    /// As many letters as one client must not type at once into a text that is there, because of their square.
+    /// The number of letters that cost too much if a client types them at once into a text that is there, because the
+    /// cost grows with their square.
     const PASTE: usize = 200_000;
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
             let (found, cost) = cheapest(&rows, rows.bytes());
             assert_eq!(found, way, "{count} letters of {clients}");
             assert_eq!(cost == Cost::NONE, way == Way::Whole);
-            // It would be applied in more than one stage.
+            // With a stage of one byte less, the whole document would be applied in more than one stage.
             assert_eq!(cheapest(&rows, rows.bytes() - 1).0, Way::InParts);
         }
     }

@@ -1,4 +1,4 @@
-//! The answer to a relay that knows the room up to some rev, while others write and compact.
+//! Tests the answer to a relay that knows the room up to some rev, while clients write and the app compacts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ impl Busy {
         }
     }
 
-    /// A change of the document, as an update of its own.
+    /// Changes the document, and returns the change as an update of its own.
     fn change(&self) -> Vec<u8> {
         let before = self.doc.oplog_vv();
         let text = self.doc.get_text("text");
@@ -95,7 +95,7 @@ impl Merger for Nowhere {
     }
 }
 
-/// A document that was brought up to date by such answers.
+/// Makes a document from the blobs of such answers.
 fn import(blobs: &[ByteVec]) -> LoroDoc {
     let doc = LoroDoc::new();
     for blob in blobs {
@@ -110,7 +110,7 @@ fn an_update_stored_while_a_relay_catches_up_is_not_left_out() {
     let mut known = block_on(busy.append(busy.change()));
     let mut blobs = busy.updates_after(0).blobs;
     for _ in 0..4 {
-        // Whatever the answer leaves out, it must not claim to tell.
+        // The answer may leave out updates, but only ones after the rev that it names.
         busy.writes.set(3);
         let told = busy.updates_after(known);
         let expected: Vec<u64> = (known + 1..=told.rev).collect();
@@ -128,7 +128,7 @@ fn an_update_stored_while_a_relay_catches_up_is_not_left_out() {
 fn each_blob_comes_with_the_rev_that_it_reaches() {
     let busy = Busy::new();
     let updates: Vec<Vec<u8>> = (0..4).map(|_| busy.change()).collect();
-    // The second is late, so that the compaction leaves the third to wait for it.
+    // The second update is late, so at the compaction the third waits for it.
     for n in [0, 2] {
         block_on(busy.append(updates[n].clone()));
     }

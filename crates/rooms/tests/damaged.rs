@@ -1,5 +1,5 @@
-//! Updates with damaged bytes: whatever Loro makes of them, what a client reads, what a client that comes back gets, and the
-//! state are the same document, and no update but the damaged one is blamed.
+//! Tests updates with damaged bytes. Whatever Loro makes of them, a new client, a client that comes back and the state
+//! have the same document, and no update except the damaged one is blamed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -139,7 +139,7 @@ impl World {
             client.import(blob).unwrap();
         }
         let version = VersionVector::decode(&state.version).unwrap();
-        // It does not count the log.
+        // The version of the answer leaves out the log.
         assert!(client.oplog_vv().includes_vv(&version));
         assert_eq!(roots(&client), document);
     }
@@ -158,7 +158,7 @@ fn roots(doc: &LoroDoc) -> Vec<LoroValue> {
     ]
 }
 
-/// Random numbers that are the same in every run.
+/// A generator of random numbers that are the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -283,7 +283,7 @@ fn check(world: &World, case: u64) {
     if random.below(2) == 0 {
         world.compact().unwrap();
     }
-    // A panic in the append is told to the relay, which refuses the update.
+    // If the append panics, the relay gets an error, and refuses the update.
     let outcome = catch_unwind(AssertUnwindSafe(|| world.append(&damaged)));
     if !matches!(outcome, Ok(Outcome::Stored { .. })) {
         return;
@@ -310,8 +310,8 @@ fn check(world: &World, case: u64) {
     assert!(blamed.is_empty() || blamed == [2], "blamed: {blamed:?}");
 }
 
-/// Each panic of Loro's code ends an instance in Wasm. Natively a second one, while the first is cleared away, ends the
-/// process. So the cases run in processes of their own, and the next one goes on after that case.
+/// A panic of Loro's code ends an instance in Wasm. Natively, a second panic while the first unwinds ends the
+/// process. So the cases run in a process of their own, and if it ends, the next process goes on after that case.
 #[test]
 fn a_damaged_update_is_refused_or_alone_to_blame_or_part_of_all() {
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! Rooms that are full: what comes new is refused, what was saved stays.
+//! Tests rooms that are full: new updates are refused, and saved ones stay.
 
 #![allow(clippy::unwrap_used)]
 
@@ -67,7 +67,7 @@ fn a_full_room_takes_small_updates_alone_and_other_rooms_take_all() {
     );
 }
 
-/// An update that builds upon one for which there is no room is stored, but waits.
+/// An update that builds on one that was too large is stored, but waits.
 #[test]
 fn what_builds_on_what_was_too_large_waits() {
     let world = World::new(MapConfig::default());
@@ -89,7 +89,7 @@ fn what_builds_on_what_was_too_large_waits() {
     assert_eq!(words(&outcomes[0]).0, Some("room_full"));
     let waits = Some(true);
     assert_eq!(outcomes[1], Outcome::Stored { rev: 1, waits });
-    // So does what builds upon that, in a request of its own.
+    // An update that builds on that one waits, too, in a request of its own.
     let outcomes = append(&world, vec![typed(3)]);
     assert_eq!(outcomes, [Outcome::Stored { rev: 2, waits }]);
 }

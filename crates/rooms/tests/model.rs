@@ -1,9 +1,8 @@
-//! The room log against the simplest model there is: one `LoroDoc` in memory that imports every
-//! acknowledged update.
+//! Tests the room log against the simplest model: one `LoroDoc` in memory that imports every acknowledged update.
 //!
-//! Random editors, random compactions and merges whose instances panic, die at any statement or find no place, two of
-//! them at once, kills between any two statements and replays: the state that a client gets when it joins always equals the model, and
-//! no update is ever blamed.
+//! Editors edit at random. Compactions and merges run at random, also two of them at once, and their instances panic,
+//! die at any statement or are not free. The database is killed between any two statements, and updates are replayed.
+//! The state that a client gets when it joins always equals the model, and no update is ever blamed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +23,7 @@ use rooms::{
 };
 use wire::{EncodedState, Job, Outcome, State, Update};
 
-/// Merges here and now, unless a fault comes first.
+/// Merges in this process, unless a fault comes first.
 struct Here<'a> {
     database: &'a KillableDatabase,
     clock: &'a SetClock,
@@ -36,11 +35,12 @@ struct Here<'a> {
 /// The ways in which the instance of a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// Its code panics, though no update is to blame.
+    /// The instance's code panics, though no update is to blame.
     Panic,
-    /// It has no time or no memory left after this number of statements. If it needs fewer, only its answer is lost.
+    /// The instance has no time or no memory left after this number of statements. If it needs fewer, only its answer
+    /// is lost.
     Death(u32),
-    /// There is none.
+    /// The host has no free instance.
     NoPlace,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Has it come in between now, if it has not yet.
+    /// Does now the work that comes in between, if it was not done yet.
     fn interrupt(&self) {
         let between = self.between.borrow_mut().take();
         if let Some(between) = between {
@@ -133,16 +133,16 @@ enum Step {
         what: u8,
         at: u16,
     },
-    /// Editors send what they have not sent, together in one append.
+    /// The editors send what they have not sent, together in one append.
     Send {
         editors: Vec<usize>,
         killed: Option<(u32, bool)>,
     },
-    /// An editor loses the update it would send next, and sends it last.
+    /// An editor keeps back the update that it would send next.
     Withhold {
         editor: usize,
     },
-    /// An editor sends what it withheld.
+    /// An editor sends the updates that it kept back.
     Release {
         editor: usize,
     },
@@ -151,7 +151,7 @@ enum Step {
         editor: usize,
         with_version: bool,
     },
-    /// Something acknowledged is sent again as a new update.
+    /// An acknowledged update is sent again as a new one.
     Replay {
         which: u16,
     },
@@ -160,7 +160,7 @@ enum Step {
         editor: usize,
         since: u16,
     },
-    /// Another client writes under the peer id of an editor.
+    /// A client writes under the peer id of an editor.
     Conflict {
         editor: usize,
         beside_others: bool,
@@ -173,7 +173,7 @@ enum Step {
     Compact {
         killed: Option<(u32, bool)>,
     },
-    /// A compaction is asked for, or a merge, and its instances may fail.
+    /// A caller asks for a compaction or a merge, and its instances may fail.
     Ask {
         merge: bool,
         faults: Vec<Option<Fault>>,
@@ -182,8 +182,8 @@ enum Step {
         /// Says whether the waits after earlier failures are over.
         later: bool,
     },
-    /// Two instances do such work at once: the second one between two statements of the first, and an editor sends
-    /// something in between, too.
+    /// The work of two instances at once: the second one works between two statements of the first, and an editor may
+    /// send something in between, too.
     Twice {
         first: Job,
         statements: u32,
@@ -212,7 +212,7 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
     ]
 }
 
-/// Work on a room.
+/// A job that changes how a room is stored.
 fn job() -> impl Strategy<Value = Job> {
     prop_oneof![
         Just(Job::Compact),
@@ -407,7 +407,7 @@ impl World {
             let status = self.model.import(&update.payload).unwrap();
             assert!(
                 waits.is_some() || status.pending.is_none(),
-                "an update waits, and its sender was not told"
+                "an update waits, and its outcome does not say so"
             );
             let at = self.clock.0.get();
             self.acknowledged.push(Acknowledged { update, rev, at });
@@ -431,15 +431,15 @@ impl World {
         };
         let outcomes = match self.mortal(killed, send) {
             Ok(outcomes) => outcomes,
-            // It is not known whether it is stored: as a relay does, send it again.
+            // The updates may be stored or not. The test sends them again, as a relay does.
             Err(_) => send(self).unwrap(),
         };
         assert_eq!(outcomes.len(), updates.len());
         outcomes
     }
 
-    /// Sends an update with other operations than an editor's own under its peer id, and one that builds upon it and would
-    /// fit the editor's, which must be refused.
+    /// Sends an update with other operations than an editor's own under its peer id, and one that builds on it and
+    /// would fit the editor's, which must be refused.
     fn conflict(&mut self, editor: usize, beside_others: bool) {
         let peer = editor as u64 + 1;
         let end = self.model.oplog_vv().get(&peer).copied().unwrap_or(0);
@@ -595,7 +595,7 @@ impl World {
                         memory,
                     };
                     let (database, clock) = (&world.database, &world.clock);
-                    // What fails is tried again later.
+                    // Work that fails is tried again later.
                     let _ = if merge {
                         block_on(supervise::merge(database, clock, &here, ROOM))
                     } else {
@@ -673,7 +673,7 @@ impl World {
             joined.get_deep_value().to_json_value(),
             self.model.get_deep_value().to_json_value()
         );
-        // What waits for a withheld update must still be there when that comes at last.
+        // Updates that wait for a withheld one must still be there when it comes at last.
         for editor in &self.editors {
             for update in &editor.withheld {
                 joined.import(update).unwrap();
@@ -751,7 +751,8 @@ proptest! {
         world.check();
     }
 
-    /// One statement for many rooms: each keeps its own revs, dense and in the order of the batch.
+    /// Checks that one statement serves many rooms, and that each room has its own revs, dense and in the order of the
+    /// batch.
     #[test]
     fn an_append_for_many_rooms_counts_in_each(
         batches in prop::collection::vec(prop::collection::vec(0..5u8, 1..20), 1..6)

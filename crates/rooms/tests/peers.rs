@@ -1,4 +1,5 @@
-//! The operations up to which each peer has written: what an append tells from them, and what keeps them right.
+//! Tests the operations up to which each peer has written: what an append concludes from them, and what keeps them
+//! right.
 
 #![allow(clippy::unwrap_used)]
 
@@ -110,10 +111,11 @@ fn an_append_knows_what_fits_waits_or_overlaps() {
         .unwrap();
     let reply = typed(&other, "reply");
     assert_eq!(world.append(&[&own[0], &own[1]]), [fits(1), fits(2)]);
-    // The last one again, also beside itself.
+    // The last update may be sent again, also twice in a request.
     assert_eq!(world.append(&[&own[1], &own[1]]), [fits(3), fits(4)]);
     assert_eq!(world.append(&[&own[0]]), [Outcome::Suspect]);
-    // The third is missing, for its author and for who has seen it. In one request, what waits passes that on.
+    // The third is missing, for its author and for the client that has seen it. In one request, an update that waits
+    // makes those wait that build on it.
     assert_eq!(world.append(&[&own[3], &reply]), [waits(5), waits(6)]);
     assert_eq!(world.append(&[&typed(&other, "!")]), [waits(7)]);
     let missing = block_on(rooms::waiting(&world.database, ROOM, &[1, 5, 6, 7])).unwrap();
@@ -122,7 +124,7 @@ fn an_append_knows_what_fits_waits_or_overlaps() {
         missing,
         [(5, u64::MAX - 1, 2), (6, u64::MAX - 1, 2), (7, 7, 0)]
     );
-    // Another update under the same ids, in the same request and later.
+    // Another update has the same ids, in a later request and in the same one.
     let twin = writer(7);
     assert_eq!(world.append(&[&typed(&twin, "other")]), [Outcome::Suspect]);
     let (twins, fresh) = ([writer(8), writer(8)], typed(&writer(9), "x"));
@@ -134,7 +136,7 @@ fn an_append_knows_what_fits_waits_or_overlaps() {
     );
 }
 
-/// One and the same beginning, and two clients that go on with it under one peer id, each to the same counter.
+/// Makes a document that two clients continue under one peer id, each up to the same counter.
 fn twins() -> (LoroDoc, LoroDoc, [Vec<u8>; 4]) {
     let (one, twin) = (writer(42), writer(42));
     let beginning = typed(&one, "begin");
@@ -147,7 +149,7 @@ fn twins() -> (LoroDoc, LoroDoc, [Vec<u8>; 4]) {
 
 const SUSPECT: Outcome = Outcome::Suspect;
 
-/// It would fit what another client wrote, by accident.
+/// The update would by accident fit what another client wrote.
 #[test]
 fn what_builds_on_a_suspect_is_one() {
     let world = World::new();
@@ -162,13 +164,13 @@ fn what_builds_on_a_suspect_is_one() {
         world.append(&[&other, &fresh, &further, &reply]),
         [SUSPECT, fits(3), SUSPECT, SUSPECT]
     );
-    // Beside it, what the first client writes next is decided alone, too; then it fits.
+    // In the same request, the next update of the first client is a suspect, too. Alone, it fits.
     let next = typed(&one, "?");
     assert_eq!(world.append(&[&other, &next]), [SUSPECT, SUSPECT]);
     assert_eq!(world.append(&[&next]), [fits(4)]);
 }
 
-/// In another request it is not known upon what it builds: the relay must not send it.
+/// The app does not know in a later request that the update builds on the suspect, so the relay must not send it.
 #[test]
 fn what_fits_by_accident_in_a_request_of_its_own_is_stored() {
     let world = World::new();
@@ -188,7 +190,7 @@ fn what_builds_on_a_suspect_of_the_same_request_is_one() {
     );
 }
 
-/// An update that builds upon very many of its request is decided alone.
+/// An update that builds on very many others of its request is decided alone.
 #[test]
 fn a_request_knows_sixteen_beginnings_of_an_update() {
     for (others, last) in [(15, fits(16)), (16, SUSPECT)] {
@@ -203,7 +205,7 @@ fn a_request_knows_sixteen_beginnings_of_an_update() {
     }
 }
 
-/// A peer of which nothing is known is not taken for missing; the app finds it out once.
+/// The room has no notes of its peers, so the app finds out once what is missing.
 #[test]
 fn a_room_from_before_goes_on() {
     let world = World::new();
@@ -228,7 +230,7 @@ fn quarantine_frees_the_ids_and_deletion_all() {
     world.append(&[&typed(&doc, "a"), &typed(&doc, "b")]);
     world.execute("UPDATE loro_updates SET payload = x'' WHERE rev = 2");
     assert_eq!(world.peers(), 0);
-    // Nothing is refused, and what builds upon the quarantined update waits.
+    // Nothing is refused, and what builds on the quarantined update waits.
     assert_eq!(world.append(&[&typed(&doc, "c")]), [waits(3)]);
     let waiting = block_on(rooms::waiting(&world.database, ROOM, &[3])).unwrap();
     assert_eq!((waiting[0].peer, waiting[0].counter), (1, 1));
@@ -236,7 +238,7 @@ fn quarantine_frees_the_ids_and_deletion_all() {
     assert_eq!(world.peers(), 0);
 }
 
-/// Updates of a document whose first one, which comes before them, is left out.
+/// Types updates that follow each other, and returns the first of them apart from the others.
 fn without_beginning(doc: &LoroDoc, count: usize, words: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
     let first = typed(doc, "first");
     (first, (0..count).map(|_| typed(doc, words)).collect())
@@ -259,7 +261,7 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
             let outcomes = world.append_surely(&batch.iter().collect::<Vec<_>>());
             assert!(outcomes.iter().all(is_stored));
         }
-        // A resend takes no room: it is stored already.
+        // A resend is taken although no more may wait, because it is stored already.
         let resent = [&waiting[0], &waiting[count - 1]];
         assert_eq!(world.append(&resent), [SUSPECT, SUSPECT]);
         let last = 1 + count as u64;
@@ -273,19 +275,19 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
             assert_eq!(code.as_deref(), Some(wire::WAITING_FULL));
             assert!(reason.contains("operation 0 of the peer 1"), "{reason}");
         }
-        // What fits is stored as ever, also beside what is not.
+        // Updates that fit are stored as before, also beside one that does not.
         assert!(matches!(
             world.append(&[&typed(&fine, "fits"), &next[0], &typed(&fine, "too")])[..],
             [Outcome::Stored { .. }, SUSPECT, Outcome::Stored { .. }]
         ));
-        // If the room does not know its peers, it looks once.
+        // If nothing is noted of the room's peers, the app looks at the document once.
         world.execute("DELETE FROM loro_peers");
         let fitting = ["a", "b", "c"].map(|words| typed(&fine, words));
         assert_eq!(world.append(&[&fitting[0]]), [SUSPECT]);
         let stored = |outcomes: &[Outcome]| outcomes.iter().all(is_stored);
         assert!(stored(&world.append_surely(&[&fitting[0], &fitting[1]])));
         assert!(stored(&world.append(&[&fitting[2]])));
-        // When the missing one comes, so may those that were refused.
+        // When the missing update comes, those that were refused are stored, too.
         assert!(stored(&world.append_surely(&[&first, &next[0], &next[1]])));
         assert_eq!(
             block_on(rooms::waiting(&world.database, ROOM, &[2])).unwrap(),
@@ -294,7 +296,7 @@ fn updates_that_wait_are_bounded_and_others_are_not() {
     }
 }
 
-/// A request doesn't exceed the bound by itself.
+/// A single request cannot exceed the bound either.
 #[test]
 fn of_one_request_only_so_many_updates_wait() {
     let large = "x".repeat(WAITING_BYTES / 8);

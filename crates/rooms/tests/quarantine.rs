@@ -1,4 +1,4 @@
-//! An update that decodes but cannot be applied does not stop its room.
+//! Tests that an update that decodes but cannot be applied does not stop its room.
 
 #![allow(clippy::unwrap_used)]
 
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Types one letter in an own document and gives the update.
+/// Types a letter into this document, and returns the update.
 fn letter(doc: &LoroDoc, letter: &str) -> Vec<u8> {
     let before = doc.oplog_vv();
     doc.get_text("text").insert(0, letter).unwrap();
@@ -126,7 +126,7 @@ impl Merger for Dies<'_> {
     }
 }
 
-/// It may be the reason why Loro panics on those that follow.
+/// The refused update may be the reason why Loro panics on later ones.
 #[test]
 fn a_trial_says_why_loro_refuses_an_update() {
     let world = World::new();
@@ -168,7 +168,7 @@ fn updates_that_trap_are_found_and_moved_aside() {
     assert_eq!(text(&state).len(), 39);
 }
 
-/// A merge that dies of something else (no memory, no time) blames no update.
+/// A merge that dies for another reason, such as a lack of memory or of time, blames no update.
 #[test]
 fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     struct Always(fn() -> MergeError);
@@ -223,8 +223,8 @@ fn a_host_without_a_place_of_its_own_merges_here() {
     assert_eq!((text(&state).as_str(), state.rev), ("x", 1));
 }
 
-/// Updates of two documents that share a peer id but not a history: the second one decodes, but refers to text that
-/// the first document never had. Loro refuses it in good order.
+/// Makes updates of two documents that share a peer id but not a history: the second one decodes, but refers to text
+/// that the first document never had. Loro refuses it with an error, and does not panic.
 fn that_do_not_fit() -> (Vec<u8>, Vec<u8>) {
     let ours = LoroDoc::new();
     ours.set_peer_id(1).unwrap();
@@ -262,7 +262,7 @@ fn an_update_that_loro_refuses_is_moved_aside() {
     assert_eq!((text(&state).as_str(), state.rev), ("!", 3));
 }
 
-/// The update that Loro refuses came first, and waited. The one that it waited for is not to blame.
+/// The update that Loro refuses came first, and waited. The update for which it waited is not to blame.
 #[test]
 fn an_update_that_loro_refuses_once_it_waits_no_more_is_moved_aside() {
     let world = World::new();
@@ -280,7 +280,7 @@ fn an_update_that_loro_refuses_once_it_waits_no_more_is_moved_aside() {
     assert_eq!(doc.get_map("map").len(), 5);
 }
 
-/// An update traps once the one that it waited for has come. That one is not to blame.
+/// An update traps once the update for which it waited has come. The later one is not to blame.
 #[test]
 fn an_update_that_traps_once_it_waits_no_more_is_moved_aside() {
     struct TrapsBoth<'a>(&'a World, u64);
@@ -314,7 +314,7 @@ fn an_update_that_traps_once_it_waits_no_more_is_moved_aside() {
     assert!(text(&state).contains("innocent") && text(&state).contains("other"));
 }
 
-/// Clients that have it send it again whenever they join, with what they wrote later.
+/// The clients that have the update send it again whenever they join, with what they wrote later.
 #[test]
 fn what_is_in_quarantine_is_refused_until_its_owner_decides() {
     let world = World::new();

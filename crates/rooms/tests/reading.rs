@@ -1,4 +1,5 @@
-//! Reading the whole document as one blob, in every state that a room can have, also if no instance can compute anything.
+//! Tests reading the whole document as one blob, in every state that a room can have, also if no instance can do the
+//! work.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,11 +24,11 @@ const ROOM: &str = "room";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runs {
     Well,
-    /// There is no instance for it.
+    /// The host has no free instance for it.
     Busy,
-    /// Its instance dies.
+    /// The instance dies.
     Dies,
-    /// Its instance says that its code panicked.
+    /// The instance reports that its code panicked.
     Panics,
 }
 
@@ -36,9 +37,9 @@ struct World {
     clock: SetClock,
     runs: Cell<Runs>,
     memory: Memory,
-    /// Writes what the room gets, and remembers all of it.
+    /// The writer of the cheap updates.
     writer: LoroDoc,
-    /// Everything that the document should hold.
+    /// The document as it should be, without its state.
     whole: LoroDoc,
     appended: Cell<u64>,
     peers: Cell<u64>,
@@ -172,7 +173,7 @@ impl World {
         .map(|sql| self.count(sql))
     }
 
-    /// Reads the room, whatever happens to its jobs: each answer is one blob with everything.
+    /// Reads the room, once for each thing that may happen to its jobs. Each answer must be one blob with everything.
     fn check(&self, state: &str, rows: [u64; 4]) {
         assert_eq!(self.rows(), rows, "{state}");
         for runs in [Runs::Well, Runs::Busy, Runs::Dies, Runs::Panics] {
@@ -187,7 +188,7 @@ impl World {
     }
 }
 
-/// The version of what a reader has who takes in this blob and nothing else. Its state takes long.
+/// The version of a reader that imports this blob and nothing else. It computes no state, because that takes long.
 fn version(blob: &[u8]) -> VersionVector {
     let reader = LoroDoc::new();
     reader.detach();

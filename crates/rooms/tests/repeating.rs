@@ -1,4 +1,4 @@
-//! Appends that a relay repeats because it lost the answer: each update is stored once, and the outcome is the
+//! Tests appends that a relay repeats because it lost the answer: each update is stored once, and the outcome is the
 //! first one.
 
 #![allow(clippy::unwrap_used)]
@@ -98,7 +98,7 @@ fn stored(rev: u64) -> Outcome {
     Outcome::Stored { rev, waits: None }
 }
 
-/// The batch of each test: updates of two rooms, one of which is no update at all.
+/// Makes the batch of each test: payloads for two rooms, one of which is not an update.
 fn batch() -> Vec<Update> {
     vec![
         update("p", Some(1)),
@@ -212,7 +212,7 @@ fn the_same_append_twice_at_once_is_stored_once() {
     assert_eq!(world.heads(), [200, 0]);
 }
 
-/// Receipts are kept for ten minutes, and only of updates that left the log.
+/// The receipts of updates that left the log are kept for ten minutes, and no others are kept.
 #[test]
 fn receipts_are_forgotten() {
     let world = World::new();
@@ -230,18 +230,18 @@ fn receipts_are_forgotten() {
     world.clock.0.set(1_000_000 + kept + 1);
     forget(&world);
     assert_eq!(world.receipts(), 0);
-    // Also if they are more than one statement deletes.
+    // All of them are deleted, also if they are more than one statement deletes.
     let many = "WITH RECURSIVE n(serial) AS (SELECT 1 UNION ALL SELECT serial + 1 FROM n WHERE serial <= 5000)
                 INSERT INTO loro_receipts (origin, serial, rev, created_at) SELECT 'relay', serial, 1, 0 FROM n";
     block_on(world.database.execute(many, vec![])).unwrap();
     forget(&world);
     assert_eq!(world.receipts(), 0);
-    // What is older when it leaves the log gets none.
+    // An update that is older when it leaves the log gets no receipt.
     world.compact("q");
     assert_eq!(world.receipts(), 0);
 }
 
-/// Two clients that share a peer id: the one that came first was stored, and its relay lost the answer.
+/// The two clients share a peer id. The update of the first client was stored, and its relay lost the answer.
 #[test]
 fn what_is_repeated_behind_another_client_of_its_peer_has_its_first_outcome() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Compaction in two steps: a log whose state is not cheap is compacted without it, and merged later.
+//! Tests compaction in two steps: a log whose state is not cheap is compacted without it, and merged later.
 
 #![allow(clippy::unwrap_used)]
 
@@ -61,7 +61,7 @@ impl World {
                 payload: payload.into(),
                 serial: None,
             }];
-            // What others waited for has ids below theirs, so it is compared.
+            // An update for which others waited has ids below theirs, so it is compared with the document.
             let (database, clock) = (&self.database, &self.clock);
             let outcomes = block_on(rooms::append_surely(database, clock, self, "test", updates));
             let outcome = &outcomes.unwrap()[0];
@@ -139,7 +139,7 @@ fn import(state: &State) -> LoroDoc {
     doc
 }
 
-/// Updates whose state is not cheap.
+/// Makes updates whose state is not cheap.
 fn costly() -> Vec<Vec<u8>> {
     writing::who_never_meet([1, 2])
 }
@@ -151,7 +151,7 @@ fn word(word: &str) -> Vec<u8> {
     doc.export(ExportMode::all_updates()).unwrap()
 }
 
-/// The history of these updates, without their state, which takes long.
+/// Imports these updates as a history, without their state, which takes long.
 fn history<'a>(updates: impl IntoIterator<Item = &'a [u8]>) -> LoroDoc {
     let doc = LoroDoc::new();
     doc.detach();
@@ -181,12 +181,12 @@ fn value(updates: &[Vec<u8>]) -> LoroValue {
     whole.get_deep_value()
 }
 
-/// One update by one peer, which has not seen anything.
+/// Makes an update of a peer that has not seen anything.
 fn update(peer: u64, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
     after(&LoroDoc::new(), peer, edit)
 }
 
-/// One update by one peer, which has seen this document.
+/// Makes an update of a peer that has seen this document.
 fn after(seen: &LoroDoc, peer: u64, edit: impl FnOnce(&LoroDoc)) -> Vec<u8> {
     let doc = seen.fork();
     doc.set_peer_id(peer).unwrap();
@@ -201,7 +201,7 @@ fn paste(doc: &LoroDoc, characters: usize) {
     text.insert(0, &"x".repeat(characters)).unwrap();
 }
 
-/// Loro takes the square of a paste's length, whatever stands beside it.
+/// The time that Loro takes grows with the square of a paste's length, whatever is beside it.
 #[test]
 fn a_long_paste_beside_a_single_letter_is_merged_later() {
     let world = World::new();
@@ -215,7 +215,7 @@ fn a_long_paste_beside_a_single_letter_is_merged_later() {
     assert!(world.json().unwrap().len() > 160_000);
 }
 
-/// It is cheap, but takes up to a second, and a compaction takes less.
+/// The state is cheap, but may take a second, and a compaction must take less.
 #[test]
 fn a_large_document_is_compacted_without_its_state_and_merged_later() {
     let world = World::new();
@@ -228,7 +228,7 @@ fn a_large_document_is_compacted_without_its_state_and_merged_later() {
     world.compact().unwrap();
     assert_eq!((world.log(), world.blobs()), (20, 1));
     assert_eq!(*world.jobs.borrow(), [Job::Compact]);
-    // It can be read meanwhile.
+    // The document can be read meanwhile.
     let json = world.json().unwrap();
     assert!(json.len() > 20 * 65_000);
     world.merge().unwrap();
@@ -236,7 +236,7 @@ fn a_large_document_is_compacted_without_its_state_and_merged_later() {
     assert_eq!(world.json().unwrap(), json);
 }
 
-/// Its log is short and young, so nothing else makes it due.
+/// The log is short and young, so nothing else makes the document due.
 #[test]
 fn a_document_that_is_asked_for_as_json_is_merged_by_the_next_sweep() {
     let world = World::new();
@@ -292,7 +292,7 @@ fn a_long_paste_after_what_others_wrote_at_the_same_time_is_merged_at_once() {
     assert!(world.json().unwrap().len() > 1_002_000);
 }
 
-/// Values of maps cost no square.
+/// The values of maps cost no square.
 #[test]
 fn a_busy_board_is_merged_at_once() {
     let world = World::new();
@@ -326,7 +326,7 @@ fn a_costly_room_is_compacted_and_joined_at_once_and_merged_later() {
     assert_eq!(version_of(&state), expected);
     assert_eq!(VersionVector::decode(&state.version).unwrap(), expected);
 
-    // What comes then follows the blob, and the next compaction adds it.
+    // A later update follows the blob, and the next compaction adds it.
     updates.push(word("then"));
     world.append([updates.last().unwrap().clone()]);
     let expected = version_of_all(&updates);
@@ -342,7 +342,7 @@ fn a_costly_room_is_compacted_and_joined_at_once_and_merged_later() {
     world.compact().unwrap();
     assert_eq!(world.state(None).revs, Some(vec![1, 10]));
 
-    // The merge puts a snapshot in the place of all.
+    // The merge replaces all of it by a snapshot.
     assert_eq!(world.to_merge(), 1);
     world.merge().unwrap();
     assert_eq!((world.to_merge(), world.log(), world.blobs()), (0, 0, 0));
@@ -369,7 +369,8 @@ fn a_relay_catches_up_beside_a_blob() {
     assert_eq!(version_of(&after(0)), version_of(&world.state(None)));
 }
 
-/// Reading a blob takes many times its memory, so what is stored as one is handed out as it is.
+/// The app answers a document that is stored as one blob without reading it, because reading takes many times its
+/// memory.
 #[test]
 fn a_whole_document_that_is_stored_as_one_is_not_read() {
     let world = World::new();
@@ -384,7 +385,7 @@ fn a_whole_document_that_is_stored_as_one_is_not_read() {
     world.compact().unwrap();
     assert_eq!((world.log(), world.blobs()), (8, 1));
     assert_eq!(whole(0), version_of_all(&updates));
-    // What came since is in no stored whole.
+    // A later update is not in the stored blob.
     updates.push(word("then"));
     world.append([updates.last().unwrap().clone()]);
     assert_eq!(whole(1), version_of_all(&updates));
@@ -394,11 +395,11 @@ fn a_whole_document_that_is_stored_as_one_is_not_read() {
     assert_eq!(whole(0), version_of_all(&updates));
 }
 
-/// To read the operations of a log takes many times its memory, so a large one is packed without.
+/// The app packs a large log without reading its operations, because reading takes many times the memory of the log.
 #[test]
 fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
     let world = World::new();
-    // Loro may read some KiB.
+    // In 7 MiB, Loro may read some KiB.
     let pack = || world.work(&Job::Pack, 7);
     let check = |updates: &[Vec<u8>], revs: &[u64]| {
         let state = world.state(None);
@@ -406,7 +407,7 @@ fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
         assert_eq!(version_of(&state), version_of_all(updates));
     };
     let mut updates = costly();
-    // One comes before what it builds upon, and one builds upon what never comes.
+    // One update comes before the update on which it builds, and one builds on an update that never comes.
     updates.swap(0, 1);
     let doc = LoroDoc::new();
     doc.get_map("words").insert("lost", 1).unwrap();
@@ -423,7 +424,7 @@ fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
     world.append([updates.last().unwrap().clone()]);
     pack();
     check(&updates, &[10, 9]);
-    // One that came as a snapshot is not joined.
+    // An update that came as a snapshot is not joined.
     let doc = LoroDoc::new();
     doc.get_map("words").insert("whole", 1).unwrap();
     doc.commit();
@@ -442,7 +443,8 @@ fn a_log_that_is_large_for_the_memory_is_packed_all_the_same() {
     assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
 }
 
-/// Loro reads no part of this room as a whole: packed, read, folded and packed again, none of it is lost.
+/// The room is too large for Loro to read as a whole. It is packed, read, folded and packed again, and none of it is
+/// lost.
 #[test]
 fn a_room_that_loro_cannot_read_is_compacted_and_folded_all_the_same() {
     for has_snapshot in [false, true] {
@@ -456,7 +458,7 @@ fn a_room_that_loro_cannot_read_is_compacted_and_folded_all_the_same() {
             world.compact().unwrap();
             assert_eq!((world.log(), world.blobs()), (0, 0));
         }
-        // A whole document that has another encoding, and what builds upon it.
+        // The log has a whole document, which has another encoding, and an update that builds on it.
         let whole = LoroDoc::new();
         whole.get_map("words").insert("whole", 2).unwrap();
         whole.commit();
@@ -513,7 +515,7 @@ fn what_waits_for_others_stays_beside_a_blob() {
     assert_eq!(world.blobs(), 1);
     let state = world.state(None);
     assert_eq!(state.revs, Some(vec![10, 10]));
-    // Many that wait neither make a room due nor break a statement.
+    // Many updates that wait neither make a room due nor break a statement.
     let waiting = (0..200).map(|_| parts[2].clone());
     world.append(waiting);
     world.compact().unwrap();
@@ -523,7 +525,7 @@ fn what_waits_for_others_stays_beside_a_blob() {
     assert_eq!(world.jobs.borrow().len(), jobs, "a join compacts nothing");
     world.merge().unwrap();
     assert_eq!(world.log(), 202);
-    // At last the missing one comes.
+    // At last the missing update comes.
     world.append([parts[0].clone()]);
     let joined = import(&world.state(None));
     assert_eq!(joined.get_map("late").len(), 3);
@@ -558,7 +560,7 @@ fn a_merge_that_ends_after_a_later_compaction_leaves_its_blob() {
     assert_eq!(import(&world.state(None)).get_map("words").len(), 1);
 }
 
-/// Two documents share a peer id but no history: one update has no state, and the rest is costly.
+/// The two documents share a peer id but no history: one update has no state, and the rest is costly.
 #[test]
 fn the_update_without_a_state_is_found_though_a_blob_holds_it() {
     let world = World::new();
@@ -590,8 +592,8 @@ fn the_update_without_a_state_is_found_though_a_blob_holds_it() {
     assert_eq!((world.log(), world.blobs()), (0, 0));
 }
 
-/// Each update is fine, and only together they are nested too deeply for JSON. No update is to blame for that, because all
-/// that others write later builds upon it.
+/// The single updates are fine, and only together they are nested too deeply for JSON. No update is to blame for that,
+/// because everything that others write later builds on it.
 #[test]
 fn containers_nested_over_several_updates_cost_a_room_its_json_alone() {
     let world = World::new();
@@ -625,7 +627,7 @@ fn containers_nested_over_several_updates_cost_a_room_its_json_alone() {
     assert_eq!(world.count("SELECT count(*) FROM loro_quarantine"), 0);
     assert_eq!(import(&world.state(None)).get_map("words").len(), 1);
     assert!(matches!(world.json(), Err(RoomError::TooDeep)));
-    // It has JSON again as soon as what is deep is gone.
+    // The document has JSON again as soon as the deep containers are deleted.
     let before = doc.oplog_vv();
     doc.get_map("map").delete("a").unwrap();
     doc.commit();
@@ -652,13 +654,13 @@ fn a_failure_of_the_state_leads_to_a_blob_and_later_tries_wait() {
         world.faults.borrow_mut().push(no_time());
         let (now, jobs) = (world.clock.0.get(), world.jobs.borrow().len());
         assert!(world.merge().is_err());
-        // Not due again at once.
+        // The next merge is not due at once.
         world.merge().unwrap();
         assert_eq!((world.to_merge(), world.jobs.borrow().len()), (0, jobs + 1));
         world.clock.0.set(now + 3600);
         assert_eq!(world.to_merge(), 1);
     }
-    // A host without a place for it counts as no failure.
+    // A merge for which the host has no free instance does not count as a failure.
     world.faults.borrow_mut().push(MergeError::Busy);
     assert!(world.merge().is_err());
     world.merge().unwrap();
@@ -719,8 +721,8 @@ fn the_operations_of_a_room_that_is_too_large_are_noted() {
     assert_eq!(noted(), 0);
 }
 
-/// Editors see each other's work in the middle of what one of them sends at once, and an instance has so little memory that
-/// the state comes about in stages.
+/// Tests editors who see each other's work in the middle of what one of them sends at once, in an instance with so
+/// little memory that the state is computed in stages.
 #[test]
 fn a_document_of_concurrent_editors_is_merged_in_stages() {
     let world = World::new();
@@ -754,7 +756,8 @@ fn a_document_of_concurrent_editors_is_merged_in_stages() {
     assert_eq!(import(&world.state(None)).get_deep_value(), value(&updates));
 }
 
-/// Has merges fail, each when it is due, until the room's log was folded or `most` have failed.
+/// Lets merges fail, each when it is due, until the room's log was folded or `most` have failed. Returns how many
+/// failed, or 0 if the log was not folded.
 fn fail_merges(world: &World, most: usize) -> usize {
     for failed in 1..=most {
         world.clock.0.set(world.clock.0.get() + 3600);
@@ -784,7 +787,7 @@ fn after_many_failures_the_log_beside_a_blob_goes_and_all_of_it_stays() {
     assert_eq!(fail_merges(&world, 1), 1);
     assert_eq!((world.log(), world.blobs()), (0, 0));
 
-    // It is read as a blob is.
+    // The folded room is read as a blob is.
     let check = |updates: &[Vec<u8>]| {
         let expected = version_of_all(updates);
         for version in [None, Some(VersionVector::default())] {
@@ -796,7 +799,7 @@ fn after_many_failures_the_log_beside_a_blob_goes_and_all_of_it_stays() {
     };
     check(&updates);
     assert!(matches!(world.json(), Err(RoomError::StateUnavailable)));
-    // What comes then is compacted, and goes, too, when the next merge has failed.
+    // A later update is compacted, and leaves the log, too, when the next merge has failed.
     for n in 0..3 {
         updates.push(word(&n.to_string()));
         world.append([updates.last().unwrap().clone()]);
@@ -847,7 +850,7 @@ fn what_waits_is_not_folded() {
     world.compact().unwrap();
     assert_eq!(world.blobs(), 1);
     assert_eq!(fail_merges(&world, 9), 9);
-    // Two wait still, and come as one.
+    // Two updates still wait, and a reader gets them as one.
     assert_eq!((world.log(), world.blobs()), (2, 0));
     assert_eq!(world.state(None).blobs.len(), 2);
     world.append([parts[0].clone()]);
@@ -859,7 +862,7 @@ fn what_waits_is_not_folded() {
     assert_eq!(import(&world.state(None)).get_map("words").len(), 4);
 }
 
-/// As many updates as a room takes wait for one that never came, which is the worst that a client can do.
+/// The worst that a client can do is to send as many updates as a room takes that wait for one that never came.
 #[test]
 fn all_updates_that_may_wait_come_as_one_and_make_no_read_compact() {
     let world = World::new();
@@ -930,7 +933,7 @@ fn a_room_whose_compaction_fails_does_not_stand_before_others() {
     }
     assert!(world.compact().is_err());
     assert!(sweep().is_empty());
-    // It is joined all the same.
+    // A client can join the room all the same.
     world
         .faults
         .borrow_mut()

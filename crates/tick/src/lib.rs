@@ -1,4 +1,4 @@
-//! Asks the poller to do what is due: what the cron components of each WIT have in common.
+//! Asks the poller to do what is due. The cron components of each WIT share this code.
 //!
 //! The cron trigger is a process of its own, which has only the address of the app's HTTP side. It offers WASI 0.2 and
 //! Spin's variables, so this crate uses nothing else.

@@ -1,4 +1,4 @@
-//! Permission of sockets to be in their rooms.
+//! The permission of sockets to be in their rooms.
 
 use minicbor::{CborLen, Decode, Encode};
 

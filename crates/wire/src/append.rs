@@ -1,4 +1,4 @@
-//! Storing updates.
+//! The messages that store updates.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub struct Update {
     /// The Loro blob, as the client sent it.
     #[n(1)]
     pub payload: ByteVec,
-    /// Its number among all updates of its origin, which gives no number twice. The app stores such an update once,
+    /// The update's number among all of its origin, which gives no number twice. The app stores such an update once,
     /// however often it is appended within [`REPEATED_WITHIN`] and whatever else is in those requests: each answer has
     /// the first outcome. An update without a number is stored again.
     #[n(2)]
@@ -75,11 +75,11 @@ pub enum Outcome {
     /// The update is on disk.
     #[n(0)]
     Stored {
-        /// Its place in the room's log.
+        /// The update's place in the room's log.
         #[n(0)]
         rev: u64,
-        /// Says whether it may wait for operations that the room lacks. A [`WaitingRequest`](crate::WaitingRequest) tells
-        /// whether it does.
+        /// Says whether it may wait for operations that the room lacks. A [`WaitingRequest`](crate::WaitingRequest)
+        /// finds out whether it does.
         #[n(1)]
         waits: Option<bool>,
     },
@@ -95,7 +95,7 @@ pub enum Outcome {
     },
     /// The update was not stored, and its outcome is open. Either operations with the same ids are in the room, so it
     /// is a resend or its peer id is in use twice; or it may wait for others, and the room may have too many updates
-    /// that wait. To decide that takes longer. Only an answer to a relay that defers has this outcome.
+    /// that wait. Deciding that takes longer. Only an answer to a relay that defers has this outcome.
     #[n(2)]
     Suspect,
 }

@@ -32,11 +32,11 @@
 //! | `POST /internal/submissions/{service}` | | 202, or 204 if no submission was due; empty |
 //! | `POST /internal/projections/{project}` | | 200, empty |
 //!
-//! A relay tells the version of its messages with each request ([`VERSION_HEADER`]). The app answers 503 to a version
-//! that it does not know, so that relay keeps the updates that it has taken, and tries again.
+//! A relay sends the version of its messages with each request ([`VERSION_HEADER`]). The app answers 503 to a version
+//! that it does not know, so that the relay keeps the updates that it has taken, and tries again.
 //!
-//! All internal routes require `Authorization: Bearer {internal_token}` if a token is configured. A failure answers
-//! `application/problem+json`.
+//! All internal routes require `Authorization: Bearer {internal_token}` if a token is configured. A failure is answered
+//! with `application/problem+json`.
 
 #![forbid(unsafe_code)]
 

@@ -59,7 +59,7 @@ pub struct LineAnswer<B> {
 /// Encodes a message together with its length.
 pub fn encode_framed<T: Encode<()> + CborLen<()>>(message: &T) -> Vec<u8> {
     let length = minicbor::len(message);
-    // A message of some MiB is not copied to get its length before it.
+    // The length is written first, so that a message of some MiB need not be copied behind it.
     let mut framed = Vec::with_capacity(PREFIX + length);
     framed.extend_from_slice(&prefix(length));
     // Writing into a Vec cannot fail.
@@ -89,8 +89,8 @@ impl LineAnswer<ByteVec> {
     }
 }
 
-/// Encodes the head of a byte string of this length (RFC 8949, section 3): its type, and the length in four bytes, which
-/// every reader takes for a short one, too.
+/// Encodes the head of a byte string of this length (RFC 8949, section 3): its type, and the length in four bytes.
+/// Every reader accepts four bytes for a short length, too.
 fn head_of_bytes(length: usize) -> [u8; 5] {
     let [a, b, c, d] = prefix(length);
     [0x5a, a, b, c, d]
@@ -142,7 +142,7 @@ impl LineReader {
         Ok(Some(std::mem::replace(&mut self.arrived, rest)))
     }
 
-    /// Takes the length of the next message as soon as it has arrived, because little has arrived after it then.
+    /// Takes the length of the next message off as soon as it has arrived, because then few bytes behind it are moved.
     fn length(&mut self) -> Result<Option<usize>, TooLong> {
         if self.length.is_none()
             && let Some(prefix) = self.arrived.first_chunk::<PREFIX>()

@@ -1,11 +1,11 @@
-//! Messages on the Redis channel of a room.
+//! The messages on the Redis channel of a room.
 
 use minicbor::{CborLen, Decode, Encode};
 
 use crate::ByteVec;
 
-/// Updates beyond this many bytes are left out of a [`Notice`]; their revs tell a relay to fetch
-/// them.
+/// The most bytes of updates in a [`Notice`]. If there are more, the updates are left out, and a relay
+/// fetches them by their revs.
 pub const MAX_NOTICE_BYTES: usize = 256 * 1024;
 
 /// The Redis channel with the [`Notice`]s of a room.
@@ -16,8 +16,8 @@ pub fn room_channel(project: &str) -> String {
 /// A message on [`room_channel`].
 #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Notice {
-    /// Updates were stored. Sent after the commit: by the relay that appended them, or by the app
-    /// if they did not come through a relay.
+    /// Reports that updates were stored. It is sent after the commit: by the relay that appended
+    /// them, or by the app if they did not come through a relay.
     #[n(0)]
     Updates {
         /// The id of the relay, so that it can skip its own notices; or a word for the part of the app that stored them:
@@ -34,17 +34,17 @@ pub enum Notice {
         #[n(3)]
         payloads: Vec<ByteVec>,
     },
-    /// The number of sockets that a relay has in the room. Sent by relays.
+    /// Reports the number of sockets that a relay has in the room. Relays send it.
     #[n(1)]
     Peers {
         /// The id of the relay.
         #[n(0)]
         relay: String,
-        /// Its sockets in this room.
+        /// The number of its sockets in this room.
         #[n(1)]
         count: u32,
     },
-    /// Permissions in the project have changed. Sent by the app.
+    /// Reports that permissions in the project have changed. The app sends it.
     #[n(2)]
     Access {
         /// The project's count of such changes.

@@ -1,4 +1,4 @@
-//! Doing what is due.
+//! The answer of the poller, which does what is due.
 
 use minicbor::{CborLen, Decode, Encode};
 

@@ -1,4 +1,4 @@
-//! Reading and merging a room.
+//! The messages that read and merge a room.
 
 use minicbor::{CborLen, Decode, Encode};
 
@@ -27,8 +27,8 @@ pub struct StateOf<B> {
     /// An encoded Loro version vector that the room has certainly reached. The room may be ahead of it.
     #[n(1)]
     pub version: B,
-    /// Loro blobs, to be imported in this order. The first is the state, or nearly so; a large
-    /// document's latest updates may follow. Empty if nothing is lacking.
+    /// The Loro blobs, to be imported in this order. The first is the state, or nearly so; a large
+    /// document's latest updates may follow. The list is empty if nothing is lacking.
     #[n(2)]
     pub blobs: Vec<B>,
     /// The rev of each blob, in their order; of a snapshot, the rev up to which it is complete. Updates
@@ -50,7 +50,7 @@ pub struct StateRequest {
 pub type State = StateOf<ByteVec>;
 
 impl Default for State {
-    /// The state of a room that lacks nothing at rev 0: no blobs.
+    /// Makes an empty answer: rev 0, and no blobs.
     fn default() -> Self {
         Self {
             rev: 0,
@@ -96,27 +96,27 @@ impl From<State> for EncodedState {
     }
 }
 
-/// The purpose of a merge.
+/// A piece of work on a room, which runs in an instance of its own.
 #[derive(Debug, Clone, PartialEq, Encode, Decode, CborLen)]
 pub enum Job {
-    /// Answer the document as one snapshot, or as one update if its state is not cheap; then the updates that
+    /// Answers the document as one snapshot, or as one update if its state is not cheap; then the updates that
     /// wait for others.
     #[n(0)]
     Snapshot,
-    /// Answer what a client lacks.
+    /// Answers what a client lacks.
     #[n(1)]
     UpdatesSince {
         /// The client's encoded version vector.
         #[n(0)]
         version: ByteVec,
     },
-    /// Answer the document as JSON text.
+    /// Answers the document as JSON text.
     #[n(2)]
     Json,
-    /// Store the snapshot and shorten the log; if the state is not cheap, store one update for the log.
+    /// Stores the snapshot and shortens the log; if the state is not cheap, stores one update for the log.
     #[n(3)]
     Compact,
-    /// Try whether Loro panics on the log up to this rev, and answer an empty state if it does not. If Loro refuses the log
+    /// Tries whether Loro panics on the log up to this rev, and answers an empty state if not. If Loro refuses the log
     /// with an error, the answer has one blob: the reason in words.
     #[n(4)]
     Until {
@@ -124,16 +124,16 @@ pub enum Job {
         #[n(0)]
         rev: u64,
     },
-    /// Answer the document as one update, then the updates that wait for others.
+    /// Answers the document as one update, then the updates that wait for others.
     #[n(5)]
     Updates,
-    /// Store one update for the log.
+    /// Stores one update for the log.
     #[n(6)]
     Pack,
-    /// Compute the state, cheap or not, store the snapshot, and shorten the log.
+    /// Computes the state, cheap or not, stores the snapshot, and shortens the log.
     #[n(7)]
     Merge,
-    /// Compare an update with the document. If an operation of the update differs from the one with the same id in the
+    /// Compares an update with the document. If an operation of the update differs from the one with the same id in the
     /// document, or if the update waits for others and too many do, the answer has two blobs: the words of the refusal
     /// and its code. If not, or if the app cannot tell, it has none.
     #[n(8)]
@@ -142,7 +142,7 @@ pub enum Job {
         #[n(0)]
         update: ByteVec,
     },
-    /// Store the whole document as one update in the snapshot's place, and shorten the log.
+    /// Stores the whole document as one update in the snapshot's place, and shortens the log.
     #[n(9)]
     Fold,
 }
@@ -195,7 +195,7 @@ pub struct WaitingAnswer {
 /// An update that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
 pub struct Waiting {
-    /// Its place in the room's log.
+    /// The update's place in the room's log.
     #[n(0)]
     pub rev: u64,
     /// The peer of the first operation that is missing.

@@ -1,11 +1,11 @@
-//! Tasks for which clients of a relay wait.
+//! The tasks for which clients of a relay wait.
 
 use minicbor::{CborLen, Decode, Encode};
 
 /// The Redis channel on which the app publishes each change of a task, as a JSON object with its `task_id`.
 pub const TASK_CHANGES: &str = "task-events";
 
-/// The header of the app's answer to a relay that tells the mark of a task which is not finished. The relay removes it.
+/// The header in which the app's answer to a relay has the mark of a task that is not finished. The relay removes it.
 pub const TASK_MARK: &str = "x-loro-internal-task-mark";
 
 /// The header of an answer with events, for a relay that holds the stream. Its value is the place in the stream after

@@ -1,16 +1,16 @@
-//! The version of the messages, which a relay tells with each request.
+//! The version of the messages, which a relay sends with each request.
 
 /// The version of the messages of this release. It grows only if a relay or an app of the previous release would
 /// misunderstand a message. New optional fields and new routes do not make it grow.
 pub const VERSION: u32 = 1;
 
-/// The header in which a relay tells the version of its messages. A relay that tells none speaks version 1.
+/// The header in which a relay sends the version of its messages. A relay that sends none speaks version 1.
 pub const VERSION_HEADER: &str = "x-loro-wire-version";
 
 /// The error that a relay speaks a version that this app does not know.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownVersion {
-    /// The version that the relay told.
+    /// The version that the relay sent.
     told: String,
 }
 
@@ -28,7 +28,7 @@ impl std::fmt::Display for UnknownVersion {
 
 impl std::error::Error for UnknownVersion {}
 
-/// Checks the version that a relay has told in [`VERSION_HEADER`].
+/// Checks the version that a relay has sent in [`VERSION_HEADER`].
 ///
 /// # Errors
 /// If it is newer than [`VERSION`], or is not a version.

@@ -1,6 +1,6 @@
-//! The bytes of every message of this release, for the next one: whatever becomes of the types, these bytes must be read.
+//! The bytes of every message of this release. The next release must read them, whatever becomes of the types.
 //!
-//! Bytes here are never changed. A new field is `None` in the line that is here, and has another line.
+//! Bytes here are never changed. A new field is `None` in the line that is here, and is set in a line that is added.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The same message of a release that has one field more: text, behind the others.
+/// Makes the same message as a later release would send it, with one more field: a text, after the others.
 fn with_a_later_field(message: &[u8]) -> Vec<u8> {
     let mut later = message.to_vec();
     // A variant is its number and the array of its fields.
@@ -228,7 +228,7 @@ fn waits_for_tasks() {
     );
 }
 
-/// The instance of a room's work is of the same release as the one that asks it, but an upgrade may come between.
+/// The instance that does a job has the release of the instance that asks for it, unless an upgrade comes in between.
 #[test]
 fn jobs() {
     let version = || blob(&[4]);

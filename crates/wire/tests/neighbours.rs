@@ -90,7 +90,7 @@ fn a_relay_of_this_release_understands_an_app_of_the_one_before() {
     };
     assert_eq!(answer.verdicts, [granted]);
 
-    // Relays of both releases tell each other.
+    // Relays of both releases send each other notices.
     let notice: wire::Notice = decode(&bytes(NOTICE)).unwrap();
     let updates = wire::Notice::Updates {
         origin: "r1".into(),
@@ -129,7 +129,8 @@ fn the_release_before_understands_this_one() {
         "the bytes are that release's"
     );
 
-    // A relay of the one before asks an app of this release, which defers nothing because that relay does not.
+    // A relay of the release before asks an app of this one, which leaves nothing undecided, because that relay defers
+    // nothing.
     let answer = wire::AppendResponse {
         outcomes: vec![
             wire::Outcome::Stored {
@@ -172,7 +173,7 @@ fn the_release_before_understands_this_one() {
     assert_eq!(encode(&read), bytes(HEADS));
 }
 
-/// The messages whose form is the one of the release before, and the access check, which has got a field.
+/// Checks the messages that have not changed since the release before, and the access check, which has one more field.
 #[test]
 fn access_heads_and_notices_are_understood_both_ways() {
     let check = wire::AccessCheck {
@@ -233,7 +234,7 @@ fn access_heads_and_notices_are_understood_both_ways() {
     }
 }
 
-/// A message that only a later release knows is an error in words, and never another message.
+/// A message that only a later release knows is an error in words, and is never taken for another message.
 #[test]
 fn what_a_later_release_invents_is_a_clear_error() {
     // An outcome number 9 with one field.

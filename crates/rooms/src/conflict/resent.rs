@@ -1,5 +1,5 @@
-//! A resend is never taken for the writing of another client: two clients edit containers of all kinds at random, and what
-//! they wrote comes again, cut and joined in other ways.
+//! A resend is never taken for the writing of another client. Here two clients edit containers of all kinds at random,
+//! and what they wrote is sent again, cut and joined in other ways.
 
 use loro::{
     ExpandType, ExportMode, IdSpan, LoroList, LoroMap, LoroMovableList, LoroText, LoroTree,
@@ -50,7 +50,7 @@ fn edit_text(text: &LoroText, random: &mut StdRng) {
     let end = random.random_range(at..=length);
     match random.random_range(0..8) {
         0..3 => text.insert(at, word(random)).unwrap(),
-        // Backspaces, and the key that deletes forwards.
+        // Backspaces, then the key that deletes forwards.
         3 => (end.saturating_sub(4).max(at)..end)
             .rev()
             .for_each(|at| text.delete(at, 1).unwrap()),
@@ -188,7 +188,7 @@ fn sent(doc: &LoroDoc, before: &VersionVector) -> Vec<u8> {
     doc.export(ExportMode::updates(before)).unwrap()
 }
 
-/// Edits documents, which see what the other did now and then, and returns all of it as it is sent.
+/// Edits two documents, each of which now and then imports what the other has, and returns all edits as they are sent.
 fn edits(docs: &[LoroDoc; 2], random: &mut StdRng) -> Vec<Vec<u8>> {
     let mut log = Vec::new();
     for step in 0..STEPS {
@@ -227,7 +227,7 @@ fn edits(docs: &[LoroDoc; 2], random: &mut StdRng) -> Vec<Vec<u8>> {
     log
 }
 
-/// A part of what a document has, or all of it.
+/// Exports a part of what a document has, or all of it.
 fn resent(doc: &LoroDoc, random: &mut StdRng) -> Vec<u8> {
     let version = doc.oplog_vv();
     let ends = |random: &mut StdRng| -> Vec<(u64, i32)> {
@@ -324,7 +324,7 @@ fn no_resend_is_a_conflict_whatever_it_holds_and_however_it_is_cut() {
                 let conflict = found_in(history, &update);
                 assert_eq!(conflict, None, "seed {seed}, resend {n}, room {room}");
             }
-            // It goes on beyond what is stored.
+            // The update goes on beyond what is stored.
             assert_eq!(found(short, &update), None, "seed {seed}, resend {n}");
         }
     }
@@ -343,7 +343,7 @@ fn one_other_operation_of_any_kind_is_a_conflict() {
             let version = common.oplog_vv();
             (peer, version.get(&peer).copied().unwrap_or(0))
         });
-        // Two go on with it under one peer id.
+        // Two clients continue the same document under one peer id.
         let (peer, end) = written[random.random_range(0..2)];
         let twins = [common.fork(), common.fork()].map(|twin| {
             twin.set_peer_id(peer).unwrap();

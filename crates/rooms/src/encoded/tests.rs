@@ -5,7 +5,7 @@ use loro::{ExpandType, ExportMode, LoroDoc, LoroValue, StyleConfig, StyleConfigM
 use super::*;
 use crate::update;
 
-/// Enough for Loro to make what is nested so deeply.
+/// The bytes of stack with which Loro can make values that are nested so deeply.
 const STACK: usize = 512 << 20;
 
 fn nested(levels: usize) -> LoroValue {
@@ -22,7 +22,7 @@ fn nested(levels: usize) -> LoroValue {
 
 const PLACES: [&str; 5] = ["map", "list", "movable", "set", "mark"];
 
-/// A document with this value in a place, and with what overwrites it, if it is overwritten.
+/// Makes a document with a value of this many levels in this place, and overwrites the value if asked to.
 fn document(place: &str, levels: usize, overwritten: bool) -> LoroDoc {
     let doc = LoroDoc::new();
     let value = nested(levels);
@@ -199,7 +199,7 @@ fn an_update_with_many_levels_none_of_which_is_deep_passes() {
     assert_eq!((measure(cut), check(cut)), (Err(Flaw::NotRead), Ok(())));
 }
 
-/// Also of the kinds that only earlier releases of Loro write. A value is one list in one map, if it is one.
+/// Checks also the kinds of operations that only earlier releases of Loro write. A value here is a list in a map.
 #[test]
 fn an_operation_is_read_to_its_end() {
     const TWO: &[u8] = &[0x81, 0x01];
@@ -230,7 +230,7 @@ fn an_operation_is_read_to_its_end() {
         let mut bytes = bytes.concat();
         bytes.push(0x80);
         let whole = bytes.len() - 1;
-        // The first bit says something else.
+        // The first bit does not belong to the kind.
         for kind in [kind, kind | 0x80] {
             let mut reader = Reader(&bytes);
             assert_eq!(reader.operation(kind, 0), Ok(levels), "{kind}");

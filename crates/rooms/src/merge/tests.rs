@@ -48,7 +48,7 @@ fn a_document_is_whole_if_nothing_waits() {
     assert!(merged(&room(&[first, last, missing])).is_whole());
 }
 
-/// Two documents have a peer id in common but no history, so the second one's update fits by its numbers alone.
+/// The two documents have a peer id in common but no history, so the second one's update fits by its numbers alone.
 #[test]
 fn a_trial_fails_with_the_update_that_loro_refuses() {
     let [ours, theirs] = [(); 2].map(|()| {

@@ -1,4 +1,4 @@
-//! Which jobs a reader asks for. None of them is done here, so each answer is the room as it is stored.
+//! Tests which jobs a reader asks for. None of them is done here, so each answer is the room as it is stored.
 
 use std::cell::RefCell;
 
@@ -128,7 +128,7 @@ fn a_short_log_is_merged_for_a_client_that_joins() {
             snapshot,
             2,
         ),
-        // What waits would be there after a merge, too.
+        // An update that waits would be there after a merge, too.
         ("what waits", Room::new().log([1]).snapshot(2), &[], 2),
         ("a blob", Room::new().blob(1).log([2]), &[], 2),
         ("both", Room::new().snapshot(1).blob(2).log([3]), &[], 3),

@@ -2,7 +2,8 @@
 
 use loro::{ExportMode, LoroDoc};
 
-/// Two writers of these peer ids who never meet type so much that the state is not cheap. In pieces, as frames are.
+/// Lets two writers of these peer ids, who never meet, type so much that the state is not cheap. The updates are as
+/// small as the frames of clients.
 pub(crate) fn who_never_meet(peers: [u64; 2]) -> Vec<Vec<u8>> {
     let mut updates = Vec::new();
     for peer in peers {
