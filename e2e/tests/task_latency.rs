@@ -73,7 +73,7 @@ async fn a_task_is_submitted_and_its_result_shown_at_once() {
     print("from POST /tasks to its answer", &answered);
     print("from POST /tasks to the service", &arrived);
     print("from the callback to another client's document", &seen);
-    print("from the callback to both its answer and that document", &called);
+    print("from the callback to its answer and document", &called);
     let blobs = watcher.heard();
     let blobs = blobs.iter().filter(|heard| matches!(heard, Heard::Blob(_)));
     println!("{} blobs for {TASKS} tasks", blobs.count());
