@@ -90,7 +90,7 @@ async fn with_http_alone_the_relays_tick_projects_a_task() {
     the_relays_tick_projects_a_task("http-only").await;
 }
 
-/// The app may not call itself there, so it submits and projects in the instance that serves the tick.
+/// The app may not call itself there, so it submits and projects in the instance that serves the current request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_fermyon_cloud_the_relays_tick_projects_a_task() {
     the_relays_tick_projects_a_task("fermyon-cloud").await;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 const EDITS: usize = 5;
 
 /// Kills the app this many times in the midst of appends, while the relay and its clients live on. The relay opens a new
-/// line after `line_requests` requests; after 0, it opens none.
+/// line after `line_requests` requests, or none if that is 0.
 async fn kill(relay: Kind, kills: usize, line_requests: &str) {
     let redis = Redis::start().await;
     let app = Setup::new(Kind::None)

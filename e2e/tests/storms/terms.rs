@@ -94,7 +94,7 @@ struct Calm {
     processor: f64,
 }
 
-/// Lets a storm of `count` callers rage at a host, prints the measurements, and checks them.
+/// Runs a storm of `count` callers against a host, prints the measurements, and checks them.
 pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Terms) {
     sources::raise_descriptors();
     let service = Server::start(|_| async { Reply::Hang }).await;
