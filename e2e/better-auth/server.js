@@ -3,8 +3,8 @@
 //
 //   node server.js [--prefix NAME] [--secure] [--cookie-cache] [--large] [--expires-in SECONDS] [--limit COUNT]
 //
-// It prints `ready http://127.0.0.1:PORT` and serves until SIGTERM. Everything else that there is to say goes
-// to stderr, because the test reads stdout only until that line.
+// It prints `ready http://127.0.0.1:PORT` and serves until SIGTERM. All other output goes to stderr, because the test
+// reads stdout only until that line.
 //
 //   POST /control/fault  {"mode": "none" | "error" | "garbage" | "hang" | "slow", "seconds"}
 //                        sets how get-session answers from now on
@@ -31,7 +31,7 @@ const { values: options } = parseArgs({
     "cookie-cache": { type: "boolean", default: false },
     large: { type: "boolean", default: false },
     "expires-in": { type: "string" },
-    // The most questions for sessions from one address in 10 s; by default there is no limit.
+    // The greatest number of requests for sessions from one address in 10 s; by default there is no limit.
     limit: { type: "string" },
   },
 });

@@ -1,11 +1,11 @@
-// A reverse proxy that passes what is below a path on to the root of the server under test, sockets included.
+// A reverse proxy that passes requests below a path on to the root of the server under test, sockets included.
 import { createServer, request as ask } from "node:http";
 import { connect } from "node:net";
 import { server } from "./browser.js";
 
 /**
- * Starts the proxy. Its `address` is that of the page; `close` ends it. It names the host by which the client came, or
- * the server's, as nginx does if it is not told otherwise.
+ * Starts the proxy. Its `address` is that of the page; `close` ends it. It passes on the client's header `host`, or sends
+ * the server's instead, as nginx does by default.
  */
 export async function below(path, { keepsHost = true } = {}) {
   const headersOf = (request) => (keepsHost ? request.headers : { ...request.headers, host: server.host });

@@ -20,8 +20,8 @@ export const server = new URL(
 );
 
 /**
- * Runs a test in a project of its own, with a browser that is closed afterwards and gets these further arguments. If the test fails, a picture of each
- * page is kept in target/browser-tests.
+ * Runs a test in a project of its own, with a browser that is closed afterwards and gets these further arguments. If the
+ * test fails, a picture of each page is kept in target/browser-tests.
  */
 export async function inBrowser(test, act, { args = [] } = {}) {
   const browser = await chromium.launch({
@@ -82,7 +82,7 @@ export async function inBrowser(test, act, { args = [] } = {}) {
   }
 }
 
-/** One open page. */
+/** An open page. */
 class Tab {
   /** The errors that the page logged or threw. */
   errors = [];
@@ -199,7 +199,7 @@ function contents(doc) {
   return { nodes: doc.getMap("nodes").toJSON(), text: doc.getText("text").toString() };
 }
 
-/** Stores updates in a project, and returns a socket that stays in it, so that no state is computed because all have left. */
+/** Stores updates in a project, and returns a socket that stays in it, because the server computes the state when all have left. */
 export async function store(project, updates) {
   const socket = new WebSocket(new URL(`/sync/${project}?events=1`, server));
   await new Promise((resolve, reject) => {

@@ -27,7 +27,7 @@ async function joined(t) {
   return { project, doc, connection };
 }
 
-test("I imported a file, and when it was called saved, it was", async (t) => {
+test("I imported a file, and it is stored once the client calls it saved", async (t) => {
   const { project, doc, connection } = await joined(t);
   const file = new LoroDoc();
   file.getText("text").insert(0, "from the file");
@@ -38,7 +38,7 @@ test("I imported a file, and when it was called saved, it was", async (t) => {
   assert.equal((await copy(project)).getText("text").toString(), "from the file");
 });
 
-test("I put a film into the document: everything else is saved, and I am told what is not", async (t) => {
+test("I put a film into the document: everything else is saved, and the error names what is not", async (t) => {
   const { project, doc, connection } = await joined(t);
   doc.getText("text").insert(0, "before");
   doc.commit();

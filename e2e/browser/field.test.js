@@ -1,4 +1,4 @@
-// Things that went wrong for people who use such pages and clients, each under what they said.
+// The failures that users of such pages and clients reported, each under the user's words.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
@@ -20,7 +20,7 @@ test("from another machine no node can be added", (t) =>
       await a.generate("A hill");
       await a.drawn("A hill");
       await a.saved();
-      // And the page said nothing when a button failed.
+      // The page also showed no error when a button failed.
       await a.page.evaluate(() => setTimeout(() => {
         throw new Error("the button is broken");
       }));
@@ -54,7 +54,7 @@ test("the prompt turns red after each picture, and undo takes a drag apart", (t)
     await a.page.getByTestId("redo").click();
     await eventually("one redo takes it there again", node, ({ position }) => position.x === start.position.x + 60);
 
-    // What is typed without a pause, although another user types meanwhile.
+    // One undo takes back all that was typed without a pause, although another user types meanwhile.
     await a.text.click();
     await a.page.keyboard.type("mine");
     await eventually("the script has it", () => doc.getText("text").toString(), (text) => text === "mine");
@@ -81,7 +81,7 @@ test("below a path of our proxy it connects for ever, and old pictures are gone"
       const picture = await fetch(resultUrl(data.src, new URL(`sync/${project}`, address)));
       assert.equal(picture.status, 200, address.href);
     }
-    // As an earlier release wrote it, on another port.
+    // An earlier release, on another port, wrote addresses with their origin.
     const old = doc.getMap("nodes").setContainer("old", new LoroMap());
     old.set("position", { x: 300, y: 300 });
     const content = old.setContainer("data", new LoroMap());

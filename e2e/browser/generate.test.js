@@ -15,7 +15,7 @@ test("a prompt in one tab becomes a picture in both", (t) =>
     await a.generate(prompt);
     await status(a, prompt, /waiting|in progress/);
     const { height } = await a.node(prompt).boundingBox();
-    assert.equal(await a.page.getByTestId("prompt").inputValue(), "", "the next one may be asked for");
+    assert.equal(await a.page.getByTestId("prompt").inputValue(), "", "the next picture may be requested");
 
     for (const each of [a, b]) {
       await status(each, prompt, "done");

@@ -4,7 +4,7 @@ import test from "node:test";
 import { LoroDoc } from "loro-crdt";
 import { inBrowser, store } from "./browser.js";
 
-/** The length of each of two pastes. That they are of the same time costs Loro about a second; without that, milliseconds. */
+/** The length of each of two pastes. Loro takes about a second to merge them, because they are concurrent; otherwise milliseconds. */
 const LENGTH = 100_000;
 
 /** Makes a document's update with one long text. */

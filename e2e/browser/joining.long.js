@@ -13,13 +13,13 @@ const JOIN = 1_000;
 const SNAPSHOT = 120_000;
 const MAYBE = 200_000;
 
-/** The longest that a page may import, in milliseconds. */
+/** The longest time that a page may import, in milliseconds. */
 const IMPORT = 200_000;
 
-/** The longest that a page does not respond without having said that it is working, in milliseconds. */
+/** The longest time that a page may not respond before it has shown that it is working, in milliseconds. */
 const UNTOLD = 1_000;
 
-/** The rooms, each with its updates and whether it must have a snapshot in time. The ones of 1 MiB have half of the slow shapes. */
+/** The rooms, each with its updates and whether it must have a snapshot in time. The last two, of 2 MiB, are twice as large as the two before. */
 const ROOMS = [
   ["one writer, 384 × 1 KiB", () => appended(384, KIB), true],
   ["one writer, 100 × 10 KiB", () => appended(100, 10 * KIB), true],
@@ -70,7 +70,8 @@ function neverMeet(count, length) {
 
 /**
  * Joins with a new document, and measures how long that takes, how long the page does not respond, and how long it does not
- * without having been told of it. Runs in a page, whose own project is another one, so that it shows nothing of the document.
+ * respond before the client has reported an import. Runs in a page whose own project is another one, so that it shows
+ * nothing of the document.
  */
 function measure([address, patience]) {
   const { doc: other, connection } = globalThis.loro;
@@ -110,7 +111,7 @@ async function join(session, page, length) {
   return seen;
 }
 
-/** Tells what the server hands out: a snapshot, or an update that has no state. A merge gives way to requests, so it asks seldom. */
+/** Returns what the server hands out: a snapshot, or an update that has no state. It asks seldom, because a merge waits for all requests. */
 async function mode(project) {
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   const response = await fetch(new URL(`/sync/${project}`, server));

@@ -31,7 +31,7 @@ test("edits made while the cable is out arrive when it is back in", (t) =>
     await a.state("live");
   }));
 
-test("a reload keeps everything, and so does a browser that was never there", (t) =>
+test("a reload keeps everything, and a new browser gets everything", (t) =>
   inBrowser(t, async ({ project, tab }) => {
     const a = await tab();
     await a.text.pressSequentially("Kept.");

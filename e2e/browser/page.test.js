@@ -6,7 +6,7 @@ import { server } from "./browser.js";
 
 const get = (path, headers = {}, method = "GET") => fetch(new URL(path, server), { headers, method });
 
-test("the page comes with a strict policy, and is asked for anew each time", async () => {
+test("the page comes with a strict policy, and is requested anew each time", async () => {
   const response = await get("/");
   assert.equal(response.status, 200);
   assert.equal(response.headers.get("content-type"), "text/html; charset=utf-8");

@@ -1,4 +1,4 @@
-// A proxy before the server that refuses edits on demand.
+// A proxy in front of the server that refuses edits on demand.
 import { createServer, request } from "node:http";
 import { WebSocket, WebSocketServer } from "ws";
 

@@ -31,7 +31,7 @@ test("two tabs write one text", (t) =>
     assert.equal((await stored(project)).text, "Look! The quick brown 🦊 fox. It jumps.");
   }));
 
-test("what an input method composes is not disturbed by others", (t) =>
+test("text that an input method composes is not disturbed by others", (t) =>
   inBrowser(t, async ({ tab }) => {
     const [a, b] = await Promise.all([tab(), tab()]);
     await a.text.pressSequentially("一三");
@@ -50,7 +50,7 @@ test("what an input method composes is not disturbed by others", (t) =>
     assert.deepEqual(await a.text.evaluate((area) => area.selectionStart), 5);
   }));
 
-test("undo takes back one's own edits and leaves the others'", (t) =>
+test("undo takes back a user's own edits and leaves the others'", (t) =>
   inBrowser(t, async ({ tab }) => {
     const [a, b] = await Promise.all([tab(), tab()]);
     await a.text.pressSequentially("mine ");

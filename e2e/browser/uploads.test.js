@@ -28,7 +28,7 @@ test("pictures that are dropped become nodes where they were dropped, for all us
       assert.equal(picture.headers.get("content-type"), "image/png");
       assert.deepEqual(Buffer.from(await picture.arrayBuffer()), Buffer.from(PNG, "base64"));
     }
-    // An undo takes a node back, as any other.
+    // An undo takes such a node back, too.
     await a.page.getByTestId("undo").click();
     await eventually("one is gone", () => b.nodes.count(), (count) => count === 1);
   }));
@@ -46,7 +46,7 @@ test("a picture that is pasted becomes a node, and text that is pasted stays tex
     assert.equal(await a.nodes.count(), 3, "of text with a picture of it, only the text is taken");
   }));
 
-test("what the server refuses is shown in its words, and can be let go", (t) =>
+test("a file that the server refuses is shown with the server's reason, and can be let go", (t) =>
   inBrowser(t, async ({ project, tab }) => {
     const a = await tab();
     await drop(a, [["drawing.svg", Buffer.from("<svg/>").toString("base64")], ["good.png", PNG]]);
@@ -117,7 +117,7 @@ function refused(tab, name, hasText) {
   return upload(tab, name).getByTestId("upload-error").filter({ hasText }).waitFor();
 }
 
-/** Makes what a drop or a paste brings: files with a content in base64, or a film of this many bytes. */
+/** Makes the data of a drop or a paste: files with a content in base64, or films of this many bytes, and perhaps a text. */
 function transfer(tab, files, text) {
   return tab.page.evaluateHandle(
     ([files, text]) => {

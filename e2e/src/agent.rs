@@ -38,7 +38,7 @@ impl Agent {
         format!("http://{}/notify", self.server.address)
     }
 
-    /// All notifications, in the order of their arrival.
+    /// Returns all notifications, in the order of their arrival.
     pub fn notifications(&self) -> Vec<Request> {
         self.notifications.lock().unwrap().clone()
     }

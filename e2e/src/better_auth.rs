@@ -24,7 +24,7 @@ pub struct Options {
     pub cookie_cache: bool,
     /// Says whether users have so much data that this copy takes several cookies.
     pub large: bool,
-    /// The most questions for sessions from one address in 10 s.
+    /// The greatest number of requests for sessions from one address in 10 s.
     pub limit: Option<u32>,
 }
 
@@ -81,7 +81,7 @@ impl BetterAuth {
         format!("http://{}", self.address)
     }
 
-    /// Signs a new user up, and so in.
+    /// Signs a new user up, which also signs them in.
     pub async fn sign_up(&self, name: &str) -> Browser {
         let body = json!({ "name": name, "email": email(name), "password": PASSWORD });
         browser(&self.post("/sign-up/email", "", &body).await)
@@ -107,7 +107,7 @@ impl BetterAuth {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Lets it answer `get-session` only after this number of seconds from now on.
+    /// Delays each answer to `get-session` by this number of seconds from now on.
     pub async fn slow(&self, seconds: f64) {
         let body = json!({ "mode": "slow", "seconds": seconds }).to_string();
         let answer = Http::new(&self.address).post("/control/fault", body).await;

@@ -1,4 +1,5 @@
-//! A test double of an S3-compatible bucket: it checks the signature of each request, and keeps objects and uploads in parts.
+//! A test double of an S3-compatible bucket: it checks the signature of each request, and keeps objects and uploads in
+//! parts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +17,7 @@ const REGION: &str = "auto";
 const ACCESS_KEY: &str = "an-access-key-for-tests";
 const SECRET_KEY: &str = "a-secret-key-for-tests";
 
-/// The fewest bytes of a part that is not the last.
+/// The smallest size of a part that is not the last.
 const SMALLEST_PART: usize = 5 << 20;
 
 /// The bucket. Dropping it ends it.
@@ -48,7 +49,7 @@ impl Bucket {
         Self { server, kept }
     }
 
-    /// Adds to a set-up that results are kept in this bucket.
+    /// Makes the host of a set-up keep results in this bucket.
     pub fn of(&self, setup: Setup) -> Setup {
         let endpoint = format!("http://{}", self.server.address);
         [
@@ -73,7 +74,7 @@ impl Bucket {
         &self.server.address
     }
 
-    /// All objects.
+    /// Returns all objects.
     pub fn objects(&self) -> Vec<Bytes> {
         self.kept().objects.values().cloned().collect()
     }
@@ -83,12 +84,12 @@ impl Bucket {
         self.kept().uploads.len()
     }
 
-    /// The numbers of the parts that came whole, in the order of their arrival.
+    /// The numbers of the parts that arrived whole, in the order of their arrival.
     pub fn parts(&self) -> Vec<usize> {
         self.kept().parts.clone()
     }
 
-    /// Sets the number of the part that is never answered, if there is to be one.
+    /// Sets the number of the part whose request is never answered; `None` if each is answered.
     pub fn hang_at(&self, part: Option<usize>) {
         self.kept().hangs_at = part;
     }
@@ -135,7 +136,7 @@ fn serve(kept: &mut Kept, request: &Request) -> Reply {
 
 fn begin(kept: &mut Kept) -> Reply {
     kept.begun += 1;
-    // Names at real hosts have such characters, too.
+    // The names of uploads at real services have such characters, too.
     let upload = format!("upload+{}==", kept.begun);
     let answer = format!(
         "<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
@@ -162,7 +163,7 @@ fn put_part(kept: &mut Kept, upload: &str, number: &str, request: &Request) -> R
     Reply::Answer(answer)
 }
 
-/// Completes an upload whose parts are all named, in order and with their tags, and none too small but the last.
+/// Completes an upload. The request must name all parts, in order and with their tags, and only the last may be small.
 fn complete(kept: &mut Kept, key: String, upload: &str, request: &Request) -> Reply {
     let Some(parts) = kept.uploads.get(upload) else {
         return refused(404, "NoSuchUpload");
@@ -193,7 +194,7 @@ fn tag(bytes: &[u8]) -> String {
     format!("\"{}\"", &hex(&Sha256::digest(bytes))[..32])
 }
 
-/// Bytes in hexadecimal.
+/// Writes bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,7 +14,7 @@ pub fn shown(task: &Value) -> [Value; 3] {
     [status, in_document(&url), error]
 }
 
-/// The address of a result as a document holds it: of one that the server keeps, the path alone.
+/// The address of a result as a document holds it: the path alone, if the server keeps the result.
 pub fn in_document(result_url: &Value) -> Value {
     let kept = result_url
         .as_str()

@@ -1,8 +1,8 @@
-//! Other hosts than this machine, as far as they can be had here: the manifest that `cargo xtask manifest` prints for
-//! them, their limits, and a libSQL server if they have no SQLite.
+//! The hosts other than this machine, as far as this machine can imitate them: the manifest that `cargo xtask manifest`
+//! prints for them, their limits, and a libSQL server if they have no SQLite.
 //!
-//! `TEST_HOST` names one, and every [`Setup`](crate::host::Setup) without a manifest of its own is of that host: so the
-//! same tests run on it. `cargo xtask test --hosts` does that.
+//! If `TEST_HOST` names a host, every [`Setup`](crate::host::Setup) without a manifest of its own imitates that host, so
+//! that the same tests run on it. `cargo xtask test --hosts` sets it.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ use toml::Table;
 use crate::built::{built, root};
 use crate::libsql::{Libsql, TOKEN};
 
-/// A host, and what belongs to one set-up of it.
+/// A host, with the libSQL server of one set-up of it.
 #[derive(Clone)]
 pub struct Elsewhere {
     name: &'static str,
@@ -25,7 +25,7 @@ pub struct Elsewhere {
 const NAMES: [&str; 4] = ["http-only", "fermyon-cloud", "akamai", "spinkube"];
 
 impl Elsewhere {
-    /// The host that `TEST_HOST` names, for a set-up with this state folder; `None` if it names none.
+    /// The host that `TEST_HOST` names, for a set-up with this state folder; `None` if it is not set.
     ///
     /// # Panics
     /// If there is no such host.
@@ -38,7 +38,8 @@ impl Elsewhere {
         ))
     }
 
-    /// A host for a set-up with this state folder. The file of a database on a libSQL server is where SQLite's would be.
+    /// Prepares a host for a set-up with this state folder. A libSQL server keeps its database in the file that SQLite
+    /// would use.
     pub fn new(name: &'static str, state: &Path) -> Self {
         let libsql = matches!(name, "akamai" | "spinkube").then(|| {
             let file = state.join("sqlite_db.db");
@@ -55,12 +56,12 @@ impl Elsewhere {
         Self { name, libsql }
     }
 
-    /// Its libSQL server, if it has one.
+    /// The libSQL server, if the host has one.
     pub fn libsql(&self) -> Option<&Libsql> {
         self.libsql.as_deref()
     }
 
-    /// The options of the local host that make it that host. The state folder is that of [`Elsewhere::new`].
+    /// The options that make the local host imitate this host. The state folder is that of [`Elsewhere::new`].
     pub fn options(&self, state: &Path) -> Vec<String> {
         let manifest = state.join("spin.toml").display().to_string();
         let mut options = vec!["--manifest".to_owned(), manifest];
@@ -80,7 +81,7 @@ impl Elsewhere {
         options
     }
 
-    /// The settings of a relay before that host.
+    /// The settings of a relay in front of this host.
     pub fn relay(&self) -> &'static [(&'static str, &'static str)] {
         match self.name {
             "akamai" => &[
@@ -98,7 +99,8 @@ impl Elsewhere {
     }
 }
 
-/// The most MiB of a body on the host that `TEST_HOST` names, if it limits them. A document is not larger either.
+/// The size in MiB of the largest body that the host of `TEST_HOST` accepts, if it has a limit. A document cannot be
+/// larger either.
 pub fn max_body_mib() -> Option<usize> {
     match std::env::var("TEST_HOST").as_deref() {
         Ok("http-only" | "fermyon-cloud") => Some(9),
@@ -107,7 +109,7 @@ pub fn max_body_mib() -> Option<usize> {
     }
 }
 
-/// The manifest of a host, in development, because the tests' callers have no sessions.
+/// The manifest of a host, in the environment `development`, because the tests' callers have no sessions.
 fn manifest(name: &str) -> String {
     let printed = Command::new(built("target/release/xtask"))
         .args(["manifest", "--for", name])

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::wait::soon;
 
-/// A stream of events. Dropping it hangs up.
+/// A stream of events. Dropping it closes the connection.
 pub struct Events {
     body: Incoming,
     read: String,
@@ -22,11 +22,11 @@ pub struct Events {
 /// An event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its data.
+    /// The data.
     pub data: Value,
 }
 
@@ -103,7 +103,7 @@ impl Events {
         next.expect("the stream has ended")
     }
 
-    /// Reads on to an event of this name about this task.
+    /// Reads until an event of this name about this task, and returns it.
     pub async fn until(&mut self, task: &str, name: &str) -> Event {
         let what = format!("{name} of {task}");
         let reading = async {

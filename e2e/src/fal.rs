@@ -19,13 +19,13 @@ use crate::server::{Reply, Request, Server};
 /// The API key that fal knows.
 pub const KEY: &str = "fal-key-for-tests";
 
-/// The beginning of a film, as its file has it.
+/// The first bytes of the file of a film.
 pub const FILM: &[u8] = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isomfilm";
 
 /// A job.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// fal's name of it.
+    /// The name that fal gave it.
     pub request_id: String,
     /// The model in the path of the submission.
     pub model: String,
@@ -33,15 +33,15 @@ pub struct Job {
     pub input: Value,
     /// The address for the callback.
     pub callback_url: String,
-    /// The number of times that fal was asked how it is.
+    /// The number of requests for its status.
     pub looks: usize,
-    /// Says whether fal was told to cancel it.
+    /// Says whether fal received a request to cancel it.
     pub is_cancelled: bool,
     has_ended: bool,
 }
 
 impl Job {
-    /// Its prompt.
+    /// The prompt.
     pub fn prompt(&self) -> &str {
         self.input["prompt"].as_str().unwrap_or("")
     }
@@ -102,12 +102,12 @@ impl Fal {
         self.kept().jobs.len()
     }
 
-    /// Returns how often the public keys were asked for.
+    /// The number of requests for the public keys.
     pub fn asked_for_keys(&self) -> usize {
         self.kept().asked_for_keys
     }
 
-    /// The requests that fal does not take, with the reason.
+    /// The requests that were not valid, each with the reason.
     pub fn wrong(&self) -> Vec<String> {
         self.kept().wrong.clone()
     }
@@ -119,8 +119,8 @@ impl Fal {
         }
     }
 
-    /// Calls back about a job that ended this many seconds ago, and returns the status of the answer. `error` stands in
-    /// place of a result.
+    /// Calls back about a job that ended `age` seconds ago, and returns the status of the answer. An `error` replaces the
+    /// result.
     pub async fn call_back(&self, request_id: &str, age: i64, error: Option<&str>) -> u16 {
         let job = self.job(request_id);
         let mut body = json!({ "request_id": request_id, "gateway_request_id": request_id });

@@ -8,26 +8,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-/// The time that a connection is drained after its last answer, so that the client reads that answer before a reset.
+/// The time for which a connection is drained after its last answer, so that the client reads that answer before a reset.
 const DISCARD: Duration = Duration::from_secs(2);
 
 /// The fate of a connection that carries data during a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// It is answered 500, as a failing ingress does.
+    /// Answers with 500, as a failing ingress does.
     Errors,
-    /// It is reset.
+    /// Resets the connection.
     Resets,
-    /// It stays open, and nothing passes it any more.
+    /// Keeps the connection open, and passes nothing on any more.
     Silence,
 }
 
-/// The point at which it happens.
+/// The point at which a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Point {
-    /// Before the app receives the request.
+    /// The point before the app receives the request.
     Request,
-    /// After the app has served the request, when it answers.
+    /// The point after the app has served the request, when it answers.
     Answer,
 }
 

@@ -18,8 +18,8 @@ pub const LARGE: usize = 8 << 20;
 /// The double. Dropping it ends it.
 ///
 /// Its answer depends on a word in the prompt: `refused`, `busy-first` (429 once), `large` (a picture of 8 MB in
-/// base64), `as TYPE` (a picture that claims this media type); otherwise a picture, with a signature. A turn of its own that
-/// comes back must have the signature of its prompt. The model `gone` does not exist.
+/// base64), `as TYPE` (a picture that claims this media type); otherwise a picture, with a signature. If a request
+/// repeats an earlier picture of Gemini's, it must also repeat that picture's signature. The model `gone` does not exist.
 pub struct Gemini {
     server: Server,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -67,7 +67,7 @@ pub fn signature(prompt: &str) -> String {
     format!("signed: {prompt}")
 }
 
-/// Returns whether the turns before the newest prompt are a prompt and the picture that it got, as that was given.
+/// Returns whether the turns before the newest prompt are none, or a prompt and its picture just as Gemini gave it.
 fn is_remembered(body: &Value) -> bool {
     let Some([before @ .., _]) = body["contents"].as_array().map(Vec::as_slice) else {
         return false;

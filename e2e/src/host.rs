@@ -1,4 +1,4 @@
-//! `loro-host`, the server on one machine.
+//! The server on one machine, `loro-host`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::process::Process;
 /// The build of the relay that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Native code.
+    /// The native build.
     Native,
     /// The WASI command.
     Wasm,
-    /// No relay: the app alone.
+    /// The app alone, without a relay.
     None,
 }
 
@@ -71,7 +71,7 @@ impl Setup {
         }
     }
 
-    /// Makes it another host than this machine, such as `spinkube`.
+    /// Imitates another host than this machine, such as `spinkube`.
     pub fn elsewhere(mut self, name: &'static str) -> Self {
         self.elsewhere = Some(Elsewhere::new(name, self.state.path()));
         self
@@ -86,7 +86,7 @@ impl Setup {
         elsewhere.and_then(Elsewhere::libsql).unwrap()
     }
 
-    /// Sets the manifest instead of the repository's.
+    /// Uses this manifest instead of the repository's, on this machine.
     pub fn manifest(mut self, path: &Path) -> Self {
         self.manifest = path.to_owned();
         self.elsewhere = None;
@@ -207,7 +207,7 @@ pub struct Host {
     /// The process. It is dropped first, because its log is in the state folder.
     pub process: Process,
     setup: Setup,
-    /// Its public address: the relay's, or the app's if no relay runs.
+    /// The public address: the relay's, or the app's if no relay runs.
     pub address: String,
     /// The app's own address.
     pub app: String,
@@ -234,7 +234,7 @@ impl Host {
         self.setup.database()
     }
 
-    /// Executes a statement in the app's database, behind the app's back. Returns the number of changed rows.
+    /// Executes a statement in the app's database directly, without the app. Returns the number of changed rows.
     pub fn execute(&self, sql: &str) -> usize {
         let database = Connection::open(self.database()).unwrap();
         database.busy_timeout(Duration::from_secs(5)).unwrap();

@@ -3,12 +3,11 @@
 //!
 //! - [`host`], [`relay`], [`redis`], [`better_auth`]: the programs, each a child process that ends with its handle.
 //! - [`raw`], [`http`], [`events`]: clients. [`people`]: callers with credentials.
-//! - [`cable`], [`faults`]: proxies between a relay and its app, one slow, one that fails in bursts. [`sub_path`]: one in
-//!   front of a relay, below a path.
-//! - [`kling`], [`gemini`], [`fal`], [`bucket`], [`agent`]: test doubles of the services, of a bucket and of an agent that is notified,
-//!   on [`server`].
-//!   [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
-//! - [`elsewhere`]: other hosts than this machine. [`libsql`]: their database.
+//! - [`cable`], [`faults`]: proxies between a relay and its app: a slow one, and one that fails in bursts. [`sub_path`]: a
+//!   proxy in front of a relay, below a path.
+//! - [`kling`], [`gemini`], [`fal`], [`bucket`], [`agent`]: test doubles of the services, of a bucket and of an agent that
+//!   is notified. They run on [`server`]. [`tasks`]: a host with them. [`document`]: what a document shows of tasks.
+//! - [`elsewhere`]: the hosts other than this machine. [`libsql`]: their database.
 //! - [`manifest`]: `spin.toml`, and the variables that each compiled component reads.
 //! - [`port`]: a port that stays reserved while its server is down. [`wait`]: waiting for a condition, with a limit.
 //!

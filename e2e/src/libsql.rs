@@ -16,7 +16,7 @@ use crate::server::{Reply, Request, Server};
 /// The token that the server requires.
 pub const TOKEN: &str = "a-database-token-for-tests";
 
-/// The orders to the thread of the server of `platform`, which stays on that thread.
+/// A closure for the thread of the server of `platform`, which stays on that thread.
 type Work = Box<dyn FnOnce(&mut HranaServer) + Send>;
 
 /// A running server. Dropping it ends it; the file stays.
@@ -26,14 +26,14 @@ pub struct Libsql {
 }
 
 impl Libsql {
-    /// Starts a server of the database in this file, within a tokio runtime. Each answer takes this long.
+    /// Starts a server of the database in this file, within a tokio runtime. Each answer takes `round_trip`.
     pub fn start(file: &Path, round_trip: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (work, queue) = mpsc::channel::<Work>();
         let file = file.to_owned();
         std::thread::spawn(move || {
             let mut server = HranaServer::open(&file).unwrap().with_token(TOKEN);
-            // It ends with the last sender.
+            // The loop ends when the last sender is dropped.
             for work in queue {
                 work(&mut server);
             }
@@ -49,12 +49,12 @@ impl Libsql {
         Self { server, work }
     }
 
-    /// Its address.
+    /// The address as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.server.address)
     }
 
-    /// Changes how it fails, and waits until that counts.
+    /// Runs a closure with the server, such as one that makes it fail, and returns its result.
     pub async fn with<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut HranaServer) -> T + Send + 'static,
@@ -81,7 +81,7 @@ async fn answer(thread: &mpsc::Sender<Work>, request: Request) -> Reply {
     match on_its_thread(thread, move |server| server.reply(&asked)).await {
         native::Reply::Answer(answer) => Reply::Answer(answer.map(|body| Full::new(body.into()))),
         native::Reply::Closed => Reply::Drop,
-        // A socket that listens cannot refuse a connection.
+        // A listening socket cannot refuse a connection, so the answer is 429 instead.
         native::Reply::Away => Reply::json(429, &json!({ "message": "too many requests" })),
     }
 }

@@ -1,4 +1,4 @@
-//! `spin.toml`, and what the compiled components read of its variables.
+//! The manifest `spin.toml`, and what the compiled components read and import.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,7 +96,7 @@ fn imports_of(wasm: &[u8]) -> Option<BTreeSet<String>> {
     Some(found)
 }
 
-/// Reads a number of Wasm: seven bits a byte, the least first.
+/// Reads a number in the format of Wasm (LEB128): seven bits a byte, the least significant first.
 fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut number = 0;
     for (index, byte) in bytes.iter().enumerate().take(5) {

@@ -1,4 +1,5 @@
-//! Users with sessions of a real Better Auth, agents with tokens, and a host that knows both.
+//! The callers with credentials: users with sessions of a real Better Auth, and agents with tokens; and a host that
+//! knows both.
 
 use bytes::Bytes;
 use http::Method;

@@ -105,7 +105,7 @@ impl Process {
         self.ended().await;
     }
 
-    /// Everything that it has written to stderr.
+    /// Returns everything that it has written to stderr.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

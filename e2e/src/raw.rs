@@ -32,12 +32,12 @@ pub enum Heard {
     Text(String),
 }
 
-/// The ways in which a connection ended.
+/// The way in which a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
-    /// With a close frame of this code; 1005 if the frame had none.
+    /// A close frame with this code; 1005 if the frame had none.
     Code(u16),
-    /// Without a close frame.
+    /// The loss of the connection, without a close frame.
     Lost,
 }
 
@@ -221,7 +221,7 @@ impl Client {
         self.doc().get_text("text").to_string()
     }
 
-    /// Every frame so far, in order.
+    /// Returns every frame so far, in order.
     pub fn heard(&self) -> Vec<Heard> {
         self.seen().heard.clone()
     }

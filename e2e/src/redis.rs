@@ -12,17 +12,17 @@ use crate::port::Port;
 use crate::process::Process;
 use crate::wait::until;
 
-/// The user of [`Lock::Password`], as an address has it, and as the server does.
+/// The user and password of [`Lock::Password`], as a URL has them, and as the server's option `--user` does.
 const USER: (&str, &str) = ("app:p%40ss%3Aword", "app on >p@ss:word ~* &* +@all");
 
 /// The credentials that a server requires of its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Nothing.
+    /// Requires nothing.
     None,
-    /// TLS. [`Redis::authority`] vouches for the server.
+    /// Requires TLS. [`Redis::authority`] vouches for the server.
     Tls,
-    /// A user and a password.
+    /// Requires a user and a password.
     Password,
 }
 
@@ -55,7 +55,7 @@ impl Redis {
         redis
     }
 
-    /// Its address as a URL, with the user and the password if it has one.
+    /// The address as a URL, with the user and the password if the server requires them.
     pub fn url(&self) -> String {
         let address = self.port.address();
         match self.lock {
@@ -65,12 +65,12 @@ impl Redis {
         }
     }
 
-    /// The certificate of the authority that signed its own.
+    /// The certificate of the authority that signed the server's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
     }
 
-    /// Makes an authority, and a certificate of 127.0.0.1.
+    /// Makes an authority, and a certificate for 127.0.0.1.
     async fn certify(&self) {
         let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
         let script = format!(

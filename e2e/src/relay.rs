@@ -12,7 +12,7 @@ use crate::process::Process;
 pub struct Relay {
     /// The process.
     pub process: Process,
-    /// Its public address.
+    /// The public address.
     pub address: String,
     _folder: TempDir,
 }

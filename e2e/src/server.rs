@@ -16,15 +16,15 @@ use tokio::task::{JoinHandle, JoinSet};
 /// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its path, without the query.
+    /// The path, without the query.
     pub path: String,
-    /// Its path and query.
+    /// The path and the query.
     pub target: String,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -44,11 +44,11 @@ impl Request {
 /// The reaction of the server to a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// It sends this answer.
+    /// Sends this answer.
     Answer(Response<Full<Bytes>>),
-    /// It closes the connection.
+    /// Closes the connection.
     Drop,
-    /// It never answers.
+    /// Keeps the connection open, and never answers.
     Hang,
 }
 
@@ -70,7 +70,7 @@ impl Reply {
 
 /// A server. Dropping it ends it and cuts its connections.
 pub struct Server {
-    /// Its address, such as `127.0.0.1:1234`.
+    /// The address, such as `127.0.0.1:1234`.
     pub address: String,
     task: JoinHandle<()>,
 }

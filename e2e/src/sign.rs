@@ -1,4 +1,4 @@
-//! Signatures, computed without the code under test.
+//! Computes signatures without the code under test.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -10,7 +10,7 @@ pub fn code(key: &[u8], message: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Computes the signature in the callback address of a service's job, under the setting `webhook_key`.
+/// Computes the signature in the callback address of a service's job, with the setting `webhook_key`.
 pub fn callback(webhook_key: &str, service: &str, job: &str) -> String {
     let message = format!("webhook\n{service}\n{job}");
     let code = code(webhook_key.as_bytes(), message.as_bytes());

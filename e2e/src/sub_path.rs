@@ -1,4 +1,4 @@
-//! A reverse proxy that passes what is below a path on to the root of a server.
+//! A reverse proxy that passes requests below a path on to the root of a server.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use crate::server::{Reply, Request, Server};
 
 /// A proxy for plain requests. Dropping it ends it.
 pub struct SubPath {
-    /// Its address.
+    /// The address.
     pub address: String,
     state: Arc<State>,
     _server: Server,
@@ -23,7 +23,7 @@ struct State {
 }
 
 impl SubPath {
-    /// Starts a proxy for what is below `path`, such as `/canvas`. It leads nowhere until [`SubPath::leads_to`].
+    /// Starts a proxy for requests below `path`, such as `/canvas`. It leads nowhere until [`SubPath::leads_to`].
     pub async fn start(path: &str) -> Self {
         let state = Arc::new(State {
             path: path.to_owned(),
@@ -62,7 +62,7 @@ impl State {
             return Reply::bytes(404, "text/html", "nothing here");
         };
         let server = self.server.lock().unwrap().clone();
-        // The host is the one that the client named, as a proxy is usually told to pass on.
+        // The header `host` stays the client's, because proxies are usually configured to pass it on.
         let headers: Vec<(&str, &str)> = request
             .headers
             .iter()

@@ -84,7 +84,7 @@ impl World {
         task(&self.host.http(), id).await
     }
 
-    /// Waits until a task has ended, in whichever way.
+    /// Waits until a task has ended, whether it succeeded or not.
     pub async fn finished(&self, id: &str) -> Value {
         self.task_until(id, |task| task["completed_at"].is_i64())
             .await

@@ -1,9 +1,9 @@
-//! Waiting, which is always for a condition and always has a limit.
+//! Waits, always for a condition and always with a limit.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// The limit for a condition: far more than any needs, because the machine may be busy.
+/// The limit for a condition: far more than any condition needs, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The pause between two checks of a condition.

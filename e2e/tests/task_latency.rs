@@ -1,5 +1,5 @@
-//! Latency of a task: on its way to its service, and from the service's callback to the documents. `--nocapture` prints
-//! the numbers. The asserted limits are ten times the wanted ones, because the machine may be busy.
+//! Measures the latency of a task: on its way to its service, and from the service's callback to the documents.
+//! `--nocapture` prints the numbers. The asserted limits are ten times the wanted ones, because the machine may be busy.
 
 #![allow(clippy::unwrap_used)]
 
@@ -72,8 +72,8 @@ async fn a_task_is_submitted_and_its_result_shown_at_once() {
     }
     print("from POST /tasks to its answer", &answered);
     print("from POST /tasks to the service", &arrived);
-    print("from the callback to another's document", &seen);
-    print("from the callback to its answer and that", &called);
+    print("from the callback to another client's document", &seen);
+    print("from the callback to its answer and document", &called);
     let blobs = watcher.heard();
     let blobs = blobs.iter().filter(|heard| matches!(heard, Heard::Blob(_)));
     println!("{} blobs for {TASKS} tasks", blobs.count());

@@ -1,4 +1,4 @@
-//! Load: a thousand tasks at the same time, and a service that fails as often as real ones do.
+//! Checks a host under load: a thousand tasks at the same time, and a service that fails as often as real ones do.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ const TASKS: usize = 1000;
 const PROJECTS: usize = 4;
 const AT_ONCE: usize = 50;
 
-/// Enough that all tasks may be under way at once, because each job takes half a minute.
+/// The places at the service: enough for all tasks at once, because each job takes half a minute.
 const PLACES: &str = "2000";
 
 /// The longest time for a whole test.
@@ -113,7 +113,7 @@ fn completed(host: &Host) -> usize {
     number(&host.database(), sql)
 }
 
-/// A line about each task that has not ended.
+/// Describes each task that has not ended, in a line.
 fn unfinished(host: &Host) -> Vec<String> {
     let rows =
         Connection::open_with_flags(host.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
@@ -216,11 +216,12 @@ const SECOND: &str = "kling-3.0";
 #[ignore = "takes minutes: cargo xtask test --long"]
 async fn a_thousand_tasks_end_once_each_with_its_own_result() {
     let questions = burst(FIRST).await;
-    // One about each job in ten seconds, of which a job takes thirty, and as many again for those that failed.
+    // A job takes thirty seconds and is queried every ten, so it takes three queries, and as many again for those that
+    // fail.
     assert!(questions < 6 * TASKS, "{questions} questions");
 }
 
-/// The same in the API that takes one question for many jobs: it is asked a tenth as often.
+/// The same in the API that takes one query for many jobs, and so gets far fewer queries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: cargo xtask test --long"]
 async fn a_thousand_tasks_of_the_second_generation_take_few_questions() {
@@ -228,7 +229,7 @@ async fn a_thousand_tasks_of_the_second_generation_take_few_questions() {
     assert!(questions < TASKS, "{questions} questions");
 }
 
-/// Has a thousand tasks of a model done, and returns how many questions about them Kling was asked.
+/// Runs a thousand tasks of a model, and returns the number of queries about them that Kling received.
 async fn burst(model: &str) -> usize {
     let (kling, gemini) = (Kling::start(plan()).await, Gemini::start().await);
     let host = setup(Kind::Native, &kling, &gemini)

@@ -79,7 +79,7 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request) -> Reply {
     }
 }
 
-/// Serves the film of a job, to which no token is needed.
+/// Serves the film of a job. This request needs no token.
 fn serve_film(inner: &Inner, film: &str) -> Reply {
     let kept = inner.kept.lock().unwrap();
     let name = film.strip_suffix(".mp4").unwrap_or_default();
@@ -90,16 +90,16 @@ fn serve_film(inner: &Inner, film: &str) -> Reply {
     }
 }
 
-/// The question of a request.
+/// The operation that a request asks for.
 enum Asked<'r> {
-    /// A job is submitted, in the second generation with its model in the path.
+    /// The submission of a job. In the second generation, the path names the model.
     Submission {
         endpoint: &'r str,
         model: Option<&'r str>,
     },
-    /// The first generation is asked about a job.
+    /// A query of the first generation about a job.
     One { endpoint: &'r str, name: &'r str },
-    /// The second generation is asked about jobs.
+    /// A query of the second generation about jobs.
     Many(Vec<&'r str>),
 }
 
@@ -135,7 +135,7 @@ impl<'r> Asked<'r> {
 fn note_call(inner: &Inner, asked: &Asked<'_>, body: &Value) -> Call {
     let mut kept = inner.kept.lock().unwrap();
     let submitted = job::name(body);
-    // A question about many jobs counts as one about the first.
+    // A query about many jobs counts as a query about the first.
     let (name, jobs) = match asked {
         Asked::Submission { .. } => (submitted, 1),
         Asked::One { name, .. } => (*name, 1),
@@ -166,7 +166,7 @@ fn note_call(inner: &Inner, asked: &Asked<'_>, body: &Value) -> Call {
     call
 }
 
-/// The answer about jobs of the second generation. Those that are not known are left out.
+/// Answers a query about jobs of the second generation. Unknown jobs are left out.
 fn find_all(inner: &Inner, names: &[&str]) -> Reply {
     let kept = inner.kept.lock().unwrap();
     let known = names.iter().filter_map(|name| kept.by_name.get(*name));

@@ -9,13 +9,13 @@ use super::plan::Course;
 /// An accepted job.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Kling's name of the job.
+    /// The name that Kling gave the job.
     pub task_id: String,
-    /// Our name of the job, from its submission.
+    /// The app's name for the job, from its submission.
     pub external_task_id: String,
-    /// `image2video` or `text2video`; in the second generation `image-to-video` or `text-to-video`.
+    /// The endpoint: `image2video` or `text2video`; in the second generation `image-to-video` or `text-to-video`.
     pub endpoint: String,
-    /// The model in the path, which the second generation has.
+    /// The model in the path, which only the second generation has.
     pub model: Option<String>,
     /// The body of its submission.
     pub body: Value,
@@ -45,7 +45,7 @@ impl Job {
         first.or(second).unwrap_or("")
     }
 
-    /// Its prompt, or nothing.
+    /// The prompt; empty if it has none.
     pub fn prompt(&self) -> &str {
         prompt(&self.body)
     }
@@ -55,7 +55,7 @@ impl Job {
         !self.finished && self.arrived.elapsed() < self.course.duration
     }
 
-    /// The report of Kling about it now, in the words of its generation.
+    /// The report that Kling gives about it now, in the format of its generation.
     pub fn data(&self) -> Value {
         let first = self.data_of_first();
         if self.model.is_none() {
@@ -114,7 +114,7 @@ impl Job {
     }
 }
 
-/// Our name of a job, in a body of either generation.
+/// The app's name for a job, in a body of either generation.
 pub(super) fn name(body: &Value) -> &str {
     let first = body["external_task_id"].as_str();
     let second = body["options"]["external_task_id"].as_str();

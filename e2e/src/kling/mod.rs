@@ -47,7 +47,7 @@ struct Kept {
     with_api_key: usize,
     /// The seconds by which Kling's clock is ahead of the machine's.
     clock_ahead: i64,
-    /// Our name of each job that called back, and the status of the answer; 0 if there was none.
+    /// The app's name for each job that called back, and the status of the answer; 0 if there was none.
     called_back: Vec<(String, u16)>,
 }
 
@@ -85,19 +85,19 @@ impl Kling {
         self.inner.kept.lock().unwrap()
     }
 
-    /// All jobs, in the order of their submissions.
+    /// Returns all jobs, in the order of their submissions.
     pub fn jobs(&self) -> Vec<Job> {
         self.kept().jobs.clone()
     }
 
-    /// The job with this name, ours or Kling's.
+    /// The job with this name, the app's or Kling's.
     pub fn job(&self, name: &str) -> Option<Job> {
         let kept = self.kept();
         let n = *kept.by_name.get(name)?;
         Some(kept.jobs[n].clone())
     }
 
-    /// All calls so far, in order.
+    /// Returns all calls so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.kept().calls.clone()
     }
@@ -127,7 +127,7 @@ impl Kling {
         self.kept().clock_ahead = ahead;
     }
 
-    /// The callbacks so far: our name of the job, and the status of the answer; 0 if there was none.
+    /// The callbacks so far: the app's name for the job, and the status of the answer; 0 if there was none.
     pub fn called_back(&self) -> Vec<(String, u16)> {
         self.kept().called_back.clone()
     }

@@ -12,7 +12,7 @@ pub const UNTIL_TOLD: Duration = Duration::from_secs(3600);
 pub struct Call {
     /// The index of this call among all calls.
     pub number: usize,
-    /// The job's name: ours for a submission, ours or Kling's for a query.
+    /// The app's name for the job, also if the call uses Kling's. For an unknown job, the name in the call.
     pub name: String,
     /// The prompt of the job that is submitted or asked about.
     pub prompt: String,
@@ -29,24 +29,24 @@ pub struct Call {
 /// The ways in which a call fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// It is answered with this status, code and message.
+    /// Answers the call with this status, code and message.
     Error(u16, i64, &'static str),
-    /// The connection is dropped before the call has an effect.
+    /// Drops the connection before the call has an effect.
     DropBefore,
-    /// The connection is dropped after the call had its effect.
+    /// Drops the connection after the call had its effect.
     DropAfter,
-    /// The call is never answered.
+    /// Keeps the connection open, and never answers.
     Hang,
-    /// The answer is not JSON.
+    /// Answers with something other than JSON.
     Garbage,
 }
 
 impl Fault {
-    /// 429, the answer to a client that calls too fast.
+    /// The answer to a client that calls too fast: 429.
     pub const TOO_FAST: Self = Self::Error(429, 1302, "too fast");
-    /// 500.
+    /// The answer to a call that fails within Kling: 500.
     pub const BROKEN: Self = Self::Error(500, 5000, "internal error");
-    /// The content is refused.
+    /// The answer to content that Kling refuses: 400.
     pub const REFUSED: Self = Self::Error(400, 1301, "the risk control system objects");
 }
 
@@ -78,7 +78,7 @@ impl Default for Course {
 }
 
 impl Course {
-    /// A job that does not call back, so that it has to be polled.
+    /// The course of a job that does not call back, so that it has to be polled.
     pub fn silent() -> Self {
         Self {
             callbacks: 0,
@@ -99,7 +99,7 @@ pub struct Plan {
     pub fault: FaultPlan,
     /// The course of a job.
     pub course: CoursePlan,
-    /// The most jobs at once that the account may have.
+    /// The number of jobs that the account may have at once.
     pub places: usize,
     /// The secret that Kling signs its callbacks with, without `whsec_` and not in base64.
     pub secret: Option<&'static str>,
@@ -125,21 +125,21 @@ impl Plan {
         })
     }
 
-    /// Makes an account that may have this many jobs at once.
+    /// Sets the number of jobs that the account may have at once.
     #[must_use]
     pub fn places(mut self, places: usize) -> Self {
         self.places = places;
         self
     }
 
-    /// Makes calls fail.
+    /// Sets which calls fail, and how.
     #[must_use]
     pub fn fault(mut self, fault: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) -> Self {
         self.fault = Box::new(fault);
         self
     }
 
-    /// Makes jobs go otherwise.
+    /// Sets the course of each job.
     #[must_use]
     pub fn course(
         mut self,

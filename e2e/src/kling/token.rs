@@ -25,9 +25,9 @@ pub(super) fn dated(reply: Reply, now: i64) -> Reply {
 
 /// The reason why a token is rejected.
 pub(super) enum Rejected {
-    /// It is valid at another time; with Kling's code for that.
+    /// A token that is valid at another time, with Kling's code for that.
     Untimely(i64),
-    /// It is never valid; with the reason.
+    /// A token that is never valid, with the reason.
     Unknown(&'static str),
 }
 

@@ -57,8 +57,8 @@ async fn a_missing_setting_stops_everything_and_is_named() {
     }
 }
 
-/// Copies the repository's manifest to a folder of its own, without one variable of the component `sync`. Spin and our
-/// host answer an error if a component reads a variable that it does not list.
+/// Copies the repository's manifest to a folder of its own, without one variable of the component `sync`. Spin and the
+/// local host return an error if a component reads a variable that it does not list.
 fn manifest_without(folder: &Path, variable: &str) -> PathBuf {
     for name in ["target", "components"] {
         std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
@@ -101,7 +101,7 @@ async fn an_unreadable_setting_stops_everything_and_is_in_the_log() {
             assert!(!answer.text().contains(unreadable), "{}", answer.text());
         }
         let (status, problem) = who.upgrade(&host.address, "/sync/p").await;
-        // Without this token the relay cannot ask the app.
+        // Without this token the relay cannot call the app.
         let expected = if unreadable == "internal_token" {
             502
         } else {
@@ -208,7 +208,7 @@ async fn a_caller_over_the_rate_limit_waits() {
     assert_eq!(bob.get(&http, "/projects").await.status, 200);
     until_within(
         Duration::from_secs(10),
-        "she is admitted again",
+        "the caller is admitted again",
         async || ann.get(&http, "/projects").await.status == 200,
     )
     .await;

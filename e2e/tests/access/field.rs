@@ -1,4 +1,4 @@
-//! Things that went wrong for people with a real Better Auth, each under what they said.
+//! The failures that users with a real Better Auth reported, each quoted at its test.
 
 use e2e::better_auth::{BetterAuth, Options};
 use e2e::host::Kind;
@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 /// The limit of Better Auth for one address.
 const LIMIT: u32 = 4;
 
-/// "Of 150 people who open a canvas in a second, 50 are refused": to Better Auth all of them were one address.
+/// Reproduces the report "Of 150 people who open a canvas in a second, 50 are refused": to Better Auth all of them were
+/// one address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_office_opens_a_canvas_at_once() {
     let options = Options {
@@ -36,7 +37,7 @@ async fn a_whole_office_opens_a_canvas_at_once() {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     host.stop().await;
-    // From one office they are one address, and those whom the limit meets are told how long to wait.
+    // From one office they are one address, and the answer to a user over the limit says how long to wait.
     let host = setup(Kind::Native, &auth)
         .env("RELAY_TRUST_FORWARDED", "true")
         .start()
@@ -55,12 +56,12 @@ async fn a_whole_office_opens_a_canvas_at_once() {
         }
     }
     assert_eq!(refused, 2 * LIMIT);
-    // Once it has said 429, it is not asked again before that time.
+    // Once Better Auth has answered 429, the app does not ask it again before that time.
     assert_eq!(auth.asked().await - asked, u64::from(LIMIT) + 1);
     host.stop().await;
 }
 
-/// "One page asks for the same session ten times."
+/// Reproduces the report "One page asks for the same session ten times."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_sends_many_requests_at_once() {
     let auth = BetterAuth::start(Options::default()).await;

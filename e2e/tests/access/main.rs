@@ -1,4 +1,4 @@
-//! Access: which caller may do what, in a development and in a deployment.
+//! Checks access: which caller may do what, in development and in a deployment.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Projects, members and tokens, and the effect of each change on open sockets.
+//! Checks projects, members and tokens, and the effect of each change on open sockets.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ struct World {
 impl World {
     async fn start(relay: Kind) -> Self {
         let auth = BetterAuth::start(Options::default()).await;
-        // Only notices and comparisons may have an effect here, not the regular recheck.
+        // A change must take effect through notices and comparisons here, not through the regular recheck.
         let setup = setup(relay, &auth).env("RELAY_RECHECK_INTERVAL", "5m");
         let host = setup.start().await;
         let owns = auth.sign_up("owner").await;
@@ -234,7 +234,7 @@ async fn projects_are_made_listed_renamed_and_given_away() {
     world.host.stop().await;
 }
 
-/// "She was added to a project of strangers, and cannot leave it."
+/// Reproduces the report "I was added to a project of strangers, and cannot leave it."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_leaves_without_effect_on_others() {
     let world = World::start(Kind::Native).await;
@@ -260,7 +260,8 @@ async fn a_member_leaves_without_effect_on_others() {
     world.host.stop().await;
 }
 
-/// "I gave my project to two users at the same time, and one of them did not get it, though the answer was yes."
+/// Reproduces the report "I gave my project to two users at the same time, and one of them did not get it, though the
+/// answer was yes."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_project_goes_to_one_member() {
     let world = World::start(Kind::Native).await;
@@ -277,7 +278,7 @@ async fn a_project_goes_to_one_member() {
     world.owner.admits(&http, "p", &eve.user_id, "read").await;
     let mut statuses = Vec::new();
     let (to_member, to_eve) = (give(&world.member_id), give(&eve.user_id));
-    // The relay would keep such small bodies until they are whole.
+    // The requests go to the app, because the relay would keep such small bodies until they are whole.
     let app = world.host.app_http();
     let first = world
         .owner
@@ -300,7 +301,7 @@ async fn a_project_goes_to_one_member() {
     world.host.stop().await;
 }
 
-/// "I took the project over and removed the former owner, and their agent still writes."
+/// Reproduces the report "I took the project over and removed the former owner, and their agent still writes."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_end_with_their_maker() {
     let world = World::start(Kind::Native).await;
@@ -341,7 +342,7 @@ async fn tokens_end_with_their_maker() {
     makers.sort();
     assert_eq!(makers, [None, Some(world.owner_id.as_str())]);
     assert!(can_type(&client, " again").await);
-    // The token of a removed member ends, too, on open sockets as well, although the owner never saw it.
+    // A removed member's token ends with the membership, also on open sockets, although the new owner never saw it.
     let path = format!("/projects/p/members/{}", world.owner_id);
     let since = Instant::now();
     world

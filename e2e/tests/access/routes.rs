@@ -1,4 +1,4 @@
-//! Every route and every WebSocket path, requested by every kind of caller: the status that each gets.
+//! Checks the status that every kind of caller gets from every route and every WebSocket path.
 
 use std::collections::BTreeSet;
 
@@ -38,10 +38,10 @@ const WRITE: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
 const OWN: [u16; 9] = [401, 401, 403, 403, 403, OK, 403, 401, OK];
 /// The writer passes because the path names them, and a member may leave.
 const OWN_OR_SELF: [u16; 9] = [401, 401, 403, 403, OK, OK, 403, 401, OK];
-/// A row of another project is 404, as if it did not exist.
+/// A caller who is not admitted to the project gets 404 for its row, as if the row did not exist.
 const READ_ROW: [u16; 9] = [401, 401, 404, OK, OK, OK, 404, 401, OK];
 const WRITE_ROW: [u16; 9] = [401, 401, 404, 403, OK, OK, 404, 401, OK];
-/// A caller who may write is told what the request lacks, or that there is no such upload.
+/// A caller who may write gets an error that names what the request lacks, or that says that there is no such upload.
 const WRITE_LACKING: [u16; 9] = [401, 401, 403, 403, 422, 422, 403, 401, 422];
 const WRITE_NOTHING: [u16; 9] = [401, 401, 403, 403, 404, 404, 403, 401, 404];
 /// A token of a project cannot create one, and the backend must name the owner.
@@ -230,7 +230,7 @@ impl World {
             ("POST", "/sync/{project}") => e2e::raw::change(&loro::LoroDoc::new(), |doc| {
                 doc.get_text("text").insert(0, "hello").unwrap();
             }),
-            // A caller that may make a project hears that its id is taken.
+            // The answer to a caller that may make a project is that the id is taken.
             ("PUT", "/projects/{project}/import") => {
                 let from = format!("/projects/{}/export", scene.project);
                 let archive = scene.callers[5].get(&self.http(), &from).await;
@@ -277,7 +277,7 @@ async fn every_caller_gets_the_listed_status() {
                 continue;
             }
             let who = &scene.callers[caller];
-            // The stream of a project has no end, but its head can be asked for.
+            // The stream of a project has no end, so only its head is requested.
             let is_endless = pattern.ends_with("/tasks/events");
             let method = if is_endless { "HEAD" } else { *method };
             let answer = who.send(&world.http(), method, &path, body.clone()).await;
@@ -336,7 +336,7 @@ both_relays! {
                     assert_eq!(problem["status"], status, "{problem}");
                 }
             }
-            // The same token in the query, for clients that cannot set headers.
+            // Clients that cannot set headers send the token in the query.
             let owner = &scene.callers[5];
             let made = owner.makes_token(&world.http(), &scene.project, "read").await;
             let with_token = format!("{path}?token={}", made["token"].as_str().unwrap());
@@ -388,11 +388,11 @@ async fn has_been_used(owner: &Caller, http: &Http, project: &str, token: &Value
     .await;
 }
 
-/// "I revoked the agent's token, and a minute later it still wrote."
+/// Reproduces the report "I revoked the agent's token, and a minute later it still wrote."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_revoked_during_its_request_writes_nothing() {
     let world = World::start(Kind::Native).await;
-    // The relay would keep such a small body until it is whole.
+    // The held requests go to the app, because the relay would keep such a small body until it is whole.
     let (http, app) = (world.http(), world.host.app_http());
     let owner = Caller::with_cookies(&world.auth.sign_up("owner").await.cookies);
     owner.creates(&http, "p").await;
@@ -424,7 +424,7 @@ async fn a_token_that_was_revoked_during_its_request_writes_nothing() {
     world.host.stop().await;
 }
 
-/// "I was waiting for my task when my token was revoked, and still got the result."
+/// Reproduces the report "I was waiting for my task when my token was revoked, and still got the result."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_revoked_during_a_wait_gets_nothing() {
     let world = World::start(Kind::Native).await;
@@ -454,7 +454,7 @@ async fn a_token_that_was_revoked_during_a_wait_gets_nothing() {
     world.host.stop().await;
 }
 
-/// "I removed her from the project, and she still wrote to it."
+/// Reproduces the report "I removed a member from the project, and they still wrote to it."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_was_removed_during_a_request_writes_nothing() {
     let auth = BetterAuth::start(Options::default()).await;
@@ -468,8 +468,8 @@ async fn a_member_that_was_removed_during_a_request_writes_nothing() {
         Caller::with_cookies(&bob.cookies),
     );
     let [(method, path, update), _] = writes("p");
-    // Admission creates the project, which shows that the request has been admitted.
-    // The relay would keep such a small body until it is whole.
+    // Admission creates the project, which shows that the request has been admitted. The request goes to the app, because
+    // the relay would keep such a small body until it is whole.
     let held = anns.holds(&host.app_http(), method, &path, &update).await;
     until("the project exists", async || {
         backend.get(&http, "/projects/p").await.status == 200
@@ -488,7 +488,7 @@ async fn a_member_that_was_removed_during_a_request_writes_nothing() {
     host.stop().await;
 }
 
-/// Each route must be in the table, so that its access was decided on.
+/// Checks that each route is in the table, so that its access has been decided.
 #[test]
 fn the_table_has_every_route() {
     let listed: BTreeSet<_> = TABLE.iter().map(|line| (line.0, line.1)).collect();

@@ -1,4 +1,4 @@
-//! Sessions: users sign in and out of a real Better Auth, and their sockets follow.
+//! Checks sessions: users sign in and out of a real Better Auth, and their sockets follow.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ both_relays! {
         host.stop().await;
     }
 
-    /// While Better Auth cannot verify a session, no client is admitted, and no open socket is closed.
+    /// Checks that no client is admitted, and no open socket is closed, while Better Auth cannot verify a session.
     async fn better_auth_fails_in_every_way(relay: Kind) {
         let auth = BetterAuth::start(Options::default()).await;
         let host = setup(relay, &auth).start().await;
@@ -137,7 +137,8 @@ async fn a_verified_session_is_remembered_for_a_while() {
     host.stop().await;
 }
 
-/// Browsers send a visitor's cookies with the requests of any page, so the origin of the page must be allowed.
+/// Checks that the origin of a page must be allowed, because browsers send a visitor's cookies with the requests of any
+/// page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_other_sites_are_refused() {
     let auth = BetterAuth::start(Options::default()).await;

@@ -1,4 +1,4 @@
-//! Projects as archives: a server that is restored project by project, and a project that is imported under another id.
+//! Checks the archives of projects: a server is restored project by project, and a project is imported under another id.
 
 use bytes::Bytes;
 use e2e::host::{Host, Kind, Setup};
@@ -14,13 +14,13 @@ fn setup() -> Setup {
     setup.variable("internal_token", TOKEN)
 }
 
-/// A request to the app with the internal token.
+/// Sends a request to the app with the internal token.
 async fn ask(host: &Host, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
     let operator = Caller::with_token(TOKEN);
     operator.send(&host.app_http(), method, path, body).await
 }
 
-/// A request of the trusted backend.
+/// Sends a request of the trusted backend.
 async fn send(host: &Host, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
     let backend = Caller::with_token(AGENT_TOKEN);
     backend.send(&host.http(), method, path, body).await
@@ -67,7 +67,7 @@ async fn the_document_and_the_result_are_the_same(
     assert_eq!(shown.status, 200);
 }
 
-/// Notes that an import of a project began at this time, in Unix seconds, and was killed.
+/// Records that an import of a project began at this time, in Unix seconds, and was killed.
 fn note_import(host: &Host, project: &str, at: i64) {
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let sql = "INSERT INTO projects (project_id, name, owner_id, created_at, updated_at) VALUES (?1, 'token', '', ?2, ?2)
@@ -77,7 +77,8 @@ fn note_import(host: &Host, project: &str, at: i64) {
         .unwrap();
 }
 
-/// An import that was killed lately keeps its id from others, and shows no project; an old one does neither.
+/// Checks that an import that was killed lately shows no project, and reserves its id. Leaves the record of an old
+/// import, which does not reserve the id.
 async fn an_id_whose_import_was_killed_waits(host: &Host, project: &str, archive: &Bytes) {
     let path = format!("/projects/{project}");
     let none = send(host, "GET", &path, "").await;

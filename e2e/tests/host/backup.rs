@@ -50,8 +50,7 @@ pub(crate) async fn document_of(host: &Host, project: &str) -> Value {
     host.http().get_with(&path, &accept).await.json()
 }
 
-/// Returns what a server tells of a project: its document, its tasks, and the bytes of its result. Addresses are left
-/// out.
+/// Reads a project from a server: its document, its tasks, and the bytes of its result. Addresses are left out.
 async fn told(host: &Host, project: &str, asset: &str) -> (Value, String, Vec<u8>) {
     let http = host.http();
     let accept = [("accept", "application/json")];

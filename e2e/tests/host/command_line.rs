@@ -75,7 +75,7 @@ both_relays! {
         host.stop().await;
     }
 
-    /// SIGINT, which Ctrl-C sends, has the effect of SIGTERM.
+    /// Checks that SIGINT, which Ctrl-C sends, has the effect of SIGTERM.
     async fn an_interrupt_drains_too(relay: Kind) {
         let mut host = Host::start(relay).await;
         let client = Client::join(&host.address, "p").await;
@@ -86,7 +86,7 @@ both_relays! {
     }
 }
 
-/// "Every account on the machine could read the documents."
+/// Reproduces the report "Every account on the machine could read the documents."
 #[tokio::test]
 async fn only_the_user_of_the_host_can_read_its_state() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ async fn a_missing_component_is_reported() {
     .await;
 }
 
-/// Without the HTTP trigger beside it, a trigger must be told of what the processes share.
+/// Checks that a trigger demands the settings that the processes share, if the HTTP trigger is not in its process.
 #[tokio::test]
 async fn a_trigger_that_could_not_find_the_others_is_reported() {
     let alone = |trigger| Setup::new(Kind::Native).option("--triggers", trigger);

@@ -1,4 +1,4 @@
-//! Things that went wrong for people who set such servers up, each under what they said.
+//! The failures that operators of such servers reported, each quoted at its test.
 
 use clap::CommandFactory;
 use e2e::built::built;
@@ -19,7 +19,8 @@ use crate::manifests;
 
 const TOKEN: &str = "t";
 
-/// "It does not take `localhost:8787`, `:8787` or `8787`." "It prints an address that no browser opens."
+/// Reproduces the reports "It does not take `localhost:8787`, `:8787` or `8787`" and "It prints an address that no browser
+/// opens".
 #[tokio::test]
 async fn the_address_is_given_as_people_write_it() {
     for listen in ["localhost:0", ":0", "0", "0.0.0.0:0"] {
@@ -34,7 +35,7 @@ async fn the_address_is_given_as_people_write_it() {
     }
 }
 
-/// "It says `ready`, and then that something is wrong": every option of the relay.
+/// Reproduces the report "It says `ready`, and then that something is wrong" for every option of the relay.
 #[tokio::test]
 async fn every_option_of_the_relay_is_checked_before_it_is_ready() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +69,7 @@ async fn every_option_of_the_relay_is_checked_before_it_is_ready() {
     assert!(checked > 40, "{checked} options");
 }
 
-/// "It says `ready`, and then that something is wrong": every setting of the app.
+/// Reproduces the report "It says `ready`, and then that something is wrong" for every setting of the app.
 #[tokio::test]
 async fn every_setting_is_checked_before_it_is_ready() {
     for declaration in loro_host::declarations() {
@@ -106,7 +107,7 @@ async fn every_setting_is_checked_before_it_is_ready() {
     refused(&bucket, "s3_access_key").await;
 }
 
-/// Starts a host with these settings: it ends before it is ready, and its last words name this setting.
+/// Starts a host with these settings, and checks that it ends before it is ready, and that its last line names `named`.
 async fn refused(settings: &[(&str, &str)], named: &str) {
     let setup = settings
         .iter()
@@ -124,7 +125,8 @@ async fn refused(settings: &[(&str, &str)], named: &str) {
     );
 }
 
-/// "Our Redis wants TLS", "our Redis has a password": the app publishes and listens, and so do relays.
+/// Reproduces the reports "Our Redis wants TLS" and "Our Redis has a password": the app publishes and listens, and so do
+/// relays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_may_want_tls_or_a_password() {
     for lock in [Lock::Tls, Lock::Password] {
@@ -153,7 +155,7 @@ async fn redis_may_want_tls_or_a_password() {
         }
         relay.stop().await;
         host.stop().await;
-        // A server whose certificate is not vouched for is none, and neither is one that does not know the password.
+        // A host ends if it cannot verify the server's certificate, or if the server does not accept its password.
         let wrong = redis.url().replace("word@", "guess@");
         let stranger = Setup::new(Kind::Native).option("--redis", &wrong);
         let mut stranger = stranger.spawn();
@@ -164,8 +166,8 @@ async fn redis_may_want_tls_or_a_password() {
     }
 }
 
-/// "Our Redis has a password, and the app may not call it": no more than `redis_url` is set, and nothing but Redis tells
-/// the document of the task.
+/// Reproduces the report "Our Redis has a password, and the app may not call it": only `redis_url` is set, and only an
+/// event from Redis brings the task into the document.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_app_publishes_to_a_redis_with_a_password() {
     let redis = Redis::start_with(Lock::Password).await;
@@ -178,7 +180,7 @@ async fn the_app_publishes_to_a_redis_with_a_password() {
         "{log}"
     );
     host.stop().await;
-    // As an operator on Spin sets both.
+    // An operator on Spin sets both.
     let (_, address) = url.split_once('@').unwrap();
     let origin = format!("redis://{address}");
     let both = [("redis_url", url.as_str()), ("redis_origin", &origin)];
@@ -188,8 +190,8 @@ async fn the_app_publishes_to_a_redis_with_a_password() {
     refused(&other, "redis_origin").await;
 }
 
-/// "My own page on http://localhost:5173 cannot be reached", "through the tunnel I have no access": the answer and the
-/// log say what lets them in, and that does.
+/// Reproduces the reports "My own page on http://localhost:5173 cannot be reached" and "Through the tunnel I have no
+/// access": the answer and the log name the setting that admits the page, and with this setting the page is admitted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_is_refused_learns_what_lets_it_in() {
     for (headers, problem, setting) in [
@@ -253,8 +255,9 @@ async fn get(host: &Host, headers: &[(&str, &str)]) -> Answer {
     host.http().get_with("/sync/p", headers).await
 }
 
-/// "Behind our nginx it says that the proxy passes no upgrades on": the proxy names another host, so that the page is
-/// none of the server's own. A browser sends a plain request without the page's origin, so the client names it.
+/// Reproduces the report "Behind our nginx it says that the proxy passes no upgrades on": the proxy names another host, so
+/// that the page is not one of the server's own. A browser sends a plain request without the page's origin, so the client
+/// names the origin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_behind_a_proxy_that_changes_the_host_learns_why() {
     let host = Host::start(Kind::Native).await;
@@ -271,8 +274,8 @@ async fn a_page_behind_a_proxy_that_changes_the_host_learns_why() {
     host.stop().await;
 }
 
-/// "The pictures are gone on another port", "another machine asks 127.0.0.1": a row and a document hold the path alone,
-/// and an answer the address by which its caller came.
+/// Reproduces the reports "The pictures are gone on another port" and "Another machine asks 127.0.0.1": a row and a
+/// document hold the path alone, and an answer has the address that its caller used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_is_found_by_every_name_of_the_server() {
     let host = Setup::new(Kind::Native).listen("0.0.0.0:0").start().await;
@@ -305,7 +308,7 @@ async fn a_result_is_found_by_every_name_of_the_server() {
             .json();
         assert_eq!(told["result_url"], url, "{nowhere:?}");
     }
-    // What an earlier release stored.
+    // An earlier release stored such an address.
     let old = format!("http://0.0.0.0:8787{path}");
     host.execute(&format!("UPDATE aigc_tasks SET result_url = '{old}'"));
     let setup = host.setup();
@@ -318,7 +321,7 @@ async fn a_result_is_found_by_every_name_of_the_server() {
         (&[][..], "https://h.example/canvas"),
         (&[("host", "h.example")], "https://h.example/canvas"),
         (&[("host", "my-mac.local:8787")], "http://my-mac.local:8787"),
-        // The same proxy by another name, and one that passes its own name for this server on.
+        // The first is the same proxy under another name; the second passes on its own name for this server.
         (&[("host", "box.local")], "http://box.local/canvas"),
         (&[("host", "backend")], "https://h.example/canvas"),
         (&[("host", "")], "https://h.example/canvas"),
@@ -333,7 +336,7 @@ async fn a_result_is_found_by_every_name_of_the_server() {
     host.stop().await;
 }
 
-/// "Below a path of our proxy nothing works": callbacks go there, too.
+/// Reproduces the report "Below a path of our proxy nothing works": callbacks go there, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callbacks_come_to_a_public_address_with_a_path() {
     let proxy = e2e::sub_path::SubPath::start("/canvas").await;

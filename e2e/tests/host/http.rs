@@ -1,4 +1,4 @@
-//! Plain HTTP, at the public address, which is the relay's, and at the app's own.
+//! Checks plain HTTP at the public address, which is the relay's, and at the app's own.
 
 use bytes::Bytes;
 use e2e::both_relays;
@@ -135,7 +135,7 @@ both_relays! {
         }
     }
 
-    /// No spelling of an internal path passes the relay: an append with the right token stores nothing.
+    /// Checks that no spelling of an internal path passes the relay: an append with the right token stores nothing.
     async fn internal_routes_are_not_reached_through_the_relay(relay: Kind) {
         let host = Setup::new(relay).variable("internal_token", TOKEN).start().await;
         let body = wire::encode(&wire::AppendRequest {
@@ -188,7 +188,7 @@ both_relays! {
         assert_eq!(host.http().get("/sync/p").await.rev(), 1);
     }
 
-    /// "My task stopped the relay."
+    /// Reproduces the report "My task stopped the relay."
     async fn no_task_reaches_the_internal_routes(relay: Kind) {
         let host = Host::start(relay).await;
         let post = async |url: &str| {
@@ -277,7 +277,7 @@ both_relays! {
     }
 }
 
-/// At the app itself the internal routes require the token.
+/// Checks that the internal routes require the token at the app itself.
 #[tokio::test]
 async fn internal_routes_require_the_token() {
     let host = Setup::new(Kind::None)
@@ -343,7 +343,7 @@ async fn an_older_database_is_upgraded_with_its_data() {
     doc.commit();
     {
         let database = rusqlite::Connection::open(setup.database()).unwrap();
-        // The task is another project's, because the app shows it in that project's document at any time.
+        // The task belongs to another project, because the app may add it to that project's document at any time.
         database
             .execute_batch(
                 "CREATE TABLE loro_snapshots (

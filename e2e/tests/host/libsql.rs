@@ -13,8 +13,8 @@ async fn start() -> (Host, Setup) {
     (setup.clone().start().await, setup)
 }
 
-/// The relay repeats an append whose answer was lost, and the app knows it: every edit is stored once, and none is lost,
-/// also if the host is killed afterwards.
+/// The relay repeats an append whose answer was lost, and the app recognizes it: every edit is stored once, and none is
+/// lost, even if the host is killed afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_whose_answer_was_lost_is_stored_once() {
     let (host, setup) = start().await;
@@ -74,14 +74,14 @@ async fn a_task_whose_answer_was_lost_is_one_task() {
         })
         .await;
     }
-    assert!(refused > 0, "no posting has met a lost answer");
+    assert!(refused > 0, "no answer to a posted task was lost");
     let listed = http.get("/tasks?project_id=p").await.json();
     assert_eq!(listed["tasks"].as_array().unwrap().len(), 6, "{listed}");
     host.stop().await;
 }
 
-/// A request that the server refuses before anything happens is sent again without a word to the client. While it is away
-/// longer, the app says 503 and the relay keeps edits.
+/// A request that the server refuses before it has an effect is sent again, and the client does not notice. If the server
+/// is away for longer, the app responds with 503 and the relay keeps the edits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_busy_or_away_loses_nothing() {
     let (host, setup) = start().await;

@@ -18,8 +18,8 @@ fn update(bytes: usize) -> Vec<u8> {
     })
 }
 
-/// A body that fits the host is stored. One that does not is refused by the relay in words, or by the app if no relay
-/// did.
+/// A body within the host's limit is stored. The relay refuses a larger one and names the limit, and so does the app if
+/// there is no relay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_the_hosts_limit_are_refused_with_the_limit_in_the_words() {
     let host = Setup::new(Kind::Native)
@@ -50,7 +50,7 @@ async fn bodies_beyond_the_hosts_limit_are_refused_with_the_limit_in_the_words()
         assert_eq!(status, 413, "{text}");
         assert!(text.contains("A body has at most 9437184 bytes."), "{text}");
     }
-    // Beyond its own limit the host refuses it, and the app does not see it.
+    // The host refuses a body beyond its own limit, and the app does not receive it.
     let (status, text) = posted(host.app_http(), 10_000_001, 10_000_001).await;
     assert_eq!(status, 413, "{text}");
     assert!(text.contains("A body has 10 MB at most."), "{text}");
@@ -62,7 +62,7 @@ async fn bodies_beyond_the_hosts_limit_are_refused_with_the_limit_in_the_words()
     let end = client.end().await;
     assert_eq!(end, Closed::Code(1009));
 
-    // The relay ticks here, and has heard what this host does not protect.
+    // The relay ticks here, and the answer to a tick says what this host does not protect.
     until("the relay's log names the open networks", async || {
         let log = host.process.log();
         log.contains("does not keep the app from private networks")

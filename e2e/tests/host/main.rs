@@ -1,4 +1,4 @@
-//! The host and its app, as an operator starts them and as any HTTP client meets them.
+//! The host and its app, as an operator starts them and as any HTTP client uses them.
 
 #![allow(clippy::unwrap_used)]
 

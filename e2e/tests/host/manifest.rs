@@ -1,4 +1,4 @@
-//! `spin.toml` says what the code says.
+//! Checks that `spin.toml` agrees with the code.
 
 use door::routes;
 use e2e::manifest::{imports, manifest, settings_read};
@@ -14,7 +14,7 @@ fn triggers(manifest: &Table) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns whether a route of the manifest takes a path. `:name` is any segment, and `...` whatever follows.
+/// Returns whether a route of the manifest matches a path. `:name` matches any segment, and `...` all that follow.
 fn fits(route: &str, path: &str) -> bool {
     let (mut route, mut path) = (route.split('/'), path.split('/'));
     loop {

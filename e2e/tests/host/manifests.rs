@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 const TOKEN: &str = "t";
 
-/// Writes the manifest for a host, and perhaps for a version of cron, to a folder in which its paths lead to what is built.
+/// Writes the manifest for a host, and perhaps for a version of cron, to a folder in which its paths lead to the built
+/// components.
 pub(crate) fn printed(host: &[&str]) -> (PathBuf, TempDir) {
     let printed = Command::new(built("target/release/xtask"))
         .args(["manifest", "--for"])
@@ -61,7 +62,7 @@ async fn complete_a_task(host: &Host) -> String {
     id
 }
 
-/// Returns what the document shows of a task's state.
+/// Returns the status of a task as the document shows it.
 async fn shown(host: &Host, id: &str) -> Value {
     let accept = [("accept", "application/json")];
     let document = host.app_http().get_with("/sync/p", &accept).await.json();
@@ -89,7 +90,7 @@ async fn with_http_alone_the_relays_tick_projects_a_task() {
     the_relays_tick_projects_a_task("http-only").await;
 }
 
-/// There the app may not call itself, so it submits and projects in the instance that has to.
+/// The app may not call itself there, so it submits and projects in the instance that serves the current request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_fermyon_cloud_the_relays_tick_projects_a_task() {
     the_relays_tick_projects_a_task("fermyon-cloud").await;

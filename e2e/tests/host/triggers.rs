@@ -1,4 +1,4 @@
-//! Triggers as processes of their own on one state folder, as `spin up` and the files in `deploy/` run them.
+//! Checks triggers as processes of their own on one state folder, as `spin up` and the files in `deploy/` run them.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ async fn shows(host: &Host, task: &str) -> bool {
     document["tasks"][task]["status"] == "completed"
 }
 
-/// Posts tasks until the document shows one. An event that comes before the trigger has subscribed is lost, and here
-/// nothing sweeps.
+/// Posts tasks until the document shows one. An event that comes before the trigger has subscribed is lost, because
+/// nothing sweeps here.
 async fn events_flow(host: &Host) {
     until_within(ROUNDS, "an event reaches the document", async || {
         let task = posted(host).await;
@@ -88,7 +88,7 @@ async fn the_cron_trigger_alone_ticks_the_app() {
         .in_place()
         .variable("internal_token", TOKEN);
     let host = setup.clone().option("--triggers", "http").start().await;
-    // The component for each version of the plugin; the second one ticks each second, so as to be sooner done.
+    // Each version of the plugin has its component. The second one ticks every second, so that the test ends sooner.
     let (newer, _folder) = printed(&["local", "--cron", "0.6"]);
     let text = std::fs::read_to_string(&newer).unwrap();
     std::fs::write(&newer, text.replace("0/10 * * * * *", "* * * * * *")).unwrap();

@@ -1,4 +1,4 @@
-//! Bursts of errors, resets and silence between relay and app, before and after the app serves a request: no
+//! Checks bursts of errors, resets and silence between relay and app, before and after the app serves a request: no
 //! acknowledged update is lost, and no valid update is refused.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn app(redis: &Redis) -> Host {
     setup.variable("internal_token", "t").start().await
 }
 
-/// Two clients type while bursts come and go. Returns the longest time until a letter was saved.
+/// Lets two clients type while bursts come and go, and returns the longest time until a letter was saved.
 async fn type_through(
     host: &Host,
     relay: Kind,

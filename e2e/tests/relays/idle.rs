@@ -1,4 +1,4 @@
-//! Idle connections: the first edit after a pause.
+//! Checks idle connections: the first edit after a pause.
 
 use std::time::Duration;
 

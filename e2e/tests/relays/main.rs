@@ -1,4 +1,5 @@
-//! Relays beside their app: two of them with a Redis between, an app that fails, hangs or is away, and storms of clients.
+//! Checks relays beside their app: two of them with a Redis between, neighbouring releases, an app that fails, hangs or is
+//! away, and clients that are idle or wait.
 
 #![allow(clippy::unwrap_used)]
 

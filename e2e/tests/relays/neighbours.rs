@@ -1,5 +1,5 @@
-//! A relay and an app of neighbouring releases: the app of this release, asked by a relay of the one before, and the other
-//! way round. So a rolling upgrade loses nothing, in whatever order.
+//! A relay and an app of neighbouring releases: the app of this release with a relay of the release before, and the other
+//! way round, so that a rolling upgrade loses nothing, whatever its order.
 
 use bytes::Bytes;
 use e2e::host::{Host, Kind, Setup};
@@ -16,7 +16,7 @@ mod before;
 
 const TOKEN: &str = "t";
 
-/// Sends the app a request as a relay of the release before does: it tells no version.
+/// Sends the app a request as a relay of the release before does, which does not name its version.
 async fn ask(app: &Http, method: Method, target: &str, body: Vec<u8>) -> Answer {
     let bearer = format!("Bearer {TOKEN}");
     let headers = [
@@ -52,7 +52,7 @@ async fn a_relay_of_the_release_before_works_with_the_app() {
     client.typed("new").await;
     client.saved(1).await;
 
-    // The clients that may be there.
+    // The relay checks the access of a client.
     let check = before::AccessCheck {
         project: "p".into(),
         cookie: None,
@@ -66,13 +66,13 @@ async fn a_relay_of_the_release_before_works_with_the_app() {
     let checks = vec![check];
     let asked = encode(&before::AccessRequest { checks });
     let access = ask(&app, Method::POST, "/internal/access", asked).await;
-    // Its answer has the same form in both releases.
+    // The app's answer has the same form in both releases.
     let access: wire::AccessResponse = decode(&access.body).unwrap();
     let [wire::Verdict::Granted { write: true, .. }] = access.verdicts[..] else {
         panic!("{access:?}");
     };
 
-    // It joins, and appends the same update twice, because it has lost the answer.
+    // The relay joins, and appends the same update twice, because it has lost the answer.
     let doc = LoroDoc::new();
     let read = "/internal/rooms/p/state";
     let rev = import(&doc, &ask(&app, Method::GET, read, Vec::new()).await);
@@ -94,7 +94,8 @@ async fn a_relay_of_the_release_before_works_with_the_app() {
         assert!(stored > rev, "{stored} after {rev}");
     }
 
-    // A client at a relay of this release sees it, and what that one types comes back by heads and updates.
+    // A client at a relay of this release sees the update, and the older relay gets what this client types by heads and
+    // updates.
     client
         .until("the update", |client| client.text().contains("old"))
         .await;
@@ -112,8 +113,8 @@ async fn a_relay_of_the_release_before_works_with_the_app() {
     host.stop().await;
 }
 
-/// Answers as an app of the release before: of the messages only what that release knows passes, and of the routes between
-/// relay and app only its own. The app behind it is of this release.
+/// Answers as an app of the release before: it passes on only the fields of messages, and only the routes between relay
+/// and app, that this release knows. The app behind it is of the current release.
 async fn as_before(app: Http, request: Request) -> Reply {
     let Request {
         method,
@@ -155,7 +156,7 @@ async fn a_relay_works_with_an_app_of_the_release_before() {
         ("RELAY_HEADS_INTERVAL", "1s"),
     ];
     let relay = Relay::start(Kind::Native, &older.address, "", &settings).await;
-    // The third one is at a relay that the app of this release has.
+    // The third client is at the host's own relay.
     let one = Client::join_with_events(&relay.address, "p").await;
     let two = Client::join_with_events(&relay.address, "p").await;
     let three = Client::join_with_events(&host.address, "p").await;
@@ -172,7 +173,7 @@ async fn a_relay_works_with_an_app_of_the_release_before() {
             .await;
     }
     converged("with an app of the release before", &all).await;
-    // What was acknowledged is stored.
+    // Every acknowledged edit is stored.
     let (stored, _) = host.app_http().document("p").await;
     assert_eq!(stored.get_deep_value(), one.doc().get_deep_value());
     relay.stop().await;

@@ -1,4 +1,4 @@
-//! Outages: the app is away, hangs, or is slow while clients edit.
+//! Checks outages: the app is away, hangs, or is slow while clients edit.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ both_relays! {
         assert_eq!(one.end().await, e2e::raw::Closed::Code(1001));
     }
 
-    /// Every answer of the app takes over a second, which delays edits and has no other effect.
+    /// Delays every answer of the app by over a second, which delays edits and has no other effect.
     async fn the_app_is_slow(relay: Kind) {
         let redis = Redis::start().await;
         let host = app(&redis).await.start().await;

@@ -1,4 +1,4 @@
-//! Appends without an answer: the relay asks again, and no update is stored twice or comes back to its sender.
+//! Checks appends without an answer: the relay repeats them, and no update is stored twice or comes back to its sender.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::time::sleep;
 /// The edits of each client before each kill.
 const EDITS: usize = 5;
 
-/// Kills the app this often in the midst of appends, while the relay and its clients live on. The relay opens a new
-/// line after every few requests, or none.
+/// Kills the app this many times in the midst of appends, while the relay and its clients live on. The relay opens a new
+/// line after `line_requests` requests, or none if that is 0.
 async fn kill(relay: Kind, kills: usize, line_requests: &str) {
     let redis = Redis::start().await;
     let app = Setup::new(Kind::None)
@@ -54,7 +54,7 @@ async fn kill(relay: Kind, kills: usize, line_requests: &str) {
     assert_eq!(stored.get_text("text").to_string(), one.text());
     assert_eq!(rev, 2 * edits as u64, "each edit has one rev");
     for client in [&one, &two] {
-        // The state, and the other's edits.
+        // A client gets the state, and the other client's edits.
         assert_eq!(
             client.blobs(),
             1 + edits,

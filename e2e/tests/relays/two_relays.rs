@@ -1,4 +1,4 @@
-//! Two relays in two processes, with one app and a real Redis.
+//! Checks two relays in two processes, with one app and a real Redis.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-/// Both clients type, and each gets the other's text.
+/// Lets both clients type, and checks that each gets the other's text.
 async fn edit_together(one: &Client, two: &Client, rounds: usize) {
     let length = one.text().len().max(two.text().len()) + 2 * rounds;
     for _ in 0..rounds {
@@ -98,7 +98,7 @@ both_relays! {
         world.host.stop().await;
     }
 
-    /// Without Redis, an update takes longer from relay to relay and from the app to both, and is not lost.
+    /// Checks that an update without Redis takes longer from relay to relay and from the app to both, and is not lost.
     async fn without_redis_edits_are_only_late(relay: Kind) {
         let mut world = World::start(relay).await;
         let (one, two) = world.clients().await;
@@ -118,8 +118,8 @@ both_relays! {
         converged("without Redis", &[&one, &two, &three]).await;
     }
 
-    /// Redis restarts while both clients edit. The relays find the updates in between by their revs, and are as fast as
-    /// before afterwards.
+    /// Restarts Redis while both clients edit. The relays find the updates in between by their revs, and afterwards edits
+    /// pass as before.
     async fn a_restart_of_redis_loses_nothing(relay: Kind) {
         let mut world = World::start(relay).await;
         let (one, two) = world.clients().await;

@@ -1,4 +1,4 @@
-//! Agents that wait for a task: the relay holds their requests, and the app none.
+//! Checks agents that wait for a task: the relay holds their requests, and the app holds none.
 
 use e2e::host::{Host, Kind, Setup};
 use e2e::http::Http;
@@ -20,7 +20,7 @@ async fn ask(host: &str, path: &str, headers: &str) -> std::io::Result<TcpStream
     Ok(stream)
 }
 
-/// Agents wait for a task, and all hear of its end.
+/// Lets agents wait for a task, and checks that all are informed of its end.
 async fn agents(host: &Host, count: usize) {
     let http = host.http();
     let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "slow", "seconds": 600 } });
@@ -38,7 +38,7 @@ async fn agents(host: &Host, count: usize) {
         agents.push(ask(&host.address, &asked, &known).await.unwrap());
     }
     until("all wait", async || waiting(&http).await == count).await;
-    // They hold no instance, although there are far fewer than agents.
+    // The agents hold no instance, although there are far fewer instances than agents.
     until("the app has a place", async || {
         http.get(&path).await.status == 200
     })
@@ -57,7 +57,7 @@ async fn agents(host: &Host, count: usize) {
             "{answer}"
         );
     }
-    println!("{count} agents heard within {:?}", begun.elapsed());
+    println!("{count} agents were informed within {:?}", begun.elapsed());
 }
 
 /// The number of requests that wait at the relay.
@@ -72,6 +72,6 @@ async fn five_hundred_agents_that_wait_hold_no_instance() {
         .variable("internal_token", TOKEN)
         .start()
         .await;
-    soon("they hear", agents(&host, 500)).await;
+    soon("all agents are informed", agents(&host, 500)).await;
     host.stop().await;
 }

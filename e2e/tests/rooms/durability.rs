@@ -1,4 +1,4 @@
-//! Durability: an update is on disk before any other client sees it.
+//! Checks durability: an update is on disk before any other client sees it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -63,9 +63,9 @@ async fn write(client: &Client, writer: usize, round: usize) -> (VersionVector, 
     (confirmed, rev.unwrap_or(0))
 }
 
-/// SIGKILL under load, this many times, while lines between relay and app are replaced after every few requests: every
-/// update that a second client received is still there, and every one that was confirmed to its writer, and revs never
-/// decrease.
+/// Kills the host with SIGKILL under load, this many times, while lines between relay and app are replaced after every few
+/// requests. Every update that a second client received, or that was confirmed to its writer, is still there, and revs
+/// never decrease.
 async fn kill(relay: Kind, kills: usize) {
     let setup = Setup::new(relay).env("RELAY_LINE_REQUESTS", "16");
     let mut readers: Vec<LoroDoc> = (0..READERS).map(|_| LoroDoc::new()).collect();
@@ -146,7 +146,7 @@ async fn kill(relay: Kind, kills: usize) {
         }
         assert!(rev >= newest, "round {round}: rev {rev} after {newest}");
         newest = rev;
-        // This start only served to read. Another kill ends it, without load.
+        // This start served only to read. Another kill ends it, without load.
         host.kill().await;
     }
     assert!(newest > kills as u64 * 5, "there was no load: rev {newest}");
@@ -162,7 +162,8 @@ both_relays! {
         kill(relay, 20).await;
     }
 
-    /// After SIGTERM, sockets get the code to reconnect, updates sent before are stored, and the host ends with code 0.
+    /// Checks that after SIGTERM, sockets get the code to reconnect, updates sent before are stored, and the host ends with
+    /// code 0.
     async fn a_stop_drains(relay: Kind) {
         const FRAMES: usize = 200;
         let setup = Setup::new(relay);
@@ -190,7 +191,7 @@ both_relays! {
         assert_eq!(rev, FRAMES as u64);
     }
 
-    /// Revs continue after compactions and restarts, and appending an update twice is harmless.
+    /// Checks that revs continue after compactions and restarts, and that appending an update twice is harmless.
     async fn revs_are_never_used_again(relay: Kind) {
         let setup = Setup::new(relay).variable("internal_token", "t");
         let doc = LoroDoc::new();

@@ -1,4 +1,4 @@
-//! Editing: clients edit one document together.
+//! Checks editing: clients edit one document together.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use loro::{LoroDoc, LoroMap};
 use serde_json::json;
 
 both_relays! {
-    /// Edits pass in both directions, also if both clients type at the same place at the same time.
+    /// Checks that edits pass in both directions, even if both clients type at the same place at the same time.
     async fn clients_converge(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join(&host.address, "p").await;
@@ -79,7 +79,8 @@ both_relays! {
     }
 
     /// A message that is sent in pieces to the app, or to the client, waits 40 ms for an acknowledgement if TCP_NODELAY
-    /// cannot be set, as on WASI, and then every edit takes that long. On a busy machine one of 20 is quicker than that.
+    /// cannot be set, as on WASI, and then every edit takes that long. Without this wait, at least one of 20 edits is
+    /// quicker, even on a busy machine.
     async fn an_edit_waits_for_no_acknowledgement(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
@@ -94,7 +95,7 @@ both_relays! {
         host.stop().await;
     }
 
-    /// With `version=`, the server sends only the updates that this version lacks.
+    /// Checks that the server sends only the updates that the version in `version=` lacks.
     async fn a_version_spares_known_updates(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
@@ -127,7 +128,7 @@ both_relays! {
         assert_eq!(all.text().len(), noise.len() + 3);
     }
 
-    /// The client gets an error with a message, and a close code that tells it not to reconnect.
+    /// The client gets an error with a message, and a close code after which it must not reconnect.
     async fn an_invalid_version_is_refused(relay: Kind) {
         let host = Host::start(relay).await;
         let nonsense = URL_SAFE_NO_PAD.encode([0xff; 20]);
@@ -178,7 +179,7 @@ both_relays! {
         one.until("one client is counted", peers(1)).await;
     }
 
-    /// On return, a client sends its offline edits, and gets the edits of the others.
+    /// Checks that a client that returns sends its offline edits, and gets the edits of the others.
     async fn offline_edits_arrive_on_return(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join_with_events(&host.address, "p").await;
@@ -198,7 +199,7 @@ both_relays! {
         converged("after a return", &[&one, &two]).await;
     }
 
-    /// Ten clients create nodes (nested maps in the map `nodes`) at the same time, while two only read.
+    /// Lets ten clients create nodes (nested maps in the map `nodes`) at the same time, while two only read.
     async fn ten_writers_create_nodes_at_once(relay: Kind) {
         const WRITERS: usize = 10;
         const NODES: usize = 20;
@@ -237,7 +238,7 @@ both_relays! {
         .await;
     }
 
-    /// Every client of the room gets an update that was posted over HTTP.
+    /// Checks that every client of the room gets an update that was posted over HTTP.
     async fn a_post_reaches_the_sockets(relay: Kind) {
         let host = Host::start(relay).await;
         let one = Client::join(&host.address, "p").await;

@@ -1,4 +1,4 @@
-//! Joining a room after many edits, and joining by many clients at the same time.
+//! Checks joining a room after many edits, and joining by many clients at the same time.
 
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
@@ -26,7 +26,7 @@ fn blobs_of_the_state(client: &Client) -> usize {
         .count()
 }
 
-/// One client edits a room 3,000 times in a row while others join it, and one more joins afterwards.
+/// Lets a client edit a room 3,000 times in a row while others join it, and one more join afterwards.
 async fn edit_for_long(host: &Host, base: &str) {
     const UPDATES: u64 = 3000;
     let writer = Client::join_with_events(&host.address, "p").await;
@@ -84,9 +84,9 @@ fn crowded(peers: u64) -> LoroDoc {
     });
     let updates: Vec<Vec<u8>> = updates.collect();
     let all = LoroDoc::new();
-    // One by one they would take the square of their number.
+    // Importing them one by one would take time in the square of their number.
     all.import_batch(&updates).unwrap();
-    // The next update builds upon this one alone, and not upon every peer's.
+    // The next update builds on this one alone, and not on every peer's.
     change(&all, |doc| doc.get_map("map").insert("all", 1).unwrap());
     all
 }
@@ -113,14 +113,14 @@ both_relays! {
         let sizes: Vec<usize> = sizes.collect();
         println!("{PEERS} peers: a version of {} bytes, an answer of {sizes:?}", version.len());
         assert!(sizes.iter().sum::<usize>() < 5000, "{sizes:?}");
-        // One that knows nothing gets it all.
+        // A client that knows nothing gets the whole document.
         let newcomer = Client::connect(&host.address, path, LoroDoc::new()).await;
         newcomer.send(Vec::new()).await;
         newcomer.event("synced").await;
         assert_eq!(newcomer.doc().get_deep_value(), doc.get_deep_value());
         newcomer.typed("x").await;
         assert_eq!(newcomer.saved(1).await, 3);
-        // What is no version vector ends the connection, whatever its size.
+        // Bytes that are no version vector end the connection, whatever their number.
         version.truncate(version.len() / 2);
         for garbage in [vec![0xff; 10], vec![0xff; 100_000], version] {
             let client = Client::connect(&host.address, path, LoroDoc::new()).await;
@@ -161,7 +161,7 @@ both_relays! {
         assert_eq!(http.metric("relay_connections", "t").await, CLIENTS as u64);
     }
 
-    /// A client that joins while others write misses no update, and gets all of them in order.
+    /// A client that joins while others write misses no update.
     async fn joining_while_others_write_misses_nothing(relay: Kind) {
         const EDITS: usize = 300;
         let host = Host::start(relay).await;

@@ -1,4 +1,4 @@
-//! Rooms: how clients edit, join and come back, and what a room withstands.
+//! Checks rooms: how clients edit, join and come back, and what a room withstands.
 
 #![allow(clippy::unwrap_used)]
 

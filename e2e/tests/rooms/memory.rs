@@ -1,5 +1,5 @@
-//! Memory: a document up to a size is compacted and read in an instance that has no more memory than the host gives. A
-//! larger one is left as it is, and no instance is lost on it.
+//! Checks memory: a document up to a size is compacted and read in an instance that has no more memory than the host
+//! gives. A larger one is left as it is, and no instance dies of it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,13 +21,13 @@ use crate::quotas::usage;
 pub(crate) enum Shape {
     /// A canvas: small maps in a map, each with a map in it.
     Canvas,
-    /// One long text, appended in pieces.
+    /// A long text, appended in pieces.
     Text,
     /// A list of small maps.
     List,
     /// A map of plain values.
     Entries,
-    /// Letters that two clients type anywhere in one text.
+    /// A text in which a client types letters anywhere.
     Letters,
 }
 
@@ -91,7 +91,7 @@ impl Shape {
     }
 }
 
-/// Fills a room behind the app's back, and returns the bytes that are stored.
+/// Fills a room directly in the database, without the app, and returns the number of stored bytes.
 pub(crate) fn fill(
     database: &Path,
     project: &str,
@@ -152,7 +152,7 @@ impl World {
     /// The most memory that an instance has had so far, in MiB.
     ///
     /// # Panics
-    /// If one died.
+    /// If an instance died.
     fn most(&self) -> u64 {
         let log = self.host.database().with_file_name("host.log");
         let log = std::fs::read_to_string(log).unwrap();
@@ -213,8 +213,8 @@ impl World {
         );
     }
 
-    /// A document that came to exceed its largest size is not merged. It is compacted, joined and read as a blob all the same,
-    /// takes no more, and no update is blamed.
+    /// Checks a document that has grown beyond its largest size: it is not merged, but it is compacted, joined and read as a
+    /// blob. It takes no more updates, and no update is blamed.
     async fn leaves(&self, shape: Shape, kib: usize, snapshot_kib: usize) {
         let project = format!("{shape:?}-{kib}-{snapshot_kib}").to_lowercase();
         let doc = LoroDoc::new();
@@ -244,7 +244,7 @@ impl World {
                 client.doc().oplog_vv() == doc.oplog_vv()
             })
             .await;
-        // A merge counts the operations, and from then on the document takes none that would add to them.
+        // A merge counts the operations, and from then on the document takes no update that would add to them.
         self.internal("/internal/sweep").await;
         until("the document is full", async || {
             usage(&self.host, &project).await["full"] == "room_full"
@@ -276,10 +276,10 @@ fn blob_rev(database: &Path, project: &str) -> u64 {
     u64::try_from(rev).unwrap()
 }
 
-/// The longest that a merge of its own may take.
+/// The longest time that a merge in an instance of its own may take.
 const MERGED: Duration = Duration::from_secs(150);
 
-/// Documents of every shape that just fit instances of 64 MiB, and one that does not.
+/// Checks documents of four shapes that just fit instances of 64 MiB, and documents of two shapes that do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_fits_is_compacted_and_one_that_does_not_is_left_as_it_is() {
     let world = World::start(64).await;

@@ -1,4 +1,4 @@
-//! Merging: a room stays joinable whatever was written into it, also while its state is not computed yet.
+//! Checks merging: a room stays joinable whatever was written into it, even while its state is not computed yet.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use loro::LoroDoc;
 /// for itself.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The longest that a costly document may have no state.
+/// The longest time for which a costly document may have no state.
 const MERGED: Duration = Duration::from_secs(120);
 
 /// The most by which the server's memory may grow meanwhile, in MiB.
@@ -70,7 +70,8 @@ both_relays! {
         assert!(grown < GROWTH, "the server grew by {grown} MiB");
     }
 
-    /// Two writers who never meet: the state is not cheap, so that a blob stands for it until it is computed.
+    /// Posts the edits of two writers who never see each other's: the state is costly, so a blob stands for it until it is
+    /// computed.
     async fn a_costly_document_is_read_as_a_blob_and_merged_later(relay: Kind) {
         let host = Setup::new(relay).variable("internal_token", "t").start().await;
         let (one, two) = (LoroDoc::new(), LoroDoc::new());
@@ -91,10 +92,10 @@ both_relays! {
         internal("/internal/rooms/p/compact").await;
         assert_eq!(read_soon(&host, "p").await, 2 * 25 * (8 << 10));
         internal("/internal/sweep").await;
-        // A merge gives way to everything else.
+        // A merge waits for all other work.
         until_within(MERGED, "the state", async || json().await.status == 200).await;
         assert_eq!(read_soon(&host, "p").await, 2 * 25 * (8 << 10));
-        // A new document gets that state, and need not compute it.
+        // A client with a new document gets that state, and need not compute it.
         let newcomer = Client::rejoin(&host.address, "p", LoroDoc::new()).await;
         newcomer.event("synced").await;
         let heard = newcomer.heard();
@@ -106,7 +107,8 @@ both_relays! {
     }
 }
 
-/// Documents of more than 1 MiB are compacted without their state, which takes longer. No cron component sweeps here.
+/// Fills documents of more than 1 MiB, which are compacted without their state, because the state takes longer. No cron
+/// component sweeps here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sweep_merges_all_large_documents() {
     let setup = Setup::new(Kind::Native).option("--triggers", "http");

@@ -1,4 +1,4 @@
-//! Misuse: clients that send nonsense, too much, or nothing harm only themselves.
+//! Checks misuse: clients that send nonsense, too much, or nothing harm only themselves.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 /// The most by which the server's memory may grow during any misuse, in MiB.
 const GROWTH: u64 = 300;
 
-/// Two clients that edit a room while others misbehave in it.
+/// The two clients that edit a room while others misbehave in it.
 struct Bystanders {
     one: Client,
     two: Client,
@@ -62,7 +62,7 @@ impl Bystanders {
     }
 }
 
-/// Blobs that are not updates: random bytes, and a good update cut short or with a flipped bit.
+/// Makes blobs that are not updates: random bytes, and a good update cut short or with a flipped bit.
 fn nonsense() -> Vec<Vec<u8>> {
     let mut random = rand::rng();
     let good = change(&LoroDoc::new(), |doc| {
@@ -169,7 +169,7 @@ both_relays! {
         assert_growth(&host, before);
     }
 
-    /// The server fails the connection with the code for the breach.
+    /// The server closes the connection with the code for the breach.
     async fn breaches_of_the_protocol_are_closed(relay: Kind) {
         let host = Host::start(relay).await;
         let others = Bystanders::join(&host).await;
@@ -289,7 +289,7 @@ both_relays! {
         assert_growth(&host, before);
     }
 
-    /// Many clients that begin large messages and never end them cannot fill the memory.
+    /// Checks that many clients that begin large messages and never end them cannot fill the memory.
     async fn unfinished_messages_take_bounded_memory(relay: Kind) {
         const SOCKETS: usize = 40;
         const SENT: usize = 12 << 20;
@@ -315,7 +315,8 @@ both_relays! {
         until("the memory of all messages is freed", async || host.http().metric("relay_partial_bytes", "t").await == 0).await;
     }
 
-    /// While the app cannot keep up, the relay reads less instead of keeping a flood in memory, and loses nothing.
+    /// Checks that the relay, while the app cannot keep up, reads less instead of keeping a flood in memory, and loses
+    /// nothing.
     async fn a_flood_is_held_back(relay: Kind) {
         const WRITERS: usize = 8;
         const EACH: usize = 60;

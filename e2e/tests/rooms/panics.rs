@@ -1,5 +1,5 @@
-//! The proof that a death of the real component gives: a panic of its own code, which it reports before it dies, blames
-//! the update on which it panicked; a lack of time blames none.
+//! Checks which update is blamed if the real component dies: a panic of its own code, which it reports before it dies,
+//! blames the update on which it panicked; a lack of time blames none.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
@@ -16,13 +16,15 @@ use xxhash_rust::xxh32::xxh32;
 use crate::memory::{Shape, fill};
 use crate::quarantine::quarantined;
 
-/// The bytes of an update that its checksum covers begin here, and the blocks of changes there.
+/// The index of the first byte of an update that its checksum covers.
 const CHECKED_FROM: usize = 20;
+/// The index of the first byte of its blocks of changes.
 const BLOCKS_FROM: usize = 22;
 
-/// An update for a document that is damaged so that Loro's code panics when it computes the state, though the history
-/// takes it; with the words of that panic. Its checksum is right, so that nothing else finds the damage first. Whether Loro
-/// writes it out again as it was is `is_read_back`: if not, the app finds that before it panics.
+/// Makes an update for a document, damaged so that Loro's code panics when it computes the state, although the history
+/// accepts the update; and returns it with the message of that panic. Its checksum is right, so that nothing else finds
+/// the damage first. `is_read_back` says whether Loro writes the update out again as it was; if it does not, the app finds
+/// that before it panics.
 fn panicking(doc: &LoroDoc, is_read_back: bool) -> (Vec<u8>, String) {
     let whole = doc.export(ExportMode::all_updates()).unwrap();
     let later = doc.fork();
@@ -54,7 +56,7 @@ fn panicking(doc: &LoroDoc, is_read_back: bool) -> (Vec<u8>, String) {
     panic!("Loro panics on none of them");
 }
 
-/// The ways in which the app reads a document with an update: which way it takes to a state is its own choice.
+/// The ways in which the app reads a document with an update. It chooses between the last two to compute a state.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Detached,
@@ -78,7 +80,7 @@ fn read(
     if way == Way::OneByOne {
         drop(doc.get_deep_value());
     }
-    // What was taken in as bytes is read only now.
+    // Loro reads only now what it has imported as mere bytes.
     let all = doc.export(ExportMode::all_updates()).unwrap_or_default();
     if way == Way::AsOne {
         let state = ManuallyDrop::new(LoroDoc::new());
@@ -111,7 +113,7 @@ async fn json(host: &Host, project: &str) -> Answer {
 }
 
 both_relays! {
-    /// The damaged update is written behind the app's back, because an append refuses it.
+    /// The damaged update is written directly to the database, because an append refuses it.
     async fn an_update_on_which_the_component_panics_is_moved_aside(relay: Kind) {
         let host = Host::start(relay).await;
         // Under random peer ids the search may find an update for which Loro asks for more memory than there is.

@@ -1,4 +1,4 @@
-//! Quarantine: an update that decodes but cannot be applied is moved aside, and the room stays usable.
+//! Checks the quarantine: an update that decodes but cannot be applied is moved aside, and the room stays usable.
 
 use e2e::both_relays;
 use e2e::host::{Host, Setup};
@@ -37,14 +37,15 @@ fn large(doc: &LoroDoc, inserts: usize) -> Vec<u8> {
     })
 }
 
-/// Gives instances less memory than the app is told, so that it begins what they cannot hold.
+/// Gives instances less memory than the app's setting says, so that it begins work for which their memory is too small.
 fn with_little_memory(setup: Setup) -> Setup {
     let setup = setup.option("--instance-memory", "24");
     setup.variable("instance_memory_mib", "4095")
 }
 
 both_relays! {
-    /// Two documents share a peer id but no history, so the update of one refers to text that the room never had.
+    /// Posts an update of a document that shares a peer id with the room's, but no history, so that the update refers to
+    /// text that the room never had.
     async fn an_update_that_loro_refuses_is_moved_aside(relay: Kind) {
         let host = Host::start(relay).await;
         let ours = LoroDoc::new();
@@ -77,7 +78,7 @@ both_relays! {
         let other = Client::join(&host.address, "p").await;
         other.until("the newest text", |other| other.text() == "and on").await;
         assert_eq!(other.doc().get_map("map").len(), 5);
-        // A client in the room is told, and so is one that joins.
+        // A client in the room gets a notice, and so does one that joins.
         for client in [&client, &other] {
             client.until("the notice", |client| !client.events("error").is_empty()).await;
             assert_eq!(client.events("error")[0]["code"], "quarantined");
@@ -98,8 +99,8 @@ both_relays! {
         delete("/projects/p/quarantine/4").await.assert_problem(404, "not-found");
     }
 
-    /// Applying the update needs more memory than an instance has. That is not the update's fault: it stays, the room
-    /// can be joined, and with more memory it is all there.
+    /// Posts an update that needs more memory to be applied than an instance has. That is not the update's fault: it stays,
+    /// the room can be joined, and with more memory the whole document is there.
     async fn an_update_that_needs_more_memory_is_not_blamed(relay: Kind) {
         let setup = Setup::new(relay);
         let host = with_little_memory(setup.clone()).start().await;
@@ -150,7 +151,7 @@ both_relays! {
         bad.event("synced").await;
         let doc = LoroDoc::new();
         let mut update = large(&doc, 1_000_000);
-        // A snapshot is unpacked by the append.
+        // The append unpacks a snapshot.
         if update.len() < 1 << 20 {
             update = doc.export(ExportMode::Snapshot).unwrap();
         }

@@ -1,4 +1,5 @@
-//! Quotas: a full project refuses what comes new, in words to its sender, and goes on with everything else.
+//! Checks quotas: a full project refuses new updates and tasks with an error that gives the reason, and goes on with
+//! everything else.
 
 use e2e::elsewhere::max_body_mib;
 use e2e::host::{Host, Kind, Setup};
@@ -8,8 +9,8 @@ use loro::LoroDoc;
 use rand::Rng;
 use serde_json::{Value, json};
 
-/// An update that holds this many random letters. They are one value, because a text of them beside what others type at
-/// once would take each reader half a minute.
+/// An update that holds this many random letters. They are one value, because each reader would take half a minute to
+/// merge a text of them with what others type at the same time.
 fn large(letters: usize) -> Vec<u8> {
     let mut random = rand::rng();
     let text: String = (0..letters)
@@ -60,7 +61,7 @@ async fn a_project_beyond_its_quota() {
     let refused = (507, json!("urn:loro-sync:problem:quota"));
     assert_eq!(posted(&host, "p", large(10)).await, refused);
     one.typed("too much").await;
-    until("the sender hears of it", async || {
+    until("the sender gets the refusal", async || {
         !one.events("error").is_empty()
     })
     .await;
@@ -90,7 +91,7 @@ async fn a_project_beyond_its_quota() {
     calm.typed("calm").await;
     assert_eq!(posted(&host, "q", large(10)).await.0, 200);
 
-    // A larger quota counts as soon as the project is looked at.
+    // A larger quota takes effect as soon as the project is read.
     let setup = host.setup().variable("project_quota_mib", "4");
     host.stop().await;
     let host = setup.start().await;
@@ -104,7 +105,7 @@ async fn a_room_of_the_largest_size() {
     let largest = max_body_mib().map_or(rooms::limits::ROOM_BYTES, |mib| (mib as u64) << 20);
     let one = Client::join_with_events(&host.address, "p").await;
     one.typed("a").await;
-    // What is in quarantine counts, and costs this test no merge.
+    // An update in quarantine counts, and this test need not wait for its merge.
     let quarantine = |bytes: u64| {
         host.execute(&format!(
             "INSERT INTO loro_quarantine (project_id, rev, payload, origin, created_at, quarantined_at, reason)
@@ -112,7 +113,7 @@ async fn a_room_of_the_largest_size() {
         ))
     };
     quarantine(largest);
-    // This is counted, and the next one is refused; a small one is not.
+    // This update makes the app count, and the next one is refused, but a small one is not.
     assert_eq!(posted(&host, "p", large(300_000)).await.0, 200);
     let full = (507, json!("urn:loro-sync:problem:room-full"));
     until("the room is full", async || {

@@ -1,4 +1,4 @@
-//! Rejoining: very many clients come back to one room at once, each with a version of its own.
+//! Checks rejoining: very many clients come back to one room at once, each with a version of its own.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const CLIENTS: usize = 1000;
 const PEERS: u64 = 1000;
 const UPDATES: usize = 4096;
 
-/// The longest that the last of them may wait, on two cores that do nothing else.
+/// The longest time that the last of them may wait, on two cores that do nothing else.
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// The ways in which the peers write.
@@ -26,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 enum Edits {
     /// A value of a map: one operation.
     Values,
-    /// As many letters of a text: an operation for each.
+    /// The letters of a text: an operation for each.
     Letters,
 }
 
@@ -48,7 +48,7 @@ impl Edits {
     }
 }
 
-/// Joins with a version, without a document, and returns the bytes of the blobs until nothing is missing.
+/// Joins with a version, without a document, and returns the number of bytes of the blobs until nothing is missing.
 async fn rejoin(address: &str, version: &[u8]) -> usize {
     let path = "/sync/p?version=frame&events=1";
     let mut socket = open(address, path).await.unwrap();
@@ -66,8 +66,8 @@ async fn rejoin(address: &str, version: &[u8]) -> usize {
     panic!("the connection ended after {bytes} bytes");
 }
 
-/// After a restart of the relay, say: each of a thousand clients is 1 to 1,000 updates behind, in a room of 4 MiB that a
-/// thousand peers have written.
+/// Lets a thousand clients rejoin, as after a restart of the relay: each is 1 to 1,000 updates behind, in a room of 4 MiB
+/// that a thousand peers have written.
 #[ignore = "takes a minute: cargo xtask test --long"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_with_versions_of_their_own_rejoin() {
@@ -102,7 +102,7 @@ async fn hold(edits: Edits) {
     let rejoined = join_all((1..=CLIENTS).map(|behind| async move {
         let joins = rejoin(address, &versions[UPDATES - behind]);
         let got = soon("the state", joins).await;
-        // What it lacks cannot be packed more tightly.
+        // The updates that it lacks do not fit into fewer bytes.
         assert!(got > behind * 500, "{behind} behind: {got} bytes");
         (start.elapsed(), got)
     }))

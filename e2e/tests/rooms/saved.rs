@@ -1,4 +1,4 @@
-//! An update that was answered with `saved` is in the document, or its sender is told why not.
+//! An update that was answered with `saved` is in the document, or its sender gets the reason why it is not.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ async fn joined(host: &Host, doc: LoroDoc) -> Client {
 }
 
 both_relays! {
-    /// Two clients write under one peer id: the second is refused, offers its edits again under another, and no edit is
-    /// lost. What is sent again as it was is no conflict.
+    /// Lets two clients write under one peer id: the second is refused, offers its edits again under another, and no edit is
+    /// lost. An update that is sent again unchanged is no conflict.
     async fn one_peer_id_in_two_clients(relay: Kind) {
         let host = Host::start(relay).await;
         let one = joined(&host, writer(42)).await;
@@ -31,7 +31,7 @@ both_relays! {
         one.edit(|doc| doc.get_map("map").insert("one", 1).unwrap()).await;
         one.typed("from one").await;
         one.saved(2).await;
-        // Another page has written meanwhile, and does so with what it has from before.
+        // The second client writes under the first one's peer id, without the first one's edits.
         let edits = change(&writer(42), |doc| doc.get_map("map").insert("two", 2).unwrap());
         two.send(edits).await;
         let refusal = two.event("error").await;
@@ -44,7 +44,7 @@ both_relays! {
         assert_eq!(one.doc().get_map("map").len(), 2);
         let (stored, _) = host.http().document("p").await;
         assert_eq!(stored.get_deep_value(), one.doc().get_deep_value());
-        // A resend by a new connection, also of a part, also with what is new.
+        // A new connection sends again everything, then a part, then a part with a new edit.
         let all = one.doc().export(ExportMode::all_updates()).unwrap();
         let doc = LoroDoc::new();
         doc.import(&all).unwrap();
@@ -62,7 +62,7 @@ both_relays! {
         resender.saved(5).await;
         assert_eq!(resender.events("error"), Vec::<serde_json::Value>::new());
         converged("after the resends", &[&one, &again, &resender]).await;
-        // Over plain HTTP, too.
+        // Plain HTTP has the same effects.
         host.http().post("/sync/p", rest).await;
         let other = writer(42);
         other.get_text("text").insert(0, "other").unwrap();
@@ -71,7 +71,8 @@ both_relays! {
         answer.assert_problem(409, "duplicate-peer");
     }
 
-    /// A document without its beginning is saved, but waits; its sender is told for what, and when that has come.
+    /// An update without the operations before it is saved, but waits. Its sender gets a notice of what it waits for, and
+    /// another one when nothing waits any more.
     async fn a_document_without_its_beginning_waits(relay: Kind) {
         let host = Host::start(relay).await;
         let doc = writer(42);
@@ -100,8 +101,8 @@ both_relays! {
     }
 
     /// The operations that another client wrote under the same peer id may end exactly where an update begins. Nothing in
-    /// the update tells upon what it builds, so it is stored, once, for everyone alike; what is before it is refused when
-    /// it is offered.
+    /// the update says what it builds on, so it is stored, once, and all clients get the same document. The update before
+    /// it is refused when it is offered.
     async fn one_peer_id_in_two_clients_that_fits_by_accident(relay: Kind) {
         let host = Host::start(relay).await;
         let one = joined(&host, writer(42)).await;
@@ -126,7 +127,7 @@ both_relays! {
         }
     }
 
-    /// A document without its beginning that goes on and on: at some time no more of it is taken. Others notice nothing.
+    /// Sends ever more updates that wait for a missing one: beyond a limit they are refused. Other clients notice nothing.
     async fn updates_that_wait_are_bounded(relay: Kind) {
         let host = Host::start(relay).await;
         let calm = joined(&host, LoroDoc::new()).await;
@@ -138,7 +139,7 @@ both_relays! {
         };
         let beginning = next();
         let client = joined(&host, LoroDoc::new()).await;
-        // The room is asked about all of them at once, so more than it keeps may come at once.
+        // The limit is exact, although the app checks many updates at once.
         for _ in 0..limits::WAITING_UPDATES {
             client.send(next()).await;
         }

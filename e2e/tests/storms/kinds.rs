@@ -1,4 +1,5 @@
-//! The kinds of storms. Each begins with a number of callers at one address, which go on until the storm is dropped.
+//! The kinds of storms. Each begins with a number of callers at one address, which go on until the storm is dropped; only
+//! a caller that posts ends with its answer.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,26 +22,26 @@ use crate::sources::{STORM, connect, connect_deaf};
 /// The pause after a caller was turned away.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The size of the room that sockets join, or of which clients ask for the document, in bytes.
+/// The size in bytes of the room that sockets join, or whose document clients request.
 const ROOM: usize = 1 << 20;
 
-/// The longest time that is waited until all sockets have joined.
+/// The longest wait until all sockets have joined.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A kind of storm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Storm {
-    /// Agents that wait for a task which does not end, and ask again after each answer.
+    /// The agents that wait for a task that does not end, and ask again after each answer.
     WaitingAgents,
-    /// Clients that ask for the largest file of the page and never read it.
+    /// The clients that request the largest file of the page and never read it.
     UnreadDownloads,
-    /// Clients that ask for a document, which the relay does not keep, and never read it.
+    /// The clients that request a document, which the relay does not keep, and never read it.
     UnreadAnswers,
-    /// Connections that send nothing.
+    /// The connections that send nothing.
     IdleConnections,
-    /// Tasks whose parameters hold 8 MB of zeros.
+    /// The tasks whose parameters hold 8 MB of zeros.
     FatPosts,
-    /// Sockets that join one room at once, within the time that the issue allows.
+    /// The sockets that join one room at once, within the time that the terms allow.
     JoiningSockets,
 }
 
@@ -92,14 +93,14 @@ impl Storm {
             Self::IdleConnections => Prepared::Nothing,
             Self::FatPosts => Prepared::Request(fat_post()),
             Self::JoiningSockets => {
-                // Beside the text, a state holds little.
+                // A state holds little besides the text.
                 let size = fill_room(host).await / 10 * 9;
                 Prepared::Join(upgrade("/sync/large"), size)
             }
         }
     }
 
-    /// Lets `count` callers come, and resolves once all are there.
+    /// Starts `count` callers. If they join a room, waits until all have joined.
     pub(crate) async fn begin(self, address: &str, prepared: Prepared, count: usize) -> Raging {
         let mut callers = JoinSet::new();
         let seen = Arc::new(Seen::default());
@@ -139,13 +140,13 @@ impl Storm {
     }
 }
 
-/// The things that a storm sends.
+/// The request that the callers of a storm send.
 pub(crate) enum Prepared {
-    /// No request.
+    /// Sends nothing.
     Nothing,
-    /// This request.
+    /// Sends this request.
     Request(Bytes),
-    /// This request to upgrade, after which at least this many bytes come.
+    /// Sends this request to upgrade, after which at least this many bytes come.
     Join(Bytes, usize),
 }
 
@@ -159,7 +160,7 @@ impl Prepared {
     }
 }
 
-/// Writes a text into room `large`, and tells the size of the update.
+/// Writes a text into room `large`, and returns the size of the update.
 async fn fill_room(host: &Host) -> usize {
     let update = change(&LoroDoc::new(), |doc| {
         let letter = || char::from(rand::random_range(b'a'..=b'z'));
@@ -239,7 +240,7 @@ fn asked_to_wait(answer: &[u8]) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The status in the head of an answer, or why there is none.
+/// The status in the head of an answer; `no answer` if there is none.
 fn status(answer: &[u8]) -> String {
     let head = String::from_utf8_lossy(&answer[..answer.len().min(64)]).into_owned();
     let status = head.split(' ').nth(1).map(str::to_owned);
@@ -256,7 +257,7 @@ async fn ask_again(address: &str, request: &[u8], seen: &Seen) {
         let mut answer = Vec::new();
         // The server may have answered already that it takes no more connections.
         let _ = stream.write_all(request).await;
-        // An answer that breaks off is none.
+        // An answer that breaks off counts by its status, if that has come.
         let _ = stream.read_to_end(&mut answer).await;
         let status = status(&answer);
         let succeeded = status.starts_with('2');
@@ -289,7 +290,7 @@ async fn send_nothing(address: &str, seen: &Seen) {
             continue;
         };
         seen.count("connected");
-        // It resolves when the server closes.
+        // The read ends when the server closes the connection.
         let _ = stream.read(&mut [0; 16]).await;
         sleep(PAUSE).await;
     }
@@ -322,7 +323,7 @@ async fn join(address: &str, request: &[u8], size: usize, seen: &Seen) {
         read += more;
         if before < size && read >= size {
             seen.count("joined");
-            // What comes now is little.
+            // Only small messages follow.
             buffer = vec![0; 64];
         }
     }

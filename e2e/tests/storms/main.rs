@@ -1,8 +1,7 @@
-//! Storms: many callers that wait, are idle, read nothing, post much or join at once. While one goes on, users in another
-//! room notice nothing, and afterwards the host has given back what the storm took.
+//! Checks storms: many callers that wait, are idle, read nothing, post much or join at once. While a storm goes on, users
+//! in another room notice nothing, and afterwards the host has given back what the storm took.
 //!
-//! A small version of each runs at once with the others' small versions. The whole ones take minutes; each prints what
-//! it saw:
+//! The small versions of all storms run at the same time. The whole ones take minutes; each prints what it saw:
 //!
 //! ```text
 //! cargo xtask test --long

@@ -1,4 +1,4 @@
-//! The neighbours of a storm: two users who edit in another room, and one who looks whether the server is healthy.
+//! The neighbours of a storm: two users who edit in another room, and a caller that checks whether the server is healthy.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -20,21 +20,21 @@ use crate::sources::{USERS, connect};
 /// The pause between two edits.
 const TYPING: Duration = Duration::from_millis(20);
 
-/// The pause between two questions whether the server is healthy.
+/// The pause between two checks whether the server is healthy.
 const LOOKING: Duration = Duration::from_millis(200);
 
-/// The longest time for an answer to that question.
+/// The longest time for an answer to such a check.
 const HEALTH: Duration = Duration::from_secs(5);
 
-/// Neighbours that are there until their end. They have a thread of their own, so that what the storm's own callers
-/// have to do here holds up none of them.
+/// The neighbours, who act until [`Neighbours::end`]. They have a thread of their own, so that the storm's callers, which
+/// are in the same process, do not hold them up.
 pub(crate) struct Neighbours {
     over: watch::Sender<bool>,
     seen: oneshot::Receiver<(Vec<Duration>, Health)>,
 }
 
 impl Neighbours {
-    /// Lets them come to a host.
+    /// Starts them at a host.
     pub(crate) fn begin(address: &str) -> Self {
         let (over, until) = watch::channel(false);
         let (tell, seen) = oneshot::channel();
@@ -56,7 +56,7 @@ impl Neighbours {
         Self { over, seen }
     }
 
-    /// Ends it, and returns how long each edit took, and what they saw of the host's health.
+    /// Ends them, and returns how long each edit took, and what they saw of the host's health.
     pub(crate) async fn end(self) -> (Vec<Duration>, Health) {
         self.over.send_replace(true);
         self.seen.await.unwrap()
@@ -112,7 +112,7 @@ async fn type_until(address: &str, mut over: watch::Receiver<bool>) -> Vec<Durat
     let answering = async { while let Some(Ok(_)) = writer_hears.next().await {} };
     let count = tokio::select! {
         count = typing => count,
-        () = hear(None) => unreachable!("it hears without an end"),
+        () = hear(None) => unreachable!("it reads without an end"),
         () = answering => panic!("the writer's connection ended"),
     };
     soon("all letters arrive", hear(Some(count))).await;
@@ -126,18 +126,18 @@ fn letters(update: &[u8], peer: u64) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// The server's answers to the question whether it is healthy.
+/// The results of the checks whether the server is healthy.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// The number of times that it was asked.
+    /// The number of checks.
     pub(crate) asked: usize,
-    /// The things that went wrong.
+    /// The failed checks: another status than 200, an error, or no answer in time.
     pub(crate) bad: Vec<String>,
     /// The longest time until an answer.
     pub(crate) slowest: Duration,
 }
 
-/// Asks every 200 ms until `over`.
+/// Checks the server's health every 200 ms until `over`.
 async fn look_until(address: &str, mut over: watch::Receiver<bool>) -> Health {
     let http = Http::new(address);
     let mut health = Health::default();

@@ -18,13 +18,13 @@ use crate::terms::{Terms, most_memory, percentile, processor, settle};
 
 const KIB: usize = 1 << 10;
 
-/// An idle host takes less, in percent of a core.
+/// The processor time that an idle host stays below, in percent of a core.
 const IDLE: f64 = 2.0;
 
 /// The updates that one client sends, in their order.
 type Sent = Vec<Vec<u8>>;
 
-/// One client appends pieces of this many bytes to a text.
+/// Makes the updates of a client that appends pieces of this many bytes to a text.
 fn appended(text: &str, count: usize, bytes: usize) -> Sent {
     let doc = LoroDoc::new();
     let append = |_| insert(&doc, text, doc.get_text(text).len_unicode(), bytes);
@@ -36,7 +36,7 @@ fn insert(doc: &LoroDoc, text: &str, at: usize, bytes: usize) -> Vec<u8> {
     change(doc, |doc| doc.get_text(text).insert(at, &letters).unwrap())
 }
 
-/// Ten clients insert 1 KiB anywhere, each without the last of the nine others.
+/// Makes the updates of ten clients that insert 1 KiB anywhere, each without the last update of the nine others.
 fn ten_at_once(text: &str, rounds: usize) -> Vec<Sent> {
     let docs: Vec<LoroDoc> = (0..10).map(|_| LoroDoc::new()).collect();
     let mut sent = vec![Vec::new(); docs.len()];
@@ -54,7 +54,7 @@ fn ten_at_once(text: &str, rounds: usize) -> Vec<Sent> {
     sent
 }
 
-/// Returns what the clients of all six shapes send.
+/// Makes the updates that the clients of all six shapes send.
 fn all() -> Vec<Sent> {
     let mut all = vec![
         appended("short", 384, KIB),
@@ -67,7 +67,7 @@ fn all() -> Vec<Sent> {
     all
 }
 
-/// Joins and sends these updates over a time, and waits until they are saved. What others send is read and dropped.
+/// Joins and sends these updates over a time, and waits until they are saved. Updates of others are read and dropped.
 async fn write(address: &str, sent: Sent, lasts: Duration) {
     let stream = connect(STORM, address).await.unwrap();
     let path = "/sync/shapes?events=1";
@@ -99,8 +99,8 @@ async fn write(address: &str, sent: Sent, lasts: Duration) {
     soon("all is saved", async { tokio::join!(sending, saved) }).await;
 }
 
-/// While all six shapes are written into one room, and for five minutes after, other users notice nothing; then the host
-/// is idle.
+/// Checks that other users notice nothing while all six shapes are written into one room, and for five minutes after; and
+/// that the host is idle then.
 #[ignore = "takes minutes: cargo xtask test --long"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_shapes_in_one_room_disturb_no_other() {
@@ -126,7 +126,7 @@ async fn all_shapes_in_one_room_disturb_no_other() {
     assert!(processor < IDLE, "{processor:.1} %");
 }
 
-/// Looks what other users notice meanwhile, prints it, and checks it.
+/// Measures what other users notice meanwhile, prints it, and checks it.
 async fn beside<T>(host: &Host, when: &str, meanwhile: impl Future<Output = T>) {
     let terms = Terms::whole();
     let (used, start) = (host.process.processor_time(), Instant::now());
@@ -153,7 +153,7 @@ async fn beside<T>(host: &Host, when: &str, meanwhile: impl Future<Output = T>) 
     assert!(most <= terms.memory, "{most} MiB");
 }
 
-/// Says in words what is stored of the room.
+/// Describes what is stored of the room.
 fn stored(host: &Host) -> String {
     let database = rusqlite::Connection::open(host.database()).unwrap();
     let count = |sql: &str| -> i64 { database.query_row(sql, [], |row| row.get(0)).unwrap() };

@@ -1,4 +1,4 @@
-//! Connections from several addresses of this machine, and enough descriptors for them.
+//! Opens connections from several addresses of this machine, and provides enough descriptors for them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

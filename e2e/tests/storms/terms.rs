@@ -11,7 +11,7 @@ use crate::kinds::Storm;
 use crate::neighbours::{Health, Neighbours};
 use crate::{setup, sources};
 
-/// The pause between two looks at the memory of the host.
+/// The pause between two readings of the host's memory.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The time over which the processor time of a calm host is measured.
@@ -23,9 +23,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// The terms that must hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// The time that the neighbours are looked at before the storm.
+    /// The time for which the neighbours are observed before the storm.
     pub(crate) before: Duration,
-    /// The time that the storm goes on.
+    /// The time for which the storm goes on.
     pub(crate) lasts: Duration,
     /// The 99th percentile of the time that a neighbour's edit takes.
     pub(crate) latency: Duration,
@@ -34,12 +34,13 @@ pub(crate) struct Terms {
     /// The most memory of the host, in MiB.
     pub(crate) memory: u64,
     /// The time after the storm within which the host is as before: its memory within a fifth, and under 2 % of a core.
-    /// `None`: that is not looked at.
+    /// `None` if that is not checked.
     pub(crate) calm_within: Option<Duration>,
 }
 
 impl Terms {
-    /// The terms of a storm of tens of callers, beside which other tests run: no time of a machine, but no stop either.
+    /// The terms of a storm of tens of callers, beside which other tests run. They are too loose to measure the machine, but
+    /// find a server that stands still.
     pub(crate) fn small() -> Self {
         Self {
             before: Duration::from_millis(500),
@@ -66,7 +67,7 @@ impl Terms {
     }
 }
 
-/// The things that were seen.
+/// The measurements of a storm.
 struct Report {
     /// The times that edits took before the storm, and during it.
     calm_took: Vec<Duration>,
@@ -93,7 +94,7 @@ struct Calm {
     processor: f64,
 }
 
-/// Lets a storm of `count` callers go over a host, prints what was seen, and checks it.
+/// Runs a storm of `count` callers against a host, prints the measurements, and checks them.
 pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Terms) {
     sources::raise_descriptors();
     let service = Server::start(|_| async { Reply::Hang }).await;
@@ -143,8 +144,8 @@ pub(crate) async fn hold(storm: Storm, count: usize, with_lanes: bool, terms: Te
     report.check(&terms);
 }
 
-/// Waits until the memory of the host no longer falls, because what it took to start goes back over some seconds. A host
-/// that is compared with its start would be allowed that much more.
+/// Waits until the memory of the host no longer falls, because the host gives back over some seconds what it took to
+/// start. If it were compared with its start, it would be allowed that much more.
 pub(crate) async fn settle(host: &Host) {
     let mut least = host.process.memory();
     for _ in 0..12 {

@@ -1,4 +1,4 @@
-//! Assets: results that are kept here, and how they are served.
+//! Checks assets: the results that the app keeps, and how it serves them.
 
 use bytes::Bytes;
 use e2e::both_relays;
@@ -111,8 +111,8 @@ async fn a_film_is_copied_before_its_task_completes_and_a_larger_one_stays_with_
     world.host.stop().await;
 }
 
-/// "There was a log-in form at our own address": a browser must not believe the media type that a service claims
-/// for a result.
+/// Reproduces the report "There was a log-in form at our own address": a browser must not believe the media type that a
+/// service claims for a result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_is_a_picture_or_a_file_and_never_a_page() {
     let world = World::start(Plan::default()).await;

@@ -1,4 +1,5 @@
-//! Results and uploads in a bucket: a film is copied there in parts, in little memory, and through the death of the host.
+//! Checks results and uploads in a bucket: a film is copied there in parts, in little memory, even if the host dies in the
+//! middle.
 
 use bytes::Bytes;
 use e2e::agent::Agent;
@@ -12,16 +13,16 @@ use e2e::wait::until;
 use http::Method;
 use serde_json::json;
 
-/// The bytes of the film, which are more than an instance may have.
+/// The size of the film in bytes, which is more than the memory of an instance.
 const FILM: usize = 60 << 20;
 
-/// The MiB that an instance may have.
+/// The memory of an instance, in MiB.
 const INSTANCE: &str = "48";
 
 /// The part in the middle of which the host is killed.
 const KILLED_AT: usize = 5;
 
-/// Kills the host while a request to the bucket hangs, and starts it again before a bucket that answers.
+/// Kills the host while a request to the bucket hangs, and starts it again with a bucket that answers.
 async fn killed_while_the_bucket_hangs(world: World, bucket: &Bucket) -> World {
     let World {
         host,
@@ -39,7 +40,7 @@ async fn killed_while_the_bucket_hangs(world: World, bucket: &Bucket) -> World {
     }
 }
 
-/// The service calls back once, so the instance that dies is the only one that has heard it.
+/// The service calls back once, so the instance that dies is the only one that has received the callback.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_in_the_middle() {
     let (bucket, agent) = (Bucket::start().await, Agent::start(0).await);
@@ -98,7 +99,7 @@ async fn a_film_of_sixty_mib_reaches_the_bucket_once_though_the_host_is_killed_i
         (200, "video/mp4")
     );
     assert!(shown.body == film);
-    until("the agent has heard of it", async || {
+    until("the agent is notified", async || {
         !agent.notifications().is_empty()
     })
     .await;
@@ -152,7 +153,7 @@ async fn of_two_old_pictures_the_one_that_the_document_shows_stays() {
     world.host.stop().await;
 }
 
-/// The bytes of the film stand in no instance, and in no relay, at one time.
+/// The memory of an instance or a relay never holds all bytes of the film.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_of_sixty_mib_goes_to_the_bucket_in_parts_and_one_that_is_cut_leaves_nothing() {
     let bucket = Bucket::start().await;
@@ -193,7 +194,7 @@ async fn an_upload_of_sixty_mib_goes_to_the_bucket_in_parts_and_one_that_is_cut_
     refused.assert_problem(413, "payload-too-large");
     assert!(refused.text().contains("`max_upload_mib`"), "{refused:?}");
 
-    // A client that goes away in the middle.
+    // A client goes away in the middle.
     let held = http.hold("POST", "/projects/p/assets", &[], &film[..11 << 20]);
     let held = held.await;
     until("two parts are there", async || bucket.parts().len() == 14).await;

@@ -1,4 +1,4 @@
-//! Cancelling a task, and retrying one that was cancelled or failed.
+//! Checks the cancelling of a task, and the retrying of a task that was cancelled or failed.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn only_unfinished_tasks_are_cancelled_and_only_unsuccessful_ones_retried(
     assert_eq!(world.kling.repeated(), [""; 0]);
 }
 
-/// "I clicked on retry and paid twice."
+/// Reproduces the report "I clicked on retry and paid twice."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_pays_for_a_second_film_only_if_the_first_one_failed() {
     let course = |number, prompt: &str| Course {

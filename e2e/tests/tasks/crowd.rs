@@ -1,5 +1,5 @@
-//! Many agents that wait at once, half of them by streams of events and half by requests that are held: none holds an
-//! instance, and each hears of its task's end. `--nocapture` prints how soon.
+//! Lets many agents wait at once, half of them by streams of events and half by requests that are held: none holds an
+//! instance, and each is informed of its task's end. `--nocapture` prints how soon.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 /// The time that the whole of a step may take, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// The ends that are told at once, so that the time until one is heard is not that of a queue.
+/// The number of tasks that are cancelled at once: few, so that the measured times do not include a queue.
 const AT_ONCE: usize = 4;
 
-/// An agent that waits for its task, and returns the time at which it heard of the end.
+/// An agent that waits for its task, and returns the time at which it was informed of the end.
 type Agent = JoinHandle<Instant>;
 
 async fn by_stream(address: String, task: String) -> Instant {
@@ -50,7 +50,8 @@ fn percentile(times: &[Duration], n: usize) -> Duration {
     times[(times.len() * n / 100).min(times.len() - 1)]
 }
 
-/// Lets agents wait, each for a task of its own, and returns how long each took to hear of its end, the shortest first.
+/// Lets agents wait, each for a task of its own, and returns the times from each task's end until its agent was informed,
+/// the shortest first.
 async fn crowd(host: &Host, each_way: usize) -> Vec<Duration> {
     let http = host.http();
     let task = json!({ "project_id": "p", "task_type": "demo", "params": { "prompt": "slow", "seconds": 600 } });
@@ -68,7 +69,7 @@ async fn crowd(host: &Host, each_way: usize) -> Vec<Duration> {
         http.metric("relay_waiting", TOKEN).await as usize == 2 * each_way
     })
     .await;
-    // They hold no instance, although there are far fewer than agents.
+    // The agents hold no instance, although there are far fewer instances than agents.
     until_within(LIMIT, "the app has a place", async || {
         http.get("/tasks?limit=1").await.status == 200
     })
@@ -87,7 +88,7 @@ async fn crowd(host: &Host, each_way: usize) -> Vec<Duration> {
     times.sort();
     let [p50, p90, p99] = [50, 90, 99].map(|n| percentile(&times, n));
     println!(
-        "{each_way} by streams and {each_way} by requests heard: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}, max {:?}",
+        "{each_way} by streams and {each_way} by requests: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}, max {:?}",
         times[times.len() - 1]
     );
     assert_eq!(http.metric("relay_waiting", TOKEN).await, 0);

@@ -1,4 +1,4 @@
-//! Streams of events about tasks.
+//! Checks the streams of events about tasks.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ both_relays! {
         task.as_object_mut().unwrap().remove("params");
         assert_eq!(end.data, task);
         assert_eq!(soon("the end", events.next()).await, None);
-        // A client that comes back hears only what it has not heard.
+        // A client that comes back gets only the events that it has not received.
         let again = Events::open(&world.host.address, &path, &[], Some(&end.id)).await;
         assert_eq!(again.err(), Some(StatusCode::NO_CONTENT));
         let mut late = Events::open(&world.host.address, &path, &[], Some(&first.id)).await.unwrap();
@@ -56,7 +56,7 @@ both_relays! {
         world.finished(&done).await;
         let running = world.video("a hill").await;
         world.accepted(&running).await;
-        // It begins with what is under way.
+        // The stream begins with the tasks that are under way.
         let mut events = Events::open(address, PROJECT, &[], None).await.unwrap();
         let first = events.heard().await;
         assert_eq!((first.name.as_str(), &first.data["task_id"]), ("processing", &json!(running)));
@@ -70,7 +70,7 @@ both_relays! {
         let mut again = Events::open(address, PROJECT, &[], Some(&last)).await.unwrap();
         let told = again.heard().await;
         assert_eq!((told.name.as_str(), &told.data["task_id"]), ("completed", &json!(missed)));
-        // Another project hears nothing of it.
+        // Another project's stream has none of these events.
         let other = json!({ "project_id": "q", "task_type": "demo", "params": { "prompt": "x", "complete": "at_once" } });
         let other = id(&created(&world.host.http(), &other).await);
         world.finished(&other).await;
@@ -79,7 +79,7 @@ both_relays! {
     }
 }
 
-/// A hundred tasks are more than one answer of the app.
+/// The test posts more tasks than one answer of the app holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_is_resumed_at_another_relay_with_nothing_lost_or_repeated() {
     const TASKS: usize = 120;

@@ -1,4 +1,4 @@
-//! fal: its queue, its signed callbacks, and what becomes of its pictures and films.
+//! Checks fal: its queue, its signed callbacks, and what becomes of its pictures and films.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ async fn start() -> (World, Fal) {
     (world, fal)
 }
 
-/// Posts a task, waits until fal has accepted it, and returns its id and fal's name of the job.
+/// Posts a task, waits until fal has accepted it, and returns its id and fal's name for the job.
 async fn accepted(world: &World, task_type: &str, params: Value) -> (String, String) {
     let task = id(&world.posted(task_type, params).await);
     let row = world.accepted(&task).await;
@@ -60,7 +60,7 @@ async fn pictures_and_films_of_fal_come_by_signed_callbacks_or_by_a_poll() {
     );
     assert_eq!(fal.call_back(&job, 360, None).await, 401);
     assert_eq!(world.task(&pictures).await["status"], "processing");
-    // Twice the same is one completion.
+    // A repeated callback completes the task once.
     assert_eq!(fal.call_back(&job, 290, None).await, 200);
     let done = world.finished(&pictures).await;
     assert_eq!(fal.call_back(&job, 0, None).await, 200);
@@ -93,7 +93,7 @@ async fn pictures_and_films_of_fal_come_by_signed_callbacks_or_by_a_poll() {
         (asset.header("content-type"), &asset.body[..]),
         ("video/mp4", FILM)
     );
-    // One look at its keys is enough for a day, and no submission was repeated.
+    // The app requests fal's keys once a day, and has repeated no submission.
     assert_eq!((fal.asked_for_keys(), fal.submissions()), (1, 3));
     assert_eq!(fal.wrong(), [""; 0]);
     world.host.stop().await;
@@ -105,7 +105,7 @@ async fn fal_is_told_of_a_cancelled_job_and_a_model_that_is_gone_is_named() {
     let (task, job) = accepted(&world, FILMS, json!({ "prompt": "the sea" })).await;
     assert_eq!(world.ask(&task, "cancel").await.status, 200);
     until("fal knows", async || fal.job(&job).is_cancelled).await;
-    // What it made all the same is not wanted any more.
+    // The app ignores a result that fal makes nevertheless.
     fal.finish(&job);
     assert_eq!(fal.call_back(&job, 0, None).await, 200);
     let task = world.task(&task).await;

@@ -1,4 +1,4 @@
-//! Gemini: its pictures, its refusals, and pictures as the input of other tasks.
+//! Checks Gemini: its pictures, its refusals, and pictures as the input of other tasks.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -130,8 +130,8 @@ async fn a_task_continues_from_the_picture_of_an_earlier_one() {
     world.host.stop().await;
 }
 
-/// "We paid for 254 pictures and got 8": the service was away for a moment, so that all pictures are due in one
-/// round, and together they need more memory than several instances have.
+/// Reproduces the report "We paid for 254 pictures and got 8": the service was away for a moment, so that all pictures are
+/// due in one round, and together they need more memory than several instances have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_that_are_due_at_once_are_each_paid_for_once() {
     const PICTURES: usize = 30;

@@ -1,4 +1,4 @@
-//! Kling: how its jobs end, and what its errors mean.
+//! Checks Kling: how its jobs end, and what its errors mean.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -69,7 +69,7 @@ async fn a_video_completes_by_a_callback_a_poll_or_before_its_submission_is_answ
             job.prompt()
         );
         until_shown(&watcher, &done).await;
-        // Callbacks that are repeated, late, or contradict the first one.
+        // Callbacks that are repeated, late, or contradict the first one change nothing.
         for _ in 0..2 {
             assert_eq!(world.kling.call_back(id).await, 200);
         }
@@ -103,7 +103,7 @@ async fn a_video_completes_by_a_callback_a_poll_or_before_its_submission_is_answ
     assert_eq!(world.kling.jobs().len(), ids.len());
 }
 
-/// The answer to its submission is lost, and it does not call back: a poll finds it when it is done.
+/// The answer to the job's submission is lost, and the job does not call back: a poll finds it when it is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_found_when_it_is_done_is_named_in_its_row() {
     let fault = |call: &Call| (call.before == 0).then_some(Fault::DropAfter);
@@ -118,8 +118,8 @@ async fn a_job_that_is_found_when_it_is_done_is_named_in_its_row() {
     assert_eq!(world.kling.repeated(), [""; 0]);
 }
 
-/// "Our key was being replaced, and every film under way is lost, and charged": an error that concerns a query
-/// does not end the job.
+/// Reproduces the report "Our key was being replaced, and every film under way is lost, and charged": an error that
+/// concerns a query does not end the job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_under_way_survives_every_error_that_is_not_its_own() {
     let fault = |call: &Call| {
@@ -173,7 +173,7 @@ async fn a_film_under_way_survives_every_error_that_is_not_its_own() {
     world.host.stop().await;
 }
 
-/// "Our clock was wrong by a minute, and Kling refused every call": films under way were lost.
+/// Reproduces the report "Our clock was wrong by a minute, and Kling refused every call": films under way were lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_too_early_or_expired_is_made_anew_by_the_clock_of_the_service() {
     let course = |_, _: &str| Course::silent();
@@ -188,14 +188,14 @@ async fn a_token_that_is_too_early_or_expired_is_made_anew_by_the_clock_of_the_s
         let done = world.finished(&id).await;
         assert_eq!(done["status"], "completed", "{done}");
         assert_eq!(done["retry_count"], 0);
-        // The submission, and at least one query.
+        // The submission had such a token, and so had at least one query.
         assert!(world.kling.untimely() >= before + 2);
     }
     assert_eq!(world.kling.rejected(), 0);
     world.host.stop().await;
 }
 
-/// "I made a key in Kling's console today, and there is only one."
+/// Reproduces the report "I made a key in Kling's console today, and there is only one."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_models_of_today_work_and_a_model_that_is_gone_names_its_setting() {
     let world = World::start_with(Kind::Native, Plan::default(), |setup| {
@@ -222,8 +222,8 @@ async fn keys_and_models_of_today_work_and_a_model_that_is_gone_names_its_settin
     world.host.stop().await;
 }
 
-/// "Our new models are of the second API": a video from words, one from a picture, one that fails, and one that only a poll
-/// finds; and Kling signs its callbacks.
+/// Reproduces the report "Our new models are of the second API": a video from words, one from a picture, one that fails,
+/// and two that only a poll finds; and Kling signs its callbacks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_generation_makes_videos_with_signed_callbacks_and_one_question_for_many() {
     const SECRET: &str = "what Kling signs with";
@@ -298,7 +298,7 @@ async fn the_second_generation_makes_videos_with_signed_callbacks_and_one_questi
     assert_eq!(kling::notify_signed(url, SECRET, 360, &body).await, 401);
     assert_eq!(world.finished(&late).await["status"], "completed");
     assert_eq!(kling::notify_signed(url, SECRET, 290, &body).await, 200);
-    // The test of Kling's console comes to the bare address.
+    // Kling's console sends its test to the bare address.
     let (bare, _) = url.split_once('?').unwrap();
     let test = json!({ "id": "1", "status": "submitted", "outputs": [] }).to_string();
     assert_eq!(kling::notify_signed(bare, SECRET, 0, &test).await, 200);

@@ -1,4 +1,4 @@
-//! Tasks: agents post them, test doubles of the services do them, and documents show them.
+//! Checks tasks: agents post them, test doubles of the services do them, and documents show them.
 
 #![allow(clippy::unwrap_used)]
 

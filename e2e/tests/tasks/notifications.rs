@@ -1,4 +1,4 @@
-//! Notifications: an agent hears of the end of its task.
+//! Checks notifications: an agent is notified of the events of its task.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ async fn an_agent_is_notified_until_it_acknowledges() {
         })
         .await;
         let mut done = world.task(&id(posted)).await;
-        // What may be large is left out.
+        // Fields that may be large are left out.
         for large in ["params", "result_data", "tries"] {
             done.as_object_mut().unwrap().remove(large);
         }
@@ -83,7 +83,7 @@ async fn an_agent_chooses_of_what_it_is_notified() {
         ids.push(id(&created(&http, &body).await));
     }
     for agent in [&starts, &all] {
-        until_within(ROUNDS, "the agent hears of the start", async || {
+        until_within(ROUNDS, "the agent is notified of the start", async || {
             agent.notifications().len() == 1
         })
         .await;
@@ -95,7 +95,7 @@ async fn an_agent_chooses_of_what_it_is_notified() {
         assert_eq!(world.kling.call_back(id).await, 200);
         world.finished(id).await;
     }
-    until_within(ROUNDS, "the agent hears of the end", async || {
+    until_within(ROUNDS, "the agent is notified of the end", async || {
         all.notifications().len() == 2
     })
     .await;

@@ -1,4 +1,4 @@
-//! Places: a service that has none for a job is waited for, and that is no error.
+//! Checks places: if a service has no place for a job, the task waits, and that is no error.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use e2e::tasks::World;
 use e2e::wait::until;
 use serde_json::{Value, json};
 
-/// "Six films at an account of three places: three failed with 1303 while the others went on."
+/// Reproduces the report "Six films at an account of three places: three failed with 1303 while the others went on."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_jobs_at_an_account_of_three_places_all_complete() {
     let course = |_, _: &str| Course {
@@ -45,7 +45,7 @@ async fn six_jobs_at_an_account_of_three_places_all_complete() {
     world.host.stop().await;
 }
 
-/// "One place, and after each film we wait ten seconds for the next to begin."
+/// Reproduces the report "One place, and after each film we wait ten seconds for the next to begin."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_film_lets_the_next_begin_at_once() {
     let one = |setup: Setup| setup.variable("kling_places", "1");

@@ -1,4 +1,4 @@
-//! Polling: many pollers at once, and a service that hangs.
+//! Checks polling: many pollers at once, and a service that hangs.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use e2e::wait::{until, until_within};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-/// Tasks whose first submission failed are due at the same time, and many pollers find them.
+/// The tasks whose first submission failed are due at the same time, and many pollers find them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_number_of_pollers_submit_a_task_once() {
     const TASKS: usize = 40;
@@ -37,7 +37,7 @@ async fn any_number_of_pollers_submit_a_task_once() {
         let submissions = calls
             .iter()
             .filter(|call| call.name == *id && call.is_submission);
-        // The one that failed, and the one that succeeded.
+        // One submission failed, and one succeeded.
         assert_eq!(submissions.count(), 2, "{id}");
     }
     assert_eq!(world.kling.repeated(), [""; 0]);
@@ -45,7 +45,7 @@ async fn any_number_of_pollers_submit_a_task_once() {
     assert_eq!(refused.status, 401, "without a token");
 }
 
-/// More tasks than are worked on at once wait for a service that never answers. The tasks of other services are
+/// Lets more tasks than the app works on at once wait for a service that never answers. The tasks of other services are
 /// not held up, even if they need the poller.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_hangs_holds_up_no_other() {

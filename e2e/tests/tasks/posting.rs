@@ -1,4 +1,4 @@
-//! Posting a task: repeated requests, and bodies that are refused.
+//! Checks the posting of a task: repeated requests, and bodies that are refused.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +63,8 @@ async fn a_repeated_request_is_one_task() {
     assert_eq!(world.kling.repeated(), [""; 0]);
 }
 
-/// A tree of such a body takes 200 MB. One that fits Akamai Functions takes 150 MB, which is more than an instance has there.
+/// A tree of such a body takes 200 MB. A tree of a body that fits Akamai Functions takes 150 MB, which is more than an
+/// instance has there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_of_megabytes_without_a_picture_is_refused_in_words() {
     let world = World::start(Plan::default()).await;
@@ -89,7 +90,7 @@ async fn a_body_of_megabytes_without_a_picture_is_refused_in_words() {
             "{words}"
         );
     }
-    // What is not read takes no room.
+    // A field that the app does not read takes no memory.
     let params = json!({ "prompt": "x", "complete": "at_once" });
     let body = format!(
         r#"{{"project_id": "p", "note": {junk}, "task_type": "demo", "params": {params}}}"#

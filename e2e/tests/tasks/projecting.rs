@@ -1,4 +1,4 @@
-//! Projecting: each result appears in every document that refers to its task.
+//! Checks projecting: each result appears in every document that refers to its task.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ both_relays! {
         world.host.stop().await;
     }
 
-    /// One client moves a node without pause, from before its task is posted until after its end.
+    /// Lets a client move a node without pause, while its task is under way and after its end.
     async fn a_node_that_is_dragged_gets_its_result_and_stays_where_it_was_put(relay: Kind) {
         let world = World::start_with(relay, Plan::default(), |setup| setup).await;
         let dragger = Client::join(&world.host.address, "p").await;

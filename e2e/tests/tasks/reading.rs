@@ -1,4 +1,4 @@
-//! Reading tasks: a request that waits for a change, and lists in pages.
+//! Checks the reading of tasks: a request that waits for a change, and lists in pages.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ both_relays! {
     }
 }
 
-/// Without a relay, a wait takes an instance, so it is short and the client asks again.
+/// The app alone holds an instance during a wait, so the wait is short and the client asks again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_app_alone_waits_for_a_few_seconds_and_says_so() {
     let world = World::start_with(Kind::None, Plan::until_told(), |setup| setup).await;

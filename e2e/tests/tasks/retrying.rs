@@ -1,4 +1,4 @@
-//! Retrying: errors that pass are tried again, others end the task.
+//! Checks retrying: a call that fails with a passing error is tried again, and other errors end the task.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn passing_errors_are_tried_again_and_lasting_ones_are_not() {
     assert_eq!(world.kling.repeated(), [""; 0]);
 }
 
-/// "The clock was a day ahead for a while, and now my tasks stand still until tomorrow."
+/// Reproduces the report "The clock was a day ahead for a while, and now my tasks stand still until tomorrow."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_go_on_after_the_clock_was_set_back() {
     let fault = |call: &Call| (call.prompt == "busy" && call.before < 2).then_some(Fault::TOO_FAST);

@@ -1,4 +1,4 @@
-//! Posting a task and waiting for its end in one request.
+//! Checks the posting of a task and the waiting for its end in one request.
 
 use std::time::{Duration, Instant};
 
@@ -32,13 +32,13 @@ both_relays! {
         told.as_object_mut().unwrap().retain(|name, _| !name.ends_with("_url") || name == "result_url");
         assert_eq!(told, world.task(&id(&told)).await);
 
-        // The time is up first.
+        // The time is up before the task has ended.
         let start = Instant::now();
         let answer = post(&http, "/tasks?wait=3", &[], &demo(600)).await;
         assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
         assert_eq!((answer.status.as_u16(), answer.header("preference-applied")), (201, ""));
         assert!(answer.json()["completed_at"].is_null(), "{answer:?}");
-        // What was refused isn't waited for.
+        // A refused request does not wait.
         for nonsense in ["51", "-1", "soon"] {
             let answer = post(&http, &format!("/tasks?wait={nonsense}"), &[], &demo(1)).await;
             answer.assert_problem(400, "bad-request");
@@ -48,7 +48,7 @@ both_relays! {
     }
 }
 
-/// Without a relay the wait takes an instance, so it is short.
+/// The app alone holds an instance during the wait, so the wait is short.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_app_alone_waits_for_an_end_for_a_few_seconds() {
     let world = World::start_with(Kind::None, Plan::default(), |setup| setup).await;

@@ -1,4 +1,4 @@
-//! Webhooks: which callbacks of a service are believed, and what they may bring.
+//! Checks webhooks: which callbacks of a service the app believes, and what they may bring.
 
 use e2e::document::entry;
 use e2e::elsewhere::max_body_mib;
@@ -110,7 +110,7 @@ async fn a_callback_is_believed_only_with_the_signature_of_its_address() {
     );
 }
 
-/// "Since that film failed, our canvas does not open any more."
+/// Reproduces the report "Since that film failed, our canvas does not open any more."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_11_mb_in_a_callback_leaves_the_room_readable() {
     let world = World::start(Plan::until_told()).await;

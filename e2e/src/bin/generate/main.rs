@@ -1,6 +1,6 @@
 //! Writes what the code declares into `spin.toml` and `docs/`: variables, settings, options and routes.
 //!
-//! `cargo xtask generate` builds the components, because their code tells which variables each reads, and runs this.
+//! `cargo xtask generate` builds the components, because their code shows which variables each reads, and runs this.
 //! With `--check` it writes nothing, and fails if a file would change.
 
 mod markdown;

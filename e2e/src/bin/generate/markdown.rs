@@ -1,4 +1,4 @@
-//! Generated parts of Markdown files.
+//! Writes the generated parts of Markdown files.
 
 use anyhow::{Context, Result};
 
@@ -24,7 +24,7 @@ pub(crate) fn table<const N: usize>(
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut table = line(&head.map(str::to_owned)).replace("|  |", "| |");
     table += &format!("{}|\n", "|---".repeat(N));
-    // A bar would end its cell.
+    // A bar that is not escaped would end its cell.
     rows.into_iter()
         .for_each(|row| table += &line(&row.map(|cell| cell.replace('|', "\\|"))));
     table

@@ -15,7 +15,7 @@ pub(crate) fn host() -> String {
 }
 
 fn options(command: &Command) -> String {
-    // What `--help` hides is there for tests alone.
+    // The options that `--help` hides are for tests alone.
     let public = command.get_arguments().filter(|arg| !arg.is_hide_set());
     let rows = public.filter_map(|arg| {
         let name = arg.get_long()?;

@@ -17,15 +17,15 @@ const MARK: &str = "# What follows is written by `cargo xtask generate`, from th
 const HOSTS: &str =
     "    # The addresses of services and of the bucket, by `cargo xtask generate`:\n";
 
-/// The most columns of a comment.
+/// The greatest width of a comment, in columns.
 const WIDTH: usize = 116;
 
 /// Writes the variables into the manifest: all of them, and for each component those that its code reads; and the
 /// addresses of services that a component reads into its list of hosts.
 ///
 /// # Errors
-/// If a component, or the part that is written by hand, names a setting that is not declared, or neither names one that
-/// is.
+/// If a component, or the part that is written by hand, names a setting that is not declared, or if neither names a
+/// declared setting.
 pub(crate) fn manifest(text: &str) -> Result<String> {
     let (by_hand, _) = text.split_once(MARK).context("the mark is missing")?;
     let read = settings_read(&by_hand.parse()?)?;
@@ -62,8 +62,8 @@ pub(crate) fn manifest(text: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Writes the addresses of services into the lists of hosts that have the mark for them. A component may call them also
-/// if they are in a private network, because the operator set them.
+/// Writes the addresses of services into the lists of hosts that have the mark for them. The operator set these
+/// addresses, so a component may call them even if they are in a private network.
 fn with_hosts(by_hand: &str, read: &BTreeMap<String, BTreeSet<String>>) -> Result<String> {
     let mut lists = by_hand.split(HOSTS);
     let mut text = lists.next().unwrap_or_default().to_owned();
@@ -100,7 +100,7 @@ pub(crate) fn table() -> String {
     markdown::table(["Variable", "Default", ""], rows)
 }
 
-/// The lines of a sentence.
+/// Breaks a sentence into lines, and ends it with a full stop.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
