@@ -20,9 +20,11 @@ impl Bench {
     pub(crate) fn run(self) -> Result<()> {
         crate::machine::wasm_target()?;
         build::page()?;
-        build::components()?;
-        build::wasm(&[build::RELAY])?;
-        build::everything()?;
+        let wasm = || {
+            build::components()?;
+            build::wasm(&[build::RELAY])
+        };
+        build::at_once(wasm, build::everything)?;
         let mut bench = program(&root().join("target/release/bench").to_string_lossy(), &[]);
         bench.args(&self.arguments);
         run("measuring", bench)

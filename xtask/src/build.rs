@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::{
@@ -61,9 +61,31 @@ impl Build {
 pub(crate) fn all() -> Result<()> {
     machine::wasm_target()?;
     page()?;
-    components()?;
-    wasm(&[RELAY])?;
-    native(&["loro-host", "relay"])
+    let wasm = || {
+        components()?;
+        wasm(&[RELAY])
+    };
+    at_once(wasm, || native(&["loro-host", "relay"]))
+}
+
+/// Builds for Wasm and for this machine at once, because neither build keeps all cores busy: the largest packages and the
+/// link-time optimization of each component take one core each. Cargo locks the folder of a profile, so the two do not wait
+/// for each other.
+///
+/// # Errors
+/// If one of them fails. The other is built to its end.
+pub(crate) fn at_once(
+    wasm: impl FnOnce() -> Result<()> + Send,
+    native: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let wasm = scope.spawn(wasm);
+        let native = native();
+        let wasm = wasm
+            .join()
+            .map_err(|_| anyhow!("the build for Wasm panicked"))?;
+        wasm.and(native)
+    })
 }
 
 /// Builds the app's components. They have a build of their own, because a package in the same build may add features

@@ -67,7 +67,7 @@ const TESTS_ON_HOSTS: &[&str] = &[
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
-        let mut parts = Parts::default();
+        let mut parts = Parts::new();
         let result = if self.hosts {
             self.on_hosts(&mut parts)
         } else if self.filter.is_none() && !self.long {
@@ -121,10 +121,25 @@ fn whole(parts: &mut Parts) -> Result<()> {
     parts.time("format", || {
         run("checking the format", cargo(&["fmt", "--all", "--check"]))
     })?;
-    build(parts)?;
+    set_up(parts)?;
+    let mut wasm = Parts::new();
+    let built = build::at_once(
+        || {
+            build_wasm(&mut wasm)?;
+            wasm.time("clippy, Wasm", clippy_wasm)
+        },
+        || {
+            parts.time("build, native", build::everything)?;
+            parts.time("clippy", clippy)?;
+            parts.time("build, tests", || {
+                run("building the tests", tests(&["--no-run"]))
+            })
+        },
+    );
+    parts.append(wasm);
+    built?;
+    compile(parts)?;
     parts.time("generated", generate::check)?;
-    parts.time("clippy", clippy)?;
-    parts.time("clippy, Wasm", clippy_wasm)?;
     parts.time("tests", || {
         run("running the tests", tests(&["--no-fail-fast"]))
     })?;
@@ -144,20 +159,39 @@ fn whole(parts: &mut Parts) -> Result<()> {
     Ok(())
 }
 
-/// Installs and builds everything that the tests start. A host starts once by itself, because several that start at once
-/// would each compile all components.
+/// Installs and builds everything that the tests start.
 fn build(parts: &mut Parts) -> Result<()> {
+    set_up(parts)?;
+    let mut wasm = Parts::new();
+    let built = build::at_once(
+        || build_wasm(&mut wasm),
+        || parts.time("build, native", build::everything),
+    );
+    parts.append(wasm);
+    built?;
+    compile(parts)
+}
+
+/// Installs what the builds and the tests need.
+fn set_up(parts: &mut Parts) -> Result<()> {
     parts.time("set-up", || {
         machine::wasm_target()?;
         machine::debian_packages(PROGRAMS)?;
         build::install("e2e/better-auth")?;
         build::page()
-    })?;
+    })
+}
+
+/// Builds the components, the relay and the tests' guests.
+fn build_wasm(parts: &mut Parts) -> Result<()> {
     parts.time("build, Wasm", || {
         build::components()?;
         build::wasm(&[&[build::RELAY], build::GUESTS].concat())
-    })?;
-    parts.time("build, native", build::everything)?;
+    })
+}
+
+/// Starts a host once by itself, because several that start at once would each compile all components.
+fn compile(parts: &mut Parts) -> Result<()> {
     parts.time("compile, Wasm", || {
         with_server("target/first-state", "wasm", |_| Ok(()))
     })

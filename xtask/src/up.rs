@@ -49,11 +49,15 @@ impl Up {
         } else {
             machine::wasm_target()?;
             build::page()?;
-            build::components()?;
-            if self.relay == Relay::Wasm {
-                build::wasm(&[build::RELAY])?;
-            }
-            build::native(&["loro-host"])?;
+            let relay = self.relay;
+            let wasm = || {
+                build::components()?;
+                if relay == Relay::Wasm {
+                    build::wasm(&[build::RELAY])?;
+                }
+                Ok(())
+            };
+            build::at_once(wasm, || build::native(&["loro-host"]))?;
         }
         let host = root().join("target/release/loro-host");
         if !host.exists() {
