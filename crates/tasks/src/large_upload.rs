@@ -12,7 +12,7 @@ use platform::{
 
 use crate::{
     asset_address,
-    assets::AssetStore,
+    assets::{AssetStore, MOST_MIB},
     media_type,
     parts::{PART, PartUpload},
     upload::{MAX_UPLOAD, Upload, UploadError},
