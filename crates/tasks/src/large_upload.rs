@@ -12,7 +12,7 @@ use platform::{
 
 use crate::{
     asset_address,
-    assets::AssetStore,
+    assets::{AssetStore, MOST_MIB},
     media_type,
     parts::{PART, PartUpload},
     upload::{MAX_UPLOAD, Upload, UploadError},
@@ -92,12 +92,12 @@ pub async fn go_on(
         found => found?,
     };
     let now = ports.clock.unix_seconds();
-    let is_stored = from + length == upload.length;
+    let is_stored = from.checked_add(length) == Some(upload.length);
     if !is_stored {
         if from != upload.length {
             return Err(UploadError::NotNext(upload.length));
         }
-        check_size(ports, &assets, from + length)?;
+        check_size(ports, &assets, upload.length + length)?;
         quota::take(ports, project_id, length).await?;
         assets.add_part(&mut upload, part, now).await?;
     }
