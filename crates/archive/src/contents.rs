@@ -85,6 +85,12 @@ pub(crate) struct QuarantinedFile {
     pub(crate) reason: String,
 }
 
+/// A file about another file. That other file must come right after it.
+enum About {
+    Asset(AssetFile),
+    Quarantined(QuarantinedFile),
+}
+
 /// An asset in an archive.
 #[derive(Debug)]
 pub(crate) struct AssetIn<'a> {
@@ -118,53 +124,51 @@ impl<'a> Contents<'a> {
     pub(crate) fn read(archive: &'a [u8]) -> Result<Self, ArchiveError> {
         let entries = tar::read(archive)?;
         let mut project = None;
-        let mut told: Option<(&str, AssetFile)> = None;
-        let mut aside: Option<(&str, QuarantinedFile)> = None;
+        // The path of the file that must come next, and the file about it.
+        let mut awaited: Option<(&str, About)> = None;
         let (mut blobs, mut quarantined) = (Vec::new(), Vec::new());
         let (mut assets, mut tasks) = (Vec::new(), Vec::new());
         let mut ids = HashSet::new();
         for entry in entries {
-            let wrong = |reason| ArchiveError::File {
-                name: entry.name.chars().take(120).collect(),
-                reason,
-            };
+            let (name, bytes) = (entry.name, entry.bytes);
+            let wrong = |reason| wrong(name, reason);
             let unreadable = |_| wrong("is not the JSON that it should be");
-            match entry.name.split_once('/') {
-                None if entry.name == "project.json" && project.is_none() => {
-                    let file: ProjectFile =
-                        serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+            let about = match awaited.take() {
+                Some((path, _)) if path != name => return Err(self::wrong(path, ALONE)),
+                awaited => awaited.map(|(_, about)| about),
+            };
+            let described = name.strip_suffix(".json");
+            match (name.split_once('/'), about) {
+                (_, Some(About::Quarantined(told))) => {
+                    let payload = bytes;
+                    quarantined.push(QuarantinedIn { told, payload });
+                }
+                (_, Some(About::Asset(told))) => {
+                    let asset = asset(name, told, bytes).map_err(wrong)?;
+                    if !ids.insert(asset.id.to_owned()) {
+                        return Err(wrong(TWICE));
+                    }
+                    assets.push(asset);
+                }
+                (None, _) if name == "project.json" && project.is_none() => {
+                    let file: ProjectFile = serde_json::from_slice(bytes).map_err(unreadable)?;
                     check_users(&file).map_err(wrong)?;
                     project = Some(file);
                 }
-                Some(("document", _)) => blobs.push((entry.name, entry.bytes)),
-                Some(("quarantine", file)) => match (file.strip_suffix(".json"), aside.take()) {
-                    (Some(number), None) => {
-                        let about = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
-                        check_quarantined(&about).map_err(wrong)?;
-                        aside = Some((number, about));
-                    }
-                    (None, Some((number, told))) if number == file => {
-                        let payload = entry.bytes;
-                        quarantined.push(QuarantinedIn { told, payload });
-                    }
-                    _ => return Err(wrong(ALONE)),
-                },
-                Some(("assets", file)) => match (file.strip_suffix(".json"), told.take()) {
-                    (Some(id), None) => {
-                        let about = serde_json::from_slice(entry.bytes).map_err(unreadable)?;
-                        told = Some((id, about));
-                    }
-                    (None, Some((id, about))) if id == file => {
-                        assets.push(asset(id, about, entry.bytes).map_err(wrong)?);
-                        if !ids.insert(id.to_owned()) {
-                            return Err(wrong(TWICE));
-                        }
-                    }
-                    _ => return Err(wrong(ALONE)),
-                },
-                Some(("tasks", _)) => {
-                    let task: PortableTask =
-                        serde_json::from_slice(entry.bytes).map_err(unreadable)?;
+                (Some(("document", _)), _) => blobs.push((name, bytes)),
+                (Some(("quarantine", _)), _) => {
+                    let path = described.ok_or_else(|| wrong(ALONE))?;
+                    let told = serde_json::from_slice(bytes).map_err(unreadable)?;
+                    check_quarantined(&told).map_err(wrong)?;
+                    awaited = Some((path, About::Quarantined(told)));
+                }
+                (Some(("assets", _)), _) => {
+                    let path = described.ok_or_else(|| wrong(ALONE))?;
+                    let told = serde_json::from_slice(bytes).map_err(unreadable)?;
+                    awaited = Some((path, About::Asset(told)));
+                }
+                (Some(("tasks", _)), _) => {
+                    let task: PortableTask = serde_json::from_slice(bytes).map_err(unreadable)?;
                     task_file::check(&task).map_err(wrong)?;
                     if !ids.insert(task.task_id.clone()) {
                         return Err(wrong(TWICE));
@@ -174,12 +178,8 @@ impl<'a> Contents<'a> {
                 _ => return Err(wrong("is not a part of a project")),
             }
         }
-        let told = told.map(|(id, _)| id);
-        if let Some(id) = told.or(aside.map(|(number, _)| number)) {
-            return Err(ArchiveError::File {
-                name: id.chars().take(120).collect(),
-                reason: "is empty",
-            });
+        if let Some((path, _)) = awaited {
+            return Err(wrong(path, ALONE));
         }
         let project = project.filter(|project| (1..=FORMAT).contains(&project.format));
         let project = project.ok_or(ArchiveError::Format)?;
@@ -194,18 +194,26 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Makes an asset, if the bytes are those that its JSON file describes.
-fn asset<'a>(id: &'a str, told: AssetFile, bytes: &'a [u8]) -> Result<AssetIn<'a>, &'static str> {
-    if !tasks::is_asset_id(id) {
-        return Err("has a name that is not the id of an asset");
+/// Refuses the file of this path.
+fn wrong(path: &str, reason: &'static str) -> ArchiveError {
+    ArchiveError::File {
+        name: path.chars().take(120).collect(),
+        reason,
     }
+}
+
+/// Makes an asset, if the bytes are those that its JSON file describes.
+fn asset<'a>(path: &'a str, told: AssetFile, bytes: &'a [u8]) -> Result<AssetIn<'a>, &'static str> {
+    let id = path.strip_prefix("assets/");
+    let id = id.filter(|id| tasks::is_asset_id(id));
+    let id = id.ok_or("has a name that is not the id of an asset")?;
     if told.digest != tasks::digest(bytes) {
         return Err("is damaged: its digest is not the one in the JSON file about it");
     }
     Ok(AssetIn { id, told, bytes })
 }
 
-/// The reason why the second file of a pair is refused if the first is missing.
+/// The reason why the second file of a pair is refused if it comes alone, later, or not at all.
 const ALONE: &str = "does not come right after the JSON file about it";
 
 /// The reason why a second task or asset of the same id is refused.
@@ -217,25 +225,27 @@ fn check_users(project: &ProjectFile) -> Result<(), &'static str> {
     let is_member = |member: &MemberIn| {
         projects::is_user_id(&member.user_id) && Role::parse(&member.role).is_some()
     };
-    match owner.is_none_or(projects::is_user_id)
+    let are_valid = owner.is_none_or(projects::is_user_id)
         && project.members.len() <= MAX_MEMBERS
-        && project.members.iter().all(is_member)
-    {
-        true => Ok(()),
-        false => Err("has an owner or a member that is not valid"),
+        && project.members.iter().all(is_member);
+    if are_valid {
+        Ok(())
+    } else {
+        Err("has an owner or a member that is not valid")
     }
 }
 
 /// Refuses an update that could not have been a row of the quarantine.
 fn check_quarantined(update: &QuarantinedFile) -> Result<(), &'static str> {
     let is_time = |time: i64| (0..=LATEST).contains(&time);
-    match is_text(&update.origin)
+    let is_valid = is_text(&update.origin)
         && update.reason.len() <= MAX_TEXT
         && is_time(update.created_at)
-        && is_time(update.quarantined_at)
-    {
-        true => Ok(()),
-        false => Err("has a field that is not valid for an update in quarantine"),
+        && is_time(update.quarantined_at);
+    if is_valid {
+        Ok(())
+    } else {
+        Err("has a field that is not valid for an update in quarantine")
     }
 }
 
@@ -282,6 +292,7 @@ mod tests {
         let id = format!("asset_{}", "a1".repeat(13));
         let (path, json_path) = (format!("assets/{id}"), format!("assets/{id}.json"));
         let (bytes, none) = (|| "bytes".to_owned(), String::new);
+        let right_after = format!("{path:?} does not come right after");
         let good = |at: &'static str| (at, task(|_| {}));
         let wrong = |field: &str, value: Value| ("tasks/1", task(|task| task[field] = value));
         let asset = || {
@@ -308,7 +319,36 @@ mod tests {
                 "has a name that is not the id of an asset",
             ),
             (vec![(&*path, bytes())], "does not come right after"),
-            (vec![(&*json_path, about("bytes"))], "is empty"),
+            (
+                vec![(&*json_path, about("bytes"))],
+                "does not come right after",
+            ),
+            // Other folders' files come before or after the two, and not between them.
+            (
+                [
+                    vec![good("tasks/1")],
+                    asset().into(),
+                    vec![("document/1", none())],
+                ]
+                .concat(),
+                "",
+            ),
+            (
+                vec![
+                    (&*json_path, about("bytes")),
+                    good("tasks/1"),
+                    (&*path, bytes()),
+                ],
+                &right_after,
+            ),
+            (
+                vec![
+                    ("quarantine/1.json", aside(1)),
+                    ("document/1", none()),
+                    ("quarantine/1", bytes()),
+                ],
+                "\"quarantine/1\" does not come right after",
+            ),
             (
                 vec![(&*json_path, about("bytes")), (&*path, "others".into())],
                 "its digest is not the one",
@@ -324,7 +364,10 @@ mod tests {
             ),
             (vec![("tasks/1", "[".repeat(5000))], "not the JSON"),
             (vec![("quarantine/1", bytes())], "does not come right after"),
-            (vec![("quarantine/1.json", aside(1))], "is empty"),
+            (
+                vec![("quarantine/1.json", aside(1))],
+                "does not come right after",
+            ),
             (
                 vec![("quarantine/1.json", aside(1)), ("quarantine/1", bytes())],
                 "",

@@ -31,6 +31,9 @@ pub enum ExportError {
     /// An asset could not be read.
     #[error(transparent)]
     Asset(#[from] AssetError),
+    /// A file cannot be in an archive, because its name is too long.
+    #[error("the name {0:?} is too long for an archive")]
+    Name(String),
 }
 
 impl From<ExportError> for Problem {
@@ -41,6 +44,10 @@ impl From<ExportError> for Problem {
             ExportError::Room(error) => {
                 tracing::error!(%error, "a document was not exported");
                 Self::unavailable("The document cannot be read just now.")
+            }
+            error @ ExportError::Name(_) => {
+                tracing::error!(%error, "a project was not exported");
+                Self::unavailable("A file of the project has a name that no archive can have.")
             }
         }
     }
@@ -107,8 +114,8 @@ async fn archive<'a>(
     let room = rooms::updates_after(ports.database, project_id, 0).await?;
     let mut parts = vec![Part::Ready(file(
         "project.json",
-        &json!(project).to_string().into_bytes(),
-    ))];
+        json!(project).to_string().as_bytes(),
+    )?)];
     // An update in quarantine has an empty payload here.
     let blobs = room.blobs.into_iter().filter(|blob| !blob.is_empty());
     for (at, blob) in blobs.enumerate() {
@@ -142,7 +149,7 @@ async fn make(
 ) -> Result<Vec<u8>, ExportError> {
     match part {
         Part::Ready(bytes) => Ok(bytes),
-        Part::Blob(at, blob) => Ok(file(&format!("document/{at:06}.loro"), &blob)),
+        Part::Blob(at, blob) => file(&format!("document/{at:06}.loro"), &blob),
         Part::Quarantined(at, update) => {
             let payload = rooms::quarantined_update(ports.database, project, update.rev).await?;
             let told = QuarantinedFile {
@@ -156,8 +163,8 @@ async fn make(
             // The update may have been restored or deleted by now.
             if let Some(payload) = payload {
                 let about = json!(told).to_string();
-                files = file(&format!("{name}.json"), about.as_bytes());
-                files.extend(file(&name, &payload));
+                files = file(&format!("{name}.json"), about.as_bytes())?;
+                files.extend(file(&name, &payload)?);
             }
             Ok(files)
         }
@@ -170,7 +177,7 @@ async fn make(
             let mut bytes = Vec::new();
             for task in rows::portable(ports.database, &ids).await? {
                 let name = format!("tasks/{}.json", task.task_id);
-                bytes.extend(file(&name, json!(task).to_string().as_bytes()));
+                bytes.extend(file(&name, json!(task).to_string().as_bytes())?);
             }
             Ok(bytes)
         }
@@ -181,7 +188,7 @@ async fn assets(
     store: &AssetStore<'_>,
     project_id: &str,
     parts: &mut Vec<Part>,
-) -> Result<(), DatabaseError> {
+) -> Result<(), ExportError> {
     for asset in store.list(project_id).await? {
         let (id, length) = (asset.id, asset.length);
         let told = AssetFile {
@@ -192,11 +199,8 @@ async fn assets(
         let mut head = file(
             &format!("assets/{id}.json"),
             json!(told).to_string().as_bytes(),
-        );
-        let Some(header) = tar::header(&format!("assets/{id}"), length) else {
-            continue;
-        };
-        head.extend(header);
+        )?;
+        head.extend(header(&format!("assets/{id}"), length)?);
         parts.push(Part::Ready(head));
         for start in (0..length).step_by(PIECE as usize) {
             parts.push(Part::Asset(id.clone(), start..(start + PIECE).min(length)));
@@ -218,11 +222,16 @@ async fn tasks_of(
     Ok(())
 }
 
-/// A whole file: the header, the contents and the padding. The name is short enough for a header.
-fn file(name: &str, bytes: &[u8]) -> Vec<u8> {
+/// A whole file: the header, the contents and the padding.
+fn file(name: &str, bytes: &[u8]) -> Result<Vec<u8>, ExportError> {
     let length = bytes.len() as u64;
-    let mut file = tar::header(name, length).unwrap_or_default();
+    let mut file = header(name, length)?;
     file.extend_from_slice(bytes);
     file.extend(tar::padding(length));
-    file
+    Ok(file)
+}
+
+/// The header of a file. Without it, the contents would be read as headers, so a name that is too long ends the archive.
+fn header(name: &str, length: u64) -> Result<Vec<u8>, ExportError> {
+    tar::header(name, length).ok_or_else(|| ExportError::Name(name.to_owned()))
 }

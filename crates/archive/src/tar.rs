@@ -1,7 +1,12 @@
-//! The part of the tar format (ustar, POSIX.1-1988) that an archive of a project needs: regular files with short names.
+//! The part of the tar format (ustar, POSIX.1-1988) that an archive of a project needs: regular files with short names. A
+//! size that ustar cannot tell has the form that GNU tar gives it.
 
 use thiserror::Error;
 
+/// The first size that the octal digits of a header cannot tell: 8 GiB.
+const LARGE: u64 = 1 << 33;
+/// The first byte of a size in GNU's form for large numbers: the other bytes of the field are the number in binary.
+const BINARY: u8 = 0x80;
 /// The size of a header. File contents are padded to a multiple of it.
 const BLOCK: usize = 512;
 /// The most entries of an archive that is read.
@@ -38,7 +43,7 @@ pub(crate) enum TarError {
 /// The header of a file of this length; `None` if the name is too long.
 pub(crate) fn header(name: &str, length: u64) -> Option<Vec<u8>> {
     let mut header = vec![0; BLOCK];
-    if name.len() > 100 || length >= 1 << 33 {
+    if name.len() > 100 {
         return None;
     }
     let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
@@ -46,7 +51,12 @@ pub(crate) fn header(name: &str, length: u64) -> Option<Vec<u8>> {
     put(100, b"0000600\0");
     put(108, b"0000000\0");
     put(116, b"0000000\0");
-    put(124, format!("{length:011o}\0").as_bytes());
+    if length < LARGE {
+        put(124, format!("{length:011o}\0").as_bytes());
+    } else {
+        put(124, &[BINARY]);
+        put(128, &length.to_be_bytes());
+    }
     put(136, b"00000000000\0");
     put(156, b"0");
     put(257, b"ustar\x0000");
@@ -72,15 +82,17 @@ pub(crate) fn read(archive: &[u8]) -> Result<Vec<Entry<'_>>, TarError> {
         let (header, after) = rest.split_at_checked(BLOCK).ok_or(TarError::CutOff)?;
         if header.iter().all(|byte| *byte == 0) {
             let end = after.get(..BLOCK).ok_or(TarError::CutOff)?;
-            return match end.iter().all(|byte| *byte == 0) {
-                true => Ok(entries),
-                false => Err(TarError::Damaged),
+            let is_end = end.iter().all(|byte| *byte == 0);
+            return if is_end {
+                Ok(entries)
+            } else {
+                Err(TarError::Damaged)
             };
         }
         if octal(&header[148..156]) != Some(checksum(header)) {
             return Err(TarError::Damaged);
         }
-        let length = octal(&header[124..136]).ok_or(TarError::Damaged)?;
+        let length = size(&header[124..136]).ok_or(TarError::Damaged)?;
         let length = usize::try_from(length).map_err(|_| TarError::CutOff)?;
         let bytes = after.get(..length).ok_or(TarError::CutOff)?;
         let padded = length.checked_next_multiple_of(BLOCK);
@@ -109,13 +121,19 @@ fn checksum(header: &[u8]) -> u64 {
     bytes.map(|byte| u64::from(*byte)).sum::<u64>() + spaces
 }
 
+/// Reads the size of a file: an octal number, or [binary](BINARY).
+fn size(field: &[u8]) -> Option<u64> {
+    let Some((&BINARY, binary)) = field.split_first() else {
+        return octal(field);
+    };
+    let (above, number) = binary.split_last_chunk()?;
+    let fits = above.iter().all(|byte| *byte == 0);
+    fits.then(|| u64::from_be_bytes(*number))
+}
+
 /// Reads an octal number, which ends with a space or a zero byte.
 fn octal(field: &[u8]) -> Option<u64> {
-    let text = text(field)?.trim();
-    match text.is_empty() {
-        true => None,
-        false => u64::from_str_radix(text, 8).ok(),
-    }
+    u64::from_str_radix(text(field)?.trim(), 8).ok()
 }
 
 /// The text of a field, up to its first zero byte.
@@ -171,6 +189,47 @@ mod tests {
         let entries = read(&again).unwrap();
         let names: Vec<_> = entries.iter().map(|entry| entry.name).collect();
         assert_eq!(names, ["x/y", "z"]);
+    }
+
+    /// The fields are those that `tarfile.itn(length, 12, tarfile.GNU_FORMAT)` of Python makes.
+    #[test]
+    fn a_size_of_eight_gib_or_more_is_written_and_read_as_gnu_tar_does() {
+        for (length, field) in [
+            (LARGE - 1, b"77777777777\0"),
+            (LARGE, b"\x80\0\0\0\0\0\0\x02\0\0\0\0"),
+            (0x12_3456_7890, b"\x80\0\0\0\0\0\0\x12\x34\x56\x78\x90"),
+            (u64::MAX, b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ] {
+            let header = header("a", length).unwrap();
+            assert_eq!(&header[124..136], field, "{length}");
+            assert_eq!(size(field), Some(length));
+            // The bytes do not follow, and the size is one that is understood.
+            assert_eq!(read(&header), Err(TarError::CutOff), "{length}");
+        }
+        // A number of more than 64 bits, and a negative one.
+        assert_eq!(size(b"\x80\0\0\x01\0\0\0\0\0\0\0\0"), None);
+        assert_eq!(size(&[0xff; 12]), None);
+    }
+
+    /// Without `python3` on the machine, the test above alone checks the form of large sizes.
+    #[test]
+    fn python_reads_a_large_size() {
+        let header = header("assets/a", LARGE + 7).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("header");
+        std::fs::write(&path, header).unwrap();
+        let program = "import sys, tarfile\n\
+            header = tarfile.TarInfo.frombuf(open(sys.argv[1], 'rb').read(), 'utf-8', 'strict')\n\
+            print(header.name, header.size, header.isreg())";
+        let mut python = std::process::Command::new("python3");
+        let Ok(read) = python.arg("-c").arg(program).arg(&path).output() else {
+            return;
+        };
+        let (told, errors) = (
+            String::from_utf8_lossy(&read.stdout),
+            String::from_utf8_lossy(&read.stderr),
+        );
+        assert_eq!(told.trim(), "assets/a 8589934599 True", "{errors}");
     }
 
     #[test]

@@ -274,7 +274,8 @@ const TRANSFERABLE: &str = "EXISTS (
 /// is not a member.
 ///
 /// The former owner's role and the end of the tokens come first. If a later statement fails, the project still has its
-/// owner, who can try again.
+/// owner, who can try again. The end of the tokens is counted before they are deleted, and once more with the new owner,
+/// because the last statement may fail: then relays notice all the same that the tokens are gone.
 ///
 /// # Errors
 /// If the database fails.
@@ -296,6 +297,10 @@ pub async fn give(
     let parameters = [parties(), vec![now.into()]].concat();
     database.execute(&sql, parameters).await?;
     if transfer.revoke_tokens {
+        let sql = format!(
+            "UPDATE projects SET access_rev = access_rev + 1 WHERE project_id = ?1 AND {TRANSFERABLE}"
+        );
+        database.execute(&sql, parties()).await?;
         let sql = format!("DELETE FROM project_tokens WHERE project_id = ?1 AND {TRANSFERABLE}");
         database.execute(&sql, parties()).await?;
     }
@@ -469,7 +474,10 @@ mod tests {
         tokens::{self, NewToken},
         world::{make_project, world},
     };
-    use platform::native::{World, block_on};
+    use platform::{
+        Ports,
+        native::{KillableDatabase, SqliteFile, World, block_on},
+    };
 
     /// A world with a project `p` of `ann`, in which `bob` writes and `eve` reads.
     fn shared() -> World {
@@ -604,6 +612,54 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_transfer_that_breaks_off_has_counted_what_it_has_changed() {
+        const STATEMENTS: u32 = 4;
+        for (statement, happens) in (1..=STATEMENTS).flat_map(|at| [(at, false), (at, true)]) {
+            let case = format!("killed at statement {statement}, {happens}");
+            let (world, killable) = (world(&[]), KillableDatabase::new(SqliteFile::with_schema()));
+            let ports = Ports {
+                database: &killable,
+                ..world.ports()
+            };
+            let (database, clock) = (ports.database, ports.clock);
+            let new = NewProject {
+                owner_id: "ann",
+                ..again()
+            };
+            assert!(block_on(create(database, clock, new)).unwrap());
+            block_on(set_member(database, clock, "p", "bob", Role::Write)).unwrap();
+            let new = NewToken {
+                project_id: "p",
+                name: "agent",
+                role: Role::Write,
+                expires_at: None,
+                created_by: "server",
+            };
+            let (_, token) = block_on(tokens::create(database, clock, new)).unwrap();
+            let rev = || block_on(access_revs(database, &["p".to_owned()])).unwrap()[0];
+            let owner = || block_on(get(database, "p")).unwrap().unwrap().owner_id;
+            let holds = || block_on(tokens::verify(ports, &token)).unwrap().is_some();
+            let give = || {
+                let transfer = Transfer {
+                    from: "ann",
+                    to: "bob",
+                    revoke_tokens: true,
+                };
+                block_on(give(database, clock, "p", None, transfer))
+            };
+            let before = rev();
+            killable.kill_after(statement, happens);
+            assert!(give().is_err(), "{case}");
+            killable.revive();
+            assert!(rev() > before || (holds() && owner() == "ann"), "{case}");
+            if owner() == "ann" {
+                assert!(give().unwrap().is_some(), "{case}");
+            }
+            assert!(owner() == "bob" && !holds(), "{case}");
+        }
     }
 
     fn ids(projects: Vec<Project>) -> Vec<String> {

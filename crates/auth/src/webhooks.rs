@@ -13,7 +13,7 @@ use platform::{Clock, Config, KeyValue, KeyValueError, UnreadableSetting};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
-use crate::standard_webhooks;
+use crate::{secrets, standard_webhooks};
 
 platform::settings! {
     /// The key that signs callback addresses and notifications. In development the app makes one at first use, and keeps it
@@ -150,8 +150,7 @@ async fn current(
 
 impl Key {
     fn sign(&self, service: &str, job: &str) -> String {
-        let code = self.code(&[b"webhook", service.as_bytes(), job.as_bytes()]);
-        code.iter().map(|byte| format!("{byte:02x}")).collect()
+        secrets::hex(&self.code(&[b"webhook", service.as_bytes(), job.as_bytes()]))
     }
 
     fn notification_secret(&self, task_id: &str) -> [u8; 32] {

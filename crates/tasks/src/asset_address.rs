@@ -22,7 +22,19 @@ pub(crate) const RANDOM: usize = 26;
 /// The most characters of the ending of a film's id, after its dot.
 const MAX_ENDING: usize = 4;
 
-/// The path of an asset, for a row and a document.
+/// Returns whether a text begins as the path of an asset does.
+pub(crate) fn begins(text: &str) -> bool {
+    let id = text.strip_prefix(ASSETS);
+    id.is_some_and(|id| id.starts_with(ID))
+}
+
+/// Returns whether an address may be that of an asset of this server: the beginning of such a path is in it.
+pub(crate) fn may_be_in(address: &str) -> bool {
+    let mut found = address.match_indices(ASSETS);
+    found.any(|(at, _)| begins(&address[at..]))
+}
+
+/// The path of an asset, for a row, the parameters of a task, and a document.
 pub(crate) fn path(id: &str) -> String {
     format!("{ASSETS}{id}")
 }

@@ -145,7 +145,8 @@ impl<'a> AssetStore<'a> {
     /// The bucket, and the keys to it.
     pub(crate) fn bucket(&self) -> Result<(&Bucket, &Credentials), AssetError> {
         let bucket = self.bucket.as_ref().map(|(bucket, keys)| (bucket, keys));
-        bucket.ok_or_else(|| AssetError::Bucket("`s3_bucket` is not set".into()))
+        let words = "the asset is in a bucket, but `s3_bucket` is not set";
+        bucket.ok_or_else(|| AssetError::Bucket(words.into()))
     }
 
     /// Makes an id that no asset has.
@@ -223,13 +224,17 @@ impl<'a> AssetStore<'a> {
         Ok(())
     }
 
-    /// Deletes an asset that nothing refers to.
+    /// Deletes an asset that nothing refers to. If its bytes are in a bucket, its row stays until they are deleted, because
+    /// nothing else names the object.
     pub(crate) async fn discard(&self, id: &str) -> Result<(), AssetError> {
-        if let Some((bucket, credentials)) = &self.bucket {
-            let url = bucket.delete_object(Some(credentials), id).sign(SIGNED_FOR);
-            self.call(http::Request::delete(url.as_str()), Vec::new())
-                .await?;
+        let asset = self.describe(id).await?;
+        if asset.is_some_and(|asset| asset.is_in_bucket) {
+            self.delete_object(id).await?;
         }
+        self.delete_row(id).await
+    }
+
+    async fn delete_row(&self, id: &str) -> Result<(), AssetError> {
         let sql = "DELETE FROM assets WHERE asset_id = ?1";
         self.database.execute(sql, vec![id.into()]).await?;
         Ok(())
@@ -293,10 +298,11 @@ impl<'a> AssetStore<'a> {
         let length = range.end.saturating_sub(range.start);
         let parameters = vec![id.into(), range.start.into(), length.into()];
         let mut rows = self.database.execute(sql, parameters).await?;
-        asset.bytes = match (rows.first_mut(), &self.bucket) {
-            (Some(row), _) => row.blob(0)?,
-            _ if length == 0 => Vec::new(),
-            (None, Some((bucket, credentials))) => {
+        asset.bytes = match rows.first_mut() {
+            Some(row) => row.blob(0)?,
+            None if length == 0 => Vec::new(),
+            None => {
+                let (bucket, credentials) = self.bucket()?;
                 let url = bucket.get_object(Some(credentials), id).sign(SIGNED_FOR);
                 let last = range.end.saturating_sub(1);
                 let request = http::Request::get(url.as_str())
@@ -306,11 +312,6 @@ impl<'a> AssetStore<'a> {
                     return Err(AssetError::Bucket("the bucket sent another range".into()));
                 }
                 bytes
-            }
-            (None, None) => {
-                return Err(AssetError::Bucket(
-                    "the asset is in a bucket, but `s3_bucket` is not set".into(),
-                ));
             }
         };
         Ok(Some(asset))
@@ -345,23 +346,37 @@ impl<'a> AssetStore<'a> {
         let rows = self.database.execute(sql, vec![project_id.into()]).await?;
         for mut row in rows {
             let id = row.text(0)?;
-            let Some((bucket, credentials)) = &self.bucket else {
-                let words = "assets are in a bucket, but `s3_bucket` is not set";
-                return Err(AssetError::Bucket(words.into()));
-            };
-            let url = bucket
-                .delete_object(Some(credentials), &id)
-                .sign(SIGNED_FOR);
-            self.call(http::Request::delete(url.as_str()), Vec::new())
-                .await?;
+            self.delete_object(&id).await?;
             // One by one, so that the next call continues after a failure.
-            let sql = "DELETE FROM assets WHERE asset_id = ?1";
-            self.database.execute(sql, vec![id.into()]).await?;
+            self.delete_row(&id).await?;
         }
         let sql = "DELETE FROM assets WHERE project_id = ?1 AND bytes IS NOT NULL";
         self.database.execute(sql, vec![project_id.into()]).await?;
         self.forget_copies(project_id).await?;
         Ok(())
+    }
+
+    /// Deletes an object from the bucket, or finds that it is gone: S3 answers 204 to that, and other stores 404.
+    pub(crate) async fn delete_object(&self, id: &str) -> Result<(), AssetError> {
+        let (bucket, credentials) = self.bucket()?;
+        let url = bucket.delete_object(Some(credentials), id).sign(SIGNED_FOR);
+        self.delete_at(&url).await
+    }
+
+    /// Deletes what is at this signed address in the bucket, or finds that it is gone.
+    pub(crate) async fn delete_at(&self, url: &Url) -> Result<(), AssetError> {
+        let request = http::Request::delete(url.as_str());
+        let answer = self.exchange(request, Vec::new()).await?;
+        let status = answer.status();
+        // If there is no such bucket, the setting is wrong, and the object may be in another.
+        let has_bucket = !answer
+            .body()
+            .windows(12)
+            .any(|text| text == b"NoSuchBucket");
+        if status.is_success() || (status == http::StatusCode::NOT_FOUND && has_bucket) {
+            return Ok(());
+        }
+        Err(AssetError::Bucket(format!("the bucket answered {status}")))
     }
 
     pub(crate) async fn call(

@@ -26,9 +26,10 @@ impl AssetStore<'_> {
         now: i64,
     ) -> Result<String, AssetError> {
         let is_free = self.describe(id).await?.is_none();
-        let own = match is_free {
-            true => id.to_owned(),
-            false => Self::new_id() + media_type::ending(media_type),
+        let own = if is_free {
+            id.to_owned()
+        } else {
+            Self::new_id() + media_type::ending(media_type)
         };
         let of = (project_id, task_id);
         self.store_as(&own, of, media_type, bytes, now).await?;

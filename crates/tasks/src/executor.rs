@@ -146,6 +146,14 @@ pub const POLL_PATIENCE: Duration = Duration::from_secs(8);
 /// The longest name that a service may give a job, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
+/// Returns whether a text may be the name of a job in an address at its service: neither a path, nor a list, nor a query.
+pub(crate) fn is_job_name(name: &str) -> bool {
+    let is_known = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(is_known)
+}
+
 /// The task from whose result another one goes on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Earlier {

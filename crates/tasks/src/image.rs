@@ -64,14 +64,14 @@ impl Image {
 /// The fault of the image, and what to send instead, in words for the user.
 pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
     const WANTED: &str = "send an http(s) URL, a data: URL or base64";
-    if text.starts_with(OWN) {
+    if asset_address::begins(text) {
         return Ok(ImageSource::Address(text.to_owned()));
     }
     let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
         // An address that may be a result of this server is checked when it is needed, because the server's own
         // address is known only then.
-        let may_be_own = Url::parse(text).is_ok_and(|url| url.path().contains(OWN));
+        let may_be_own = Url::parse(text).is_ok_and(|url| asset_address::may_be_in(url.path()));
         if !may_be_own {
             address::check(text)?;
         }
@@ -107,20 +107,6 @@ pub(crate) fn read(text: &str) -> Result<ImageSource, String> {
             "is not a PNG, JPEG, WebP, GIF, BMP, HEIC or AVIF image; {WANTED}"
         )),
     }
-}
-
-/// The beginning of the path of results of this server.
-const OWN: &str = "/assets/asset_";
-
-/// The address of an asset of this server in the parameters of a task: its path, because the origin by which users
-/// reach this server may change.
-pub(crate) fn address_of(asset_id: &str) -> String {
-    format!("/assets/{asset_id}")
-}
-
-/// Returns whether an address may be that of a result of this server.
-pub(crate) fn may_be_kept(address: &str) -> bool {
-    address.contains(OWN)
 }
 
 /// The place that an address leads to.

@@ -92,12 +92,12 @@ pub async fn go_on(
         found => found?,
     };
     let now = ports.clock.unix_seconds();
-    let is_stored = from + length == upload.length;
+    let is_stored = from.checked_add(length) == Some(upload.length);
     if !is_stored {
         if from != upload.length {
             return Err(UploadError::NotNext(upload.length));
         }
-        check_size(ports, &assets, from + length)?;
+        check_size(ports, &assets, upload.length + length)?;
         quota::take(ports, project_id, length).await?;
         assets.add_part(&mut upload, part, now).await?;
     }

@@ -22,10 +22,12 @@ const IS_KNOWN: &str = "EXISTS (SELECT 1 FROM aigc_tasks WHERE aigc_tasks.task_i
 
 impl AssetStore<'_> {
     /// Looks at a bounded number of the assets that were stored a day ago. It keeps for good those to which a task
-    /// refers, comes back to those whose task is at work, and deletes the others.
+    /// refers, comes back to those whose task is at work, and deletes the others. An asset that the bucket does not delete is
+    /// looked at again a day later, so that it does not hold up the others.
     ///
     /// # Errors
-    /// If the database or the bucket fails. What is not settled yet stays due.
+    /// If the database or the bucket fails. The others stay due for the next call, so that a bucket that is away is not
+    /// asked once for each object.
     pub async fn drop_leftovers(&self, now: i64) -> Result<(), AssetError> {
         let settle = format!(
             "UPDATE assets SET settle_at = CASE WHEN {IS_AT_WORK} THEN ?1 + {SETTLED_AFTER} END
@@ -41,7 +43,12 @@ impl AssetStore<'_> {
         );
         for mut row in self.database.execute(&leftovers, parameters()).await? {
             let id = row.text(0)?;
-            self.discard(&id).await?;
+            if let Err(error) = self.discard(&id).await {
+                let sql = "UPDATE assets SET settle_at = ?2 WHERE asset_id = ?1";
+                let parameters = vec![id.into(), (now + SETTLED_AFTER).into()];
+                self.database.execute(sql, parameters).await?;
+                return Err(error);
+            }
             tracing::info!(
                 asset_id = id,
                 "an asset was deleted, because no task refers to it"

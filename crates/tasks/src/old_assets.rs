@@ -8,10 +8,9 @@
 //! [`remove`]: AssetStore::remove
 
 use platform::Value;
-use rusty_s3::S3Action;
 
 use crate::{
-    assets::{AssetError, AssetStore, SIGNED_FOR},
+    assets::{AssetError, AssetStore},
     retention::DAY,
 };
 
@@ -169,17 +168,5 @@ impl AssetStore<'_> {
             self.database.execute(sql, vec![id.into()]).await?;
         }
         Ok(())
-    }
-
-    /// Deletes an object from the bucket, or finds that it is gone.
-    async fn delete_object(&self, id: &str) -> Result<(), AssetError> {
-        let (bucket, credentials) = self.bucket()?;
-        let url = bucket.delete_object(Some(credentials), id).sign(SIGNED_FOR);
-        let request = http::Request::delete(url.as_str());
-        let status = self.exchange(request, Vec::new()).await?.status();
-        if status.is_success() || status == http::StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        Err(AssetError::Bucket(format!("the bucket answered {status}")))
     }
 }

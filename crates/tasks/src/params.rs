@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::{Map, Value};
 
 use crate::{
+    asset_address,
     assets::AssetStore,
     bounded::{Bounded, Budget},
     image::{self, Image, ImageSource},
@@ -56,7 +57,7 @@ impl Params {
             }
             Ok(ImageSource::Inline(image)) => {
                 let asset_id = AssetStore::new_id();
-                let address = image::address_of(&asset_id);
+                let address = asset_address::path(&asset_id);
                 self.pictures.push(Picture { asset_id, image });
                 address
             }
@@ -66,9 +67,7 @@ impl Params {
         budget.take(address.len() + 64)?;
         Ok(Value::String(address))
     }
-}
 
-impl Params {
     /// Notes what is wrong with a picture.
     fn refused<E: Error>(
         &mut self,

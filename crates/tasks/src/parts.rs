@@ -160,7 +160,7 @@ impl AssetStore<'_> {
         let address = signing::post(self.bucket()?, id, &query, now)?;
         let request = http::Request::post(address);
         let answer = self
-            .exchange(request, parts(&upload.tags).into_bytes())
+            .exchange(request, completion(&upload.tags).into_bytes())
             .await?;
         // S3 may find an error after it has answered 200.
         let is_error = |body: &[u8]| body.windows(6).any(|bytes| bytes == b"<Error");
@@ -191,10 +191,12 @@ impl AssetStore<'_> {
     }
 
     /// Gives up the uploads that nothing has touched for an hour, a bounded number at a time, so that their parts do not stay
-    /// in the bucket.
+    /// in the bucket. An upload that the bucket does not give up is due again an hour later, so that it does not hold up the
+    /// others.
     ///
     /// # Errors
-    /// If the database or the bucket fails. What is left stays due.
+    /// If the database or the bucket fails. The others stay due for the next call, so that a bucket that is away is not
+    /// asked once for each upload.
     pub async fn drop_uploads(&self, now: i64) -> Result<(), AssetError> {
         if self.bucket.is_none() {
             return Ok(());
@@ -205,8 +207,13 @@ impl AssetStore<'_> {
         let parameters = vec![(now - GIVEN_UP_AFTER).into(), AT_ONCE.into()];
         for row in self.database.execute(sql, parameters).await? {
             let upload = read(row)?;
-            if !upload.upload_id.is_empty() {
-                self.abort(&upload).await?;
+            if !upload.upload_id.is_empty()
+                && let Err(error) = self.abort(&upload).await
+            {
+                let sql = "UPDATE asset_uploads SET touched_at = ?2 WHERE asset_id = ?1";
+                let parameters = vec![upload.asset_id.into(), now.into()];
+                self.database.execute(sql, parameters).await?;
+                return Err(error);
             }
             self.forget_upload(&upload.asset_id).await?;
             tracing::info!(asset_id = upload.asset_id, "an upload was given up");
@@ -227,13 +234,8 @@ impl AssetStore<'_> {
         let (bucket, credentials) = self.bucket()?;
         let (id, name) = (&upload.asset_id, &upload.upload_id);
         let abort = bucket.abort_multipart_upload(Some(credentials), id, name);
-        let request = http::Request::delete(abort.sign(SIGNED_FOR).as_str());
-        let status = self.exchange(request, Vec::new()).await?.status();
-        // The bucket does not know an upload that is complete, or was given up before.
-        if status.is_success() || status == http::StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        Err(AssetError::Bucket(format!("the bucket answered {status}")))
+        // The bucket does not know an upload that is complete, or was given up before: that is no error.
+        self.delete_at(&abort.sign(SIGNED_FOR)).await
     }
 }
 
@@ -246,8 +248,8 @@ fn upload_id(answer: &[u8]) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The parts of an upload in the XML that completes it.
-fn parts(tags: &[String]) -> String {
+/// The XML that completes an upload: its parts, each with its tag.
+fn completion(tags: &[String]) -> String {
     let part = |(n, tag): (usize, &String)| {
         let tag = tag.replace('&', "&amp;").replace('<', "&lt;");
         format!(

@@ -210,6 +210,90 @@ fn an_asset_to_which_no_task_refers_is_deleted_after_a_day_and_no_other_is() {
     }
 }
 
+#[test]
+fn an_object_that_the_bucket_does_not_delete_holds_up_no_other() {
+    const DAY: i64 = 24 * 3600;
+    let (database, config) = (SqliteFile::with_schema(), bucket());
+    let service = Bucket::default();
+    let refused = RefCell::new("none".to_owned());
+    let http = AnswerWith(|request: Request<Vec<u8>>| {
+        let is_refused = request.uri().path().ends_with(&*refused.borrow());
+        if is_refused && *request.method() == Method::DELETE {
+            return Ok(Response::builder().status(403).body(vec![]).unwrap());
+        }
+        service.answer(request)
+    });
+    let store = AssetStore::open(&database, &http, &config).unwrap();
+    let [first, second] =
+        [7, 8].map(|now| block_on(store.store("p", "none", "image/png", vec![1], now)).unwrap());
+    refused.replace(first.clone());
+    let sweep = |now| block_on(store.drop_leftovers(now)).is_ok();
+    let kept = || [&first, &second].map(|id| block_on(store.describe(id)).unwrap().is_some());
+    let later = 8 + DAY;
+    assert!(!sweep(later));
+    assert_eq!(kept(), [true, true]);
+    assert!(sweep(later));
+    assert_eq!(kept(), [true, false]);
+    // A day later the bucket is asked again.
+    assert!(!sweep(later + DAY));
+    refused.replace("none".to_owned());
+    assert!(sweep(later + 2 * DAY));
+    assert_eq!(kept(), [false, false]);
+    assert!(service.objects.borrow().is_empty());
+}
+
+#[test]
+fn what_is_in_a_bucket_is_not_forgotten_while_the_bucket_is_not_set() {
+    const DAY: i64 = 24 * 3600;
+    let database = SqliteFile::with_schema();
+    let service = Bucket::default();
+    let http = AnswerWith(|request| service.answer(request));
+    let (with, without) = (bucket(), MapConfig::default());
+    let open = |config| AssetStore::open(&database, &http, config).unwrap();
+    let id = block_on(open(&with).store("p", "none", "image/png", vec![1], 7)).unwrap();
+    let error = block_on(open(&without).drop_leftovers(7 + DAY)).unwrap_err();
+    assert!(error.to_string().contains("`s3_bucket`"), "{error}");
+    assert!(block_on(open(&without).delete("p")).is_err());
+    assert!(block_on(open(&with).describe(&id)).unwrap().is_some());
+    block_on(open(&with).drop_leftovers(7 + 2 * DAY)).unwrap();
+    assert!(block_on(open(&with).describe(&id)).unwrap().is_none());
+    assert!(service.objects.borrow().is_empty());
+}
+
+/// Some stores answer 404 to the deletion of an object that is not there.
+#[test]
+fn an_object_that_is_gone_counts_as_deleted() {
+    let (database, config) = (SqliteFile::with_schema(), bucket());
+    let service = Bucket::default();
+    for (status, code, is_deleted) in [
+        (404, "NoSuchKey", true),
+        (404, "", true),
+        (404, "NoSuchBucket", false),
+        (403, "AccessDenied", false),
+    ] {
+        let refusal = format!("<Error><Code>{code}</Code></Error>").into_bytes();
+        let http = AnswerWith(|request: Request<Vec<u8>>| match *request.method() {
+            Method::DELETE => Ok(Response::builder()
+                .status(status)
+                .body(refusal.clone())
+                .unwrap()),
+            _ => service.answer(request),
+        });
+        let store = AssetStore::open(&database, &http, &config).unwrap();
+        for sweeps in [false, true] {
+            let id = block_on(store.store("p", "none", "image/png", vec![1], 7)).unwrap();
+            let done = if sweeps {
+                block_on(store.drop_leftovers(7 + 24 * 3600))
+            } else {
+                block_on(store.delete("p"))
+            };
+            assert_eq!(done.is_ok(), is_deleted, "{code} {sweeps}");
+            let is_there = block_on(store.describe(&id)).unwrap().is_some();
+            assert_eq!(is_there, !is_deleted, "{code} {sweeps}");
+        }
+    }
+}
+
 /// The process dies after it has stored a picture, or the bucket fails.
 #[test]
 fn an_object_that_was_not_stored_whole_is_found_again() {

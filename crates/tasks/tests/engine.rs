@@ -685,7 +685,6 @@ fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
     world.tick_after(10);
     *world.service.moods.borrow_mut() = vec![Mood::LocksOut; 10_000];
     let day = 24 * 3600;
-    let accepted = world.clock.unix_seconds();
     for days in 1..30 {
         world.tick_after(day);
         let row = world.task(&task.task_id);
@@ -706,7 +705,6 @@ fn an_accepted_job_is_asked_about_for_as_long_as_its_service_keeps_results() {
     let row = world.task(&late.task_id);
     assert_eq!(row.status, Status::Failed);
     assert_eq!(row.error_message.as_deref(), Some("the key is wrong"));
-    assert!(world.clock.unix_seconds() > accepted);
 }
 
 #[test]
@@ -858,6 +856,7 @@ fn a_service_that_never_has_a_place_is_asked_more_and_more_rarely_and_not_for_ev
     let task = world.post_with(0);
     let mut pauses = Vec::new();
     while world.task(&task.task_id).completed_at.is_none() {
+        assert!(pauses.len() < 1000, "the service is asked for ever");
         world.tick_after(300);
         let pause = format!(
             "SELECT probe_at - {} FROM aigc_places",

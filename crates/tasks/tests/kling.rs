@@ -228,6 +228,22 @@ fn a_poll_asks_about_the_job_where_it_was_submitted() {
 }
 
 #[test]
+fn no_address_is_made_of_a_name_that_is_not_that_of_a_job() {
+    for name in ["../k1", "k1,k2", "k1&x=y", "..", ""] {
+        let accepted = Task {
+            external_task_id: Some(name.into()),
+            ..task()
+        };
+        let params = json!({ "prompt": "a" });
+        let service = kling(&[KEY, BASE], []);
+        let answer =
+            service.with(async |kling, context| kling.poll(&accepted, &params, context).await);
+        assert!(matches!(answer, Err(Failure::Permanent(_))), "{answer:?}");
+        assert!(service.calls().is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn a_token_that_is_off_by_klings_clock_is_made_again_by_that_clock() {
     let pair = [
         ("kling_access_key", "access"),

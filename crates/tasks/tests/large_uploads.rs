@@ -166,6 +166,7 @@ fn a_part_that_comes_twice_is_stored_once_and_no_other_part_is_taken() {
         (&id, 2 * PART, PART - 1, false, 400),
         (&id, 2 * PART, PART + 1, true, 400),
         (&id, 2 * PART, 0, true, 400),
+        (&id, usize::MAX, PART, false, 409),
         ("asset_another", 2 * PART, PART, true, 404),
     ] {
         let sent = send(id, from, &vec![0; length], is_last);
@@ -289,6 +290,36 @@ fn an_upload_that_is_given_up_or_left_alone_leaves_nothing() {
     shop.wait(1);
     sweep(&shop);
     gone(&shop);
+}
+
+#[test]
+fn an_upload_that_the_bucket_does_not_give_up_holds_up_no_other() {
+    let shop = Shop::with_bucket();
+    let film = film(2 * PART);
+    let first = begun(&shop, &film);
+    shop.wait(1);
+    begun(&shop, &film);
+    shop.wait(3600);
+    let sweep = || {
+        let ports = shop.ports();
+        let store = AssetStore::open(ports.database, ports.http, ports.config).unwrap();
+        block_on(store.drop_uploads(ports.clock.unix_seconds())).is_ok()
+    };
+    let left = |shop: &Shop| {
+        let uploads = shop.uploads.borrow();
+        let mut left = uploads.keys().map(|(path, _)| path.clone());
+        (left.next(), left.count())
+    };
+    shop.broken_bucket.set(1);
+    assert!(!sweep());
+    assert_eq!(shop.uploads.borrow().len(), 2);
+    assert!(sweep());
+    assert_eq!(left(&shop), (Some(format!("/results/{first}")), 0));
+    // An hour later the bucket is asked again.
+    shop.wait(3600);
+    assert!(sweep());
+    assert_eq!(left(&shop), (None, 0));
+    assert_eq!(shop.count("SELECT 1 FROM asset_uploads"), 0);
 }
 
 /// The bucket refuses the last part once.

@@ -560,6 +560,30 @@ fn an_agent_is_notified_once_of_the_start_of_its_task_however_often_there_is_no_
 }
 
 #[test]
+fn an_agent_is_notified_once_of_the_start_of_a_run_however_often_there_is_an_error() {
+    let world = World::new();
+    let told = || world.agent.told.borrow().len();
+    // A name that no row holds is an error of the submission.
+    world.painter.job.replace("x".repeat(256));
+    let task = world.post_telling(&["started"]);
+    block_on(world.engine().take_up(&task));
+    for job in [&"x".repeat(256), JOB] {
+        world.painter.job.replace(job.to_owned());
+        let clock = &world.native.clock.0;
+        clock.set(clock.get() + 300);
+        block_on(world.engine().tick());
+    }
+    assert_eq!(world.painter.addresses.borrow().len(), 3);
+    assert_eq!(world.task(&task).external_task_id.as_deref(), Some(JOB));
+    assert_eq!(told(), 1);
+    // A retry by a user is a run of its own.
+    let cancelled = block_on(world.engine().cancel(&world.task(&task))).unwrap();
+    let again = block_on(world.engine().set_back(&cancelled)).unwrap();
+    block_on(world.engine().take_up(&again));
+    assert_eq!(told(), 2);
+}
+
+#[test]
 fn a_submission_is_followed_by_a_poll_only_if_the_service_has_its_result_soon() {
     for (look_again, after_post, in_a_round) in [
         (None, 0, 0),

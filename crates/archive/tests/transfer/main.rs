@@ -189,6 +189,37 @@ fn another_server_has_the_same_document_tasks_and_assets() {
     assert_eq!(document(&second, "c"), document(&first, "a"));
 }
 
+/// The first parts of the archive are enough here, because the whole has more than 8 GiB.
+#[test]
+fn an_asset_of_more_than_eight_gib_is_in_the_archive() {
+    let world = world(&[]);
+    let id = fill(&world);
+    run(&world, "UPDATE assets SET length = 8589934593");
+    let project = project(&world, "a");
+    let first = block_on(async {
+        let parts = export(world.ports(), &project).await.unwrap();
+        parts.take(5).collect::<Vec<_>>().await.concat()
+    });
+    let name = format!("assets/{id}\0");
+    let mut blocks = first.chunks_exact(512);
+    let header = blocks.find(|block| block.starts_with(name.as_bytes()));
+    let size = &header.unwrap()[124..136];
+    assert_eq!(size, b"\x80\0\0\0\0\0\0\x02\0\0\0\x01");
+}
+
+#[test]
+fn an_archive_breaks_off_at_a_name_that_is_too_long() {
+    let world = world(&[]);
+    fill(&world);
+    let long = "x".repeat(100);
+    run(
+        &world,
+        &format!("UPDATE aigc_tasks SET task_id = '{long}' WHERE task_id = 'task_2_open'"),
+    );
+    let refused = imported(&world, "b", &exported(&world, "a")).unwrap_err();
+    assert!(refused.to_string().contains("cut off"), "{refused}");
+}
+
 /// The updates in quarantine are copied, stay out of the document, and can be restored by the new owner.
 #[test]
 fn updates_in_quarantine_stay_in_quarantine() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use platform::{Config, HttpError, Ports, UnreadableSetting, config::number, http_client::Limits};
 use serde::Deserialize;
 
-use crate::denied::Denied;
+use crate::{denied::Denied, projects::is_user_id};
 
 /// The default of `better_auth_origin`: an address that can never exist (RFC 2606), because Spin requires one in
 /// `allowed_outbound_hosts`.
@@ -160,7 +160,7 @@ fn read(body: &[u8]) -> Result<Option<Session>, &'static str> {
     let Some(Answer { session, user }) = answer else {
         return Ok(None);
     };
-    if !(1..=255).contains(&user.id.len()) || user.id.chars().any(char::is_control) {
+    if !is_user_id(&user.id) {
         return Err("the user's id is not valid");
     }
     if session.user_id.is_some_and(|id| id != user.id) {

@@ -56,6 +56,16 @@ enum Ended {
     Failed,
 }
 
+/// The state of a question that an instance took.
+enum Taken {
+    /// The instance is asking.
+    IsAsked,
+    /// The instance has noted the answer.
+    HasEnded,
+    /// The instance has died, or other cookies with the same place have taken its row.
+    IsLost,
+}
+
 /// A place of the table.
 #[derive(Serialize, Deserialize)]
 struct Place {
@@ -132,8 +142,11 @@ impl<'a> Cache<'a> {
     pub(super) async fn wait(&self, since: i64) -> Option<Result<Option<Session>, AskError>> {
         for _ in 0..LOOKS {
             self.ports.clock.sleep(LOOK_EVERY).await;
-            if self.is_asked().await {
-                continue;
+            match self.taken().await {
+                Taken::IsAsked => continue,
+                Taken::HasEnded => {}
+                // The place may hold the answer to an earlier question.
+                Taken::IsLost => return None,
             }
             let place = self.place().await?;
             if place.asked_at < since - PATIENCE {
@@ -151,14 +164,19 @@ impl<'a> Cache<'a> {
         None
     }
 
-    /// Returns whether an instance is asking about the cookies at the moment.
-    async fn is_asked(&self) -> bool {
-        let sql = "SELECT 1 FROM auth_questions
-              WHERE place = ?1 AND cookies = ?2 AND asked_at BETWEEN ?3 - ?4 + 1 AND ?3";
+    /// The state of the question about the cookies that another instance took. If the database fails, it is lost, so that
+    /// every instance asks.
+    async fn taken(&self) -> Taken {
+        let sql = "SELECT cookies = ?2 AND asked_at BETWEEN ?3 - ?4 + 1 AND ?3 FROM auth_questions
+              WHERE place = ?1";
         let mut parameters = self.question();
         parameters.extend([self.ports.clock.unix_seconds().into(), PATIENCE.into()]);
         let rows = self.ports.database.execute(sql, parameters).await;
-        rows.is_ok_and(|rows| !rows.is_empty())
+        match rows.map(|rows| rows.first().map(|row| row.integer(0))) {
+            Ok(None) => Taken::HasEnded,
+            Ok(Some(Ok(1))) => Taken::IsAsked,
+            _ => Taken::IsLost,
+        }
     }
 
     fn question(&self) -> Vec<Value> {
@@ -322,6 +340,26 @@ mod tests {
         assert!(waited(1000 + PATIENCE + 1).is_none());
         block_on(cache.end(None, &Ok(None), 1005));
         assert!(waited(1005).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_answer_to_an_earlier_question_is_not_that_of_an_instance_that_died() {
+        let world = world(&[]);
+        let cache = Cache::of(world.ports(), QUESTION);
+        block_on(cache.end(None, &Ok(None), 999));
+        assert!(block_on(cache.takes(1000)));
+        world.clock.0.set(1000 + PATIENCE);
+        assert!(block_on(cache.wait(1000)).is_none());
+        let other = Cache {
+            cookies: "another digest".into(),
+            ..Cache::of(world.ports(), QUESTION)
+        };
+        assert!(block_on(other.takes(1000 + PATIENCE)));
+        assert!(block_on(cache.wait(1000)).is_none());
+        // Another instance may take the question again and answer it.
+        assert!(block_on(cache.takes(1000 + PATIENCE)));
+        block_on(cache.end(None, &Ok(None), 1000 + PATIENCE));
+        assert!(block_on(cache.wait(1000)).is_some());
     }
 
     #[test]

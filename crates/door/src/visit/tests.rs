@@ -197,7 +197,8 @@ fn status_of(world: &World, spec: &Spec, head: Head) -> u16 {
         "tasks" => status::<Tasks>(world, head),
         "webhooks" => status::<routes::Webhooks>(world, head),
         "poller" => status::<routes::Poller>(world, head),
-        _ => status::<Console>(world, head),
+        "console" => status::<Console>(world, head),
+        new => panic!("the component {new} has no routes here"),
     }
 }
 

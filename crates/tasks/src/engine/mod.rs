@@ -91,9 +91,11 @@ impl Engine<'_> {
             )
         });
         let leftovers = async {
-            let left = self.assets.drop_leftovers(begun).await;
-            if let Err(error) = left.and(self.assets.drop_uploads(begun).await) {
+            if let Err(error) = self.assets.drop_leftovers(begun).await {
                 tracing::warn!(%error, "assets to which no task refers could not be deleted");
+            }
+            if let Err(error) = self.assets.drop_uploads(begun).await {
+                tracing::warn!(%error, "uploads that nothing goes on with could not be given up");
             }
         };
         join!(

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future;
 use platform::http_client::Limits;
 
 use super::{Engine, lease::lease};
@@ -130,8 +131,8 @@ impl Engine<'_> {
                         project = task.project_id,
                         "a task ended, because every try ended without an answer"
                     );
-                    self.ended(task).await;
                 }
+                future::join_all(ended.iter().map(|task| self.ended(task))).await;
             }
             Err(error) => {
                 tracing::error!(service, %error, "tasks whose tries ended without an answer could not be ended")

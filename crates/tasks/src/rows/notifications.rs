@@ -24,8 +24,8 @@ pub(super) fn wants_notification(event: &str) -> String {
 }
 
 /// Notes that the agent of a task is to be notified of this event while the task is under way, if the agent has asked
-/// for that. Returns whether it has. A further try of a task that its service had no place for is no new start, so its
-/// agent is not notified again.
+/// for that. Returns whether it has. A further submission in the same run is no new start, so the agent is not notified
+/// again, whether the service had no place or the one before ended in an error.
 pub(crate) async fn record_notification(
     database: &dyn Database,
     task: &Task,
@@ -34,7 +34,7 @@ pub(crate) async fn record_notification(
 ) -> Result<bool, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET notify_at = ?2, notify_attempts = 0
-          WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND waits = 0
+          WHERE task_id = ?1 AND run = ?4 AND status = 'processing' AND waits = 0 AND attempts = 1
             AND {} RETURNING 1",
         wants_notification("?3")
     );

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     claims::due,
-    progress::{HELD, holder},
+    progress::{HOLDS, holder},
     row::{COLUMNS, OPEN, one},
 };
 use crate::task::{Task, shortened};
@@ -131,7 +131,7 @@ pub(crate) async fn renew_claim(
     lease: i64,
 ) -> Result<Option<Task>, DatabaseError> {
     let sql = format!(
-        "UPDATE aigc_tasks SET lease_until = ?4, next_attempt_at = ?4 WHERE {HELD} RETURNING {COLUMNS}"
+        "UPDATE aigc_tasks SET lease_until = ?4, next_attempt_at = ?4 WHERE {HOLDS} RETURNING {COLUMNS}"
     );
     let mut parameters = holder(claimed);
     parameters.push((now + lease).into());
@@ -146,7 +146,7 @@ pub(crate) async fn note_product(
 ) -> Result<bool, DatabaseError> {
     let sql = format!(
         "UPDATE aigc_products SET media = ?4, tries = ?5, asset_id = ?6
-          WHERE task_id = ?1 AND EXISTS (SELECT 1 FROM aigc_tasks WHERE {HELD}) RETURNING 1"
+          WHERE task_id = ?1 AND EXISTS (SELECT 1 FROM aigc_tasks WHERE {HOLDS}) RETURNING 1"
     );
     let mut parameters = holder(claimed);
     parameters.extend([
@@ -168,7 +168,7 @@ pub(crate) async fn put_off_product(
 ) -> Result<(), DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET lease_until = NULL, next_attempt_at = ?4 + ?5, message = ?6, updated_at = ?4
-          WHERE {HELD}"
+          WHERE {HOLDS}"
     );
     let mut parameters = holder(claimed);
     let message = message.map(shortened);

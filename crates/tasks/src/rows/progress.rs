@@ -9,7 +9,7 @@ use super::{
 use crate::task::{Task, shortened};
 
 /// The condition of a claim that still holds. [`holder`] makes its parameters `?1` to `?3`.
-pub(super) const HELD: &str =
+pub(super) const HOLDS: &str =
     "task_id = ?1 AND run = ?2 AND lease_until = ?3 AND status IN ('pending', 'processing')";
 
 pub(super) fn holder(claimed: &Task) -> Vec<Value> {
@@ -30,7 +30,7 @@ pub(crate) async fn accept(
     let sql = format!(
         "UPDATE aigc_tasks SET external_task_id = ?4, accepted_at = ?5, updated_at = ?5,
              waits = 0, lease_until = NULL, next_attempt_at = ?5 + {POLL_SECONDS}
-          WHERE {HELD}"
+          WHERE {HOLDS}"
     );
     let mut parameters = holder(claimed);
     parameters.extend([external_task_id.into(), now.into()]);
@@ -49,7 +49,7 @@ pub(crate) async fn put_off(
     let sql = format!(
         "UPDATE aigc_tasks SET retry_count = retry_count + 1, error_message = ?4,
              updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
-          WHERE {HELD}"
+          WHERE {HOLDS}"
     );
     let mut parameters = holder(claimed);
     parameters.extend([shortened(error).into(), now.into(), wait.into()]);
@@ -77,7 +77,7 @@ pub(crate) async fn put_back(
              turn = CASE WHEN waits % 2 = 0 THEN 0 ELSE turn END,
              version = version + 1, projected_status = NULL,
              updated_at = ?5, lease_until = NULL, next_attempt_at = ?5 + ?6
-          WHERE {HELD} AND external_task_id IS NULL RETURNING {COLUMNS}"
+          WHERE {HOLDS} AND external_task_id IS NULL RETURNING {COLUMNS}"
     );
     let mut parameters = holder(claimed);
     parameters.extend([message.into(), now.into(), wait.into()]);
@@ -92,7 +92,7 @@ pub(crate) async fn forgive(
 ) -> Result<(), DatabaseError> {
     let sql = format!(
         "UPDATE aigc_tasks SET retry_count = 0, error_message = NULL, updated_at = ?4
-          WHERE {HELD}"
+          WHERE {HOLDS}"
     );
     let mut parameters = holder(claimed);
     parameters.push(now.into());

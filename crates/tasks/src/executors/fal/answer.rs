@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::model::{Model, is_job};
-use crate::executor::{Callback, Failure, Media, Product, Progress, retry_after};
+use super::model::Model;
+use crate::executor::{Callback, Failure, Media, Product, Progress, is_job_name, retry_after};
 
 /// The answer of fal to a request.
 type Answer = http::Response<Vec<u8>>;
@@ -19,7 +19,7 @@ const UNCLEAR: &str = "fal sent an answer that cannot be understood";
 pub(super) fn accepted(answer: &Answer, model: &Model<'_>) -> Result<Progress, Failure> {
     let body = body(answer);
     if answer.status().is_success() {
-        let name = body["request_id"].as_str().filter(|name| is_job(name));
+        let name = body["request_id"].as_str().filter(|name| is_job_name(name));
         return match name {
             Some(name) => Ok(running(name)),
             None => Err(Failure::retry(UNCLEAR)),

@@ -1,6 +1,6 @@
 //! The name of a model at fal, and the paths that follow from it.
 
-use crate::executor::{Failure, MAX_NAME_BYTES};
+use crate::executor::{Failure, is_job_name};
 
 /// The beginning of the task types.
 const PREFIX: &str = "fal:";
@@ -49,18 +49,12 @@ impl<'a> Model<'a> {
 
     /// The path of a job. It is not taken from fal's answers, because the requests to it carry fal's key.
     pub(super) fn job(&self, name: &str) -> Result<String, Failure> {
-        if is_job(name) {
+        if is_job_name(name) {
             Ok(format!("/{}/requests/{name}", self.app))
         } else {
             Err(Failure::permanent("fal knows no job by this name"))
         }
     }
-}
-
-/// Returns whether fal may have given a job this name.
-pub(super) fn is_job(name: &str) -> bool {
-    let is_known = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_known)
 }
 
 #[cfg(test)]
@@ -83,7 +77,7 @@ mod tests {
             assert_eq!(model.path(), format!("/{}", &task_type[4..]));
             assert_eq!(model.job("a-1"), Ok(format!("/{app}/requests/a-1")));
         }
-        for name in ["", "a/b", "..", "a?b", "a b"] {
+        for name in ["", "a/b", "..", "a?b", "a b", &"a".repeat(256)] {
             assert!(Model::of("fal:a/b").unwrap().job(name).is_err(), "{name}");
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use crate::executor::{Failure, Media, Product, Progress, retry_after};
+use crate::executor::{Failure, Media, Product, Progress, is_job_name, retry_after};
 
 /// Returns whether Kling says that the token is not valid yet, or has expired.
 pub(super) fn is_token_off(answer: &http::Response<Vec<u8>>) -> bool {
@@ -19,10 +19,10 @@ pub(super) fn date(answer: &http::Response<Vec<u8>>) -> Option<i64> {
     Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp())
 }
 
-/// The name that Kling gave a job, in the words of either generation.
+/// The name that Kling gave a job, in the words of either generation; empty if there is none that can be asked about.
 pub(super) fn id(data: &Value) -> &str {
     let id = data["task_id"].as_str().or_else(|| data["id"].as_str());
-    id.unwrap_or_default()
+    id.filter(|id| is_job_name(id)).unwrap_or_default()
 }
 
 /// The status of a job, in the words of either generation.
@@ -260,11 +260,15 @@ mod tests {
         for status in ["submitted", "processing"] {
             let named = progress(&json!({ "id": "k1", "status": status }));
             assert!(matches!(named, Ok(Progress::Running { .. })), "{named:?}");
-            let nameless = progress(&json!({ "status": status }));
-            assert!(
-                matches!(nameless, Err(Failure::Retry { .. })),
-                "{nameless:?}"
-            );
+            let long = "k".repeat(256);
+            for name in ["", "..", "../k1", "k1,k2", "k1&task_ids=k2", "k 1", &long] {
+                let nameless = progress(&json!({ "id": name, "status": status }));
+                assert!(
+                    matches!(nameless, Err(Failure::Retry { .. })),
+                    "{name}: {nameless:?}"
+                );
+                assert!(adopted(&json!({ "task_id": name })).is_err(), "{name}");
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     token::{bearer, key},
 };
 use crate::{
-    executor::{Context, Failure, setting},
+    executor::{Context, Failure, is_job_name, setting},
     task::Task,
 };
 
@@ -64,6 +64,10 @@ impl Way<'_> {
 
     /// The `data` of a job by our name or Kling's.
     pub(super) async fn look_up(&self, task: &Task, name: &str) -> Result<Value, Failure> {
+        // The row may have the name from a plain callback or an earlier release.
+        if !is_job_name(name) {
+            return Err(Failure::permanent("Kling knows no job by this name"));
+        }
         if self.generation == Generation::First {
             let path = format!("{}/{name}", self.first_path());
             return call(self.context, self.generation, &path, None).await;

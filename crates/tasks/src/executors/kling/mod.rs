@@ -269,6 +269,7 @@ mod tests {
             json!({}),
             json!({ "task_status": 3, "task_id": "x" }),
             json!({ "id": "x", "status": "perhaps" }),
+            json!({ "id": "x/../y", "status": "failed" }),
             json!({ "status": "succeeded", "outputs": [{ "url": "https://cdn/v.mp4" }] }),
         ] {
             assert_eq!(kling().process_webhook(&nonsense), None);

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
+    asset_address,
     executor::{Context, Failure},
     image,
     task::Task,
@@ -159,7 +160,7 @@ pub(super) async fn second(
     for entry in given {
         let mut entry = entry.clone();
         // Kling cannot fetch a picture that is kept here.
-        if entry["url"].as_str().is_some_and(image::may_be_kept) {
+        if entry["url"].as_str().is_some_and(asset_address::may_be_in) {
             entry["url"] = picture(task, &entry, "url", context).await?;
         }
         contents.push(entry);
