@@ -1,17 +1,13 @@
 //! The uploads that come in parts.
 
-#![allow(clippy::unwrap_used)]
-
-#[allow(dead_code)]
-mod shop;
-
 use platform::native::block_on;
 use problem::Problem;
-use shop::{MIB, Shop};
 use tasks::{
     AssetStore, Upload, UploadError,
     large_upload::{Progress, begin, give_up, go_on},
 };
+
+use crate::shop::{MIB, Shop};
 
 const PART: usize = wire::UPLOAD_PART;
 

@@ -1,15 +1,12 @@
 //! A crowd of tasks at an account of Kling that has fewer places than the setting says, or that is asked too often.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::{cell::Cell, rc::Rc};
 
-use fake::{PIXEL, Service};
 use platform::native::block_on;
 use serde_json::{Value, json};
 use tasks::{Engine, Status, Task, TaskRequest, rows};
+
+use crate::fake::{PIXEL, Service};
 
 /// The places of the account.
 const ACCOUNT: u32 = 3;

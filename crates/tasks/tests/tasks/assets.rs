@@ -1,7 +1,5 @@
 //! The asset store in SQLite, and with a bucket.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{cell::RefCell, collections::HashMap};
 
 use http::{Method, Request, Response};

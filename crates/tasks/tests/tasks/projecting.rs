@@ -1,7 +1,5 @@
 //! The tasks that a document may not show, the notes about those that it shows, and the order of changes.
 
-#![allow(clippy::unwrap_used)]
-
 use platform::native::{MapConfig, World, block_on};
 use tasks::{
     Task, project_of_event,

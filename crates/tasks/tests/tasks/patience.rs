@@ -1,14 +1,9 @@
 //! The time that this server waits for each other server, and the bytes that it reads of an answer. Both are bounded,
 //! because a claim ends and an instance has little memory.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::{cell::RefCell, time::Duration};
 
 use async_trait::async_trait;
-use fake::Service;
 use http::{Request, Response};
 use platform::{
     HttpClient, HttpError, Ports,
@@ -17,6 +12,8 @@ use platform::{
 };
 use serde_json::json;
 use tasks::{Arrived, Context, Engine, Task, TaskRequest, upload};
+
+use crate::fake::Service;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -1,16 +1,13 @@
 //! The retention of data: it is deleted after the days for which an operator keeps it, and stays if something needs it.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::cell::{Cell, RefCell};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use fake::PIXEL;
 use http::{Method, Request, Response};
 use platform::native::{AnswerWith, MapConfig, World, block_on};
 use tasks::{AssetStore, OldAsset, Retention, upload};
+
+use crate::fake::PIXEL;
 
 const DAY: i64 = 24 * 3600;
 const NOW: i64 = 20_000 * DAY;

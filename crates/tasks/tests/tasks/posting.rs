@@ -1,7 +1,5 @@
 //! The requests for tasks: what they must be, what is stored of them, and how tasks are listed.
 
-#![allow(clippy::unwrap_used)]
-
 use std::rc::Rc;
 
 use async_trait::async_trait;

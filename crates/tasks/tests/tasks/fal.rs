@@ -1,13 +1,8 @@
 //! The requests to fal, and the callbacks that are believed, without a fal.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use auth::{secrets::hex, webhooks::WebhookKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer, SigningKey};
-use fake::{Asked, PIXEL, Service, wrong_fields};
 use platform::native::{MapConfig, block_on};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,6 +10,8 @@ use tasks::{
     Arrived, AssetStore, Engine, Failure, Media, Progress, Registry, Status, Task, TaskError,
     TaskRequest, rows,
 };
+
+use crate::fake::{Asked, PIXEL, Service, wrong_fields};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("fal_key", "secret"),

@@ -1,12 +1,9 @@
 //! The copies of results: to the database, and in parts to a bucket.
 
-#![allow(clippy::unwrap_used)]
-
-mod shop;
-
 use serde_json::json;
-use shop::{MIB, Shop};
 use tasks::Status;
+
+use crate::shop::{MIB, Shop};
 
 const FILM: &str = "https://cdn.example.com/film.mp4";
 

@@ -1,15 +1,12 @@
 //! The callbacks of Kling in both of its forms, and their signatures.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use auth::webhooks::WebhookKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use fake::Service;
 use platform::native::block_on;
 use serde_json::{Value, json};
 use tasks::{Arrived, Engine, Status, Task, TaskError, TaskRequest, rows};
+
+use crate::fake::Service;
 
 const NOW: i64 = 1_781_080_794;
 

@@ -1,13 +1,13 @@
 //! The parameters that Kling's models take, and the requests to its second generation.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
-use fake::kling::{BASE, KEY, goes_on, job, kling, submit, task};
-use fake::{Asked, PIXEL, wrong_fields};
 use serde_json::{Value, json};
 use tasks::{Failure, Media, Progress, Task};
+
+use crate::fake::{
+    self, Asked, PIXEL,
+    kling::{BASE, KEY, goes_on, job, kling, submit, task},
+    wrong_fields,
+};
 
 /// Checks that the error about a parameter that a model does not take says what to send instead.
 #[test]

@@ -1,7 +1,5 @@
 //! The results that a service keeps at an address of its own.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{rc::Rc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,7 +1,5 @@
 //! A service over HTTP, for the tests of executors: it answers what the test wants, and remembers what it was asked.
 
-#![allow(dead_code)] // Each test uses a part of this module.
-
 pub(crate) mod kling;
 
 use std::{cell::RefCell, collections::VecDeque};

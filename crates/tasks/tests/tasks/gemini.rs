@@ -1,16 +1,13 @@
 //! The requests to Gemini, without a Gemini: requests are compared as they leave.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use auth::webhooks::WebhookKey;
-use fake::{Asked, PIXEL, Service, wrong_fields_with};
 use platform::native::{MapConfig, block_on};
 use serde_json::{Value, json};
 use tasks::{
     AssetStore, CreateError, Engine, Failure, Media, Progress, Registry, Task, TaskRequest, rows,
 };
+
+use crate::fake::{Asked, PIXEL, Service, wrong_fields_with};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("gemini_api_key", "secret"),

@@ -1,14 +1,11 @@
 //! The pictures in the parameters of a new task: they go to the asset store, and nothing else carries them.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
-use fake::PIXEL;
 use platform::native::{MapConfig, World, block_on};
 use serde_json::{Value, json};
 use tasks::{AssetStore, CreateError, Registry, Task, TaskRequest, rows};
+
+use crate::fake::PIXEL;
 
 fn world() -> World {
     World::new(MapConfig::from_pairs(&[("public_url", "http://here")]))

@@ -1,16 +1,13 @@
 //! The question to Kling about all its running jobs: how many calls a round of the poller costs, and what becomes of
 //! jobs about which the answer says nothing.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::{cell::RefCell, rc::Rc};
 
-use fake::{Asked, Service};
 use platform::native::block_on;
 use serde_json::{Value, json};
 use tasks::{Engine, Status, TaskRequest, rows};
+
+use crate::fake::{Asked, Service};
 
 /// The most jobs that one question is about.
 const MOST: usize = 100;

@@ -1,15 +1,12 @@
 //! The service that needs no key: when it is done, how it fails, and how it calls back.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::time::Duration;
 
-use fake::{Service, wrong_fields};
 use platform::{HttpError, native::AnswerWith};
 use serde_json::{Value, json};
 use tasks::{Context, Failure, Media, Progress, Task};
+
+use crate::fake::{Service, wrong_fields};
 
 const NOW: i64 = 1_700_000_000;
 

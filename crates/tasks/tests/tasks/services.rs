@@ -1,7 +1,5 @@
 //! The answers and callbacks of a service, and what becomes of a result.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,

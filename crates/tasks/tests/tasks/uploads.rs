@@ -1,14 +1,11 @@
 //! The pictures and films that users upload.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
-use fake::PIXEL;
 use platform::native::{AnswerWith, MapConfig, World, block_on};
 use problem::Problem;
 use tasks::{AssetStore, UploadError, upload};
+
+use crate::fake::PIXEL;
 
 fn world() -> World {
     World::new(MapConfig::from_pairs(&[]))

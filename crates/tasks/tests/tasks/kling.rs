@@ -1,17 +1,17 @@
 //! The requests to Kling, and what becomes of its answers, without a Kling: requests are compared as they leave.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
-
 use std::cell::RefCell;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use fake::kling::{BASE, KEY, NOW, goes_on, job, kling, submit, task};
-use fake::{Asked, PIXEL, wrong_fields};
 use platform::native::{AnswerWith, MapConfig};
 use serde_json::{Value, json};
 use tasks::{Context, Failure, Progress, Registry, Task};
+
+use crate::fake::{
+    Asked, PIXEL,
+    kling::{BASE, KEY, NOW, goes_on, job, kling, submit, task},
+    wrong_fields,
+};
 
 /// The answer about a job that Kling does not know.
 fn unknown() -> (u16, Value) {
