@@ -21,6 +21,7 @@ mod budget;
 pub mod cli;
 mod cron_trigger;
 mod engine;
+mod environment;
 mod guest;
 mod http_trigger;
 mod key_value;

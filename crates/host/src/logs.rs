@@ -71,6 +71,35 @@ impl GuestOutput {
         let found = watch.found.lock().take();
         found.is_some_and(|found| found.send(address).is_ok())
     }
+
+    fn log(&self, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end();
+        let component = self.component.as_str();
+        if !line.is_empty() && !self.was_awaited(line) {
+            if self.stderr {
+                tracing::info!(target: "guest", component, stream = "stderr", "{line}");
+            } else {
+                tracing::info!(target: "guest", component, "{line}");
+            }
+        }
+    }
+}
+
+/// Adds bytes to the unfinished `line`, and hands out each line that ends or is as long as a logged line may be.
+fn split(line: &mut Vec<u8>, bytes: &[u8], mut hand_out: impl FnMut(&[u8])) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let most = rest.len().min(LINE - line.len());
+        let end = rest[..most].iter().position(|byte| *byte == b'\n');
+        let (piece, after) = rest.split_at(end.map_or(most, |end| end + 1));
+        line.extend_from_slice(piece);
+        rest = after;
+        if end.is_some() || line.len() == LINE {
+            hand_out(line);
+            line.clear();
+        }
+    }
 }
 
 impl IsTerminal for GuestOutput {
@@ -103,32 +132,14 @@ struct Lines {
 
 impl Lines {
     fn take(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.line.len() >= LINE {
-                self.log();
-            }
-        }
-    }
-
-    fn log(&mut self) {
-        let line = String::from_utf8_lossy(&self.line);
-        let line = line.trim_end();
-        let component = self.output.component.as_str();
-        if !line.is_empty() && !self.output.was_awaited(line) {
-            if self.output.stderr {
-                tracing::info!(target: "guest", component, stream = "stderr", "{line}");
-            } else {
-                tracing::info!(target: "guest", component, "{line}");
-            }
-        }
-        self.line.clear();
+        let Self { output, line } = self;
+        split(line, bytes, |line| output.log(line));
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        self.log();
+        self.output.log(&self.line);
     }
 }
 
@@ -168,5 +179,28 @@ impl AsyncWrite for Lines {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_logged_as_they_end_or_in_pieces_if_they_are_long() {
+        let long = [b'x'; 2 * LINE + 3];
+        let writes: [&[u8]; 5] = [b"one\ntw", b"o\n", b"unfinished ", &long, b"\nrest"];
+        let (mut line, mut lines) = (Vec::new(), Vec::new());
+        for bytes in writes {
+            split(&mut line, bytes, |line| lines.push(line.to_vec()));
+        }
+        let lengths: Vec<usize> = lines.iter().map(Vec::len).collect();
+        // The long line has 11 bytes before the others, and a line feed behind them.
+        assert_eq!(lengths, [4, 4, LINE, LINE, 11 + 3 + 1]);
+        assert_eq!(
+            (&lines[0][..], &lines[1][..]),
+            (&b"one\n"[..], &b"two\n"[..])
+        );
+        assert_eq!(line, b"rest");
     }
 }

@@ -8,6 +8,7 @@ use platform::setting::Declaration;
 use quota::INSTANCE_MEMORY_MIB;
 use url::Url;
 
+use crate::environment;
 use crate::manifest::Manifest;
 use crate::outbound_networking::blocked_networks::Blocked;
 use crate::redis::PORT;
@@ -37,7 +38,8 @@ impl Plan {
     pub(crate) fn read(settings: Settings) -> Result<Self> {
         let mut manifest = Manifest::read(&settings.manifest)?;
         settings.triggers.restrict(&mut manifest);
-        let given = Given::collect(&settings.variables, std::env::vars(), &manifest.folder)
+        let environment = environment::variables();
+        let given = Given::collect(&settings.variables, environment, &manifest.folder)
             .map_err(|error| anyhow!(error))?;
         for name in given.unknown(&manifest.variables) {
             tracing::warn!("{name} has no effect: the manifest has no such variable");

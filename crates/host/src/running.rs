@@ -56,15 +56,7 @@ impl Running {
         if let Some(broker) = resources.broker.take() {
             supporting.watch("the broker", broker.serve());
         }
-        let databases = resources
-            .databases
-            .files()
-            .chain(resources.stores.database());
-        let databases: Vec<_> = databases.cloned().collect();
-        for database in &databases {
-            let name = format!("the checkpoint thread of {}", database.path().display());
-            supporting.watch(name, database.checkpoints_ended());
-        }
+        let databases = databases(&resources, &mut supporting);
         let capacity = Arc::new(Capacity::new(plan.settings.limits)?);
         let app_address = resources.app_address;
         let destinations = Destinations::new(
@@ -185,6 +177,20 @@ impl Running {
     }
 }
 
+/// The databases in files. The threads that write their checkpoints are among the `supporting` parts.
+fn databases(resources: &Resources, supporting: &mut Parts) -> Vec<Arc<Database>> {
+    let databases = resources
+        .databases
+        .files()
+        .chain(resources.stores.database());
+    let databases: Vec<_> = databases.cloned().collect();
+    for database in &databases {
+        let name = format!("the checkpoint thread of {}", database.path().display());
+        supporting.watch(name, database.checkpoints_ended());
+    }
+    databases
+}
+
 /// The HTTP server of the components with HTTP triggers.
 fn app(manifest: &Manifest, programs: &Programs, tokens: InternalTokens) -> Result<App> {
     let mut handlers = HashMap::new();
@@ -227,10 +233,14 @@ fn start_triggers(
     for trigger in &manifest.cron {
         let program = Arc::clone(&programs[&trigger.component]);
         let handler = cron_trigger::guest::Handler::new(program)?;
+        let call = move |timestamp| {
+            let handler = handler.clone();
+            async move { handler.run(timestamp).await }
+        };
         let stopped = serving.stopped();
         serving.spawn(
             format!("the cron trigger of {:?}", trigger.component),
-            cron_trigger::shared::run(handler, trigger.schedule.clone(), stopped),
+            cron_trigger::shared::run(call, trigger.schedule.clone(), stopped),
         );
     }
     Ok(())

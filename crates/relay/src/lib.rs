@@ -74,7 +74,6 @@ use room::rooms::Rooms;
 use socket::close::Close;
 use socket::shared::Shared;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -303,9 +302,8 @@ impl Relay {
         }
         self.rooms.close_all(Close::DRAIN);
         self.connections.close();
-        // The closing handshakes end by themselves. The second more is for plain requests.
-        let patience = self.settings.close_timeout + Duration::from_secs(1);
-        if timeout(patience, self.connections.wait()).await.is_err() {
+        let closed = timeout(self.settings.longest_close(), self.connections.wait());
+        if closed.await.is_err() {
             tracing::warn!("connections that did not close in time were dropped");
         }
     }

@@ -242,6 +242,17 @@ impl Settings {
         };
         self.heads_interval.unwrap_or(Duration::from_secs(usual))
     }
+
+    /// Returns the longest time that a drain takes, so that a host which embeds the relay can wait for it.
+    pub fn longest_drain(&self) -> Duration {
+        self.drain_timeout.saturating_add(self.longest_close())
+    }
+
+    /// Returns the longest time in which a relay that drains closes its connections. The closing handshakes end by
+    /// themselves; the second more is for plain requests.
+    pub(crate) fn longest_close(&self) -> Duration {
+        self.close_timeout.saturating_add(Duration::from_secs(1))
+    }
 }
 
 /// Reads `20s`, `250ms`, `2m` or `1.5`.

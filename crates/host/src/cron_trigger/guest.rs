@@ -33,6 +33,7 @@ mod wit {
 }
 
 /// A component that is called by a schedule.
+#[derive(Clone)]
 pub(crate) struct Handler {
     program: Arc<Program>,
     call: SpinCronPre<Guest>,

@@ -29,13 +29,11 @@ pub(crate) struct Place {
 }
 
 /// The reason why an instance does not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Busy {
     /// The places of the lane are all taken.
-    #[error("all instances are busy")]
     Places,
     /// The instances hold all memory that they may.
-    #[error("the memory for instances is used up")]
     Memory,
 }
 
@@ -48,6 +46,14 @@ impl Busy {
         }
     }
 }
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl std::error::Error for Busy {}
 
 impl Capacity {
     /// Makes as many free places, and as much free memory, as `limits` allows.

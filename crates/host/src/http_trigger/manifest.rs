@@ -116,7 +116,7 @@ impl Route {
             .join("/")
     }
 
-    /// The route without its trailing wildcard.
+    /// The route without its trailing wildcard. Spin, too, takes `/*` for a wildcard and leaves it here.
     pub(crate) fn prefix(&self) -> &str {
         self.raw.strip_suffix("/...").unwrap_or(&self.raw)
     }
@@ -125,6 +125,14 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_is_written_in_two_ways() {
+        for (route, spec, prefix) in [("/a/...", "/a/*", "/a"), ("/a/*", "/a/*", "/a/*")] {
+            let route = Route::parse(route).unwrap();
+            assert_eq!((route.spec.as_str(), route.prefix()), (spec, prefix));
+        }
+    }
 
     #[test]
     fn bad_routes_are_refused() {

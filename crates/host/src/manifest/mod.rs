@@ -215,7 +215,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
     match error.span() {
         Some(span) => {
             let before = &text[..span.start.min(text.len())];
-            format!("line {}: {message}", before.lines().count().max(1))
+            format!("line {}: {message}", before.matches('\n').count() + 1)
         }
         None => message,
     }

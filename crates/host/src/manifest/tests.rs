@@ -80,7 +80,7 @@ fn what_spin_refuses_is_refused_in_one_line() {
     let table: &[(&str, &[&str])] = &[
         (
             "[trigger]\n[component.c]\nsource = \"c.wasm\"\nfoo = 1",
-            &["line 6", "foo"],
+            &["line 7", "foo"],
         ),
         (
             "[trigger]\n[variables]\nx = { defualt = \"1\" }",

@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -23,6 +25,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 const ARGUMENT_BYTES: usize = 64 << 20;
 /// The most arguments of a command.
 const ARGUMENTS: usize = 4096;
+/// The time that a client which has ended its commands may take to read the last replies.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 /// A broker that listens; it serves while [`Broker::serve`] runs.
 pub(crate) struct Broker {
@@ -60,7 +64,7 @@ impl Broker {
                     }
                     Err(error) => {
                         tracing::warn!("the broker could not accept a connection: {error}");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
@@ -219,13 +223,19 @@ async fn serve(stream: TcpStream, hub: &Hub) -> io::Result<()> {
         waiting: AtomicUsize::new(0),
         overflow: Notify::new(),
     });
-    let write = async {
-        while let Some(frame) = queue.recv().await {
+    let last = Notify::new();
+    let mut write = pin!(async {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                Some(frame) = queue.recv() => frame,
+                // Nothing is queued any more.
+                () = last.notified() => return Ok(()),
+            };
             writer.write_all(&frame).await?;
             outbox.waiting.fetch_sub(frame.len(), Relaxed);
         }
-        Ok(())
-    };
+    });
     let mut channels = Vec::new();
     let read = async {
         let mut buffer = BytesMut::with_capacity(16 * 1024);
@@ -242,7 +252,7 @@ async fn serve(stream: TcpStream, hub: &Hub) -> io::Result<()> {
     };
     let result = tokio::select! {
         result = read => result,
-        result = write => result,
+        result = &mut write => result,
         () = outbox.overflow.notified() => {
             Err(io::Error::other(format!("a subscriber left more than {QUEUE_BYTES} bytes unread")))
         }
@@ -250,7 +260,12 @@ async fn serve(stream: TcpStream, hub: &Hub) -> io::Result<()> {
     for channel in &channels {
         hub.unsubscribe(channel, &outbox);
     }
-    result
+    result?;
+    // The client has ended its commands, and gets the replies to them.
+    last.notify_one();
+    tokio::time::timeout(LAST_REPLIES, write)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Answers one command; `false` ends the connection.

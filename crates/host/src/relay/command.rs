@@ -10,8 +10,8 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::RelaySettings;
-use crate::engine;
 use crate::logs::GuestOutput;
+use crate::{engine, environment};
 
 /// The state of the relay's one instance.
 struct Command {
@@ -45,10 +45,10 @@ pub(crate) async fn run(
     super::streams::add_to_linker(&mut linker)?;
     let command = CommandPre::new(linker.instantiate_pre(&component)?)?;
     let mut wasi = WasiCtxBuilder::new();
-    for (name, value) in
-        std::env::vars().filter(|(name, _)| name.starts_with("RELAY_") || name == "RUST_LOG")
-    {
-        wasi.env(name, value);
+    for (name, value) in environment::variables() {
+        if name.starts_with("RELAY_") || name == "RUST_LOG" {
+            wasi.env(name, value);
+        }
     }
     let wasi = wasi
         .args(&[

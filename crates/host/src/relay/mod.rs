@@ -56,13 +56,18 @@ pub struct RelaySettings {
 
 /// The time that the relay may take to start.
 const START: Duration = Duration::from_secs(60);
-/// The time after which the host gives up a relay that drains, even if the relay's own settings allow more.
-const DRAIN: Duration = Duration::from_secs(20);
+/// The time that the Wasm relay may take to confirm that it drains.
+const CONFIRM: Duration = Duration::from_secs(20);
+/// The time that the host waits for a relay that drains beyond the longest drain that the relay's settings allow. The
+/// relay's parts and its thread end in it.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// A running relay.
 pub struct Relay {
     address: SocketAddr,
     stop: Stop,
+    /// The time after which the host gives up a relay that drains.
+    patience: Duration,
     ended: oneshot::Receiver<Result<()>>,
 }
 
@@ -82,6 +87,7 @@ impl Relay {
             ..::relay::Settings::from_environment()?
         };
         ::relay::check(&settings)?;
+        let patience = patience(&settings);
         let address = listener.local_addr()?;
         let listener = listener.into_std()?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -94,6 +100,7 @@ impl Relay {
         Ok(Self {
             address,
             stop: Stop::Native(stop),
+            patience,
             ended,
         })
     }
@@ -108,6 +115,8 @@ impl Relay {
             settings.internal_token = format!("{:032x}", rand::random::<u128>());
         }
         let internal_token = settings.internal_token.clone();
+        // The relay reads the same variables.
+        let patience = patience(&::relay::Settings::from_environment()?);
         // The relay's sockets count as open files of this process.
         ::relay::raise_open_files();
         let (ready, address) = oneshot::channel();
@@ -132,6 +141,7 @@ impl Relay {
         Ok(Self {
             address,
             stop: Stop::Wasm { internal_token },
+            patience,
             ended,
         })
     }
@@ -146,16 +156,18 @@ impl Relay {
     /// # Errors
     /// If it failed.
     pub async fn ended(&mut self) -> Result<()> {
-        (&mut self.ended)
-            .await
-            .unwrap_or_else(|_| Err(anyhow!("the relay's thread is gone")))
+        (&mut self.ended).await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Closes the sockets, lets appends finish, and waits for the end.
+    /// Closes the sockets, lets appends finish, and waits for the end. A relay whose end [`Relay::ended`] has reported
+    /// is drained.
     ///
     /// # Errors
     /// If the relay fails or is not drained in time.
     pub async fn drain(self) -> Result<()> {
+        if self.ended.is_terminated() {
+            return Ok(());
+        }
         match self.stop {
             Stop::Native(stop) => drop(stop.send(())),
             Stop::Wasm { internal_token } => {
@@ -164,11 +176,22 @@ impl Relay {
                     .context("the relay could not be asked to drain")?;
             }
         }
-        match tokio::time::timeout(DRAIN, self.ended).await {
-            Ok(ended) => ended.unwrap_or(Ok(())),
-            Err(_) => Err(anyhow!("the relay was not drained in {DRAIN:?}")),
+        let patience = self.patience;
+        match tokio::time::timeout(patience, self.ended).await {
+            Ok(ended) => ended.unwrap_or_else(|_| Err(gone())),
+            Err(_) => Err(anyhow!("the relay was not drained in {patience:?}")),
         }
     }
+}
+
+/// The time after which the host gives up a relay with these settings that drains.
+fn patience(settings: &::relay::Settings) -> Duration {
+    settings.longest_drain().saturating_add(MARGIN)
+}
+
+/// The error of a relay whose thread ended without a result, which is a panic.
+fn gone() -> anyhow::Error {
+    anyhow!("the relay's thread is gone")
 }
 
 /// Runs `relay` on a thread with a runtime of its own. The receiver gets its result.
@@ -202,11 +225,54 @@ async fn ask_to_drain(address: SocketAddr, internal_token: &str) -> Result<()> {
         .header(header::HOST, address.to_string())
         .header(header::AUTHORIZATION, format!("Bearer {internal_token}"))
         .body(Empty::<bytes::Bytes>::new())?;
-    let response = tokio::time::timeout(DRAIN, sender.send_request(request)).await??;
+    let response = tokio::time::timeout(CONFIRM, sender.send_request(request)).await??;
     connection.abort();
     if response.status().is_success() {
         Ok(())
     } else {
         Err(anyhow!("it answered {}", response.status()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay that ends as `ended` says.
+    fn relay(ended: oneshot::Receiver<Result<()>>) -> Relay {
+        Relay {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            stop: Stop::Native(oneshot::channel().0),
+            patience: Duration::from_secs(10),
+            ended,
+        }
+    }
+
+    #[test]
+    fn the_host_waits_for_as_long_as_the_relay_may_drain() {
+        let settings = ::relay::Settings {
+            drain_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(10),
+            ..::relay::Settings::default()
+        };
+        assert!(patience(&settings) > Duration::from_secs(60 + 10 + 1));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_panics_while_it_drains_is_not_drained() {
+        let ended = thread(async { panic!("out of luck") }).unwrap();
+        let error = relay(ended).drain().await.unwrap_err();
+        assert_eq!(error.to_string(), "the relay's thread is gone");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_ended_by_itself_is_drained() {
+        let ended = thread(async { Err(anyhow!("Redis is gone")) }).unwrap();
+        let mut relay = relay(ended);
+        assert_eq!(
+            relay.ended().await.unwrap_err().to_string(),
+            "Redis is gone"
+        );
+        relay.drain().await.unwrap();
     }
 }

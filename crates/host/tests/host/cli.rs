@@ -2,23 +2,38 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
-use crate::support::{guests, manifest, request, share_cache};
+use crate::support::{guests, manifest, request, share_cache, until, within};
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loro-host"));
-    command
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
-        .args(["--listen", "127.0.0.1:0", "--state-dir", "state"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Kills the program when a test fails before its end.
+/// The program, killed when a test fails before its end.
 struct Running(Child);
+
+impl Running {
+    /// Starts it in `folder`.
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_loro-host"))
+            .current_dir(folder)
+            .env_remove("RUST_LOG")
+            .args(["--state-dir", "state"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(program.unwrap())
+    }
+
+    /// Waits for its end.
+    async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program ends", async || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -45,14 +60,13 @@ async fn it_says_when_it_is_ready_and_ends_well_on_a_signal() {
     .unwrap();
     share_cache(&folder.path().join("state"));
     for name in ["-TERM", "-INT"] {
-        let mut running = Running(command(folder.path()).spawn().unwrap());
+        let mut running = Running::start(folder.path(), &["--listen", "127.0.0.1:0"]);
         let mut out = BufReader::new(running.0.stdout.take().unwrap());
-        let mut lines = Vec::new();
-        for _ in 0..6 {
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            lines.push(line.trim_end().to_owned());
-        }
+        let read = tokio::task::spawn_blocking(move || {
+            let lines: Result<Vec<String>, _> = out.by_ref().lines().take(6).collect();
+            (lines.unwrap(), out)
+        });
+        let (lines, mut out) = within("six lines", read).await.unwrap();
         let public = lines[0]
             .strip_prefix("ready http://")
             .expect("ready comes first")
@@ -81,16 +95,15 @@ async fn it_says_when_it_is_ready_and_ends_well_on_a_signal() {
             assert_eq!(reply.ok(), "[Value::Integer(1)]");
         }
         signal(&running.0, name);
-        let status = running.0.wait().unwrap();
-        assert_eq!(status.code(), Some(0), "after {name}");
+        assert_eq!(running.ended().await.code(), Some(0), "after {name}");
         let mut rest = String::new();
         out.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "stdout has the ready lines only");
     }
 }
 
-#[test]
-fn mistakes_at_the_start_are_one_clear_line() {
+#[tokio::test]
+async fn mistakes_at_the_start_are_one_clear_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let good = manifest("", "");
@@ -140,17 +153,20 @@ fn mistakes_at_the_start_are_one_clear_line() {
         // The smallest component, which exports nothing.
         std::fs::write(folder.path().join("empty.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
         share_cache(&folder.path().join("state"));
-        let mut command = command(folder.path());
-        if arguments.contains(&"--listen") {
-            command = Command::new(env!("CARGO_BIN_EXE_loro-host"));
-            command
-                .current_dir(folder.path())
-                .args(["--state-dir", "state"]);
+        let mut all = arguments.to_vec();
+        if !arguments.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
         }
-        let output = command.args(*arguments).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments:?}");
+        let mut running = Running::start(folder.path(), &all);
+        let status = running.ended().await;
+        let (mut out, mut error) = (String::new(), String::new());
+        let program = &mut running.0;
+        let stdout = program.stdout.as_mut().unwrap();
+        stdout.read_to_string(&mut out).unwrap();
+        let stderr = program.stderr.as_mut().unwrap();
+        stderr.read_to_string(&mut error).unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {error}");
+        assert_eq!(out, "", "{arguments:?}");
         let lines: Vec<&str> = error
             .lines()
             .filter(|line| line.starts_with("error: "))

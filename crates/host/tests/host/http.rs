@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{PATIENCE, TestHost, manifest, request};
+use crate::support::{PATIENCE, TestHost, manifest, request, until, within};
 
 const STORES: &str = "key_value_stores = [\"default\"]\nallowed_outbound_hosts = [\"http://self\"]";
 
@@ -126,13 +126,30 @@ async fn a_guest_goes_on_after_its_answer_and_when_the_client_hung_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_flight_is_finished_at_a_stop() {
-    let host = TestHost::start("").await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let called = server.local_addr().unwrap();
+    let extra = format!("allowed_outbound_hosts = [\"http://{called}\"]");
+    let host = TestHost::start(&extra).await;
     let address = host.address;
-    let slow = tokio::spawn(async move { request(address, "GET", "/g/sleep/500", b"").await });
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    host.stop().await;
-    assert_eq!(slow.await.unwrap().ok(), "slept");
-    assert!(TcpStream::connect(address).await.is_err(), "still listens");
+    let slow = tokio::spawn(async move {
+        let path = format!("/g/get/http:/{called}/");
+        request(address, "GET", &path, b"").await
+    });
+    let (mut call, _) = within("the call", server.accept()).await.unwrap();
+    // The guest gets its answer only after the stop has begun.
+    let answer = async {
+        until("the host listens no more", async || {
+            TcpStream::connect(address).await.is_err()
+        })
+        .await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nhere";
+        call.write_all(answer).await.unwrap();
+        // The rest of the call is read, because the answer might be lost otherwise.
+        let mut rest = Vec::new();
+        call.read_to_end(&mut rest).await.unwrap();
+    };
+    tokio::join!(host.stop(), within("an answer", answer));
+    assert_eq!(slow.await.unwrap().ok(), "200 here");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use loro_host::Settings;
 
-use crate::support::{Reply, TestHost, manifest, request_with};
+use crate::support::{Reply, TestHost, manifest, request_with, until};
 
 const TOKEN: &str = "a-token-for-tests";
 
@@ -45,10 +45,10 @@ fn statuses(replies: &[Reply], status: u16) -> usize {
 async fn a_full_lane_refuses_at_once_and_the_others_go_on() {
     let host = host(|settings| settings.limits.instances = 2).await;
     let others = async {
-        let mut refused = host.get("/g/nothing").await;
-        while refused.status == 200 {
-            refused = host.get("/g/nothing").await;
-        }
+        until("the lane is full", async || {
+            host.get("/g/nothing").await.status == 503
+        })
+        .await;
         let start = Instant::now();
         for path in ["/g/nothing", "/internal/nothing"] {
             // Without the token, the path does not count.
@@ -62,7 +62,11 @@ async fn a_full_lane_refuses_at_once_and_the_others_go_on() {
         start.elapsed()
     };
     // A sleeper that comes while the other future holds a place is refused, and comes again.
-    let sleeper = async || while host.get("/g/sleep/1500").await.status != 200 {};
+    let sleeper = || {
+        until("a sleeper has a place", async || {
+            host.get("/g/sleep/1500").await.status == 200
+        })
+    };
     let (_, _, took) = tokio::join!(sleeper(), sleeper(), others);
     assert!(took < Duration::from_millis(1000), "{took:?}");
     assert_eq!(host.get("/g/sleep/1").await.ok(), "slept");
@@ -78,12 +82,11 @@ async fn without_lanes_all_share_the_places_and_wait_for_them() {
     .await;
     let short = futures_util::future::join_all((0..8).map(|_| host.get("/g/sleep/20"))).await;
     assert_eq!(statuses(&short, 200), 8, "short ones wait for their turn");
-    let (long, relay) = tokio::join!(sleepers(&host, 3), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        internal(&host, "/internal/nothing").await.unwrap()
+    let refused = until("the relay is refused, too", async || {
+        internal(&host, "/internal/nothing").await.unwrap().status == 503
     });
+    let (long, ()) = tokio::join!(sleepers(&host, 3), refused);
     assert_eq!(statuses(&long, 503), 1, "{long:?}");
-    assert_eq!(relay.status, 503);
     host.stop().await;
 }
 

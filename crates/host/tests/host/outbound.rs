@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixStream};
 
-use crate::support::{PATIENCE, TestHost, manifest};
+use crate::support::{PATIENCE, TestHost, manifest, until};
 
 /// A server that answers every request `200 here`, once a connection.
 async fn server() -> SocketAddr {
@@ -182,52 +182,49 @@ async fn redis_is_called_if_it_is_allowed() {
     host.stop().await;
 }
 
-/// A real Redis server; killed with the test.
+/// A real Redis server; killed with the test. It listens on a file, because it cannot let the system pick its port, and
+/// the test passes the bytes of a port on to it.
 struct Redis {
     server: Child,
-    port: u16,
+    address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Redis {
     fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address)
     }
 
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let socket = folder.path().join("redis.sock");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-            ])
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server must be installed");
         let redis = Self {
             server,
-            port,
+            address: listener.local_addr().unwrap(),
             _folder: folder,
         };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "redis-server did not start"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("redis-server starts", async || {
+            UnixStream::connect(&socket).await.is_ok()
+        })
+        .await;
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(async move {
+                    // Either side may close it at any time.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
         redis
     }
 }

@@ -192,10 +192,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
                 Ok(Scalar::Integer(number))
             }
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-                i64::try_from(number)
-                    .map(Scalar::Integer)
-                    .map_err(|_| E::custom("an integer is too large"))
+            #[allow(clippy::cast_precision_loss)]
+            // Only a float is that large.
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(i64::try_from(number).map_or(Scalar::Real(number as f64), Scalar::Integer))
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
@@ -270,5 +270,37 @@ mod tests {
         assert_eq!(found.columns, ["a", ""]);
         let row = Row(vec![Value::Text("x".into()), Value::Integer(7)]);
         assert_eq!(found.rows, [row]);
+    }
+
+    #[test]
+    fn a_whole_number_may_lack_its_point_whatever_its_size() {
+        let value = |cell: &str| {
+            let answer = format!(
+                r#"{{"results":[{{"type":"ok","response":{{"result":{{"rows":[[{cell}]]}}}}}}]}}"#
+            );
+            match decode(answer.as_bytes()) {
+                Ok(Answered::Found(found)) => Ok(found.rows),
+                Ok(Answered::Refused(refused)) => Err(refused.message),
+                Err(error) => Err(error),
+            }
+        };
+        for (written, expected) in [
+            ("7", 7.0),
+            ("-7", -7.0),
+            ("9223372036854775807", 2_f64.powi(63)),
+            ("9223372036854775808", 2_f64.powi(63)),
+            ("18446744073709551615", 2_f64.powi(64)),
+            ("18446744073709551616", 2_f64.powi(64)),
+            ("-9223372036854775809", -(2_f64.powi(63))),
+        ] {
+            let found = value(&format!(r#"{{"type":"float","value":{written}}}"#));
+            assert_eq!(
+                found,
+                Ok(vec![Row(vec![Value::Real(expected)])]),
+                "{written}"
+            );
+        }
+        let error = value(r#"{"type":"integer","value":9223372036854775808}"#).unwrap_err();
+        assert!(error.contains("\"integer\""), "{error}");
     }
 }

@@ -178,6 +178,8 @@ fn an_entry_is_its_fields_and_a_later_version_overwrites_them() {
     expected["task_type"] = json!("demo");
     expected["created_at"] = json!(5);
     assert_eq!(json(&doc)["tasks"]["task_1"], expected);
+    // A key that holds anything but a mergeable map is an error here.
+    doc.get_map("tasks").ensure_mergeable_map("task_1").unwrap();
     let again = task(Status::Processing);
     write(&doc, &[again]).unwrap();
     doc.commit();

@@ -4,7 +4,7 @@ use crate::app::error::AppError;
 use crate::app::line::{self, Opener};
 use crate::app::persistent_line::{Asked, PersistentLine};
 use crate::app::questions::Questions;
-use crate::app::states::States;
+use crate::app::states::{MAX_STATE, States};
 use crate::app::upstream::{Dedicated, Upstream, read_body};
 use crate::edge::body::{Body, full};
 use crate::metrics::Metrics;
@@ -26,9 +26,6 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// The largest version vector, in bytes, that goes in a URL, where an app of any release looks for it. A vector of some
 /// hundred peers is larger, and goes in a body.
 const MAX_VERSION_IN_URL: usize = 1024;
-
-/// The largest state of a room, in bytes.
-const MAX_STATE: usize = 512 * 1024 * 1024;
 
 /// The number of states, and of pieces of logs, that are read at once, over all rooms. One room has a part of the reads
 /// of states.
@@ -239,18 +236,15 @@ impl App {
         Ok(waiting)
     }
 
-    /// Asks whether a client may come in, as soon as few other such questions are under way. `None` if there is no
-    /// verdict.
-    pub(crate) async fn entry(
-        &self,
-        check: wire::AccessCheck,
-    ) -> Result<Option<wire::Verdict>, AppError> {
+    /// Asks whether a client may come in, as soon as few other such questions are under way.
+    pub(crate) async fn entry(&self, check: wire::AccessCheck) -> Result<wire::Verdict, AppError> {
         let question = async {
             let body = access_request(vec![check]);
             let answer = self.ask(Method::POST, ACCESS, body, MAX_ANSWER).await?;
-            verdicts(&answer, 1)
+            let verdict = verdicts(&answer, 1)?.pop();
+            verdict.ok_or_else(|| AppError::Garbage("no verdict".into()))
         };
-        Ok(self.questions.ask(question).await?.into_iter().next())
+        self.questions.ask(question).await
     }
 
     /// Asks whether clients may still be in their rooms. The verdicts come in the order of the checks. It never goes by a

@@ -1,6 +1,7 @@
 //! A line: one request to the app that carries many, one after the other.
 
 use crate::app::error::AppError;
+use crate::app::states::MAX_STATE;
 use crate::app::upstream::{Upstream, UpstreamError, handshake};
 use crate::settings::Settings;
 use bytes::Bytes;
@@ -26,9 +27,6 @@ const PROOF: Duration = Duration::from_secs(1);
 
 /// The time before the app ends a line in which no more requests are sent on it, so that none is under way at the end.
 const MARGIN: Duration = Duration::from_secs(1);
-
-/// The largest answer on a line, in bytes: the largest state of a room.
-const MAX_ANSWER: usize = 512 * 1024 * 1024;
 
 /// Opens lines.
 #[derive(Clone)]
@@ -115,7 +113,8 @@ impl Opener {
         let mut line = Line {
             requests,
             answers: head.into_body(),
-            reader: LineReader::new(MAX_ANSWER),
+            // No answer is larger than a state.
+            reader: LineReader::new(MAX_STATE),
             connection,
             _sender: sender,
             bounds: self.bounds,

@@ -93,8 +93,10 @@ impl PersistentLine {
                 Ok(Asked::Ended)
             }
             Err(_) => {
+                // A line that carries no answer counts as one that does not work.
                 let error = AppError::Timeout(patience);
-                self.failed(&error, AWAY);
+                let wait = self.no_way.next();
+                self.pause(&error, wait);
                 Err(error)
             }
         }
@@ -163,12 +165,17 @@ impl PersistentLine {
     /// Lets no line be tried for some time: for `away` if the app is at fault, and for a pause of [`NO_WAY`] if the way
     /// to it is.
     fn failed(&mut self, error: &AppError, away: Duration) {
-        self.metrics.lines_failed_total.add(1);
         let wait = match error {
             AppError::Unreachable(_) => away,
             AppError::Status(status) if status.is_server_error() => away,
             _ => self.no_way.next(),
         };
+        self.pause(error, wait);
+    }
+
+    /// Lets no line be tried before `wait` is over.
+    fn pause(&mut self, error: &AppError, wait: Duration) {
+        self.metrics.lines_failed_total.add(1);
         tracing::debug!(%error, ?wait, "a line to the app could not be opened, or gave no answer");
         self.not_before = Instant::now() + wait;
     }

@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+/// The largest state of a room, in bytes.
+pub(crate) const MAX_STATE: usize = 512 * 1024 * 1024;
+
 /// The unit in which states are counted, in bytes.
 const UNIT: usize = 1024;
 

@@ -138,21 +138,10 @@ impl Subscriber {
         }
     }
 
-    /// Makes changes that are still needed: a room that came and went needs none.
+    /// Makes the changes that are still needed.
     async fn change(&self, sink: &mut PubSubSink, changes: Vec<Change>) -> Result<(), Broken> {
-        let mut come = Vec::new();
-        let mut gone = Vec::new();
-        for change in changes {
-            match change {
-                Change::Subscribe(room) => come.push(room),
-                Change::Unsubscribe(project) => {
-                    if self.rooms.get(&project).is_none() {
-                        gone.push(wire::room_channel(&project));
-                    }
-                }
-            }
-        }
-        // The rooms that went come first, because one of them may have come again just now.
+        let (come, gone) = still_needed(changes, |project| self.rooms.get(project));
+        // A room that comes or goes meanwhile is among the next changes.
         for channels in gone.chunks(CHANNELS) {
             in_time(sink.unsubscribe(channels)).await?;
         }
@@ -210,6 +199,31 @@ impl Subscriber {
     }
 }
 
+/// Returns the rooms among these changes that came and are still there, and the channels of those that went and did not
+/// come again. No project is among both, because a change is sent after its room came or went.
+fn still_needed(
+    changes: Vec<Change>,
+    present: impl Fn(&str) -> Option<Arc<Room>>,
+) -> (Vec<Arc<Room>>, Vec<String>) {
+    let (mut come, mut gone) = (Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            Change::Subscribe(room) => {
+                // A room that came after this one has a change of its own.
+                if present(&room.project).is_some_and(|now| Arc::ptr_eq(&now, &room)) {
+                    come.push(room);
+                }
+            }
+            Change::Unsubscribe(project) => {
+                if present(&project).is_none() {
+                    gone.push(wire::room_channel(&project));
+                }
+            }
+        }
+    }
+    (come, gone)
+}
+
 async fn subscribe(sink: &mut PubSubSink, rooms: &[Arc<Room>]) -> Result<(), Broken> {
     for rooms in rooms.chunks(CHANNELS) {
         let channels: Vec<String> = rooms
@@ -239,4 +253,42 @@ async fn publish(connection: &mut MultiplexedConnection, outgoing: &Outgoing) ->
 async fn in_time<T>(request: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Broken> {
     let answer = timeout(PATIENCE, request).await;
     Ok(answer.map_err(|_| Broken::Silent)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::log::Recent;
+
+    #[test]
+    fn only_rooms_that_are_there_are_subscribed_to() {
+        let room = |project: &str| {
+            let keep = Recent {
+                updates: 1,
+                bytes: 1,
+            };
+            Arc::new(Room::new(project.into(), keep))
+        };
+        let (stays, passes, before, after) = (room("a"), room("b"), room("c"), room("c"));
+        let changes = vec![
+            Change::Subscribe(stays.clone()),
+            Change::Subscribe(passes.clone()),
+            Change::Subscribe(before.clone()),
+            Change::Unsubscribe(before.project.clone()),
+            Change::Unsubscribe(passes.project.clone()),
+            Change::Subscribe(after.clone()),
+        ];
+        let present = [stays, after];
+        let (come, gone) = still_needed(changes, |project| {
+            present
+                .iter()
+                .find(|room| *room.project == *project)
+                .cloned()
+        });
+        assert_eq!(come.len(), 2);
+        for (room, expected) in come.iter().zip(&present) {
+            assert!(Arc::ptr_eq(room, expected), "{}", room.project);
+        }
+        assert_eq!(gone, [wire::room_channel("b")]);
+    }
 }

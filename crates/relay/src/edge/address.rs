@@ -3,7 +3,8 @@
 use http::{HeaderMap, HeaderName};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The header in which each proxy names the client that it got a request from.
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The address from which a request comes. If the peer is a proxy that the relay trusts, it is the one that the proxy
 /// named last.

@@ -82,14 +82,16 @@ impl Caps {
             let is_stranger = caller.is_stranger();
             // The client's own shares come first, so that a request that waits for them holds no place of others.
             let address = self.addresses.take(network).await;
-            let caller = match caller.is_capped() {
-                true => Some(self.callers.take(caller).await),
-                false => None,
+            let caller = if caller.is_capped() {
+                Some(self.callers.take(caller).await)
+            } else {
+                None
             };
             // The semaphores are never closed.
-            let stranger = match is_stranger {
-                true => self.strangers.clone().acquire_owned().await.ok(),
-                false => None,
+            let stranger = if is_stranger {
+                self.strangers.clone().acquire_owned().await.ok()
+            } else {
+                None
             };
             Place {
                 _address: address,
@@ -111,13 +113,15 @@ impl Caps {
         let take = || {
             Some(Place {
                 _address: self.addresses.try_take(network)?,
-                _caller: match caller.is_capped() {
-                    true => Some(self.callers.try_take(caller)?),
-                    false => None,
+                _caller: if caller.is_capped() {
+                    Some(self.callers.try_take(caller)?)
+                } else {
+                    None
                 },
-                _stranger: match is_stranger {
-                    true => Some(free(&self.strangers)?),
-                    false => None,
+                _stranger: if is_stranger {
+                    Some(free(&self.strangers)?)
+                } else {
+                    None
                 },
                 _place: Some(free(&self.all)?),
             })

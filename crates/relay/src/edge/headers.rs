@@ -1,6 +1,7 @@
 //! The heads of requests and answers, as they go on to the other side.
 
-use crate::edge::address;
+use crate::edge::address::{self, FORWARDED_FOR};
+use crate::room::access::FORWARDED_HOST;
 use crate::socket::raw;
 use http::Uri;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
@@ -24,9 +25,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// The names of two older headers of that kind.
 const HOP_BY_HOP_NAMES: [&str; 2] = ["keep-alive", "proxy-connection"];
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The beginning of the names of the headers that the relay adds for the app. No client may send one.
 const INTERNAL: &str = "x-loro-internal-";

@@ -128,15 +128,11 @@ impl Uploads {
         };
         // The semaphores are never closed.
         let address = share.acquire_many_owned(length).await.ok()?;
-        let stranger = match is_stranger {
-            true => Some(
-                self.strangers
-                    .clone()
-                    .acquire_many_owned(length)
-                    .await
-                    .ok()?,
-            ),
-            false => None,
+        let stranger = if is_stranger {
+            let strangers = self.strangers.clone();
+            Some(strangers.acquire_many_owned(length).await.ok()?)
+        } else {
+            None
         };
         Some(Memory {
             _address: address,

@@ -18,7 +18,8 @@ use wire::{AccessCheck, Verdict};
 /// The time that an upgrade waits for an app that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The header in which a proxy names the host that a client has asked for.
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Collects the facts by which the app judges an upgrade.
 pub(crate) fn check(
@@ -87,18 +88,18 @@ pub(crate) async fn admit(
             Ok(verdict) => break verdict,
             Err(error) if begun.elapsed() >= patience || !may_pass(&error) => {
                 tracing::warn!(%error, "a client's access could not be checked");
-                break None;
+                return Err(Refused::Unknown);
             }
             Err(_) => sleep(backoff.next()).await,
         }
     };
     match verdict {
-        Some(Verdict::Granted {
+        Verdict::Granted {
             principal,
             write,
             expires_at,
             access_rev,
-        }) => {
+        } => {
             let again = AccessCheck {
                 again: true,
                 principal: Some(principal.clone()),
@@ -107,17 +108,16 @@ pub(crate) async fn admit(
             let grant = Grant::new(again, write, expires_at, access_rev);
             Ok(Admitted { grant, principal })
         }
-        Some(Verdict::Denied {
+        Verdict::Denied {
             status,
             problem,
             header,
             ..
-        }) => Err(Refused::Denied {
+        } => Err(Refused::Denied {
             status,
             problem,
             header,
         }),
-        None => Err(Refused::Unknown),
     }
 }
 

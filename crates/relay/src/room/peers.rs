@@ -24,21 +24,20 @@ impl Peers {
 
     /// Returns whether another relay has published its count within `expiry`.
     pub(crate) fn has_others(&mut self, expiry: Duration) -> bool {
-        self.others
-            .retain(|_, (_, received)| received.elapsed() < expiry);
+        self.forget_silent(expiry);
         !self.others.is_empty()
     }
 
     /// Adds `own` to the counts that other relays have published within `expiry`.
     pub(crate) fn count(&mut self, own: usize, expiry: Duration) -> u64 {
+        self.forget_silent(expiry);
+        let counts = self.others.values().map(|(count, _)| u64::from(*count));
+        own as u64 + counts.sum::<u64>()
+    }
+
+    fn forget_silent(&mut self, expiry: Duration) {
         self.others
             .retain(|_, (_, received)| received.elapsed() < expiry);
-        own as u64
-            + self
-                .others
-                .values()
-                .map(|(count, _)| u64::from(*count))
-                .sum::<u64>()
     }
 }
 

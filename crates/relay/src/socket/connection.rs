@@ -4,6 +4,8 @@
 //! tungstenite reads from a [`Pipe`], and writes its own replies (pongs, closes) through it into the queue that
 //! everything else goes through, so that there is one order and one writer.
 
+mod ending;
+
 use crate::app::submission::Submission;
 use crate::room::grant::Grant;
 use crate::room::join;
@@ -26,16 +28,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketContext};
-use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// The number of messages that are read before other tasks get a turn.
 const MESSAGES_PER_TURN: usize = 64;
 
 /// The size of a payload, in bytes, beyond which tungstenite must not reuse its buffer, because it would keep it.
 const LARGE: usize = 16 * 1024;
-
-/// The bytes that a client may go on sending after the connection has failed.
-const DISCARDED: usize = 64 * 1024 * 1024;
 
 /// A WebSocket. It owns the reading half of the stream and the state of the protocol. The writing half and its queue
 /// are in the [`Socket`] that it shares with its room and the committer.
@@ -288,16 +287,6 @@ impl Connection {
         self.partial > LARGE && partial.get() > self.shared.settings.max_partial as u64
     }
 
-    /// Fails the connection in the middle of a message, and keeps nothing more of it.
-    fn end_for(&mut self, close: Close) -> Step {
-        if matches!(self.phase, Phase::Open) {
-            self.close(close);
-            self.socket.close(close);
-        }
-        self.fail();
-        Step::Again
-    }
-
     fn handle(&mut self, message: Message) {
         match message {
             Message::Binary(payload) => match self.joins.take() {
@@ -357,93 +346,6 @@ impl Connection {
             && updates < settings.max_socket_updates
             && bytes < settings.max_socket_commit
             && (updates == 0 || !self.shared.queue.is_congested())
-    }
-
-    /// Begins the closing handshake.
-    fn close(&mut self, close: Close) {
-        match close.code {
-            4008 => self.shared.metrics.closed_slow_total.add(1),
-            1013 => self.shared.metrics.closed_try_again_total.add(1),
-            _ => {}
-        }
-        self.phase = Phase::Closing {
-            until: Instant::now() + self.shared.settings.close_timeout,
-        };
-        self.send_close(close);
-    }
-
-    fn send_close(&mut self, close: Close) {
-        let mut pipe = Pipe::new(&self.stream, &self.socket);
-        let frame = close.frame(self.shared.settings.max_body);
-        // Queueing cannot fail, and a context that is closed already has sent its close frame.
-        let _ = self.context.close(&mut pipe, Some(frame));
-    }
-
-    /// Ends the protocol after a handshake or a breach.
-    fn end(&mut self, error: Error) -> Step {
-        let close = match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => {
-                // The reply to the client's close may still be queued; nothing may follow it.
-                self.socket.close(Close::NORMAL);
-                self.fail();
-                return Step::Again;
-            }
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
-                return Step::Gone;
-            }
-            Error::Capacity(_) if self.joins.is_some() => Close::LARGE_VERSION,
-            Error::Capacity(_) => Close::LARGE_MESSAGE,
-            Error::Utf8(_) => Close::NOT_TEXT,
-            _ => Close::NO_FRAME,
-        };
-        if matches!(self.phase, Phase::Open) {
-            self.send_close(close);
-            // Nothing is queued behind the close frame.
-            self.socket.close(close);
-        }
-        self.fail();
-        Step::Again
-    }
-
-    fn fail(&mut self) {
-        self.open();
-        let until = match self.phase {
-            Phase::Open => Instant::now() + self.shared.settings.close_timeout,
-            Phase::Closing { until } | Phase::Failed { until, .. } => until,
-        };
-        self.phase = Phase::Failed {
-            until,
-            discarded: 0,
-        };
-    }
-
-    /// Sends a FIN after everything is written, and reads on until the client's FIN.
-    fn discard(&mut self) -> Step {
-        let progress = self.socket.progress();
-        if progress.empty && !progress.broken {
-            self.socket.finish();
-        }
-        let Phase::Failed { discarded, until } = &mut self.phase else {
-            return Step::Gone;
-        };
-        if Instant::now() >= *until {
-            return Step::Gone;
-        }
-        let mut scrap = [0; 16 * 1024];
-        for _ in 0..MESSAGES_PER_TURN {
-            match self.stream.try_read(&mut scrap) {
-                Ok(0) => return Step::Gone,
-                Ok(read) => {
-                    *discarded += read;
-                    if *discarded > DISCARDED {
-                        return Step::Gone;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Wait,
-                Err(_) => return Step::Gone,
-            }
-        }
-        Step::Again
     }
 
     /// Computes when to check the time again.

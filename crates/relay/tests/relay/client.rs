@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+/// The most frames that a test reads before the one that it waits for.
+const FRAMES: usize = 1000;
+
 pub(crate) struct Client {
     pub(crate) socket: WebSocketStream<TcpStream>,
 }
@@ -71,6 +74,28 @@ impl Client {
             Some(Ok(_)) => None,
             other => panic!("no frame but {other:?}"),
         }
+    }
+
+    /// The next event of this type.
+    pub(crate) async fn next_event(&mut self, kind: &str) -> Value {
+        for _ in 0..FRAMES {
+            if let Some(event) = self.event_or_blob().await
+                && event["type"] == kind
+            {
+                return event;
+            }
+        }
+        panic!("no {kind} among {FRAMES} frames");
+    }
+
+    /// Waits until the client is notified that this many of its frames are saved.
+    pub(crate) async fn saved(&mut self, frames: u64) {
+        for _ in 0..FRAMES {
+            if self.next_event("saved").await["frames"] == frames {
+                return;
+            }
+        }
+        panic!("never were {frames} frames saved");
     }
 
     /// Reads until the server closes the connection, and returns its close code.

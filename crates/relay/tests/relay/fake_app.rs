@@ -49,7 +49,7 @@ pub(crate) enum Mood {
 pub(crate) enum Lines {
     #[default]
     Answered,
-    /// The app is older and knows no lines: it waits for the end of the body.
+    /// The app is older and knows no lines: it answers 404 at once.
     Unknown,
     /// A proxy keeps the body, or the answer, until it is whole.
     Buffered,
@@ -83,6 +83,8 @@ pub(crate) struct Log {
     pub(crate) tasks: HashMap<String, Task>,
     /// The number of tasks in each question for marks.
     pub(crate) marks: Vec<usize>,
+    /// The revs in each question which updates wait.
+    pub(crate) waiting: Vec<Vec<u64>>,
     /// The rev of each update that came with a serial number, and its relay.
     serials: HashMap<(String, u64), u64>,
     /// The treatment of lines.
@@ -205,11 +207,13 @@ async fn answer(
 ) -> Result<Reply, &'static str> {
     let (head, body) = request.into_parts();
     let lines = log.lock().unwrap().lines;
-    if head.uri.path() == "/internal/line" && lines != Lines::Unknown {
-        let (sender, answers) = mpsc::channel(1);
-        if lines == Lines::Buffered {
-            return std::future::pending().await;
+    if head.uri.path() == "/internal/line" {
+        match lines {
+            Lines::Unknown => return Ok(boxed(status(404))),
+            Lines::Buffered => return std::future::pending().await,
+            _ => {}
         }
+        let (sender, answers) = mpsc::channel(1);
         {
             let mut log = log.lock().unwrap();
             log.lines_opened += 1;
@@ -238,8 +242,11 @@ async fn answer(
         .await
         .map_err(|_| "the client is gone")?
         .to_bytes();
-    let response = respond(log, states, head, body).await?;
-    Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
+    Ok(boxed(respond(log, states, head, body).await?))
+}
+
+fn boxed(response: Response<Full<Bytes>>) -> Reply {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Answers the requests on a line. It breaks off by an error, and ends when the sender is dropped.
@@ -356,7 +363,8 @@ async fn respond(
         }
         ["internal", "rooms", project, "waiting"] => {
             let asked: wire::WaitingRequest = wire::decode(&body).map_err(|_| "no CBOR")?;
-            let log = log.lock().unwrap();
+            let mut log = log.lock().unwrap();
+            log.waiting.push(asked.revs.clone());
             let room = log.rooms.get(project).cloned().unwrap_or_default();
             // An update that begins with "waits" waits until there is an update "missing".
             let waits = |rev: &u64| room[*rev as usize - 1].starts_with(b"waits");

@@ -224,11 +224,7 @@ both_ways! {
         assert_eq!(reader_q.binary().await, b"c10");
         assert_eq!(relay.metric("updates_refused_total").await, 0);
         for frame in [6, 7] {
-            let error = loop {
-                if let Some(Ok(Message::Text(text))) = b.next().await {
-                    break serde_json::from_str::<serde_json::Value>(&text).unwrap();
-                }
-            };
+            let error = b.next_event("error").await;
             assert_eq!(error["code"], "invalid_update");
             assert_eq!(error["frame"], frame);
         }

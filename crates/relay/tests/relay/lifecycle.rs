@@ -93,7 +93,8 @@ async fn settings_that_make_no_sense() {
             app: app.into(),
             ..relay::Settings::default()
         };
-        let served = relay::serve(listener, settings, std::future::pending()).await;
+        let served = relay::serve(listener, settings, std::future::pending());
+        let served = within("the refusal", served).await;
         assert!(matches!(served, Err(relay::Error::Setting(_))), "{app}");
     }
 }

@@ -16,14 +16,20 @@ async fn asked(requests_a_month: Option<u64>) -> (usize, usize) {
     .await;
     let mut client = relay.join("p").await;
     client.update("an edit").await;
-    until("it is stored", async || relay.app.room("p") == [b"an edit"]).await;
-    // What the edit brings with it is over.
-    sleep(Duration::from_secs(1)).await;
-    let is_poll = |target: &&String| target.starts_with("POST /internal/poll");
-    let (polls, before) = {
+    let times = |request: &str| {
         let log = relay.app.log();
-        (log.seen.iter().filter(is_poll).count(), log.seen.len())
+        log.seen.iter().filter(|seen| *seen == request).count()
     };
+    let polls = || times("POST /internal/poll");
+    // The edit and the join open a line each, which begins with the question for the app's health. A relay with a quota
+    // ticks when it starts.
+    until("all that the edit brings with it is over", async || {
+        relay.app.room("p") == [b"an edit"]
+            && times("GET /health") >= 2
+            && (requests_a_month.is_none() || polls() > 0)
+    })
+    .await;
+    let (polls, before) = (polls(), relay.app.log().seen.len());
     // The test is about what does not happen, so there is no condition to wait for.
     sleep(WATCHED).await;
     let after = relay.app.log().seen.len();

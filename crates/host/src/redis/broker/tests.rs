@@ -82,6 +82,30 @@ async fn other_commands_are_errors_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn a_client_gets_the_replies_to_all_commands_before_its_end() {
+    let url = start().await;
+    let address = url.trim_start_matches("redis://");
+    for (end, last) in [("QUIT\r\n", "+OK\r\n"), ("", "")] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // The last reply is longer than the kernel holds.
+        let text = "x".repeat(16 << 20);
+        let commands = format!(
+            "PING\r\nSUBSCRIBE c\r\n*2\r\n$4\r\nPING\r\n${}\r\n{text}\r\n{end}",
+            text.len()
+        );
+        within(client.write_all(commands.as_bytes())).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut replies = String::new();
+        within(client.read_to_string(&mut replies)).await.unwrap();
+        let expected = format!(
+            "+PONG\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n${}\r\n{text}\r\n{last}",
+            text.len()
+        );
+        assert!(replies == expected, "{} bytes", replies.len());
+    }
+}
+
+#[tokio::test]
 async fn a_slow_subscriber_is_cut_off_and_others_are_not() {
     let url = start().await;
     let address = url.trim_start_matches("redis://").to_owned();
@@ -91,11 +115,15 @@ async fn a_slow_subscriber_is_cut_off_and_others_are_not() {
     within(slow.read_exact(&mut greeting)).await.unwrap();
 
     let client = redis::Client::open(url).unwrap();
+    let mut quick = client.get_async_pubsub().await.unwrap();
+    quick.subscribe("c").await.unwrap();
     let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
     let payload = vec![7u8; 4 << 20];
     for _ in 0..200 {
         let heard: i64 = within(publisher.publish("c", &payload)).await.unwrap();
-        if heard == 0 {
+        let message = within(quick.on_message().next()).await.unwrap();
+        assert!(message.get_payload_bytes() == payload);
+        if heard == 1 {
             return;
         }
     }
