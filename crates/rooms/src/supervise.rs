@@ -72,8 +72,7 @@ pub enum MergeError {
     NoPlace(String),
 }
 
-/// The most updates that a run can quarantine and still succeed. If more panic at once, the updates are most
-/// likely not the cause.
+/// The most updates that a run quarantines. If it panics without them, too, the updates are most likely not the cause.
 const MOST_CULPRITS: usize = 8;
 
 /// The pause of a caller that waits for a compaction, before it looks again whether the compaction has ended.
@@ -93,7 +92,7 @@ pub async fn run(
     project: &str,
     job: &Job,
 ) -> Result<EncodedState, RoomError> {
-    for _ in 0..=MOST_CULPRITS {
+    for quarantined in 0..=MOST_CULPRITS {
         let reason = match merger.run(project, job).await {
             Ok(state) => return Ok(state),
             Err(MergeError::Failed(error)) => return Err(error),
@@ -112,6 +111,9 @@ pub async fn run(
             Err(MergeError::Panicked(reason)) => reason,
         };
         tracing::warn!(project, reason, "a merge panicked");
+        if quarantined == MOST_CULPRITS {
+            break;
+        }
         match culprit(database, merger, project).await? {
             Some((rev, words)) => quarantine(database, clock, project, rev, &words).await?,
             None => return Err(RoomError::Merge(reason)),
