@@ -290,21 +290,7 @@ pub async fn work(
             })
         }
         Job::Compact => {
-            // While there is a blob, a merge of its own is due, and only that merge computes the state.
-            let merged = if rows::lacks_state(database, project).await?
-                || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
-            {
-                Err(RoomError::StateUnavailable)
-            } else {
-                merge_cheap(database, clock, project, memory).await
-            };
-            match merged {
-                Ok(merged) => store(database, clock, project, &merged).await?,
-                Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
-                    pack(database, clock, project, memory).await?;
-                }
-                Err(error) => return Err(error),
-            }
+            store_or_pack(database, clock, project, memory).await?;
             Ok(State::default())
         }
         Job::Pack => {
@@ -337,6 +323,29 @@ pub async fn work(
                 ..State::default()
             })
         }
+    }
+}
+
+/// Compacts the log into a snapshot, or without its state if that is not cheap or does not fit an instance of this
+/// memory.
+async fn store_or_pack(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    memory: Memory,
+) -> Result<(), RoomError> {
+    // While there is a blob, a merge of its own is due, and only that merge computes the state.
+    if rows::lacks_state(database, project).await?
+        || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
+    {
+        return pack(database, clock, project, memory).await;
+    }
+    match merge_cheap(database, clock, project, memory).await {
+        Ok(merged) => store(database, clock, project, &merged).await,
+        Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
+            pack(database, clock, project, memory).await
+        }
+        Err(error) => Err(error),
     }
 }
 
