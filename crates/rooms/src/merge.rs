@@ -142,8 +142,8 @@ pub(crate) async fn move_aside(
 }
 
 /// Computes the state of the log up to the update of this rev, in the order of the effects, reads it as a reader does,
-/// and drops it, to find out whether that traps. Returns the reason, in words, if the log has no state although it does
-/// not trap.
+/// and drops it, to find out whether that traps. Returns the reason, in words, if the log has no state, or none that a
+/// reader can import, although it does not trap.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
@@ -234,9 +234,10 @@ impl Room<'_> {
         Ok(fault.is_some())
     }
 
-    /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails.
-    /// The updates that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in
-    /// another. Because every way is tried, this update is blamed, and none that follows.
+    /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails. It also
+    /// fails if Loro does when the state is looked at, because a state that no reader can import is of no use. The updates
+    /// that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in another. Because
+    /// every way is tried, this update is blamed, and none that follows.
     async fn fails_looking(
         &self,
         rev: u64,
@@ -250,7 +251,12 @@ impl Room<'_> {
             match self.until_by(rev, way).await? {
                 Some(Ok(merged)) => {
                     cheapest = cheapest.or(Some(merged.way));
-                    look(merged)?;
+                    match look(merged) {
+                        Err(RoomError::Loro(reason)) => {
+                            return Ok(Some(first_line(&reason).to_owned()));
+                        }
+                        looked => looked?,
+                    }
                 }
                 Some(Err(fault)) => return Ok(Some(fault.into_words())),
                 None => {}
