@@ -4,6 +4,7 @@ use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
+    blame::first_that_fails,
     cost::{Cost, Newer},
     depth, effect,
     error::{RoomError, first_line},
@@ -276,21 +277,11 @@ impl Room<'_> {
         if self.fails(0).await? {
             return Err(RoomError::Merge(reason));
         }
-        let (mut fine, mut bad) = (0, revs.len());
-        while bad - fine > 1 {
-            let middle = fine + (bad - fine) / 2;
-            if self.fails(revs[middle - 1]).await? {
-                bad = middle;
-            } else {
-                fine = middle;
-            }
+        let place = first_that_fails(&revs, |rev| self.fails(rev)).await?;
+        match revs.get(place) {
+            Some(rev) => Ok(Refused { rev: *rev, reason }),
+            None => Err(RoomError::Merge(reason)),
         }
-        let rev = revs.get(bad.wrapping_sub(1)).copied();
-        rev.map(|rev| Refused {
-            rev,
-            reason: reason.clone(),
-        })
-        .ok_or(RoomError::Merge(reason))
     }
 }
 
