@@ -489,7 +489,7 @@ mod tests {
 
     /// A change may depend on the middle of another.
     #[test]
-    fn each_part_builds_upon_nothing_but_those_before_it() {
+    fn each_part_builds_on_nothing_but_those_before_it() {
         let (all, versions) = busy();
         for base in &versions {
             let doc = LoroDoc::new();

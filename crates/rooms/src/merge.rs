@@ -404,9 +404,12 @@ impl Merged {
         let doc = stages.into_doc();
         let checked = applied
             .map_err(|error| first_line(&error.to_string()).to_owned())
-            .and_then(|()| match doc.oplog_vv() == version {
-                true => Ok(()),
-                false => Err(NOT_READ_BACK.to_owned()),
+            .and_then(|()| {
+                if doc.oplog_vv() == version {
+                    Ok(())
+                } else {
+                    Err(NOT_READ_BACK.to_owned())
+                }
             });
         if let Err(reason) = checked {
             return Ok(Err(Fault::Together(reason)));

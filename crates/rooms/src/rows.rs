@@ -150,9 +150,8 @@ pub(crate) async fn lacks_state(
                    OR EXISTS (SELECT 1 FROM loro_blobs b WHERE b.project_id = ?1
                                  AND b.rev > ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0))";
     let rows = database.execute(sql, vec![project.into()]).await?;
-    Ok(rows
-        .first()
-        .is_some_and(|row| row.integer(0).is_ok_and(|lacks| lacks != 0)))
+    let lacks = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    Ok(lacks != 0)
 }
 
 /// The bytes of a room's snapshot and log together.
