@@ -44,8 +44,9 @@ impl Merge {
     pub(crate) fn run(&self) -> Result<()> {
         let snapshot = std::fs::read(self.folder.join("snapshot"))?;
         let mut updates = Vec::new();
-        while let Ok(update) = std::fs::read(self.folder.join(updates.len().to_string())) {
-            updates.push(update);
+        let file = |number: usize| self.folder.join(number.to_string());
+        while file(updates.len()).try_exists()? {
+            updates.push(std::fs::read(file(updates.len()))?);
         }
         let start = Instant::now();
         let doc = LoroDoc::new();

@@ -1,6 +1,6 @@
 //! The edits that the writers send: real Loro updates, made before the clock starts.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use loro::{ExportMode, LoroDoc};
 use rand::rngs::StdRng;
@@ -79,6 +79,9 @@ fn move_node(doc: &LoroDoc, writer: usize, random: &mut StdRng) -> Result<()> {
     Ok(())
 }
 
+/// The most tries to make a document of a size. Two or three are usual.
+const TRIES: usize = 20;
+
 /// Makes a document whose snapshot has about, and at most, `bytes` bytes: half of it text, half a
 /// map, both of letters that do not compress.
 ///
@@ -88,7 +91,7 @@ pub(crate) fn document(bytes: usize) -> Result<(LoroDoc, Vec<u8>)> {
     // A snapshot holds the content more than once, in its history and its state. The loop finds
     // out how much content makes a snapshot of this size.
     let mut content = bytes / 2;
-    loop {
+    for _ in 0..TRIES {
         let doc = filled(content)?;
         let snapshot = doc.export(ExportMode::Snapshot)?;
         if snapshot.len() <= bytes && snapshot.len() * 100 >= bytes * 97 {
@@ -96,6 +99,7 @@ pub(crate) fn document(bytes: usize) -> Result<(LoroDoc, Vec<u8>)> {
         }
         content = (content as f64 * bytes as f64 * 0.985 / snapshot.len() as f64) as usize;
     }
+    bail!("no content was found whose snapshot has about {bytes} bytes")
 }
 
 fn filled(content: usize) -> Result<LoroDoc> {

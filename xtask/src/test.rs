@@ -296,7 +296,7 @@ struct Server {
     process: Child,
     url: String,
     /// The output of the host, held open because the host prints more than the line that is read.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -306,17 +306,19 @@ impl Server {
             .spawn()
             .context("the host could not be started")?;
         let stdout = process.stdout.take().context("no output")?;
+        // From here on, the host is ended if this returns early.
+        let mut server = Self {
+            process,
+            url: String::new(),
+            stdout: BufReader::new(stdout),
+        };
         let mut line = String::new();
-        let mut stdout = BufReader::new(stdout);
-        stdout.read_line(&mut line)?;
+        server.stdout.read_line(&mut line)?;
         match line.trim().strip_prefix("ready ") {
-            Some(url) => Ok(Self {
-                process,
-                url: url.to_owned(),
-                _stdout: stdout,
-            }),
+            Some(url) => server.url = url.to_owned(),
             None => bail!("the host did not come up: {line}"),
         }
+        Ok(server)
     }
 
     fn stop(&mut self) -> Result<()> {

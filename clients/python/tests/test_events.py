@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from conftest import DROP, PATIENCE, QUICK, Answer, Script, event, problem, row
 
-from loro_sync_client import AsyncSyncServerClient, SyncServerClient, Task, Unauthorized
+from loro_sync_client import (
+    AsyncSyncServerClient,
+    ServerUnavailable,
+    SyncServerClient,
+    SyncServerError,
+    Task,
+    Unauthorized,
+)
 
 #: The path of the stream of a task.
 PATH = "/tasks/task_1/events"
@@ -71,6 +78,22 @@ def test_an_end_that_was_heard_and_a_refusal_end_the_watch(scripted: Script, twi
     assert len(refused.seen) == 1
 
 
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        (b"data: {\n\n", SyncServerError, "not JSON"),
+        (b"", ServerUnavailable, "broke off: the server ended it"),
+    ],
+)
+def test_a_stream_that_makes_no_sense_raises_an_error_of_this_package(
+    scripted: Script, body: bytes, error: type[SyncServerError], words: str, twin: bool
+) -> None:
+    server = scripted(*[Answer(200, body)] * QUICK.attempts)
+    with pytest.raises(error, match=words):
+        watched(server.url, twin=twin)
+
+
 class Board:
     """A server whose tasks end when `over` is set, with or without a stream for each project."""
 
@@ -105,7 +128,8 @@ class Board:
                         self.send_header("Content-Length", "0")
                         self.end_headers()
                         return
-                    board.streams += 1
+                    with board._lock:
+                        board.streams += 1
                     self.send_response(200)
                     self.send_header("Content-Type", "text/event-stream")
                     self.send_header("Connection", "close")
@@ -124,9 +148,11 @@ class Board:
                     self.close_connection = True
                     return
                 path, _, query = self.path.partition("?")
-                board.polls += 1
+                with board._lock:
+                    board.polls += 1
                 if query.startswith("wait="):
-                    board.held += 1
+                    with board._lock:
+                        board.held += 1
                     board.over.wait(PATIENCE)
                 status = "completed" if board.over.is_set() else "processing"
                 task_id = path.rsplit("/", 1)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,13 @@ def test_a_film_is_sent_as_it_is_read_and_again_from_its_start(
     path = tmp_path / "film.mp4"
     path.write_bytes(FILM)
     read: list[int] = []
+    threads: set[int] = set()
 
     class Watched(io.BytesIO):
+        def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+            threads.add(threading.get_ident())
+            return super().seek(offset, whence)
+
         def read(self, size: int | None = -1, /) -> bytes:
             piece = super().read(size)
             read.append(len(piece))
@@ -177,6 +183,7 @@ def test_a_film_is_sent_as_it_is_read_and_again_from_its_start(
 
     file = Watched(b"before" + FILM)
     file.seek(6)
+    threads.clear()
     for content in (FILM, bytearray(FILM), path, str(path), file):
         server = scripted(problem(503, "unavailable"), uploaded(7))
         upload = stored(server.url, content, twin=twin)
@@ -189,6 +196,7 @@ def test_a_film_is_sent_as_it_is_read_and_again_from_its_start(
             assert "transfer-encoding" not in request.headers
     assert max(read) <= 64 * 1024 < len(FILM), "no file is read whole"
     assert not file.closed
+    assert (threading.get_ident() in threads) != twin, "a thread looks into the file for asyncio"
 
 
 @pytest.mark.parametrize("twin", [False, True])

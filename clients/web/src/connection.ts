@@ -12,6 +12,7 @@ import { refusal } from "./refusal.js";
 import { Reporter } from "./reporter.js";
 import { abandon, hangUp, type SocketConstructor, socketConstructor, type SocketLike } from "./socket.js";
 import type { Status, SyncError } from "./status.js";
+import { words } from "./words.js";
 
 /**
  * The number of the attempt whose wait comes before a join that finds out what the server has moved aside. The wait is random,
@@ -377,8 +378,4 @@ class RoomConnection implements Connection {
   #report(error: SyncError): void {
     this.#reporter.report(error);
   }
-}
-
-function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -11,6 +11,7 @@ import { MAX_MESSAGE, SMALL_MESSAGE, versionFrame } from "./protocol.js";
 import { takeNewPeer, underNewPeer } from "./replacement.js";
 import type { Status, SyncError } from "./status.js";
 import { type Operation, Waiting } from "./waiting.js";
+import { words } from "./words.js";
 
 /** An error before it is decided whether it is final. */
 export type Fault = Omit<SyncError, "final">;
@@ -476,8 +477,4 @@ function isBehindItself(doc: LoroDoc, theirs: VersionVector): boolean {
 
 function unsavable(reason: string): string {
   return `edits made here cannot be saved: ${reason}`;
-}
-
-function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -24,7 +24,10 @@ export class Heartbeat {
     this.#rest();
   }
 
-  /** Records that a frame has arrived. */
+  /**
+   * Records that a frame has arrived. Any frame answers a ping. If no ping is under way, the next one comes when it is due: a ping
+   * to a busy server costs less than a timer that is set anew with each frame.
+   */
   heard(): void {
     if (this.#asked) {
       this.#asked = undefined;

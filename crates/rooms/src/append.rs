@@ -34,7 +34,7 @@ const BUILDS_ON_REFUSED: &str = "it builds on an update that was refused";
 type Placed = (Update, Place);
 
 /// The rev of a row, and whether its update may wait for others.
-type Row = (u64, bool);
+type Inserted = (u64, bool);
 
 /// Stores updates for any number of rooms with one statement, in the order of the list, and returns the
 /// outcome of each. An update that does not decode is refused, and so is one for a deleted project; the
@@ -74,9 +74,10 @@ pub async fn append(
                 Ok(outline) => Place::new(outline, key.digest),
                 Err(reason) => return Verdict::Refused(reason),
             };
-            match request.take(&key.project, &mut place) {
-                true => Verdict::Placed(place),
-                false => Verdict::Suspect,
+            if request.take(&key.project, &mut place) {
+                Verdict::Placed(place)
+            } else {
+                Verdict::Suspect
             }
         })
         .collect();
@@ -154,7 +155,7 @@ enum Verdict {
     Suspect,
 }
 
-fn stored((rev, waits): Row) -> Outcome {
+fn stored((rev, waits): Inserted) -> Outcome {
     Outcome::Stored {
         rev,
         waits: waits.then_some(true),
@@ -165,7 +166,7 @@ fn stored((rev, waits): Row) -> Outcome {
 fn absent<'a>(
     keys: &'a [Key],
     outcomes: &[Option<Outcome>],
-    rows: &HashMap<Key, VecDeque<Row>>,
+    rows: &HashMap<Key, VecDeque<Inserted>>,
 ) -> Vec<&'a Key> {
     keys.iter()
         .zip(outcomes)
@@ -200,18 +201,19 @@ pub async fn append_surely(
         }
         let (project, outline) = (&*update.project, Outline::read(&update.payload));
         let outline = outline.unwrap_or_default();
-        let refusal = match disputed.builds_on(project, &outline) {
-            true => Some(Refusal::of_duplicate(BUILDS_ON_REFUSED)),
-            false => match quarantine::refusal(database, project, &outline).await? {
+        let refusal = if disputed.builds_on(project, &outline) {
+            Some(Refusal::of_duplicate(BUILDS_ON_REFUSED))
+        } else {
+            match quarantine::refusal(database, project, &outline).await? {
                 None => supervise::refusal(database, clock, merger, update).await?,
                 refusal => refusal,
-            },
+            }
         };
         *outcome = match refusal {
-            Some(refusal) => match refusal.code == wire::WAITING_FULL {
-                true => waiting_already(database, update, refusal).await?,
-                false => refusal.into(),
-            },
+            Some(refusal) if refusal.code == wire::WAITING_FULL => {
+                waiting_already(database, update, refusal).await?
+            }
+            Some(refusal) => refusal.into(),
             None => append_unguarded(database, clock, origin, update.clone()).await?,
         };
         if outcome.is_duplicate_peer() {
@@ -300,7 +302,7 @@ async fn insert(
     origin: &str,
     updates: Vec<Placed>,
     mut guard: Guard,
-) -> Result<HashMap<Key, VecDeque<Row>>, DatabaseError> {
+) -> Result<HashMap<Key, VecDeque<Inserted>>, DatabaseError> {
     if updates.is_empty() {
         return Ok(HashMap::new());
     }
@@ -350,7 +352,7 @@ async fn insert(
           WHERE NOT {is_deleted} AND NOT {is_known} {guard}
          RETURNING project_id, rev, serial, waits, digest"
     );
-    let mut rows: HashMap<Key, VecDeque<Row>> = HashMap::new();
+    let mut rows: HashMap<Key, VecDeque<Inserted>> = HashMap::new();
     for mut row in database.execute(&sql, parameters).await? {
         let stored = (row.unsigned(1)?, row.integer(3)? != 0);
         let key = Key {

@@ -24,33 +24,42 @@ pub(crate) async fn culprit(
     let rows = rows::unmerged(database, project).await?;
     let revs: Vec<u64> = effect::in_order(&rows).iter().map(|row| row.rev).collect();
     drop(rows);
-    let (mut fine, mut fails) = (0, revs.len());
-    if revs.is_empty()
-        || fails_until(merger, project, 0).await?.is_some()
-        || fails_until(merger, project, revs[fails - 1])
-            .await?
-            .is_none()
-    {
+    let Some(last) = revs.last() else {
+        return Ok(None);
+    };
+    let fails = async |rev| Ok::<_, RoomError>(fails_until(merger, project, rev).await?.is_some());
+    if fails(0).await? || !fails(*last).await? {
         return Ok(None);
     }
-    while fails - fine > 1 {
-        let middle = fine + (fails - fine) / 2;
-        if fails_until(merger, project, revs[middle - 1])
-            .await?
-            .is_some()
-        {
-            fails = middle;
-        } else {
-            fine = middle;
-        }
-    }
-    let rev = revs[fails - 1];
-    let before = if fine == 0 { 0 } else { revs[fine - 1] };
+    let place = first_that_fails(&revs, fails).await?;
+    let rev = revs[place];
+    let before = if place == 0 { 0 } else { revs[place - 1] };
     let Some(words) = fails_until(merger, project, rev).await? else {
         return Ok(None);
     };
     let passes_without = fails_until(merger, project, before).await?.is_none();
     Ok(passes_without.then_some((rev, words)))
+}
+
+/// Finds the place of the update at the end of the shortest log that fails. The whole log fails, and the log before its
+/// first update does not.
+///
+/// # Errors
+/// If a trial fails to tell.
+pub(crate) async fn first_that_fails(
+    revs: &[u64],
+    fails_until: impl AsyncFn(u64) -> Result<bool, RoomError>,
+) -> Result<usize, RoomError> {
+    let (mut fine, mut fails) = (0, revs.len());
+    while fails - fine > 1 {
+        let middle = fine + (fails - fine) / 2;
+        if fails_until(revs[middle - 1]).await? {
+            fails = middle;
+        } else {
+            fine = middle;
+        }
+    }
+    Ok(fine)
 }
 
 /// The reason in words if the log up to the update of this rev panics or is refused, in the order of its effects.

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_builds_upon_unknown_operations_is_not_proved() {
+    fn what_builds_on_unknown_operations_is_not_proved() {
         let (one, two, third) = (writer(42), writer(42), writer(3));
         let log = [typed(&one, "hello")];
         two.import(&typed(&third, "unknown ")).unwrap();

@@ -105,27 +105,11 @@ impl<'a> Newer<'a> {
     /// Parts these operations into about `count` parts of the same number of operations. Each part builds on nothing
     /// but those before it.
     pub(crate) fn parts(&self, count: usize) -> Vec<Vec<IdSpan>> {
-        let lengths = self.changes.iter();
-        let lengths = lengths.map(|change| end(change) - start(change, self.base));
-        let all: i64 = lengths.map(i64::from).sum();
-        let most = all / i64::try_from(count.max(1)).unwrap_or(i64::MAX) + 1;
-        let most = Counter::try_from(most).unwrap_or(Counter::MAX);
-        let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), most);
-        for change in &self.changes {
-            let (mut from, end) = (start(change, self.base), end(change));
-            while from < end {
-                let to = from.saturating_add(room).min(end);
-                part.push(IdSpan::new(change.id.peer, from, to));
-                room -= to - from;
-                from = to;
-                if room == 0 {
-                    parts.push(std::mem::take(&mut part));
-                    room = most;
-                }
-            }
-        }
-        parts.extend(Some(part).filter(|part| !part.is_empty()));
-        parts
+        let spans = self.changes.iter().map(|change| {
+            let start = start(change, self.base);
+            IdSpan::new(change.id.peer, start, end(change))
+        });
+        parted_spans(&spans.collect::<Vec<_>>(), count)
     }
 
     /// Counts, for each of the operations, those that came before it and that its author had not seen.
@@ -334,6 +318,31 @@ impl Run {
     }
 }
 
+/// Parts spans, in their order, into about `count` parts of the same number of operations.
+pub(crate) fn parted_spans(spans: &[IdSpan], count: usize) -> Vec<Vec<IdSpan>> {
+    let lengths = spans.iter();
+    let lengths = lengths.map(|span| span.counter.end - span.counter.start);
+    let all: i64 = lengths.map(i64::from).sum();
+    let most = all / i64::try_from(count.max(1)).unwrap_or(i64::MAX) + 1;
+    let most = Counter::try_from(most).unwrap_or(Counter::MAX);
+    let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), most);
+    for span in spans {
+        let (mut from, end) = (span.counter.start, span.counter.end);
+        while from < end {
+            let to = from.saturating_add(room).min(end);
+            part.push(IdSpan::new(span.peer, from, to));
+            room -= to - from;
+            from = to;
+            if room == 0 {
+                parts.push(std::mem::take(&mut part));
+                room = most;
+            }
+        }
+    }
+    parts.extend(Some(part).filter(|part| !part.is_empty()));
+    parts
+}
+
 /// Returns the number of operations that a version has.
 fn total(version: &VersionVector) -> i64 {
     version.values().map(|end| i64::from(*end)).sum()
@@ -480,7 +489,7 @@ mod tests {
 
     /// A change may depend on the middle of another.
     #[test]
-    fn each_part_builds_upon_nothing_but_those_before_it() {
+    fn each_part_builds_on_nothing_but_those_before_it() {
         let (all, versions) = busy();
         for base in &versions {
             let doc = LoroDoc::new();

@@ -34,7 +34,7 @@ const APPLIED_BYTE: u64 = 16;
 const LEAST: u64 = 128 * 1024;
 
 /// The fewest bytes in which an operation is stored, about. Letters that follow each other count as one operation.
-const BYTES_OF_OPERATION: u64 = 4;
+const FEWEST_BYTES_OF_OPERATION: u64 = 4;
 
 impl Default for Memory {
     /// Makes the memory that a host usually gives: 256 MiB.
@@ -64,7 +64,7 @@ impl Memory {
     /// they are small.
     pub(crate) fn counts_operations(self, stored: usize) -> bool {
         let stored = stored as u64;
-        self.beside(stored, stored / BYTES_OF_OPERATION) < stored
+        self.beside(stored, stored / FEWEST_BYTES_OF_OPERATION) < stored
     }
 
     /// Returns whether the history of a snapshot of this many bytes may be written out in parts, if `beside` bytes are
@@ -81,7 +81,7 @@ impl Memory {
     /// [`RoomError::TooLarge`] if it does not fit.
     pub(crate) fn stage(self, stored: usize, operations: Option<u64>) -> Result<usize, RoomError> {
         let stored = stored as u64;
-        let operations = operations.unwrap_or(stored / BYTES_OF_OPERATION);
+        let operations = operations.unwrap_or(stored / FEWEST_BYTES_OF_OPERATION);
         let bytes = self.beside(stored, operations);
         if bytes < LEAST {
             return Err(RoomError::TooLarge { operations });

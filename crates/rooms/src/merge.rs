@@ -4,6 +4,7 @@ use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
+    blame::first_that_fails,
     cost::{Cost, Newer},
     depth, effect,
     error::{RoomError, first_line},
@@ -142,8 +143,8 @@ pub(crate) async fn move_aside(
 }
 
 /// Computes the state of the log up to the update of this rev, in the order of the effects, reads it as a reader does,
-/// and drops it, to find out whether that traps. Returns the reason, in words, if the log has no state although it does
-/// not trap.
+/// and drops it, to find out whether that traps. Returns the reason, in words, if the log has no state, or none that a
+/// reader can import, although it does not trap.
 ///
 /// # Errors
 /// If the database fails, or the stored snapshot cannot be read.
@@ -234,9 +235,10 @@ impl Room<'_> {
         Ok(fault.is_some())
     }
 
-    /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails.
-    /// The updates that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in
-    /// another. Because every way is tried, this update is blamed, and none that follows.
+    /// Computes the state of the log up to `rev` in every way, looks at each, and returns the reason if one fails. It also
+    /// fails if Loro does when the state is looked at, because a state that no reader can import is of no use. The updates
+    /// that follow decide which way is the cheapest, and a damaged update may pass in one way and fail in another. Because
+    /// every way is tried, this update is blamed, and none that follows.
     async fn fails_looking(
         &self,
         rev: u64,
@@ -250,7 +252,12 @@ impl Room<'_> {
             match self.until_by(rev, way).await? {
                 Some(Ok(merged)) => {
                     cheapest = cheapest.or(Some(merged.way));
-                    look(merged)?;
+                    match look(merged) {
+                        Err(RoomError::Loro(reason)) => {
+                            return Ok(Some(first_line(&reason).to_owned()));
+                        }
+                        looked => looked?,
+                    }
                 }
                 Some(Err(fault)) => return Ok(Some(fault.into_words())),
                 None => {}
@@ -270,21 +277,11 @@ impl Room<'_> {
         if self.fails(0).await? {
             return Err(RoomError::Merge(reason));
         }
-        let (mut fine, mut bad) = (0, revs.len());
-        while bad - fine > 1 {
-            let middle = fine + (bad - fine) / 2;
-            if self.fails(revs[middle - 1]).await? {
-                bad = middle;
-            } else {
-                fine = middle;
-            }
+        let place = first_that_fails(&revs, |rev| self.fails(rev)).await?;
+        match revs.get(place) {
+            Some(rev) => Ok(Refused { rev: *rev, reason }),
+            None => Err(RoomError::Merge(reason)),
         }
-        let rev = revs.get(bad.wrapping_sub(1)).copied();
-        rev.map(|rev| Refused {
-            rev,
-            reason: reason.clone(),
-        })
-        .ok_or(RoomError::Merge(reason))
     }
 }
 
@@ -407,9 +404,12 @@ impl Merged {
         let doc = stages.into_doc();
         let checked = applied
             .map_err(|error| first_line(&error.to_string()).to_owned())
-            .and_then(|()| match doc.oplog_vv() == version {
-                true => Ok(()),
-                false => Err(NOT_READ_BACK.to_owned()),
+            .and_then(|()| {
+                if doc.oplog_vv() == version {
+                    Ok(())
+                } else {
+                    Err(NOT_READ_BACK.to_owned())
+                }
             });
         if let Err(reason) = checked {
             return Ok(Err(Fault::Together(reason)));

@@ -20,10 +20,10 @@ pub(crate) fn count(
     memory: Memory,
     bytes: usize,
 ) -> Result<Option<u64>, RoomError> {
-    match memory.counts_operations(bytes) {
-        true => history.operations().map(Some),
-        false => Ok(None),
+    if !memory.counts_operations(bytes) {
+        return Ok(None);
     }
+    history.operations().map(Some)
 }
 
 /// Adds what compression saves in the snapshot to the operations.

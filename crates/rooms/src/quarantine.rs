@@ -8,6 +8,9 @@ use crate::{error::RoomError, head::head_sql, own_peer, peers, refusal::Refusal,
 /// quarantine, a resend of the others is stored, and moved aside again.
 const MOST_COMPARED: u64 = 256;
 
+/// The most bytes of these updates that are read at once, unless a single one has more.
+const READ_AT_ONCE: u64 = 1024 * 1024;
+
 /// Moves an update from the log to the quarantine table. Its row stays, empty, so that its rev is
 /// never given to another. A blob that holds it is dropped. The log has all the other updates of that blob, too.
 /// Doing it twice is harmless, and so is a kill between its statements.
@@ -66,19 +69,41 @@ pub(crate) async fn refusal(
     project: &str,
     outline: &Outline,
 ) -> Result<Option<Refusal>, DatabaseError> {
-    for update in quarantined(database, project, 0, MOST_COMPARED).await? {
-        let payload = quarantined_update(database, project, update.rev).await?;
-        let aside = payload.and_then(|payload| Outline::read(&payload));
-        if aside.is_some_and(|aside| aside.overlaps(outline)) {
-            let reason = format!(
-                "it has operations of update {}, which was moved to quarantine: {}",
-                update.rev, update.reason
-            );
-            let code = wire::QUARANTINED.to_owned();
-            return Ok(Some(Refusal { reason, code }));
+    let updates = quarantined(database, project, 0, MOST_COMPARED).await?;
+    for (first, last) in batches(&updates) {
+        let sql = "SELECT rev, payload, reason FROM loro_quarantine
+                    WHERE project_id = ?1 AND rev BETWEEN ?2 AND ?3 ORDER BY rev";
+        let parameters = vec![project.into(), first.into(), last.into()];
+        for mut row in database.execute(sql, parameters).await? {
+            let aside = Outline::read(&row.blob(1)?);
+            if aside.is_some_and(|aside| aside.overlaps(outline)) {
+                let (rev, reason) = (row.unsigned(0)?, row.text(2)?);
+                let reason = format!(
+                    "it has operations of update {rev}, which was moved to quarantine: {reason}"
+                );
+                let code = wire::QUARANTINED.to_owned();
+                return Ok(Some(Refusal { reason, code }));
+            }
         }
     }
     Ok(None)
+}
+
+/// Parts a list of updates into batches that are [read at once](READ_AT_ONCE). Returns the first and the last rev of each.
+fn batches(updates: &[Quarantined]) -> Vec<(u64, u64)> {
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    for update in updates {
+        bytes += update.bytes;
+        match batches.last_mut() {
+            Some((_, last)) if bytes <= READ_AT_ONCE => *last = update.rev,
+            _ => {
+                batches.push((update.rev, update.rev));
+                bytes = update.bytes;
+            }
+        }
+    }
+    batches
 }
 
 /// The origin of restored updates in the log. It is no relay's id, so every relay takes them.
@@ -458,6 +483,51 @@ mod tests {
         assert_eq!(world.read("p", 2), Some(vec![1, 2, 3]));
         assert_eq!(world.logged("p", 2), (Vec::new(), "elsewhere".into()));
         assert_eq!(world.append("p", 2).0, 3);
+    }
+
+    #[test]
+    fn updates_in_quarantine_are_compared_in_batches() {
+        let update = |(rev, bytes)| Quarantined {
+            rev,
+            bytes,
+            origin: "relay".into(),
+            created_at: 0,
+            quarantined_at: 0,
+            reason: "why".into(),
+        };
+        const HALF: u64 = READ_AT_ONCE / 2;
+        for (sizes, expected) in [
+            (&[][..], &[][..]),
+            (&[(3, 1), (5, 1), (9, 1)], &[(3, 9)]),
+            (&[(1, HALF), (2, HALF), (4, 1)], &[(1, 2), (4, 4)]),
+            (&[(1, 4 * HALF), (2, 1), (3, 1)], &[(1, 1), (2, 3)]),
+            (&[(1, 1), (2, 4 * HALF), (3, 1)], &[(1, 1), (2, 2), (3, 3)]),
+        ] {
+            let updates: Vec<Quarantined> = sizes.iter().copied().map(update).collect();
+            assert_eq!(batches(&updates), expected);
+        }
+    }
+
+    #[test]
+    fn each_update_in_quarantine_is_compared() {
+        let world = World::new();
+        let payloads: Vec<Vec<u8>> = (1..4).map(|peer| world.append("p", peer).1).collect();
+        for rev in 1..4 {
+            world.quarantine("p", rev, 7);
+        }
+        let refusal = |project, payload: &[u8]| {
+            let outline = Outline::read(payload).unwrap();
+            let refusal = block_on(refusal(&world.database, project, &outline)).unwrap();
+            refusal.map(|refusal| refusal.reason)
+        };
+        for (rev, payload) in (1..).zip(&payloads) {
+            let reason = refusal("p", payload).unwrap();
+            assert!(reason.contains(&format!("update {rev},")), "{reason}");
+            assert!(reason.ends_with(": why"), "{reason}");
+            assert_eq!(refusal("other", payload), None);
+        }
+        let (_, fine) = world.append("other", 9);
+        assert_eq!(refusal("p", &fine), None);
     }
 
     #[test]

@@ -59,9 +59,10 @@ impl<'a> Request<'a> {
     pub(crate) fn take(&mut self, project: &'a str, place: &mut Place) -> bool {
         let outline = &place.outline;
         let is_suspect = self.disputed.builds_on(project, outline) || self.overlaps(project, place);
-        let chain = match is_suspect {
-            true => None,
-            false => self.chain(project, place),
+        let chain = if is_suspect {
+            None
+        } else {
+            self.chain(project, place)
         };
         let Some(chain) = chain else {
             self.disputed.add(project, outline);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_builds_upon_too_many_others_of_its_request_is_a_suspect() {
+    fn an_update_that_builds_on_too_many_others_of_its_request_is_a_suspect() {
         let most = MOST_HEADS as u64;
         for (others, own, is_taken) in [
             (most, 0, true),

@@ -14,7 +14,8 @@ pub(crate) struct SnapshotRow {
     pub(crate) blob: Vec<u8>,
     /// Says whether its state is known. If no merge could compute it, the whole document stands here as one update.
     pub(crate) has_state: bool,
-    /// The encoded version vector of the snapshot.
+    /// The encoded version vector of the snapshot. If it has no state, the version also has the operations of updates
+    /// that stayed in the log only because of their encoding.
     pub(crate) version: Vec<u8>,
 }
 
@@ -102,7 +103,8 @@ impl Rows {
         std::mem::replace(&mut self.log, newer)
     }
 
-    /// The encoded version vector of snapshot and blob together.
+    /// The encoded version vector of snapshot and blob together, with the operations of updates that are in the log only
+    /// because of their encoding.
     pub(crate) fn version(&self) -> Vec<u8> {
         let snapshot = self.snapshot.as_ref().map(|row| &row.version);
         let blob = self.blob.as_ref().map(|row| &row.version);
@@ -148,9 +150,8 @@ pub(crate) async fn lacks_state(
                    OR EXISTS (SELECT 1 FROM loro_blobs b WHERE b.project_id = ?1
                                  AND b.rev > ifnull((SELECT rev FROM loro_snapshots WHERE project_id = ?1), 0))";
     let rows = database.execute(sql, vec![project.into()]).await?;
-    Ok(rows
-        .first()
-        .is_some_and(|row| row.integer(0).is_ok_and(|lacks| lacks != 0)))
+    let lacks = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    Ok(lacks != 0)
 }
 
 /// The bytes of a room's snapshot and log together.

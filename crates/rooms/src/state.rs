@@ -72,7 +72,8 @@ fn has_operations(version: &[u8]) -> Result<bool, RoomError> {
     Ok(!version.is_empty())
 }
 
-/// Answers the stored snapshot, then everything after it as one update; `None` if no instance can make that update now.
+/// Answers the stored snapshot, then everything after it as one update, or the whole room as one update if there is no
+/// snapshot with a state; `None` if no instance can make that update now.
 async fn shortened(
     database: &dyn Database,
     clock: &dyn Clock,
@@ -80,7 +81,9 @@ async fn shortened(
     project: &str,
     rows: &Rows,
 ) -> Result<Option<EncodedState>, RoomError> {
-    let Some(snapshot) = &rows.snapshot else {
+    // If a room was folded, its version may claim operations of updates that stayed in the log. An answer that begins
+    // at that version would leave them out.
+    let Some(snapshot) = rows.snapshot.as_ref().filter(|row| row.has_state) else {
         return tried(database, clock, merger, project, &Job::Updates).await;
     };
     let version = snapshot.version.clone().into();

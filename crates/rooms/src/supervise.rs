@@ -72,8 +72,7 @@ pub enum MergeError {
     NoPlace(String),
 }
 
-/// The most updates that a run can quarantine and still succeed. If more panic at once, the updates are most
-/// likely not the cause.
+/// The most updates that a run quarantines. If it panics without them, too, the updates are most likely not the cause.
 const MOST_CULPRITS: usize = 8;
 
 /// The pause of a caller that waits for a compaction, before it looks again whether the compaction has ended.
@@ -93,7 +92,7 @@ pub async fn run(
     project: &str,
     job: &Job,
 ) -> Result<EncodedState, RoomError> {
-    for _ in 0..=MOST_CULPRITS {
+    for quarantined in 0..=MOST_CULPRITS {
         let reason = match merger.run(project, job).await {
             Ok(state) => return Ok(state),
             Err(MergeError::Failed(error)) => return Err(error),
@@ -112,6 +111,9 @@ pub async fn run(
             Err(MergeError::Panicked(reason)) => reason,
         };
         tracing::warn!(project, reason, "a merge panicked");
+        if quarantined == MOST_CULPRITS {
+            break;
+        }
         match culprit(database, merger, project).await? {
             Some((rev, words)) => quarantine(database, clock, project, rev, &words).await?,
             None => return Err(RoomError::Merge(reason)),
@@ -288,21 +290,7 @@ pub async fn work(
             })
         }
         Job::Compact => {
-            // While there is a blob, a merge of its own is due, and only that merge computes the state.
-            let merged = if rows::lacks_state(database, project).await?
-                || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
-            {
-                Err(RoomError::StateUnavailable)
-            } else {
-                merge_cheap(database, clock, project, memory).await
-            };
-            match merged {
-                Ok(merged) => store(database, clock, project, &merged).await?,
-                Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
-                    pack(database, clock, project, memory).await?;
-                }
-                Err(error) => return Err(error),
-            }
+            store_or_pack(database, clock, project, memory).await?;
             Ok(State::default())
         }
         Job::Pack => {
@@ -335,6 +323,29 @@ pub async fn work(
                 ..State::default()
             })
         }
+    }
+}
+
+/// Compacts the log into a snapshot, or without its state if that is not cheap or does not fit an instance of this
+/// memory.
+async fn store_or_pack(
+    database: &dyn Database,
+    clock: &dyn Clock,
+    project: &str,
+    memory: Memory,
+) -> Result<(), RoomError> {
+    // While there is a blob, a merge of its own is due, and only that merge computes the state.
+    if rows::lacks_state(database, project).await?
+        || rows::bytes(database, project).await? > limits::MERGE_AT_ONCE_BYTES
+    {
+        return pack(database, clock, project, memory).await;
+    }
+    match merge_cheap(database, clock, project, memory).await {
+        Ok(merged) => store(database, clock, project, &merged).await,
+        Err(RoomError::StateUnavailable | RoomError::TooLarge { .. }) => {
+            pack(database, clock, project, memory).await
+        }
+        Err(error) => Err(error),
     }
 }
 

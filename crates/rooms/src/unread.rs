@@ -8,6 +8,7 @@
 use loro::{EncodedBlobMode, ExportMode, IdSpan, LoroDoc, VersionVector};
 
 use crate::{
+    cost::parted_spans,
     error::RoomError,
     history::Refused,
     memory::Memory,
@@ -148,33 +149,14 @@ fn written_out(snapshot: &[u8]) -> Result<Vec<Vec<u8>>, RoomError> {
     doc.import(snapshot).map_err(RoomError::of_loro)?;
     doc.detach();
     let version = doc.oplog_vv();
-    let operations: i64 = version.values().map(|end| i64::from(*end)).sum();
-    let parts = i64::try_from(snapshot.len() / WRITTEN_AT_ONCE + 1).unwrap_or(i64::MAX);
-    let most = i32::try_from(operations / parts + 1).unwrap_or(i32::MAX);
+    let spans = version.iter();
+    let spans = spans.map(|(peer, end)| IdSpan::new(*peer, 0, *end));
+    let spans: Vec<IdSpan> = spans.collect();
     let mut written = Vec::new();
-    let mut write = |spans: &[IdSpan]| {
+    for spans in parted_spans(&spans, snapshot.len() / WRITTEN_AT_ONCE + 1) {
         let update = doc.export(ExportMode::updates_in_range(spans));
         written.push(update.map_err(RoomError::of_loro)?);
         doc.compact_change_store();
-        Ok::<(), RoomError>(())
-    };
-    let (mut spans, mut room) = (Vec::new(), most);
-    for (peer, end) in version.iter() {
-        let mut from = 0;
-        while from < *end {
-            let to = from.saturating_add(room).min(*end);
-            spans.push(IdSpan::new(*peer, from, to));
-            room -= to - from;
-            from = to;
-            if room == 0 {
-                write(&spans)?;
-                spans.clear();
-                room = most;
-            }
-        }
-    }
-    if !spans.is_empty() {
-        write(&spans)?;
     }
     Ok(written)
 }

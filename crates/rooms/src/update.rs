@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_fits_if_what_it_builds_upon_is_there() {
+    fn an_update_fits_if_what_it_builds_on_is_there() {
         for (start, deps, needs) in [
             (0, &[][..], &[][..]),
             (5, &[], &[(1, 5)]),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_builds_upon_may_be_missing() {
+    fn what_it_builds_on_may_be_missing() {
         let doc = document();
         let version = doc.oplog_vv();
         doc.get_text("text").insert(3, "later").unwrap();

@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::time::Duration;
 
 use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, VersionVector};
 use platform::{
@@ -22,6 +23,9 @@ const ROOM: &str = "room";
 
 /// The number of updates that are damaged, each in a room of its own.
 const CASES: u64 = 2000;
+
+/// The longest time that a process may take. All cases together take seconds.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The number of the case with which a process begins.
 const FROM: &str = "DAMAGED_FROM";
@@ -323,10 +327,11 @@ fn a_damaged_update_is_refused_or_alone_to_blame_or_part_of_all() {
             .env(FROM, from.to_string())
             .output()
             .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
         if output.status.success() {
+            assert!(said.contains(" 1 passed;"), "no cases ran: {said}");
             break;
         }
-        let said = String::from_utf8_lossy(&output.stdout);
         let mut cases = said.lines().filter_map(|line| line.strip_prefix("case "));
         let last: u64 = cases.next_back().unwrap().parse().unwrap();
         // A test that fails has an exit code.
@@ -344,6 +349,11 @@ fn cases() {
     let Ok(from) = std::env::var(FROM) else {
         return;
     };
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        eprintln!("the cases took longer than {PATIENCE:?}");
+        std::process::exit(1);
+    });
     let world = World::new();
     for case in from.parse().unwrap()..CASES {
         println!("case {case}");

@@ -171,18 +171,21 @@ fn updates_that_trap_are_found_and_moved_aside() {
 /// A merge that dies for another reason, such as a lack of memory or of time, blames no update.
 #[test]
 fn nothing_is_moved_aside_when_no_update_is_to_blame() {
-    struct Always(fn() -> MergeError);
+    struct Always(fn() -> MergeError, Cell<u32>);
     #[async_trait::async_trait(?Send)]
     impl Merger for Always {
         async fn run(&self, _: &str, _: &Job) -> Result<EncodedState, MergeError> {
+            self.1.set(self.1.get() + 1);
             Err((self.0)())
         }
     }
     /// Panics on the whole log only, so that no update is to blame.
-    struct NotInTrials;
+    #[derive(Default)]
+    struct NotInTrials(Cell<u32>);
     #[async_trait::async_trait(?Send)]
     impl Merger for NotInTrials {
         async fn run(&self, _: &str, job: &Job) -> Result<EncodedState, MergeError> {
+            self.0.set(self.0.get() + 1);
             match job {
                 Job::Until { .. } => Ok(State::default().into()),
                 _ => Err(MergeError::Panicked("only the whole".into())),
@@ -194,18 +197,46 @@ fn nothing_is_moved_aside_when_no_update_is_to_blame() {
     for _ in 0..5 {
         world.append(letter(&doc, "x"));
     }
-    for fault in [
-        || MergeError::Panicked("always".into()),
-        || MergeError::Died("no memory".into()),
-        || MergeError::Busy,
-        || MergeError::Failed(rooms::RoomError::Merge("status 503".into())),
-    ] {
-        assert!(world.run(&Always(fault), &Job::Snapshot).is_err());
+    // No update is searched for if the log before all of them fails, too, or if all of it passes in the trial.
+    let faults: [(fn() -> MergeError, u32); 4] = [
+        (|| MergeError::Panicked("always".into()), 2),
+        (|| MergeError::Died("no memory".into()), 1),
+        (|| MergeError::Busy, 1),
+        (
+            || MergeError::Failed(rooms::RoomError::Merge("status 503".into())),
+            1,
+        ),
+    ];
+    for (fault, runs) in faults {
+        let merger = Always(fault, Cell::default());
+        assert!(world.run(&merger, &Job::Snapshot).is_err());
+        assert_eq!(merger.1.get(), runs);
     }
-    assert!(world.run(&NotInTrials, &Job::Snapshot).is_err());
-    assert!(world.quarantined().is_empty());
-    let without_updates = World::new();
-    assert!(without_updates.run(&NotInTrials, &Job::Snapshot).is_err());
+    for (world, runs) in [(&world, 3), (&World::new(), 1)] {
+        let merger = NotInTrials::default();
+        assert!(world.run(&merger, &Job::Snapshot).is_err());
+        assert_eq!(merger.0.get(), runs);
+        assert!(world.quarantined().is_empty());
+    }
+}
+
+#[test]
+fn no_more_than_eight_updates_are_moved_aside_in_a_run() {
+    for (of, is_merged) in [(8, true), (9, false)] {
+        let world = World::new();
+        for n in 0..10 {
+            let doc = LoroDoc::new();
+            doc.set_peer_id(n + 1).unwrap();
+            world.append(letter(&doc, "x"));
+        }
+        let merger = Dies {
+            of: (1..=of).collect(),
+            ..Dies::of(&world, [])
+        };
+        let merged = world.run(&merger, &Job::Snapshot);
+        assert_eq!(merged.is_ok(), is_merged, "{of}");
+        assert_eq!(world.quarantined(), [1, 2, 3, 4, 5, 6, 7, 8], "{of}");
+    }
 }
 
 #[test]

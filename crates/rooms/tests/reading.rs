@@ -284,6 +284,39 @@ fn a_large_document_that_came_as_a_snapshot_is_read() {
     world.check("a folded room", [0, 1, 0, 0]);
 }
 
+/// An instance has so little memory that an update which came as a snapshot cannot be made part of the folded room. The
+/// updates that build on it are, and the room's version has all of them.
+#[test]
+fn a_join_gets_what_a_folded_room_kept_in_its_log() {
+    let world = World::new(6);
+    world.edit();
+    let doc = LoroDoc::new();
+    let map = doc.get_map("map");
+    map.insert("first", true).unwrap();
+    doc.commit();
+    let kept = doc.export(ExportMode::Snapshot).unwrap();
+    let before = doc.oplog_vv();
+    map.insert("second", true).unwrap();
+    doc.commit();
+    let after = doc.export(ExportMode::updates(&before)).unwrap();
+    world.append(&[kept, after]);
+    world.work(&Job::Fold);
+    assert_eq!(world.rows(), [0, 1, 0, 1]);
+    for _ in 0..=limits::STATE_UPDATES {
+        world.edit();
+    }
+    let take = "INSERT INTO loro_leases VALUES ('room', 'compact', 'another', 1, 2000, 1, 2000)";
+    block_on(world.database.execute(take, vec![])).unwrap();
+    let state = rooms::state(&world.database, &world.clock, &world, ROOM, None);
+    let state: State = wire::decode(&block_on(state).unwrap().into_body()).unwrap();
+    assert!(state.blobs.len() < limits::STATE_UPDATES);
+    let reader = LoroDoc::new();
+    for blob in &state.blobs {
+        reader.import(blob).unwrap();
+    }
+    assert_eq!(reader.oplog_vv(), world.whole.oplog_vv());
+}
+
 #[test]
 fn what_is_read_has_its_state() {
     let world = World::new(256);

@@ -265,27 +265,6 @@ mod tests {
     }
 
     #[test]
-    fn every_job_survives_the_wire() {
-        for job in [
-            Job::Snapshot,
-            Job::UpdatesSince {
-                version: vec![1, 2].into(),
-            },
-            Job::Json,
-            Job::Compact,
-            Job::Until { rev: 7 },
-            Job::Updates,
-            Job::Pack,
-            Job::Merge,
-            Job::Compare {
-                update: vec![1].into(),
-            },
-        ] {
-            assert_eq!(decode::<Job>(&encode(&job)).unwrap(), job);
-        }
-    }
-
-    #[test]
     fn only_a_job_that_may_compute_the_state_takes_long() {
         assert!(Job::Merge.is_long() && Job::Until { rev: 7 }.is_long());
         for job in [

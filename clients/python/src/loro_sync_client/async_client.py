@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import quote
 
 import httpx
@@ -88,7 +89,8 @@ class AsyncSyncServerClient:
 
     async def upload(self, project_id: str, content: Content) -> Upload:
         """Stores a picture or a film; see `SyncServerClient.upload`. A thread reads the file."""
-        with opened(content) as body:
+        with contextlib.ExitStack() as files:
+            body = await asyncio.to_thread(files.enter_context, opened(content))
             return await self._run(self._calls.store(project_id, body))
 
     async def get_task_status(self, task_id: TaskRef) -> Task:
@@ -109,27 +111,26 @@ class AsyncSyncServerClient:
         If the server has no streams, each call polls.
         """
         began = time.monotonic()
-        task = await self._run(self._calls.get(task_id))
-        ear = None if task.is_finished else self._streams.join(task.project_id, task.task_id)
-        if ear is not None:
-            try:
-                task = await self._hear_end(ear, task, began, timeout)
-            finally:
-                ear.close()
-        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
-        if not task.is_finished:
-            try:
-                return await self._run(self._calls.wait(task_id, left, raise_for_failure))
-            except WaitTimeout as late:
-                raise WaitTimeout(late.task, timeout or 0.0) from None
-        return task.raise_for_failure() if raise_for_failure else task
-
-    async def _hear_end(self, ear: Ear, task: Task, began: float, timeout: float | None) -> Task:
-        """Returns the task when it is finished, the time is up, or the stream is over."""
 
         def left() -> float | None:
             return None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
 
+        task = await self._run(self._calls.get(task_id))
+        ear = None if task.is_finished else self._streams.join(task.project_id, task.task_id)
+        if ear is not None:
+            try:
+                task = await self._hear_end(ear, task, left)
+            finally:
+                ear.close()
+        if not task.is_finished:
+            try:
+                return await self._run(self._calls.wait(task_id, left(), raise_for_failure))
+            except WaitTimeout as late:
+                raise WaitTimeout(late.task, timeout or 0.0) from None
+        return task.raise_for_failure() if raise_for_failure else task
+
+    async def _hear_end(self, ear: Ear, task: Task, left: Callable[[], float | None]) -> Task:
+        """Returns the task when it is finished, no time is left, or the stream is over."""
         try:
             await ear.opened(left())
             # The stream does not have what happened before it was open.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from .errors import ServerUnavailable, error_of
+from .errors import ServerUnavailable, SyncServerError, error_of
 from .exchange import Request
 from .retry import RetryPolicy, is_transient, retry_after
 from .task import Task
@@ -75,7 +75,11 @@ class Following:
             return None
         data = "\n".join(self._data)
         self._data.clear()
-        return Task.from_json(json.loads(data))
+        try:
+            row = json.loads(data)
+        except ValueError as error:
+            raise SyncServerError("an event of the server is not JSON") from error
+        return Task.from_json(row)
 
     def pause(self, response: httpx.Response | None, error: Exception | None) -> float:
         """Returns the seconds until the stream may be resumed.
@@ -86,7 +90,8 @@ class Following:
         if self._failures >= self.policy.attempts:
             if response is not None and not response.is_success:
                 raise error_of(response)
-            raise ServerUnavailable(f"the stream of events broke off: {error}") from error
+            reason = error or "the server ended it"
+            raise ServerUnavailable(f"the stream of events broke off: {reason}") from error
         asked = retry_after(response) if response is not None else None
         pause = self.policy.pause(self._failures)
         return pause if asked is None else min(asked, self.policy.longest_pause)

@@ -75,6 +75,22 @@ fn a_trial_fails_with_the_update_that_loro_refuses() {
 }
 
 #[test]
+fn a_state_that_no_reader_can_import_is_none() {
+    let database = room(&[typed(&LoroDoc::new(), "hello")]);
+    let (cost, memory) = (Cost::LONG, Memory::default());
+    let room = Room {
+        database: &database,
+        project: "p",
+        bounds: Bounds { cost, memory },
+    };
+    let fails = |error: fn() -> RoomError| block_on(room.fails_looking(1, |_| Err(error())));
+    let words = fails(|| RoomError::Loro("odd\nand long".to_owned()));
+    assert_eq!(words.unwrap().as_deref(), Some("odd"));
+    // Another failure says nothing about the updates.
+    assert!(fails(|| RoomError::Busy).is_err());
+}
+
+#[test]
 fn a_fault_is_told_in_the_words_of_the_first() {
     let refused = |rev, reason: &str| Refused {
         rev,
