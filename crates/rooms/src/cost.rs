@@ -599,6 +599,9 @@ mod tests {
         import(&one, &two);
         typed(&one, 3000);
         assert_eq!(runs(&[&one], &base), 2 * half(3000) + half(2000));
+        // In one container, what another's work does not part would be one run.
+        let newer = Newer::than(&base, &one).unwrap();
+        assert_eq!(newer.longest_runs().0, half(3000) + half(5000));
         assert_eq!(runs(&[&LoroDoc::new()], &nothing), 0);
     }
 
