@@ -307,10 +307,13 @@ fn steps(
 ) -> Result<Steps, RoomError> {
     let whole = rows.bytes();
     let begins = |row: &SnapshotRow| row.has_state && way != Way::Whole;
-    let base = rows.snapshot.take().filter(begins).map(|row| row.blob);
+    let base = rows.snapshot.take_if(|row| begins(row)).map(|row| row.blob);
     let bytes = whole - base.as_ref().map_or(0, Vec::len);
     if bytes <= stage && way == Way::OneByOne {
-        let updates = rows.log.into_iter().map(|row| row.payload).collect();
+        // What is in the snapshot's place, but has no state, is the first update.
+        let first = rows.snapshot.into_iter().map(|row| row.blob);
+        let log = rows.log.into_iter().map(|row| row.payload);
+        let updates = first.chain(log).collect();
         return Ok(Steps { base, updates });
     }
     drop(rows);
