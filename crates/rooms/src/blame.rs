@@ -4,6 +4,7 @@ use platform::Database;
 use wire::Job;
 
 use crate::{
+    bisection::first_that_fails,
     effect,
     error::RoomError,
     rows,
@@ -39,27 +40,6 @@ pub(crate) async fn culprit(
     };
     let passes_without = fails_until(merger, project, before).await?.is_none();
     Ok(passes_without.then_some((rev, words)))
-}
-
-/// Finds the place of the update at the end of the shortest log that fails. The whole log fails, and the log before its
-/// first update does not.
-///
-/// # Errors
-/// If a trial fails to tell.
-pub(crate) async fn first_that_fails(
-    revs: &[u64],
-    fails_until: impl AsyncFn(u64) -> Result<bool, RoomError>,
-) -> Result<usize, RoomError> {
-    let (mut fine, mut fails) = (0, revs.len());
-    while fails - fine > 1 {
-        let middle = fine + (fails - fine) / 2;
-        if fails_until(revs[middle - 1]).await? {
-            fails = middle;
-        } else {
-            fine = middle;
-        }
-    }
-    Ok(fine)
 }
 
 /// The reason in words if the log up to the update of this rev panics or is refused, in the order of its effects.

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod bisection;
 mod blame;
 mod compact;
 mod conflict;

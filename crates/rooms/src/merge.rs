@@ -4,7 +4,7 @@ use loro::{ExportMode, LoroDoc, LoroError, ToJson, VersionVector};
 use platform::{Clock, Database};
 
 use crate::{
-    blame::first_that_fails,
+    bisection::first_that_fails,
     cost::{Cost, Newer},
     depth, effect,
     error::{RoomError, first_line},
