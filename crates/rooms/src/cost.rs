@@ -404,6 +404,11 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_of_its_own_tries_two_hundred_times_what_is_cheap() {
+        assert_eq!(Cost::LONG.0, 200 * Cost::CHEAP.0);
+    }
+
+    #[test]
     fn parts_have_as_many_operations_each_and_begin_at_the_base() {
         let (one, two) = (writer(1), writer(2));
         typed(&one, 10);
@@ -597,11 +602,11 @@ mod tests {
         one.commit();
         assert_eq!(runs(&[&one], &base), half(3000) + half(2000));
         import(&one, &two);
-        typed(&one, 3000);
-        assert_eq!(runs(&[&one], &base), 2 * half(3000) + half(2000));
+        typed(&one, 4000);
+        assert_eq!(runs(&[&one], &base), half(3000) + half(2000) + half(4000));
         // In one container, what another's work does not part would be one run.
         let newer = Newer::than(&base, &one).unwrap();
-        assert_eq!(newer.longest_runs().0, half(3000) + half(5000));
+        assert_eq!(newer.longest_runs().0, half(5000) + half(4000));
         assert_eq!(runs(&[&LoroDoc::new()], &nothing), 0);
     }
 

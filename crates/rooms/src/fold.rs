@@ -133,32 +133,35 @@ mod tests {
 
     /// The bytes of the update were damaged in the database.
     #[test]
-    fn an_update_that_loro_refuses_is_moved_aside_although_the_room_is_too_large_to_be_read() {
-        let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
-        let doc = LoroDoc::new();
-        for rev in 1..=4_u64 {
-            let before = doc.oplog_vv();
-            doc.set_peer_id(rev).unwrap();
-            let words = "x".repeat(10_000);
-            doc.get_text("text").insert(0, &words).unwrap();
-            doc.commit();
-            let mut payload = doc.export(ExportMode::updates(&before)).unwrap();
-            if rev == 4 {
-                payload.pop();
+    fn an_update_that_loro_refuses_is_moved_aside_also_if_the_room_is_too_large_to_be_read() {
+        for mib in [7, 256] {
+            let (database, clock) = (SqliteFile::with_schema(), SetClock::default());
+            let doc = LoroDoc::new();
+            for rev in 1..=4_u64 {
+                let before = doc.oplog_vv();
+                doc.set_peer_id(rev).unwrap();
+                let words = "x".repeat(10_000);
+                doc.get_text("text").insert(0, &words).unwrap();
+                doc.commit();
+                let mut payload = doc.export(ExportMode::updates(&before)).unwrap();
+                if rev == 4 {
+                    payload.pop();
+                }
+                let sql = "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
+                           VALUES ('p', ?1, ?2, 'test', 0)";
+                let parameters = vec![rev.into(), payload.into()];
+                block_on(database.execute(sql, parameters)).unwrap();
             }
-            let sql = "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
-                       VALUES ('p', ?1, ?2, 'test', 0)";
-            let parameters = vec![rev.into(), payload.into()];
-            block_on(database.execute(sql, parameters)).unwrap();
+            block_on(fold(&database, &clock, "p", Memory::of_mib(mib))).unwrap();
+            let moved =
+                block_on(database.execute("SELECT rev FROM loro_quarantine", vec![])).unwrap();
+            let moved: Vec<u64> = moved.iter().map(|row| row.unsigned(0).unwrap()).collect();
+            assert_eq!(moved, [4]);
+            let rows = block_on(rows::all(&database, "p")).unwrap();
+            assert!(rows.log.is_empty() && !rows.has_state());
+            let read = LoroDoc::new();
+            read.import(&rows.snapshot.unwrap().blob).unwrap();
+            assert_eq!(read.get_text("text").len_unicode(), 30_000);
         }
-        block_on(fold(&database, &clock, "p", Memory::of_mib(7))).unwrap();
-        let moved = block_on(database.execute("SELECT rev FROM loro_quarantine", vec![])).unwrap();
-        let moved: Vec<u64> = moved.iter().map(|row| row.unsigned(0).unwrap()).collect();
-        assert_eq!(moved, [4]);
-        let rows = block_on(rows::all(&database, "p")).unwrap();
-        assert!(rows.log.is_empty() && !rows.has_state());
-        let read = LoroDoc::new();
-        read.import(&rows.snapshot.unwrap().blob).unwrap();
-        assert_eq!(read.get_text("text").len_unicode(), 30_000);
     }
 }

@@ -328,4 +328,41 @@ mod tests {
             assert_eq!(revs, pending, "{order:?}");
         }
     }
+
+    /// The two documents have a peer id in common but no history, so what they wrote has no state together.
+    #[test]
+    fn what_has_no_state_is_read_without_it() {
+        let [ours, theirs] = [(); 2].map(|()| {
+            let doc = LoroDoc::new();
+            doc.set_peer_id(1).unwrap();
+            doc
+        });
+        for key in 0..5 {
+            ours.get_map("map").insert(&key.to_string(), key).unwrap();
+        }
+        ours.commit();
+        theirs.get_text("text").insert(0, "hello").unwrap();
+        theirs.commit();
+        let before = theirs.oplog_vv();
+        theirs.get_text("text").insert(5, " world").unwrap();
+        theirs.commit();
+        let both = LoroDoc::new();
+        both.detach();
+        for (doc, known) in [(&ours, VersionVector::default()), (&theirs, before)] {
+            both.import(&doc.export(ExportMode::updates(&known)).unwrap())
+                .unwrap();
+        }
+        let blob = both.export(ExportMode::all_updates()).unwrap();
+        assert!(LoroDoc::new().import(&blob).is_err());
+        let snapshot = SnapshotRow {
+            blob,
+            ..SnapshotRow::default()
+        };
+        let rows = Rows {
+            snapshot: Some(snapshot),
+            ..Rows::default()
+        };
+        let history = History::of(&rows).unwrap();
+        assert_eq!(history.version(), both.oplog_vv());
+    }
 }

@@ -217,4 +217,24 @@ mod tests {
             assert_eq!(cost == Cost::NONE, is_free, "{clients}");
         }
     }
+
+    #[test]
+    fn a_way_has_no_cost_if_nothing_bounds_it_or_another_is_the_same() {
+        let beneath = written(1, 1000);
+        let [one, other] = [(); 2].map(|()| beneath.fork());
+        let (first, second) = (typed(&one, 10), typed(&other, 10));
+        for (rows, ways) in [
+            (rows(&beneath, std::slice::from_ref(&first)), &Way::ALL[..]),
+            (rows(&beneath, &[first, second]), &[Way::AsOne, Way::Whole]),
+            (
+                rows(&LoroDoc::new(), &[typed(&LoroDoc::new(), 10)]),
+                &[Way::OneByOne, Way::AsOne, Way::InParts],
+            ),
+        ] {
+            let history = History::of(&rows).unwrap();
+            let has_cost = |way: &Way| way.cost(&rows, &history).unwrap().is_some();
+            let found: Vec<Way> = Way::ALL.into_iter().filter(has_cost).collect();
+            assert_eq!(found, ways);
+        }
+    }
 }

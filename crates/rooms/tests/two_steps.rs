@@ -4,11 +4,14 @@
 
 mod writing;
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use loro::{ExportMode, LoroDoc, LoroMap, LoroValue, ToJson, VersionVector};
 use platform::{
-    Database,
+    Clock, Database,
     native::{SetClock, SqliteFile, block_on},
 };
 use rooms::{
@@ -234,6 +237,23 @@ fn a_large_document_is_compacted_without_its_state_and_merged_later() {
     world.merge().unwrap();
     assert_eq!((world.log(), world.blobs()), (0, 0));
     assert_eq!(world.json().unwrap(), json);
+}
+
+#[test]
+fn a_log_of_a_mebibyte_is_merged_at_once_and_a_longer_one_later() {
+    for (bytes, rows) in [(1 << 20, (0, 0)), ((1 << 20) + 1, (1, 1))] {
+        let world = World::new();
+        let update = |length| {
+            let value = "x".repeat(length);
+            update(1, |doc| doc.get_map("map").insert("x", value).unwrap())
+        };
+        let beside = update(bytes).len() - bytes;
+        let payload = update(bytes - beside);
+        assert_eq!(payload.len(), bytes);
+        world.append([payload]);
+        world.compact().unwrap();
+        assert_eq!((world.log(), world.blobs()), rows, "{bytes}");
+    }
 }
 
 /// The log is short and young, so nothing else makes the document due.
@@ -961,6 +981,39 @@ fn one_compaction_of_a_room_runs_at_a_time() {
     world.compact().unwrap();
     assert_eq!(*world.jobs.borrow(), [Job::Compact]);
     assert_eq!(world.log(), 0);
+}
+
+/// A clock whose every sleep takes a second.
+#[derive(Default)]
+struct Sleeps(Cell<u32>);
+
+#[async_trait::async_trait(?Send)]
+impl Clock for Sleeps {
+    fn unix_seconds(&self) -> i64 {
+        self.0.get().into()
+    }
+
+    async fn sleep(&self, _: Duration) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_caller_that_waits_for_a_compaction_looks_until_it_ends() {
+    let world = World::new();
+    for (wait, until, sleeps) in [
+        (Wait::No, 3_i64, 0),
+        (Wait::Briefly, 3, 3),
+        (Wait::Briefly, 60, 50),
+    ] {
+        let sql = "REPLACE INTO loro_leases VALUES ('room', 'compact', 'another', 1, ?1, 1, ?1)";
+        block_on(world.database.execute(sql, vec![until.into()])).unwrap();
+        let clock = Sleeps::default();
+        let compacted = supervise::compact(&world.database, &clock, &world, ROOM, wait);
+        block_on(compacted).unwrap();
+        assert_eq!(clock.0.get(), sleeps, "{wait:?}, {until}");
+        assert!(world.jobs.borrow().is_empty());
+    }
 }
 
 /// A snapshot of values that repeat themselves has a hundredth of their bytes, but its state takes memory for all of them.

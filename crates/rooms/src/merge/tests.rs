@@ -1,17 +1,24 @@
+use std::cell::RefCell;
+
 use platform::native::{SetClock, SqliteFile, block_on};
 
 use super::*;
+use crate::fold::fold;
 
 /// A room with these updates.
 fn room(updates: &[Vec<u8>]) -> SqliteFile {
     let database = SqliteFile::with_schema();
-    for (rev, update) in (1_u64..).zip(updates) {
-        let sql = "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
-                   VALUES ('p', ?1, ?2, 'test', 0)";
-        let parameters = vec![rev.into(), update.clone().into()];
-        block_on(database.execute(sql, parameters)).unwrap();
+    for (rev, update) in (1..).zip(updates) {
+        append(&database, rev, update);
     }
     database
+}
+
+fn append(database: &SqliteFile, rev: u64, update: &[u8]) {
+    let sql = "INSERT INTO loro_updates (project_id, rev, payload, origin, created_at)
+               VALUES ('p', ?1, ?2, 'test', 0)";
+    let parameters = vec![rev.into(), update.to_vec().into()];
+    block_on(database.execute(sql, parameters)).unwrap();
 }
 
 fn typed(doc: &LoroDoc, words: &str) -> Vec<u8> {
@@ -105,4 +112,111 @@ fn a_fault_is_told_in_the_words_of_the_first() {
     ] {
         assert_eq!(fault.into_words(), words);
     }
+}
+
+#[test]
+fn a_trial_in_too_little_memory_is_an_error() {
+    let database = room(&[typed(&LoroDoc::new(), "hello")]);
+    let trial = block_on(try_until(&database, "p", 1, Memory::of_mib(6)));
+    assert!(matches!(trial, Err(RoomError::TooLarge { .. })));
+}
+
+#[test]
+fn a_trial_takes_each_way_once() {
+    let doc = LoroDoc::new();
+    let database = room(&[typed(&doc, "hello")]);
+    let (cost, memory) = (Cost::LONG, Memory::default());
+    let room = Room {
+        database: &database,
+        project: "p",
+        bounds: Bounds { cost, memory },
+    };
+    let ways = |rev| {
+        let ways = RefCell::new(Vec::new());
+        let fault = block_on(room.fails_looking(rev, |merged| {
+            ways.borrow_mut().push(merged.way);
+            Ok(())
+        }));
+        assert_eq!(fault.unwrap(), None);
+        ways.into_inner()
+    };
+    assert_eq!(ways(1), [Way::OneByOne, Way::AsOne, Way::InParts]);
+    // Without a state, the whole document is the cheapest.
+    block_on(fold(&database, &SetClock::default(), "p", memory)).unwrap();
+    append(&database, 2, &typed(&doc, "world"));
+    assert_eq!(
+        ways(2),
+        [Way::Whole, Way::OneByOne, Way::AsOne, Way::InParts]
+    );
+}
+
+/// Makes the rows of a log of three updates that are not concurrent, after a document with or without its state.
+fn rows(has_state: bool) -> Rows {
+    let doc = LoroDoc::new();
+    let first = typed(&doc, "first");
+    let snapshot = SnapshotRow {
+        blob: if has_state {
+            doc.export(ExportMode::Snapshot).unwrap()
+        } else {
+            first
+        },
+        has_state,
+        ..SnapshotRow::default()
+    };
+    let log = (2..5).map(|rev| LogRow {
+        rev,
+        payload: typed(&doc, "words"),
+    });
+    Rows {
+        snapshot: Some(snapshot),
+        log: log.collect(),
+        ..Rows::default()
+    }
+}
+
+#[test]
+fn the_steps_begin_with_a_state_and_are_in_parts_if_they_are_more_than_a_stage() {
+    for (has_state, way, begins, one_stage, two_stages) in [
+        (true, Way::OneByOne, true, 3, 2),
+        (true, Way::AsOne, true, 1, 2),
+        (true, Way::InParts, true, 2, 2),
+        (true, Way::Whole, false, 1, 2),
+        (false, Way::OneByOne, false, 4, 2),
+        (false, Way::AsOne, false, 1, 2),
+        (false, Way::InParts, false, 2, 2),
+        (false, Way::Whole, false, 1, 2),
+    ] {
+        let rows = rows(has_state);
+        let history = History::of(&rows).unwrap();
+        let base = rows.snapshot.clone().map(|row| row.blob);
+        let base = base.filter(|_| begins);
+        let bytes = rows.bytes() - base.as_ref().map_or(0, Vec::len);
+        for (stage, count) in [(bytes, one_stage), (bytes - 1, two_stages)] {
+            let steps = steps(rows.clone(), &history, way, Cost::NONE, stage).unwrap();
+            assert_eq!(steps.base, base, "{way:?}");
+            assert_eq!(steps.updates.len(), count, "{way:?}, {has_state}");
+        }
+    }
+}
+
+#[test]
+fn parts_that_cost_more_than_allowed_are_not_made() {
+    let log = (1..3).map(|rev| LogRow {
+        rev,
+        payload: typed(&LoroDoc::new(), "words"),
+    });
+    let rows = Rows {
+        log: log.collect(),
+        ..Rows::default()
+    };
+    let history = History::of(&rows).unwrap();
+    let steps = steps(rows, &history, Way::AsOne, Cost::NONE, 1);
+    assert!(matches!(steps, Err(RoomError::StateUnavailable)));
+}
+
+#[test]
+fn a_state_that_costs_nothing_exceeds_no_bounds() {
+    let (cost, memory) = (Cost::NONE, Memory::default());
+    let merged = Merged::until(rows(true), ALL, Bounds { cost, memory }, None);
+    assert!(merged.unwrap().is_ok());
 }
