@@ -352,6 +352,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_wait_is_a_number_of_seconds() {
+        for (header, seconds) in [
+            ("7", Some(7)),
+            (" 120 ", Some(120)),
+            ("soon", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            let header = ("retry-after".parse().unwrap(), header.parse().unwrap());
+            let headers = http::HeaderMap::from_iter([header]);
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs));
+        }
+        assert_eq!(retry_after(&http::HeaderMap::new()), None);
+    }
+
     #[allow(dead_code)] // The list is for documented settings.
     mod made_up {
         platform::settings! {

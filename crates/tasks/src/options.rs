@@ -160,7 +160,7 @@ mod tests {
         let mut task = Task::new(7);
         assert_eq!(canonical(&task), None);
         options.apply(&mut task);
-        assert_eq!(task.cancel_at, Some(7 + LONGEST));
+        assert_eq!(task.cancel_at, Some(7 + 2_592_000));
         assert_eq!(task.notify_of.as_deref(), Some("started,failed"));
         assert!(canonical(&task).is_some());
         for (name, value) in [

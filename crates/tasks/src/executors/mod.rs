@@ -67,3 +67,26 @@ impl Registry {
         self.iter().flat_map(|e| e.task_types()).copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use platform::native::MapConfig;
+
+    use super::*;
+
+    #[test]
+    fn each_service_has_time_for_a_submission() {
+        let registry = Registry::standard(&MapConfig::default());
+        assert!(registry.iter().count() >= 3);
+        for executor in registry.iter() {
+            let seconds = Duration::from_secs(5)..=Duration::from_secs(150);
+            assert!(
+                seconds.contains(&executor.patience()),
+                "{}",
+                executor.service()
+            );
+        }
+    }
+}

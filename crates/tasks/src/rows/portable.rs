@@ -201,7 +201,55 @@ async fn insert(
 
 #[cfg(test)]
 mod tests {
+    use platform::native::{SqliteFile, block_on};
+
     use super::*;
+
+    fn task(id: &str, status: &str) -> PortableTask {
+        let task = json!({
+            "task_id": id, "task_type": "demo", "status": status, "params": "{\"a\":1}", "result_data": "{}",
+            "created_at": 1, "updated_at": 2, "completed_at": 3, "retry_count": -1, "max_retries": 1000,
+        });
+        serde_json::from_value(task).unwrap()
+    }
+
+    /// Reads the tasks of a project, in the order of posting.
+    fn read(database: &SqliteFile, project: &str) -> Vec<PortableTask> {
+        let sizes = block_on(sizes(database, project)).unwrap();
+        let (ids, sizes): (Vec<_>, Vec<_>) = sizes.into_iter().unzip();
+        assert!(sizes.iter().all(|size| *size == 9), "{sizes:?}");
+        block_on(portable(database, &ids)).unwrap()
+    }
+
+    #[test]
+    fn tasks_keep_their_ids_if_these_are_free_and_those_under_way_are_cancelled() {
+        let database = SqliteFile::with_schema();
+        let tasks = [task("b", "completed"), task("a", "processing")];
+        block_on(adopt(&database, "p", 1, &tasks, 50)).unwrap();
+        let [mut ended, mut cancelled] = tasks.clone();
+        (ended.retry_count, ended.max_retries) = (0, 100);
+        (cancelled.retry_count, cancelled.max_retries) = (0, 100);
+        cancelled.status = "cancelled".to_owned();
+        cancelled.error_message = Some(UNDER_WAY.to_owned());
+        cancelled.completed_at = Some(50);
+        assert_eq!(read(&database, "p"), [ended, cancelled]);
+        // The document still shows the second as it was.
+        let unprojected = "SELECT task_id FROM aigc_tasks WHERE projected_status IS NULL";
+        let unprojected = || block_on(database.execute(unprojected, vec![])).unwrap();
+        assert_eq!(unprojected().len(), 1);
+
+        block_on(adopt(&database, "copy", 1, &tasks, 60)).unwrap();
+        let copies = read(&database, "copy");
+        let statuses: Vec<&str> = copies.iter().map(|task| task.status.as_str()).collect();
+        assert_eq!(statuses, ["completed", "cancelled"]);
+        assert!(
+            copies
+                .iter()
+                .all(|task| task.task_id.starts_with("task_60_"))
+        );
+        // No document shows the new ids.
+        assert_eq!(unprojected().len(), 1);
+    }
 
     /// So a batch of tasks has a bound of bytes, whatever their texts are.
     #[test]

@@ -86,6 +86,10 @@ fn an_asset_comes_back_whole_and_in_parts_from_either_store() {
         assert_eq!(part.digest, whole.digest);
         let none = block_on(store.read(&id, Some(10..10))).unwrap().unwrap();
         assert_eq!(none.bytes, [0; 0]);
+        let listed = block_on(store.list("p")).unwrap();
+        let listed = listed.iter().find(|asset| asset.id == id).unwrap();
+        assert_eq!((listed.length, &listed.digest), (256, &whole.digest));
+        assert_eq!(listed.task_id.as_deref(), Some("t"));
         assert_eq!(block_on(store.read("asset_none", None)).unwrap(), None);
     }
     assert_eq!(service.objects.borrow().len(), 1);
